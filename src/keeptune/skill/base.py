@@ -1,0 +1,64 @@
+"""What every skill offers to the rest of keeptune.
+
+A skill knows its problems: it recognises their kind, knows the exact answer, writes the reasoning that leads
+to it, and invents new ones. Everything here is pure Python and exact; no stage after this one may guess.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, Protocol
+
+ANSWER_MARKER = "####"
+"""What stands before the final answer on the last line of every written solution (the GSM8K convention)."""
+
+Truth = Fraction | str
+"""The exact answer: a rational number, or a normalised symbolic text where the answer is not a number."""
+
+Style = Literal["raw", "answer", "longhand"]
+"""How the solution is written: as the data set has it, the rounded answer alone, or step by step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounding:
+    """How a final answer is rounded: to `places` decimals, halves away from zero; trailing zeros dropped."""
+
+    places: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A problem that a skill has understood: its kind, its text, and its exact answer."""
+
+    kind: str
+    text: str
+    truth: Truth
+
+
+class Skill(Protocol):
+    """A narrow ability that can be taught: recognise, verify, write, invent."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of all kinds of problem, in a fixed order."""
+
+    def read(self, problem: str, solution: str) -> Question | None:
+        """The question, or None when the problem is of no known kind. `solution` is consulted only by kinds
+        whose truth cannot be computed from the problem (free text with a boxed answer)."""
+
+    def fault(self, question: Question, solution: str) -> str | None:
+        """Why a stored solution is wrong, or None when its stated answer agrees with the exact value."""
+
+    def solve(self, question: Question, style: Style, rounding: Rounding) -> str:
+        """The solution text to train on, ending in a line `#### answer` (except style "raw")."""
+
+    def check(self, question: Question, solution: str) -> str | None:
+        """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None."""
+
+    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
+        """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
