@@ -1,0 +1,86 @@
+"""LoRA linear layers with one hand-written backward pass, in place of PEFT's forward.
+
+PEFT casts every activation to the adapter's float32 and back and leaves six small products to autograd. Here the
+frozen product and the low-rank path share their buffers, the adapter is cast (it is a thousand times smaller than
+the activations), and its gradients come back in float32. The parameters stay PEFT's own, so saving, loading and
+switching the adapter off work as before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; W and bias are frozen and get no gradient."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
+    ) -> Tensor:
+        """shapes: x (..., inputs); weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
+        rows = x.reshape(-1, x.shape[-1])
+        a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
+        down = rows @ a_cast.t()
+        out = rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
+        out.addmm_(down, b_cast.t(), alpha=scale)
+        ctx.save_for_backward(rows, weight, a_cast, b_cast, down)
+        ctx.scale, ctx.shape = scale, x.shape
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, a, b, down = ctx.saved_tensors
+        grad = gradients[0].reshape(-1, weight.shape[0])
+        grad_down = (grad @ b).mul_(ctx.scale)
+        grad_b = (grad.t() @ down).float().mul_(ctx.scale)
+        grad_a = (grad_down.t() @ rows).float()
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = (grad @ weight).addmm_(grad_down, a).view(ctx.shape)
+        return grad_x, None, None, grad_a, grad_b, None
+
+
+def fuse(model: nn.Module) -> int:
+    """The number of LoRA layers of `model` that now run the fused product.
+
+    Layers that the product does not cover (dropout, DoRA, quantised base, several adapters) keep PEFT's forward.
+    """
+    fused = 0
+    for layer in model.modules():
+        if isinstance(layer, LoraLinear) and _covered(layer):
+            layer.forward = _FusedForward(layer)
+            fused += 1
+    return fused
+
+
+def _covered(layer: Any) -> bool:
+    names = list(layer.lora_A)
+    return (
+        type(layer.base_layer) is nn.Linear
+        and len(names) == 1
+        and isinstance(layer.lora_dropout[names[0]], nn.Identity)
+        and not layer.use_dora.get(names[0], False)
+        and not layer.lora_bias.get(names[0], False)
+        and not layer.fan_in_fan_out
+    )
+
+
+class _FusedForward:
+    """The bound forward of one layer; a merged or disabled adapter is left to the plain base layer."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.name = next(iter(layer.lora_A))
+
+    def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        layer, base = self.layer, self.layer.base_layer
+        if layer.merged or layer.disable_adapters:
+            return base(x)  # type: ignore[no-any-return]
+        a, b = layer.lora_A[self.name].weight, layer.lora_B[self.name].weight
+        result: Tensor = _LoraProduct.apply(x, base.weight, base.bias, a, b, layer.scaling[self.name])
+        return result

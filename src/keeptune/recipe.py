@@ -1,0 +1,216 @@
+"""The recipe: everything that decides a run, typed, with every default in this one place.
+
+A recipe is a YAML file. `load` returns it complete or raises one RecipeError that lists every fault at once, each
+with its place and, for a key that does not exist, the nearest one that does. Nothing in a recipe names code.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from keeptune.errors import RecipeError
+from keeptune.skill.base import Style
+
+
+class Section(BaseModel):
+    """A part of the recipe: no key that it does not know, no change after it is read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """Which model is taught, and in which number format it computes."""
+
+    name: str = Field("smollm2-135m", description="a local folder, a Hugging Face id, or `smollm2-135m`")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="auto: bfloat16 where the processor multiplies it natively, else float32"
+    )
+
+
+class SynthSection(Section):
+    """A corpus that is invented instead of read, in the contest's format and mix."""
+
+    rows: int = Field(gt=0)
+    seed: int = 0
+
+
+class SplitSection(Section):
+    """How many chosen problems are held back; a problem is never in two parts."""
+
+    dev: int = Field(100, ge=0, description="problems for choices: checkpoint, scale")
+    test: int = Field(300, ge=1, description="problems for the one final score")
+
+
+class DataSection(Section):
+    """Which rows are taught, and how their solutions are written."""
+
+    skill: Literal["arithmetic"] = "arithmetic"
+    files: tuple[str, ...] = Field((), description="JSONL, JSON list or conversation JSON; relative to the recipe")
+    synth: SynthSection | None = Field(None, description="invent the corpus instead of reading files")
+    kinds: tuple[str, ...] = Field((), description="only these kinds; empty: all")
+    exclude: tuple[str, ...] = Field((), description="kinds left out")
+    quota: dict[str, Annotated[int, Field(ge=0)]] = Field(
+        default_factory=dict, description="how many unique problems of a kind; others are taken whole"
+    )
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems taken, before quotas")
+    styles: dict[str, Style] = Field(default_factory=dict, description="solution style by kind; `default` for the rest")
+    places: dict[str, Annotated[int, Field(ge=0, le=20)]] = Field(
+        default_factory=dict, description="decimals of the final answer by kind; `default` for the rest (2)"
+    )
+    wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
+    reject_limit: float = Field(0.01, ge=0, le=1, description="a larger share of rejected rows stops the run")
+    max_tokens: int = Field(512, gt=1, description="longest example, prompt and solution together")
+    too_long: Literal["error", "drop"] = "error"
+    split: SplitSection = SplitSection()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSection:
+        if bool(self.files) == (self.synth is not None):
+            raise ValueError("give either data.files or data.synth, and not both")
+        return self
+
+
+class PromptSection(Section):
+    """The one text that surrounds a problem in training, scoring, asking and export."""
+
+    template: str = Field("Question: {problem}\nAnswer:\n", description="must hold {problem} exactly once")
+
+    @model_validator(mode="after")
+    def _one_slot(self) -> PromptSection:
+        if self.template.count("{problem}") != 1:
+            raise ValueError("prompt.template must hold {problem} exactly once")
+        return self
+
+
+class AdapterSection(Section):
+    """The LoRA adapter: where it sits and how large it is."""
+
+    rank: int = Field(16, gt=0)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: str | tuple[str, ...] = Field(
+        "all-linear",
+        description="a preset (attention-qv, attention, mlp, all-linear), module names, or a MindFormers regex",
+    )
+
+
+class TrainSection(Section):
+    """How the adapter learns. All amounts are in tokens, because rows differ in length."""
+
+    epochs: float = Field(1.0, gt=0)
+    tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
+    tokens_per_batch: int = Field(4096, gt=0, description="padded tokens that go through the model at once")
+    learning_rate: float = Field(1e-3, gt=0)
+    final_rate_share: float = Field(0.0, ge=0, le=1, description="share of the rate that the cosine ends on")
+    warmup_share: float = Field(0.05, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises reading")
+    replay: str = Field("embedded", description="a SQuAD file to practise on, or `embedded`")
+    score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
+    checkpoint_every_steps: int = Field(50, gt=0)
+
+
+class ScoreSection(Section):
+    """What is scored, base and tuned alike."""
+
+    max_new_tokens: int = Field(320, gt=0, description="upper bound; each kind's own budget comes from its solutions")
+    retained: str = Field("embedded", description="a SQuAD v1.1 file, or `embedded`")
+    retained_limit: int = Field(0, ge=0, description="only the first so many reading questions; 0: all")
+    reading_prompt: Literal["few-shot", "contest"] = "few-shot"
+    dev_limit: int = Field(60, ge=0, description="dev problems and reading questions for scores during training")
+
+
+class GateSection(Section):
+    """How much of the retained ability must be proven."""
+
+    threshold: float = Field(0.9, gt=0, le=1)
+    resamples: int = Field(10_000, ge=1000)
+
+
+class Recipe(Section):
+    """A whole job."""
+
+    name: str = "run"
+    seed: int = 0
+    model: ModelSection = ModelSection()
+    data: DataSection
+    prompt: PromptSection = PromptSection()
+    adapter: AdapterSection = AdapterSection()
+    train: TrainSection = TrainSection()
+    score: ScoreSection = ScoreSection()
+    gate: GateSection = GateSection()
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe in the file at `path`, with `a.b=c` overrides applied.
+
+    errors: RecipeError listing every fault at once, each with its place in the file.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
+    for override in overrides:
+        _set(tree, override)
+    recipe = parse(tree, str(path))
+    files = tuple(str((path.parent / Path(name).expanduser()).resolve()) for name in recipe.data.files)
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"files": files})})
+
+
+def parse(tree: dict[str, Any], where: str) -> Recipe:
+    """The recipe that a mapping describes; `where` names it in errors."""
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        faults = "\n".join(f"  - {_describe(fault)}" for fault in error.errors())
+        raise RecipeError(f"{where}: the recipe cannot be used:\n{faults}") from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The complete recipe as YAML, defaults included: what a run stores and can be run from again."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    if not separator or not key:
+        raise RecipeError(f"--set {override}: write it as section.key=value, e.g. --set train.epochs=2")
+    *sections, last = key.split(".")
+    node = tree
+    for section in sections:
+        node = node.setdefault(section, {})
+        if not isinstance(node, dict):
+            raise RecipeError(f"--set {override}: {section} is a value, not a section")
+    node[last] = yaml.safe_load(value)
+
+
+def _describe(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        message = fault["msg"].removeprefix("Value error, ")
+        return f"{place}: {message}" if place else message
+    known = _keys(fault["loc"][:-1])
+    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+    advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return f"{place}: no such key; {advice}"
+
+
+def _keys(place: tuple[Any, ...]) -> list[str]:
+    section: type[BaseModel] = Recipe
+    for part in place:
+        annotation = section.model_fields[str(part)].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(section.model_fields)

@@ -1,0 +1,221 @@
+"""Greedy answers to many prompts at once: the engine behind every score, base and tuned alike.
+
+`model.generate` keeps finished rows in the batch, concatenates its cache at every token, and recomputes what the
+prompts share. Here rows live in slots of one fixed cache: a finished row gives its slot to a waiting prompt, the
+running rows always stand at the front (so the cache is read without copying), and a prefix that neighbours share,
+such as worked passages before a reading question, is computed once and copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SLOTS = 128
+CACHE_TOKENS = 40_960
+"""Upper bounds: rows decoded together, and tokens that the cache holds for all of them."""
+
+SHARED_TOKENS = 32
+"""A common prefix shorter than this is recomputed: cheaper than copying it."""
+
+StopRule = Callable[[str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model wrote after one prompt, and whether it stopped by itself within its budget."""
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+@dataclass(slots=True)
+class _Row:
+    index: int
+    prompt: list[int]
+    budget: int
+    output: list[int] = field(default_factory=list)
+
+
+class _SlotCache:
+    """Keys and values of all running rows; what transformers calls `past_key_values`, as far as it is used.
+
+    Keys lie transposed, as the product with the queries wants them: five times faster in bfloat16 on a processor.
+
+    shapes, one of each a layer: keys (slots, groups, head_size, capacity); values (slots, groups, capacity, head_size).
+    """
+
+    def __init__(self, config: Any, slots: int, capacity: int, like: Tensor) -> None:
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        groups, layers = config.num_key_value_heads, range(config.num_hidden_layers)
+        self.keys = [like.new_zeros(slots, groups, head_size, capacity) for _ in layers]
+        self.values = [like.new_zeros(slots, groups, capacity, head_size) for _ in layers]
+        self.first = 0
+        self.positions = torch.empty(0, 0, dtype=torch.long)
+
+    def begin(self, first: int, positions: Tensor) -> None:
+        """The next forward pass is for the rows from slot `first` on. shape: positions (rows, tokens)."""
+        self.first, self.positions = first, positions
+        self.slots = torch.arange(first, first + len(positions), device=positions.device)[:, None]
+        self.reach = int(positions.max()) + 1
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """All keys and values that these rows may look at. shapes: in and out (rows, groups, tokens, head_size)."""
+        last = self.first + len(self.positions)
+        rows = slice(self.first, last)
+        self.keys[layer][self.slots, :, :, self.positions] = key.transpose(1, 2)
+        self.values[layer][self.slots, :, self.positions] = value.transpose(1, 2)
+        return self.keys[layer][rows, ..., : self.reach].transpose(2, 3), self.values[layer][rows, :, : self.reach]
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
+        """The first `tokens` of one slot, copied to another."""
+        for keys, values in zip(self.keys, self.values, strict=True):
+            keys[target, ..., :tokens] = keys[source, ..., :tokens]
+            values[target, :, :tokens] = values[source, :, :tokens]
+
+
+class Generator:
+    """A loaded model that answers prompts greedily. The model is used as it stands: adapter on, off or scaled."""
+
+    def __init__(self, model: Any, tokenizer: Any, stop_ids: Sequence[int] | None = None) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.stop_ids = set(stop_ids if stop_ids is not None else [tokenizer.eos_token_id])
+        self.line_ends = {token for text, token in tokenizer.get_vocab().items() if "Ċ" in text or "\n" in text}
+        self.decoder = model.get_decoder()
+        self.head = model.get_output_embeddings()
+
+    @torch.inference_mode()
+    def answer(
+        self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], stop: StopRule,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Answer]:
+        """One answer a prompt, in the order of the prompts.
+
+        `budgets` are upper bounds in new tokens. `stop` sees the text so far whenever a line ends; the result keeps
+        the text up to there. The result does not depend on the order of the prompts, up to floating-point ties.
+        """
+        waiting = _ordered([_Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))])
+        answers: dict[int, Answer] = {}
+        if not waiting:
+            return []
+        capacity = max(len(row.prompt) + row.budget for row in waiting)
+        slots = max(1, min(SLOTS, CACHE_TOKENS // capacity, len(waiting)))
+        cache = _SlotCache(self.model.config, slots, capacity, self.head.weight)
+        running: list[_Row] = []
+        while waiting or running:
+            if waiting and len(running) <= slots * 3 // 4:
+                admitted = [waiting.pop() for _ in range(min(slots - len(running), len(waiting)))]
+                next_tokens = self._admit(cache, len(running), admitted)
+                fresh = range(len(running), len(running) + len(admitted))
+                running += admitted
+            else:
+                next_tokens = self._step(cache, running)
+                fresh = range(len(running))
+            for slot in reversed(self._append(running, fresh, next_tokens, stop, answers)):
+                if progress:
+                    progress(1)
+                moved = running.pop()
+                if slot < len(running):
+                    cache.copy(len(running), slot, len(moved.prompt) + len(moved.output))
+                    running[slot] = moved
+        return [answers[index] for index in range(len(prompts))]
+
+    def _append(
+        self, running: list[_Row], slots: Sequence[int], tokens: list[int], stop: StopRule, answers: dict[int, Answer]
+    ) -> list[int]:
+        """The slots whose row has just finished; their answers are recorded."""
+        finished = []
+        for slot, token in zip(slots, tokens, strict=True):
+            row = running[slot]
+            ended = token in self.stop_ids
+            if not ended:
+                row.output.append(token)
+                ended = token in self.line_ends and stop(self.tokenizer.decode(row.output))
+            if ended or len(row.output) >= row.budget:
+                text = self.tokenizer.decode(row.output, skip_special_tokens=True)
+                answers[row.index] = Answer(text, len(row.output), ended)
+                finished.append(slot)
+        return finished
+
+    def _admit(self, cache: _SlotCache, first: int, rows: list[_Row]) -> list[int]:
+        """The first new token of each row, after its prompt has been computed into the slots from `first` on."""
+        result: list[int] = []
+        for start, stop, parent, shared in _waves([row.prompt for row in rows]):
+            if parent is not None:
+                for target in range(start, stop):
+                    cache.copy(first + parent, first + target, shared)
+            parts = [row.prompt[shared if parent is not None else 0 :] for row in rows[start:stop]]
+            result += self._forward(cache, first + start, parts, [shared if parent is not None else 0] * len(parts))
+        return result
+
+    def _step(self, cache: _SlotCache, running: list[_Row]) -> list[int]:
+        lengths = [len(row.prompt) + len(row.output) - 1 for row in running]
+        return self._forward(cache, 0, [[row.output[-1]] for row in running], lengths)
+
+    def _forward(self, cache: _SlotCache, first: int, tokens: list[list[int]], starts: list[int]) -> list[int]:
+        """The likeliest next token of each row, given new tokens that stand at `starts` in their rows."""
+        device = self.head.weight.device
+        width = max(map(len, tokens))
+        ids = torch.tensor([part + [0] * (width - len(part)) for part in tokens], device=device)
+        lengths = torch.tensor([len(part) for part in tokens], device=device)
+        offsets = torch.arange(width, device=device).clamp(max=lengths[:, None] - 1)
+        positions = torch.tensor(starts, device=device)[:, None] + offsets
+        cache.begin(first, positions)
+        seen = torch.arange(cache.reach, device=device) <= positions[:, :, None]
+        mask = torch.zeros(seen.shape, dtype=self.head.weight.dtype, device=device).masked_fill_(~seen, float("-inf"))
+        ids = ids.gather(1, offsets)
+        hidden = self.decoder(
+            input_ids=ids, position_ids=positions, attention_mask=mask[:, None], past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
+        chosen: list[int] = self.head(last).max(-1).indices.tolist()
+        return chosen
+
+
+def _ordered(rows: list[_Row]) -> list[_Row]:
+    """Rows from last to first: neighbours share a prefix where all do, else they have like lengths."""
+    ordered = sorted(rows, key=lambda row: row.prompt)
+    if len(ordered) > 1 and _common(ordered[0].prompt, ordered[-1].prompt) >= SHARED_TOKENS:
+        return ordered[::-1]
+    return sorted(rows, key=lambda row: (row.budget, len(row.prompt)))
+
+
+def _waves(prompts: list[list[int]]) -> list[tuple[int, int, int | None, int]]:
+    """In which order to compute sorted prompts: (start, stop, row to copy from, tokens to copy).
+
+    All prompts that share a prefix with the first copy it from there; within a run of neighbours that share more,
+    the others copy from the run's first. Prompts that share nothing are one wave.
+    """
+    everywhere = min((_common(prompts[0], prompt) for prompt in prompts[1:]), default=0)
+    if everywhere < SHARED_TOKENS:
+        return [(0, len(prompts), None, 0)]
+    waves: list[tuple[int, int, int | None, int]] = [(0, 1, None, 0)]
+    leader, leader_shared = 0, len(prompts[0])
+    start = 1
+    while start < len(prompts):
+        shared = _common(prompts[leader], prompts[start])
+        if shared < everywhere + SHARED_TOKENS:
+            waves.append((start, start + 1, 0, min(everywhere, len(prompts[start]) - 1)))
+            leader, start = start, start + 1
+            continue
+        stop = start + 1
+        while stop < len(prompts) and _common(prompts[leader], prompts[stop]) >= everywhere + SHARED_TOKENS:
+            shared = min(shared, _common(prompts[leader], prompts[stop]))
+            stop += 1
+        waves.append((start, stop, leader, min(shared, min(len(p) for p in prompts[start:stop]) - 1)))
+        start = stop
+    return waves
+
+
+def _common(left: Sequence[int], right: Sequence[int]) -> int:
+    """The number of equal tokens at the front."""
+    for count, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return count
+    return min(len(left), len(right))

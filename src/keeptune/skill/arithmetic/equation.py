@@ -1,0 +1,41 @@
+"""Linear equations with integer coefficients: `解方程 ax + b = 0`."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, random_nonzero
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """slope · x + intercept, of which the zero is asked for; the slope is not 0."""
+
+    slope: int
+    intercept: int
+
+
+class Equation(Kind[Line]):
+    """`解方程 -39x + 20 = 0` → `方程的解为：0.5128205128205128`; `解方程 -6x + 0 = 0` → `方程的解为：-0.0`"""
+
+    name = "equation"
+    problem_pattern = re.compile(rf"解方程 (-?{COUNT})x \+ (0|-?{COUNT}) = 0")
+    solution_pattern = re.compile(rf"方程的解为：({ANSWER})")
+
+    def read(self, match: re.Match[str]) -> Line | None:
+        return Line(int(match[1]), int(match[2]))
+
+    def write(self, problem: Line) -> str:
+        return f"解方程 {problem.slope}x + {problem.intercept} = 0"
+
+    def value(self, problem: Line) -> Fraction:
+        return Fraction(-problem.intercept, problem.slope)
+
+    def raw_solution(self, problem: Line) -> str:
+        return f"方程的解为：{-problem.intercept / problem.slope}"
+
+    def random(self, generator: random.Random) -> Line:
+        return Line(random_nonzero(generator, 100), generator.randint(-100, 100))

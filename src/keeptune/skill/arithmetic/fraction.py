@@ -1,0 +1,46 @@
+"""Fractions in lowest terms: `将分数 n/d 进行简化。`."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from keeptune.skill.arithmetic.kind import COUNT, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A proper fraction, as it is written: 0 < numerator < denominator."""
+
+    numerator: int
+    denominator: int
+
+
+class Simplification(Kind[Ratio]):
+    """`将分数 4/10 进行简化。` → `最简化的形式为：2/5`
+
+    Only proper fractions are understood: the data set has no other, so how it would write 4/2 is not known.
+    """
+
+    name = "fraction"
+    problem_pattern = re.compile(rf"将分数 ({COUNT})/({COUNT}) 进行简化。")
+    solution_pattern = re.compile(rf"最简化的形式为：({COUNT}/{COUNT})")
+
+    def read(self, match: re.Match[str]) -> Ratio | None:
+        problem = Ratio(int(match[1]), int(match[2]))
+        return problem if problem.numerator < problem.denominator else None
+
+    def write(self, problem: Ratio) -> str:
+        return f"将分数 {problem.numerator}/{problem.denominator} 进行简化。"
+
+    def value(self, problem: Ratio) -> Fraction:
+        return Fraction(problem.numerator, problem.denominator)
+
+    def raw_solution(self, problem: Ratio) -> str:
+        return f"最简化的形式为：{self.value(problem)}"
+
+    def random(self, generator: random.Random) -> Ratio:
+        numerator, denominator = sorted(generator.sample(range(1, 11), 2))
+        return Ratio(numerator, denominator)

@@ -1,0 +1,87 @@
+"""What one kind of arithmetic problem knows, and the number formats that all kinds share.
+
+A kind reads a problem only if it is written exactly as the contest's data set writes it. Whatever is spelled
+otherwise is not understood: a wrong guess here would become a wrong truth in every later stage.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from abc import ABC, abstractmethod
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
+from fractions import Fraction
+from typing import ClassVar, Generic, TypeVar
+
+P = TypeVar("P")
+
+# Digits are [0-9], for \d also matches other scripts. Lengths are bounded so that a hostile row cannot ask for
+# a number with a million digits.
+UNSIGNED_AMOUNT = r"(?:0|[1-9][0-9]{0,8})\.[0-9]{2}"
+AMOUNT = "-?" + UNSIGNED_AMOUNT
+COUNT = r"[1-9][0-9]{0,8}"
+EXPONENT = r"[1-9][0-9]{0,2}"
+ANSWER = r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[Ee][+-]?[0-9]{1,4})?"
+
+CONTEXT = Context(
+    prec=28,
+    rounding=ROUND_HALF_EVEN,
+    Emin=-999_999,
+    Emax=999_999,
+    capitals=1,
+    clamp=0,
+    flags=[],
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)
+"""Python's default decimal context, which the data set was made with; ours, so that nobody else can change it."""
+
+
+class Kind(ABC, Generic[P]):
+    """One kind of problem: how it is written, what its exact answer is, and how to draw a new one."""
+
+    name: ClassVar[str]
+    problem_pattern: ClassVar[re.Pattern[str]]
+    """Matches a whole problem; it opens with a literal character, which `kinds.find` dispatches on."""
+    solution_pattern: ClassVar[re.Pattern[str]]
+    """Matches a whole raw solution; group 1 is the stated answer."""
+
+    def parse(self, text: str) -> P | None:
+        """The problem, or None unless `write` would give back `text` character for character."""
+        match = self.problem_pattern.fullmatch(text)
+        return None if match is None else self.read(match)
+
+    @abstractmethod
+    def read(self, match: re.Match[str]) -> P | None:
+        """The problem of a matched text, or None where it is well written but has no answer, such as x / 0."""
+
+    @abstractmethod
+    def write(self, problem: P) -> str:
+        """The problem's text, as the data set writes it."""
+
+    @abstractmethod
+    def value(self, problem: P) -> Fraction:
+        """The exact answer."""
+
+    @abstractmethod
+    def raw_solution(self, problem: P) -> str:
+        """The solution's text, byte for byte as the data set writes it, float noise included."""
+
+    def stated_answer(self, solution: str) -> str | None:
+        """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""
+        match = self.solution_pattern.fullmatch(solution)
+        return None if match is None else match[1]
+
+    @abstractmethod
+    def random(self, generator: random.Random) -> P:
+        """A problem drawn evenly from the data set's ranges."""
+
+
+def amount(hundredths: int) -> Decimal:
+    """The number with two decimals that is so many hundredths."""
+    return Decimal(f"{hundredths / 100:.2f}")
+
+
+def random_nonzero(generator: random.Random, limit: int) -> int:
+    """An integer drawn evenly from -limit..-1 and 1..limit."""
+    drawn = generator.randrange(-limit, limit)
+    return drawn + 1 if drawn >= 0 else drawn

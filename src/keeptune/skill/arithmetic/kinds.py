@@ -1,0 +1,48 @@
+"""All kinds of arithmetic problem, and which of them a text belongs to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keeptune.skill.arithmetic.equation import Equation
+from keeptune.skill.arithmetic.fraction import Simplification
+from keeptune.skill.arithmetic.kind import Kind
+from keeptune.skill.arithmetic.mean import Mean
+from keeptune.skill.arithmetic.measures import Area, Mass
+from keeptune.skill.arithmetic.money import Discount, Sales
+from keeptune.skill.arithmetic.operations import Addition, Division, Multiplication, Subtraction
+from keeptune.skill.arithmetic.powers import Function, Power, SquareRoot
+
+KINDS: tuple[Kind[Any], ...] = (
+    Addition(),
+    Subtraction(),
+    Multiplication(),
+    Division(),
+    Power(),
+    SquareRoot(),
+    Equation(),
+    Mean(),
+    Function(),
+    Area(),
+    Mass(),
+    Discount(),
+    Sales(),
+    Simplification(),
+)
+
+_BY_FIRST_CHARACTER: dict[str, tuple[Kind[Any], ...]] = {
+    first: tuple(kind for kind in KINDS if kind.problem_pattern.pattern[0] == first)
+    for first in {kind.problem_pattern.pattern[0] for kind in KINDS}
+}
+
+
+def find(text: str) -> tuple[Kind[Any], Any] | None:
+    """The kind that `text` is a problem of, and the problem; None if it is of none. No text is of two kinds.
+
+    A corpus of 810,000 rows goes through here, so only the kinds that open with the same character are tried.
+    """
+    for kind in _BY_FIRST_CHARACTER.get(text[:1], ()):
+        problem = kind.parse(text)
+        if problem is not None:
+            return kind, problem
+    return None

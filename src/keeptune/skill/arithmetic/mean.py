@@ -1,0 +1,41 @@
+"""The mean of a list of integers: `求以下数据的平均值：[n1, n2, ...]`."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """The integers, in the order in which they are listed; there is at least one."""
+
+    values: tuple[int, ...]
+
+
+class Mean(Kind[Numbers]):
+    """`求以下数据的平均值：[20, 12, 72, 21, 95, 39]` → `平均值为 43.166666666666664`"""
+
+    name = "mean"
+    problem_pattern = re.compile(rf"求以下数据的平均值：\[({COUNT}(?:, {COUNT})*)\]")
+    solution_pattern = re.compile(rf"平均值为 ({ANSWER})")
+
+    def read(self, match: re.Match[str]) -> Numbers | None:
+        return Numbers(tuple(map(int, match[1].split(", "))))
+
+    def write(self, problem: Numbers) -> str:
+        return f"求以下数据的平均值：[{', '.join(map(str, problem.values))}]"
+
+    def value(self, problem: Numbers) -> Fraction:
+        return Fraction(sum(problem.values), len(problem.values))
+
+    def raw_solution(self, problem: Numbers) -> str:
+        return f"平均值为 {sum(problem.values) / len(problem.values)}"
+
+    def random(self, generator: random.Random) -> Numbers:
+        length = generator.randint(3, 10)
+        return Numbers(tuple(generator.randint(1, 100) for _ in range(length)))

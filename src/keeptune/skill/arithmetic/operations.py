@@ -1,0 +1,119 @@
+"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, and so with -, * and /."""
+
+from __future__ import annotations
+
+import random
+import re
+from abc import abstractmethod
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import ClassVar
+
+from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, random_nonzero
+
+LIMIT_HUNDREDTHS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The two numbers of an operation, with two decimals each."""
+
+    left: Decimal
+    right: Decimal
+
+
+def _problem(symbol: str) -> re.Pattern[str]:
+    return re.compile(rf"计算 ({AMOUNT}) {re.escape(symbol)} ({AMOUNT}) 等于多少？")
+
+
+def _solution(symbol: str) -> re.Pattern[str]:
+    return re.compile(rf"{AMOUNT} {re.escape(symbol)} {AMOUNT} = ({ANSWER})")
+
+
+class Operation(Kind[Operands]):
+    """What the four operations share: all but the operation."""
+
+    symbol: ClassVar[str]
+
+    @abstractmethod
+    def decimal(self, problem: Operands) -> Decimal:
+        """The answer to 28 significant digits, which is how the data set has it."""
+
+    def read(self, match: re.Match[str]) -> Operands | None:
+        return Operands(Decimal(match[1]), Decimal(match[2]))
+
+    def write(self, problem: Operands) -> str:
+        return f"计算 {problem.left} {self.symbol} {problem.right} 等于多少？"
+
+    def raw_solution(self, problem: Operands) -> str:
+        answer = CONTEXT.to_sci_string(self.decimal(problem))
+        return f"{problem.left} {self.symbol} {problem.right} = {answer}"
+
+    def random(self, generator: random.Random) -> Operands:
+        left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
+
+
+class Addition(Operation):
+    """`计算 4204.22 + -2369.17 等于多少？` → `4204.22 + -2369.17 = 1835.05`"""
+
+    name = "add"
+    symbol = "+"
+    problem_pattern = _problem("+")
+    solution_pattern = _solution("+")
+
+    def value(self, problem: Operands) -> Fraction:
+        return Fraction(problem.left) + Fraction(problem.right)
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.add(problem.left, problem.right)
+
+
+class Subtraction(Operation):
+    """`计算 6874.58 - -2728.62 等于多少？` → `6874.58 - -2728.62 = 9603.20`"""
+
+    name = "sub"
+    symbol = "-"
+    problem_pattern = _problem("-")
+    solution_pattern = _solution("-")
+
+    def value(self, problem: Operands) -> Fraction:
+        return Fraction(problem.left) - Fraction(problem.right)
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.subtract(problem.left, problem.right)
+
+
+class Multiplication(Operation):
+    """`计算 3963.85 * -5055.68 等于多少？` → `3963.85 * -5055.68 = -20039957.1680`, always with four decimals."""
+
+    name = "mul"
+    symbol = "*"
+    problem_pattern = _problem("*")
+    solution_pattern = _solution("*")
+
+    def value(self, problem: Operands) -> Fraction:
+        return Fraction(problem.left) * Fraction(problem.right)
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.multiply(problem.left, problem.right)
+
+
+class Division(Operation):
+    """`计算 3008.48 / 3439.46 等于多少？` → `3008.48 / 3439.46 = 0.8746954463782105330487925430`"""
+
+    name = "div"
+    symbol = "/"
+    problem_pattern = _problem("/")
+    solution_pattern = _solution("/")
+
+    def read(self, match: re.Match[str]) -> Operands | None:
+        problem = Operands(Decimal(match[1]), Decimal(match[2]))
+        return problem if problem.right else None
+
+    def value(self, problem: Operands) -> Fraction:
+        return Fraction(problem.left) / Fraction(problem.right)
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.divide(problem.left, problem.right)

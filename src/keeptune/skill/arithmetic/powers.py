@@ -1,0 +1,125 @@
+"""Powers and roots: `计算 A 的 n 次方？`, `计算 A 的平方根？`, `当 x = X 时，求函数 y = kx^n 的值`."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from keeptune.skill.arithmetic.kind import (
+    AMOUNT,
+    ANSWER,
+    CONTEXT,
+    COUNT,
+    EXPONENT,
+    UNSIGNED_AMOUNT,
+    Kind,
+    amount,
+    random_nonzero,
+)
+
+# A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
+ROOT_DIGITS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Powered:
+    """A number with two decimals, and what power it is raised to."""
+
+    base: Decimal
+    exponent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Radicand:
+    """The number, not negative and with two decimals, whose square root is asked for."""
+
+    number: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Monomial:
+    """The function y = coefficient · x^exponent, and the x at which it is taken."""
+
+    x: Decimal
+    coefficient: int
+    exponent: int
+
+
+class Power(Kind[Powered]):
+    """`计算 -833.12 的 2 次方？` → `-833.12^2 = 694088.9344`; the sign belongs to the base."""
+
+    name = "power"
+    problem_pattern = re.compile(rf"计算 ({AMOUNT}) 的 (0|{EXPONENT}) 次方？")
+    solution_pattern = re.compile(rf"{AMOUNT}\^(?:0|{EXPONENT}) = ({ANSWER})")
+
+    def read(self, match: re.Match[str]) -> Powered | None:
+        problem = Powered(Decimal(match[1]), int(match[2]))
+        return problem if problem.base or problem.exponent else None
+
+    def write(self, problem: Powered) -> str:
+        return f"计算 {problem.base} 的 {problem.exponent} 次方？"
+
+    def value(self, problem: Powered) -> Fraction:
+        return Fraction(problem.base) ** problem.exponent
+
+    def raw_solution(self, problem: Powered) -> str:
+        answer = CONTEXT.to_sci_string(CONTEXT.power(problem.base, problem.exponent))
+        return f"{problem.base}^{problem.exponent} = {answer}"
+
+    def random(self, generator: random.Random) -> Powered:
+        return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
+
+
+class SquareRoot(Kind[Radicand]):
+    """`计算 5636.97 的平方根？` → `√5636.97 = 75.07975759151064280958687335`"""
+
+    name = "sqrt"
+    problem_pattern = re.compile(rf"计算 ({UNSIGNED_AMOUNT}) 的平方根？")
+    solution_pattern = re.compile(rf"√{UNSIGNED_AMOUNT} = ({ANSWER})")
+
+    def read(self, match: re.Match[str]) -> Radicand | None:
+        return Radicand(Decimal(match[1]))
+
+    def write(self, problem: Radicand) -> str:
+        return f"计算 {problem.number} 的平方根？"
+
+    def value(self, problem: Radicand) -> Fraction:
+        """The root, cut off after at least 60 significant digits; exact where it has at most two decimals."""
+        hundredths = int(Fraction(problem.number) * 100)
+        return Fraction(math.isqrt(hundredths * 10 ** (2 * ROOT_DIGITS)), 10 ** (ROOT_DIGITS + 1))
+
+    def raw_solution(self, problem: Radicand) -> str:
+        return f"√{problem.number} = {CONTEXT.to_sci_string(CONTEXT.sqrt(problem.number))}"
+
+    def random(self, generator: random.Random) -> Radicand:
+        return Radicand(amount(generator.randint(0, 1_000_000)))
+
+
+class Function(Kind[Monomial]):
+    """`当 x = 7.59 时，求函数 y = 68x^95 的值` → `函数的值为：2.854155448324274205322988364E+85`"""
+
+    name = "function"
+    problem_pattern = re.compile(rf"当 x = ({UNSIGNED_AMOUNT}) 时，求函数 y = ({COUNT})x\^({EXPONENT}) 的值")
+    solution_pattern = re.compile(rf"函数的值为：({ANSWER})")
+
+    def read(self, match: re.Match[str]) -> Monomial | None:
+        return Monomial(Decimal(match[1]), int(match[2]), int(match[3]))
+
+    def write(self, problem: Monomial) -> str:
+        return f"当 x = {problem.x} 时，求函数 y = {problem.coefficient}x^{problem.exponent} 的值"
+
+    def value(self, problem: Monomial) -> Fraction:
+        return problem.coefficient * Fraction(problem.x) ** problem.exponent
+
+    def raw_solution(self, problem: Monomial) -> str:
+        # The power is rounded before it is multiplied, as in the data set.
+        answer = CONTEXT.multiply(problem.coefficient, CONTEXT.power(problem.x, problem.exponent))
+        return f"函数的值为：{CONTEXT.to_sci_string(answer)}"
+
+    def random(self, generator: random.Random) -> Monomial:
+        x = amount(generator.randint(1, 1_000))
+        return Monomial(x, generator.randint(1, 100), generator.randint(1, 100))

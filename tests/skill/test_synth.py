@@ -1,0 +1,71 @@
+"""An invented corpus has exactly the original's mix, its order, and duplicates where the original has them."""
+
+from collections import Counter
+from itertools import islice
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.skill.arithmetic.kinds import KINDS, find
+from keeptune.skill.synth import ENGLISH, ORIGINAL_ROWS, corpus, mix
+from keeptune.skill.word import boxed_truth
+
+ROWS = 8_000
+
+
+def kind_of(problem: str) -> str:
+    found = find(problem)
+    return ENGLISH if found is None else found[0].name
+
+
+def test_the_original_counts() -> None:
+    assert sum(ORIGINAL_ROWS.values()) == 809_993
+    assert ORIGINAL_ROWS[ENGLISH] == 9_993
+    assert list(ORIGINAL_ROWS) == [*(kind.name for kind in KINDS), ENGLISH]
+    assert mix(809_993) == ORIGINAL_ROWS
+
+
+@given(st.integers(0, 10**9))
+def test_the_mix_is_exact_for_any_size(rows: int) -> None:
+    counts = mix(rows)
+    assert sum(counts.values()) == rows
+    assert all(abs(counts[kind] * 809_993 - rows * share) < 809_993 for kind, share in ORIGINAL_ROWS.items())
+
+
+def test_rows_have_the_mix_and_the_order() -> None:
+    rows = list(corpus(ROWS, generator_seed=3))
+    kinds = [kind_of(row["problem"]) for row in rows]
+    assert Counter(kinds) == Counter(mix(ROWS))
+    english = mix(ROWS)[ENGLISH]
+    assert kinds[-english:] == [ENGLISH] * english
+    assert len(set(kinds[:100])) > 8
+
+
+def test_every_row_is_right() -> None:
+    for row in corpus(ROWS, generator_seed=4):
+        assert list(row) == ["problem", "solution"]
+        found = find(row["problem"])
+        if found is None:
+            assert boxed_truth(row["solution"]) is not None
+        else:
+            assert found[0].raw_solution(found[1]) == row["solution"]
+
+
+def test_duplicates_are_where_the_original_has_them() -> None:
+    problems: dict[str, list[str]] = {}
+    for row in corpus(40_000, generator_seed=5):
+        problems.setdefault(kind_of(row["problem"]), []).append(row["problem"])
+    assert len(set(problems["fraction"])) == 45
+    assert len(set(problems["mass"])) == 100
+    assert len(set(problems["equation"])) < 0.9 * len(problems["equation"])
+    for kind in ("add", "sub", "mul", "div"):
+        assert len(set(problems[kind])) == len(problems[kind])
+
+
+def test_the_seed_decides() -> None:
+    assert list(corpus(500, 1)) == list(corpus(500, 1))
+    assert list(corpus(500, 1)) != list(corpus(500, 2))
+
+
+def test_rows_come_one_by_one() -> None:
+    assert len(list(islice(corpus(200_000, 1), 3))) == 3
