@@ -91,7 +91,7 @@ class AdapterSection(Section):
     """The LoRA adapter: where it sits and how large it is."""
 
     rank: int = Field(16, gt=0)
-    alpha: float = Field(32, gt=0)
+    alpha: int = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: str | tuple[str, ...] = Field(
         "all-linear",

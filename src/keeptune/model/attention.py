@@ -2,7 +2,7 @@
 
 Most rows are 50–400 tokens long. On that length PyTorch's own CPU attention spends more time in its backward pass
 than the matrix products it replaces (a quarter of a training step of SmolLM2-135M), so the scores are formed
-directly, one product per group of heads that shares its keys. On an accelerator PyTorch's kernels are the better choice.
+directly, one product per group of heads that shares its keys. On an accelerator PyTorch's kernels are better.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def implementation(device: torch.device) -> str:
 
 
 def short_attention(
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001
     query: Tensor,
     key: Tensor,
     value: Tensor,

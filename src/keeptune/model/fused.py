@@ -19,7 +19,7 @@ class _LoraProduct(torch.autograd.Function):
     """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; W and bias are frozen and get no gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
     ) -> Tensor:
         """shapes: x (..., inputs); weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
@@ -53,7 +53,7 @@ def fuse(model: nn.Module) -> int:
     fused = 0
     for layer in model.modules():
         if isinstance(layer, LoraLinear) and _covered(layer):
-            layer.forward = _FusedForward(layer)
+            layer.forward = _FusedForward(layer)  # type: ignore[method-assign]
             fused += 1
     return fused
 
@@ -82,5 +82,5 @@ class _FusedForward:
         if layer.merged or layer.disable_adapters:
             return base(x)  # type: ignore[no-any-return]
         a, b = layer.lora_A[self.name].weight, layer.lora_B[self.name].weight
-        result: Tensor = _LoraProduct.apply(x, base.weight, base.bias, a, b, layer.scaling[self.name])
-        return result
+        scale = layer.scaling[self.name]
+        return _LoraProduct.apply(x, base.weight, base.bias, a, b, scale)  # type: ignore

@@ -196,8 +196,7 @@ def _waves(prompts: list[list[int]]) -> list[tuple[int, int, int | None, int]]:
     if everywhere < SHARED_TOKENS:
         return [(0, len(prompts), None, 0)]
     waves: list[tuple[int, int, int | None, int]] = [(0, 1, None, 0)]
-    leader, leader_shared = 0, len(prompts[0])
-    start = 1
+    leader, start = 0, 1
     while start < len(prompts):
         shared = _common(prompts[leader], prompts[start])
         if shared < everywhere + SHARED_TOKENS:

@@ -19,7 +19,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     """Per-token negative log-likelihood, with the gradient of its weighted sum prepared on the way."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor) -> Tensor:
         """shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights, result (tokens,)."""
         grad_hidden = torch.empty_like(hidden)
         losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
@@ -52,5 +52,5 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
 
     shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights (tokens,); results (), (tokens,).
     """
-    total, losses = _ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights)
+    total, losses = _ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights)  # type: ignore[no-untyped-call]
     return total, losses

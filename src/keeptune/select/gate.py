@@ -1,0 +1,61 @@
+"""The retention gate: whether a tuned model can be said to have kept its base's reading ability.
+
+The verdict rests on the interval and not on the point, so a pass is a proof at 95 % and a small test set ends
+undecided, not in a lucky pass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from keeptune.score.statistics import Ratio
+
+Verdict = Literal["pass", "fail", "undecided"]
+
+MINIMUM_BASE_TOTAL = 10.0
+"""Base scores below ten fully right answers make a ratio meaningless: one question more or less moves it by 10 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """The verdict, the share of the base's score that had to be kept, and one sentence that says why."""
+
+    verdict: Verdict
+    threshold: float
+    reason: str
+
+
+def verdict(f1: Ratio, em: Ratio, threshold: float, *, base_f1_total: float, base_em_total: float) -> Gate:
+    """Pass if both lower bounds reach the threshold, fail if either upper bound is below it, else undecided.
+
+    `base_f1_total` and `base_em_total` are the base's scores summed over all questions, each from 0 to 1: how many
+    right answers they amount to. A measure below MINIMUM_BASE_TOTAL proves nothing, neither a loss nor that nothing
+    was lost, so with one the gate can fail on the other measure but never pass.
+    """
+    asked = f"the gate asks for {threshold:.1%}"
+    ratios = {"F1": f1, "EM": em}
+    totals = {"F1": base_f1_total, "EM": base_em_total}
+    meaningless = [name for name in ratios if not totals[name] >= MINIMUM_BASE_TOTAL]
+    lost = [name for name in ratios if name not in meaningless and ratios[name].high95 < threshold]
+    unproven = [name for name in ratios if not ratios[name].low95 >= threshold]
+    if lost:
+        losses = " and ".join(f"{name} at most {ratios[name].high95:.1%}" for name in lost)
+        return Gate("fail", threshold, f"Kept of the base's score: {losses} (95 % interval); {asked}.")
+    if meaningless:
+        scores = " and ".join(f"{name} amounts to {totals[name]:.1f} right answers" for name in meaningless)
+        return Gate(
+            "undecided",
+            threshold,
+            f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless; compare the "
+            "likelihood of the reference answers instead, or ask more questions.",
+        )
+    if unproven:
+        doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
+        return Gate(
+            "undecided",
+            threshold,
+            f"Kept of the base's score: {doubts} (95 % interval); {asked}, so more questions are needed to decide.",
+        )
+    kept = " and ".join(f"{name} at least {ratio.low95:.1%}" for name, ratio in ratios.items())
+    return Gate("pass", threshold, f"Kept of the base's score: {kept} (95 % interval); {asked}.")

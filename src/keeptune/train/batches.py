@@ -1,0 +1,96 @@
+"""Which rows go through the model together, in which order: decided once, from lengths and a seed alone.
+
+A step is a number of useful tokens, not of rows, because rows differ in length. Rows of like length share a batch, so
+that hardly anything is padded; but a step takes several batches of different lengths, because rows of one length are
+often of one kind, and a step over one kind pulls the adapter away from the others.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WINDOW_STEPS = 32
+"""Rows are sorted by length within the rows of so many steps: enough to pad little, few enough to stay random."""
+
+Batch = tuple[int, ...]
+"""Indexes of rows that go through the model at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row as tokens. `labelled[i]` says whether the model is trained to write `tokens[i]`."""
+
+    name: str
+    kind: str
+    tokens: tuple[int, ...]
+    labelled: tuple[bool, ...]
+
+
+def steps(
+    lengths: Sequence[int], tokens_per_step: int, tokens_per_batch: int, epochs: float, seed: int
+) -> list[list[Batch]]:
+    """The whole training in order: a list of steps, each a list of batches.
+
+    Every row comes once an epoch. A step holds at least `tokens_per_step` useful tokens (the last of an epoch may
+    hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer.
+    """
+    planned: list[list[Batch]] = []
+    whole, rest = divmod(epochs, 1)
+    for epoch in range(int(whole) + (rest > 0)):
+        generator = random.Random(f"{seed}/{epoch}")
+        order = list(range(len(lengths)))
+        generator.shuffle(order)
+        if epoch == int(whole):
+            order = order[: max(1, round(rest * len(order)))]
+        for window in _windows(order, lengths, WINDOW_STEPS * tokens_per_step):
+            batches = _batches(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
+            generator.shuffle(batches)
+            planned += _group(batches, lengths, tokens_per_step)
+    return planned
+
+
+def padded_share(planned: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> float:
+    """The share of all tokens in the batches that is padding."""
+    useful = sum(lengths[i] for step in planned for batch in step for i in batch)
+    padded = sum(len(batch) * max(lengths[i] for i in batch) for step in planned for batch in step)
+    return 1 - useful / padded if padded else 0.0
+
+
+def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    windows: list[list[int]] = [[]]
+    filled = 0
+    for index in order:
+        if filled >= tokens:
+            windows.append([])
+            filled = 0
+        windows[-1].append(index)
+        filled += lengths[index]
+    return windows
+
+
+def _batches(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
+    """Rows cut into batches; `ordered` is from short to long, so the last row of a batch sets its width."""
+    batches: list[Batch] = []
+    current: list[int] = []
+    for index in ordered:
+        if current and (len(current) + 1) * lengths[index] > tokens_per_batch:
+            batches.append(tuple(current))
+            current = []
+        current.append(index)
+    if current:
+        batches.append(tuple(current))
+    return batches
+
+
+def _group(batches: list[Batch], lengths: Sequence[int], tokens_per_step: int) -> list[list[Batch]]:
+    grouped: list[list[Batch]] = [[]]
+    filled = 0
+    for batch in batches:
+        if filled >= tokens_per_step:
+            grouped.append([])
+            filled = 0
+        grouped[-1].append(batch)
+        filled += sum(lengths[i] for i in batch)
+    return [step for step in grouped if step]

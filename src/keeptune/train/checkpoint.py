@@ -1,0 +1,120 @@
+"""Checkpoints that are whole or not there, and that continue to the same bytes.
+
+A checkpoint is a folder in PEFT's layout plus the optimiser's state. It is written beside its place and moved in;
+`complete.json`, written last, holds the size and hash of every other file. A folder without it, or one whose files do
+not match it, is never resumed from: the one before is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from keeptune.errors import RunError
+from keeptune.files import flush, unwritable, write_json
+
+COMPLETE = "complete.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far training has come. With the plan of batches, which the recipe decides, it says what comes next."""
+
+    step: int
+    tokens: int
+    seconds: float
+
+
+def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
+    """Writes the checkpoint `folder`/step-N. errors: RunError when it cannot be written; nothing half-written stays."""
+    target = folder / f"step-{progress.step}"
+    scratch = folder / f"step-{progress.step}.tmp-{os.getpid()}"
+    try:
+        scratch.mkdir(parents=True)
+        model.save_pretrained(str(scratch))
+        (scratch / "README.md").unlink(missing_ok=True)
+        save_file(_optimiser_tensors(optimiser), scratch / "optimiser.safetensors")
+        write_json(scratch / "progress.json", asdict(progress))
+        files = {path.name: _fingerprint(path) for path in sorted(scratch.iterdir())}
+        write_json(scratch / COMPLETE, files)
+        flush(scratch)
+        if target.exists():
+            shutil.rmtree(target)
+        scratch.replace(target)
+        flush(folder)
+    except (OSError, RunError) as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise error if isinstance(error, RunError) else unwritable(target, error) from None
+    except Exception as error:  # safetensors raises its own type when the disk is full
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise RunError(f"{target}: the checkpoint cannot be written ({error}); free space, then run again") from None
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint in `folder`, or None."""
+    return next(iter(reversed(whole(folder))), None)
+
+
+def whole(folder: Path) -> list[Path]:
+    """All checkpoints in `folder` whose files match their complete.json, from first to last."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit() and is_whole(path)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether every file of the checkpoint has the size and hash that its complete.json states."""
+    try:
+        stated = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        return bool(stated) and all(_fingerprint(checkpoint / name) == print_ for name, print_ in stated.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def restore(checkpoint: Path, model: Any, optimiser: torch.optim.Optimizer) -> Progress:
+    """How far training had come; the adapter, the optimiser and the random state are as they were then.
+
+    errors: RunError when the checkpoint belongs to another adapter.
+    """
+    adapter = load_file(checkpoint / "adapter_model.safetensors")
+    state = dict(model.named_parameters())
+    own = {name.replace(".default.", "."): tensor for name, tensor in state.items() if tensor.requires_grad}
+    if set(own) != set(adapter) or any(own[name].shape != adapter[name].shape for name in own):
+        raise RunError(f"{checkpoint}: it holds another adapter than the recipe asks for; use a new run directory")
+    with torch.no_grad():
+        for name, tensor in adapter.items():
+            own[name].copy_(tensor)
+    tensors = load_file(checkpoint / "optimiser.safetensors")
+    torch.set_rng_state(tensors.pop("random_state"))
+    _restore_optimiser(optimiser, tensors)
+    return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {"random_state": torch.get_rng_state()}
+    for index, state in optimiser.state_dict()["state"].items():
+        for name, value in state.items():
+            tensors[f"{index}.{name}"] = torch.as_tensor(value).contiguous()
+    return tensors
+
+
+def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _fingerprint(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}

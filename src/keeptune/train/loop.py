@@ -1,0 +1,252 @@
+"""The training loop: plan of batches in, checkpoints and a log out, the same bytes however often it is interrupted.
+
+The gradient of a step is the gradient of its mean loss over supervised tokens, however many batches it takes: each
+token is weighted by one over the step's supervised tokens before anything is summed. The loss is logged per kind,
+because one kind that is not learnt hides easily in a mean.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from keeptune.errors import Interrupted, TrainingError
+from keeptune.files import unwritable, write_text
+from keeptune.model.memory import keep_freed_memory
+from keeptune.recipe import TrainSection
+from keeptune.train import checkpoint
+from keeptune.train.batches import Batch, Example, steps
+from keeptune.train.loss import weighted_nll
+from keeptune.train.optimiser import learning_rate, optimiser
+
+Score = Callable[[int], dict[str, Any]]
+"""Scores the model as it stands at a step; the result is logged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What happened in one step, as logged and shown."""
+
+    step: int
+    total_steps: int
+    tokens: int
+    loss: float
+    loss_by_kind: dict[str, float]
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+    seconds: float
+
+
+class LabelledLoss(nn.Module):
+    """A causal model whose forward pass is its loss on labelled positions; nothing else is computed."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, ids: Tensor, rows: Tensor, columns: Tensor, labels: Tensor, token_weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The weighted loss, and each labelled token's own, in nats.
+
+        Rows are padded on the right and attention is causal, so padding needs no mask.
+        shapes: ids (rows, tokens); rows, columns, labels, token_weights (labelled,); results (), (labelled,).
+        """
+        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        hidden = causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+        return weighted_nll(hidden, causal.get_output_embeddings().weight, labels, token_weights)
+
+
+@dataclass(slots=True)
+class _Totals:
+    """Sums over one step."""
+
+    tokens: int = 0
+    nll: dict[str, float] = field(default_factory=dict)
+    labelled: dict[str, int] = field(default_factory=dict)
+
+    def add(self, kinds: Sequence[str], losses: Tensor) -> None:
+        for kind, loss in zip(kinds, losses.tolist(), strict=True):
+            self.nll[kind] = self.nll.get(kind, 0.0) + loss
+            self.labelled[kind] = self.labelled.get(kind, 0) + 1
+
+    @property
+    def loss(self) -> float:
+        return sum(self.nll.values()) / sum(self.labelled.values())
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        return {kind: self.nll[kind] / self.labelled[kind] for kind in sorted(self.nll)}
+
+
+class Trainer:
+    """Trains the adapter of one model on one list of examples, into one folder of checkpoints and one log."""
+
+    def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
+        unsupervised = [example.name for example in examples if not any(example.labelled)]
+        if unsupervised:
+            raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
+        self.examples, self.settings = examples, settings
+        self.folder, self.log_path = run / "checkpoints", run / "log.jsonl"
+        self.lengths = [len(example.tokens) for example in examples]
+        self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, settings.epochs, seed)
+        self.accelerator = Accelerator()
+        self.peft_model = model
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.model = self.accelerator.prepare(LabelledLoss(model))
+        self.optimiser = optimiser(self.parameters, settings)
+        torch.manual_seed(seed)
+
+    def run(self, on_step: Callable[[Step], None], score: Score | None = None) -> checkpoint.Progress:
+        """How far training came: to its end. Resumes from the newest whole checkpoint.
+
+        errors: TrainingError when the loss is not finite, naming the rows; Interrupted on SIGTERM or SIGINT, after
+        a checkpoint has been saved; RunError when the disk is full, with the checkpoint before it untouched.
+        """
+        keep_freed_memory()
+        progress = self._resume()
+        with _stop_requested() as stop:
+            for index in range(progress.step, len(self.plan)):
+                started = time.perf_counter()
+                done = self._step(index)
+                progress = checkpoint.Progress(
+                    done.step, progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
+                )
+                self._log({"event": "train", **_logged(done, progress)})
+                on_step(done)
+                last = done.step == len(self.plan)
+                due = done.step % self.settings.checkpoint_every_steps == 0
+                if last or due or stop:
+                    checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
+                if stop and not last:
+                    raise Interrupted(f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
+                                      "same command again to go on")
+                every = self.settings.score_every_steps
+                if score and every and done.step % every == 0 and not last:
+                    self._log({"event": "score", "step": done.step, **score(done.step)})
+        return progress
+
+    def _resume(self) -> checkpoint.Progress:
+        newest = checkpoint.latest(self.folder)
+        if newest is None:
+            progress = checkpoint.Progress(0, 0, 0.0)
+        else:
+            progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
+        if self.log_path.is_file():
+            lines = self.log_path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= progress.step]
+            write_text(self.log_path, "".join(f"{line}\n" for line in kept))
+        return progress
+
+    def _step(self, index: int) -> Step:
+        batches = self.plan[index]
+        supervised = sum(sum(self.examples[i].labelled) for batch in batches for i in batch)
+        totals = _Totals()
+        started = time.perf_counter()
+        self.model.train()
+        for batch in batches:
+            inputs, kinds = collate([self.examples[i] for i in batch], 1 / supervised, self.accelerator.device)
+            loss, losses = self.model(*inputs)
+            if not bool(torch.isfinite(loss)):
+                self._refuse(index, batch, "the loss is not finite")
+            self.accelerator.backward(loss)
+            totals.add(kinds, losses)
+            totals.tokens += sum(self.lengths[i] for i in batch)
+        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+        if not math.isfinite(norm):
+            self._refuse(index, tuple(i for batch in batches for i in batch), "the gradient is not finite")
+        rate = learning_rate(index, len(self.plan), self.settings)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        seconds = time.perf_counter() - started
+        return Step(
+            index + 1, len(self.plan), totals.tokens, totals.loss, totals.by_kind, rate, norm,
+            totals.tokens / seconds, seconds,
+        )
+
+    def _refuse(self, index: int, rows: Batch, what: str) -> None:
+        names = ", ".join(self.examples[i].name for i in rows[:20])
+        raise TrainingError(
+            f"step {index + 1}: {what}; nothing of this step is saved. Rows: {names}. "
+            "Lower train.learning_rate, or look at these rows"
+        )
+
+    def _log(self, event: dict[str, Any]) -> None:
+        try:
+            with self.log_path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(event, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise unwritable(self.log_path, error) from None
+
+
+def collate(
+    examples: Sequence[Example], token_weight: float, device: torch.device
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], list[str]]:
+    """The inputs of LabelledLoss for these rows, and the kind of each labelled token."""
+    width = max(len(example.tokens) for example in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    rows, columns, labels, kinds = [], [], [], []
+    for row, example in enumerate(examples):
+        ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
+        for column, labelled in enumerate(example.labelled):
+            if labelled:
+                # The token at `column` is predicted from the position before it.
+                rows.append(row)
+                columns.append(column - 1)
+                labels.append(example.tokens[column])
+                kinds.append(example.kind)
+    weights = torch.full((len(labels),), token_weight, dtype=torch.float32)
+    tensors = (ids, torch.tensor(rows), torch.tensor(columns), torch.tensor(labels), weights)
+    moved = tuple(tensor.to(device) for tensor in tensors)
+    return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
+
+
+def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "tokens": progress.tokens,
+        "loss": step.loss,
+        "loss_by_kind": step.loss_by_kind,
+        "learning_rate": step.learning_rate,
+        "grad_norm": step.grad_norm,
+        "tokens_per_second": step.tokens_per_second,
+        "seconds": progress.seconds,
+    }
+
+
+def _step_of(line: str) -> int:
+    """The step of a log line; a line that was cut off counts as after everything."""
+    try:
+        return int(json.loads(line).get("step", 0))
+    except (ValueError, AttributeError):
+        return 1 << 62
+
+
+@contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """A list that is empty until the process is asked to stop."""
+    asked: list[int] = []
+
+    def ask(number: int, _: Any) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
