@@ -51,8 +51,9 @@ _WHOLE_TEXT = re.compile(
     r"(?:(?:(?P<whole>[0-9]++) )?(?P<numerator>[0-9]++) ?/ ?(?P<denominator>[0-9]++)"
     rf"|(?P<mantissa>{_DECIMAL})(?:{_EXPONENT})?+|10\^\{{?(?P<power>[+-]?[0-9]++)\}}?){_UNIT}"
 )
+# Not the 2 of cm2 or x^2, and no minus between two terms.
 _IN_TEXT = re.compile(
-    r"(?:(?<![0-9A-Za-z)\]}])[+-][$¥€£]?)?"
+    r"(?:(?<![0-9A-Za-z)\]}])[+-][$¥€£]?)?(?<![0-9A-Za-z^])(?<!\^\{)"
     r"(?:(?:[0-9]++ ?)?\\[dt]?frac\{[+-]?[0-9]++\}\{[0-9]++\}|[0-9]++/[0-9]++(?!\.[0-9])"
     rf"|(?:{_DECIMAL})(?:{_EXPONENT})?+)"
 )

@@ -52,13 +52,18 @@ class Skill(Protocol):
         whose truth cannot be computed from the problem (free text with a boxed answer)."""
 
     def fault(self, question: Question, solution: str) -> str | None:
-        """Why a stored solution is wrong, or None when its stated answer agrees with the exact value."""
+        """Why a stored solution is wrong, or None when its answer agrees with the exact value and its steps hold.
+        What precedes a colon is the same for all faults of one sort, so that they can be counted."""
 
-    def solve(self, question: Question, style: Style, rounding: Rounding) -> str:
-        """The solution text to train on, ending in a line `#### answer` (except style "raw")."""
+    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+        """The solution text to train on, ending in a line `#### answer` (except style "raw"). `solution` is the
+        stored one; only kinds whose truth comes from it make use of it."""
 
-    def check(self, question: Question, solution: str) -> str | None:
+    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
         """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None."""
+
+    def twin(self, question: Question) -> str:
+        """A text that is the same for problems so alike that one gives the other away, such as a + b and b + a."""
 
     def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
         """A random (problem, raw solution) of that kind, in the data set's ranges and format."""

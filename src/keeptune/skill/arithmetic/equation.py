@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, random_nonzero
 
 
@@ -36,6 +37,14 @@ class Equation(Kind[Line]):
 
     def raw_solution(self, problem: Line) -> str:
         return f"方程的解为：{-problem.intercept / problem.slope}"
+
+    def steps(self, problem: Line, places: int) -> list[str]:
+        top, bottom = abs(problem.intercept), abs(problem.slope)
+        sign = "-" if self.value(problem) < 0 else ""
+        return [
+            f"{-problem.intercept}/{problem.slope}={sign}{top}/{bottom}",
+            *longhand.quotient(top, bottom, places + 1),
+        ]
 
     def random(self, generator: random.Random) -> Line:
         return Line(random_nonzero(generator, 100), generator.randint(-100, 100))

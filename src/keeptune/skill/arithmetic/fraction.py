@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from dataclasses import dataclass
@@ -40,6 +41,16 @@ class Simplification(Kind[Ratio]):
 
     def raw_solution(self, problem: Ratio) -> str:
         return f"最简化的形式为：{self.value(problem)}"
+
+    def steps(self, problem: Ratio, places: int) -> list[str]:  # noqa: ARG002
+        top, bottom = problem.numerator, problem.denominator
+        common = math.gcd(top, bottom)
+        if common == 1:
+            return []
+        return [f"{top}/{bottom}=({top}/{common})/({bottom}/{common})={top // common}/{bottom // common}"]
+
+    def answer(self, problem: Ratio, places: int) -> str:  # noqa: ARG002
+        return str(self.value(problem))
 
     def random(self, generator: random.Random) -> Ratio:
         numerator, denominator = sorted(generator.sample(range(1, 11), 2))

@@ -13,6 +13,9 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from fractions import Fraction
 from typing import ClassVar, Generic, TypeVar
 
+from keeptune.skill.base import ANSWER_MARKER, Rounding
+from keeptune.skill.rounding import rounded
+
 P = TypeVar("P")
 
 # Digits are [0-9], for \d also matches other scripts. Lengths are bounded so that a hostile row cannot ask for
@@ -65,6 +68,19 @@ class Kind(ABC, Generic[P]):
     @abstractmethod
     def raw_solution(self, problem: P) -> str:
         """The solution's text, byte for byte as the data set writes it, float noise included."""
+
+    @abstractmethod
+    def steps(self, problem: P, places: int) -> list[str]:
+        """The lines that lead to the answer with so many decimals, each a statement that holds by itself."""
+
+    def answer(self, problem: P, places: int) -> str:
+        """The final answer as it is written after the steps."""
+        return rounded(self.value(problem), places)
+
+    def reasoning(self, problem: P, rounding: Rounding) -> str:
+        """The worked solution: the steps, and the answer behind the marker on the last line."""
+        final = f"{ANSWER_MARKER} {self.answer(problem, rounding.places)}"
+        return "\n".join([*self.steps(problem, rounding.places), final])
 
     def stated_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -35,6 +36,10 @@ class Mean(Kind[Numbers]):
 
     def raw_solution(self, problem: Numbers) -> str:
         return f"平均值为 {sum(problem.values) / len(problem.values)}"
+
+    def steps(self, problem: Numbers, places: int) -> list[str]:
+        total, count = sum(problem.values), len(problem.values)
+        return [*longhand.running_sum(list(problem.values)), *longhand.quotient(total, count, places + 1)]
 
     def random(self, generator: random.Random) -> Numbers:
         length = generator.randint(3, 10)

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -45,6 +46,9 @@ class Area(Kind[Rectangle]):
     def raw_solution(self, problem: Rectangle) -> str:
         return f"面积为 {problem.length * problem.width} 平方厘米"
 
+    def steps(self, problem: Rectangle, places: int) -> list[str]:  # noqa: ARG002
+        return longhand.product(problem.length, problem.width)
+
     def random(self, generator: random.Random) -> Rectangle:
         return Rectangle(generator.randint(1, 100), generator.randint(1, 100))
 
@@ -69,6 +73,9 @@ class Mass(Kind[Body]):
 
     def raw_solution(self, problem: Body) -> str:
         return f"{problem.density * problem.volume} 克"
+
+    def steps(self, problem: Body, places: int) -> list[str]:  # noqa: ARG002
+        return longhand.product(problem.density, problem.volume)
 
     def random(self, generator: random.Random) -> Body:
         return Body(generator.randint(1, 10), generator.randint(1, 10))

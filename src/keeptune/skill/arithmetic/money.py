@@ -11,7 +11,9 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
+from keeptune.skill.rounding import rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,15 @@ class Discount(Kind[Price]):
     def raw_solution(self, problem: Price) -> str:
         return str((problem.before - problem.after) / problem.before * 100)
 
+    def steps(self, problem: Price, places: int) -> list[str]:
+        taken_off = problem.before - problem.after
+        sign, hundredfold = "-" if taken_off < 0 else "", 100 * abs(taken_off)
+        return [
+            f"{problem.before}-{problem.after}={taken_off}",
+            f"{taken_off}*100/{problem.before}={sign}{hundredfold}/{problem.before}",
+            *longhand.quotient(hundredfold, problem.before, places + 1),
+        ]
+
     def random(self, generator: random.Random) -> Price:
         return Price(generator.randint(1, 100), generator.randint(1, 100))
 
@@ -71,6 +82,15 @@ class Sales(Kind[Growth]):
 
     def raw_solution(self, problem: Growth) -> str:
         return str(problem.sales + problem.sales * problem.percent / 100)
+
+    def steps(self, problem: Growth, places: int) -> list[str]:  # noqa: ARG002
+        growth, before = problem.sales * problem.percent, 100 * problem.sales
+        return [
+            *longhand.product(problem.sales, problem.percent),
+            f"{problem.sales}*100={before}",
+            f"{before}+{growth}={before + growth}",
+            f"{before + growth}/100={rounded(self.value(problem), 2)}",
+        ]
 
     def random(self, generator: random.Random) -> Growth:
         return Growth(generator.randint(1, 100), generator.randint(1, 100))

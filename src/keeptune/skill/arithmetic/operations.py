@@ -10,6 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, random_nonzero
 
 LIMIT_HUNDREDTHS = 1_000_000
@@ -55,6 +56,33 @@ class Operation(Kind[Operands]):
         return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
 
 
+def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
+    """The steps of left + `right`, where `right` has the sign that makes the operation an addition."""
+    left, same = problem.left, (problem.left < 0) == (right < 0)
+    larger, smaller = sorted((left, right), key=abs, reverse=True)
+    first, second = (left, right) if same else (larger, smaller)
+    negative = (left if same else larger) < 0
+    a, b = _hundredths(first), _hundredths(second)
+    width = max(len(str(a)), len(str(b)), 3)
+    inner = f"({_padded(a, width)}{'+' if same else '-'}{_padded(b, width)})"
+    head = f"{left}{symbol}{problem.right}={'-' if negative else ''}{inner}"
+    columns = longhand.column_sum if same else longhand.column_difference
+    return [head, *columns(a, b, 2)]
+
+
+def _hundredths(number: Decimal) -> int:
+    return int(abs(number) * 100)
+
+
+def _padded(hundredths: int, width: int) -> str:
+    digits = f"{hundredths:0{width}d}"
+    return f"{digits[:-2]}.{digits[-2:]}"
+
+
+def _sign(problem: Operands) -> str:
+    return "-" if (problem.left < 0) != (problem.right < 0) else ""
+
+
 class Addition(Operation):
     """`计算 4204.22 + -2369.17 等于多少？` → `4204.22 + -2369.17 = 1835.05`"""
 
@@ -68,6 +96,9 @@ class Addition(Operation):
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.add(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        return _column_steps("+", problem, problem.right)
 
 
 class Subtraction(Operation):
@@ -84,6 +115,9 @@ class Subtraction(Operation):
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.subtract(problem.left, problem.right)
 
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        return _column_steps("-", problem, -problem.right)
+
 
 class Multiplication(Operation):
     """`计算 3963.85 * -5055.68 等于多少？` → `3963.85 * -5055.68 = -20039957.1680`, always with four decimals."""
@@ -98,6 +132,11 @@ class Multiplication(Operation):
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.multiply(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        left, right = _hundredths(problem.left), _hundredths(problem.right)
+        head = f"{problem.left}*{problem.right}={_sign(problem)}{left}*{right}/10000"
+        return [head, *longhand.crossed_product(left, right)]
 
 
 class Division(Operation):
@@ -117,3 +156,8 @@ class Division(Operation):
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.divide(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:
+        left, right = _hundredths(problem.left), _hundredths(problem.right)
+        head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
+        return [head, *longhand.quotient(left, right, places + 1)]

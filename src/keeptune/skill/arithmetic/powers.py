@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import (
     AMOUNT,
     ANSWER,
@@ -20,6 +21,7 @@ from keeptune.skill.arithmetic.kind import (
     amount,
     random_nonzero,
 )
+from keeptune.skill.rounding import rounded
 
 # A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
 ROOT_DIGITS = 60
@@ -70,6 +72,17 @@ class Power(Kind[Powered]):
         answer = CONTEXT.to_sci_string(CONTEXT.power(problem.base, problem.exponent))
         return f"{problem.base}^{problem.exponent} = {answer}"
 
+    def steps(self, problem: Powered, places: int) -> list[str]:  # noqa: ARG002
+        if problem.exponent < 2:
+            return []
+        return longhand.power(Fraction(problem.base), problem.exponent, str(problem.base))[0]
+
+    def answer(self, problem: Powered, places: int) -> str:
+        """The last step's number, rounded: digits that no step has shown cannot be learnt."""
+        if problem.exponent < 2:
+            return super().answer(problem, places)
+        return rounded(longhand.power(Fraction(problem.base), problem.exponent, str(problem.base))[1], places)
+
     def random(self, generator: random.Random) -> Powered:
         return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
 
@@ -95,6 +108,9 @@ class SquareRoot(Kind[Radicand]):
     def raw_solution(self, problem: Radicand) -> str:
         return f"√{problem.number} = {CONTEXT.to_sci_string(CONTEXT.sqrt(problem.number))}"
 
+    def steps(self, problem: Radicand, places: int) -> list[str]:
+        return longhand.root(int(problem.number * 100), places + 1)
+
     def random(self, generator: random.Random) -> Radicand:
         return Radicand(amount(generator.randint(0, 1_000_000)))
 
@@ -119,6 +135,10 @@ class Function(Kind[Monomial]):
         # The power is rounded before it is multiplied, as in the data set.
         answer = CONTEXT.multiply(problem.coefficient, CONTEXT.power(problem.x, problem.exponent))
         return f"函数的值为：{CONTEXT.to_sci_string(answer)}"
+
+    def steps(self, problem: Monomial, places: int) -> list[str]:  # noqa: ARG002
+        lines, raised = longhand.power(Fraction(problem.x), problem.exponent, str(problem.x))
+        return [*lines, longhand.rounded_product(Fraction(problem.coefficient), raised)]
 
     def random(self, generator: random.Random) -> Monomial:
         x = amount(generator.randint(1, 1_000))

@@ -1,0 +1,81 @@
+"""result.json: every figure of a run, computed from its per-question records and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from keeptune.model.adapter import Parameters
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import Recipe
+from keeptune.score import contest, retained, skill
+from keeptune.score.number import HEADLINE
+from keeptune.score.statistics import mcnemar, paired_difference
+from keeptune.select.gate import verdict
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The per-question records of one model: skill and retained ability."""
+
+    skill: Sequence[Record]
+    retained: Sequence[Record]
+
+
+def result(
+    recipe: Recipe, base: Scores, tuned: Scores, parameters: Parameters, cost: Record, chosen: Record, prompt: Prompt
+) -> Record:
+    """The whole of result.json; its layout is a contract."""
+    resamples, seed = recipe.gate.resamples, recipe.seed
+    f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
+    em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
+    gate = verdict(
+        f1, em, recipe.gate.threshold,
+        base_f1_total=float(retained.points(base.retained, "f1").sum()),
+        base_em_total=float(retained.points(base.retained, "em").sum()),
+    )
+    tuned_skill = skill.summary(tuned.skill)
+    return {
+        "name": recipe.name,
+        "model": recipe.model.name,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "skill": {"base": skill.summary(base.skill), "tuned": tuned_skill, **_gain(base, tuned, resamples, seed)},
+        "retained": {
+            "set": recipe.score.retained,
+            "metric": retained.SQUAD,
+            "prompt": recipe.score.reading_prompt,
+            "base": retained.summary(base.retained),
+            "tuned": retained.summary(tuned.retained),
+            "ratio": {"f1": asdict(f1), "em": asdict(em)},
+            "contest_metric": {
+                "base": retained.summary(base.retained, retained.CONTEST),
+                "tuned": retained.summary(tuned.retained, retained.CONTEST),
+            },
+        },
+        "gate": {"threshold": gate.threshold, "verdict": gate.verdict, "reason": gate.reason},
+        "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
+        "contest": {
+            "phase1": contest.phase1(parameters.ratio, tuned_skill["accuracy"]),
+            "phase2": contest.phase2(parameters.ratio, tuned_skill["accuracy"]),
+        },
+        "cost": cost,
+        "chosen": chosen,
+        "prompt": {"template": prompt.template, "sha256": prompt.sha256},
+    }
+
+
+def _gain(base: Scores, tuned: Scores, resamples: int, seed: int) -> Record:
+    before, after = (
+        np.array([record["verdicts"][HEADLINE] for record in scores.skill], dtype=np.bool_) for scores in (base, tuned)
+    )
+    names = [record["id"] for record in base.skill]
+    difference = paired_difference(
+        before.astype(np.float64), after.astype(np.float64), names, resamples=resamples, seed=seed
+    )
+    return {"difference": asdict(difference), "mcnemar_p": mcnemar(before, after).p_value}

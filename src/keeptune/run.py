@@ -1,0 +1,376 @@
+"""The run directory and the stages in their order: the only place where stages meet.
+
+Every stage leaves a file that says it is complete; running the same recipe into the same directory skips what is
+complete and goes on with what is not. A stage reads what the stages before it left, so each can be run on its own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from keeptune import adapter_card
+from keeptune import recipe as recipes
+from keeptune.data.prepare import load_examples, prepare
+from keeptune.errors import RunError
+from keeptune.files import unwritable, write_json, write_text
+from keeptune.listen import Listener, Silent
+from keeptune.manifest import manifest
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import Recipe
+from keeptune.report.page import write_report
+from keeptune.result import Scores, result
+from keeptune.score import retained
+from keeptune.score import skill as skills
+from keeptune.score.generate import Generator
+from keeptune.score.reading import ReadingItem
+from keeptune.select.choose import Candidate, choose
+from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.train import checkpoint
+from keeptune.train.batches import Example
+from keeptune.train.loop import Step, Trainer
+from keeptune.train.replay import practice_items, replay
+
+Record = dict[str, Any]
+_BUDGET_MARGIN_TOKENS = 16
+
+
+class Run:
+    """One job in one directory. `Run.create` starts or resumes it, `Run.open` looks at one that is there."""
+
+    def __init__(self, folder: Path, recipe: Recipe, listener: Listener | None = None) -> None:
+        self.folder, self.recipe = folder, recipe
+        self.listener = listener or Silent()
+        self.prompt = Prompt(recipe.prompt.template)
+
+    @classmethod
+    def create(cls, folder: Path, recipe: Recipe, listener: Listener | None = None) -> Run:
+        """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
+        stored, text = folder / "recipe.yaml", recipes.dump(recipe)
+        if stored.is_file() and stored.read_text(encoding="utf-8") != text:
+            raise RunError(
+                f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
+            )
+        if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
+            raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
+        write_text(stored, text)
+        return cls(folder, recipe, listener)
+
+    @classmethod
+    def open(cls, folder: Path, listener: Listener | None = None) -> Run:
+        """The run in `folder`. errors: RunError when there is none."""
+        stored = folder / "recipe.yaml"
+        if not stored.is_file():
+            raise RunError(f"{folder}: no recipe.yaml there, so it is no run directory; start one with `keeptune run`")
+        tree = yaml.safe_load(stored.read_text(encoding="utf-8"))
+        return cls(folder, recipes.parse(tree, str(stored)), listener)
+
+    def all(self) -> Record:
+        """result.json, after every stage that was not complete."""
+        for stage in (self.data, self.train, self.select, self.score):
+            stage()
+        return self.report()
+
+    def data(self) -> None:
+        """Rows to examples: data/*.parquet, rejected.jsonl, card.json."""
+        if (self.folder / "data" / "card.json").is_file():
+            return
+        with self._stage("data"):
+            prepare(self.recipe, Arithmetic(), self._count_tokens, self.folder / "data")
+
+    def train(self) -> None:
+        """Examples to checkpoints and log.jsonl; resumes from the newest whole checkpoint."""
+        if self._trained():
+            return
+        self.data()
+        with self._stage("train"):
+            examples = self._training_examples()
+            model = adapters.attach(self.model, self.recipe.adapter, self.recipe.seed)
+            self.__dict__["_tuned"] = model
+            trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder)
+            write_json(self.folder / "manifest.json", self._manifest())
+            self.listener.say(
+                f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
+                f"{adapters.count(model).trainable:,} trainable parameters"
+            )
+            trainer.run(self._on_step, self._score_dev if self._chooses else None)
+            write_json(self.folder / "checkpoints" / "trained.json", {"steps": len(trainer.plan)})
+
+    def select(self) -> None:
+        """Checkpoints to adapter/, the one that is handed over, with its prompt beside it."""
+        if (self.folder / "adapter" / adapter_card.FILE).is_file():
+            return
+        self.train()
+        with self._stage("select"):
+            chosen = self._choose()
+            scratch = self.folder / "adapter.tmp"
+            try:
+                shutil.rmtree(scratch, ignore_errors=True)
+                scratch.mkdir()
+                for name in ("adapter_config.json", "adapter_model.safetensors"):
+                    shutil.copy(chosen / name, scratch / name)
+            except OSError as error:
+                raise unwritable(scratch, error) from None
+            _name_base_model(scratch / "adapter_config.json", self.recipe.model.name)
+            write_json(scratch / "chosen.json", {"checkpoint": chosen.name, "scale": 1.0})
+            card = adapter_card.AdapterCard(
+                self.recipe.model.name, self.recipe.data.skill, self.prompt, self._budgets(), 1.0
+            )
+            adapter_card.save(card, scratch)
+            shutil.rmtree(self.folder / "adapter", ignore_errors=True)
+            scratch.replace(self.folder / "adapter")
+
+    def score(self) -> None:
+        """Base and tuned on the test questions and the reading questions: scores/*.jsonl."""
+        if all(self._scores_path(what, who).is_file() for what in ("skill", "retained") for who in ("base", "tuned")):
+            return
+        self.select()
+        with self._stage("score"):
+            model = adapters.load_adapter(self._fresh_model(), self.folder / "adapter")
+            generator = Generator(model, self.tokenizer)
+            for who, scale in (("base", 0.0), ("tuned", 1.0)):
+                with adapters.scaled(model, scale):
+                    self._score_one(generator, who)
+
+    def report(self) -> Record:
+        """result.json, report.html and report.md from the records; always made anew."""
+        self.score()
+        base, tuned = (Scores(self._scores("skill", who), self._scores("retained", who)) for who in ("base", "tuned"))
+        parameters = adapters.Parameters(**_read(self.folder / "manifest.json")["parameters"])
+        chosen = _read(self.folder / "adapter" / "chosen.json")
+        made = result(self.recipe, base, tuned, parameters, self._cost(), chosen, self.prompt)
+        write_json(self.folder / "result.json", made)
+        write_report(self.folder)
+        return made
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer."""
+        return models.load_tokenizer(self.recipe.model.name)
+
+    @cached_property
+    def model(self) -> Any:
+        """The base model."""
+        self.listener.say(f"loading {self.recipe.model.name} (the embedded model is unpacked on its first use)")
+        model = models.load_model(self.recipe.model.name, self.recipe.model.dtype)
+        models.check_tokenizer(model, self.tokenizer)
+        return model
+
+    def _fresh_model(self) -> Any:
+        """The base model without the adapter that training put into it."""
+        tuned = self.__dict__.pop("_tuned", None)
+        if tuned is not None:
+            self.__dict__["model"] = tuned.unload()
+        return self.model
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether checkpoints are compared during training, which takes some reading questions away from the test."""
+        return self.recipe.train.score_every_steps > 0
+
+    def _reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
+        """The reading questions for choices and for the final score; no passage is in both."""
+        items = retained.reading_items(self.recipe.score.retained, self.recipe.score.retained_limit)
+        cut = len(items) - (min(self.recipe.score.dev_limit, len(items) // 4) if self._chooses else 0)
+        while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
+            cut -= 1
+        return items[cut:], items[:cut]
+
+    def _training_examples(self) -> list[Example]:
+        rows = load_examples(self.folder / "data" / "train.parquet")
+        examples = []
+        for row in rows:
+            prompt = self.prompt.encode(self.tokenizer, row.problem)
+            solution = self.prompt.encode_solution(self.tokenizer, row.solution)
+            labelled = (False,) * len(prompt) + (True,) * len(solution)
+            examples.append(Example(f"{row.file}:{row.line}", row.kind, (*prompt, *solution), labelled))
+        share, settings = self.recipe.train.replay_share, self.recipe.train
+        if share:
+            wanted = round(sum(len(e.tokens) for e in examples) * share / (1 - share))
+            items = practice_items(settings.replay)
+            examples += replay(items, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
+        return examples
+
+    def _count_tokens(self, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+        return count_tokens(self.tokenizer, self.prompt, texts)
+
+    def _budgets(self) -> dict[str, int]:
+        kinds = _read(self.folder / "data" / "card.json")["kinds"]
+        return {
+            kind: facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS
+            for kind, facts in kinds.items()
+            if facts["train"]
+        }
+
+    def _asked(self, split: str, limit: int = 0) -> list[skills.Asked]:
+        rows = load_examples(self.folder / "data" / f"{split}.parquet")
+        asked = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
+        return asked[:limit] if limit else asked
+
+    def _score_one(self, generator: Generator, who: str) -> None:
+        asked, items = self._asked("test"), self._reading()[1]
+        limit = self.recipe.score.max_new_tokens
+        skill_path, retained_path = self._scores_path("skill", who), self._scores_path("retained", who)
+        if not skill_path.is_file():
+            count = self.listener.counter(f"{who}: test questions", len(asked))
+            records = skills.score_skill(generator, self.prompt, asked, self._budgets(), limit, count)
+            write_records(skill_path, records)
+            self.listener.say(f"{who}: {skills.summary(records)['accuracy']:.1%} of {len(asked)} test questions right")
+        if not retained_path.is_file():
+            count = self.listener.counter(f"{who}: reading questions", len(items))
+            records = retained.score_retained(generator, items, self.recipe.score.reading_prompt, count)
+            write_records(retained_path, records)
+            kept = retained.summary(records)
+            self.listener.say(f"{who}: reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f} on {len(items)} questions")
+
+    def _score_dev(self, step: int) -> Record:
+        """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
+        return self._dev_scores(f"step {step}")
+
+    def _dev_scores(self, who: str) -> Record:
+        asked, items = self._asked("dev", self.recipe.score.dev_limit), self._reading()[0]
+        generator = Generator(self.__dict__["_tuned"].eval(), self.tokenizer)
+        limit = self.recipe.score.max_new_tokens
+        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self._budgets(), limit))
+        kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
+        self.listener.say(
+            f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
+        )
+        return {
+            "skill": {"accuracy": answers["accuracy"], "n": answers["n"]},
+            "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
+        }
+
+    def _choose(self) -> Path:
+        """The checkpoint to hand over. Where none was scored during training there is no choice: the last."""
+        last = checkpoint.latest(self.folder / "checkpoints")
+        if last is None:
+            raise RunError(f"{self.folder}/checkpoints: no whole checkpoint is left; delete trained.json to train again")
+        if not self._chooses:
+            return last
+        tuned = self.__dict__.get("_tuned")
+        if tuned is None:
+            tuned = self.__dict__["_tuned"] = adapters.load_adapter(self.model, last)
+        with adapters.scaled(tuned, 0.0):
+            base = _candidate("base", self._dev_scores("base"))
+        scored = {f"step-{event['step']}": event for event in self._log() if event["event"] == "score"}
+        candidates = [
+            _candidate(path.name, scored[path.name])
+            for path in checkpoint.whole(self.folder / "checkpoints")
+            if path.name in scored and path != last
+        ]
+        candidates.append(_candidate(last.name, self._dev_scores(last.name)))
+        chosen = choose(candidates, base, self.recipe.gate.threshold)
+        return self.folder / "checkpoints" / chosen.checkpoint
+
+    def _trained(self) -> bool:
+        return (self.folder / "checkpoints" / "trained.json").is_file()
+
+    def _on_step(self, step: Step) -> None:
+        kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
+        text = f"loss {step.loss:.3f}  {step.tokens_per_second:,.0f} tokens/s  {kinds}"
+        self.listener.step(step.step, step.total_steps, text)
+
+    def _manifest(self) -> Record:
+        card = _read(self.folder / "data" / "card.json")
+        hashes = {
+            "recipe": recipes.sha256(self.recipe),
+            "data": card["data_sha256"],
+            "prompt": self.prompt.sha256,
+            "weights": models.weights_sha256(self.__dict__["_tuned"].get_base_model()),
+        }
+        counted = adapters.count(self.__dict__["_tuned"])
+        parameters = {"trainable": counted.trainable, "total": counted.total}
+        return {**manifest(hashes, self.recipe.seed), "parameters": parameters}
+
+    def _scores_path(self, what: str, who: str) -> Path:
+        return self.folder / "scores" / f"{what}-{who}.jsonl"
+
+    def _scores(self, what: str, who: str) -> list[Record]:
+        return read_records(self._scores_path(what, who))
+
+    def _log(self) -> list[Record]:
+        path = self.folder / "log.jsonl"
+        return read_records(path) if path.is_file() else []
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Announces a stage, and logs how long it took and how much memory it had needed by its end."""
+        self.listener.stage(name)
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
+            event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            try:
+                with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(event) + "\n")
+            except OSError as error:
+                if sys.exc_info()[0] is None:
+                    raise unwritable(self.folder / "log.jsonl", error) from None
+
+    def _cost(self) -> Record:
+        events = self._log()
+        stages: dict[str, float] = {}
+        for event in events:
+            if event["event"] == "stage":
+                stages[event["stage"]] = stages.get(event["stage"], 0.0) + event["seconds"]
+        trained = [event for event in events if event["event"] == "train"]
+        tokens, seconds = (trained[-1]["tokens"], trained[-1]["seconds"]) if trained else (0, 0.0)
+        return {
+            "seconds": sum(stages.values()),
+            "seconds_by_stage": stages,
+            "tokens_useful": tokens,
+            "tokens_per_second": tokens / seconds if seconds else 0.0,
+            "peak_memory_bytes": max((e["peak_memory_bytes"] for e in events if e["event"] == "stage"), default=0),
+        }
+
+
+def count_tokens(tokenizer: Any, prompt: Prompt, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    """The tokens of each (problem, solution): of the prompt, and of the solution with its end token."""
+    return [(len(prompt.encode(tokenizer, p)), len(prompt.encode_solution(tokenizer, s))) for p, s in texts]
+
+
+def write_records(path: Path, records: Sequence[Record]) -> None:
+    """Puts one JSON object a line at `path`, whole or not at all."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_records(path: Path) -> list[Record]:
+    """The objects of a JSON Lines file. errors: RunError when it is missing or damaged."""
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
+
+
+def _candidate(name: str, scores: Record) -> Candidate:
+    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"])
+
+
+def _name_base_model(config: Path, name: str) -> None:
+    """PEFT stores where the base model lay on this machine; another machine wants its name."""
+    tree = _read(config)
+    hub_id = models.EMBEDDED_HUB_ID if name == models.EMBEDDED else name
+    write_json(config, {**tree, "base_model_name_or_path": hub_id})
+
+
+def _read(path: Path) -> Record:
+    try:
+        tree: Record = json.loads(path.read_text(encoding="utf-8"))
+        return tree
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None

@@ -1,0 +1,217 @@
+"""Calculations written out in steps that a small language model can execute one at a time.
+
+Each function returns lines, and every line is a chain of statements that holds by itself (`check.py` evaluates them
+without knowing these procedures). A step works on at most a few digits that stand close before it; numbers carry no
+spaces, because a space costs a token and moves digits apart.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+SIGNIFICANT_DIGITS = 8
+"""Kept in intermediate results of powers: a hundred roundings at the eighth digit stay far inside 1 in 10,000."""
+
+COLUMNS = "abcdefghijklmnopqrstuvwxyz"
+"""The names of the columns of an addition, from the left: a name is easier to find again than a position."""
+
+
+def parts(number: int) -> list[int]:
+    """The round numbers that a number is the sum of: 87 is 80 + 7, 100 is 100 itself."""
+    digits = str(number)
+    found = [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits) if digit != "0"]
+    return found or [0]
+
+
+def product(left: int, right: int) -> list[str]:
+    """A product of small integers by the products of their round parts, which are then added one by one.
+
+    87*45=(80+7)*(40+5)
+    80*40=3200 … 7*5=35
+    3200+400=3600 … 3880+35=3915
+    """
+    lefts, rights = parts(left), parts(right)
+    if len(lefts) == len(rights) == 1:
+        return [f"{left}*{right}={left * right}"]
+    lines = [f"{left}*{right}=({_sum(lefts)})*({_sum(rights)})"]
+    partial = [(a, b) for a in lefts for b in rights]
+    lines += [f"{a}*{b}={a * b}" for a, b in partial]
+    return lines + running_sum([a * b for a, b in partial])
+
+
+def running_sum(numbers: list[int]) -> list[str]:
+    """The numbers added up one by one: 20+12=32, 32+72=104, …"""
+    lines, total = [], numbers[0]
+    for number in numbers[1:]:
+        lines.append(f"{total}+{number}={total + number}")
+        total += number
+    return lines
+
+
+def quotient(dividend: int, divisor: int, decimals: int) -> list[str]:
+    """A long division of integers that are not negative, with so many decimals unless it ends before.
+
+    28/6=4r4          one digit of the result a line; a divisor over 10 is multiplied and subtracted instead:
+    450-73*6=450-438=12
+    287/6=47.833...   the digits put together, cut off and not rounded
+    """
+    digits, remainder, result = str(dividend), 0, ""
+    lines: list[str] = []
+    for place in range(len(digits) + decimals):
+        if place == len(digits):
+            result += "."
+        current = 10 * remainder + (int(digits[place]) if place < len(digits) else 0)
+        digit, remainder = divmod(current, divisor)
+        leading = digit == 0 and not result and place < len(digits) - 1
+        if not leading:
+            result += str(digit)
+            lines.append(_division_step(current, divisor, digit, remainder))
+        if remainder == 0 and place >= len(digits) - 1:
+            break
+    return [*lines, f"{dividend}/{divisor}={result}{'...' if remainder else ''}"]
+
+
+def _division_step(current: int, divisor: int, digit: int, remainder: int) -> str:
+    if divisor <= 10:
+        return f"{current}/{divisor}={digit}r{remainder}"
+    return f"{current}-{divisor}*{digit}={current}-{divisor * digit}={remainder}"
+
+
+def column_sum(left: int, right: int, decimals: int) -> list[str]:
+    """Two numbers of 10^-decimals units added column by column from the right, each step with its carry.
+
+    a30b87c25d86e40f58    the digits of both numbers, by column
+    f5+8+0=13             the last digit is the result's, the one before it the next step's carry
+    """
+    width = max(len(str(left)), len(str(right)), decimals + 1)
+    columns = _columns(left, right, width)
+    lines, carry = ["".join(f"{name}{a}{b}" for name, a, b in columns)], 0
+    for name, a, b in reversed(columns):
+        total = a + b + carry
+        lines.append(f"{name}{a}+{b}+{carry}={total:02d}")
+        carry = total // 10
+    return lines
+
+
+def column_difference(left: int, right: int, decimals: int) -> list[str]:
+    """The smaller of two numbers taken from the larger, column by column; a borrowed ten stands before the digit.
+
+    f15-8-0=7             a 1 in front says that the next step has to give one back
+    """
+    width = max(len(str(left)), decimals + 1)
+    columns = _columns(left, right, width)
+    lines, borrowed = ["".join(f"{name}{a}{b}" for name, a, b in columns)], 0
+    for name, a, b in reversed(columns):
+        borrow = int(a - b - borrowed < 0)
+        lines.append(f"{name}{borrow}{a}-{b}-{borrowed}={10 * borrow + a - b - borrowed}")
+        borrowed = borrow
+    return lines
+
+
+def crossed_product(left: int, right: int) -> list[str]:
+    """A product of long integers, one digit of the result a line: all digit products of one place, and the carry.
+
+    7*5+0=35+0=35
+    8*5+7*4+3=40+28+3=68+3=71
+    """
+    width = max(len(str(left)), len(str(right)))
+    lefts, rights = ([int(digit) for digit in reversed(f"{number:0{width}d}")] for number in (left, right))
+    lines, carry = [], 0
+    for place in range(2 * width - 1):
+        pairs = [(lefts[i], rights[place - i]) for i in range(width) if 0 <= place - i < width]
+        terms = [a * b for a, b in pairs] + [carry]
+        chain = ["+".join(f"{a}*{b}" for a, b in pairs) + f"+{carry}", _sum(terms)]
+        while len(terms) > 1:
+            terms = [terms[0] + terms[1], *terms[2:]]
+            chain.append(_sum(terms))
+        lines.append("=".join(chain))
+        carry = terms[0] // 10
+    return [*lines, f"{left}*{right}={left * right}"]
+
+
+def power(base: Fraction, exponent: int, first: str) -> tuple[list[str], Fraction]:
+    """A power by squaring and multiplying, each result rounded to eight digits, and what comes out.
+
+    7.59*7.59~=57.6081
+    57.6081*57.6081~=3318.6932
+    """
+    lines: list[str] = []
+    result, text = base, first
+    for bit in bin(exponent)[3:]:
+        result, text = _rounded_product(result, text, result, text, lines)
+        if bit == "1":
+            result, text = _rounded_product(result, text, base, first, lines)
+    return lines, result
+
+
+def rounded_product(left: Fraction, right: Fraction) -> str:
+    """One product, rounded to eight digits, as a line."""
+    lines: list[str] = []
+    _rounded_product(left, significant(left), right, significant(right), lines)
+    return lines[0]
+
+
+def root(hundredths: int, decimals: int) -> list[str]:
+    """A square root digit by digit: what is left of the number, less (20 times the digits so far + digit) · digit.
+
+    61-7*7=12
+    1245-148*8=61
+    """
+    text = str(hundredths)
+    pairs = [int(pair) for pair in _pairs(text)] + [0] * (decimals - 1)
+    lines, left, found = [], 0, 0
+    for pair in pairs:
+        left = 100 * left + pair
+        digit = max(d for d in range(10) if (20 * found + d) * d <= left)
+        taken = (20 * found + digit) * digit
+        lines.append(f"{left}-{20 * found + digit}*{digit}={left}-{taken}={left - taken}")
+        left, found = left - taken, 10 * found + digit
+    return lines
+
+
+def significant(value: Fraction) -> str:
+    """A number with eight significant digits, with an exponent where it is very large or very small."""
+    if value == 0:
+        return "0"
+    exponent = len(str(int(abs(value)))) - 1 if abs(value) >= 1 else _negative_exponent(abs(value))
+    units = round(value / Fraction(10) ** (exponent - SIGNIFICANT_DIGITS + 1))
+    if -5 < exponent < SIGNIFICANT_DIGITS:
+        return _decimal(units, SIGNIFICANT_DIGITS - 1 - exponent)
+    return f"{_decimal(units, SIGNIFICANT_DIGITS - 1)}E{exponent:+d}"
+
+
+def _rounded_product(
+    left: Fraction, left_text: str, right: Fraction, right_text: str, lines: list[str]
+) -> tuple[Fraction, str]:
+    text = significant(left * right)
+    lines.append(f"{left_text}*{right_text}~={text}")
+    return Fraction(text), text
+
+
+def _negative_exponent(value: Fraction) -> int:
+    exponent = 0
+    while value < 1:
+        value *= 10
+        exponent -= 1
+    return exponent
+
+
+def _decimal(units: int, places: int) -> str:
+    sign, digits = ("-" if units < 0 else ""), str(abs(units)).zfill(places + 1)
+    if not places:
+        return sign + digits
+    return f"{sign}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".")
+
+
+def _columns(left: int, right: int, width: int) -> list[tuple[str, int, int]]:
+    pairs = zip(f"{left:0{width}d}", f"{right:0{width}d}", strict=True)
+    return [(COLUMNS[place], int(a), int(b)) for place, (a, b) in enumerate(pairs)]
+
+
+def _pairs(digits: str) -> list[str]:
+    padded = digits if len(digits) % 2 == 0 else "0" + digits
+    return [padded[i : i + 2] for i in range(0, len(padded), 2)]
+
+
+def _sum(terms: list[int]) -> str:
+    return "+".join(map(str, terms))

@@ -1,0 +1,175 @@
+"""The arithmetic skill: the contest's 14 Chinese kinds, and English word problems with a boxed answer."""
+
+from __future__ import annotations
+
+import random
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from keeptune.score.number import grade
+from keeptune.skill import story
+from keeptune.skill.arithmetic import check
+from keeptune.skill.arithmetic.kind import Kind
+from keeptune.skill.arithmetic.kinds import KINDS, find
+from keeptune.skill.arithmetic.steps import false_step
+from keeptune.skill.base import ANSWER_MARKER, Question, Rounding, Style
+from keeptune.skill.rounding import rounded
+from keeptune.skill.synth import ENGLISH
+from keeptune.skill.word import boxed, boxed_truth, marked
+
+FLOAT_NOISE = Fraction(1, 10**12)
+"""How far, relative to it, a data set's answer may be from the exact one; its floats have 16 digits."""
+
+LARGEST_TRUTH_BITS = 1_300
+"""Numerator and denominator of an answer have at most this many bits (391 digits; the data set's have 303).
+
+The grader reads no larger numbers, and a hostile row could ask for one with ten thousand digits."""
+
+_CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+
+_COMMUTATIVE = frozenset({"add", "mul", "area", "mass", "mean"})
+
+
+class Arithmetic:
+    """Recognises, verifies, writes and invents arithmetic problems."""
+
+    name = "arithmetic"
+    kinds = (*(kind.name for kind in KINDS), ENGLISH)
+
+    def read(self, problem: str, solution: str) -> Question | None:
+        """The question; None for a text of no known kind, or whose answer no grader could read.
+
+        A text without any Chinese is English if its solution boxes an answer, or has one after `####`.
+        """
+        found = find(problem)
+        if found is None:
+            return _read_english(problem, solution)
+        kind, parsed = found
+        truth = kind.value(parsed)
+        if max(truth.numerator.bit_length(), truth.denominator.bit_length()) > LARGEST_TRUTH_BITS:
+            return None
+        return Question(kind.name, problem, truth)
+
+    def fault(self, question: Question, solution: str) -> str | None:
+        """Why a stored solution is wrong, or None.
+
+        In the data set's own form it must repeat the problem's numbers, and its answer must be exact, or correctly
+        rounded within the headline tolerance. In any other form its answer must be within that tolerance, and every
+        step that can be read must hold. An English solution cannot be wrong: it is where the truth comes from.
+        """
+        if question.kind == ENGLISH:
+            return None
+        kind, parsed = _found(question)
+        written = kind.raw_solution(parsed)
+        if solution == written:
+            return None
+        given, expected = kind.solution_pattern.fullmatch(solution), kind.solution_pattern.fullmatch(written)
+        if given is None or expected is None:
+            return _free_text_fault(question, solution)
+        before, expected_before = solution[: given.start(1)], written[: expected.start(1)]
+        if before != expected_before:
+            return f"another problem: the solution begins with {before!r}, not {expected_before!r}"
+        if _agrees(given[1], _number(question)):
+            return None
+        return f"wrong answer: {given[1]} instead of {expected[1]}"
+
+    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+        """The solution to train on. `solution` is the stored one; only English problems make use of it."""
+        if question.kind == ENGLISH:
+            return _solve_english(solution, style)
+        kind, parsed = _found(question)
+        if style == "raw":
+            return kind.raw_solution(parsed)
+        if style == "answer":
+            return f"{ANSWER_MARKER} {rounded(_number(question), rounding.places)}"
+        return kind.reasoning(parsed, rounding)
+
+    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+        """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
+        if question.kind == ENGLISH:
+            same = grade(solution, question.truth).correct
+            return None if same else "its final answer is not what the stored solution states"
+        if style == "raw":
+            return self.fault(question, solution)
+        if style == "answer":
+            answer = rounded(_number(question), rounding.places)
+            return None if solution == f"{ANSWER_MARKER} {answer}" else f"it is not the rounded answer {answer}"
+        return check.fault(solution, question.truth)
+
+    def twin(self, question: Question) -> str:
+        """A text that is the same for problems which differ only in the order of their numbers: a + b and b + a."""
+        if question.kind not in _COMMUTATIVE:
+            return question.text
+        return " ".join([question.kind, *sorted(_NUMBER.findall(question.text))])
+
+    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
+        """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
+        if kind == ENGLISH:
+            return story.tell(generator)
+        chosen = next(other for other in KINDS if other.name == kind)
+        problem = chosen.random(generator)
+        return chosen.write(problem), chosen.raw_solution(problem)
+
+
+def _found(question: Question) -> tuple[Kind[Any], Any]:
+    """The kind and the parsed problem of a question that `read` made."""
+    found = find(question.text)
+    assert found is not None
+    return found
+
+
+def _number(question: Question) -> Fraction:
+    """The truth of a Chinese problem, which is always a number."""
+    assert isinstance(question.truth, Fraction)
+    return question.truth
+
+
+def _agrees(stated: str, truth: Fraction) -> bool:
+    """Whether an answer in the data set's form is the truth, but for float noise or correct rounding."""
+    if "/" in stated:
+        return stated == str(truth)
+    error = abs(Fraction(stated) - truth)
+    if error <= abs(truth) * FLOAT_NOISE:
+        return True
+    last_place = Decimal(stated).as_tuple().exponent
+    assert isinstance(last_place, int)
+    return error <= Fraction(10) ** last_place / 2 and grade(f"{ANSWER_MARKER} {stated}", truth).correct
+
+
+def _free_text_fault(question: Question, solution: str) -> str | None:
+    graded = grade(solution, question.truth)
+    if graded.answer is None:
+        return "no answer: the solution states no number"
+    if not graded.correct:
+        return f"wrong answer: {graded.answer} instead of {rounded(_number(question), 4)}"
+    step = false_step(solution)
+    return None if step is None else f"wrong step: {step}"
+
+
+def _read_english(problem: str, solution: str) -> Question | None:
+    if _CHINESE.search(problem):
+        return None
+    truth = boxed_truth(solution)
+    if truth is None:
+        return None
+    # What no grader can read, no model can be scored on.
+    readable = all(grade(_solve_english(solution, style), truth).correct for style in ("raw", "answer"))
+    return Question(ENGLISH, problem, truth) if readable else None
+
+
+def _solve_english(solution: str, style: Style) -> str:
+    r"""The stored solution, with its boxed answer once more after `####` unless it ends that way; or that alone.
+
+    The answer is not rounded: the problem says in what form it wants it.
+    """
+    if style == "raw":
+        return solution
+    answer = boxed(solution) or marked(solution) or ""
+    last_line = f"{ANSWER_MARKER} {' '.join(answer.split())}"
+    if style == "answer":
+        return last_line
+    stored = solution.rstrip()
+    return stored if stored.endswith(f"\n{last_line}") else f"{stored}\n{last_line}"
