@@ -7,6 +7,7 @@ with its place and, for a key that does not exist, the nearest one that does. No
 from __future__ import annotations
 
 import difflib
+import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -181,6 +182,11 @@ def parse(tree: dict[str, Any], where: str) -> Recipe:
 def dump(recipe: Recipe) -> str:
     """The complete recipe as YAML, defaults included: what a run stores and can be run from again."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def sha256(recipe: Recipe) -> str:
+    """The hash of the complete recipe."""
+    return hashlib.sha256(dump(recipe).encode()).hexdigest()
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

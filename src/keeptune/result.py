@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest, retained, skill
 from keeptune.score.number import HEADLINE
-from keeptune.score.statistics import mcnemar, paired_difference
+from keeptune.score.statistics import Estimate, mcnemar, paired_difference
 from keeptune.select.gate import verdict
 
 Record = dict[str, Any]
@@ -52,7 +53,7 @@ def result(
             "prompt": recipe.score.reading_prompt,
             "base": retained.summary(base.retained),
             "tuned": retained.summary(tuned.retained),
-            "ratio": {"f1": asdict(f1), "em": asdict(em)},
+            "ratio": {"f1": _finite(f1), "em": _finite(em)},
             "contest_metric": {
                 "base": retained.summary(base.retained, retained.CONTEST),
                 "tuned": retained.summary(tuned.retained, retained.CONTEST),
@@ -78,4 +79,9 @@ def _gain(base: Scores, tuned: Scores, resamples: int, seed: int) -> Record:
     difference = paired_difference(
         before.astype(np.float64), after.astype(np.float64), names, resamples=resamples, seed=seed
     )
-    return {"difference": asdict(difference), "mcnemar_p": mcnemar(before, after).p_value}
+    return {"difference": _finite(difference), "mcnemar_p": mcnemar(before, after).p_value}
+
+
+def _finite(estimate: Estimate) -> Record:
+    """The estimate with null for what is no number: a ratio to a base that scored nothing. JSON has no infinity."""
+    return {name: value if isfinite(value) else None for name, value in asdict(estimate).items()}

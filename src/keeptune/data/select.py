@@ -6,6 +6,7 @@ stand beside it: more data, or files in another order, leave the choice as it wa
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +15,8 @@ from fractions import Fraction
 from hashlib import blake2b
 from heapq import nsmallest
 
-from keeptune.errors import DataError
+from keeptune.errors import DataError, RecipeError
+from keeptune.recipe import DataSection
 from keeptune.skill.base import Question
 
 
@@ -31,13 +33,16 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen rows in random but fixed order, and what they were chosen from. Counts are by kind."""
+    """The chosen rows in random but fixed order, and what they were chosen from.
+
+    `kept` counts rows and `unique` problems, by kind; `conflicts` counts the problems that came with several
+    different solutions, of which one was taken.
+    """
 
     rows: list[Candidate]
-    read: Counter[str]
+    kept: Counter[str]
     unique: Counter[str]
     conflicts: int
-    """Problems that came with two or more different solutions, of which one was kept."""
 
 
 def digest(*parts: str) -> bytes:
@@ -45,6 +50,36 @@ def digest(*parts: str) -> bytes:
     if len(parts) == 1:
         return blake2b(parts[0].encode(), digest_size=16).digest()
     return blake2b(b"".join(blake2b(part.encode(), digest_size=16).digest() for part in parts), digest_size=16).digest()
+
+
+def wanted_kinds(section: DataSection, known: Sequence[str]) -> tuple[str, ...]:
+    """The kinds that the recipe asks for, in the skill's order.
+
+    errors: RecipeError listing every name of a kind that does not exist, with the nearest one that does.
+    """
+    named = {
+        "kinds": section.kinds,
+        "exclude": section.exclude,
+        "quota": section.quota,
+        "styles": section.styles.keys() - {"default"},
+        "places": section.places.keys() - {"default"},
+    }
+    faults = [
+        f"  - data.{key}: there is no kind {name!r}; {_nearest(name, known)}"
+        for key, names in named.items()
+        for name in sorted(set(names) - set(known))
+    ]
+    if faults:
+        raise RecipeError("the recipe cannot be used:\n" + "\n".join(faults))
+    wanted = tuple(kind for kind in known if kind in (section.kinds or known) and kind not in section.exclude)
+    if not wanted:
+        raise RecipeError("data.kinds and data.exclude leave no kind to teach; change one of them")
+    return wanted
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 
 
 def choose(
@@ -59,10 +94,10 @@ def choose(
     """
     pools = {kind: _Pool(limit=quota.get(kind)) for kind in kinds}
     others: dict[str, _Pool] = {}
-    read: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
     for candidate in candidates:
         kind = candidate.question.kind
-        read[kind] += 1
+        kept[kind] += 1
         pool = pools.get(kind) or others.setdefault(kind, _Pool(limit=0))
         pool.add(candidate, digest(str(seed), candidate.question.text))
     every = {**pools, **others}
@@ -70,11 +105,10 @@ def choose(
     available = {kind: math.ceil(unique[kind] * Fraction(str(fraction))) for kind in pools}
     _require(quota, available)
     taken = {kind: quota.get(kind, available[kind]) for kind in pools}
-    ranked = [entry for kind, pool in pools.items() for entry in nsmallest(taken[kind], pool.kept.items())]
-    ranked.sort()
+    chosen = {rank: pool.kept[rank] for kind, pool in pools.items() for rank in nsmallest(taken[kind], pool.kept)}
     return Choice(
-        rows=[candidate for _, candidate in ranked],
-        read=read,
+        rows=[chosen[rank] for rank in sorted(chosen)],
+        kept=kept,
         unique=unique,
         conflicts=sum(len(pool.conflicting) for pool in every.values()),
     )

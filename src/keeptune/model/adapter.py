@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.errors import ModelError
@@ -121,8 +123,26 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
+    _require_loaded(tuned, folder)
     fuse(tuned)
     return tuned
+
+
+def _require_loaded(tuned: nn.Module, folder: Path) -> None:
+    """errors: ModelError unless the model holds exactly the adapter's tensors; PEFT only warns."""
+    try:
+        stored = load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}/adapter_model.safetensors: cannot be read ({error})") from None
+    own = {name.replace(".default.", "."): p for name, p in tuned.named_parameters() if ".lora_" in name}
+    differing = sorted(set(own) ^ set(stored))
+    if not differing:
+        differing = [name for name, tensor in own.items() if not torch.equal(tensor.cpu(), stored[name].to(tensor.dtype))]
+    if differing:
+        raise ModelError(
+            f"{folder}: {len(differing)} adapter tensors are not in the model as stored, e.g. {differing[0]}; "
+            "the adapter is of another model or of another configuration"
+        )
 
 
 def count(model: nn.Module) -> Parameters:
@@ -132,16 +152,21 @@ def count(model: nn.Module) -> Parameters:
     return Parameters(trainable, sum(p.numel() for p in model.parameters()) - added)
 
 
+def set_scale(model: nn.Module, scale: float) -> None:
+    """The adapter counts `scale` times what it was trained to."""
+    for layer in _lora_layers(model):
+        layer.scaling = {name: value * scale for name, value in layer.scaling.items()}
+
+
 @contextmanager
 def scaled(model: nn.Module, scale: float) -> Iterator[None]:
     """While it lasts, the adapter counts `scale` times; 0 is the base model, bit for bit."""
-    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    layers = _lora_layers(model)
     before = [dict(layer.scaling) for layer in layers]
     if scale == 0:
         for layer in layers:
             layer.enable_adapters(False)
-    for layer in layers:
-        layer.scaling = {name: value * scale for name, value in layer.scaling.items()}
+    set_scale(model, scale)
     try:
         yield
     finally:
@@ -149,3 +174,7 @@ def scaled(model: nn.Module, scale: float) -> Iterator[None]:
             layer.scaling = scaling
             if scale == 0:
                 layer.enable_adapters(True)
+
+
+def _lora_layers(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, LoraLayer)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from keeptune.prompt.template import Prompt
@@ -28,6 +29,14 @@ class Asked:
     kind: str
     problem: str
     truth: Truth
+
+
+def truth(stored: str) -> Truth:
+    """The exact answer that `str` has written: a rational number, or a symbolic text."""
+    try:
+        return Fraction(stored)
+    except ValueError:
+        return stored
 
 
 def answered(text: str) -> bool:

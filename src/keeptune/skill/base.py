@@ -59,7 +59,7 @@ class Skill(Protocol):
         """The solution text to train on, ending in a line `#### answer` (except style "raw"). `solution` is the
         stored one; only kinds whose truth comes from it make use of it."""
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+    def check(self, question: Question, solution: str, style: Style) -> str | None:
         """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None."""
 
     def twin(self, question: Question) -> str:

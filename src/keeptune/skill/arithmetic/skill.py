@@ -84,19 +84,16 @@ class Arithmetic:
         if style == "raw":
             return kind.raw_solution(parsed)
         if style == "answer":
-            return f"{ANSWER_MARKER} {rounded(_number(question), rounding.places)}"
+            return f"{ANSWER_MARKER} {kind.answer(parsed, rounding.places)}"
         return kind.reasoning(parsed, rounding)
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+    def check(self, question: Question, solution: str, style: Style) -> str | None:
         """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
         if question.kind == ENGLISH:
             same = grade(solution, question.truth).correct
             return None if same else "its final answer is not what the stored solution states"
         if style == "raw":
             return self.fault(question, solution)
-        if style == "answer":
-            answer = rounded(_number(question), rounding.places)
-            return None if solution == f"{ANSWER_MARKER} {answer}" else f"it is not the rounded answer {answer}"
         return check.fault(solution, question.truth)
 
     def twin(self, question: Question) -> str:

@@ -1,0 +1,5 @@
+"""`python -m keeptune` is `keeptune`."""
+
+from keeptune.cli import main
+
+main()

@@ -1,0 +1,185 @@
+"""The command line: each verb parses, calls, prints. What a verb does stands elsewhere.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 ok, 2 usage or recipe, 3 data,
+4 gate failed, 5 interrupted and resumable (errors.py draws the tree).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from keeptune import recipe as recipes
+from keeptune.console import ConsoleListener
+from keeptune.errors import EXIT_GATE_FAILED, Interrupted, KeeptuneError
+from keeptune.recipe import Recipe
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Teach an open language model a narrow skill with LoRA, and prove that it kept what it knew.",
+)
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe, e.g. recipes/quickstart.yaml")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="override a value of the recipe")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
+
+
+def main() -> None:
+    """The command `keeptune`: runs a verb, and turns keeptune's errors into one message and their exit code."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    try:
+        app()
+    except KeeptuneError as error:
+        print(f"keeptune: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("keeptune: interrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
+
+
+@app.command()
+def run(
+    recipe: RecipeFile,
+    folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
+    settings: Settings = [],  # noqa: B006  (typer copies it)
+    as_json: AsJson = False,
+) -> None:
+    """All stages: data, train, select, score, report. The same command again resumes."""
+    loaded = recipes.load(recipe, tuple(settings))
+    job = _create(folder or Path("runs") / loaded.name, loaded)
+    result = job.all()
+    _print_result(result, job.folder, as_json)
+    if result["gate"]["verdict"] == "fail":
+        sys.exit(EXIT_GATE_FAILED)
+
+
+@app.command()
+def plan(recipe: RecipeFile, settings: Settings = [], as_json: AsJson = False) -> None:  # noqa: B006
+    """Rows per kind, tokens, trainable parameters, time and memory, without training."""
+    from keeptune.plan import plan as make_plan
+    from keeptune.plan import text
+
+    made = make_plan(recipes.load(recipe, tuple(settings)), ConsoleListener())
+    print(_json(made) if as_json else text(made))
+
+
+@app.command()
+def data(
+    recipe: RecipeFile,
+    folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Only the data stage of a recipe, into a run directory."""
+    loaded = recipes.load(recipe, tuple(settings))
+    job = _create(folder or Path("runs") / loaded.name, loaded)
+    job.data()
+    print(job.folder / "data" / "card.json")
+
+
+@app.command()
+def train(folder: RunFolder) -> None:
+    """The training stage of a run; resumes from its newest checkpoint."""
+    _open(folder).train()
+
+
+@app.command()
+def select(folder: RunFolder) -> None:
+    """Chooses the checkpoint to hand over, on dev questions alone."""
+    _open(folder).select()
+
+
+@app.command()
+def report(folder: RunFolder, as_json: AsJson = False) -> None:
+    """Makes result.json, report.html and report.md anew from the stored answers."""
+    _print_result(_open(folder).report(), folder, as_json)
+
+
+@app.command()
+def score(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="run directory, adapter folder or model")],
+    skill: Annotated[Path | None, typer.Option(help="problems in any format that the data stage reads")] = None,
+    retained: Annotated[str | None, typer.Option(help="a SQuAD v1.1 file, or `embedded`")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="only the first so many questions of each; 0: all")] = 0,
+    prompt: Annotated[str | None, typer.Option(help="another prompt template; must hold {problem}")] = None,
+    other_prompt: Annotated[bool, typer.Option("--other-prompt", help="accept a prompt other than the stored")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder for the per-question records")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scores a run, an adapter or a base model on any held-out files."""
+    from keeptune.held_out import score_files, text
+
+    listener = ConsoleListener()
+    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, listener)
+    listener.close()
+    print(_json(scored) if as_json else text(scored))
+
+
+@app.command()
+def ask(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
+    problem: Annotated[str, typer.Argument(help="a problem, as the skill writes it")],
+    as_json: AsJson = False,
+) -> None:
+    """The tuned model's answer to one problem, asked through the stored prompt."""
+    from keeptune.held_out import ask_one
+
+    answer = ask_one(target, problem)
+    print(_json(answer) if as_json else answer["output"])
+
+
+@app.command()
+def synth(
+    rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
+    seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
+    out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
+) -> None:
+    """A corpus in the contest's format, mix and duplicates."""
+    from keeptune.files import write_whole
+    from keeptune.skill.synth import corpus
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in corpus(rows, seed))
+
+    write_whole(out, write)
+    print(out)
+
+
+def _create(folder: Path, recipe: Recipe) -> Any:
+    from keeptune.run import Run
+
+    return Run.create(folder, recipe, ConsoleListener())
+
+
+def _open(folder: Path) -> Any:
+    from keeptune.run import Run
+
+    return Run.open(folder, ConsoleListener())
+
+
+def _json(tree: Any) -> str:
+    return json.dumps(tree, ensure_ascii=False, indent=1)
+
+
+def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
+    if as_json:
+        print(_json(result))
+        return
+    base, tuned, ratio = result["skill"]["base"], result["skill"]["tuned"], result["retained"]["ratio"]
+    low, high = (100 * bound for bound in tuned["ci95"])
+    print(f"skill    {base['accuracy']:.1%} → {tuned['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}) on {tuned['n']} unseen")
+    for measure in ("f1", "em"):
+        before, after = result["retained"]["base"][measure], result["retained"]["tuned"][measure]
+        point, bound = ratio[measure]["point"], ratio[measure]["low95"]
+        shown = f"{point:.3f} (at least {bound:.3f})" if point is not None else "no ratio: the base scored nothing"
+        print(f"reading  {measure.upper()} {before:.1f} → {after:.1f}, ratio {shown}")
+    parameters = result["parameters"]
+    print(f"adapter  {parameters['trainable']:,} of {parameters['total']:,} parameters ({parameters['ratio']:.3%})")
+    print(f"verdict  {result['gate']['verdict'].upper()}: {result['gate']['reason']}")
+    print(f"report   {folder / 'report.html'}")

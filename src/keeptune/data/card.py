@@ -1,0 +1,155 @@
+"""The data card: what went in, what was left out and why, and what came out. It is written last, so that where it
+stands the data stage is complete."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from keeptune.data.rewrite import Example
+from keeptune.data.split import PARTS, Part
+from keeptune.errors import DataError
+from keeptune.files import write_json
+
+FILE = "card.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that rows came from."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """The middle and the largest number of tokens; zeros where there is no example."""
+
+    median: int
+    max: int
+
+
+@dataclass(frozen=True, slots=True)
+class KindCard:
+    """One kind. `rows` are the understood ones, of which `rejected` were wrong; `unique` problems are left of the
+    others. `chosen` are those in train, dev and test, with `corrected` the ones whose stored solution was wrong."""
+
+    rows: int
+    rejected: int
+    unique: int
+    chosen: int
+    corrected: int
+    train: int
+    dev: int
+    test: int
+    prompt_tokens: Lengths
+    solution_tokens: Lengths
+
+
+@dataclass(frozen=True, slots=True)
+class PartCard:
+    """How large train, dev or test is."""
+
+    rows: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """How many training rows share 13 words in sequence with the reading questions that retention is scored on."""
+
+    retained_overlap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
+
+    `conflicts` of the duplicates' problems came with different solutions. `data_sha256` names the examples, whatever
+    their order and wherever they stood.
+    """
+
+    files: list[SourceFile]
+    rows_read: int
+    rows_rejected: int
+    rejected_by_reason: dict[str, int]
+    rows_kept: int
+    unique: int
+    duplicates: int
+    conflicts: int
+    kinds: dict[str, KindCard]
+    splits: dict[Part, PartCard]
+    too_long_dropped: int
+    leaks: Leaks
+    data_sha256: str
+
+
+def source_file(path: Path) -> SourceFile:
+    """The name, hash and size of a file. errors: DataError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            return SourceFile(str(path), sha256, file.tell())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); check data.files and its permissions") from None
+
+
+def kind_card(
+    kind: str, rows: int, rejected: int, unique: int, corrected: int, parts: Mapping[Part, Sequence[Example]]
+) -> KindCard:
+    """The card of a kind, its examples counted in the given parts."""
+    mine = {part: [example for example in parts[part] if example.kind == kind] for part in PARTS}
+    examples = [example for part in PARTS for example in mine[part]]
+    return KindCard(
+        rows=rows,
+        rejected=rejected,
+        unique=unique,
+        chosen=len(examples),
+        corrected=corrected,
+        train=len(mine["train"]),
+        dev=len(mine["dev"]),
+        test=len(mine["test"]),
+        prompt_tokens=_lengths([example.prompt_tokens for example in examples]),
+        solution_tokens=_lengths([example.solution_tokens for example in examples]),
+    )
+
+
+def part_cards(parts: Mapping[Part, Sequence[Example]]) -> dict[Part, PartCard]:
+    """Rows and tokens of each part."""
+    return {part: PartCard(len(parts[part]), sum(example.tokens for example in parts[part])) for part in PARTS}
+
+
+def data_sha256(parts: Mapping[Part, Sequence[Example]]) -> str:
+    """A hash of what is trained on and scored: every problem, its solution and its part, in no order."""
+    rows = sorted(
+        hashlib.sha256(f"{part}\0{example.id}\0{example.solution}".encode()).digest()
+        for part in PARTS
+        for example in parts[part]
+    )
+    return hashlib.sha256(b"".join(rows)).hexdigest()
+
+
+def by_reason(reasons: Mapping[str, int]) -> dict[str, int]:
+    """The most frequent reasons first."""
+    return dict(Counter(reasons).most_common())
+
+
+def write(card: Card, directory: Path) -> None:
+    """Stores the card. errors: RunError when it cannot be written."""
+    write_json(directory / FILE, asdict(card))
+
+
+def as_json(card: Card) -> dict[str, Any]:
+    """The card as it is stored."""
+    return asdict(card)
+
+
+def _lengths(tokens: Sequence[int]) -> Lengths:
+    return Lengths(statistics.median_high(tokens), max(tokens)) if tokens else Lengths(0, 0)

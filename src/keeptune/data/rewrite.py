@@ -1,0 +1,114 @@
+"""Chosen rows become examples: each solution written in its kind's style, and proven right before it is taught.
+
+Wrong worked solutions come from the code that wrote them, not from the data set: one team's own reasoning was wrong
+in 13 % of its sales rows. So every solution is judged here by code that did not write it, and by the headline grader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from keeptune.data.select import Candidate, digest
+from keeptune.errors import DataError
+from keeptune.recipe import DataSection
+from keeptune.score.number import grade
+from keeptune.skill.base import Rounding, Skill, Style
+
+CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
+"""Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
+
+DEFAULT_STYLE: Style = "longhand"
+
+NAMED_ROWS = 5
+"""So many rows are named in an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A problem with the solution to train on, its exact answer as text, where it stood, and its length in tokens.
+
+    `id` is the hash of the problem; `truth` is `p/q`, an integer, or a normalised text.
+    """
+
+    id: str
+    kind: str
+    problem: str
+    solution: str
+    truth: str
+    file: str
+    line: int
+    prompt_tokens: int
+    solution_tokens: int
+
+    @property
+    def tokens(self) -> int:
+        """The length of the whole example."""
+        return self.prompt_tokens + self.solution_tokens
+
+
+def rewrite(rows: Sequence[Candidate], skill: Skill, section: DataSection, count_tokens: CountTokens) -> list[Example]:
+    """One example a row, in their order.
+
+    errors: DataError naming the row when a written solution is wrong, or has no token to learn from.
+    """
+    solutions = [_written(row, skill, section) for row in rows]
+    counts = count_tokens([(row.question.text, solution) for row, solution in zip(rows, solutions, strict=True)])
+    examples = [
+        Example(
+            id=digest(row.question.text).hex(),
+            kind=row.question.kind,
+            problem=row.question.text,
+            solution=solution,
+            truth=str(row.question.truth),
+            file=row.file,
+            line=row.line,
+            prompt_tokens=prompt_tokens,
+            solution_tokens=solution_tokens,
+        )
+        for row, solution, (prompt_tokens, solution_tokens) in zip(rows, solutions, counts, strict=True)
+    ]
+    for example in examples:
+        if example.solution_tokens == 0:
+            raise DataError(
+                f"{example.file}:{example.line}: the solution {example.solution!r} has no token; remove the row"
+            )
+    return examples
+
+
+def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
+    """The examples that are not too long.
+
+    errors: DataError naming the ones that are, unless the recipe drops them.
+    """
+    long = [example for example in examples if example.tokens > section.max_tokens]
+    if long and section.too_long == "error":
+        named = "".join(f"\n  {row.file}:{row.line} ({row.kind}): {row.tokens} tokens" for row in long[:NAMED_ROWS])
+        more = f"\n  and {len(long) - NAMED_ROWS} more" if len(long) > NAMED_ROWS else ""
+        raise DataError(
+            f"{len(long)} of {len(examples)} examples are longer than data.max_tokens = {section.max_tokens}:"
+            f"{named}{more}\nRaise data.max_tokens to {max(row.tokens for row in long)}, choose a shorter style, "
+            "or set data.too_long to drop."
+        )
+    return [example for example in examples if example.tokens <= section.max_tokens]
+
+
+def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
+    """The solution to train on, proven right."""
+    question = row.question
+    style = section.styles.get(question.kind, section.styles.get("default", DEFAULT_STYLE))
+    default_places = section.places.get("default", Rounding().places)
+    rounding = Rounding(section.places.get(question.kind, default_places))
+    solution = skill.solve(question, row.solution, style, rounding)
+    fault = skill.check(question, solution, style)
+    if fault is None and grade(solution, question.truth).correct:
+        return solution
+    advice = (
+        f"Rounding to {rounding.places} decimals is too coarse for the grader; raise data.places.{question.kind}."
+        if rounding.places < Rounding().places
+        else f"This is a bug in keeptune: please report it, and put {question.kind} into data.exclude meanwhile."
+    )
+    raise DataError(
+        f"{row.file}:{row.line}: the {style} solution written for {question.text!r} is wrong "
+        f"({fault or 'the grader rejects its answer'}):\n{solution}\n{advice}"
+    )

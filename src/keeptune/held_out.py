@@ -1,0 +1,178 @@
+"""Scores and answers on anything held out: for a run, for an adapter that was handed over, or for a base model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keeptune import adapter_card
+from keeptune.data.read import Rejected, Row, read_rows
+from keeptune.data.select import digest
+from keeptune.errors import DataError, RecipeError
+from keeptune.listen import Listener, Silent
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import PromptSection, ScoreSection
+from keeptune.run import write_records
+from keeptune.score import retained
+from keeptune.score import skill as skills
+from keeptune.score.generate import Generator
+from keeptune.score.number import final_answer
+from keeptune.skill.arithmetic.skill import Arithmetic
+
+Record = dict[str, Any]
+_SHOWN_REJECTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A model that is ready to answer, and how it is to be asked."""
+
+    name: str
+    model: str
+    generator: Generator
+    prompt: Prompt
+    budgets: dict[str, int]
+    same_prompt: bool
+
+
+def open_target(name: str, template: str | None = None, other_prompt: bool = False) -> Target:
+    """The model behind a run directory, an adapter folder, or the name of a base model.
+
+    errors: PromptError when `template` is not the stored prompt, unless `other_prompt` says that this is meant.
+    """
+    folder = _adapter_folder(name)
+    if folder is None:
+        prompt = Prompt(template or PromptSection().template)
+        tokenizer, model = models.load_tokenizer(name), models.load_model(name)
+        models.check_tokenizer(model, tokenizer)
+        return Target(name, name, Generator(model, tokenizer), prompt, {}, True)
+    card = adapter_card.load(folder)
+    prompt = Prompt(template) if template is not None else card.prompt
+    if not other_prompt:
+        prompt.require_same(card.prompt, str(folder))
+    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model)
+    models.check_tokenizer(base, tokenizer)
+    model = adapters.load_adapter(base, folder)
+    adapters.set_scale(model, card.scale)
+    same = prompt.sha256 == card.prompt.sha256
+    return Target(name, card.model, Generator(model, tokenizer), prompt, card.budgets, same)
+
+
+def score_files(
+    target: str,
+    skill: Path | None,
+    reading: str | None,
+    limit: int = 0,
+    template: str | None = None,
+    other_prompt: bool = False,
+    out: Path | None = None,
+    listener: Listener | None = None,
+) -> Record:
+    """The scores of a target on held-out files: `skill` and `retained` as in result.json, and how it was asked."""
+    if skill is None and reading is None:
+        raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or both")
+    listener = listener or Silent()
+    asked, rejected = _questions(skill, limit) if skill else ([], [])
+    items = retained.reading_items(reading, limit) if reading else []
+    opened = open_target(target, template, other_prompt)
+    settings = ScoreSection()
+    scored: Record = {
+        "target": target,
+        "model": opened.model,
+        "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
+    }
+    if skill:
+        count = listener.counter("problems", len(asked))
+        budget = max(opened.budgets.values(), default=settings.max_new_tokens)
+        records = skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, budget, count)
+        scored["skill"] = {"file": str(skill), **skills.summary(records), "rejected": _shown(rejected)}
+        if out:
+            write_records(out / "skill.jsonl", records)
+    if reading:
+        count = listener.counter("reading questions", len(items))
+        records = retained.score_retained(opened.generator, items, settings.reading_prompt, count)
+        scored["retained"] = {
+            "set": reading,
+            "metric": retained.SQUAD,
+            "prompt": settings.reading_prompt,
+            **retained.summary(records),
+            "contest_metric": retained.summary(records, retained.CONTEST),
+        }
+        if out:
+            write_records(out / "retained.jsonl", records)
+    return scored
+
+
+def ask_one(target: str, problem: str) -> Record:
+    """The model's answer to one problem: its output, and the final answer in it."""
+    if not problem.strip():
+        raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
+    opened = open_target(target)
+    budget = max(opened.budgets.values(), default=ScoreSection().max_new_tokens)
+    tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
+    answer = opened.generator.answer([tokens], [budget], skills.answered)[0]
+    found = final_answer(answer.text)
+    return {
+        "problem": problem,
+        "prompt": opened.prompt.render(problem),
+        "output": answer.text.strip(),
+        "answer": found[0] if found else None,
+        "source": found[1] if found else None,
+        "stopped": answer.stopped,
+    }
+
+
+def text(scored: Record) -> str:
+    """The scores for people to read."""
+    lines = [f"{scored['target']} (base model {scored['model']})"]
+    if skill := scored.get("skill"):
+        low, high = (100 * bound for bound in skill["ci95"])
+        lines.append(f"skill    {skill['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}) of {skill['n']}")
+        lines += [f"  {kind:10} {own['accuracy']:7.1%} of {own['n']}" for kind, own in skill["by_kind"].items()]
+        if skill["rejected"]["rows"]:
+            lines.append(f"  {skill['rejected']['rows']} rows were not understood and not asked")
+    if kept := scored.get("retained"):
+        lines.append(f"reading  F1 {kept['f1']:.2f}  EM {kept['em']:.2f}  of {kept['n']} ({kept['empty']} empty)")
+    return "\n".join(lines)
+
+
+def _adapter_folder(name: str) -> Path | None:
+    folder = Path(name).expanduser()
+    if (folder / "recipe.yaml").is_file():
+        if not (folder / "adapter" / adapter_card.FILE).is_file():
+            raise RecipeError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
+        return folder / "adapter"
+    return folder if (folder / "adapter_config.json").is_file() else None
+
+
+def _questions(path: Path, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:
+    """The questions of a file, each row once in its order, and the rows that no kind understands."""
+    skill, asked, rejected = Arithmetic(), [], []
+    for row in read_rows(path):
+        if isinstance(row, Rejected):
+            rejected.append(row)
+            continue
+        question = skill.read(row.problem, row.solution)
+        if question is None:
+            rejected.append(_unknown(row))
+        else:
+            asked.append(skills.Asked(f"{row.line}:{digest(row.problem).hex()}", question.kind, question.text, question.truth))
+        if limit and len(asked) == limit:
+            break
+    if not asked:
+        reasons = "; ".join(sorted({row.reason for row in rejected}))
+        raise DataError(f"{path}: no row can be asked ({reasons}); rows are {{\"problem\", \"solution\"}} objects")
+    return asked, rejected
+
+
+def _unknown(row: Row) -> Rejected:
+    return Rejected(row.file, row.line, "of no known kind", row.problem)
+
+
+def _shown(rejected: Sequence[Rejected]) -> Record:
+    first = [{"line": row.line, "reason": row.reason} for row in rejected[:_SHOWN_REJECTED]]
+    return {"rows": len(rejected), "first": first}

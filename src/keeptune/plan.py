@@ -1,0 +1,125 @@
+"""What a recipe will do and cost, before anything is spent: the data stage for real, and an estimate for the rest."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from keeptune.data.prepare import prepare
+from keeptune.listen import Listener, Silent
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import AdapterSection, Recipe
+from keeptune.run import count_tokens
+from keeptune.score import contest
+from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.train.batches import padded_share, steps
+
+Plan = dict[str, Any]
+
+STEP_EFFICIENCY = 0.45
+"""Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
+
+ACTIVATION_VALUES = 34
+"""Values a token and layer keeps for the backward pass, in multiples of the model's width: attention, gated MLP
+and norms of a Llama block whose MLP is about 2.7 times its width, with LoRA's own inputs shared."""
+
+
+def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
+    """Rows and tokens by kind, steps, trainable parameters and their ratio, estimated seconds and bytes.
+
+    errors: as of the data stage and of the adapter's targets; nothing is written.
+    """
+    listener = listener or Silent()
+    tokenizer, prompt = models.load_tokenizer(recipe.model.name), Prompt(recipe.prompt.template)
+    with tempfile.TemporaryDirectory() as scratch:
+        listener.stage("data")
+        card = prepare(recipe, Arithmetic(), lambda texts: count_tokens(tokenizer, prompt, texts), Path(scratch) / "data")
+        lengths = card.train_lengths(Path(scratch) / "data")
+    config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
+    parameters = count_parameters(config, recipe.adapter)
+    share = recipe.train.replay_share
+    tokens = round(sum(lengths) * recipe.train.epochs / (1 - share))
+    planned = steps(
+        lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, recipe.train.epochs, recipe.seed
+    )
+    rate = tokens_per_second(config, parameters)
+    return {
+        "model": recipe.model.name,
+        "kinds": card.as_json()["kinds"],
+        "rows_read": card.as_json()["rows_read"],
+        "rows_rejected": card.as_json()["rows_rejected"],
+        "splits": card.as_json()["splits"],
+        "tokens": {"training": tokens, "replay_share": share, "padded_share": padded_share(planned, lengths)},
+        "steps": round(len(planned) / (1 - share)),
+        "parameters": {
+            "trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio,
+            "contest_ratio": parameters.trainable / contest.PHASE1_TOTAL_PARAMETERS,
+        },
+        "estimate": {
+            "tokens_per_second": rate,
+            "training_seconds": tokens / rate,
+            "memory_bytes": memory_bytes(config, parameters, recipe),
+        },
+    }
+
+
+def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameters:
+    """The adapter's parameters and the model's, counted on a model without memory.
+
+    errors: ModelError when the targets match nothing.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        return adapters.count(adapters.attach(model, adapter, seed=0))
+
+
+def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
+    """The estimated training speed here: 4 operations a parameter and token (frozen weights get no gradient), at the
+    share of this machine's measured matrix speed that a step reaches."""
+    return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
+
+
+def matrix_speed(inputs: int, outputs: int) -> float:
+    """Operations a second in one layer's product here, the best of five."""
+    kind, device = models.dtype("auto"), models.device()
+    x, w = torch.randn(512, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        (x @ w.t()).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * 512 * inputs * outputs / best
+
+
+def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe) -> int:
+    """The estimated peak: weights, adapter with gradient and two Adam moments, activations of one batch."""
+    width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
+    activations = recipe.train.tokens_per_batch * config.num_hidden_layers * config.hidden_size * ACTIVATION_VALUES
+    return parameters.total * width + parameters.trainable * 16 + activations * width
+
+
+def text(made: Plan) -> str:
+    """The plan for people to read."""
+    lines = [f"model       {made['model']}", f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected"]
+    lines += [
+        f"  {kind:10} {facts['rows']:>9,} rows  {facts['unique']:>8,} unique  {facts['chosen']:>7,} chosen  "
+        f"train {facts['train']:,} dev {facts['dev']:,} test {facts['test']:,}"
+        for kind, facts in made["kinds"].items()
+        if facts["rows"]
+    ]
+    tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
+    return "\n".join([
+        *lines,
+        f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
+        f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
+        f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
+        f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "
+        f"{estimate['tokens_per_second']:,.0f} tokens/s, {estimate['memory_bytes'] / 2**30:.1f} GiB",
+    ])

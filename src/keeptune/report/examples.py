@@ -1,0 +1,61 @@
+"""Which answers a report shows in full: spread over the kinds, and the same ones every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from keeptune.report.shapes import Answer, ReadingAnswer
+
+HEADLINE = "2d4s"
+"""The policy by which an answer is right or wrong in the headline, and so here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One question with the tuned model's answer in full, and what the base answered."""
+
+    base: Answer | None
+    tuned: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingExample:
+    """One reading question with both answers."""
+
+    base: ReadingAnswer
+    tuned: ReadingAnswer
+
+    @property
+    def change(self) -> float:
+        """The F1 gained by tuning, in points."""
+        return self.tuned.squad.f1 - self.base.squad.f1
+
+
+def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, wanted: int = 10) -> list[Example]:
+    """Up to `wanted` right, or wrong, tuned answers: one of each kind in turn, in the order of their ids.
+
+    An id is a hash of the problem, so that order is a random draw that never changes.
+    """
+    by_kind: dict[str, list[Answer]] = {}
+    for answer in sorted(tuned, key=lambda answer: (answer.kind, answer.id)):
+        if answer.verdicts.get(HEADLINE, False) == right:
+            by_kind.setdefault(answer.kind, []).append(answer)
+    in_turn = [answer for row in zip_longest(*by_kind.values()) for answer in row if answer is not None]
+    before = {answer.id: answer for answer in base}
+    return [Example(before.get(answer.id), answer) for answer in in_turn[:wanted]]
+
+
+def pick_reading(
+    base: Sequence[ReadingAnswer], tuned: Sequence[ReadingAnswer], wanted: int = 6
+) -> list[ReadingExample]:
+    """Up to `wanted` reading questions: the largest losses, the largest gains, and unchanged ones, a third each."""
+    before = {answer.id: answer for answer in base}
+    pairs = [ReadingExample(before[answer.id], answer) for answer in tuned if answer.id in before]
+    ordered = sorted(pairs, key=lambda pair: (pair.change, pair.tuned.id))
+    third = wanted // 3
+    lost = [pair for pair in ordered if pair.change < 0][:third]
+    gained = [pair for pair in reversed(ordered) if pair.change > 0][:third]
+    same = [pair for pair in ordered if pair.change == 0]
+    return [*lost, *gained, *same[: wanted - len(lost) - len(gained)]]
