@@ -48,8 +48,11 @@ def load(folder: Path) -> AdapterCard:
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         card = AdapterCard(
-            str(tree["model"]), str(tree["skill"]), Prompt(tree["prompt"]["template"]),
-            {str(kind): int(tokens) for kind, tokens in tree["budgets"].items()}, float(tree["scale"]),
+            str(tree["model"]),
+            str(tree["skill"]),
+            Prompt(tree["prompt"]["template"]),
+            {str(kind): int(tokens) for kind, tokens in tree["budgets"].items()},
+            float(tree["scale"]),
         )
         stated = tree["prompt"]["sha256"]
     except OSError as error:

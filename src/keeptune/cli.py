@@ -20,7 +20,9 @@ from keeptune.errors import EXIT_GATE_FAILED, Interrupted, KeeptuneError
 from keeptune.recipe import Recipe
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
     help="Teach an open language model a narrow skill with LoRA, and prove that it kept what it knew.",
 )
 
@@ -137,15 +139,17 @@ def ask(
 def synth(
     rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
+    bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
     out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
     from keeptune.files import write_whole
+    from keeptune.skill.spoil import spoilt
     from keeptune.skill.synth import corpus
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in corpus(rows, seed))
+            file.writelines(f"{line}\n" for line in spoilt(corpus(rows, seed), bad_share, seed))
 
     write_whole(out, write)
     print(out)
@@ -173,7 +177,9 @@ def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         return
     base, tuned, ratio = result["skill"]["base"], result["skill"]["tuned"], result["retained"]["ratio"]
     low, high = (100 * bound for bound in tuned["ci95"])
-    print(f"skill    {base['accuracy']:.1%} → {tuned['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}) on {tuned['n']} unseen")
+    print(
+        f"skill    {base['accuracy']:.1%} → {tuned['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}), {tuned['n']} unseen"
+    )
     for measure in ("f1", "em"):
         before, after = result["retained"]["base"][measure], result["retained"]["tuned"][measure]
         point, bound = ratio[measure]["point"], ratio[measure]["low95"]

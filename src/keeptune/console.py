@@ -62,7 +62,10 @@ class ConsoleListener:
         self.close()
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(
-            *columns, TextColumn("{task.fields[text]}"), console=self.console, transient=True,
+            *columns,
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            transient=True,
             disable=not self.console.is_terminal,
         )
         self.task = self.progress.add_task(what, total=total, completed=done, text="")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune import adapter_card
-from keeptune.data.read import Rejected, Row, read_rows
+from keeptune.data.read import Rejected, read_rows, reject
 from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
 from keeptune.listen import Listener, Silent
@@ -158,19 +158,16 @@ def _questions(path: Path, limit: int) -> tuple[list[skills.Asked], list[Rejecte
             continue
         question = skill.read(row.problem, row.solution)
         if question is None:
-            rejected.append(_unknown(row))
+            rejected.append(reject(row.file, row.line, "of no known kind", row.problem))
         else:
-            asked.append(skills.Asked(f"{row.line}:{digest(row.problem).hex()}", question.kind, question.text, question.truth))
+            name = f"{row.line}:{digest(row.problem).hex()}"
+            asked.append(skills.Asked(name, question.kind, question.text, question.truth))
         if limit and len(asked) == limit:
             break
     if not asked:
         reasons = "; ".join(sorted({row.reason for row in rejected}))
-        raise DataError(f"{path}: no row can be asked ({reasons}); rows are {{\"problem\", \"solution\"}} objects")
+        raise DataError(f'{path}: no row can be asked ({reasons}); rows are {{"problem", "solution"}} objects')
     return asked, rejected
-
-
-def _unknown(row: Row) -> Rejected:
-    return Rejected(row.file, row.line, "of no known kind", row.problem)
 
 
 def _shown(rejected: Sequence[Rejected]) -> Record:

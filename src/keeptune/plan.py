@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from keeptune.data.prepare import prepare
+from keeptune.data.prepare import load_examples, prepare
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -40,8 +41,10 @@ def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
     tokenizer, prompt = models.load_tokenizer(recipe.model.name), Prompt(recipe.prompt.template)
     with tempfile.TemporaryDirectory() as scratch:
         listener.stage("data")
-        card = prepare(recipe, Arithmetic(), lambda texts: count_tokens(tokenizer, prompt, texts), Path(scratch) / "data")
-        lengths = card.train_lengths(Path(scratch) / "data")
+        folder = Path(scratch) / "data"
+        card = prepare(recipe, Arithmetic(), lambda texts: count_tokens(tokenizer, prompt, texts), folder)
+        rows = load_examples(folder / "train.parquet")
+    lengths = [row.prompt_tokens + row.solution_tokens for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.train.replay_share
@@ -52,14 +55,16 @@ def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
     rate = tokens_per_second(config, parameters)
     return {
         "model": recipe.model.name,
-        "kinds": card.as_json()["kinds"],
-        "rows_read": card.as_json()["rows_read"],
-        "rows_rejected": card.as_json()["rows_rejected"],
-        "splits": card.as_json()["splits"],
+        "kinds": {kind: asdict(facts) for kind, facts in card.kinds.items()},
+        "rows_read": card.rows_read,
+        "rows_rejected": card.rows_rejected,
+        "splits": {part: asdict(facts) for part, facts in card.splits.items()},
         "tokens": {"training": tokens, "replay_share": share, "padded_share": padded_share(planned, lengths)},
         "steps": round(len(planned) / (1 - share)),
         "parameters": {
-            "trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio,
+            "trainable": parameters.trainable,
+            "total": parameters.total,
+            "ratio": parameters.ratio,
             "contest_ratio": parameters.trainable / contest.PHASE1_TOTAL_PARAMETERS,
         },
         "estimate": {
@@ -102,12 +107,15 @@ def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe) -
     """The estimated peak: weights, adapter with gradient and two Adam moments, activations of one batch."""
     width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
     activations = recipe.train.tokens_per_batch * config.num_hidden_layers * config.hidden_size * ACTIVATION_VALUES
-    return parameters.total * width + parameters.trainable * 16 + activations * width
+    return int(parameters.total * width + parameters.trainable * 16 + activations * width)
 
 
 def text(made: Plan) -> str:
     """The plan for people to read."""
-    lines = [f"model       {made['model']}", f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected"]
+    lines = [
+        f"model       {made['model']}",
+        f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected",
+    ]
     lines += [
         f"  {kind:10} {facts['rows']:>9,} rows  {facts['unique']:>8,} unique  {facts['chosen']:>7,} chosen  "
         f"train {facts['train']:,} dev {facts['dev']:,} test {facts['test']:,}"
@@ -115,11 +123,13 @@ def text(made: Plan) -> str:
         if facts["rows"]
     ]
     tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
-    return "\n".join([
-        *lines,
-        f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
-        f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
-        f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
-        f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "
-        f"{estimate['tokens_per_second']:,.0f} tokens/s, {estimate['memory_bytes'] / 2**30:.1f} GiB",
-    ])
+    return "\n".join(
+        [
+            *lines,
+            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
+            f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
+            f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
+            f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "
+            f"{estimate['tokens_per_second']:,.0f} tokens/s, {estimate['memory_bytes'] / 2**30:.1f} GiB",
+        ]
+    )

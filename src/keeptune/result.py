@@ -37,7 +37,9 @@ def result(
     f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
     em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
     gate = verdict(
-        f1, em, recipe.gate.threshold,
+        f1,
+        em,
+        recipe.gate.threshold,
         base_f1_total=float(retained.points(base.retained, "f1").sum()),
         base_em_total=float(retained.points(base.retained, "em").sum()),
     )

@@ -257,7 +257,7 @@ class Run:
         """The checkpoint to hand over. Where none was scored during training there is no choice: the last."""
         last = checkpoint.latest(self.folder / "checkpoints")
         if last is None:
-            raise RunError(f"{self.folder}/checkpoints: no whole checkpoint is left; delete trained.json to train again")
+            raise RunError(f"{self.folder}/checkpoints: no whole checkpoint; delete trained.json there to train again")
         if not self._chooses:
             return last
         tuned = self.__dict__.get("_tuned")

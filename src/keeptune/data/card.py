@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from keeptune.data.rewrite import Example
 from keeptune.data.split import PARTS, Part
@@ -102,20 +100,19 @@ def source_file(path: Path) -> SourceFile:
 
 
 def kind_card(
-    kind: str, rows: int, rejected: int, unique: int, corrected: int, parts: Mapping[Part, Sequence[Example]]
+    rows: int, rejected: int, unique: int, parts: Mapping[Part, Sequence[Example]], mistaken: Container[str]
 ) -> KindCard:
-    """The card of a kind, its examples counted in the given parts."""
-    mine = {part: [example for example in parts[part] if example.kind == kind] for part in PARTS}
-    examples = [example for part in PARTS for example in mine[part]]
+    """The card of a kind, given its examples; `mistaken` are the ids of those whose stored solution was wrong."""
+    examples = [example for part in PARTS for example in parts[part]]
     return KindCard(
         rows=rows,
         rejected=rejected,
         unique=unique,
         chosen=len(examples),
-        corrected=corrected,
-        train=len(mine["train"]),
-        dev=len(mine["dev"]),
-        test=len(mine["test"]),
+        corrected=sum(example.id in mistaken for example in examples),
+        train=len(parts["train"]),
+        dev=len(parts["dev"]),
+        test=len(parts["test"]),
         prompt_tokens=_lengths([example.prompt_tokens for example in examples]),
         solution_tokens=_lengths([example.solution_tokens for example in examples]),
     )
@@ -136,19 +133,9 @@ def data_sha256(parts: Mapping[Part, Sequence[Example]]) -> str:
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
-def by_reason(reasons: Mapping[str, int]) -> dict[str, int]:
-    """The most frequent reasons first."""
-    return dict(Counter(reasons).most_common())
-
-
 def write(card: Card, directory: Path) -> None:
     """Stores the card. errors: RunError when it cannot be written."""
     write_json(directory / FILE, asdict(card))
-
-
-def as_json(card: Card) -> dict[str, Any]:
-    """The card as it is stored."""
-    return asdict(card)
 
 
 def _lengths(tokens: Sequence[int]) -> Lengths:

@@ -137,7 +137,7 @@ def _require_loaded(tuned: nn.Module, folder: Path) -> None:
     own = {name.replace(".default.", "."): p for name, p in tuned.named_parameters() if ".lora_" in name}
     differing = sorted(set(own) ^ set(stored))
     if not differing:
-        differing = [name for name, tensor in own.items() if not torch.equal(tensor.cpu(), stored[name].to(tensor.dtype))]
+        differing = [name for name, own_ in own.items() if not torch.equal(own_.cpu(), stored[name].to(own_.dtype))]
     if differing:
         raise ModelError(
             f"{folder}: {len(differing)} adapter tensors are not in the model as stored, e.g. {differing[0]}; "

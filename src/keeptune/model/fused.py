@@ -19,9 +19,7 @@ class _LoraProduct(torch.autograd.Function):
     """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; W and bias are frozen and get no gradient."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
         """shapes: x (..., inputs); weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
         rows = x.reshape(-1, x.shape[-1])
         a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def _unpack(target: Path) -> Path:
     except OSError as error:
         raise RunError(f"{target.parent}: not writable ({error.strerror}); set KEEPTUNE_CACHE to a folder") from None
     try:
-        with _explained(EMBEDDED):
+        # transformers draws a bar for this that cannot be switched off.
+        with _explained(EMBEDDED), redirect_stderr(io.StringIO()):
             packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.float32)
             # The loaded model refuses to be saved while its configuration says that it is quantised.
             settings = packed.config.to_dict()

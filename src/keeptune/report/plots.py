@@ -29,9 +29,9 @@ Curve = tuple[FloatArray, FloatArray]
 TEXT, LINE, BASE, TUNED, THIRD = "#a10001", "#a10002", "#a10003", "#a10004", "#a10005"
 _PAGE_COLOURS = {TEXT: "--muted", LINE: "--line", BASE: "--base", TUNED: "--tuned", THIRD: "--third"}
 
+_OPENING = re.compile(r'<svg [^>]*(?P<box>viewBox="[^"]*")[^>]*>')
 _NOT_FOR_A_PAGE = (
-    (re.compile(r' (?:xmlns(?::xlink)?|width|height|version)="[^"]*"(?=[^<]*viewBox|[^<]*version|>)'), ""),
-    (re.compile(r"<style.*?</style>", re.DOTALL), ""),
+    (re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL), ""),
     (re.compile(r'<g id="[^"]*"'), "<g"),
     (re.compile(r" font-family: [^;]*;"), ""),
     (re.compile(r"\s*\n\s*"), "\n"),
@@ -197,9 +197,11 @@ def _svg(figure: Figure, name: str, label: str) -> str:
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
+    opening = _OPENING.search(drawing)
+    assert opening is not None
+    inside = drawing[opening.end() :]
     for pattern, replacement in _NOT_FOR_A_PAGE:
-        drawing = pattern.sub(replacement, drawing)
+        inside = pattern.sub(replacement, inside)
     for stand_in, colour in _PAGE_COLOURS.items():
-        drawing = drawing.replace(stand_in, f"var({colour})")
-    return drawing.replace("<svg", f'<svg role="img" aria-label="{escape(label)}"', 1)
+        inside = inside.replace(stand_in, f"var({colour})")
+    return f'<svg role="img" aria-label="{escape(label)}" {opening["box"]}>{inside}'

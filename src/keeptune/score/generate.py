@@ -92,7 +92,10 @@ class Generator:
 
     @torch.inference_mode()
     def answer(
-        self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], stop: StopRule,
+        self,
+        prompts: Sequence[Sequence[int]],
+        budgets: Sequence[int],
+        stop: StopRule,
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
         """One answer a prompt, in the order of the prompts.

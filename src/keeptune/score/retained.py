@@ -44,20 +44,22 @@ def score_retained(
     for item, text, answer in zip(items, texts, answers, strict=True):
         prediction = first_line(answer.text)
         in_contest = item.question_id in first_of_paragraph
-        records.append({
-            "id": item.question_id,
-            "article": item.article,
-            "paragraph": item.paragraph,
-            "question": item.question,
-            "prompt": text,
-            "output": answer.text,
-            "prediction": prediction,
-            "references": list(item.answers),
-            SQUAD: _percent(squad_v11(prediction, item.answers)),
-            CONTEST: _percent(contest(prediction, item.answers[0])) if in_contest else None,
-            "stopped": answer.stopped,
-            "output_tokens": answer.tokens,
-        })
+        records.append(
+            {
+                "id": item.question_id,
+                "article": item.article,
+                "paragraph": item.paragraph,
+                "question": item.question,
+                "prompt": text,
+                "output": answer.text,
+                "prediction": prediction,
+                "references": list(item.answers),
+                SQUAD: _percent(squad_v11(prediction, item.answers)),
+                CONTEST: _percent(contest(prediction, item.answers[0])) if in_contest else None,
+                "stopped": answer.stopped,
+                "output_tokens": answer.tokens,
+            }
+        )
     return records
 
 
@@ -77,9 +79,7 @@ def summary(records: Sequence[Record], metric: str = SQUAD) -> Record:
 
 def ratio(base: Sequence[Record], tuned: Sequence[Record], measure: str, resamples: int, seed: int) -> Ratio:
     """Tuned over base with its interval, paired by question and clustered by paragraph. `measure`: f1 or em."""
-    return paired_ratio(
-        points(base, measure), points(tuned, measure), clusters(base), resamples=resamples, seed=seed
-    )
+    return paired_ratio(points(base, measure), points(tuned, measure), clusters(base), resamples=resamples, seed=seed)
 
 
 def points(records: Sequence[Record], measure: str) -> FloatArray:

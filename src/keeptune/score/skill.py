@@ -60,19 +60,21 @@ def score_skill(
     records = []
     for asked, answer in zip(questions, answers, strict=True):
         graded = grade(answer.text, asked.truth)
-        records.append({
-            "id": asked.name,
-            "kind": asked.kind,
-            "problem": asked.problem,
-            "prompt": prompt.render(asked.problem),
-            "output": answer.text,
-            "truth": str(asked.truth),
-            "answer": graded.answer,
-            "source": graded.source,
-            "verdicts": dict(graded.verdicts),
-            "stopped": answer.stopped,
-            "output_tokens": answer.tokens,
-        })
+        records.append(
+            {
+                "id": asked.name,
+                "kind": asked.kind,
+                "problem": asked.problem,
+                "prompt": prompt.render(asked.problem),
+                "output": answer.text,
+                "truth": str(asked.truth),
+                "answer": graded.answer,
+                "source": graded.source,
+                "verdicts": dict(graded.verdicts),
+                "stopped": answer.stopped,
+                "output_tokens": answer.tokens,
+            }
+        )
     return records
 
 

@@ -131,8 +131,10 @@ class Trainer:
                 if last or due or stop:
                     checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
                 if stop and not last:
-                    raise Interrupted(f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
-                                      "same command again to go on")
+                    raise Interrupted(
+                        f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
+                        "same command again to go on"
+                    )
                 every = self.settings.score_every_steps
                 if score and every and done.step % every == 0 and not last:
                     self._log({"event": "score", "step": done.step, **score(done.step)})
@@ -174,8 +176,15 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
         return Step(
-            index + 1, len(self.plan), totals.tokens, totals.loss, totals.by_kind, rate, norm,
-            totals.tokens / seconds, seconds,
+            index + 1,
+            len(self.plan),
+            totals.tokens,
+            totals.loss,
+            totals.by_kind,
+            rate,
+            norm,
+            totals.tokens / seconds,
+            seconds,
         )
 
     def _refuse(self, index: int, rows: Batch, what: str) -> None:

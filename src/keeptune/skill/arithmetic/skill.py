@@ -27,6 +27,9 @@ LARGEST_TRUTH_BITS = 1_300
 
 The grader reads no larger numbers, and a hostile row could ask for one with ten thousand digits."""
 
+LONGEST_QUOTE = 60
+"""In characters; a stored answer may be as long as its row."""
+
 _CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
@@ -141,7 +144,7 @@ def _free_text_fault(question: Question, solution: str) -> str | None:
     if graded.answer is None:
         return "no answer: the solution states no number"
     if not graded.correct:
-        return f"wrong answer: {graded.answer} instead of {rounded(_number(question), 4)}"
+        return f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {rounded(_number(question), 4)}"
     step = false_step(solution)
     return None if step is None else f"wrong step: {step}"
 

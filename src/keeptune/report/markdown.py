@@ -1,0 +1,169 @@
+"""report.md: the facts of report.html in short, for a repository, an issue or a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from html import escape
+
+from keeptune.report import text
+from keeptune.report.facts import Facts
+from keeptune.report.shapes import Estimate, ReadingScore
+from keeptune.report.wording import POLICIES, SOURCES, VERDICTS, kind_order, reading_metrics
+
+_MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
+_LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+def markdown(found: Facts) -> str:
+    """The short report."""
+    result = found.result
+    verdict = VERDICTS[result.gate.verdict]
+    title = f"{verdict.word}: {text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
+    blocks = [
+        f"# {plain(result.name)}",
+        f"**{title} of {text.count(result.skill.tuned.n)} test questions right.** {verdict.sentence}",
+        f"> {plain(result.gate.reason)}",
+        _headline(found),
+        "## Skill",
+        *_skill(found),
+        "## What was kept",
+        *_retained(found),
+        "## Data",
+        *_data(found),
+        "## How it was made",
+        *_making(found),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def plain(written: str) -> str:
+    """The text as Markdown shows it literally on one line, in a table cell too."""
+    return _LINE_END.sub("<br>", _MARKUP.sub(r"\\\1", escape(written, quote=False)))
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A GitHub table; the first column is text, all others are figures. Cells must be Markdown already."""
+    ruler = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *rows))
+
+
+def fenced(written: str) -> str:
+    """The text in a code block that it cannot end, whatever it holds."""
+    longest = max((len(run) for run in re.findall("`+", written)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{written}\n{fence}"
+
+
+def _headline(found: Facts) -> str:
+    result = found.result
+    ratio, parameters = result.retained.ratio, result.parameters
+    return table(
+        ["", "value", "95 % interval"],
+        [
+            ["Skill before", text.percent(result.skill.base.accuracy), text.share_interval(result.skill.base)],
+            ["Skill after", text.percent(result.skill.tuned.accuracy), text.share_interval(result.skill.tuned)],
+            ["Reading F1 kept", text.percent(ratio.f1.point), text.ratio_interval(ratio.f1)],
+            ["Reading EM kept", text.percent(ratio.em.point), text.ratio_interval(ratio.em)],
+            ["Trainable parameters", text.count(parameters.trainable), f"{text.percent(parameters.ratio, 4)} of all"],
+            ["Contest score, phase 1", text.decimal(result.contest.phase1, 4), ""],
+        ],
+    )
+
+
+def _skill(found: Facts) -> list[str]:
+    skill = found.result.skill
+    kinds = []
+    for kind in kind_order(found):
+        before, after = skill.base.by_kind.get(kind), skill.tuned.by_kind[kind]
+        old = [text.percent(before.accuracy), text.share_interval(before)] if before else [text.NONE, text.NONE]
+        kinds.append(
+            [plain(kind), text.count(after.n), *old, text.percent(after.accuracy), text.share_interval(after)]
+        )
+    policies = [
+        [f"{plain(name)}: {POLICIES[name]}" if name in POLICIES else plain(name),
+         text.percent(skill.base.by_policy.get(name, float("nan"))), text.percent(share)]
+        for name, share in skill.tuned.by_policy.items()
+    ]
+    places = [name for name in SOURCES if name in {**skill.base.by_source, **skill.tuned.by_source}]
+    sources = [
+        [plain(SOURCES[name]), text.count(skill.base.by_source.get(name, 0)),
+         text.count(skill.tuned.by_source.get(name, 0))]
+        for name in places
+    ]
+    sources.append(["did not stop by itself", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)])
+    return [
+        f"Change: {text.gain(skill.difference)}, McNemar {text.p_value(skill.mcnemar_p)}.",
+        table(["kind", "n", "base", "95 %", "tuned", "95 %"], kinds),
+        table(["right by policy", "base", "tuned"], policies),
+        table(["where the answer stood", "base", "tuned"], sources),
+    ]
+
+
+def _retained(found: Facts) -> list[str]:
+    retained = found.result.retained
+    rows = [
+        [f"{plain(name)}, {who}", *_reading(score)]
+        for name, pair in reading_metrics(retained)
+        for who, score in (("base", pair.base), ("tuned", pair.tuned))
+    ]
+    kept = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
+    return [
+        f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
+        + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
+        table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
+    ]
+
+
+def _reading(score: ReadingScore) -> list[str]:
+    return [
+        text.decimal(score.f1), text.decimal(score.em),
+        text.count(score.n), text.count(score.empty), text.count(score.unstopped),
+    ]
+
+
+def _ratio(estimate: Estimate) -> str:
+    return f"{text.percent(estimate.point)} ({text.ratio_interval(estimate)})"
+
+
+def _data(found: Facts) -> list[str]:
+    card = found.card
+    kinds = [
+        [plain(name), *(text.count(n) for n in (kind.rows, kind.unique, kind.chosen, kind.train, kind.dev, kind.test))]
+        for name, kind in card.kinds.items()
+    ]
+    blocks = [
+        f"{text.count(card.rows_read)} rows read, {text.count(card.rows_rejected)} rejected, "
+        f"{text.count(card.unique)} unique. Data hash `{card.data_sha256}`.",
+        table(["kind", "rows", "unique", "chosen", "train", "dev", "test"], kinds),
+    ]
+    if card.rejected_by_reason:
+        reasons = [[plain(reason), text.count(rows)] for reason, rows in card.rejected_by_reason.items()]
+        blocks.append(table(["rejected because", "rows"], reasons))
+    return blocks
+
+
+def _making(found: Facts) -> list[str]:
+    result, manifest = found.result, found.manifest
+    stages = [[plain(stage), text.duration(seconds)] for stage, seconds in result.cost.seconds_by_stage.items()]
+    hardware = manifest.hardware
+    git = f"{manifest.git.commit}{' with changes' if manifest.git.dirty else ''}" if manifest.git else "not a checkout"
+    facts = [
+        ["model", plain(result.model)],
+        ["checkpoint", f"{plain(result.chosen.checkpoint)}, scale {result.chosen.scale:g}"],
+        ["keeptune", plain(f"{manifest.keeptune} ({git})")],
+        ["python", plain(manifest.python)],
+        ["platform", plain(manifest.platform)],
+        ["hardware", plain(f"{hardware.cpu}, {hardware.cores} cores, {text.size(hardware.memory_bytes)}")],
+        ["accelerator", plain(hardware.accelerator or "none")],
+        ["seed", str(manifest.seed)],
+        ["started, finished", plain(f"{manifest.started}, {result.finished}")],
+        *([f"hash of {plain(name)}", f"`{value}`"] for name, value in manifest.hashes.items() if value),
+    ]
+    return [
+        f"Prompt, sha256 `{result.prompt.sha256}`:",
+        fenced(result.prompt.template),
+        table(["stage", "time"], [*stages, ["all", text.duration(result.cost.seconds)]]),
+        "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts)]),
+        "The whole recipe is in `recipe.yaml`, every answer in `scores/`.",
+    ]
