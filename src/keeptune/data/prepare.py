@@ -31,9 +31,9 @@ SYNTH = "synth"
 """Stands for the file name of invented rows."""
 
 _COLUMNS = [column.name for column in fields(Example)]
-_SCHEMA = pa.schema([
-    (name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in _COLUMNS
-])
+_SCHEMA = pa.schema(
+    [(name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in _COLUMNS]
+)
 
 
 def prepare(recipe: Recipe, skill: Skill, count_tokens: CountTokens, directory: Path) -> Card:

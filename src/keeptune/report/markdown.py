@@ -157,7 +157,7 @@ def _making(found: Facts) -> list[str]:
         ["hardware", plain(f"{hardware.cpu}, {hardware.cores} cores, {text.size(hardware.memory_bytes)}")],
         ["accelerator", plain(hardware.accelerator or "none")],
         ["seed", str(manifest.seed)],
-        ["started, finished", plain(f"{manifest.started}, {result.finished}")],
+        ["started, finished", plain(f"{text.moment(manifest.started)}, {text.moment(result.finished)}")],
         *([f"hash of {plain(name)}", f"`{value}`"] for name, value in manifest.hashes.items() if value),
     ]
     return [

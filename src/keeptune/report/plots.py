@@ -47,12 +47,12 @@ _LOWEST_LOSS = 1e-4
 def kinds(skill: Skill, order: Sequence[str]) -> str:
     """Base and tuned accuracy of each kind, and of all, with 95 % intervals."""
     names = ["all", *order]
-    figure, axes = _figure(_WIDTH_POINTS, 44 + 19 * len(names), left=88, bottom=26, top=6)
+    figure, axes = _figure(_WIDTH_POINTS, 32 + 25 * len(names), left=88, bottom=26, top=6)
     rows = {
         BASE: [skill.base, *(skill.base.by_kind.get(name) for name in order)],
         TUNED: [skill.tuned, *(skill.tuned.by_kind[name] for name in order)],
     }
-    for offset, (colour, shares) in zip((-0.15, 0.15), rows.items(), strict=True):
+    for offset, (colour, shares) in zip((-0.17, 0.17), rows.items(), strict=True):
         for row, share in enumerate(shares):
             if share is not None:
                 _whisker(axes, row + offset, 100 * share.accuracy, *(100 * end for end in share.ci95), colour)
@@ -76,7 +76,7 @@ def retention(ratio: Ratio, gate: Gate) -> str:
             _whisker(axes, row, 100 * estimate.point, *ends.tolist(), TUNED)
     axes.axvline(100, color=LINE, linewidth=1)
     axes.axvline(100 * gate.threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
-    axes.text(100 * gate.threshold, -0.75, f"gate {gate.threshold:.0%}", color=THIRD, ha="center", va="bottom")
+    axes.text(100 * gate.threshold, -0.75, f"gate {gate.threshold:.0%}", color=THIRD, fontsize=12, ha="center")
     axes.set(xlim=(low, high), ylim=(1.6, -0.6))
     axes.set_yticks(range(2), list(estimates))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -129,7 +129,7 @@ def dev(scores: Sequence[ScoreEvent]) -> str | None:
     heights = _spread([values[-1] for _, values in lines.values()], apart=8)
     for (name, (colour, values)), height in zip(lines.items(), heights, strict=True):
         axes.plot(at, values, color=colour, linewidth=1.6, marker="o", markersize=3.5, clip_on=False)
-        axes.text(1.02, height, name, color=colour, va="center", transform=axes.get_yaxis_transform())
+        axes.text(1.02, height, name, color=colour, va="center", fontsize=12, transform=axes.get_yaxis_transform())
     axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel="step")
     axes.set_yticks(range(0, 101, 25), [f"{tick}%" for tick in range(0, 101, 25)])
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -145,8 +145,8 @@ def _figure(
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(box)
     axes.spines[:].set_visible(False)
-    axes.tick_params(length=0, labelsize=11 if width == _WIDTH_POINTS else 9, colors=TEXT, pad=5)
-    axes.xaxis.label.set(color=TEXT, size=11)
+    axes.tick_params(length=0, labelsize=12 if width == _WIDTH_POINTS else 9, colors=TEXT, pad=5)
+    axes.xaxis.label.set(color=TEXT, size=12)
     axes.set_axisbelow(True)
     axes.patch.set_visible(False)
     return figure, axes

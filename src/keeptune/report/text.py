@@ -46,7 +46,7 @@ def ratio_interval(ratio: Estimate) -> str:
 def gain(difference: Estimate) -> str:
     """A difference of shares in percentage points, with its 95 % interval."""
     point, low, high = (f"{100 * value:+.1f}" for value in (difference.point, difference.low95, difference.high95))
-    return f"{point} points ({low} to {high})"
+    return f"{point} points (95 %: {low} to {high})"
 
 
 def p_value(value: float) -> str:
@@ -73,6 +73,11 @@ def size(byte_count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:.1f} TB"
+
+
+def moment(iso: str) -> str:
+    """A point in time, as people write it."""
+    return iso.replace("T", " ").replace("+00:00", " UTC")
 
 
 def truth(exact: str) -> str:

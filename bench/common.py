@@ -1,0 +1,51 @@
+"""What the benchmarks share: rows to work on, where results go, and what they depend on."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from keeptune.manifest import manifest
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import PromptSection
+from keeptune.skill.arithmetic.kinds import KINDS
+from keeptune.skill.base import Rounding
+from keeptune.train.batches import Example
+
+RESULTS = Path(__file__).parent.parent / "results"
+LENGTH_MIX = ("add", "sub", "equation", "mean", "area", "mass", "sales", "discount")
+"""Kinds whose long-hand rows are 50 to 250 tokens long."""
+
+
+def problems(count: int, kinds: tuple[str, ...], seed: int) -> list[tuple[str, str, str]]:
+    """(kind, problem, long-hand solution), the kinds in turn."""
+    generator = random.Random(f"bench/{seed}")
+    known = {kind.name: kind for kind in KINDS}
+    chosen = []
+    for index in range(count):
+        kind = known[kinds[index % len(kinds)]]
+        problem = kind.random(generator)
+        chosen.append((kind.name, kind.write(problem), kind.reasoning(problem, Rounding(2))))
+    generator.shuffle(chosen)
+    return chosen
+
+
+def examples(tokenizer: Any, count: int, seed: int = 0) -> list[Example]:
+    """Rows as tokens, labelled on the solution."""
+    prompt, made = Prompt(PromptSection().template), []
+    for index, (kind, problem, solution) in enumerate(problems(count, LENGTH_MIX, seed)):
+        asked, answer = prompt.encode(tokenizer, problem), prompt.encode_solution(tokenizer, solution)
+        labelled = (False,) * len(asked) + (True,) * len(answer)
+        made.append(Example(str(index), kind, (*asked, *answer), labelled))
+    return made
+
+
+def write_result(name: str, figures: dict[str, Any]) -> None:
+    """Puts the figures and what they depend on into results/NAME.json."""
+    RESULTS.mkdir(exist_ok=True)
+    facts = manifest({}, seed=0)
+    kept = {key: facts[key] for key in ("keeptune", "python", "packages", "git", "hardware", "started")}
+    text = json.dumps({**figures, "provenance": kept}, ensure_ascii=False, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")

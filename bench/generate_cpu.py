@@ -1,0 +1,94 @@
+"""Answering speed on the processor: keeptune's generator against `model.generate`, same questions, in one run.
+
+    python bench/generate_cpu.py runs/demo/adapter
+
+The peer answers shuffled batches of 32, padded on the left, with PEFT's adapter on transformers' attention. Both are
+greedy with the same budget. Outputs are compared as texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import problems, write_result
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from keeptune import adapter_card
+from keeptune.held_out import open_target
+from keeptune.model import load as models
+from keeptune.score.generate import Answer
+
+BATCH_ROWS = 32
+
+
+def peer_answers(folder: Path, prompts: list[str], budget: int) -> tuple[list[str], int, float]:
+    """What `model.generate` writes, how many tokens that is, and the seconds it took."""
+    card = adapter_card.load(folder)
+    tokenizer: Any = models.load_tokenizer(card.model)
+    tokenizer.padding_side = "left"
+    base = AutoModelForCausalLM.from_pretrained(models.resolve(card.model), dtype=models.dtype("auto"))
+    model = PeftModel.from_pretrained(base, str(folder)).eval()
+    order = list(range(len(prompts)))
+    random.Random(0).shuffle(order)
+    texts, tokens, started = [""] * len(prompts), 0, time.perf_counter()
+    for start in range(0, len(order), BATCH_ROWS):
+        batch = order[start : start + BATCH_ROWS]
+        encoded = tokenizer([prompts[i] for i in batch], return_tensors="pt", padding=True)
+        with torch.inference_mode():
+            outputs = model.generate(
+                **encoded, max_new_tokens=budget, do_sample=False, pad_token_id=tokenizer.eos_token_id
+            )
+        for index, row in zip(batch, outputs[:, encoded.input_ids.shape[1] :].tolist(), strict=True):
+            ended = row.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in row else len(row)
+            texts[index] = tokenizer.decode(row[:ended], skip_special_tokens=True)
+            tokens += ended
+    return texts, tokens, time.perf_counter() - started
+
+
+def main() -> None:
+    """Times both sides and prints speeds, ratio and the share of equal outputs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("adapter", type=Path, help="an adapter folder of keeptune")
+    parser.add_argument("--questions", type=int, default=256)
+    parser.add_argument("--kinds", default="area,mass,sales")
+    options = parser.parse_args()
+    target = open_target(str(options.adapter))
+    budget = max(target.budgets.values())
+    asked = [problem for _, problem, _ in problems(options.questions, tuple(options.kinds.split(",")), seed=1)]
+    prompts = [target.prompt.render(problem) for problem in asked]
+    tokens = [target.prompt.encode(target.generator.tokenizer, problem) for problem in asked]
+    never = lambda text: False  # noqa: E731, ARG005
+
+    started = time.perf_counter()
+    answers: list[Answer] = target.generator.answer(tokens, [budget] * len(tokens), never)
+    own_seconds = time.perf_counter() - started
+    own_tokens = sum(answer.tokens for answer in answers)
+    texts, peer_tokens, peer_seconds = peer_answers(options.adapter, prompts, budget)
+
+    equal = sum(answer.text == text for answer, text in zip(answers, texts, strict=True)) / len(texts)
+    own_speed, peer_speed = own_tokens / own_seconds, peer_tokens / peer_seconds
+    print(f"keeptune        {own_speed:7.0f} new tokens/s  ({own_tokens:,} tokens, {own_seconds:.1f} s)")
+    print(f"model.generate  {peer_speed:7.0f} new tokens/s  ({peer_tokens:,} tokens, {peer_seconds:.1f} s)")
+    print(f"ratio           {own_speed / peer_speed:7.2f}   equal outputs {equal:.1%} of {len(texts)}")
+    write_result(
+        "generate_cpu",
+        {
+            "questions": len(texts),
+            "kinds": options.kinds,
+            "budget_tokens": budget,
+            "batch_rows_peer": BATCH_ROWS,
+            "new_tokens_per_second": {"keeptune": own_speed, "model_generate": peer_speed},
+            "ratio": own_speed / peer_speed,
+            "equal_outputs": equal,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""The whole stage: every row is accounted for, bad input is refused with its place, nothing half-done is trusted."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeptune.data.prepare import load_examples, prepare
+from keeptune.errors import DataError, RecipeError, RunError
+from keeptune.recipe import Recipe
+from keeptune.skill.arithmetic.skill import Arithmetic
+
+SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
+
+SKILL = Arithmetic()
+SMALL = {"dev": 5, "test": 10}
+WRONG = ("计算 1.00 + 2.00 等于多少？", "1.00 + 2.00 = 4.00")
+
+
+def characters(texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    return [(len(problem), len(solution)) for problem, solution in texts]
+
+
+def recipe(seed: int = 0, **data: Any) -> Recipe:
+    values = {"split": SMALL, "styles": {"default": "answer"}, **data}
+    return Recipe.model_validate({"seed": seed, "data": values})
+
+
+def rows(count: int, seed: int = 1) -> list[tuple[str, str]]:
+    generator = random.Random(seed)
+    return [SKILL.invent(generator.choice(SKILL.kinds[:6]), generator) for _ in range(count)]
+
+
+def write(path: Path, pairs: Sequence[tuple[str, str]]) -> str:
+    lines = (json.dumps({"problem": problem, "solution": solution}, ensure_ascii=False) for problem, solution in pairs)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def run(job: Recipe, directory: Path) -> dict[str, Any]:
+    """The stored card, which holds what `prepare` returns."""
+    card = prepare(job, SKILL, characters, directory)
+    stored: dict[str, Any] = json.loads((directory / "card.json").read_text(encoding="utf-8"))
+    assert stored["data_sha256"] == card.data_sha256
+    return stored
+
+
+def everything(directory: Path) -> dict[str, Any]:
+    return {part: load_examples(directory / f"{part}.parquet") for part in ("train", "dev", "test")}
+
+
+def test_every_row_is_accounted_for(tmp_path: Path) -> None:
+    good = rows(200)
+    file = write(tmp_path / "a.jsonl", [*good, *good[:20], WRONG, ("What?", "Nothing.")])
+    with (tmp_path / "a.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("{broken\n")
+    card = run(recipe(files=[file], reject_limit=0.1), tmp_path / "data")
+    content = Path(file).read_bytes()
+    assert card["files"] == [{"file": file, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}]
+    assert (card["rows_read"], card["rows_kept"], card["rows_rejected"]) == (223, 220, 3)
+    assert (card["unique"], card["duplicates"], card["conflicts"]) == (200, 20, 0)
+    assert card["rejected_by_reason"] == {"wrong answer": 1, "no known kind of problem": 1, "malformed JSON": 1}
+    assert sum(kind["rejected"] for kind in card["kinds"].values()) == 1
+    assert list(card["kinds"]) == list(SKILL.kinds)
+    parts = everything(tmp_path / "data")
+    for part, examples in parts.items():
+        assert card["splits"][part] == {"rows": len(examples), "tokens": sum(example.tokens for example in examples)}
+        for kind, facts in card["kinds"].items():
+            assert facts[part] == sum(example.kind == kind for example in examples)
+    assert {part: len(examples) for part, examples in parts.items()} == {"train": 185, "dev": 5, "test": 10}
+    assert {example.problem for examples in parts.values() for example in examples} == {problem for problem, _ in good}
+    lines = (tmp_path / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
+    rejected = [json.loads(line) for line in lines]
+    assert [(row["file"], row["line"]) for row in rejected] == [(file, 221), (file, 222), (file, 223)]
+    assert rejected[0]["reason"] == "wrong answer: 4.00 instead of 3.00"
+    assert rejected[0]["text"] == "\n".join(WRONG)
+    assert rejected[2] == {"file": file, "line": 223, "reason": "malformed JSON", "text": "{broken", "length": 7}
+
+
+def test_the_order_of_files_and_rows_does_not_matter(tmp_path: Path) -> None:
+    pairs = rows(300)
+    shuffled = random.Random(2).sample(pairs, k=300)
+    one = recipe(files=[write(tmp_path / "a", pairs[:100]), write(tmp_path / "b", pairs[100:])], fraction=0.7)
+    other = recipe(files=[write(tmp_path / "c", shuffled)], fraction=0.7)
+    first, second = run(one, tmp_path / "1"), run(other, tmp_path / "2")
+    assert first["data_sha256"] == second["data_sha256"]
+    for part, examples in everything(tmp_path / "1").items():
+        again = everything(tmp_path / "2")[part]
+        assert [example.id for example in examples] == [example.id for example in again]
+        assert [example.solution for example in examples] == [example.solution for example in again]
+    third = run(one.model_copy(update={"seed": 1}), tmp_path / "3")
+    assert third["data_sha256"] != first["data_sha256"]
+
+
+def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", [*rows(100), WRONG])
+    card = run(recipe(files=[file], wrong="correct", reject_limit=0), tmp_path / "data")
+    assert card["rows_rejected"] == 0
+    assert {kind: facts["corrected"] for kind, facts in card["kinds"].items() if facts["corrected"]} == {"add": 1}
+    solutions = {e.problem: e.solution for examples in everything(tmp_path / "data").values() for e in examples}
+    assert solutions[WRONG[0]] == "#### 3"
+
+
+def test_of_two_solutions_the_right_one_is_kept(tmp_path: Path) -> None:
+    twice = [(WRONG[0], "1.00 + 2.00 = 3.00"), WRONG]
+    card = run(recipe(files=[write(tmp_path / "a", [*rows(100), *twice])], wrong="correct"), tmp_path / "data")
+    assert card["conflicts"] == 1
+    assert card["duplicates"] == 1
+    assert not any(facts["corrected"] for facts in card["kinds"].values())
+
+
+def test_kinds_left_out_are_counted_but_not_judged(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", [*rows(200), WRONG])
+    card = run(recipe(files=[file], exclude=["add"], reject_limit=0), tmp_path / "data")
+    assert card["kinds"]["add"]["chosen"] == 0
+    assert card["kinds"]["add"]["unique"] > 10
+    assert card["kinds"]["add"]["solution_tokens"] == {"median": 0, "max": 0}
+    assert not any(example.kind == "add" for examples in everything(tmp_path / "data").values() for example in examples)
+
+
+def test_twins_are_on_one_side(tmp_path: Path) -> None:
+    pairs = [
+        (f"一个长方形的长为 {a} 厘米，宽为 {b} 厘米，请计算其面积。", f"面积为 {a * b} 平方厘米")
+        for a in range(1, 15)
+        for b in range(1, 15)
+    ]
+    run(recipe(files=[write(tmp_path / "a", pairs)], split={"dev": 40, "test": 60}), tmp_path / "data")
+    sides: dict[frozenset[str], set[str]] = {}
+    for part, examples in everything(tmp_path / "data").items():
+        for example in examples:
+            numbers = frozenset(text for text in example.problem.split() if text.isdigit())
+            sides.setdefault(numbers, set()).add(part)
+    assert len(sides) == 105
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+def test_too_many_rejected_rows_stop_the_run_with_a_summary(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", [WRONG, *rows(50), WRONG, ("?", "?")])
+    with pytest.raises(DataError) as caught:
+        run(recipe(files=[file]), tmp_path / "data")
+    message = str(caught.value)
+    assert message.startswith("3 of 53 rows are rejected, more than data.reject_limit = 0.01 allows:")
+    assert f"2 × wrong answer, first at {file}:1" in message
+    assert f"1 × no known kind of problem, first at {file}:53" in message
+    assert len((tmp_path / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()) == 3
+    assert not (tmp_path / "data" / "card.json").exists()
+
+
+def test_long_examples_are_dropped_before_the_split(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", rows(100))
+    card = run(recipe(files=[file], max_tokens=36, too_long="drop"), tmp_path / "data")
+    assert 0 < card["too_long_dropped"] < 80
+    assert sum(part["rows"] for part in card["splits"].values()) == 100 - card["too_long_dropped"]
+    assert (card["splits"]["dev"]["rows"], card["splits"]["test"]["rows"]) == (5, 10)
+
+
+def test_a_synthetic_corpus_of_every_kind(tmp_path: Path) -> None:
+    job = recipe(synth={"rows": 2000, "seed": 3}, styles={}, max_tokens=4000)
+    card = run(job, tmp_path / "data")
+    assert card["files"] == []
+    assert (card["rows_read"], card["rows_rejected"]) == (2000, 0)
+    assert card["leaks"] == {"retained_overlap": 0}
+    examples = [example for part in everything(tmp_path / "data").values() for example in part]
+    assert {example.file for example in examples} == {"synth"}
+    assert {example.kind for example in examples} == set(SKILL.kinds)
+    assert all(example.solution.rpartition("\n")[2].startswith("#### ") for example in examples)
+
+
+def test_training_on_the_reading_set_is_counted(tmp_path: Path) -> None:
+    passage = "The river Ostra rises in a wood of old beeches and runs past nine mills before it meets the sea at Holm."
+    answers = [{"text": "nine", "answer_start": passage.index("nine")}]
+    paragraph = {"context": passage, "qas": [{"id": "1", "question": "How many mills?", "answers": answers}]}
+    squad = tmp_path / "squad.json"
+    squad.write_text(json.dumps({"data": [{"title": "Ostra", "paragraphs": [paragraph]}]}), encoding="utf-8")
+    leaky = (f"{passage} How many mills is that, doubled?", "It is $\\boxed{18}$.")
+    job = recipe(files=[write(tmp_path / "a", [*rows(100), leaky])])
+    with_file = job.model_copy(update={"score": job.score.model_copy(update={"retained": str(squad)})})
+    assert run(with_file, tmp_path / "1")["leaks"] == {"retained_overlap": 1}
+    assert run(job, tmp_path / "2")["leaks"] == {"retained_overlap": 0}
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        ({"kinds": ["ad"]}, RecipeError, "did you mean add"),
+        ({"quota": {"add": 10_000}}, DataError, "add: 10000 asked, "),
+        ({"kinds": ["mass"]}, DataError, "no problem is chosen"),
+        ({"split": {"dev": 50, "test": 50}}, DataError, "lower data.split"),
+        ({"max_tokens": 30}, DataError, "longer than data.max_tokens = 30"),
+        ({"files": ["/absent/rows.jsonl"]}, DataError, "/absent/rows.jsonl: cannot be read"),
+    ],
+)
+def test_impossible_demands(tmp_path: Path, data: dict[str, Any], error: type[Exception], message: str) -> None:
+    file = write(tmp_path / "a", rows(100))
+    with pytest.raises(error, match=message):
+        run(recipe(**{"files": [file], **data}), tmp_path / "data")
+
+
+def test_a_failed_attempt_leaves_no_card(tmp_path: Path) -> None:
+    file = write(tmp_path / "a", rows(100))
+    run(recipe(files=[file]), tmp_path / "data")
+    with pytest.raises(DataError):
+        run(recipe(files=[file], max_tokens=30), tmp_path / "data")
+    assert not (tmp_path / "data" / "card.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way", encoding="utf-8")
+    job = recipe(files=[write(tmp_path / "a", rows(100))])
+    with pytest.raises(RunError, match="cannot be written"):
+        run(job, tmp_path / "data")
+    with pytest.raises(RunError, match="cannot be written"):
+        run(job, tmp_path / "data" / "below")
+
+
+def test_a_full_disk_is_an_error_and_leaves_no_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    job = recipe(files=[write(tmp_path / "a", rows(100))])
+    monkeypatch.setattr("keeptune.data.prepare.pq.write_table", full)
+    with pytest.raises(RunError, match=r"train.parquet: cannot be written \(No space left"):
+        run(job, tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["rejected.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_rejected_rows_that_cannot_be_written_down_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rejected.jsonl").symlink_to("/dev/full")
+    with pytest.raises(RunError, match=r"rejected.jsonl: cannot be written \(No space left"):
+        run(recipe(files=[write(tmp_path / "a", [*rows(200), WRONG])]), tmp_path / "data")
+
+
+def test_examples_that_are_not_there_or_not_examples(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("PAR1 not really", encoding="utf-8")
+    for name in ("absent", "text"):
+        with pytest.raises(RunError, match="run the data stage again"):
+            load_examples(tmp_path / name)
+
+
+@needs_shared
+def test_real_conversations(tmp_path: Path) -> None:
+    card = run(recipe(files=[str(SHARED / "contest" / "conversations.json")], split={}), tmp_path / "data")
+    assert (card["rows_read"], card["rows_kept"], card["rows_rejected"]) == (7500, 7479, 21)
+    assert card["rejected_by_reason"] == {"wrong step": 21}
+    assert card["kinds"]["sales"]["rejected"] == 21
+    assert (card["splits"]["dev"]["rows"], card["splits"]["test"]["rows"]) == (100, 300)
+
+
+@needs_shared
+def test_real_raw_rows(tmp_path: Path) -> None:
+    file = str(SHARED / "contest" / "raw_sample.jsonl")
+    card = run(recipe(files=[file], styles={"default": "raw"}, max_tokens=4000), tmp_path / "data")
+    assert (card["rows_read"], card["rows_rejected"]) == (294, 0)
+    lines = Path(file).read_text(encoding="utf-8").splitlines()
+    stored = {row["problem"]: row["solution"] for row in map(json.loads, lines)}
+    for examples in everything(tmp_path / "data").values():
+        for example in examples:
+            assert example.solution == stored[example.problem]

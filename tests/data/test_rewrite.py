@@ -1,0 +1,97 @@
+"""Only right solutions of the asked style become examples; what is wrong, empty or too long is named."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from keeptune.data.rewrite import Example, fit, rewrite
+from keeptune.data.select import Candidate, digest
+from keeptune.errors import DataError
+from keeptune.recipe import DataSection
+from keeptune.score.number import grade
+from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.base import Question, Rounding, Style
+
+SKILL = Arithmetic()
+DIV = "计算 10.00 / 3.00 等于多少？"
+
+
+def characters(texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    return [(len(problem), len(solution)) for problem, solution in texts]
+
+
+def section(**values: Any) -> DataSection:
+    return DataSection.model_validate({"files": ["a"], "max_tokens": 100_000, **values})
+
+
+def candidate(problem: str, solution: str = "", line: int = 1) -> Candidate:
+    question = SKILL.read(problem, solution)
+    assert question is not None
+    return Candidate(question, solution, SKILL.fault(question, solution), "rows.jsonl", line)
+
+
+def of_every_kind() -> list[Candidate]:
+    generator = random.Random(5)
+    return [candidate(*SKILL.invent(kind, generator)) for kind in SKILL.kinds for _ in range(5)]
+
+
+def test_an_example_has_all_that_is_known() -> None:
+    rows = [candidate(DIV, "10.00 / 3.00 = 3.33", 7)]
+    (example,) = rewrite(rows, SKILL, section(styles={"div": "answer"}), characters)
+    assert example == Example(
+        digest(DIV).hex(), "div", DIV, "#### 3.33", "10/3", "rows.jsonl", 7, len(DIV), len("#### 3.33")
+    )
+
+
+@pytest.mark.parametrize("style", ["raw", "answer", "longhand"])
+def test_every_kind_in_every_style(style: Style) -> None:
+    rows = of_every_kind()
+    examples = rewrite(rows, SKILL, section(styles={"default": style}), characters)
+    assert [example.problem for example in examples] == [row.question.text for row in rows]
+    for example, row in zip(examples, rows, strict=True):
+        assert example.solution == SKILL.solve(row.question, row.solution, style, Rounding())
+        assert grade(example.solution, row.question.truth).correct
+
+
+def test_style_and_places_are_by_kind_with_a_default() -> None:
+    rows = [candidate(DIV), candidate("计算 10.00 的平方根？")]
+    options = section(styles={"default": "answer"}, places={"default": 3, "div": 5})
+    assert [example.solution for example in rewrite(rows, SKILL, options, characters)] == ["#### 3.33333", "#### 3.162"]
+    options = section(styles={"div": "answer", "default": "raw"})
+    solutions = [example.solution for example in rewrite(rows, SKILL, options, characters)]
+    assert solutions == ["#### 3.33", "√10.00 = 3.162277660168379331998893544"]
+
+
+def test_a_wrong_writer_is_caught() -> None:
+    class Careless(Arithmetic):
+        def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+            return super().solve(question, solution, style, rounding).replace("3.33", "3.34")
+
+    with pytest.raises(DataError, match=r"rows.jsonl:7: the answer solution .* wrong[\s\S]*bug in keeptune"):
+        rewrite([candidate(DIV, line=7)], Careless(), section(styles={"default": "answer"}), characters)
+
+
+def test_too_few_places_are_refused_with_advice() -> None:
+    with pytest.raises(DataError, match=r"raise data\.places\.div"):
+        rewrite([candidate(DIV)], SKILL, section(styles={"default": "answer"}, places={"div": 1}), characters)
+
+
+def test_a_solution_without_tokens_is_refused() -> None:
+    with pytest.raises(DataError, match=r"rows.jsonl:7: .* no token"):
+        rewrite([candidate(DIV, line=7)], SKILL, section(), lambda texts: [(5, 0)] * len(texts))
+
+
+def test_long_examples_are_named_or_dropped() -> None:
+    lengths = [(10, 5), (10, 6), (3, 30), (1, 1)]
+    rows = [candidate(f"计算 {number}.00 的平方根？", line=number) for number in range(1, 5)]
+    examples = rewrite(rows, SKILL, section(), lambda _: lengths)
+    assert fit(examples, section(max_tokens=33)) == examples
+    assert fit(examples, section(max_tokens=15, too_long="drop")) == [examples[0], examples[3]]
+    with pytest.raises(DataError) as caught:
+        fit(examples, section(max_tokens=15))
+    message = str(caught.value)
+    assert message.startswith("2 of 4 examples are longer than data.max_tokens = 15:")
+    assert "rows.jsonl:2 (sqrt): 16 tokens" in message
+    assert "Raise data.max_tokens to 33" in message

@@ -1,0 +1,164 @@
+"""The choice is each problem once, a prefix of one fixed order, and the same for every order of the rows."""
+
+import math
+import random
+from collections import Counter
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.data.select import Candidate, Choice, choose, digest, wanted_kinds
+from keeptune.errors import DataError, RecipeError
+from keeptune.recipe import DataSection
+from keeptune.skill.base import Question
+
+KINDS = ("add", "mean", "area")
+
+
+def row(kind: str, name: object, solution: str = "s") -> Candidate:
+    fault = "wrong" if solution.startswith("bad") else None
+    return Candidate(Question(kind, f"{kind} {name}", Fraction(1)), solution, fault, "file", 1)
+
+
+def section(**values: Any) -> DataSection:
+    return DataSection.model_validate({"files": ["a"], **values})
+
+
+def texts(choice: Choice) -> list[str]:
+    return [row.question.text for row in choice.rows]
+
+
+ROWS = st.lists(
+    st.builds(row, st.sampled_from(KINDS), st.integers(0, 30), st.sampled_from(["s", "t", "bad s", "bad t"])),
+    min_size=1,
+    max_size=80,
+)
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(), st.sampled_from([1.0, 0.5, 0.1]), st.data())
+def test_the_choice_does_not_depend_on_the_order(
+    rows: list[Candidate], shuffler: random.Random, seed: int, fraction: float, data: st.DataObject
+) -> None:
+    problems = {candidate.question.text: candidate.question.kind for candidate in rows}
+    unique = Counter(problems.values())
+    kind, there = data.draw(st.sampled_from(sorted(unique.items())))
+    quota = {kind: data.draw(st.integers(0, math.ceil(there * Fraction(str(fraction)))))}
+    expected = choose(rows, KINDS, quota, fraction, seed)
+    for _ in range(3):
+        shuffler.shuffle(rows)
+        assert choose(rows, KINDS, quota, fraction, seed) == expected
+    assert expected.kept == Counter(candidate.question.kind for candidate in rows)
+    assert +expected.unique == unique
+    taken = Counter(candidate.question.kind for candidate in expected.rows)
+    assert len(set(texts(expected))) == len(expected.rows)
+    for name, count in unique.items():
+        assert taken[name] == quota.get(name, math.ceil(count * Fraction(str(fraction))))
+
+
+@given(ROWS, st.integers())
+def test_of_two_solutions_one_without_fault_is_kept(rows: list[Candidate], seed: int) -> None:
+    choice = choose(rows, KINDS, {}, 1.0, seed)
+    for chosen in choice.rows:
+        same = [candidate for candidate in rows if candidate.question.text == chosen.question.text]
+        assert chosen in same
+        assert (chosen.fault is None) == any(candidate.fault is None for candidate in same)
+    solutions = Counter(text for text, _ in {(c.question.text, c.solution) for c in rows})
+    assert choice.conflicts == sum(count > 1 for count in solutions.values())
+
+
+def test_a_smaller_quota_takes_a_part_of_a_larger_one() -> None:
+    rows = [row("add", number) for number in range(1000)]
+    by_size = [texts(choose(rows, KINDS, {"add": size}, 1.0, 7)) for size in (0, 10, 400, 1000)]
+    assert [len(names) for names in by_size] == [0, 10, 400, 1000]
+    for smaller, larger in pairwise(by_size):
+        assert smaller == larger[: len(smaller)]
+
+
+def test_the_seed_decides() -> None:
+    rows = [row("add", number) for number in range(1000)]
+    first, second = (set(texts(choose(rows, KINDS, {"add": 300}, 1.0, seed))) for seed in (1, 2))
+    assert 50 < len(first & second) < 130
+
+
+def test_a_fraction_is_exact_and_never_loses_a_kind() -> None:
+    rows = [row("add", number) for number in range(30)] + [row("area", 1)]
+    taken = Counter(candidate.question.kind for candidate in choose(rows, KINDS, {}, 0.1, 0).rows)
+    assert taken == {"add": 3, "area": 1}
+
+
+def test_kinds_that_are_not_wanted_are_counted_and_not_chosen() -> None:
+    choice = choose([row("add", 1), row("mean", 1), row("mean", 1)], ("add",), {}, 1.0, 0)
+    assert texts(choice) == ["add 1"]
+    assert choice.kept == {"add": 1, "mean": 2}
+    assert choice.unique == {"add": 1, "mean": 1}
+
+
+def test_an_impossible_quota_lists_every_kind() -> None:
+    rows = [row("add", number) for number in range(5)] + [row("mean", 1)]
+    with pytest.raises(DataError) as caught:
+        choose(rows, KINDS, {"add": 6, "mean": 1, "area": 2}, 1.0, 0)
+    assert "add: 6 asked, 5 there" in str(caught.value)
+    assert "area: 2 asked, 0 there" in str(caught.value)
+    assert "mean" not in str(caught.value)
+    with pytest.raises(DataError, match="add: 4 asked, 3 there"):
+        choose(rows, KINDS, {"add": 4}, 0.5, 0)
+
+
+def test_a_quota_bounds_what_is_held() -> None:
+    alive = 0
+
+    class Counted(str):
+        __slots__ = ()
+
+        def __new__(cls, text: str) -> "Counted":
+            nonlocal alive
+            alive += 1
+            return super().__new__(cls, text)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    most = 0
+
+    def rows() -> Any:
+        nonlocal most
+        for number in range(5000):
+            yield replace(row("add", number), solution=Counted(str(number)))
+            most = max(most, alive)
+
+    assert len(choose(rows(), KINDS, {"add": 50}, 1.0, 0).rows) == 50
+    assert most < 110
+
+
+def test_texts_are_not_run_together() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("a").hex() == "27c35e6e9373877f29e562464e46497e"
+    assert len(digest("a", "b")) == 16
+
+
+def test_wanted_kinds() -> None:
+    assert wanted_kinds(section(), KINDS) == KINDS
+    assert wanted_kinds(section(kinds=["area", "add"]), KINDS) == ("add", "area")
+    assert wanted_kinds(section(exclude=["add"]), KINDS) == ("mean", "area")
+    assert wanted_kinds(section(styles={"default": "raw", "add": "raw"}, places={"default": 3}), KINDS) == KINDS
+    with pytest.raises(RecipeError, match="no kind"):
+        wanted_kinds(section(kinds=["add"], exclude=["add"]), KINDS)
+
+
+@pytest.mark.parametrize("key", ["kinds", "exclude", "quota", "styles", "places"])
+def test_unknown_kinds_are_named_with_the_nearest(key: str) -> None:
+    value: Any = {
+        "quota": {"aera": 1, "zzz": 1},
+        "styles": {"aera": "raw", "zzz": "raw"},
+        "places": {"aera": 1, "zzz": 1},
+    }.get(key, ["aera", "zzz"])
+    with pytest.raises(RecipeError) as caught:
+        wanted_kinds(section(**{key: value}), KINDS)
+    assert f"data.{key}: there is no kind 'aera'; did you mean area?" in str(caught.value)
+    assert "'zzz'; known are add, mean, area" in str(caught.value)

@@ -1,0 +1,199 @@
+"""A finished run directory as the stages leave it: graded and summed up by the real graders, with hostile texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeptune import recipe as recipes
+from keeptune.model.adapter import Parameters
+from keeptune.prompt.template import Prompt
+from keeptune.result import Scores, result
+from keeptune.score import reading
+from keeptune.score.number import grade
+from keeptune.score.reading_prompt import question_text
+from keeptune.skill.base import Truth
+
+HOSTILE = '<script>alert("1")</script> | a\n<img src=x onerror=alert(2)> ``` </pre> & [x](http://example.com) \u2028 末'
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A problem with what base and tuned wrote."""
+
+    kind: str
+    problem: str
+    truth: Truth
+    base: str
+    tuned: str
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A reading question with what base and tuned wrote."""
+
+    paragraph: int
+    question: str
+    references: tuple[str, ...]
+    base: str
+    tuned: str
+
+
+SAMPLES = (
+    Sample("add", "计算 4204.22 + -2369.17 等于多少？", Fraction("1835.05"), "6573.39", "4204.22 - 2369.17\n#### 1835.05"),
+    Sample("add", "计算 1.10 + 2.20 等于多少？", Fraction("3.3"), "", "  1.10\n+ 2.20\n\n#### 3.30"),
+    Sample("equation", "解方程 -39x + 20 = 0", Fraction(20, 39), "x = 39", "x = 20 / 39\n#### 0.51"),
+    Sample("equation", "解方程 7x + -5 = 0", Fraction(5, 7), "方程的解为：1", HOSTILE),
+    Sample("equation", "解方程 3x + 3 = 0", Fraction(-1), "#### -1", ""),
+    Sample("english", f"What is {HOSTILE}?", "2\\sqrt{5}", "\\boxed{3}", "So \\boxed{2\\sqrt{5}}."),
+)
+
+PASSAGES = (
+    Passage(0, "Who opened the mill?", ("Edith Moray", "Moray"), "Edith Moray", "Edith Moray"),
+    Passage(0, "When did it close?", ("1960",), "in 1960", "1960"),
+    Passage(1, f"What grows {HOSTILE}?", ("moss", HOSTILE), "moss", HOSTILE),
+    Passage(1, "Where?", ("on the roof",), "on the roof", ""),
+)
+
+
+def steps(kinds: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """Training events in which every kind is learnt at its own pace; the first kind is missing in every other step."""
+    events = []
+    for step in range(1, count + 1):
+        here = {
+            kind: (0.05 + math.exp(-step / (0.1 * count * (1 + place)))) * (1 + 0.2 * math.sin(7 * step + place))
+            for place, kind in enumerate(kinds)
+            if place or step % 2
+        }
+        loss = sum(here.values()) / len(here)
+        events.append({"event": "train", "step": step, "tokens": 2048 * step, "loss": loss, "loss_by_kind": here,
+                       "learning_rate": 1e-3, "grad_norm": 0.7, "tokens_per_second": 900.0, "seconds": 2.3 * step})
+    return events
+
+
+def scores(every: int, count: int) -> list[dict[str, Any]]:
+    """Dev scores that rise, while reading falls a little."""
+    return [
+        {"event": "score", "step": step, "skill": {"accuracy": 1 - math.exp(-3 * step / count), "n": 60},
+         "retained": {"f1": 48 - 4 * step / count, "em": 36 - 5 * step / count, "n": 60}}
+        for step in range(every, count, every)
+    ]
+
+
+def write_run(
+    folder: Path, samples: Sequence[Sample] = SAMPLES, passages: Sequence[Passage] = PASSAGES,
+    name: str = f"runs {HOSTILE}", step_count: int = 40, score_every: int = 10,
+) -> Path:
+    """The directory of a finished run."""
+    recipe = recipes.parse({"name": name, "data": {"synth": {"rows": 1000}, "quota": {"add": 90}, "styles": {
+        "default": "longhand"}}, "prompt": {"template": "Question: {problem}\nAnswer | `here`:\n"}}, "recipe")
+    prompt = Prompt(recipe.prompt.template)
+    base, tuned = (
+        Scores([_graded(prompt, sample, who) for sample in samples], [_read(passage, who) for passage in passages])
+        for who in ("base", "tuned")
+    )
+    kinds = sorted({sample.kind for sample in samples})
+    stages = {"data": 4.2, "train": 2.3 * step_count, "select": 0.4, "score": 61.0}
+    cost = {"seconds": sum(stages.values()), "seconds_by_stage": stages, "tokens_useful": 2048 * step_count,
+            "tokens_per_second": 890.4, "peak_memory_bytes": 2_345_678_901}
+    chosen = {"checkpoint": f"step-{step_count}", "scale": 1.0}
+    made = result(recipe, base, tuned, Parameters(4_884_480, 134_515_008), cost, chosen, prompt)
+    made["finished"] = "2025-01-02T03:04:05+00:00"
+    _write(folder / "result.json", made)
+    _write(folder / "manifest.json", _manifest(prompt))
+    _write(folder / "data" / "card.json", _card(samples, kinds))
+    (folder / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
+    logged = [*steps([*kinds, "reading"], step_count), *(scores(score_every, step_count) if score_every else [])]
+    _write_lines(folder / "log.jsonl", [*logged, {"event": "stage", "stage": "train", "seconds": 9.5}])
+    for who, records in (("base", base), ("tuned", tuned)):
+        _write_lines(folder / "scores" / f"skill-{who}.jsonl", records.skill)
+        _write_lines(folder / "scores" / f"retained-{who}.jsonl", records.retained)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A small finished run."""
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a run other than the default one."""
+    return lambda **changes: write_run(tmp_path / "other", **changes)
+
+
+@pytest.fixture
+def hostile() -> str:
+    """The text that must come out as the text it is, wherever it stands."""
+    return HOSTILE
+
+
+def _graded(prompt: Prompt, sample: Sample, who: str) -> dict[str, Any]:
+    output = str(getattr(sample, who))
+    graded = grade(output, sample.truth)
+    return {
+        "id": hashlib.blake2b(sample.problem.encode(), digest_size=16).hexdigest(), "kind": sample.kind,
+        "problem": sample.problem, "prompt": prompt.render(sample.problem), "output": output,
+        "truth": str(sample.truth), "answer": graded.answer, "source": graded.source,
+        "verdicts": dict(graded.verdicts), "stopped": output != HOSTILE, "output_tokens": len(output),
+    }
+
+
+def _read(passage: Passage, who: str) -> dict[str, Any]:
+    output = str(getattr(passage, who))
+    prediction = output.strip().split("\n")[0]
+    squad = reading.squad_v11(prediction, passage.references)
+    contest = reading.contest(prediction, passage.references[0])
+    percents = [{"f1": 100 * score.f1, "em": 100 * score.em} for score in (squad, contest)]
+    return {
+        "id": hashlib.sha256(passage.question.encode()).hexdigest(), "article": "Mills",
+        "paragraph": passage.paragraph, "question": passage.question,
+        "prompt": question_text("Edith Moray opened the mill. Moss grows on the roof.", passage.question, "few-shot"),
+        "output": output, "prediction": prediction, "references": list(passage.references),
+        "squad-v1.1": percents[0], "contest": percents[1], "stopped": True, "output_tokens": len(output),
+    }
+
+
+def _card(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, Any]:
+    counts = {kind: sum(sample.kind == kind for sample in samples) for kind in kinds}
+    lengths = {"prompt_tokens": {"median": 24.5, "max": 31}, "solution_tokens": {"median": 96, "max": 1210}}
+    return {
+        "files": [{"file": "rows|1.jsonl", "sha256": "ab" * 32, "bytes": 1_234_567}],
+        "rows_read": 12_345, "rows_rejected": 7,
+        "rejected_by_reason": {"wrong answer": 5, f"unknown {HOSTILE}": 2}, "rows_kept": 12_338, "unique": 9000,
+        "duplicates": 3338,
+        "kinds": {kind: {"rows": 4000, "unique": 3000, "chosen": 900, "rejected": 2, "train": 800, "dev": 60,
+                         "test": n, "corrected": 0, **lengths} for kind, n in counts.items()},
+        "splits": {"train": {"rows": 2400, "tokens": 288_000}, "dev": {"rows": 180, "tokens": 21_000},
+                   "test": {"rows": len(samples), "tokens": 720}},
+        "too_long_dropped": 3, "leaks": {"retained_overlap": 0}, "data_sha256": "cd" * 32,
+    }
+
+
+def _manifest(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "keeptune": "0.1.0", "python": "3.11.7", "platform": "Linux-6.1-x86_64", "packages": {"torch": "2.13.0"},
+        "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True},
+        "hardware": {"cpu": "A processor", "cores": 2, "memory_bytes": 16_000_000_000, "accelerator": None},
+        "hashes": {"recipe": "ef" * 32, "data": "cd" * 32, "prompt": prompt.sha256, "weights": "01" * 32},
+        "seed": 0, "started": "2025-01-02T02:04:05+00:00", "command": "keeptune run quickstart.yaml",
+    }
+
+
+def _write(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+
+
+def _write_lines(path: Path, values: Sequence[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")
