@@ -48,7 +48,7 @@ class Passage:
 
 
 SAMPLES = (
-    Sample("add", "计算 4204.22 + -2369.17 等于多少？", Fraction("1835.05"), "6573.39", "4204.22 - 2369.17\n#### 1835.05"),
+    Sample("add", "计算 4204.22 + -2369.17 等于多少？", Fraction("1835.05"), "6573.39", "6573.39\n\t-\n#### 1835.05"),
     Sample("add", "计算 1.10 + 2.20 等于多少？", Fraction("3.3"), "", "  1.10\n+ 2.20\n\n#### 3.30"),
     Sample("equation", "解方程 -39x + 20 = 0", Fraction(20, 39), "x = 39", "x = 20 / 39\n#### 0.51"),
     Sample("equation", "解方程 7x + -5 = 0", Fraction(5, 7), "方程的解为：1", HOSTILE),
@@ -170,7 +170,7 @@ def _card(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, Any]:
         "files": [{"file": "rows|1.jsonl", "sha256": "ab" * 32, "bytes": 1_234_567}],
         "rows_read": 12_345, "rows_rejected": 7,
         "rejected_by_reason": {"wrong answer": 5, f"unknown {HOSTILE}": 2}, "rows_kept": 12_338, "unique": 9000,
-        "duplicates": 3338,
+        "duplicates": 3338, "conflicts": 4,
         "kinds": {kind: {"rows": 4000, "unique": 3000, "chosen": 900, "rejected": 2, "train": 800, "dev": 60,
                          "test": n, "corrected": 0, **lengths} for kind, n in counts.items()},
         "splits": {"train": {"rows": 2400, "tokens": 288_000}, "dev": {"rows": 180, "tokens": 21_000},

@@ -131,6 +131,7 @@ def _data(found: Facts) -> list[str]:
     kinds = [
         [plain(name), *(text.count(n) for n in (kind.rows, kind.unique, kind.chosen, kind.train, kind.dev, kind.test))]
         for name, kind in card.kinds.items()
+        if kind.rows
     ]
     blocks = [
         f"{text.count(card.rows_read)} rows read, {text.count(card.rows_rejected)} rejected, "

@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from keeptune.report.shapes import Gate, Ratio, ScoreEvent, Skill, TrainEvent
+from keeptune.report.shapes import Estimate, Gate, Ratio, ScoreEvent, Share, Skill, TrainEvent
 
 FloatArray = NDArray[np.float64]
 Curve = tuple[FloatArray, FloatArray]
@@ -42,20 +43,22 @@ _POINTS_PER_INCH = 72
 _WIDTH_POINTS = 420
 _CURVE_POINTS = 90
 _LOWEST_LOSS = 1e-4
+_WIDEST_PERCENT = 200.0
 
 
 def kinds(skill: Skill, order: Sequence[str]) -> str:
     """Base and tuned accuracy of each kind, and of all, with 95 % intervals."""
     names = ["all", *order]
     figure, axes = _figure(_WIDTH_POINTS, 32 + 25 * len(names), left=88, bottom=26, top=6)
-    rows = {
+    rows: dict[str, list[Share | None]] = {
         BASE: [skill.base, *(skill.base.by_kind.get(name) for name in order)],
         TUNED: [skill.tuned, *(skill.tuned.by_kind[name] for name in order)],
     }
     for offset, (colour, shares) in zip((-0.17, 0.17), rows.items(), strict=True):
         for row, share in enumerate(shares):
             if share is not None:
-                _whisker(axes, row + offset, 100 * share.accuracy, *(100 * end for end in share.ci95), colour)
+                low, high = share.ci95
+                _whisker(axes, row + offset, 100 * share.accuracy, 100 * low, 100 * high, colour)
     axes.axhline(0.5, color=LINE, linewidth=0.8)
     axes.set(xlim=(-1.5, 101.5), ylim=(len(names) - 0.4, -0.6))
     # A lone dollar sign would be read as the start of a formula.
@@ -71,9 +74,9 @@ def retention(ratio: Ratio, gate: Gate) -> str:
     estimates = {"F1": ratio.f1, "EM": ratio.em}
     low, high = _range([100 * gate.threshold, 100.0, *_ends(estimates.values())])
     for row, estimate in enumerate(estimates.values()):
-        ends = np.clip(np.nan_to_num([100 * estimate.low95, 100 * estimate.high95]), low, high)
         if np.isfinite(estimate.point):
-            _whisker(axes, row, 100 * estimate.point, *ends.tolist(), TUNED)
+            # An interval without an upper end runs off the picture.
+            _whisker(axes, row, 100 * estimate.point, 100 * estimate.low95, min(100 * estimate.high95, high), TUNED)
     axes.axvline(100, color=LINE, linewidth=1)
     axes.axvline(100 * gate.threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
     axes.text(100 * gate.threshold, -0.75, f"gate {gate.threshold:.0%}", color=THIRD, fontsize=12, ha="center")
@@ -169,9 +172,9 @@ def _means(values: FloatArray, parts: int) -> FloatArray:
     return np.array([part.mean() for part in np.array_split(values, parts)])
 
 
-def _ends(estimates: Any) -> list[float]:
+def _ends(estimates: Iterable[Estimate]) -> list[float]:
     values = [100 * value for e in estimates for value in (e.point, e.low95, e.high95)]
-    return [min(value, 200.0) for value in values if not np.isnan(value)]
+    return [min(value, _WIDEST_PERCENT) for value in values if not np.isnan(value)]
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -183,7 +186,7 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
     """The heights, moved up where labels would overlap."""
     moved = list(heights)
     ranks = sorted(range(len(moved)), key=lambda index: moved[index])
-    for below, above in zip(ranks, ranks[1:], strict=False):
+    for below, above in pairwise(ranks):
         moved[above] = max(moved[above], moved[below] + apart)
     return moved
 

@@ -78,7 +78,7 @@ class Retained(BeforeAfter):
     metric: str
     prompt: str
     ratio: Ratio
-    contest_metric: BeforeAfter | None = None
+    contest_metric: BeforeAfter
 
 
 class Gate(Part):
@@ -157,7 +157,7 @@ class Hardware(Part):
     cpu: str
     cores: int
     memory_bytes: int
-    accelerator: str | None = None
+    accelerator: str | None
 
 
 class Manifest(Part):
@@ -176,7 +176,7 @@ class Manifest(Part):
 
 
 class Lengths(Part):
-    """The lengths of texts in tokens."""
+    """The lengths of texts in tokens; zeros where there is none."""
 
     median: float
     max: int
@@ -188,13 +188,13 @@ class KindCard(Part):
     rows: int
     unique: int
     chosen: int
-    rejected: int = 0
+    rejected: int
     train: int
     dev: int
     test: int
-    corrected: int = 0
-    prompt_tokens: Lengths | None = None
-    solution_tokens: Lengths | None = None
+    corrected: int
+    prompt_tokens: Lengths
+    solution_tokens: Lengths
 
 
 class SplitCard(Part):
@@ -202,6 +202,12 @@ class SplitCard(Part):
 
     rows: int
     tokens: int
+
+
+class Leaks(Part):
+    """Training rows that share text with the reading questions of the final score."""
+
+    retained_overlap: int
 
 
 class SourceFile(Part):
@@ -215,17 +221,18 @@ class SourceFile(Part):
 class Card(Part):
     """data/card.json."""
 
-    files: list[SourceFile] = []
+    files: list[SourceFile]
     rows_read: int
     rows_rejected: int
-    rejected_by_reason: dict[str, int] = {}
+    rejected_by_reason: dict[str, int]
     rows_kept: int
     unique: int
     duplicates: int
+    conflicts: int = 0
     kinds: dict[str, KindCard]
-    splits: dict[str, SplitCard] = {}
-    too_long_dropped: int = 0
-    leaks: dict[str, int] = {}
+    splits: dict[str, SplitCard]
+    too_long_dropped: int
+    leaks: Leaks
     data_sha256: str
 
 
@@ -234,7 +241,7 @@ class TrainEvent(Part):
 
     step: int
     loss: float
-    loss_by_kind: dict[str, float] = {}
+    loss_by_kind: dict[str, float]
 
 
 class DevSkill(Part):

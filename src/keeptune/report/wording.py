@@ -46,5 +46,4 @@ def kind_order(found: Facts) -> list[str]:
 
 def reading_metrics(retained: Retained) -> list[tuple[str, BeforeAfter]]:
     """The reading scores by each metric, with its name; the metrics are never mixed."""
-    headline: list[tuple[str, BeforeAfter]] = [(retained.metric, retained)]
-    return [*headline, ("contest", retained.contest_metric)] if retained.contest_metric else headline
+    return [(retained.metric, retained), ("contest", retained.contest_metric)]

@@ -1,0 +1,21 @@
+"""What all tests share: no network, two threads, and one tiny model on disk."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure() -> None:
+    # Read when torch and huggingface_hub are imported, in this process and in those that tests start.
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as transformers saves it; tests read it and never write to it."""
+    # Imported here, because most tests need no torch and are over before it is loaded.
+    import tiny
+
+    return tiny.save(tmp_path_factory.mktemp("model"))

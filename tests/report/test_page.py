@@ -1,0 +1,263 @@
+"""The page is read by people who have nothing else, and holds texts that nobody vouches for."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeptune.errors import RunError
+from keeptune.report.page import write_report
+
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+ADDRESS = {"src", "href", "xlink:href", "srcset", "action", "data", "poster", "background"}
+
+
+class Page(HTMLParser):
+    """A page taken apart: its elements with their attributes, and the text of each."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str], list[str]]] = []
+        self.open: list[int] = []
+        self.feed(markup)
+        self.close()
+        assert not self.open, "an element is not closed"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+        if tag not in VOID:
+            self.open.append(len(self.elements) - 1)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}, []))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.elements[self.open.pop()][0] == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data: str) -> None:
+        for index in self.open:
+            self.elements[index][2].append(data)
+
+    def texts(self, tag: str, name: str = "") -> list[str]:
+        return ["".join(text) for found, attributes, text in self.elements
+                if found == tag and (not name or name in attributes.get("class", "").split())]
+
+    def tables(self) -> list[list[list[str]]]:
+        """The cells of every table, row by row."""
+        tables: list[list[list[str]]] = []
+        for tag, _, text in self.elements:
+            if tag == "table":
+                tables.append([])
+            elif tag == "tr":
+                tables[-1].append([])
+            elif tag in ("td", "th"):
+                tables[-1][-1].append(" ".join("".join(text).split()))
+        return tables
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    edit(tree)
+    path.write_text(json.dumps(tree), encoding="utf-8")
+
+
+def page_of(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+def words_of(page: Page) -> str:
+    return " ".join(page.texts("body")[0].split())
+
+
+def test_opens_with_the_verdict_and_the_headline_numbers(run: Path) -> None:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    page = page_of(run)
+    (verdict,) = page.texts("div", "verdict")
+    assert "Undecided" in verdict and result["gate"]["reason"] in verdict
+    skill, kept, parameters, contest = (" ".join(text.split()) for text in page.texts("dd", "figure"))
+    assert skill == "16.7% → 66.7%"
+    assert kept == f"{result['retained']['ratio']['f1']['point']:.1%}"
+    assert parameters == "4,884,480"
+    assert contest == f"{result['contest']['phase1']:.4f}"
+    assert "3.0% to 56.4%, then 30.0% to 90.3%" in words_of(page)
+
+
+@pytest.mark.parametrize(("verdict", "word"), [("pass", "Passed"), ("fail", "Failed"), ("undecided", "Undecided")])
+def test_says_each_verdict_in_words_and_not_by_colour_alone(run: Path, verdict: str, word: str) -> None:
+    change(run / "result.json", lambda result: result["gate"].update(verdict=verdict))
+    page = page_of(run)
+    assert page.texts("h2")[0] == word
+    assert page.texts("div", verdict)
+    assert page.texts("title")[0].startswith(f"{word}: ")
+
+
+def test_every_figure_of_the_tables_is_there(run: Path) -> None:
+    tables = page_of(run).tables()
+    kinds, policies, sources, reading, dev, rows, parts, rejected, stages = tables
+    assert kinds[1] == ["all", "6", "16.7%", "66.7%", "3.0% to 56.4%", "30.0% to 90.3%"]
+    assert [row[0] for row in kinds[2:]] == ["add", "english", "equation"]
+    assert kinds[4][1:4] == ["3", "33.3%", "33.3%"]
+    assert [row[0].split()[0] for row in policies[1:]] == [
+        "2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_1e-2"
+    ]
+    assert policies[2][1:] == ["16.7%", "50.0%"]
+    assert sources[1] == ["after the final-answer marker ####", "1", "3"]
+    assert sources[-1] == ["did not stop within the budget of tokens", "0", "1"]
+    assert [row[0] for row in reading[1:]] == [
+        "squad-v1.1, base", "squad-v1.1, tuned", "contest, base", "contest, tuned"
+    ]
+    assert reading[2] == ["squad-v1.1, tuned", "56.2", "50.0", "4", "1", "0"]
+    assert dev[1] == ["10", "52.8%", "47.0", "34.8"]
+    assert rows[1] == ["add", "4,000", "2", "0", "3,000", "900", "800", "60", "2", "24.5 / 31", "96 / 1,210"]
+    assert parts[1] == ["train", "2,400", "288,000"]
+    assert rejected[1] == ["wrong answer", "5"]
+    assert stages[2][:3] == ["train", "1 min 32 s", "58%"]
+
+
+def test_names_everything_that_a_run_depends_on(run: Path) -> None:
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    words = words_of(page_of(run))
+    for fact in (
+        *manifest["hashes"].values(), manifest["git"]["commit"], "with changes", manifest["command"],
+        manifest["platform"], "torch 2.13.0", "2025-01-02 02:04:05 UTC", "ab" * 32, "rows|1.jsonl",
+        "learning_rate 0.001", "quota.add 90", "checkpoint_every_steps 50", "0.036311785", "step-40",
+    ):
+        assert fact in words
+
+
+def test_hostile_texts_stay_texts(run: Path, hostile: str) -> None:
+    page = page_of(run)
+    tags = {tag for tag, _, _ in page.elements}
+    assert not tags & {"script", "img", "iframe", "link", "object", "base", "form", "foreignobject"}
+    assert not any(name.startswith("on") for _, attributes, _ in page.elements for name in attributes)
+    assert page.texts("h1") == [f"runs {hostile}"]
+    assert f"What is {hostile}?" in page.texts("p", "problem")
+
+
+def test_outputs_are_shown_in_full_with_their_white_space(run: Path) -> None:
+    # A browser drops the first line end inside <pre>.
+    shown = [text.removeprefix("\n") for text in page_of(run).texts("pre")]
+    outputs = [record["output"] for record in records(run / "scores" / "skill-tuned.jsonl")]
+    assert [output for output in outputs if output and output not in shown] == []
+    assert "  1.10\n+ 2.20\n\n#### 3.30" in shown
+    assert "Question: {problem}\nAnswer | `here`:\n" in shown
+    reading = [record["prompt"] for record in records(run / "scores" / "retained-tuned.jsonl")]
+    assert set(reading) <= set(shown)
+
+
+def test_needs_nothing_from_anywhere(run: Path) -> None:
+    markup = write_report(run).read_text(encoding="utf-8")
+    page = Page(markup)
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes, _ in page.elements:
+        for name, value in attributes.items():
+            assert "://" not in value and not value.startswith("//"), (name, value)
+            if name in ADDRESS:
+                assert value.startswith("#") and value[1:] in ids, (name, value)
+            assert set(re.findall(r"url\(#([^)]*)\)", value)) <= set(ids)
+            assert "url(" not in value.replace("url(#", "")
+    for style in page.texts("style"):
+        assert "url(" not in style and "@import" not in style
+
+
+def test_pictures_have_a_name_for_those_who_do_not_see_them(run: Path) -> None:
+    pictures = [attributes for tag, attributes, _ in page_of(run).elements if tag == "svg"]
+    assert len(pictures) == 1 + 1 + 4 + 1
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path) -> None:
+    pages = [(write_report(run).read_bytes(), (run / "report.md").read_bytes()) for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_chinese_is_marked_as_such(run: Path) -> None:
+    problems = [attributes for _, attributes, _ in page_of(run).elements if attributes.get("class") == "problem"]
+    assert sum(attributes.get("lang") == "zh" for attributes in problems) == 7
+
+
+def test_a_run_without_dev_scores_or_steps_is_told_as_it_is(make_run: Callable[..., Path]) -> None:
+    page = page_of(make_run(score_every=0, step_count=0))
+    assert "No dev score was taken during training" in words_of(page)
+    assert "log.jsonl holds no loss by kind" in words_of(page)
+
+
+def test_a_ratio_without_a_value_or_an_end_is_told_as_it_is(run: Path) -> None:
+    nothing = {"point": float("nan"), "low95": 0.0, "high95": float("inf")}
+    change(run / "result.json", lambda result: result["retained"]["ratio"].update(em=nothing))
+    assert "EM – (0.0% to ∞)" in words_of(page_of(run))
+
+
+def test_a_run_outside_a_checkout_has_no_commit(run: Path) -> None:
+    change(run / "manifest.json", lambda manifest: manifest.update(git=None))
+    assert "commit" not in words_of(page_of(run))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["result.json", "recipe.yaml", "manifest.json", "data/card.json", "log.jsonl", "scores/skill-base.jsonl",
+     "scores/skill-tuned.jsonl", "scores/retained-base.jsonl", "scores/retained-tuned.jsonl"],
+)
+def test_a_missing_file_is_named_with_what_to_do(run: Path, name: str) -> None:
+    (run / name).unlink()
+    with pytest.raises(RunError, match=re.escape(f"{run / name}: missing") + ".*keeptune run"):
+        write_report(run)
+    assert not (run / "report.html").exists()
+
+
+def test_a_missing_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nowhere: no such run directory"):
+        write_report(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "where"),
+    [
+        ("result.json", "{", "result.json: cannot be used"),
+        ("result.json", "{}", "result.json: cannot be used (name: Field required"),
+        ("recipe.yaml", "a: [", "recipe.yaml: cannot be used"),
+        ("recipe.yaml", "3", "recipe.yaml: cannot be used (it is not a mapping"),
+        ("log.jsonl", '{"event": "stage"}\n{"eve', "log.jsonl:2: cannot be used"),
+        ("log.jsonl", '{"event": "score", "step": 1}', "log.jsonl (score events): cannot be used (skill: Field"),
+        ("scores/skill-tuned.jsonl", '{"id": "a"}', "skill-tuned.jsonl:1: cannot be used (kind: Field required"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_place(run: Path, name: str, text: str, where: str) -> None:
+    (run / name).write_text(text, encoding="utf-8")
+    with pytest.raises(RunError, match=re.escape(where)):
+        write_report(run)
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return sum(weight * channel for weight, channel in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_every_text_colour_can_be_read_light_and_dark(run: Path) -> None:
+    """4.5 : 1, level AA of WCAG 2.2."""
+    (style,) = page_of(run).texts("style")
+    roots = re.findall(r":root \{(.*?)\n *\}", style, re.DOTALL)
+    light = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", roots[0]))
+    dark = {**light, **dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", roots[1]))}
+    assert light["page"] != dark["page"]
+    for colours in (light, dark):
+        for name in ("ink", "muted", "base", "tuned", "third", "right", "wrong"):
+            for ground in ("page", "card"):
+                assert _contrast(colours[name], colours[ground]) >= 4.5, (name, ground)
+        for verdict in ("pass", "fail", "undecided"):
+            assert _contrast(colours["on-verdict"], colours[verdict]) >= 4.5, verdict

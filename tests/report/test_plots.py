@@ -1,0 +1,114 @@
+"""A picture must show the numbers that it was given, whatever they are, and take its colours from the page."""
+
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from keeptune.report import plots
+from keeptune.report.shapes import (
+    DevReading,
+    DevSkill,
+    Estimate,
+    Gate,
+    Ratio,
+    ScoreEvent,
+    Share,
+    Skill,
+    SkillScore,
+    TrainEvent,
+)
+
+GATE = Gate(threshold=0.9, verdict="pass", reason="")
+
+
+def skill(base: dict[str, float], tuned: dict[str, float]) -> Skill:
+    def score(shares: dict[str, float]) -> SkillScore:
+        kinds = {kind: Share(accuracy=share, n=9, ci95=(share / 2, (1 + share) / 2)) for kind, share in shares.items()}
+        return SkillScore(
+            accuracy=0.5, n=9, ci95=(0.25, 0.75), by_kind=kinds, by_policy={}, by_source={}, unstopped=0
+        )
+
+    return Skill(base=score(base), tuned=score(tuned), difference=estimate(0), mcnemar_p=1)
+
+
+def estimate(point: float, low: float = 0.8, high: float = 1.2) -> Estimate:
+    return Estimate(point=point, low95=low, high95=high)
+
+
+def dots(drawing: str, colour: str) -> list[tuple[float, float]]:
+    """Where the dots of a colour are."""
+    uses = [element.attrib for element in tree(drawing).iter("use") if f"var(--{colour})" in element.get("style", "")]
+    return [(float(use["x"]), float(use["y"])) for use in uses]
+
+
+def tree(drawing: str) -> ET.Element:
+    return ET.fromstring(drawing.replace("xlink:href", "href"))
+
+
+def words(drawing: str) -> list[str]:
+    return ["".join(element.itertext()) for element in tree(drawing).iter("text")]
+
+
+def test_a_dot_stands_where_its_share_is() -> None:
+    kinds = {"low": 0.0, "middle": 0.5, "high": 1.0}
+    drawing = plots.kinds(skill(kinds, kinds), list(kinds))
+    for colour in ("base", "tuned"):
+        everything, low, middle, high = dots(drawing, colour)
+        assert low[0] < middle[0] == everything[0] < high[0]
+        assert middle[0] - low[0] == pytest.approx(high[0] - middle[0])
+        assert everything[1] < low[1] < middle[1] < high[1]
+    assert words(drawing)[-4:] == ["all", *kinds]
+
+
+def test_a_kind_that_the_base_was_not_asked_has_one_dot() -> None:
+    drawing = plots.kinds(skill({}, {"new": 0.5}), ["new"])
+    assert (len(dots(drawing, "base")), len(dots(drawing, "tuned"))) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["算术", "a$b$c", "<b>&", "x" * 40])
+def test_any_name_can_be_drawn_without_a_warning(name: str) -> None:
+    assert words(plots.kinds(skill({}, {name: 0.5}), [name]))[-1] == name
+
+
+def test_the_gate_and_both_ratios_are_drawn() -> None:
+    drawing = plots.retention(Ratio(f1=estimate(0.95), em=estimate(1.05)), GATE)
+    f1, em = dots(drawing, "tuned")
+    assert f1[0] < em[0] and f1[1] < em[1]
+    assert "gate 90%" in words(drawing)
+
+
+@pytest.mark.parametrize("em", [estimate(float("nan"), 0, float("inf")), estimate(1e6, 0, 1e9)])
+def test_a_ratio_that_has_no_place_does_not_spoil_the_other(em: Estimate) -> None:
+    drawing = plots.retention(Ratio(f1=estimate(0.95), em=em), GATE)
+    width = float(tree(drawing).attrib["viewBox"].split()[2])
+    assert 0 < dots(drawing, "tuned")[0][0] < width
+
+
+def test_every_kind_has_a_loss_curve_even_where_it_was_rarely_trained() -> None:
+    steps = [TrainEvent(step=step, loss=1 / step, loss_by_kind={"often": 1 / step}) for step in range(1, 501)]
+    steps.append(TrainEvent(step=501, loss=0.0, loss_by_kind={"once": 0.0}))
+    panels = plots.losses(steps)
+    assert list(panels) == ["often", "once"]
+    assert len(dots(panels["once"], "tuned")) == 1
+    # Long runs are averaged, so that a page of them stays small.
+    assert all(len(panel) < 12_000 for panel in panels.values())
+
+
+def test_dev_scores_need_scores() -> None:
+    assert plots.dev([]) is None
+    one = ScoreEvent(step=50, skill=DevSkill(accuracy=0.5, n=10), retained=DevReading(f1=50, em=50, n=10))
+    drawing = plots.dev([one])
+    assert drawing is not None and {"accuracy", "F1", "EM"} <= set(words(drawing))
+    heights = [float(element.attrib["y"]) for element in list(tree(drawing).iter("text"))[-3:]]
+    gaps = [abs(one - other) for one, other in zip(heights, heights[1:], strict=False)]
+    assert min(gaps) > 9, "labels of equal scores would lie on each other"
+
+
+def test_drawings_are_fragments_that_take_everything_from_the_page() -> None:
+    drawing = plots.kinds(skill({"a": 0.1}, {"a": 0.9}), ["a"])
+    assert drawing == plots.kinds(skill({"a": 0.1}, {"a": 0.9}), ["a"])
+    assert drawing.startswith('<svg role="img" aria-label="')
+    assert "http" not in drawing and "<style" not in drawing and "font-family" not in drawing
+    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing))
+    assert colours <= {"none", *(f"var(--{name})" for name in ("muted", "line", "base", "tuned", "third"))}

@@ -1,0 +1,117 @@
+"""A real two-layer Llama with a real byte-level tokenizer, made in a folder in under a second.
+
+What keeptune does with a model of 8 billion parameters it does with this one: same classes, same files, same code.
+"""
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from keeptune.model import adapter as adapters
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import AdapterSection, TrainSection
+from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.base import Rounding
+from keeptune.train.batches import Example
+
+BEGIN, END = "<|begin|>", "<|end|>"
+PROMPT = Prompt("Question: {problem}\nAnswer:\n")
+
+
+def problems(number: int, seed: int = 0) -> list[tuple[str, str, str]]:
+    """So many (kind, problem, worked solution), every kind in turn."""
+    skill, generator = Arithmetic(), random.Random(seed)
+    made = []
+    for index in range(number):
+        kind = skill.kinds[index % len(skill.kinds)]
+        problem, raw = skill.invent(kind, generator)
+        question = skill.read(problem, raw)
+        assert question is not None
+        made.append((kind, problem, skill.solve(question, raw, "longhand", Rounding())))
+    return made
+
+
+def tokenizer(before: Sequence[str] = (), after: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer that knows the skill's words; it puts the special tokens `before` and `after` a text."""
+    core = Tokenizer(models.BPE())
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    core.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=[END, BEGIN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([PROMPT.render(problem) + solution for _, problem, solution in problems(60)], trainer)
+    if before or after:
+        specials = [(token, core.token_to_id(token)) for token in {*before, *after}]
+        core.post_processor = processors.TemplateProcessing(
+            single=[*before, "$A", *after], pair=[*before, "$A", "$B", *after], special_tokens=specials
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BEGIN, eos_token=END, pad_token=END)
+
+
+def config(vocabulary: int) -> LlamaConfig:
+    """Two layers, four heads in two groups; weights drawn so wide that no two tokens are nearly as likely."""
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        tie_word_embeddings=False,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+
+
+def save(folder: Path) -> Path:
+    """`folder`, with a model and its tokenizer in it."""
+    words = tokenizer()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config(len(words)))
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def reference(folder: Path) -> Any:
+    """The model as plain transformers runs it, with its own slow attention: what keeptune's results must equal."""
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+
+
+def tune(model: Any, rank: int = 4, dropout: float = 0.0) -> Any:
+    """The model with an adapter that makes a difference: B is drawn, too, instead of zero."""
+    tuned = adapters.attach(model, AdapterSection(rank=rank, alpha=2 * rank, dropout=dropout), seed=1)
+    draw = torch.Generator().manual_seed(2)
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.1, generator=draw)
+    return tuned
+
+
+def examples(words: Any, number: int, seed: int = 0) -> list[Example]:
+    """Training rows of all kinds, labelled on the solution."""
+    made = []
+    for index, (kind, problem, solution) in enumerate(problems(number, seed)):
+        asked, wanted = PROMPT.encode(words, problem), PROMPT.encode_solution(words, solution)
+        labelled = (False,) * len(asked) + (True,) * len(wanted)
+        made.append(Example(f"rows.jsonl:{index + 1}", kind, (*asked, *wanted), labelled))
+    return made
+
+
+def settings(**changes: Any) -> TrainSection:
+    """Training small enough for a test; every amount can be changed."""
+    amounts = {"tokens_per_step": 400, "tokens_per_batch": 600, "learning_rate": 0.01, "checkpoint_every_steps": 2}
+    return TrainSection.model_validate({**amounts, **changes})
