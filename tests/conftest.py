@@ -1,15 +1,20 @@
-"""What all tests share: no network, two threads, and one tiny model on disk."""
+"""What all tests share: no network, one thread, and one tiny model on disk."""
 
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 
 def pytest_configure() -> None:
-    # Read when torch and huggingface_hub are imported, in this process and in those that tests start.
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    # Read when torch and huggingface_hub are imported, in this process and in those that tests start. On so small a
+    # model a second thread has nothing to do but to wait, which it does by spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["HF_HUB_OFFLINE"] = "1"
+    # A loaded machine is slow, not wrong.
+    settings.register_profile("keeptune", deadline=None)
+    settings.load_profile("keeptune")
 
 
 @pytest.fixture(scope="session")

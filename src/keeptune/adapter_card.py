@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from keeptune.errors import ModelError
+from keeptune.errors import ModelError, PromptError
 from keeptune.files import write_json
 from keeptune.prompt.template import Prompt
 
@@ -19,13 +19,14 @@ FILE = "keeptune.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
-    """The contents of keeptune.json. `budgets` are upper bounds of new tokens by kind."""
+    """The contents of keeptune.json. `budgets` are upper bounds of new tokens by kind, `dtype` is the recipe's."""
 
     model: str
     skill: str
     prompt: Prompt
     budgets: dict[str, int]
     scale: float
+    dtype: str = "auto"
 
 
 def save(card: AdapterCard, folder: Path) -> None:
@@ -38,6 +39,7 @@ def save(card: AdapterCard, folder: Path) -> None:
             "prompt": {"template": card.prompt.template, "sha256": card.prompt.sha256},
             "budgets": card.budgets,
             "scale": card.scale,
+            "dtype": card.dtype,
         },
     )
 
@@ -50,14 +52,15 @@ def load(folder: Path) -> AdapterCard:
         card = AdapterCard(
             str(tree["model"]),
             str(tree["skill"]),
-            Prompt(tree["prompt"]["template"]),
+            Prompt(str(tree["prompt"]["template"])),
             {str(kind): int(tokens) for kind, tokens in tree["budgets"].items()},
             float(tree["scale"]),
+            str(tree.get("dtype", "auto")),
         )
         stated = tree["prompt"]["sha256"]
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}; an adapter without its prompt cannot be asked fairly") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); take it from the run again") from None
     if card.prompt.sha256 != stated:
         raise ModelError(f"{path}: the prompt does not match its hash, so it was edited; take it from the run again")

@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -32,17 +33,28 @@ Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="ove
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
 
+class _Stopped(BaseException):
+    """The process was asked to stop. Neither typer nor an `except Exception` on the way can swallow it."""
+
+
 def main() -> None:
     """The command `keeptune`: runs a verb, and turns keeptune's errors into one message and their exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # Training waits for the end of its step instead (train/loop.py); no other stage has anything to save.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         app()
     except KeeptuneError as error:
         print(f"keeptune: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("keeptune: interrupted; run the same command again to go on", file=sys.stderr)
+    except _Stopped:
+        print("keeptune: stopped; run the same command again to go on", file=sys.stderr)
         sys.exit(Interrupted.exit_code)
+
+
+def _stop(number: int, _: Any) -> None:
+    raise _Stopped(number)
 
 
 @app.command()

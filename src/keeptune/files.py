@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         flush(scratch)
         scratch.replace(path)
     except OSError as error:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
         raise unwritable(path, error) from None
 
 
@@ -40,6 +42,24 @@ def write_text(path: Path, text: str) -> None:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to the file at `path`, whole or not at all.
+
+    errors: RunError naming the file when the disk is full or the folder cannot be written.
+    """
+    try:
+        before = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as file:
+                file.write(f"{line}\n".encode())
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, before)
+            raise
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def flush(path: Path) -> None:

@@ -54,7 +54,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     prompt = Prompt(template) if template is not None else card.prompt
     if not other_prompt:
         prompt.require_same(card.prompt, str(folder))
-    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model)
+    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype)
     models.check_tokenizer(base, tokenizer)
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)

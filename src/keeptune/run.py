@@ -6,13 +6,13 @@ complete and goes on with what is not. A stage reads what the stages before it l
 
 from __future__ import annotations
 
+import hashlib
 import json
 import resource
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from keeptune import adapter_card
 from keeptune import recipe as recipes
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.errors import RunError
-from keeptune.files import unwritable, write_json, write_text
+from keeptune.files import append_line, unwritable, write_json, write_text
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
@@ -126,9 +126,17 @@ class Run:
             _name_base_model(scratch / "adapter_config.json", self.recipe.model.name)
             write_json(scratch / "chosen.json", {"checkpoint": chosen.name, "scale": 1.0})
             card = adapter_card.AdapterCard(
-                self.recipe.model.name, self.recipe.data.skill, self.prompt, self._budgets(), 1.0
+                self.recipe.model.name,
+                self.recipe.data.skill,
+                self.prompt,
+                self._budgets(),
+                scale=1.0,
+                dtype=self.recipe.model.dtype,
             )
             adapter_card.save(card, scratch)
+            made = _read(self.folder / "manifest.json")
+            made["hashes"]["adapter"] = _sha256(scratch / "adapter_model.safetensors")
+            write_json(self.folder / "manifest.json", made)
             shutil.rmtree(self.folder / "adapter", ignore_errors=True)
             scratch.replace(self.folder / "adapter")
 
@@ -312,15 +320,16 @@ class Run:
         started = time.perf_counter()
         try:
             yield
-        finally:
-            event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
-            event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            try:
-                with (self.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(event) + "\n")
-            except OSError as error:
-                if sys.exc_info()[0] is None:
-                    raise unwritable(self.folder / "log.jsonl", error) from None
+        except BaseException:
+            with suppress(RunError):  # what ended the stage is what is to be told
+                self._log_stage(name, started)
+            raise
+        self._log_stage(name, started)
+
+    def _log_stage(self, name: str, started: float) -> None:
+        event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
+        event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        append_line(self.folder / "log.jsonl", json.dumps(event))
 
     def _cost(self) -> Record:
         events = self._log()
@@ -352,7 +361,8 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
 def read_records(path: Path) -> list[Record]:
     """The objects of a JSON Lines file. errors: RunError when it is missing or damaged."""
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
 
@@ -366,6 +376,11 @@ def _name_base_model(config: Path, name: str) -> None:
     tree = _read(config)
     hub_id = models.EMBEDDED_HUB_ID if name == models.EMBEDDED else name
     write_json(config, {**tree, "base_model_name_or_path": hub_id})
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path) -> Record:

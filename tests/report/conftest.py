@@ -16,6 +16,7 @@ import pytest
 from keeptune import recipe as recipes
 from keeptune.model.adapter import Parameters
 from keeptune.prompt.template import Prompt
+from keeptune.report.page import write_report
 from keeptune.result import Scores, result
 from keeptune.score import reading
 from keeptune.score.number import grade
@@ -123,6 +124,14 @@ def write_run(
 def run(tmp_path: Path) -> Path:
     """A small finished run."""
     return write_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same run with its report, for tests that change nothing."""
+    folder = write_run(tmp_path_factory.mktemp("finished") / "run")
+    write_report(folder)
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """report.md is shown by GitHub, where a cell that is not escaped tears its table apart."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -9,7 +10,6 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from keeptune.report.markdown import fenced, plain, table
-from keeptune.report.page import write_report
 
 GITHUB = MarkdownIt("commonmark").enable("table")
 NEAR_MARKUP = st.text(st.sampled_from("ab|\\`*_[]()<>&#~!\n-0 $末"))
@@ -37,9 +37,8 @@ def seen(inline: Token) -> str:
     return "".join("\n" if child.type == "html_inline" else child.content for child in children)
 
 
-def test_says_in_short_what_the_page_says(run: Path, hostile: str) -> None:
-    write_report(run)
-    tokens = GITHUB.parse((run / "report.md").read_text(encoding="utf-8"))
+def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
+    tokens = GITHUB.parse((finished / "report.md").read_text(encoding="utf-8"))
     headline, kinds, policies, sources, reading, rows, rejected, stages, facts = tables(tokens)
     assert headline[2] == ["Skill after", "66.7%", "30.0% to 90.3%"]
     assert kinds[3] == ["equation", "3", "33.3%", "6.1% to 79.2%", "33.3%", "6.1% to 79.2%"]
@@ -51,7 +50,7 @@ def test_says_in_short_what_the_page_says(run: Path, hostile: str) -> None:
     assert stages[-1] == ["all", "2 min 38 s"]
     assert ["seed", "0"] in facts
     assert all(len(row) == len(one[0]) for one in tables(tokens) for row in one)
-    titles = [after.content for token, after in zip(tokens, tokens[1:], strict=False) if token.type == "heading_open"]
+    titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
     assert titles[1:] == ["Skill", "What was kept", "Data", "How it was made"]
     (prompt,) = [token.content for token in tokens if token.type == "fence"]
     assert prompt == "Question: {problem}\nAnswer | `here`:\n\n"

@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -101,7 +102,7 @@ def test_dev_scores_need_scores() -> None:
     drawing = plots.dev([one])
     assert drawing is not None and {"accuracy", "F1", "EM"} <= set(words(drawing))
     heights = [float(element.attrib["y"]) for element in list(tree(drawing).iter("text"))[-3:]]
-    gaps = [abs(one - other) for one, other in zip(heights, heights[1:], strict=False)]
+    gaps = [abs(one - other) for one, other in pairwise(heights)]
     assert min(gaps) > 9, "labels of equal scores would lie on each other"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from math import inf, nan
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Part(BaseModel):
@@ -14,11 +15,11 @@ class Part(BaseModel):
 
 
 class Estimate(Part):
-    """A value between the ends of its 95 % interval; not a number (nan) where there is none."""
+    """A value between the ends of its 95 % interval. JSON's null is no value (nan), and no upper end (infinity)."""
 
-    point: float
+    point: Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
     low95: float
-    high95: float
+    high95: Annotated[float, BeforeValidator(lambda value: inf if value is None else value)]
 
 
 class Share(Part):

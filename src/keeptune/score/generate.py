@@ -22,6 +22,9 @@ CACHE_TOKENS = 40_960
 SHARED_TOKENS = 32
 """A common prefix shorter than this is recomputed: cheaper than copying it."""
 
+LINE_ENDS = ("\n", "Ċ", "<0x0A>")
+"""How vocabularies write a line end: as it is, byte-level (GPT-2, Llama 3), or as a byte (Llama 2)."""
+
 StopRule = Callable[[str], bool]
 
 
@@ -86,7 +89,7 @@ class Generator:
         self.model = model
         self.tokenizer = tokenizer
         self.stop_ids = set(stop_ids if stop_ids is not None else [tokenizer.eos_token_id])
-        self.line_ends = {token for text, token in tokenizer.get_vocab().items() if "Ċ" in text or "\n" in text}
+        self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
 

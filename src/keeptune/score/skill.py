@@ -6,6 +6,7 @@ make a difference between them.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from keeptune.skill.base import ANSWER_MARKER, Truth
 
 Record = dict[str, Any]
 
+# What `str` writes for a Fraction and nothing more: Fraction itself would also read 1_000, and fail on 1/0.
+_RATIONAL = re.compile(r"-?[0-9]{1,400}(?:/[1-9][0-9]{0,399})?")
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -33,10 +37,7 @@ class Asked:
 
 def truth(stored: str) -> Truth:
     """The exact answer that `str` has written: a rational number, or a symbolic text."""
-    try:
-        return Fraction(stored)
-    except ValueError:
-        return stored
+    return Fraction(stored) if _RATIONAL.fullmatch(stored) else stored
 
 
 def answered(text: str) -> bool:

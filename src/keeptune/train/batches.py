@@ -33,8 +33,8 @@ def steps(
 ) -> list[list[Batch]]:
     """The whole training in order: a list of steps, each a list of batches.
 
-    Every row comes once an epoch. A step holds at least `tokens_per_step` useful tokens (the last of an epoch may
-    hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer.
+    Every row comes once an epoch. A step holds at least `tokens_per_step` useful tokens (the last of a window
+    may hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer.
     """
     planned: list[list[Batch]] = []
     whole, rest = divmod(epochs, 1)

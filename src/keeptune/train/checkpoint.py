@@ -38,6 +38,8 @@ def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: P
     target = folder / f"step-{progress.step}"
     scratch = folder / f"step-{progress.step}.tmp-{os.getpid()}"
     try:
+        # A process that was killed while it saved may have had our id: in a container that is likely.
+        shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         model.save_pretrained(str(scratch))
         (scratch / "README.md").unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from keeptune.errors import Interrupted, TrainingError
-from keeptune.files import unwritable, write_text
+from keeptune.files import append_line, write_text
 from keeptune.model.memory import keep_freed_memory
 from keeptune.recipe import TrainSection
 from keeptune.train import checkpoint
@@ -107,6 +107,7 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.model = self.accelerator.prepare(LabelledLoss(model))
         self.optimiser = optimiser(self.parameters, settings)
+        self.scored: set[int] = set()
         torch.manual_seed(seed)
 
     def run(self, on_step: Callable[[Step], None], score: Score | None = None) -> checkpoint.Progress:
@@ -118,6 +119,8 @@ class Trainer:
         keep_freed_memory()
         progress = self._resume()
         with _stop_requested() as stop:
+            # An interruption may have come between a checkpoint and its score.
+            self._score(progress.step, score)
             for index in range(progress.step, len(self.plan)):
                 started = time.perf_counter()
                 done = self._step(index)
@@ -127,18 +130,29 @@ class Trainer:
                 self._log({"event": "train", **_logged(done, progress)})
                 on_step(done)
                 last = done.step == len(self.plan)
-                due = done.step % self.settings.checkpoint_every_steps == 0
-                if last or due or stop:
+                # What is scored may be chosen, so it is kept.
+                due = done.step % self.settings.checkpoint_every_steps == 0 or self._score_due(done.step)
+                # Looked at once: a signal between the two questions would claim a checkpoint that is not there.
+                stopping = bool(stop) and not last
+                if last or due or stopping:
                     checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
-                if stop and not last:
+                if stopping:
                     raise Interrupted(
                         f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
                         "same command again to go on"
                     )
-                every = self.settings.score_every_steps
-                if score and every and done.step % every == 0 and not last:
-                    self._log({"event": "score", "step": done.step, **score(done.step)})
+                self._score(done.step, score)
         return progress
+
+    def _score_due(self, step: int) -> bool:
+        every = self.settings.score_every_steps
+        return every > 0 and 0 < step < len(self.plan) and step % every == 0
+
+    def _score(self, step: int, score: Score | None) -> None:
+        """Logs the score of a step that is due for one and has none."""
+        if score and self._score_due(step) and step not in self.scored:
+            self._log({"event": "score", "step": step, **score(step)})
+            self.scored.add(step)
 
     def _resume(self) -> checkpoint.Progress:
         newest = checkpoint.latest(self.folder)
@@ -149,6 +163,8 @@ class Trainer:
         if self.log_path.is_file():
             lines = self.log_path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step_of(line) <= progress.step]
+            events = map(json.loads, kept)
+            self.scored = {event["step"] for event in events if event.get("event") == "score"}
             write_text(self.log_path, "".join(f"{line}\n" for line in kept))
         return progress
 
@@ -195,11 +211,7 @@ class Trainer:
         )
 
     def _log(self, event: dict[str, Any]) -> None:
-        try:
-            with self.log_path.open("a", encoding="utf-8") as log:
-                log.write(json.dumps(event, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise unwritable(self.log_path, error) from None
+        append_line(self.log_path, json.dumps(event, ensure_ascii=False))
 
 
 def collate(

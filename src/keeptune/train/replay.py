@@ -58,7 +58,8 @@ def _example(items: list[ReadingItem], tokenizer: Any, generator: random.Random)
     for item in asked:
         question = tokenizer.encode(f"Question: {item.question}\nAnswer:", add_special_tokens=False)
         answer = tokenizer.encode(f" {item.answers[0]}", add_special_tokens=False)
-        end = tokenizer.encode("\n", add_special_tokens=False)[:1]
+        # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
+        end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
         tokens += question + answer
         labelled += [False] * len(question) + [True] * len(answer)
         # The line end is part of the answer: it is how the model says that it is done. It opens the next question.

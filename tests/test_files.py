@@ -1,0 +1,73 @@
+"""A file is whole or not there, whatever happens while it is written."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from keeptune.errors import RunError
+from keeptune.files import flush, unwritable, write_json, write_text, write_whole
+
+
+def test_text_and_json_come_back_as_written(tmp_path: Path) -> None:
+    write_text(tmp_path / "deep" / "er" / "a.txt", "面积\n")
+    assert (tmp_path / "deep" / "er" / "a.txt").read_bytes() == "面积\n".encode()
+    value = {"kind": "面积", "n": [1, 2.5, None]}
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == value
+    assert "面积" in text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def half(scratch: Path) -> None:
+        scratch.write_text("ne", encoding="utf-8")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match=r"a\.txt: cannot be written \(No space left on device\); free space"):
+        write_whole(path, half)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_while_it_is_written_the_old_file_stays_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def write(scratch: Path) -> None:
+        scratch.write_text("new", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "old"
+
+    write_whole(path, write)
+    assert path.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("name", ["file/inside", "file/in/side", "n" * 300])
+def test_a_place_where_no_file_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    with pytest.raises(RunError, match="cannot be written"):
+        write_text(tmp_path / name, "text")
+
+
+def test_a_file_and_a_folder_can_be_flushed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x", encoding="utf-8")
+    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(3):
+        flush(tmp_path / "a")
+        flush(tmp_path)
+    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    assert after == before
+    with pytest.raises(FileNotFoundError):
+        flush(tmp_path / "b")
+
+
+def test_the_error_names_the_file_the_reason_and_what_to_do() -> None:
+    error = unwritable(Path("runs/a/log.jsonl"), OSError(13, "Permission denied"))
+    assert str(error) == (
+        "runs/a/log.jsonl: cannot be written (Permission denied); free space or choose another folder, then run again"
+    )
+    assert "(OSError)" in str(unwritable(Path("a"), OSError()))

@@ -1,0 +1,212 @@
+"""A recipe is read whole or refused with every fault at once; what a run stores can be run from again."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.errors import RecipeError
+from keeptune.recipe import Recipe, dump, load, parse, sha256
+
+SYNTH = {"data": {"synth": {"rows": 100}}}
+
+
+def faults(tree: Any) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        parse(tree, "a.yaml")
+    first, *listed = str(caught.value).splitlines()
+    assert first == "a.yaml: the recipe cannot be used:"
+    return [line.removeprefix("  - ") for line in listed]
+
+
+def stored(folder: Path, text: str) -> Path:
+    path = folder / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_smallest_recipe_has_every_default() -> None:
+    recipe = parse(SYNTH, "a.yaml")
+    assert (recipe.seed, recipe.adapter.rank, recipe.train.replay_share) == (0, 16, 0.1)
+    assert recipe.prompt.template == "Question: {problem}\nAnswer:\n"
+
+
+def test_all_faults_are_told_at_once_each_with_its_place() -> None:
+    tree = {
+        "seed": "many",
+        "modell": {},
+        "data": {"synth": {"rows": 0, "sed": 1}, "styles": {"add": "long"}, "max_token": 9},
+        "adapter": {"ranks": 4, "dropout": 1.0},
+        "train": {"learning_rat": 1e-3, "zzzzz": 1},
+    }
+    told = {line.split(":")[0]: line for line in faults(tree)}
+    assert told.keys() == {
+        "seed",
+        "modell",
+        "data.synth.rows",
+        "data.synth.sed",
+        "data.styles.add",
+        "data.max_token",
+        "adapter.ranks",
+        "adapter.dropout",
+        "train.learning_rat",
+        "train.zzzzz",
+    }
+    assert told["modell"] == "modell: no such key; did you mean model?"
+    assert told["data.synth.sed"] == "data.synth.sed: no such key; did you mean seed?"
+    assert told["data.max_token"].endswith("did you mean max_tokens?")
+    assert told["adapter.ranks"].endswith("did you mean rank?")
+    assert told["train.learning_rat"].endswith("did you mean learning_rate?")
+    assert "known here: epochs, tokens_per_step, " in told["train.zzzzz"]
+    assert "'longhand'" in told["data.styles.add"]
+
+
+@pytest.mark.parametrize("data", [{}, {"files": ["a.jsonl"], "synth": {"rows": 5}}])
+def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
+    assert faults({"data": data}) == ["data: give either data.files or data.synth, and not both"]
+
+
+@pytest.mark.parametrize("template", ["Question:", "{problem} {problem}"])
+def test_a_prompt_has_one_slot(template: str) -> None:
+    told = faults({**SYNTH, "prompt": {"template": template}})
+    assert told == ["prompt: prompt.template must hold {problem} exactly once"]
+
+
+@pytest.mark.parametrize("key", ["epochs", "learning_rate", "weight_decay", "clip_norm"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_every_amount_is_finite(key: str, value: float) -> None:
+    assert [line.split(":")[0] for line in faults({**SYNTH, "train": {key: value}})] == [f"train.{key}"]
+
+
+def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {files: [rows.jsonl, ../more.json, /far/away.jsonl]}")
+    assert load(path).data.files == (
+        str((tmp_path / "rows.jsonl").resolve()),
+        str((tmp_path.parent / "more.json").resolve()),
+        "/far/away.jsonl",
+    )
+
+
+def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 1}")
+    overrides = (
+        "seed=7",
+        "train.epochs=2.5",
+        "train.learning_rate=1e-3",
+        "data.synth.rows=9",
+        "adapter.targets=[q_proj, v_proj]",
+        "data.styles.add=raw",
+        "name=",
+        "prompt.template=a=b {problem}",
+    )
+    with pytest.raises(RecipeError, match=r"name: Input should be a valid string"):
+        load(path, overrides)
+    recipe = load(path, tuple(override for override in overrides if override != "name="))
+    assert (recipe.seed, recipe.train.epochs, recipe.train.learning_rate) == (7, 2.5, 0.001)
+    assert recipe.data.synth is not None
+    assert recipe.data.synth.rows == 9
+    assert recipe.adapter.targets == ("q_proj", "v_proj")
+    assert recipe.data.styles == {"add": "raw"}
+    assert recipe.prompt.template == "a=b {problem}"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "--set train.epochs: write it as section.key=value, e.g. --set train.epochs=2"),
+        ("=5", "--set =5: write it as section.key=value"),
+        ("seed.x=5", "--set seed.x=5: seed is a value, not a section"),
+        ("train.epoch=5", "train.epoch: no such key; did you mean epochs?"),
+        ("name=[", "--set name=[: not valid YAML"),
+        ("name=2024-99-99", "--set name=2024-99-99: not valid YAML"),
+    ],
+)
+def test_a_wrong_override(tmp_path: Path, override: str, message: str) -> None:
+    path = stored(tmp_path, "seed: 1\ndata: {synth: {rows: 100}}")
+    with pytest.raises(RecipeError) as caught:
+        load(path, (override,))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a recipe is a mapping of sections"),
+        (b"- a\n- b\n", "a recipe is a mapping of sections"),
+        (b"a: [", "not valid YAML"),
+        (b"name: 2024-99-99", "not valid YAML"),
+        (b"name: \xff\xfe", "not UTF-8 text; save the recipe as UTF-8"),
+        (b"name: a\x00b", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml: cannot read the recipe \(No such file or directory\)"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load(tmp_path)
+
+
+# Without the line breaks that only Unicode knows: PyYAML writes them as they are and reads them as spaces.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"), max_size=20)
+TREES = st.fixed_dictionaries(
+    {"data": st.fixed_dictionaries({"synth": st.fixed_dictionaries({"rows": st.integers(1, 10**9)})})},
+    optional={
+        "name": TEXT,
+        "seed": st.integers(),
+        "prompt": st.builds(lambda a, b: {"template": f"{a}{{problem}}{b}"}, TEXT, TEXT),
+        "adapter": st.fixed_dictionaries({"targets": TEXT | st.lists(TEXT), "rank": st.integers(1, 999)}),
+        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e300), "replay": TEXT}),
+    },
+)
+
+
+@given(TREES)
+def test_a_stored_recipe_is_the_recipe(tree: dict[str, Any]) -> None:
+    recipe = parse(tree, "a.yaml")
+    again = parse(yaml.safe_load(dump(recipe)), "stored")
+    assert again == recipe
+    assert dump(again) == dump(recipe)
+    assert sha256(again) == sha256(recipe)
+
+
+def test_the_hash_is_of_every_value() -> None:
+    hashes = {sha256(parse({**SYNTH, **change}, "")) for change in ({}, {"seed": 1}, {"gate": {"threshold": 0.95}})}
+    assert len(hashes) == 3
+    assert sha256(parse({**SYNTH, "seed": 0}, "")) == sha256(parse(SYNTH, ""))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT | st.integers(), inner), max_leaves=6
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Recipe.model_fields, "x"]) | st.integers(), VALUES))
+def test_no_tree_does_anything_worse_than_a_recipe_error(tree: dict[Any, Any]) -> None:
+    try:
+        parse(tree, "a.yaml")
+    except RecipeError as error:
+        assert str(error).startswith("a.yaml: the recipe cannot be used:\n  - ")
+
+
+@given(st.text(max_size=40))
+def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load(path, (f"name={text}",))
+    except RecipeError as error:
+        assert str(error)

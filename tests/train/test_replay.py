@@ -1,0 +1,97 @@
+"""Practice is labelled on answers and line ends alone, written as it is asked, and as much as was wanted."""
+
+import json
+from pathlib import Path
+
+import pytest
+import tiny
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.errors import DataError
+from keeptune.prompt.template import encode_prompt
+from keeptune.score.reading import ReadingItem
+from keeptune.score.reading_prompt import question_text
+from keeptune.train.batches import Example
+from keeptune.train.replay import KIND, practice_items, replay
+
+WORDS = tiny.tokenizer(before=[tiny.BEGIN])
+ITEMS = practice_items("embedded")
+BY_ID = {item.question_id: item for item in ITEMS}
+
+
+def labelled_runs(example: Example) -> list[str]:
+    """The texts of the labelled stretches, in order."""
+    runs: list[list[int]] = [[]]
+    for token, labelled in zip(example.tokens, example.labelled, strict=True):
+        if labelled:
+            runs[-1].append(token)
+        elif runs[-1]:
+            runs.append([])
+    return [WORDS.decode(run) for run in runs if run]
+
+
+def test_labels_are_on_answers_and_line_ends_alone() -> None:
+    for example in replay(ITEMS, WORDS, tokens=3000, max_tokens=2000, seed=0):
+        first = BY_ID[example.name.removeprefix("practice:")]
+        asked = [item for item in ITEMS if item.context == first.context]
+        assert example.kind == KIND
+        assert sorted(labelled_runs(example)) == sorted(f" {item.answers[0]}\n" for item in asked)
+        text = WORDS.decode(example.tokens)
+        assert text.startswith(f"{tiny.BEGIN}Passage: {first.context}\nQuestion: {first.question}\nAnswer:")
+        assert text.endswith("\n")
+        for item in asked:
+            assert f"\nQuestion: {item.question}\nAnswer: {item.answers[0]}\n" in text
+
+
+def test_the_last_lines_of_a_prompt_are_practised_token_for_token() -> None:
+    item = ITEMS[0]
+    [example] = replay([item], WORDS, tokens=1, max_tokens=2000, seed=0)
+    asked = encode_prompt(WORDS, question_text(item.context, item.question, "few-shot"))
+    opening = encode_prompt(WORDS, "Passage: ")
+    length = example.labelled.index(True)
+    assert tuple(asked[-length + len(opening) :]) == example.tokens[len(opening) : length]
+
+
+@given(st.integers(1, 60_000), st.integers(0, 3))
+def test_as_many_tokens_as_wanted_and_no_passage_too_many(tokens: int, seed: int) -> None:
+    chosen = replay(ITEMS[:30], WORDS, tokens, max_tokens=2000, seed=seed)
+    sizes = [len(example.tokens) for example in chosen]
+    assert sum(sizes[:-1]) < tokens <= sum(sizes)
+    passages = len({item.context for item in ITEMS[:30]})
+    for start in range(0, len(chosen), passages):
+        round_ = [example.name for example in chosen[start : start + passages]]
+        assert len(set(round_)) == len(round_)
+
+
+def test_what_is_too_long_is_left_out() -> None:
+    sizes = sorted(len(example.tokens) for example in replay(ITEMS, WORDS, 20_000, 10_000, seed=0))
+    limit = sizes[len(sizes) // 2]
+    chosen = replay(ITEMS, WORDS, 20_000, limit, seed=0)
+    assert chosen
+    assert max(len(example.tokens) for example in chosen) <= limit
+    assert replay(ITEMS, WORDS, 20_000, max_tokens=3, seed=0) == []
+    assert replay(ITEMS, WORDS, 0, max_tokens=2000, seed=0) == []
+
+
+def test_the_choice_follows_from_the_seed() -> None:
+    first, again, other = (replay(ITEMS, WORDS, 9000, 2000, seed) for seed in (0, 0, 1))
+    assert first == again
+    assert [example.name for example in first] != [example.name for example in other]
+
+
+def test_where_a_line_end_is_two_tokens_the_second_is_the_line_end() -> None:
+    words = tiny.byte_fallback_tokenizer()
+    assert words.convert_ids_to_tokens(words.encode("\n", add_special_tokens=False)) == ["▁", "<0x0A>"]
+    [example] = replay(ITEMS[:1], words, tokens=1, max_tokens=5000, seed=0)
+    assert (words.convert_ids_to_tokens(example.tokens[-1]), example.labelled[-1]) == ("<0x0A>", True)
+
+
+def test_another_file_can_be_practised(tmp_path: Path) -> None:
+    entry = {"id": "1", "question": "Q?", "answers": [{"text": "c"}]}
+    tree = {"data": [{"title": "T", "paragraphs": [{"context": "C c.", "qas": [entry]}]}]}
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    assert practice_items(str(path)) == [ReadingItem("T", 0, "C c.", "1", "Q?", ("c",))]
+    with pytest.raises(DataError, match=r"none\.json"):
+        practice_items(str(tmp_path / "none.json"))
