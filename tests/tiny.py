@@ -4,7 +4,9 @@ What keeptune does with a model of 8 billion parameters it does with this one: s
 """
 
 import random
-from collections.abc import Sequence
+import resource
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +76,19 @@ def byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BEGIN, eos_token=END, pad_token=END)
 
 
-def config(vocabulary: int) -> LlamaConfig:
+def config(vocabulary: int, **changes: Any) -> LlamaConfig:
     """Two layers, four heads in two groups; weights drawn so wide that no two tokens are nearly as likely."""
-    return LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
+    sizes = {
+        "vocab_size": vocabulary,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 2048,
+    }
+    special = {"bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
+    return LlamaConfig(**{**sizes, **special, "tie_word_embeddings": False, "initializer_range": 0.3, **changes})
 
 
 def save(folder: Path) -> Path:
@@ -139,3 +138,14 @@ def settings(**changes: Any) -> TrainSection:
     """Training small enough for a test; every amount can be changed."""
     amounts = {"tokens_per_step": 400, "tokens_per_batch": 300, "learning_rate": 0.01, "checkpoint_every_steps": 2}
     return TrainSection.model_validate({**amounts, **changes})
+
+
+@contextmanager
+def full_disk(largest_bytes: int) -> Iterator[None]:
+    """While it lasts, the kernel refuses to let any file of this process grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

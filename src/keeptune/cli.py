@@ -76,10 +76,11 @@ def run(
 @app.command()
 def plan(recipe: RecipeFile, settings: Settings = [], as_json: AsJson = False) -> None:  # noqa: B006
     """Rows per kind, tokens, trainable parameters, time and memory, without training."""
+    loaded = recipes.load(recipe, tuple(settings))
     from keeptune.plan import plan as make_plan
     from keeptune.plan import text
 
-    made = make_plan(recipes.load(recipe, tuple(settings)), ConsoleListener())
+    made = make_plan(loaded, ConsoleListener())
     print(_json(made) if as_json else text(made))
 
 

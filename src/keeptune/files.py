@@ -23,10 +23,12 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         write(scratch)
         flush(scratch)
         scratch.replace(path)
-    except OSError as error:
+    except BaseException as error:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
-        raise unwritable(path, error) from None
+        if isinstance(error, OSError):
+            raise unwritable(path, error) from None
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -46,7 +46,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     """
     folder = _adapter_folder(name)
     if folder is None:
-        prompt = Prompt(template or PromptSection().template)
+        prompt = Prompt(PromptSection().template if template is None else template)
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
         models.check_tokenizer(model, tokenizer)
         return Target(name, name, Generator(model, tokenizer), prompt, {}, True)

@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from keeptune import adapter_card
 from keeptune import recipe as recipes
 from keeptune.data.prepare import load_examples, prepare
@@ -59,7 +57,7 @@ class Run:
     def create(cls, folder: Path, recipe: Recipe, listener: Listener | None = None) -> Run:
         """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
         stored, text = folder / "recipe.yaml", recipes.dump(recipe)
-        if stored.is_file() and stored.read_text(encoding="utf-8") != text:
+        if stored.is_file() and stored.read_bytes() != text.encode():
             raise RunError(
                 f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
             )
@@ -74,8 +72,7 @@ class Run:
         stored = folder / "recipe.yaml"
         if not stored.is_file():
             raise RunError(f"{folder}: no recipe.yaml there, so it is no run directory; start one with `keeptune run`")
-        tree = yaml.safe_load(stored.read_text(encoding="utf-8"))
-        return cls(folder, recipes.parse(tree, str(stored)), listener)
+        return cls(folder, recipes.load(stored), listener)
 
     def all(self) -> Record:
         """result.json, after every stage that was not complete."""

@@ -14,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 from keeptune import cli
+from keeptune.train import checkpoint
 
 _PATIENCE_SECONDS = 120
 
@@ -105,3 +106,20 @@ def logged_steps(run: Path) -> int:
 def files(folder: Path) -> dict[str, bytes]:
     """Every file under a folder with its bytes."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_same_bytes(run: Path, uninterrupted: Path) -> None:
+    """Fails unless two runs hold the same data, adapter, answers, last checkpoint and figures, byte by byte."""
+    own, whole = files(run), files(uninterrupted)
+    same = [name for name in whole if name.startswith(("data/", "adapter/", "scores/", "recipe"))]
+    assert len(same) == 14
+    for name in same:
+        assert own.get(name) == whole[name], name
+    last = checkpoint.latest(uninterrupted / "checkpoints")
+    assert last is not None
+    for name in ("adapter_model.safetensors", "optimiser.safetensors"):
+        assert own[f"checkpoints/{last.name}/{name}"] == whole[f"checkpoints/{last.name}/{name}"]
+    figures = [json.loads(files_of["result.json"]) for files_of in (own, whole)]
+    for result in figures:
+        del result["finished"], result["cost"]
+    assert figures[0] == figures[1]

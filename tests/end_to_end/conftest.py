@@ -1,11 +1,12 @@
 """What the end-to-end tests share: a corpus, reading questions of known difficulty, a recipe, and one finished run."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from end_to_end.command import ok, records
 
@@ -13,7 +14,32 @@ Tree = dict[str, Any]
 MakeRecipe = Callable[..., Path]
 
 KINDS = ["area", "mass", "sales"]
-_TOPICS = ("mill", "ferry", "orchard", "tunnel", "library", "harbour", "quarry", "market", "bridge", "chapel", "well", "inn")
+_TOPICS = (
+    "mill",
+    "ferry",
+    "orchard",
+    "tunnel",
+    "library",
+    "harbour",
+    "quarry",
+    "market",
+    "bridge",
+    "chapel",
+    "well",
+    "inn",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread, here and in the processes that are started: results in equal bytes ask for equally many threads,
+    and a tiny model on several of them is slow as soon as anything else runs on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

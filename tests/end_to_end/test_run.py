@@ -1,4 +1,4 @@
-"""One run from a corpus to its report: what it leaves, that the parts agree with each other, and that it can be redone."""
+"""One run from a corpus to its report: what it leaves, that its parts agree, and that it can be done again."""
 
 import json
 import shutil
@@ -11,8 +11,8 @@ import pytest
 import tiny
 import torch
 import yaml
-from end_to_end.command import files, keeptune, ok, process, ended, records
-from end_to_end.conftest import KINDS, MakeRecipe, Tree
+from end_to_end.command import ended, files, keeptune, ok, process, records
+from end_to_end.conftest import KINDS, MakeRecipe
 from peft import PeftModel
 from transformers import AutoTokenizer
 
@@ -24,7 +24,6 @@ from keeptune.score.skill import truth
 from keeptune.train import checkpoint
 
 ROW = "id kind problem solution truth file line prompt_tokens solution_tokens"
-PLACES = "finished recipe.yaml manifest.json data card.json rejected.jsonl"
 ACCURACY = {"accuracy", "n", "ci95"}
 READING = {"f1", "em", "n", "empty", "unstopped"}
 ESTIMATE = {"point", "low95", "high95"}
@@ -192,24 +191,22 @@ def test_every_reading_answer_is_scored_again_to_its_score(finished: Path) -> No
 
 def test_plain_transformers_and_peft_give_the_same_answers(finished: Path, model_folder: Path) -> None:
     words = AutoTokenizer.from_pretrained(model_folder)
-    tuned = PeftModel.from_pretrained(tiny.reference(model_folder), finished / "adapter")
-    plain_differs = False
-    for base, answer in zip(*(records(finished / "scores" / f"skill-{who}.jsonl") for who in ("base", "tuned"))):
+    tuned: Any = PeftModel.from_pretrained(tiny.reference(model_folder), finished / "adapter")
+    base, answers = (records(finished / "scores" / f"skill-{who}.jsonl") for who in ("base", "tuned"))
+    assert [answer["output"] for answer in base] != [answer["output"] for answer in answers], "this would prove nothing"
+    for answer in answers:
         asked = words(answer["prompt"], return_tensors="pt")
         with torch.inference_mode():
-            tokens = tuned.generate(**asked, max_new_tokens=answer["output_tokens"], do_sample=False)[0]
-        said = words.decode(tokens[asked["input_ids"].shape[1] :], skip_special_tokens=True)
-        assert said == answer["output"]
-        plain_differs |= base["output"] != answer["output"]
-    assert plain_differs, "the adapter makes no difference, so this test proves nothing"
+            tokens = tuned.generate(**asked, max_new_tokens=answer["output_tokens"] + 1, do_sample=False)[0]
+        new = tokens[asked["input_ids"].shape[1] :][: answer["output_tokens"]]
+        assert words.decode(new, skip_special_tokens=True) == answer["output"]
 
 
 def test_again_is_quick_and_changes_the_report_alone(finished: Path, recipe: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run", copy_function=shutil.copy2))
     before, moments = files(run), {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-    with process("run", recipe, "--run", run, "--json") as running:
-        outcome = ended(running)
-    assert outcome.code == 0 and outcome.err == ""
+    outcome = ok("run", recipe, "--run", run, "--json")
+    assert outcome.err == ""
     after = files(run)
     made_anew = {"result.json", "report.html", "report.md"}
     assert {name for name in after if name not in made_anew} == {name for name in before if name not in made_anew}
@@ -218,6 +215,14 @@ def test_again_is_quick_and_changes_the_report_alone(finished: Path, recipe: Pat
     assert after["recipe.yaml"] == before["recipe.yaml"]
     assert {**outcome.json, "finished": ""} == {**json.loads(before["result.json"]), "finished": ""}
     assert outcome.json == json.loads(after["result.json"])
+
+
+@pytest.mark.slow
+def test_a_process_prints_json_and_nothing_else(recipe: Path, finished: Path) -> None:
+    with process("run", recipe, "--run", finished, "--json") as running:
+        outcome = ended(running)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.json == read(finished / "result.json")
 
 
 def test_report_finds_the_same_figures_in_the_stored_answers(finished: Path, tmp_path: Path) -> None:
@@ -230,6 +235,16 @@ def test_report_finds_the_same_figures_in_the_stored_answers(finished: Path, tmp
     for text in (page, short):
         assert "50.0" in text and tiny.PROMPT.template.split("{")[0] in text
     assert "verdict" in ok("report", run).out
+
+
+def test_an_answer_may_hold_any_character(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    path = run / "scores" / "skill-tuned.jsonl"
+    answers = records(path)
+    answers[0]["output"] = "a\u2028b\x85c\x1dd\ud7ff\ufffe<script>"
+    lines = [json.dumps(answer, ensure_ascii=False) for answer in answers]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert ok("report", run, "--json").json["skill"] == read(finished / "result.json")["skill"]
 
 
 def test_stages_one_by_one_come_to_the_same(finished: Path, recipe: Path, tmp_path: Path) -> None:
@@ -274,7 +289,7 @@ def test_a_base_that_cannot_read_leaves_the_verdict_open(make_recipe: MakeRecipe
 
 
 def test_the_default_place_is_runs_and_set_changes_the_recipe(
-    recipe: Path, tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     ok("data", recipe, "--set", "name=other", "--set", "data.split.test=12")

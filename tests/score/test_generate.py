@@ -1,6 +1,5 @@
 """The generation engine writes, row by row, exactly what `model.generate` of transformers writes."""
 
-import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -244,4 +243,6 @@ def test_every_wave_copies_what_is_there_and_equal(prompts: Prompts, opened: boo
 
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
 def test_the_common_front(left: list[int], right: list[int]) -> None:
-    assert _common(left, right) == len(os.path.commonprefix([left, right]))
+    count = _common(left, right)
+    assert left[:count] == right[:count]
+    assert left[: count + 1] != right[: count + 1] or count == len(left) == len(right)

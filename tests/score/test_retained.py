@@ -1,4 +1,4 @@
-"""Reading questions are asked in their layout, cut at the first line, and scored by both metrics without mixing them."""
+"""Reading questions are asked in their layout, cut at the first line, and scored by both metrics, never mixed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

@@ -18,7 +18,9 @@ def rows(planned: list[list[Batch]]) -> list[int]:
 
 
 @given(LENGTHS, st.integers(1, 400), st.integers(1, 600), st.integers(1, 3), SEED)
-def test_every_row_comes_once_an_epoch(lengths: list[int], per_step: int, per_batch: int, epochs: int, seed: int) -> None:
+def test_every_row_comes_once_an_epoch(
+    lengths: list[int], per_step: int, per_batch: int, epochs: int, seed: int
+) -> None:
     order = rows(steps(lengths, per_step, per_batch, epochs, seed))
     assert len(order) == epochs * len(lengths)
     for epoch in range(epochs):

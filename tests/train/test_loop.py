@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tiny
 import torch
 from torch.nn import functional
 
-from keeptune.errors import Interrupted, TrainingError
+from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.recipe import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
@@ -99,11 +100,11 @@ def test_the_gradient_of_many_batches_is_that_of_one(model_folder: Path) -> None
 
 def test_training_reduces_the_loss_of_every_kind(model_folder: Path, tmp_path: Path) -> None:
     seen: list[Step] = []
-    settings = tiny.settings(tokens_per_step=10**6, tokens_per_batch=2000, epochs=40, learning_rate=0.03)
+    settings = tiny.settings(tokens_per_step=10**6, tokens_per_batch=2000, epochs=25, learning_rate=0.05)
     progress = trainer(model_folder, tmp_path, settings).run(seen.append)
     assert seen[-1].loss < 0.7 * seen[0].loss
     assert all(loss < seen[0].loss_by_kind[kind] for kind, loss in seen[-1].loss_by_kind.items())
-    assert (progress.step, progress.tokens) == (40, 40 * sum(len(example.tokens) for example in EXAMPLES))
+    assert (progress.step, progress.tokens) == (25, 25 * sum(len(example.tokens) for example in EXAMPLES))
 
 
 def test_only_the_adapter_is_trained(model_folder: Path, tmp_path: Path) -> None:
@@ -274,6 +275,23 @@ def test_a_log_line_that_was_cut_off_is_written_again(
     assert left(tmp_path) == uninterrupted(0.0)
 
 
+def test_a_full_disk_stops_it_and_changes_nothing(
+    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
+) -> None:
+    def fill(step: Step) -> None:
+        if step.step == 3:
+            disk.enter_context(tiny.full_disk(2000))
+
+    with (
+        ExitStack() as disk,
+        pytest.raises(RunError, match=r"step-3.*cannot be written.*free space"),
+    ):
+        trainer(model_folder, tmp_path, SETTINGS).run(fill, score)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-2"]
+    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
+    assert left(tmp_path) == uninterrupted(0.0)
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -287,7 +305,9 @@ loop.trainer(Path(sys.argv[1]), Path(sys.argv[2]), loop.SETTINGS).run(kill, loop
 """
 
 
-@pytest.mark.parametrize("kill_at", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kill_at", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)]
+)
 def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     kill_at: int, model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
 ) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -15,7 +16,7 @@ from keeptune.score.reading_prompt import question_text
 from keeptune.train.batches import Example
 from keeptune.train.replay import KIND, practice_items, replay
 
-WORDS = tiny.tokenizer(before=[tiny.BEGIN])
+WORDS: Any = tiny.tokenizer(before=[tiny.BEGIN])
 ITEMS = practice_items("embedded")
 BY_ID = {item.question_id: item for item in ITEMS}
 

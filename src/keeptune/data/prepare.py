@@ -79,7 +79,9 @@ def load_examples(path: Path) -> list[Example]:
         if table.schema != _SCHEMA:
             raise pa.ArrowInvalid(f"its columns are {table.schema.names}")
     except (OSError, pa.ArrowException) as error:
-        raise RunError(f"{path}: holds no examples ({error}); run the data stage again") from None
+        raise RunError(
+            f"{path}: holds no examples ({error}); delete {path.parent} and run the data stage again"
+        ) from None
     return [Example(*values) for values in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)]
 
 

@@ -8,6 +8,7 @@ matched by accident, which is how contest entries came to train other layers tha
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def target_modules(targets: str | Sequence[str], available: Sequence[str]) -> li
 
 def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list[str]:
     try:
-        matched = [n for n in available if re.match(pattern, MINDFORMERS_CELLS.get(n, n))]
+        # An empty part, as behind the last bar of '.*wq|', would match everything.
+        matched = [n for n in available if pattern and re.match(pattern, MINDFORMERS_CELLS.get(n, n))]
     except re.error as error:
         raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {exists}") from None
     if not matched:
@@ -119,8 +121,10 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json there; give a folder in PEFT's layout")
     try:
-        tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # an error, below
+            tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
     _require_loaded(tuned, folder)

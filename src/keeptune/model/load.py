@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -71,9 +72,16 @@ def load_model(name: str, wanted_dtype: str = "auto") -> Any:
     """
     target = device()
     with _explained(name):
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            resolve(name), dtype=dtype(wanted_dtype), attn_implementation=implementation(target)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            resolve(name),
+            dtype=dtype(wanted_dtype),
+            attn_implementation=implementation(target),
+            output_loading_info=True,
         )
+        model, found = loaded
+        # transformers fills missing layers with random numbers, and only warns.
+        if found["missing_keys"]:
+            raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
     return model.to(target).eval()
 
 
@@ -104,7 +112,7 @@ def _explained(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model {name}: cannot be loaded ({reason}); give a folder with config.json, weights and tokenizer, "

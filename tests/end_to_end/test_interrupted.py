@@ -1,0 +1,128 @@
+"""A run that is stopped and started again ends in the same bytes as one that was left alone."""
+
+import json
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from end_to_end.command import Outcome, assert_same_bytes, ended, files, keeptune, logged_steps, ok, process, wait_until
+from end_to_end.conftest import MakeRecipe
+
+from keeptune.train import checkpoint
+
+ATTEMPTS = 5
+SLOW_DATA = {"files": [], "synth": {"rows": 300_000}, "quota": {}, "fraction": 0.01}
+
+
+def steps_and_scores(run: Path) -> list[tuple[str, int]]:
+    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [(event["event"], event["step"]) for event in events if "step" in event]
+
+
+def start_and_send(numbers: Sequence[int], recipe: Path, run: Path) -> Outcome:
+    """The outcome of a run that gets these signals soon after its first checkpoint."""
+    for _ in range(ATTEMPTS):
+        with process("run", recipe, "--run", run) as running:
+            wait_until(lambda: logged_steps(run) >= 5, running)
+            for number in numbers:
+                running.send_signal(number)
+            outcome = ended(running)
+        if not (run / "checkpoints" / "trained.json").exists():
+            return outcome
+        shutil.rmtree(run)
+    pytest.fail("the signals always came too late to interrupt anything")
+
+
+def test_killed_in_the_middle_of_training(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    assert start_and_send([signal.SIGKILL], recipe, run).code == -signal.SIGKILL
+    assert checkpoint.latest(run / "checkpoints") is not None
+    ok("run", recipe, "--run", run)
+    assert_same_bytes(run, finished)
+    assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def test_terminated_in_the_middle_of_training(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    """Twice, as by somebody who is in a hurry."""
+    run = tmp_path / "run"
+    outcome = start_and_send([signal.SIGTERM, signal.SIGINT], recipe, run)
+    assert outcome.code == 5
+    assert "which is saved; run the same command again to go on" in outcome.err and "Traceback" not in outcome.err
+    saved = checkpoint.latest(run / "checkpoints")
+    assert saved is not None and saved.name == f"step-{logged_steps(run)}"
+    ok("run", recipe, "--run", run)
+    assert_same_bytes(run, finished)
+    assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def test_a_score_that_an_interruption_came_before_is_made_up_for(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    """Killed between the checkpoint of step 12 and its dev score: the choice must not depend on it."""
+    run = tmp_path / "run"
+    copy_until(finished, run, step=12)
+    assert ("score", 12) not in steps_and_scores(run)
+    ok("run", recipe, "--run", run)
+    assert_same_bytes(run, finished)
+    assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def test_a_half_written_checkpoint_is_never_resumed_from(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    copy_until(finished, run, step=12)
+    cut_off = run / "checkpoints" / "step-12" / "adapter_model.safetensors"
+    cut_off.write_bytes(cut_off.read_bytes()[:-1])
+    (run / "checkpoints" / "step-16.tmp-1").mkdir()
+    with (run / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"event": "train", "st')
+    ok("run", recipe, "--run", run)
+    assert_same_bytes(run, finished)
+    assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def copy_until(finished: Path, run: Path, step: int) -> None:
+    """A run directory as it is when training was killed right after the checkpoint of a step."""
+    for name, content in files(finished).items():
+        folder, _, rest = name.partition("/")
+        saved = int(rest.partition("/")[0].partition("-")[2] or 0) if rest.startswith("step-") else 0
+        in_time = folder == "checkpoints" and 0 < saved <= step
+        if folder in ("data", "recipe.yaml", "manifest.json") or in_time:
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_bytes(content)
+    lines = (finished / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    place = next(place for place, line in enumerate(lines) if json.loads(line).get("step") == step)
+    (run / "log.jsonl").write_text("".join(lines[: place + 1]), encoding="utf-8")
+
+
+def test_stopped_between_two_scores(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    """What is scored stays, and only the rest is asked again."""
+    run = tmp_path / "run"
+    for name, content in files(finished).items():
+        if name not in ("result.json", "report.html", "report.md", "scores/retained-tuned.jsonl"):
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_bytes(content)
+    kept = (run / "scores" / "skill-tuned.jsonl").stat().st_mtime_ns
+    ok("run", recipe, "--run", run)
+    assert (run / "scores" / "skill-tuned.jsonl").stat().st_mtime_ns == kept
+    assert_same_bytes(run, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stopped_where_there_is_nothing_to_save(number: int, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run, recipe = tmp_path / "run", make_recipe(data=SLOW_DATA)
+    with process("run", recipe, "--run", run) as running:
+        wait_until(lambda: (run / "data" / "rejected.jsonl").exists(), running)
+        running.send_signal(number)
+        outcome = ended(running)
+    assert outcome.code == 5
+    assert "keeptune: stopped; run the same command again to go on" in outcome.err and "Traceback" not in outcome.err
+    assert not (run / "data" / "card.json").exists()
+
+
+def test_a_run_of_another_recipe_is_left_alone(make_recipe: MakeRecipe, finished: Path) -> None:
+    before = files(finished)
+    outcome = keeptune("run", make_recipe(train={"learning_rate": 0.003}), "--run", finished)
+    assert outcome.code == 2
+    assert "holds a run of another recipe; choose another directory with --run" in outcome.err
+    assert files(finished) == before

@@ -1,0 +1,74 @@
+"""The two commands that need no run: a plan, which writes nothing, and a corpus, which is whole or not there."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from end_to_end.command import ended, files, keeptune, ok, process, wait_until
+from end_to_end.conftest import KINDS, MakeRecipe
+
+
+def test_a_plan_says_what_the_run_will_be(finished: Path, recipe: Path) -> None:
+    before = files(recipe.parent)
+    plan = ok("plan", recipe, "--json").json
+    result = json.loads((finished / "result.json").read_text(encoding="utf-8"))
+    card = json.loads((finished / "data" / "card.json").read_text(encoding="utf-8"))
+    assert {kind: facts["chosen"] for kind, facts in plan["kinds"].items()} == {
+        kind: facts["chosen"] for kind, facts in card["kinds"].items()
+    }
+    assert plan["rows_read"] == card["rows_read"] and plan["rows_rejected"] == card["rows_rejected"]
+    assert plan["splits"] == card["splits"]
+    own = plan["parameters"]
+    assert {key: own[key] for key in result["parameters"]} == result["parameters"]
+    steps = json.loads((finished / "checkpoints" / "trained.json").read_text(encoding="utf-8"))["steps"]
+    assert plan["steps"] == pytest.approx(steps, rel=0.25)
+    assert plan["tokens"]["training"] == pytest.approx(result["cost"]["tokens_useful"], rel=0.25)
+    assert plan["estimate"]["training_seconds"] > 0 and plan["estimate"]["memory_bytes"] > 0
+    assert files(recipe.parent) == before
+
+
+def test_a_plan_for_people(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = ok("plan", recipe).out
+    for kind in KINDS:
+        assert kind in out
+    assert "1,856 of 41,120 trained" in out
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_plan_of_bad_data_exits_with_3(make_recipe: MakeRecipe) -> None:
+    outcome = keeptune("plan", make_recipe(data={"quota": {"area": 9999}}), "--json")
+    assert outcome.code == 3 and outcome.out == ""
+
+
+def test_the_same_seed_writes_the_same_corpus(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        asked = ["--rows", 500, "--bad-share", 0.1, "--seed", seed, "--out", tmp_path / "new" / f"{name}.jsonl"]
+        assert ok("synth", *asked).out == f"{tmp_path / 'new' / name}.jsonl\n"
+    made = files(tmp_path / "new")
+    assert made["a.jsonl"] == made["b.jsonl"] != made["c.jsonl"]
+    assert made["a.jsonl"].count(b"\n") == 500
+
+
+def test_bad_rows_are_spoilt_and_no_others(tmp_path: Path) -> None:
+    for name, share in (("good", 0), ("bad", 0.1)):
+        ok("synth", "--rows", 1000, "--bad-share", share, "--out", tmp_path / name)
+    good, bad = ((tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("good", "bad"))
+    assert all(json.loads(line).keys() == {"problem", "solution"} for line in good)
+    assert 60 < sum(one != other for one, other in zip(good, bad, strict=True)) < 140
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_corpus_that_was_not_finished_is_not_there(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "corpus.jsonl"
+    path.write_text("the one before\n", encoding="utf-8")
+    with process("synth", "--rows", 5_000_000, "--out", path) as running:
+        wait_until(lambda: len(list(tmp_path.iterdir())) == 2, running)
+        running.send_signal(number)
+        outcome = ended(running)
+    assert outcome.code == (5 if number == signal.SIGTERM else -number)
+    assert outcome.out == "" and "Traceback" not in outcome.err
+    assert path.read_text(encoding="utf-8") == "the one before\n"
+    if number == signal.SIGTERM:
+        assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,75 @@
+"""Short attention is PyTorch's own attention: same values, same gradients, with and without a mask."""
+
+from pathlib import Path
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from keeptune.model.attention import SHORT_ATTENTION, causal_mask, implementation, short_attention
+
+MODULE = nn.Identity()
+
+
+def drawn(rows: int, groups: int, shared: int, queries: int, keys: int, size: int = 8) -> tuple[Tensor, Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    query = torch.randn(rows, groups * shared, queries, size, generator=draw)
+    key, value = (torch.randn(rows, groups, keys, size, generator=draw) for _ in range(2))
+    return query.requires_grad_(), key.requires_grad_(), value.requires_grad_()
+
+
+def assert_same(inputs: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, scaling: float | None = None) -> None:
+    """Equal results and gradients, against PyTorch with the mask written out and the groups repeated."""
+    queries, keys = inputs[0].shape[2], inputs[1].shape[2]
+    allowed = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) if mask is None else mask
+    expected = scaled_dot_product_attention(*inputs, attn_mask=allowed, scale=scaling, enable_gqa=True).transpose(1, 2)
+    found, weights = short_attention(MODULE, *inputs, mask, scaling)
+    assert weights is None
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    into = torch.randn(found.shape, generator=torch.Generator().manual_seed(1))
+    own = torch.autograd.grad((found * into).sum(), inputs)
+    theirs = torch.autograd.grad((expected * into).sum(), inputs)
+    for left, right in zip(own, theirs, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(0, 9))
+def test_without_a_mask_it_is_causal(rows: int, groups: int, shared: int, queries: int, before: int) -> None:
+    assert_same(drawn(rows, groups, shared, queries, before + queries), None)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 6), st.integers(1, 9), st.integers(0, 99))
+def test_with_a_mask(rows: int, shared: int, queries: int, keys: int, seed: int) -> None:
+    inputs = drawn(rows, 2, shared, queries, keys)
+    draw = torch.Generator().manual_seed(seed)
+    hidden = torch.rand(rows, 1, queries, keys, generator=draw) < 0.4
+    hidden[..., 0] = False  # every query sees something
+    assert_same(inputs, torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
+
+
+def test_scaling_can_be_given() -> None:
+    assert_same(drawn(2, 2, 2, 5, 5), None, scaling=0.3)
+
+
+def test_dropout_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="attention dropout"):
+        short_attention(MODULE, *drawn(1, 1, 1, 2, 2), None, dropout=0.1)
+
+
+def test_the_mask_lets_the_last_query_see_all() -> None:
+    hidden = float("-inf")
+    assert causal_mask(2, 3, torch.ones(1)).tolist() == [[0, 0, hidden], [0, 0, 0]]
+    assert causal_mask(1, 4, torch.ones(1)).tolist() == [[0, 0, 0, 0]]
+    assert causal_mask(1, 1, torch.ones(1, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_a_model_on_a_processor_runs_it_and_computes_the_same(model_folder: Path) -> None:
+    assert implementation(torch.device("cuda")) == "sdpa"
+    model, reference = tiny.load(model_folder), tiny.reference(model_folder)
+    assert model.config._attn_implementation == SHORT_ATTENTION == implementation(torch.device("cpu"))
+    ids = torch.randint(2, 300, (3, 50), generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(model(input_ids=ids).logits, reference(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
