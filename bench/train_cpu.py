@@ -84,10 +84,12 @@ def peft_steps(rows: list[Example], targets: str, rank: int) -> tuple[Any, Calla
         padding = [width - len(row.tokens) for row in batch]
         ids = torch.tensor([[*row.tokens, *[0] * pad] for row, pad in zip(batch, padding, strict=True)])
         seen = torch.tensor([[1] * len(row.tokens) + [0] * pad for row, pad in zip(batch, padding, strict=True)])
-        labels = torch.tensor([
-            [token if on else -100 for token, on in zip(row.tokens, row.labelled, strict=True)] + [-100] * pad
-            for row, pad in zip(batch, padding, strict=True)
-        ])
+        labels = torch.tensor(
+            [
+                [token if on else -100 for token, on in zip(row.tokens, row.labelled, strict=True)] + [-100] * pad
+                for row, pad in zip(batch, padding, strict=True)
+            ]
+        )
         model(input_ids=ids, attention_mask=seen, labels=labels).loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -139,7 +141,9 @@ def main() -> None:
         medians = {side: statistics.median(values) for side, values in speeds.items()}
         ratio = medians["keeptune"] / medians["transformers_peft"]
         figures["adapters"][f"{targets} r{rank}"] = {
-            "useful_tokens_per_second": medians, "rounds": speeds, "ratio": ratio
+            "useful_tokens_per_second": medians,
+            "rounds": speeds,
+            "ratio": ratio,
         }
         print(f"{targets} r{rank}")
         for side, value in medians.items():

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Read when torch and huggingface_hub are imported, in this process and in those that tests start, so set before any
+# other conftest imports them. On so small a model a second thread has nothing to do but to wait, by spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 
 def pytest_configure() -> None:
-    # Read when torch and huggingface_hub are imported, in this process and in those that tests start. On so small a
-    # model a second thread has nothing to do but to wait, which it does by spinning.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ["HF_HUB_OFFLINE"] = "1"
     # A loaded machine is slow, not wrong.
     settings.register_profile("keeptune", deadline=None)
     settings.load_profile("keeptune")

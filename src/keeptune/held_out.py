@@ -21,6 +21,7 @@ from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
+from keeptune.score.reading import reading_items
 from keeptune.skill.arithmetic.skill import Arithmetic
 
 Record = dict[str, Any]
@@ -77,7 +78,7 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or both")
     listener = listener or Silent()
     asked, rejected = _questions(skill, limit) if skill else ([], [])
-    items = retained.reading_items(reading, limit) if reading else []
+    items = reading_items(reading, limit) if reading else []
     opened = open_target(target, template, other_prompt)
     settings = ScoreSection()
     scored: Record = {

@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from keeptune.errors import RecipeError
-from keeptune.skill.base import Style
+from keeptune.skill.base import Rounding, Style
 
 
 class Section(BaseModel):
@@ -69,6 +69,14 @@ class DataSection(Section):
     too_long: Literal["error", "drop"] = "error"
     split: SplitSection = SplitSection()
 
+    def style(self, kind: str) -> Style:
+        """How solutions of this kind are written."""
+        return self.styles.get(kind, self.styles.get("default", "longhand"))
+
+    def rounding(self, kind: str) -> Rounding:
+        """How final answers of this kind are rounded."""
+        return Rounding(self.places.get(kind, self.places.get("default", Rounding().places)))
+
     @model_validator(mode="after")
     def _one_source(self) -> DataSection:
         if bool(self.files) == (self.synth is not None):
@@ -105,8 +113,8 @@ class TrainSection(Section):
 
     epochs: float = Field(1.0, gt=0)
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
-    tokens_per_batch: int = Field(4096, gt=0, description="padded tokens that go through the model at once")
-    learning_rate: float = Field(1e-3, gt=0)
+    tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
+    learning_rate: float = Field(1e-3, gt=0, le=1)
     final_rate_share: float = Field(0.0, ge=0, le=1, description="share of the rate that the cosine ends on")
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -166,8 +174,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     for override in overrides:
         _set(tree, override)
     recipe = parse(tree, str(path))
-    files = tuple(str((path.parent / Path(name).expanduser()).resolve()) for name in recipe.data.files)
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"files": files})})
+    return _located(recipe, path.parent)
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:
@@ -187,6 +194,25 @@ def dump(recipe: Recipe) -> str:
 def sha256(recipe: Recipe) -> str:
     """The hash of the complete recipe."""
     return hashlib.sha256(dump(recipe).encode()).hexdigest()
+
+
+def _located(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe with its files named from the root: a run is resumed from wherever one stands."""
+
+    def locate(name: str) -> str:
+        return str((folder / Path(name).expanduser()).resolve())
+
+    def section(part: Section, **changes: Any) -> Section:
+        return part.model_copy(update=changes)
+
+    score, train, model = recipe.score, recipe.train, recipe.model
+    changes = {
+        "data": section(recipe.data, files=tuple(map(locate, recipe.data.files))),
+        "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
+        "train": section(train, replay=train.replay if train.replay == "embedded" else locate(train.replay)),
+        "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def _set(tree: dict[str, Any], override: str) -> None:

@@ -33,7 +33,7 @@ from keeptune.result import Scores, result
 from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.generate import Generator
-from keeptune.score.reading import ReadingItem
+from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.select.choose import Candidate, choose
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.train import checkpoint
@@ -57,7 +57,9 @@ class Run:
     def create(cls, folder: Path, recipe: Recipe, listener: Listener | None = None) -> Run:
         """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
         stored, text = folder / "recipe.yaml", recipes.dump(recipe)
-        if stored.is_file() and stored.read_bytes() != text.encode():
+        # Until there is data, a recipe can be mended: an impossible quota should not cost a new directory.
+        begun = (folder / "data" / "card.json").is_file()
+        if begun and stored.is_file() and stored.read_bytes() != text.encode():
             raise RunError(
                 f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
             )
@@ -187,7 +189,7 @@ class Run:
 
     def _reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
         """The reading questions for choices and for the final score; no passage is in both."""
-        items = retained.reading_items(self.recipe.score.retained, self.recipe.score.retained_limit)
+        items = reading_items(self.recipe.score.retained, self.recipe.score.retained_limit)
         cut = len(items) - (min(self.recipe.score.dev_limit, len(items) // 4) if self._chooses else 0)
         while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
             cut -= 1

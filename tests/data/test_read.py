@@ -175,7 +175,7 @@ def test_an_empty_file_is_an_error(tmp_path: Path, content: str) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["[", "[1", "[1,", "[1 2]", "[1]]", "[,1]", "[1,,2]", "[1,]", '[{"problem": "a"', "[" * 100_000, '["a\n"]']
+    ["[", "[1", "[1,", "[1 2]", "[1]]", "[,1]", "[1,,2]", "[1,]", '[{"problem": "a"', "[" * 100_000, '["a\n"]'],
 )
 def test_a_broken_list_is_an_error_that_names_the_place(tmp_path: Path, content: str) -> None:
     path = tmp_path / "rows"

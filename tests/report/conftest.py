@@ -75,27 +75,52 @@ def steps(kinds: Sequence[str], count: int) -> list[dict[str, Any]]:
             if place or step % 2
         }
         loss = sum(here.values()) / len(here)
-        events.append({"event": "train", "step": step, "tokens": 2048 * step, "loss": loss, "loss_by_kind": here,
-                       "learning_rate": 1e-3, "grad_norm": 0.7, "tokens_per_second": 900.0, "seconds": 2.3 * step})
+        events.append(
+            {
+                "event": "train",
+                "step": step,
+                "tokens": 2048 * step,
+                "loss": loss,
+                "loss_by_kind": here,
+                "learning_rate": 1e-3,
+                "grad_norm": 0.7,
+                "tokens_per_second": 900.0,
+                "seconds": 2.3 * step,
+            }
+        )
     return events
 
 
 def scores(every: int, count: int) -> list[dict[str, Any]]:
     """Dev scores that rise, while reading falls a little."""
     return [
-        {"event": "score", "step": step, "skill": {"accuracy": 1 - math.exp(-3 * step / count), "n": 60},
-         "retained": {"f1": 48 - 4 * step / count, "em": 36 - 5 * step / count, "n": 60}}
+        {
+            "event": "score",
+            "step": step,
+            "skill": {"accuracy": 1 - math.exp(-3 * step / count), "n": 60},
+            "retained": {"f1": 48 - 4 * step / count, "em": 36 - 5 * step / count, "n": 60},
+        }
         for step in range(every, count, every)
     ]
 
 
 def write_run(
-    folder: Path, samples: Sequence[Sample] = SAMPLES, passages: Sequence[Passage] = PASSAGES,
-    name: str = f"runs {HOSTILE}", step_count: int = 40, score_every: int = 10,
+    folder: Path,
+    samples: Sequence[Sample] = SAMPLES,
+    passages: Sequence[Passage] = PASSAGES,
+    name: str = f"runs {HOSTILE}",
+    step_count: int = 40,
+    score_every: int = 10,
 ) -> Path:
     """The directory of a finished run."""
-    recipe = recipes.parse({"name": name, "data": {"synth": {"rows": 1000}, "quota": {"add": 90}, "styles": {
-        "default": "longhand"}}, "prompt": {"template": "Question: {problem}\nAnswer | `here`:\n"}}, "recipe")
+    recipe = recipes.parse(
+        {
+            "name": name,
+            "data": {"synth": {"rows": 1000}, "quota": {"add": 90}, "styles": {"default": "longhand"}},
+            "prompt": {"template": "Question: {problem}\nAnswer | `here`:\n"},
+        },
+        "recipe",
+    )
     prompt = Prompt(recipe.prompt.template)
     base, tuned = (
         Scores([_graded(prompt, sample, who) for sample in samples], [_read(passage, who) for passage in passages])
@@ -103,8 +128,13 @@ def write_run(
     )
     kinds = sorted({sample.kind for sample in samples})
     stages = {"data": 4.2, "train": 2.3 * step_count, "select": 0.4, "score": 61.0}
-    cost = {"seconds": sum(stages.values()), "seconds_by_stage": stages, "tokens_useful": 2048 * step_count,
-            "tokens_per_second": 890.4, "peak_memory_bytes": 2_345_678_901}
+    cost = {
+        "seconds": sum(stages.values()),
+        "seconds_by_stage": stages,
+        "tokens_useful": 2048 * step_count,
+        "tokens_per_second": 890.4,
+        "peak_memory_bytes": 2_345_678_901,
+    }
     chosen = {"checkpoint": f"step-{step_count}", "scale": 1.0}
     made = result(recipe, base, tuned, Parameters(4_884_480, 134_515_008), cost, chosen, prompt)
     made["finished"] = "2025-01-02T03:04:05+00:00"
@@ -150,10 +180,17 @@ def _graded(prompt: Prompt, sample: Sample, who: str) -> dict[str, Any]:
     output = str(getattr(sample, who))
     graded = grade(output, sample.truth)
     return {
-        "id": hashlib.blake2b(sample.problem.encode(), digest_size=16).hexdigest(), "kind": sample.kind,
-        "problem": sample.problem, "prompt": prompt.render(sample.problem), "output": output,
-        "truth": str(sample.truth), "answer": graded.answer, "source": graded.source,
-        "verdicts": dict(graded.verdicts), "stopped": output != HOSTILE, "output_tokens": len(output),
+        "id": hashlib.blake2b(sample.problem.encode(), digest_size=16).hexdigest(),
+        "kind": sample.kind,
+        "problem": sample.problem,
+        "prompt": prompt.render(sample.problem),
+        "output": output,
+        "truth": str(sample.truth),
+        "answer": graded.answer,
+        "source": graded.source,
+        "verdicts": dict(graded.verdicts),
+        "stopped": output != HOSTILE,
+        "output_tokens": len(output),
     }
 
 
@@ -164,11 +201,18 @@ def _read(passage: Passage, who: str) -> dict[str, Any]:
     contest = reading.contest(prediction, passage.references[0])
     percents = [{"f1": 100 * score.f1, "em": 100 * score.em} for score in (squad, contest)]
     return {
-        "id": hashlib.sha256(passage.question.encode()).hexdigest(), "article": "Mills",
-        "paragraph": passage.paragraph, "question": passage.question,
+        "id": hashlib.sha256(passage.question.encode()).hexdigest(),
+        "article": "Mills",
+        "paragraph": passage.paragraph,
+        "question": passage.question,
         "prompt": question_text("Edith Moray opened the mill. Moss grows on the roof.", passage.question, "few-shot"),
-        "output": output, "prediction": prediction, "references": list(passage.references),
-        "squad-v1.1": percents[0], "contest": percents[1], "stopped": True, "output_tokens": len(output),
+        "output": output,
+        "prediction": prediction,
+        "references": list(passage.references),
+        "squad-v1.1": percents[0],
+        "contest": percents[1],
+        "stopped": True,
+        "output_tokens": len(output),
     }
 
 
@@ -177,24 +221,50 @@ def _card(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, Any]:
     lengths = {"prompt_tokens": {"median": 24.5, "max": 31}, "solution_tokens": {"median": 96, "max": 1210}}
     return {
         "files": [{"file": "rows|1.jsonl", "sha256": "ab" * 32, "bytes": 1_234_567}],
-        "rows_read": 12_345, "rows_rejected": 7,
-        "rejected_by_reason": {"wrong answer": 5, f"unknown {HOSTILE}": 2}, "rows_kept": 12_338, "unique": 9000,
-        "duplicates": 3338, "conflicts": 4,
-        "kinds": {kind: {"rows": 4000, "unique": 3000, "chosen": 900, "rejected": 2, "train": 800, "dev": 60,
-                         "test": n, "corrected": 0, **lengths} for kind, n in counts.items()},
-        "splits": {"train": {"rows": 2400, "tokens": 288_000}, "dev": {"rows": 180, "tokens": 21_000},
-                   "test": {"rows": len(samples), "tokens": 720}},
-        "too_long_dropped": 3, "leaks": {"retained_overlap": 0}, "data_sha256": "cd" * 32,
+        "rows_read": 12_345,
+        "rows_rejected": 7,
+        "rejected_by_reason": {"wrong answer": 5, f"unknown {HOSTILE}": 2},
+        "rows_kept": 12_338,
+        "unique": 9000,
+        "duplicates": 3338,
+        "conflicts": 4,
+        "kinds": {
+            kind: {
+                "rows": 4000,
+                "unique": 3000,
+                "chosen": 900,
+                "rejected": 2,
+                "train": 800,
+                "dev": 60,
+                "test": n,
+                "corrected": 0,
+                **lengths,
+            }
+            for kind, n in counts.items()
+        },
+        "splits": {
+            "train": {"rows": 2400, "tokens": 288_000},
+            "dev": {"rows": 180, "tokens": 21_000},
+            "test": {"rows": len(samples), "tokens": 720},
+        },
+        "too_long_dropped": 3,
+        "leaks": {"retained_overlap": 0},
+        "data_sha256": "cd" * 32,
     }
 
 
 def _manifest(prompt: Prompt) -> dict[str, Any]:
     return {
-        "keeptune": "0.1.0", "python": "3.11.7", "platform": "Linux-6.1-x86_64", "packages": {"torch": "2.13.0"},
+        "keeptune": "0.1.0",
+        "python": "3.11.7",
+        "platform": "Linux-6.1-x86_64",
+        "packages": {"torch": "2.13.0"},
         "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": True},
         "hardware": {"cpu": "A processor", "cores": 2, "memory_bytes": 16_000_000_000, "accelerator": None},
         "hashes": {"recipe": "ef" * 32, "data": "cd" * 32, "prompt": prompt.sha256, "weights": "01" * 32},
-        "seed": 0, "started": "2025-01-02T02:04:05+00:00", "command": "keeptune run quickstart.yaml",
+        "seed": 0,
+        "started": "2025-01-02T02:04:05+00:00",
+        "command": "keeptune run quickstart.yaml",
     }
 
 

@@ -11,8 +11,16 @@ from keeptune.report.shapes import Answer, Points, ReadingAnswer
 
 def answer(name: int, kind: str, right: bool) -> Answer:
     return Answer(
-        id=f"{name:04}", kind=kind, problem="", output="", truth="1", answer=None, source=None,
-        verdicts={"2d4s": right, "exact": not right}, stopped=True, output_tokens=1,
+        id=f"{name:04}",
+        kind=kind,
+        problem="",
+        output="",
+        truth="1",
+        answer=None,
+        source=None,
+        verdicts={"2d4s": right, "exact": not right},
+        stopped=True,
+        output_tokens=1,
     )
 
 

@@ -43,8 +43,11 @@ class Page(HTMLParser):
             self.elements[index][2].append(data)
 
     def texts(self, tag: str, name: str = "") -> list[str]:
-        return ["".join(text) for found, attributes, text in self.elements
-                if found == tag and (not name or name in attributes.get("class", "").split())]
+        return [
+            "".join(text)
+            for found, attributes, text in self.elements
+            if found == tag and (not name or name in attributes.get("class", "").split())
+        ]
 
     def tables(self) -> list[list[list[str]]]:
         """The cells of every table, row by row."""
@@ -119,7 +122,10 @@ def test_every_figure_of_the_tables_is_there(page: Page) -> None:
     assert sources[1] == ["after the final-answer marker ####", "1", "3"]
     assert sources[-1] == ["did not stop within the budget of tokens", "0", "1"]
     assert [row[0] for row in reading[1:]] == [
-        "squad-v1.1, base", "squad-v1.1, tuned", "contest, base", "contest, tuned"
+        "squad-v1.1, base",
+        "squad-v1.1, tuned",
+        "contest, base",
+        "contest, tuned",
     ]
     assert reading[2] == ["squad-v1.1, tuned", "56.2", "50.0", "4", "1", "0"]
     assert dev[1] == ["10", "52.8%", "47.0", "34.8"]
@@ -133,9 +139,20 @@ def test_names_everything_that_a_run_depends_on(finished: Path, page: Page) -> N
     manifest = json.loads((finished / "manifest.json").read_text(encoding="utf-8"))
     words = words_of(page)
     for fact in (
-        *manifest["hashes"].values(), manifest["git"]["commit"], "with changes", manifest["command"],
-        manifest["platform"], "torch 2.13.0", "2025-01-02 02:04:05 UTC", "ab" * 32, "rows|1.jsonl",
-        "learning_rate 0.001", "quota.add 90", "checkpoint_every_steps 50", "0.036311785", "step-40",
+        *manifest["hashes"].values(),
+        manifest["git"]["commit"],
+        "with changes",
+        manifest["command"],
+        manifest["platform"],
+        "torch 2.13.0",
+        "2025-01-02 02:04:05 UTC",
+        "ab" * 32,
+        "rows|1.jsonl",
+        "learning_rate 0.001",
+        "quota.add 90",
+        "checkpoint_every_steps 50",
+        "0.036311785",
+        "step-40",
     ):
         assert fact in words
 
@@ -209,8 +226,17 @@ def test_a_run_outside_a_checkout_has_no_commit(run: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["result.json", "recipe.yaml", "manifest.json", "data/card.json", "log.jsonl", "scores/skill-base.jsonl",
-     "scores/skill-tuned.jsonl", "scores/retained-base.jsonl", "scores/retained-tuned.jsonl"],
+    [
+        "result.json",
+        "recipe.yaml",
+        "manifest.json",
+        "data/card.json",
+        "log.jsonl",
+        "scores/skill-base.jsonl",
+        "scores/skill-tuned.jsonl",
+        "scores/retained-base.jsonl",
+        "scores/retained-tuned.jsonl",
+    ],
 )
 def test_a_missing_file_is_named_with_what_to_do(run: Path, name: str) -> None:
     (run / name).unlink()

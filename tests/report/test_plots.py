@@ -26,9 +26,7 @@ GATE = Gate(threshold=0.9, verdict="pass", reason="")
 def skill(base: dict[str, float], tuned: dict[str, float]) -> Skill:
     def score(shares: dict[str, float]) -> SkillScore:
         kinds = {kind: Share(accuracy=share, n=9, ci95=(share / 2, (1 + share) / 2)) for kind, share in shares.items()}
-        return SkillScore(
-            accuracy=0.5, n=9, ci95=(0.25, 0.75), by_kind=kinds, by_policy={}, by_source={}, unstopped=0
-        )
+        return SkillScore(accuracy=0.5, n=9, ci95=(0.25, 0.75), by_kind=kinds, by_policy={}, by_source={}, unstopped=0)
 
     return Skill(base=score(base), tuned=score(tuned), difference=estimate(0), mcnemar_p=1)
 

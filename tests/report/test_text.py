@@ -40,8 +40,15 @@ def test_truths(exact: str, written: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(0.04, "0.0 s"), (59.94, "59.9 s"), (61.4, "1 min 1 s"), (119.7, "2 min 0 s"), (3600, "1 h 0 min"),
-     (7384, "2 h 3 min"), (90_000, "25 h 0 min")],
+    [
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (61.4, "1 min 1 s"),
+        (119.7, "2 min 0 s"),
+        (3600, "1 h 0 min"),
+        (7384, "2 h 3 min"),
+        (90_000, "25 h 0 min"),
+    ],
 )
 def test_durations(seconds: float, written: str) -> None:
     assert text.duration(seconds) == written
@@ -73,7 +80,12 @@ def test_what_is_no_number_is_not_written_as_one() -> None:
 def test_settings_are_told_with_their_dotted_names() -> None:
     tree = {"files": ["a", "b"], "synth": None, "quota": {}, "split": {"dev": 100, "test": 300}, "flag": True}
     assert list(text.settings(tree)) == [
-        ("files", "a, b"), ("synth", "–"), ("quota", "–"), ("split.dev", "100"), ("split.test", "300"), ("flag", "yes")
+        ("files", "a, b"),
+        ("synth", "–"),
+        ("quota", "–"),
+        ("split.dev", "100"),
+        ("split.test", "300"),
+        ("flag", "yes"),
     ]
 
 

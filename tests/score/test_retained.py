@@ -11,9 +11,9 @@ import tiny
 from keeptune.errors import DataError
 from keeptune.prompt.template import encode_prompt
 from keeptune.score.generate import Answer, StopRule
-from keeptune.score.reading import ReadingItem
+from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.score.reading_prompt import Layout, answered, first_line, question_text
-from keeptune.score.retained import clusters, points, ratio, reading_items, score_retained, summary
+from keeptune.score.retained import clusters, points, ratio, score_retained, summary
 
 WORDS = tiny.tokenizer()
 

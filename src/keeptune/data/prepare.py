@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
 from pathlib import Path
 from typing import TextIO
 
@@ -23,7 +22,7 @@ from keeptune.data.split import PARTS, Part, split
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.recipe import DataSection, Recipe
-from keeptune.score.reading import load_squad
+from keeptune.score.reading import reading_items
 from keeptune.skill.base import Skill
 from keeptune.skill.synth import corpus
 
@@ -204,8 +203,7 @@ def _kind_cards(
 
 def _retained_overlap(examples: list[Example], source: str) -> int:
     """How many examples share a long sequence of words with a passage, question or answer of the reading set."""
-    with resources.as_file(resources.files("keeptune.score") / "reading_set.json") as embedded:
-        items = load_squad(embedded if source == "embedded" else Path(source)).items
+    items = reading_items(source)
     retained = {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
     return overlapping((f"{example.problem}\n{example.solution}" for example in examples), retained)
 

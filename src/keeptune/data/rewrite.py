@@ -13,12 +13,10 @@ from keeptune.data.select import Candidate, digest
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
 from keeptune.score.number import grade
-from keeptune.skill.base import Rounding, Skill, Style
+from keeptune.skill.base import Rounding, Skill
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
-
-DEFAULT_STYLE: Style = "longhand"
 
 NAMED_ROWS = 5
 """So many rows are named in an error."""
@@ -96,9 +94,7 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
 def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     """The solution to train on, proven right."""
     question = row.question
-    style = section.styles.get(question.kind, section.styles.get("default", DEFAULT_STYLE))
-    default_places = section.places.get("default", Rounding().places)
-    rounding = Rounding(section.places.get(question.kind, default_places))
+    style, rounding = section.style(question.kind), section.rounding(question.kind)
     solution = skill.solve(question, row.solution, style, rounding)
     fault = skill.check(question, solution, style)
     if fault is None and grade(solution, question.truth).correct:

@@ -77,18 +77,22 @@ def _skill(found: Facts) -> list[str]:
     for kind in kind_order(found):
         before, after = skill.base.by_kind.get(kind), skill.tuned.by_kind[kind]
         old = [text.percent(before.accuracy), text.share_interval(before)] if before else [text.NONE, text.NONE]
-        kinds.append(
-            [plain(kind), text.count(after.n), *old, text.percent(after.accuracy), text.share_interval(after)]
-        )
+        kinds.append([plain(kind), text.count(after.n), *old, text.percent(after.accuracy), text.share_interval(after)])
     policies = [
-        [f"{plain(name)}: {POLICIES[name]}" if name in POLICIES else plain(name),
-         text.percent(skill.base.by_policy.get(name, float("nan"))), text.percent(share)]
+        [
+            f"{plain(name)}: {POLICIES[name]}" if name in POLICIES else plain(name),
+            text.percent(skill.base.by_policy.get(name, float("nan"))),
+            text.percent(share),
+        ]
         for name, share in skill.tuned.by_policy.items()
     ]
     places = [name for name in SOURCES if name in {**skill.base.by_source, **skill.tuned.by_source}]
     sources = [
-        [plain(SOURCES[name]), text.count(skill.base.by_source.get(name, 0)),
-         text.count(skill.tuned.by_source.get(name, 0))]
+        [
+            plain(SOURCES[name]),
+            text.count(skill.base.by_source.get(name, 0)),
+            text.count(skill.tuned.by_source.get(name, 0)),
+        ]
         for name in places
     ]
     sources.append(["did not stop by itself", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)])
@@ -117,8 +121,11 @@ def _retained(found: Facts) -> list[str]:
 
 def _reading(score: ReadingScore) -> list[str]:
     return [
-        text.decimal(score.f1), text.decimal(score.em),
-        text.count(score.n), text.count(score.empty), text.count(score.unstopped),
+        text.decimal(score.f1),
+        text.decimal(score.em),
+        text.count(score.n),
+        text.count(score.empty),
+        text.count(score.unstopped),
     ]
 
 

@@ -63,7 +63,18 @@ def html(found: Facts) -> str:
 
 def _filters() -> dict[str, Any]:
     shared = (
-        text.percent, text.decimal, text.count, text.share_interval, text.ratio_interval, text.gain,
-        text.p_value, text.duration, text.moment, text.size, text.truth, text.language, text.settings,
+        text.percent,
+        text.decimal,
+        text.count,
+        text.share_interval,
+        text.ratio_interval,
+        text.gain,
+        text.p_value,
+        text.duration,
+        text.moment,
+        text.size,
+        text.truth,
+        text.language,
+        text.settings,
     )
     return {function.__name__: function for function in shared}

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,19 @@ def load_squad(path: Path) -> Squad:
     if not items:
         raise DataError(f"{path}: no answerable question; give a file in the SQuAD v1.1 format")
     return Squad(items, skipped)
+
+
+def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
+    """The questions of a SQuAD file, or of the embedded reading set; the first `limit`, or all.
+
+    errors: DataError when the file cannot be read.
+    """
+    if source != "embedded":
+        items = load_squad(Path(source)).items
+    else:
+        with resources.as_file(resources.files("keeptune.score") / "reading_set.json") as path:
+            items = load_squad(path).items
+    return items[:limit] if limit else items
 
 
 def contest_items(items: Sequence[ReadingItem]) -> list[ReadingItem]:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keeptune.prompt.template import encode_prompt
 from keeptune.score.generate import Generator
-from keeptune.score.reading import ReadingItem, Scores, contest, contest_items, load_squad, squad_v11, summarise
+from keeptune.score.reading import ReadingItem, Scores, contest, contest_items, squad_v11, summarise
 from keeptune.score.reading_prompt import MAX_NEW_TOKENS, Layout, answered, first_line, question_text
 from keeptune.score.statistics import FloatArray, Ratio, paired_ratio
 
 Record = dict[str, Any]
 SQUAD, CONTEST = "squad-v1.1", "contest"
-
-
-def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
-    """The questions of a SQuAD file, or of the embedded reading set; the first `limit`, or all.
-
-    errors: DataError when the file cannot be read.
-    """
-    if source != "embedded":
-        items = load_squad(Path(source)).items
-    else:
-        with resources.as_file(resources.files("keeptune.score") / "reading_set.json") as path:
-            items = load_squad(path).items
-    return items[:limit] if limit else items
 
 
 def score_retained(

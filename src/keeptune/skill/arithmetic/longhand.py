@@ -26,13 +26,13 @@ def parts(number: int) -> list[int]:
 def product(left: int, right: int) -> list[str]:
     """A product of small integers by the products of their round parts, which are then added one by one.
 
+    The layout is the same for every pair, 3*30=(3)*(30) too: a model writes what it writes most often.
+
     87*45=(80+7)*(40+5)
     80*40=3200 … 7*5=35
     3200+400=3600 … 3880+35=3915
     """
     lefts, rights = parts(left), parts(right)
-    if len(lefts) == len(rights) == 1:
-        return [f"{left}*{right}={left * right}"]
     lines = [f"{left}*{right}=({_sum(lefts)})*({_sum(rights)})"]
     partial = [(a, b) for a in lefts for b in rights]
     lines += [f"{a}*{b}={a * b}" for a, b in partial]

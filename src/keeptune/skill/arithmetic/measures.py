@@ -75,7 +75,7 @@ class Mass(Kind[Body]):
         return f"{problem.density * problem.volume} 克"
 
     def steps(self, problem: Body, places: int) -> list[str]:  # noqa: ARG002
-        return longhand.product(problem.density, problem.volume)
+        return [f"{problem.density}*{problem.volume}={problem.density * problem.volume}"]
 
     def random(self, generator: random.Random) -> Body:
         return Body(generator.randint(1, 10), generator.randint(1, 10))
