@@ -19,6 +19,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import AdapterSection, Recipe
 from keeptune.run import count_tokens
 from keeptune.score import contest
+from keeptune.score.generate import CACHE_TOKENS
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.train.batches import padded_share, steps
 
@@ -30,6 +31,13 @@ STEP_EFFICIENCY = 0.45
 ACTIVATION_VALUES = 34
 """Values a token and layer keeps for the backward pass, in multiples of the model's width: attention, gated MLP
 and norms of a Llama block whose MLP is about 2.7 times its width, with LoRA's own inputs shared."""
+
+RUNTIME_BYTES = 600_000_000
+"""What Python, torch and transformers take before a model is loaded."""
+
+KEPT_MEMORY = 1.4
+"""Freed blocks stay with the process and not every new one fits into them (model/memory.py). Measured with the
+quickstart: 3.65 GB for batches of 800 tokens, 4.59 GB for 1,024; estimated with this factor: 3.9 and 4.3 GB."""
 
 
 def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
@@ -104,10 +112,14 @@ def matrix_speed(inputs: int, outputs: int) -> float:
 
 
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe) -> int:
-    """The estimated peak: weights, adapter with gradient and two Adam moments, activations of one batch."""
+    """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch,
+    and the cache of the answers, times what the allocator keeps."""
     width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
     activations = recipe.train.tokens_per_batch * config.num_hidden_layers * config.hidden_size * ACTIVATION_VALUES
-    return int(parameters.total * width + parameters.trainable * 16 + activations * width)
+    head_size = config.hidden_size // config.num_attention_heads
+    cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
+    needed = (parameters.total + activations + cache) * width + parameters.trainable * 16 + RUNTIME_BYTES
+    return int(KEPT_MEMORY * needed)
 
 
 def text(made: Plan) -> str:
