@@ -114,7 +114,7 @@ class TrainSection(Section):
     epochs: float = Field(1.0, gt=0)
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
-    learning_rate: float = Field(1e-3, gt=0, le=1)
+    learning_rate: float = Field(1e-3, gt=0)
     final_rate_share: float = Field(0.0, ge=0, le=1, description="share of the rate that the cosine ends on")
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
