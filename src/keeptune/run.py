@@ -96,10 +96,12 @@ class Run:
         self.data()
         with self._stage("train"):
             examples = self._training_examples()
+            # Before the adapter is put in: its random start is not part of the base.
+            weights = models.weights_sha256(self.model)
             model = adapters.attach(self.model, self.recipe.adapter, self.recipe.seed)
             self.__dict__["_tuned"] = model
             trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder)
-            write_json(self.folder / "manifest.json", self._manifest())
+            write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
@@ -290,13 +292,13 @@ class Run:
         text = f"loss {step.loss:.3f}  {step.tokens_per_second:,.0f} tokens/s  {kinds}"
         self.listener.step(step.step, step.total_steps, text)
 
-    def _manifest(self) -> Record:
+    def _manifest(self, weights: str) -> Record:
         card = _read(self.folder / "data" / "card.json")
         hashes = {
             "recipe": recipes.sha256(self.recipe),
             "data": card["data_sha256"],
             "prompt": self.prompt.sha256,
-            "weights": models.weights_sha256(self.__dict__["_tuned"].get_base_model()),
+            "weights": weights,
         }
         counted = adapters.count(self.__dict__["_tuned"])
         parameters = {"trainable": counted.trainable, "total": counted.total}
