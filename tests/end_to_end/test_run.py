@@ -17,6 +17,7 @@ from peft import PeftModel
 from transformers import AutoTokenizer
 
 from keeptune import recipe as recipes
+from keeptune.model import load as models
 from keeptune.score.number import POLICIES, grade
 from keeptune.score.reading import contest, squad_v11
 from keeptune.score.reading_prompt import first_line
@@ -96,8 +97,9 @@ def test_checkpoints_are_whole_and_the_last_step_is_one(finished: Path) -> None:
     assert steps[-1] == f"step-{read(finished / 'checkpoints' / 'trained.json')['steps']}"
 
 
-def test_the_manifest_names_what_the_result_depends_on(finished: Path) -> None:
+def test_the_manifest_names_what_the_result_depends_on(finished: Path, model_folder: Path) -> None:
     manifest = read(finished / "manifest.json")
+    assert manifest["hashes"]["weights"] == models.weights_sha256(models.load_model(str(model_folder), "float32"))
     assert set(manifest) == {
         "keeptune", "python", "platform", "packages", "git", "hardware", "hashes", "seed", "started", "command",
         "parameters",
