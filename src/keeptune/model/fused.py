@@ -50,13 +50,13 @@ def fuse(model: nn.Module) -> int:
     """
     fused = 0
     for layer in model.modules():
-        if isinstance(layer, LoraLinear) and _covered(layer):
+        if isinstance(layer, LoraLinear) and is_plain_lora(layer):
             layer.forward = _FusedForward(layer)  # type: ignore[method-assign]
             fused += 1
     return fused
 
 
-def _covered(layer: Any) -> bool:
+def is_plain_lora(layer: Any) -> bool:
     names = list(layer.lora_A)
     return (
         type(layer.base_layer) is nn.Linear

@@ -15,9 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.model.packed import packed_weights
+
 SLOTS = 128
 CACHE_TOKENS = 40_960
 """Upper bounds: rows decoded together, and tokens that the cache holds for all of them."""
+
+PREFILL_TOKENS = 2_048
+"""Prompts are computed in parts of about this many tokens, so that what lies between two layers stays in the cache."""
 
 SHARED_TOKENS = 32
 """A common prefix shorter than this is recomputed: cheaper than copying it."""
@@ -113,6 +118,20 @@ class Generator:
         capacity = max(len(row.prompt) + row.budget for row in waiting)
         slots = max(1, min(SLOTS, CACHE_TOKENS // capacity, len(waiting)))
         cache = _SlotCache(self.model.config, slots, capacity, self.head.weight)
+        with packed_weights(self.model):
+            self._run(cache, slots, waiting, stop, answers, progress)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _run(
+        self,
+        cache: _SlotCache,
+        slots: int,
+        waiting: list[_Row],
+        stop: StopRule,
+        answers: dict[int, Answer],
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """Fills `answers` until no row is waiting or running."""
         running: list[_Row] = []
         while waiting or running:
             if waiting and len(running) <= slots * 3 // 4:
@@ -130,7 +149,6 @@ class Generator:
                 if slot < len(running):
                     cache.copy(len(running), slot, len(moved.prompt) + len(moved.output))
                     running[slot] = moved
-        return [answers[index] for index in range(len(prompts))]
 
     def _append(
         self, running: list[_Row], slots: Sequence[int], tokens: list[int], stop: StopRule, answers: dict[int, Answer]
@@ -156,8 +174,12 @@ class Generator:
             if parent is not None:
                 for target in range(start, stop):
                     cache.copy(first + parent, first + target, shared)
-            parts = [row.prompt[shared if parent is not None else 0 :] for row in rows[start:stop]]
-            result += self._forward(cache, first + start, parts, [shared if parent is not None else 0] * len(parts))
+            begin = 0 if parent is None else shared
+            parts = [row.prompt[begin:] for row in rows[start:stop]]
+            rows_at_once = max(1, PREFILL_TOKENS // max(map(len, parts)))
+            for at in range(0, len(parts), rows_at_once):
+                some = parts[at : at + rows_at_once]
+                result += self._forward(cache, first + start + at, some, [begin] * len(some))
         return result
 
     def _step(self, cache: _SlotCache, running: list[_Row]) -> list[int]:

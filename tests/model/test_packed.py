@@ -1,0 +1,66 @@
+"""Packed weights compute what plain ones compute, with the adapter on, off or rescaled, and leave no trace."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from torch import Tensor
+
+from keeptune.model import adapter as adapters
+from keeptune.model.packed import packed_weights
+
+IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
+
+
+@torch.inference_mode()
+def logits(model: Any) -> Tensor:
+    found: Tensor = model(input_ids=IDS).logits
+    return found
+
+
+@pytest.fixture(scope="module")
+def tuned(model_folder: Path) -> Any:
+    return tiny.tune(tiny.load(model_folder))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
+def test_packed_equals_plain(tuned: Any, scale: float) -> None:
+    with adapters.scaled(tuned, scale):
+        plain = logits(tuned)
+        with packed_weights(tuned):
+            torch.testing.assert_close(logits(tuned), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_with_the_adapter_off_packed_equals_the_base_packed(tuned: Any, model_folder: Path) -> None:
+    base = tiny.load(model_folder)
+    with packed_weights(base), packed_weights(tuned), tuned.disable_adapter():
+        assert torch.equal(logits(tuned), logits(base))
+
+
+def test_a_model_with_biases_is_packed() -> None:
+    model: Any = tiny.LlamaForCausalLM(tiny.config(300, attention_bias=True, mlp_bias=True))
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            parameter.data.normal_()
+    plain = logits(model)
+    with packed_weights(model):
+        torch.testing.assert_close(logits(model), plain, rtol=1e-4, atol=1e-4)
+
+
+def test_afterwards_the_layers_are_what_they_were(tuned: Any) -> None:
+    before = {name: module.__dict__.get("forward") for name, module in tuned.named_modules()}
+    plain = logits(tuned)
+    with pytest.raises(KeyError), packed_weights(tuned):
+        assert any(module.__dict__.get("forward") is not before[name] for name, module in tuned.named_modules())
+        raise KeyError
+    assert {name: module.__dict__.get("forward") for name, module in tuned.named_modules()} == before
+    assert torch.equal(logits(tuned), plain)
+
+
+def test_a_number_format_without_a_layout_is_left_alone(model_folder: Path) -> None:
+    model = tiny.load(model_folder).double()
+    plain = logits(model)
+    with packed_weights(model):
+        assert torch.equal(logits(model), plain)
