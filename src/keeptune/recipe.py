@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from keeptune.errors import RecipeError
-from keeptune.skill.base import Rounding, Style
+from keeptune.skill.base import Halves, Rounding, Style
 
 
 class Section(BaseModel):
@@ -47,21 +48,60 @@ class SplitSection(Section):
     test: int = Field(300, ge=1, description="problems for the one final score")
 
 
+class ColumnsSection(Section):
+    """The names of the columns, or JSON keys, that hold a row's texts. Conversation files need none."""
+
+    problem: str = "problem"
+    solution: str = "solution"
+    kind: str | None = Field(None, description="skill text: the column that names a row's kind")
+
+
+class SliceSection(Section):
+    """A part of the rows, and how many unique problems of it are taken."""
+
+    rows: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+        None, description="first and last line (or item) of each file; none: all"
+    )
+    language: Literal["chinese", "english"] | None = Field(None, description="none: both")
+    take: int = Field(gt=0)
+
+
 class DataSection(Section):
     """Which rows are taught, and how their solutions are written."""
 
-    skill: Literal["arithmetic"] = "arithmetic"
-    files: tuple[str, ...] = Field((), description="JSONL, JSON list or conversation JSON; relative to the recipe")
+    skill: Literal["arithmetic", "text"] = Field(
+        "arithmetic", description="text: rows of any sort, with kinds by data.patterns or data.columns.kind"
+    )
+    files: tuple[str, ...] = Field(
+        (),
+        description="JSONL, JSON list, conversation JSON, CSV or Parquet, also as .gz or .zst; folders, globs; relative "
+        "to the recipe. hf:NAME, or hf:NAME#SPLIT, is a Hugging Face data set",
+    )
+    columns: ColumnsSection = ColumnsSection()
+    patterns: dict[str, str] = Field(
+        default_factory=dict, description="skill text: a kind and the regular expression that a whole problem matches"
+    )
     synth: SynthSection | None = Field(None, description="invent the corpus instead of reading files")
     kinds: tuple[str, ...] = Field((), description="only these kinds; empty: all")
     exclude: tuple[str, ...] = Field((), description="kinds left out")
     quota: dict[str, Annotated[int, Field(ge=0)]] = Field(
-        default_factory=dict, description="how many unique problems of a kind; others are taken whole"
+        default_factory=dict,
+        description="how many unique problems of a kind; `default` for the rest, which are else taken whole",
+    )
+    repeat_limit: int = Field(
+        1, ge=1, description="a quota above the unique problems of its kind repeats each at most so often"
     )
     fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems taken, before quotas")
+    slices: tuple[SliceSection, ...] = Field((), description="in place of quota and fraction: so many from each part")
     styles: dict[str, Style] = Field(default_factory=dict, description="solution style by kind; `default` for the rest")
     places: dict[str, Annotated[int, Field(ge=0, le=20)]] = Field(
         default_factory=dict, description="decimals of the final answer by kind; `default` for the rest (2)"
+    )
+    digits: dict[str, Annotated[int, Field(ge=1, le=20)]] = Field(
+        default_factory=dict, description="significant digits of the final answer by kind, in place of decimals"
+    )
+    halves: dict[str, Halves] = Field(
+        default_factory=dict, description="where a half goes when it is rounded, by kind: up (away from zero) or even"
     )
     wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
     reject_limit: float = Field(0.01, ge=0, le=1, description="a larger share of rejected rows stops the run")
@@ -74,14 +114,45 @@ class DataSection(Section):
         return self.styles.get(kind, self.styles.get("default", "longhand"))
 
     def rounding(self, kind: str) -> Rounding:
-        """How final answers of this kind are rounded."""
-        return Rounding(self.places.get(kind, self.places.get("default", Rounding().places)))
+        """How final answers of this kind are rounded. Digits given for the kind go before its decimals."""
+        digits = self.digits.get(kind, None if kind in self.places else self.digits.get("default"))
+        return Rounding(
+            places=self.places.get(kind, self.places.get("default", Rounding().places)),
+            digits=digits,
+            halves=self.halves.get(kind, self.halves.get("default", Rounding().halves)),
+        )
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSection:
         if bool(self.files) == (self.synth is not None):
             raise ValueError("give either data.files or data.synth, and not both")
         return self
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> DataSection:
+        if self.slices and (self.quota or self.fraction < 1):
+            raise ValueError("data.slices takes the place of data.quota and data.fraction; give one or the other")
+        return self
+
+    @model_validator(mode="after")
+    def _kinds_of_texts(self) -> DataSection:
+        if self.skill == "arithmetic" and (self.patterns or self.columns.kind):
+            raise ValueError("data.patterns and data.columns.kind are for data.skill: text; arithmetic knows its kinds")
+        if self.patterns and self.columns.kind:
+            raise ValueError("give either data.patterns or data.columns.kind, and not both")
+        if self.columns.kind and not self.kinds:
+            raise ValueError("list in data.kinds the kinds to teach of those in the column data.columns.kind")
+        return self
+
+    @field_validator("patterns")
+    @classmethod
+    def _compiles(cls, patterns: dict[str, str]) -> dict[str, str]:
+        for kind, pattern in patterns.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"the pattern of {kind!r} is no regular expression: {error}") from None
+        return patterns
 
 
 class PromptSection(Section):
@@ -207,7 +278,7 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
 
     score, train, model = recipe.score, recipe.train, recipe.model
     changes = {
-        "data": section(recipe.data, files=tuple(map(locate, recipe.data.files))),
+        "data": section(recipe.data, files=tuple(f if f.startswith("hf:") else locate(f) for f in recipe.data.files)),
         "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
         "train": section(train, replay=train.replay if train.replay == "embedded" else locate(train.replay)),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),

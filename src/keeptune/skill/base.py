@@ -17,15 +17,22 @@ ANSWER_MARKER = "####"
 Truth = Fraction | str
 """The exact answer: a rational number, or a normalised symbolic text where the answer is not a number."""
 
-Style = Literal["raw", "answer", "longhand"]
-"""How the solution is written: as the data set has it, the rounded answer alone, or step by step."""
+Style = Literal["raw", "answer", "rule", "longhand"]
+"""How the solution is written: as the data set has it, the rounded answer alone, in sentences that state the rule,
+or step by step."""
+
+Halves = Literal["up", "even"]
+"""Where a number half-way between two goes when it is rounded: away from zero, or to the even one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rounding:
-    """How a final answer is rounded: to `places` decimals, halves away from zero; trailing zeros dropped."""
+    """How a final answer is rounded: to `places` decimals, or to `digits` significant digits where they are given;
+    trailing zeros are dropped."""
 
     places: int = 2
+    digits: int | None = None
+    halves: Halves = "up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +54,10 @@ class Skill(Protocol):
     def kinds(self) -> tuple[str, ...]:
         """The names of all kinds of problem, in a fixed order."""
 
-    def read(self, problem: str, solution: str) -> Question | None:
+    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """The question, or None when the problem is of no known kind. `solution` is consulted only by kinds
-        whose truth cannot be computed from the problem (free text with a boxed answer)."""
+        whose truth cannot be computed from the problem (free text with a boxed answer); `label` is the kind that
+        a column of the row names, where the recipe has one."""
 
     def fault(self, question: Question, solution: str) -> str | None:
         """Why a stored solution is wrong, or None when its answer agrees with the exact value and its steps hold.

@@ -42,7 +42,7 @@ class Arithmetic:
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
 
-    def read(self, problem: str, solution: str) -> Question | None:
+    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """The question; None for a text of no known kind, or whose answer no grader could read.
 
         A text without any Chinese is English if its solution boxes an answer, or has one after `####`.
