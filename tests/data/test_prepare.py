@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.workers import Staffing
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.recipe import Recipe
 from keeptune.skill.arithmetic.skill import Arithmetic
@@ -96,6 +98,39 @@ def test_the_order_of_files_and_rows_does_not_matter(tmp_path: Path) -> None:
         assert [example.solution for example in examples] == [example.solution for example in again]
     third = run(one.model_copy(update={"seed": 1}), tmp_path / "3")
     assert third["data_sha256"] != first["data_sha256"]
+
+
+def test_two_processes_choose_what_one_does(tmp_path: Path) -> None:
+    pairs = [*rows(300), WRONG, ("What?", "Nothing.")]
+    files = [write(tmp_path / f"{start}.jsonl", pairs[start : start + 60]) for start in range(0, 302, 60)]
+    job = recipe(files=files, quota={"default": 30}, reject_limit=0.1)
+    cards = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        prepare(job, SKILL, characters, folder, Staffing(processes))
+        cards.append((folder / "card.json").read_text(encoding="utf-8"))
+    assert cards[0] == cards[1]
+    for name in ("rejected.jsonl", "train.parquet", "dev.parquet", "test.parquet"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == [
+        "card.json", "dev.parquet", "rejected.jsonl", "test.parquet", "train.parquet",
+    ]  # fmt: skip
+
+
+def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
+    rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
+    file = write(tmp_path / "a", [*rows(200), *rare])
+    unique = len({problem for problem, _ in rare})
+    job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, repeat_limit=5)
+    card = run(job, tmp_path / "data")
+    parts = everything(tmp_path / "data")
+    often = Counter(example.problem for example in parts["train"] if example.kind == "mass")
+    assert card["kinds"]["mass"]["unique"] == unique
+    assert often.total() == card["kinds"]["mass"]["train"] == min(4 * unique, 5 * len(often))
+    assert max(often.values()) <= 5
+    for part in ("dev", "test"):
+        assert max(Counter(example.problem for example in parts[part]).values()) == 1
+    assert not often.keys() & {example.problem for part in ("dev", "test") for example in parts[part]}
 
 
 def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:

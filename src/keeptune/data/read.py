@@ -14,7 +14,9 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+from keeptune.data.source import Shard
 from keeptune.errors import DataError
+from keeptune.recipe import ColumnsSection
 
 LONGEST_ROW_BYTES = 1_000_000
 LONGEST_TEXT = 2_000
@@ -42,6 +44,8 @@ class Row:
     line: int
     problem: str
     solution: str
+    label: str | None = None
+    unwrapped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +241,8 @@ def _conversation(value: dict[str, object], identities: set[str]) -> tuple[objec
 
 def _speaker(turn: object) -> object:
     return turn["from"] if isinstance(turn, dict) and turn.keys() == _TURN_KEYS else None
+
+
+def read_shard(shard: Shard, _: ColumnsSection) -> Iterator[Row | Rejected]:
+    """The rows of a shard."""
+    return read_rows(Path(shard.file))
