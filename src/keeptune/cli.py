@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -165,6 +165,7 @@ def ask(
 
 @app.command()
 def synth(
+    preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
     rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,

@@ -47,11 +47,10 @@ class Tally:
 
     def flush(self) -> None:
         """Writes what is held. It must be called at the end of the pass."""
-        records = np.unique(np.frombuffer(bytes(self.held), _RECORD))
-        partition = (records["high"] >> np.uint64(64 - PARTITIONS.bit_length() + 1)).astype(np.int64)
-        bounds = np.searchsorted(partition, np.arange(PARTITIONS + 1))
+        records = np.frombuffer(bytes(self.held), _RECORD)
+        partition = records["high"] // np.uint64(2**64 // PARTITIONS)
         for number in range(PARTITIONS):
-            part = records[bounds[number] : bounds[number + 1]]
+            part = records[partition == number]
             if len(part):
                 with (self.folder / f"tally-{number:02}-{self.name}").open("ab") as file:
                     file.write(part.tobytes())
