@@ -37,10 +37,21 @@ RECIPE = {
 }
 
 OPENINGS = {
-    "equation": r"解方程", "mean": r"求以下数据", "function": r"当 x", "area": r"一个长方形", "mass": r"某物体",
-    "discount": r"商品原价", "sales": r"去年销售额", "fraction": r"将分数", "sqrt": r"计算.*平方根", "power": r"计算.*次方",
-    "add": r"计算 \S+ \+ ", "sub": r"计算 \S+ - ", "mul": r"计算 \S+ \* ", "div": r"计算 \S+ / ",
-}  # fmt: skip
+    "equation": r"解方程",
+    "mean": r"求以下数据",
+    "function": r"当 x",
+    "area": r"一个长方形",
+    "mass": r"某物体",
+    "discount": r"商品原价",
+    "sales": r"去年销售额",
+    "fraction": r"将分数",
+    "sqrt": r"计算.*平方根",
+    "power": r"计算.*次方",
+    "add": r"计算 \S+ \+ ",
+    "sub": r"计算 \S+ - ",
+    "mul": r"计算 \S+ \* ",
+    "div": r"计算 \S+ / ",
+}
 
 
 def keeptune_way(corpus: Path, out: Path) -> dict[str, Any]:
