@@ -5,44 +5,19 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus import SKILL, WRONG, characters, recipe, rows, write
 
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.recipe import Recipe
-from keeptune.skill.arithmetic.skill import Arithmetic
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
-
-SKILL = Arithmetic()
-SMALL = {"dev": 5, "test": 10}
-WRONG = ("计算 1.00 + 2.00 等于多少？", "1.00 + 2.00 = 4.00")
-
-
-def characters(texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    return [(len(problem), len(solution)) for problem, solution in texts]
-
-
-def recipe(seed: int = 0, **data: Any) -> Recipe:
-    values = {"split": SMALL, "styles": {"default": "answer"}, **data}
-    return Recipe.model_validate({"seed": seed, "data": values})
-
-
-def rows(count: int, seed: int = 1) -> list[tuple[str, str]]:
-    generator = random.Random(seed)
-    return [SKILL.invent(generator.choice(SKILL.kinds[:6]), generator) for _ in range(count)]
-
-
-def write(path: Path, pairs: Sequence[tuple[str, str]]) -> str:
-    lines = (json.dumps({"problem": problem, "solution": solution}, ensure_ascii=False) for problem, solution in pairs)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(path)
 
 
 def run(job: Recipe, directory: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import os
 from operator import neg
-from pathlib import Path
 
 import pytest
 
@@ -33,12 +32,13 @@ def test_a_killed_process_is_an_error_that_says_so() -> None:
         list(staff.map(os._exit, [9]))
 
 
-def test_a_cluster_needs_ray_or_an_address(tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
+def test_a_cluster_needs_ray_and_an_address(address: str) -> None:
     try:
         import ray  # noqa: F401
     except ImportError:
         reason = r"keeptune\[cluster\]"
     else:
         reason = "no Ray cluster answers there"
-    with pytest.raises(RunError, match=reason), workers(0, Staffing(cluster=f"{tmp_path}:1")):
+    with pytest.raises(RunError, match=reason), workers(0, Staffing(cluster=address)):
         pass

@@ -56,6 +56,10 @@ class Gathered:
         """How many rows are not used."""
         return self.reasons.total()
 
+    def by_reason(self) -> dict[str, int]:
+        """How many rows were rejected for each reason, the commonest first."""
+        return dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
+
     def merge(self, other: Gathered) -> None:
         """Takes in what was found in other shards."""
         self.selection.merge(other.selection)

@@ -65,7 +65,7 @@ def prepare(
         files=found.files,
         rows_read=gathered.read,
         rows_rejected=gathered.rejected,
-        rejected_by_reason=dict(gathered.reasons.most_common()),
+        rejected_by_reason=gathered.by_reason(),
         rows_kept=gathered.kept.total(),
         unique=unique.problems.total(),
         duplicates=gathered.kept.total() - unique.problems.total(),
@@ -137,7 +137,7 @@ def _sift(
 def _too_many(found: Gathered, limit: float, log_path: Path) -> DataError:
     listed = "\n".join(
         f"  {count} × {reason}, first at {found.first[reason][2]}:{found.first[reason][1]}"
-        for reason, count in found.reasons.most_common()
+        for reason, count in found.by_reason().items()
     )
     return DataError(
         f"{found.rejected} of {found.read} rows are rejected, more than data.reject_limit = {limit:g} allows:\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -79,6 +80,7 @@ class Cluster:
         except ImportError:
             raise RunError("--cluster needs Ray; install it with: pip install 'keeptune[cluster]'") from None
         self.ray: Any = ray
+        _knock(address)
         try:
             ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -97,6 +99,15 @@ class Cluster:
     def close(self) -> None:
         """Leaves the cluster, which goes on."""
         self.ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """errors: RunError when nobody answers at host:port. Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, ValueError) as error:
+        raise RunError(f"--cluster {address}: no Ray cluster answers there ({error}); give HOST:PORT") from None
 
 
 @contextmanager
