@@ -10,20 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keeptune.data.rewrite import Example
+from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part
 from keeptune.errors import DataError
 from keeptune.files import write_json
 
 FILE = "card.json"
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A file that rows came from."""
-
-    file: str
-    sha256: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
