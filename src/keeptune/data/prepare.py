@@ -113,7 +113,7 @@ def _sift(
     errors: DataError when too many rows were bad.
     """
     if recipe.data.synth is not None:
-        shards = [Shard(SYNTH, 0, None, 1)]
+        shards = [Shard(SYNTH)]
     rules = Rules.of(recipe.data, kinds, recipe.seed)
     found = Gathered(Selection(rules))
     log_path = directory / "rejected.jsonl"

@@ -6,6 +6,7 @@ workers changes the time that a stage takes and nothing else.
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import socket
@@ -76,16 +77,15 @@ class Cluster:
 
     def __init__(self, address: str) -> None:
         try:
-            import ray
+            self.ray: Any = importlib.import_module("ray")
         except ImportError:
             raise RunError("--cluster needs Ray; install it with: pip install 'keeptune[cluster]'") from None
-        self.ray: Any = ray
         _knock(address)
         try:
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
+            self.ray.init(address=address, log_to_driver=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RunError(f"--cluster {address}: no Ray cluster answers there ({error})") from None
-        self.count = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        self.count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
         """The result of each task. errors: those of the function, as if it had run here."""
