@@ -52,7 +52,8 @@ class Arithmetic:
             return _read_english(problem, solution)
         kind, parsed = found
         truth = kind.value(parsed)
-        if max(truth.numerator.bit_length(), truth.denominator.bit_length()) > LARGEST_TRUTH_BITS:
+        top, bottom = truth.as_integer_ratio()
+        if top.bit_length() > LARGEST_TRUTH_BITS or bottom.bit_length() > LARGEST_TRUTH_BITS:
             return None
         return Question(kind.name, problem, truth)
 
