@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from keeptune.score.number import grade
+from keeptune.score.declared import is_right
 from keeptune.skill.arithmetic.expression import Ratio, ratio, same
-from keeptune.skill.base import ANSWER_MARKER, Truth
+from keeptune.skill.base import ANSWER_MARKER, Rounding, Truth
 
 _REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
 _CUT_OFF = re.compile(r"(.+)=(-?[0-9]+\.([0-9]+))\.\.\.")
@@ -23,7 +23,7 @@ ROUNDED = Fraction(5, 10**8)
 """How far a rounded step may be off, relatively: half a unit of the eighth digit."""
 
 
-def fault(solution: str, truth: Truth) -> str | None:
+def fault(solution: str, truth: Truth, rounding: Rounding) -> str | None:
     """The first line that does not hold, or why the final answer is wrong; None when all is right."""
     *steps, last = solution.split("\n")
     if not last.startswith(f"{ANSWER_MARKER} "):
@@ -35,9 +35,7 @@ def fault(solution: str, truth: Truth) -> str | None:
             return f"the line {line!r} is no statement about numbers ({error})"
         if wrong:
             return f"the line {line!r} does not hold"
-    if not grade(last, truth).correct:
-        return f"the answer {last!r} is not {truth}"
-    return None
+    return None if is_right(last, truth, rounding) else f"the answer {last!r} is not {truth}"
 
 
 def _wrong(line: str, before: str) -> bool:
