@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keeptune.data.rewrite import Example, fit, rewrite
+from keeptune.data.rewrite import Example, fit, rewrite, too_coarse
 from keeptune.data.select import Candidate, digest
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
@@ -73,9 +73,22 @@ def test_a_wrong_writer_is_caught() -> None:
         rewrite([candidate(DIV, line=7)], Careless(), section(styles={"default": "answer"}), characters)
 
 
-def test_too_few_places_are_refused_with_advice() -> None:
-    with pytest.raises(DataError, match=r"raise data\.places\.div"):
-        rewrite([candidate(DIV)], SKILL, section(styles={"default": "answer"}, places={"div": 1}), characters)
+@pytest.mark.parametrize("style", ["answer", "longhand"])
+def test_a_coarse_rounding_is_taught_as_declared_and_counted(style: Style) -> None:
+    rows = [candidate(DIV), candidate("计算 7.00 / 2.00 等于多少？"), candidate("计算 10.00 的平方根？")]
+    options = section(styles={"default": style}, places={"div": 1})
+    examples = rewrite(rows, SKILL, options, characters)
+    assert [example.solution.rpartition("\n")[2] for example in examples] == ["#### 3.3", "#### 3.5", "#### 3.16"]
+    assert too_coarse(examples) == {"div": 1}
+
+
+def test_a_coarse_answer_that_is_not_as_declared_is_caught() -> None:
+    class Careless(Arithmetic):
+        def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+            return super().solve(question, solution, style, rounding).replace("3.3", "3.33")
+
+    with pytest.raises(DataError, match="is wrong"):
+        rewrite([candidate(DIV)], Careless(), section(styles={"default": "answer"}, places={"div": 1}), characters)
 
 
 def test_a_solution_without_tokens_is_refused() -> None:

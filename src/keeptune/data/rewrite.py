@@ -2,10 +2,12 @@
 
 Wrong worked solutions come from the code that wrote them, not from the data set: one team's own reasoning was wrong
 in 13 % of its sales rows. So every solution is judged here by code that did not write it, and by the headline grader.
+A rounding that is coarser than that grader is judged as declared instead, and such examples are counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,8 +15,9 @@ from keeptune.data.select import Candidate, digest
 from keeptune.data.workers import Here, Workers
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
-from keeptune.score.number import grade
-from keeptune.skill.base import Rounding, Skill
+from keeptune.score.declared import is_right
+from keeptune.score.number import grade, truth
+from keeptune.skill.base import Skill
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
@@ -102,6 +105,12 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
     return [example for example in examples if example.tokens <= section.max_tokens]
 
 
+def too_coarse(examples: Sequence[Example]) -> Counter[str]:
+    """How many examples of each kind teach an answer that the headline grader rejects, because data.places or
+    data.digits asks for fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
+    return Counter(row.kind for row in examples if not grade(row.solution, truth(row.truth)).correct)
+
+
 def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> list[Example]:
     """The training examples, those of a kind in `wanted` as often as brings the kind to that number of rows, but each
     at most `limit` times. A kind that is rarer than others is practised as much, without being learnt by heart."""
@@ -123,15 +132,12 @@ def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     question = row.question
     style, rounding = section.style(question.kind), section.rounding(question.kind)
     solution = skill.solve(question, row.solution, style, rounding)
-    fault = skill.check(question, solution, style)
-    if fault is None and grade(solution, question.truth).correct:
+    fault = skill.check(question, solution, style, rounding)
+    graded = grade(solution, question.truth).correct or is_right(solution, question.truth, rounding)
+    if fault is None and graded:
         return solution
-    advice = (
-        f"Rounding to {rounding.places} decimals is too coarse for the grader; raise data.places.{question.kind}."
-        if rounding.places < Rounding().places
-        else f"This is a bug in keeptune: please report it, and put {question.kind} into data.exclude meanwhile."
-    )
     raise DataError(
         f"{row.file}:{row.line}: the {style} solution written for {question.text!r} is wrong "
-        f"({fault or 'the grader rejects its answer'}):\n{solution}\n{advice}"
+        f"({fault or 'the grader rejects its answer'}):\n{solution}\n"
+        f"This is a bug in keeptune: please report it, and put {question.kind} into data.exclude meanwhile."
     )

@@ -60,7 +60,14 @@ _IN_TEXT = re.compile(
 _LATEX_RATIO = re.compile(r"\\frac\{([+-]?[0-9]+)\}\{([0-9]+)\}")
 _LATEX_MATHS = re.compile(r"\\[()\[\]]")
 _EQUATION = re.compile(r"^.*[=≈]|^[^0-9:]*:", re.DOTALL)
+# What `str` writes for a Fraction and nothing more: Fraction itself would also read 1_000, and fail on 1/0.
+_RATIONAL = re.compile(r"-?[0-9]{1,400}(?:/[1-9][0-9]{0,399})?")
 _DECORATION = " \t*_`'\"$"
+
+
+def truth(stored: str) -> Truth:
+    """The exact answer that `str` has written: a rational number, or a symbolic text."""
+    return Fraction(stored) if _RATIONAL.fullmatch(stored) else stored
 
 
 def parse_number(text: str) -> Fraction | None:
@@ -92,6 +99,11 @@ def final_answer(output: str) -> tuple[str, Source] | None:
         return in_box, "boxed"
     numbers = [match[0] for match in _IN_TEXT.finditer(_plain(output))]
     return (numbers[-1], "last_number") if numbers else None
+
+
+def headline_tolerance(truth: Fraction) -> Fraction:
+    """How far an answer may be from the truth under the headline policy."""
+    return max(Fraction(1, 200), abs(truth) / 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +160,7 @@ class _Number:
 def _verdicts(number: _Number, truth: Fraction) -> dict[Policy, bool]:
     error, size = abs(number.value - truth), abs(truth)
     return {
-        "2d4s": error <= max(Fraction(1, 200), size / 10_000),
+        "2d4s": error <= headline_tolerance(truth),
         "exact": error == 0,
         "rounded_as_given": _is_rounded(number, truth),
         "relative_1pct": error <= size / 100,

@@ -6,23 +6,19 @@ make a difference between them.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from keeptune.prompt.template import Prompt
 from keeptune.score.generate import Generator
 from keeptune.score.number import HEADLINE, POLICIES, final_answer, grade
+from keeptune.score.number import truth as truth
 from keeptune.score.statistics import wilson
 from keeptune.skill.base import ANSWER_MARKER, Truth
 
 Record = dict[str, Any]
-
-# What `str` writes for a Fraction and nothing more: Fraction itself would also read 1_000, and fail on 1/0.
-_RATIONAL = re.compile(r"-?[0-9]{1,400}(?:/[1-9][0-9]{0,399})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +29,6 @@ class Asked:
     kind: str
     problem: str
     truth: Truth
-
-
-def truth(stored: str) -> Truth:
-    """The exact answer that `str` has written: a rational number, or a symbolic text."""
-    return Fraction(stored) if _RATIONAL.fullmatch(stored) else stored
 
 
 def answered(text: str) -> bool:

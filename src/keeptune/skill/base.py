@@ -67,8 +67,9 @@ class Skill(Protocol):
         """The solution text to train on, ending in a line `#### answer` (except style "raw"). `solution` is the
         stored one; only kinds whose truth comes from it make use of it."""
 
-    def check(self, question: Question, solution: str, style: Style) -> str | None:
-        """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None."""
+    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+        """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None. Where `rounding`
+        is coarser than the headline grader, the answer is right if it is the exact value rounded so."""
 
     def twin(self, question: Question) -> str:
         """A text that is the same for problems so alike that one gives the other away, such as a + b and b + a."""

@@ -8,53 +8,111 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-LARGEST_PLAIN = 10**16
-"""From here on a number is written with an exponent: nobody learns to write a hundred digits."""
+from keeptune.skill.base import Halves, Rounding
+
+LARGEST_PLAIN_EXPONENT = 15
+"""From 10^16 on a number is written with an exponent: nobody learns to write a hundred digits."""
+
+SMALLEST_PLAIN_EXPONENT = -4
+"""Where significant digits are asked for, a number below 10^-4 is written with an exponent. Where decimals are, the
+numbers are that would be 0 without."""
 
 SIGNIFICANT_DIGITS = 6
-"""Digits of a number with an exponent; two more than the headline grader asks for."""
+"""Digits of a number with an exponent, where decimals are asked for; two more than the headline grader asks for."""
 
 
-def rounded(value: Fraction, places: int) -> str:
-    """The number with at most `places` decimals, halves rounded away from zero, without trailing zeros.
+def rounded(value: Fraction, rounding: Rounding) -> str:
+    """The number rounded as declared, without trailing zeros after the point.
 
-    `2.5`, `-1784.1`, `0`; never `-0`. Numbers that have no good plain form, from 10^16 on and those between 0 and
-    10^-places, get six significant digits and an exponent: `2.85416E+85`, `2E-3`.
+    `2.5`, `-1784.1`, `0`; never `-0`. Significant digits round integers too: with four, 1234567 is `1235000`. Numbers
+    that have no good plain form get an exponent: `2.85416E+85`, `2E-3`.
     """
-    size = abs(value)
+    if value == 0:
+        return "0"
     sign = "-" if value < 0 else ""
-    if size >= LARGEST_PLAIN or 0 < size < Fraction(1, 10**places):
-        return sign + _with_exponent(size)
-    return sign + _plain(_nearest(size * 10**places), places)
+    place = last_place(value, rounding)
+    units = _nearest(*_over(abs(value), place), rounding.halves)
+    exponent = len(str(units)) - 1 + place
+    return sign + (_plain(units, place) if _is_plain(exponent, rounding) else _scientific(units, exponent))
 
 
-def _nearest(size: Fraction) -> int:
-    """The nearest integer to a number that is not negative; the larger one of two."""
-    return (2 * size.numerator + size.denominator) // (2 * size.denominator)
+def is_rounded(answer: Fraction, value: Fraction, rounding: Rounding) -> bool:
+    """Whether a number is another one, rounded as declared: judged by their distance, not by rounding once more."""
+    if value == 0:
+        return answer == 0
+    place = last_place(value, rounding)
+    written, written_below = _over(answer, place)
+    exact, exact_below = _over(value, place)
+    units, rest = divmod(written, written_below)
+    if rest:
+        return False
+    doubled = 2 * abs(units * exact_below - exact)
+    if doubled == exact_below:
+        return abs(answer) > abs(value) if rounding.halves == "up" else units % 2 == 0
+    return doubled < exact_below
 
 
-def _plain(units: int, places: int) -> str:
-    """So many units of the last decimal place, as a decimal number."""
-    digits = str(units).zfill(places + 1)
-    whole, decimals = digits[: len(digits) - places], digits[len(digits) - places :].rstrip("0")
+def places_of(value: Fraction, rounding: Rounding) -> int:
+    """How many decimals the rounded number has, zeros at their end included: as many as its steps must show."""
+    return max(0, -last_place(value, rounding))
+
+
+def last_place(value: Fraction, rounding: Rounding) -> int:
+    """The power of ten that the last digit stands for which rounding keeps: -2 for hundredths, 3 for thousands."""
+    if value == 0:
+        return 0 if rounding.digits is not None else -rounding.places
+    exponent = leading_place(value)
+    if rounding.digits is not None:
+        return exponent - rounding.digits + 1
+    return -rounding.places if _is_plain(exponent, rounding) else exponent - SIGNIFICANT_DIGITS + 1
+
+
+def leading_place(value: Fraction) -> int:
+    """The power of ten that the first digit of a number other than 0 stands for."""
+    top, bottom = abs(value.numerator), value.denominator
+    # The estimate from the bits is off by at most one either way: log10(2) is 0.30103 and lengths are whole bits.
+    exponent = (top.bit_length() - bottom.bit_length()) * 30103 // 100000
+    while _reaches(top, bottom, exponent + 1):
+        exponent += 1
+    while not _reaches(top, bottom, exponent):
+        exponent -= 1
+    return exponent
+
+
+def _reaches(top: int, bottom: int, exponent: int) -> bool:
+    """Whether top / bottom is at least 10^exponent."""
+    power: int = 10 ** abs(exponent)
+    return top >= bottom * power if exponent >= 0 else top * power >= bottom
+
+
+def _is_plain(exponent: int, rounding: Rounding) -> bool:
+    smallest = -rounding.places if rounding.digits is None else SMALLEST_PLAIN_EXPONENT
+    return smallest <= exponent <= LARGEST_PLAIN_EXPONENT
+
+
+def _over(value: Fraction, place: int) -> tuple[int, int]:
+    """Numerator and denominator of value / 10^place."""
+    top, bottom = value.as_integer_ratio()
+    return (top, bottom * 10**place) if place >= 0 else (top * 10**-place, bottom)
+
+
+def _nearest(top: int, bottom: int, halves: Halves) -> int:
+    """The integer nearest to a number that is not negative."""
+    units, rest = divmod(top, bottom)
+    if 2 * rest == bottom:
+        return units + 1 if halves == "up" else units + units % 2
+    return units + (2 * rest > bottom)
+
+
+def _plain(units: int, place: int) -> str:
+    """units · 10^place as a decimal number."""
+    if place >= 0:
+        return str(units * 10**place)
+    digits = str(units).zfill(1 - place)
+    whole, decimals = digits[:place], digits[place:].rstrip("0")
     return f"{whole}.{decimals}" if decimals else whole
 
 
-def _with_exponent(size: Fraction) -> str:
-    """A positive number in scientific notation."""
-    exponent = _exponent(size)
-    mantissa = _nearest(size * Fraction(10) ** (SIGNIFICANT_DIGITS - 1 - exponent))
-    if mantissa == 10**SIGNIFICANT_DIGITS:
-        mantissa, exponent = mantissa // 10, exponent + 1
-    return f"{_plain(mantissa, SIGNIFICANT_DIGITS - 1)}E{exponent:+d}"
-
-
-def _exponent(size: Fraction) -> int:
-    """The power of ten that a positive number's first digit stands for."""
-    # The estimate from the bits is off by at most one either way: log10(2) is 0.30103 and lengths are whole bits.
-    exponent = (size.numerator.bit_length() - size.denominator.bit_length()) * 30103 // 100000
-    while size >= Fraction(10) ** (exponent + 1):
-        exponent += 1
-    while size < Fraction(10) ** exponent:
-        exponent -= 1
-    return exponent
+def _scientific(units: int, exponent: int) -> str:
+    """The digits of `units` behind the first one as decimals, and the exponent."""
+    return f"{_plain(units, 1 - len(str(units)))}E{exponent:+d}"

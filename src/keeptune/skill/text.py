@@ -60,7 +60,7 @@ class Text:
         """The stored solution, alone (raw) or with its answer on a last line; or that line alone (answer)."""
         return worked(solution, style)
 
-    def check(self, question: Question, solution: str, style: Style) -> str | None:
+    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:  # noqa: ARG002
         """Why a written solution is wrong, or None."""
         if style != "raw" and not grade(solution, question.truth).correct:
             return "its final answer is not what the stored solution states"

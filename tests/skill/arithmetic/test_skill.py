@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.data.read import Row, read_rows
+from keeptune.score.declared import is_coarse
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Question, Rounding, Skill, Style
+from keeptune.skill.rounding import is_rounded
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[3] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
@@ -23,6 +25,7 @@ needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows a
 SKILL: Skill = Arithmetic()
 CHINESE_KINDS = SKILL.kinds[:-1]
 TWO = Rounding(2)
+ROUNDINGS = st.builds(Rounding, st.integers(0, 12), st.none() | st.integers(1, 12), st.sampled_from(["up", "even"]))
 
 
 def understood(problem: str, solution: str = "") -> Question:
@@ -54,7 +57,7 @@ def test_invented_rows_are_understood_and_right(kind: str, seed: int) -> None:
 def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
     written = SKILL.solve(question, stored, style, TWO)
-    assert SKILL.check(question, written, style) is None
+    assert SKILL.check(question, written, style, TWO) is None
     assert grade(written, question.truth).correct
     if style != "raw":
         assert written.rpartition("\n")[2].startswith("#### ")
@@ -62,12 +65,46 @@ def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, s
         assert "\n" not in written
 
 
+@given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["answer", "longhand"]), ROUNDINGS)
+def test_every_rounding_is_written_as_declared(kind: str, seed: int, style: Style, rounding: Rounding) -> None:
+    question, stored = drawn(kind, seed)
+    written = SKILL.solve(question, stored, style, rounding)
+    assert SKILL.check(question, written, style, rounding) is None
+    if rounding.places >= 2 if rounding.digits is None else rounding.digits >= 5:
+        assert grade(written, question.truth).correct
+    exact = kind == "fraction" or (style == "longhand" and kind in ("power", "function"))
+    if not exact:
+        assert isinstance(question.truth, Fraction)
+        assert is_rounded(Fraction(written.rpartition("#### ")[2]), question.truth, rounding)
+
+
+@pytest.mark.parametrize("kind", CHINESE_KINDS)
+@pytest.mark.parametrize("rounding", [Rounding(0), Rounding(1), Rounding(1, halves="even"), Rounding(digits=3)])
+def test_a_coarse_answer_is_right_only_as_declared(kind: str, rounding: Rounding) -> None:
+    for seed in range(40):
+        question, stored = drawn(kind, seed)
+        solved = SKILL.solve(question, stored, "longhand", rounding)
+        assert SKILL.check(question, solved, "longhand", rounding) is None
+        before, marker, answer = solved.rpartition("#### ")
+        for other in (rounding.places + 1, rounding.places + 3):
+            finer = SKILL.solve(question, stored, "answer", Rounding(other))
+            if is_coarse(Fraction(question.truth), rounding) and finer != marker + answer:
+                assert SKILL.check(question, before + finer, "longhand", rounding) is not None
+
+
+def test_steps_show_the_digits_that_are_asked_for() -> None:
+    question = understood("计算 20.00 / 3000.00 等于多少？")
+    assert SKILL.solve(question, "", "longhand", Rounding(digits=5)).endswith("=0.00666666...\n#### 0.0066667")
+    assert SKILL.solve(question, "", "longhand", Rounding(digits=1)).endswith("=0.0066...\n#### 0.007")
+    assert SKILL.solve(question, "", "longhand", TWO).endswith("=0.006666666...\n#### 6.66667E-3")
+
+
 @given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["raw", "answer", "longhand"]))
 def test_the_check_refuses_the_solution_of_another_problem(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
     other, _ = drawn(kind, seed + 1)
     if not grade(f"#### {SKILL.solve(other, '', 'answer', TWO)}", question.truth).correct:
-        assert SKILL.check(question, SKILL.solve(other, stored, style, TWO), style) is not None
+        assert SKILL.check(question, SKILL.solve(other, stored, style, TWO), style, TWO) is not None
 
 
 @pytest.mark.parametrize(

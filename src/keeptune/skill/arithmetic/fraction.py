@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.skill.arithmetic.kind import COUNT, Kind
+from keeptune.skill.base import Rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Simplification(Kind[Ratio]):
             return []
         return [f"{top}/{bottom}=({top}/{common})/({bottom}/{common})={top // common}/{bottom // common}"]
 
-    def answer(self, problem: Ratio, places: int) -> str:  # noqa: ARG002
+    def answer(self, problem: Ratio, rounding: Rounding) -> str:  # noqa: ARG002
+        """The fraction in lowest terms; a fraction is never rounded."""
         return str(self.value(problem))
 
     def random(self, generator: random.Random) -> Ratio:

@@ -14,7 +14,7 @@ from fractions import Fraction
 from typing import ClassVar, Generic, TypeVar
 
 from keeptune.skill.base import ANSWER_MARKER, Rounding
-from keeptune.skill.rounding import rounded
+from keeptune.skill.rounding import places_of, rounded
 
 P = TypeVar("P")
 
@@ -73,14 +73,14 @@ class Kind(ABC, Generic[P]):
     def steps(self, problem: P, places: int) -> list[str]:
         """The lines that lead to the answer with so many decimals, each a statement that holds by itself."""
 
-    def answer(self, problem: P, places: int) -> str:
-        """The final answer as it is written after the steps."""
-        return rounded(self.value(problem), places)
+    def answer(self, problem: P, rounding: Rounding) -> str:
+        """The exact answer, rounded as declared."""
+        return rounded(self.value(problem), rounding)
 
     def reasoning(self, problem: P, rounding: Rounding) -> str:
         """The worked solution: the steps, and the answer behind the marker on the last line."""
-        final = f"{ANSWER_MARKER} {self.answer(problem, rounding.places)}"
-        return "\n".join([*self.steps(problem, rounding.places), final])
+        steps = self.steps(problem, places_of(self.value(problem), rounding))
+        return "\n".join([*steps, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
 
     def stated_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""

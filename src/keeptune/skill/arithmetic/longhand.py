@@ -7,10 +7,12 @@ spaces, because a space costs a token and moves digits apart.
 
 from __future__ import annotations
 
-from fractions import Fraction
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 SIGNIFICANT_DIGITS = 8
 """Kept in intermediate results of powers: a hundred roundings at the eighth digit stay far inside 1 in 10,000."""
+
+STEP_CONTEXT = Context(prec=SIGNIFICANT_DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, flags=[])
 
 COLUMNS = "abcdefghijklmnopqrstuvwxyz"
 """The names of the columns of an addition, from the left: a name is easier to find again than a position."""
@@ -129,14 +131,15 @@ def crossed_product(left: int, right: int) -> list[str]:
     return [*lines, f"{left}*{right}={left * right}"]
 
 
-def power(base: Fraction, exponent: int, first: str) -> tuple[list[str], Fraction]:
+def power(base: Decimal, exponent: int) -> tuple[list[str], Decimal]:
     """A power by squaring and multiplying, each result rounded to eight digits, and what comes out.
 
     7.59*7.59~=57.6081
     57.6081*57.6081~=3318.6932
     """
     lines: list[str] = []
-    result, text = base, first
+    result, first = base, str(base)
+    text = first
     for bit in bin(exponent)[3:]:
         result, text = _rounded_product(result, text, result, text, lines)
         if bit == "1":
@@ -144,11 +147,11 @@ def power(base: Fraction, exponent: int, first: str) -> tuple[list[str], Fractio
     return lines, result
 
 
-def rounded_product(left: Fraction, right: Fraction) -> str:
-    """One product, rounded to eight digits, as a line."""
+def rounded_product(left: Decimal, right: Decimal) -> tuple[str, Decimal]:
+    """One product, rounded to eight digits, as a line, and what comes out."""
     lines: list[str] = []
-    _rounded_product(left, significant(left), right, significant(right), lines)
-    return lines[0]
+    result, _ = _rounded_product(left, significant(left), right, significant(right), lines)
+    return lines[0], result
 
 
 def root(hundredths: int, decimals: int) -> list[str]:
@@ -169,38 +172,34 @@ def root(hundredths: int, decimals: int) -> list[str]:
     return lines
 
 
-def significant(value: Fraction) -> str:
+def significant(value: Decimal) -> str:
     """A number with eight significant digits, with an exponent where it is very large or very small."""
-    if value == 0:
+    number = STEP_CONTEXT.plus(value)
+    if not number:
         return "0"
-    exponent = len(str(int(abs(value)))) - 1 if abs(value) >= 1 else _negative_exponent(abs(value))
-    units = round(value / Fraction(10) ** (exponent - SIGNIFICANT_DIGITS + 1))
+    exponent = number.adjusted()
     if -5 < exponent < SIGNIFICANT_DIGITS:
-        return _decimal(units, SIGNIFICANT_DIGITS - 1 - exponent)
-    return f"{_decimal(units, SIGNIFICANT_DIGITS - 1)}E{exponent:+d}"
+        return _trimmed(f"{number:f}")
+    return f"{_trimmed(f'{STEP_CONTEXT.scaleb(number, -exponent):f}')}E{exponent:+d}"
+
+
+def hundredths(units: int) -> str:
+    """So many hundredths as a decimal number."""
+    return _trimmed(f"{units // 100}.{units % 100:02d}")
 
 
 def _rounded_product(
-    left: Fraction, left_text: str, right: Fraction, right_text: str, lines: list[str]
-) -> tuple[Fraction, str]:
-    text = significant(left * right)
+    left: Decimal, left_text: str, right: Decimal, right_text: str, lines: list[str]
+) -> tuple[Decimal, str]:
+    result = STEP_CONTEXT.multiply(left, right)
+    text = significant(result)
     lines.append(f"{left_text}*{right_text}~={text}")
-    return Fraction(text), text
+    return result, text
 
 
-def _negative_exponent(value: Fraction) -> int:
-    exponent = 0
-    while value < 1:
-        value *= 10
-        exponent -= 1
-    return exponent
-
-
-def _decimal(units: int, places: int) -> str:
-    sign, digits = ("-" if units < 0 else ""), str(abs(units)).zfill(places + 1)
-    if not places:
-        return sign + digits
-    return f"{sign}{digits[:-places]}.{digits[-places:]}".rstrip("0").rstrip(".")
+def _trimmed(number: str) -> str:
+    """A decimal number without the zeros at its end that say nothing."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
 
 
 def _columns(left: int, right: int, width: int) -> list[tuple[str, int, int]]:

@@ -13,7 +13,6 @@ from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
-from keeptune.skill.rounding import rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ class Sales(Kind[Growth]):
             *longhand.product(problem.sales, problem.percent),
             f"{problem.sales}*100={before}",
             f"{before}+{growth}={before + growth}",
-            f"{before + growth}/100={rounded(self.value(problem), 2)}",
+            f"{before + growth}/100={longhand.hundredths(before + growth)}",
         ]
 
     def random(self, generator: random.Random) -> Growth:

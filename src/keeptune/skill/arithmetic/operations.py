@@ -44,6 +44,10 @@ class Operation(Kind[Operands]):
     def read(self, match: re.Match[str]) -> Operands | None:
         return Operands(Decimal(match[1]), Decimal(match[2]))
 
+    def value(self, problem: Operands) -> Fraction:
+        # Two numbers of at most eleven digits: their sum, difference and product fit the context, so they are exact.
+        return Fraction(self.decimal(problem))
+
     def write(self, problem: Operands) -> str:
         return f"计算 {problem.left} {self.symbol} {problem.right} 等于多少？"
 
@@ -91,9 +95,6 @@ class Addition(Operation):
     problem_pattern = _problem("+")
     solution_pattern = _solution("+")
 
-    def value(self, problem: Operands) -> Fraction:
-        return Fraction(problem.left) + Fraction(problem.right)
-
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.add(problem.left, problem.right)
 
@@ -109,9 +110,6 @@ class Subtraction(Operation):
     problem_pattern = _problem("-")
     solution_pattern = _solution("-")
 
-    def value(self, problem: Operands) -> Fraction:
-        return Fraction(problem.left) - Fraction(problem.right)
-
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.subtract(problem.left, problem.right)
 
@@ -126,9 +124,6 @@ class Multiplication(Operation):
     symbol = "*"
     problem_pattern = _problem("*")
     solution_pattern = _solution("*")
-
-    def value(self, problem: Operands) -> Fraction:
-        return Fraction(problem.left) * Fraction(problem.right)
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.multiply(problem.left, problem.right)
@@ -152,7 +147,8 @@ class Division(Operation):
         return problem if problem.right else None
 
     def value(self, problem: Operands) -> Fraction:
-        return Fraction(problem.left) / Fraction(problem.right)
+        top, bottom = problem.left.as_integer_ratio(), problem.right.as_integer_ratio()
+        return Fraction(top[0] * bottom[1], top[1] * bottom[0])
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.divide(problem.left, problem.right)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import re
+from abc import abstractmethod
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -18,13 +19,18 @@ from keeptune.skill.arithmetic.kind import (
     EXPONENT,
     UNSIGNED_AMOUNT,
     Kind,
+    P,
     amount,
     random_nonzero,
 )
-from keeptune.skill.rounding import rounded
+from keeptune.skill.base import ANSWER_MARKER, Rounding
+from keeptune.skill.rounding import last_place, rounded
 
 # A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
 ROOT_DIGITS = 60
+
+FORGIVING_DIGITS = 5
+"""An answer with at least so many digits is still right, to the headline grader, if its last digit is off by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +57,29 @@ class Monomial:
     exponent: int
 
 
-class Power(Kind[Powered]):
+class RoundedWork(Kind[P]):
+    """What power and function share: steps that are rounded to eight digits, for the exact numbers grow too long."""
+
+    @abstractmethod
+    def work(self, problem: P) -> tuple[list[str], Fraction]:
+        """The steps, and the number that they arrive at."""
+
+    def steps(self, problem: P, places: int) -> list[str]:  # noqa: ARG002
+        return self.work(problem)[0]
+
+    def reasoning(self, problem: P, rounding: Rounding) -> str:
+        """As for all kinds, but the answer is the last step's number: digits that no step has shown cannot be learnt.
+
+        Where so few digits are asked for that every one of them counts, it is the exact value's: a number that
+        was rounded before is sometimes rounded the other way.
+        """
+        lines, found = self.work(problem)
+        exact = self.value(problem)
+        few = last_place(exact, rounding) > last_place(exact, Rounding(digits=FORGIVING_DIGITS))
+        return "\n".join([*lines, f"{ANSWER_MARKER} {rounded(exact if few else found, rounding)}"])
+
+
+class Power(RoundedWork[Powered]):
     """`计算 -833.12 的 2 次方？` → `-833.12^2 = 694088.9344`; the sign belongs to the base."""
 
     name = "power"
@@ -72,16 +100,11 @@ class Power(Kind[Powered]):
         answer = CONTEXT.to_sci_string(CONTEXT.power(problem.base, problem.exponent))
         return f"{problem.base}^{problem.exponent} = {answer}"
 
-    def steps(self, problem: Powered, places: int) -> list[str]:  # noqa: ARG002
+    def work(self, problem: Powered) -> tuple[list[str], Fraction]:
         if problem.exponent < 2:
-            return []
-        return longhand.power(Fraction(problem.base), problem.exponent, str(problem.base))[0]
-
-    def answer(self, problem: Powered, places: int) -> str:
-        """The last step's number, rounded: digits that no step has shown cannot be learnt."""
-        if problem.exponent < 2:
-            return super().answer(problem, places)
-        return rounded(longhand.power(Fraction(problem.base), problem.exponent, str(problem.base))[1], places)
+            return [], self.value(problem)
+        lines, result = longhand.power(problem.base, problem.exponent)
+        return lines, Fraction(result)
 
     def random(self, generator: random.Random) -> Powered:
         return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
@@ -115,7 +138,7 @@ class SquareRoot(Kind[Radicand]):
         return Radicand(amount(generator.randint(0, 1_000_000)))
 
 
-class Function(Kind[Monomial]):
+class Function(RoundedWork[Monomial]):
     """`当 x = 7.59 时，求函数 y = 68x^95 的值` → `函数的值为：2.854155448324274205322988364E+85`"""
 
     name = "function"
@@ -136,9 +159,10 @@ class Function(Kind[Monomial]):
         answer = CONTEXT.multiply(problem.coefficient, CONTEXT.power(problem.x, problem.exponent))
         return f"函数的值为：{CONTEXT.to_sci_string(answer)}"
 
-    def steps(self, problem: Monomial, places: int) -> list[str]:  # noqa: ARG002
-        lines, raised = longhand.power(Fraction(problem.x), problem.exponent, str(problem.x))
-        return [*lines, longhand.rounded_product(Fraction(problem.coefficient), raised)]
+    def work(self, problem: Monomial) -> tuple[list[str], Fraction]:
+        lines, raised = longhand.power(problem.x, problem.exponent)
+        last, result = longhand.rounded_product(Decimal(problem.coefficient), raised)
+        return [*lines, last], Fraction(result)
 
     def random(self, generator: random.Random) -> Monomial:
         x = amount(generator.randint(1, 1_000))

@@ -52,7 +52,8 @@ class Arithmetic:
             return _read_english(problem, solution)
         kind, parsed = found
         truth = kind.value(parsed)
-        if max(truth.numerator.bit_length(), truth.denominator.bit_length()) > LARGEST_TRUTH_BITS:
+        top, bottom = truth.as_integer_ratio()
+        if top.bit_length() > LARGEST_TRUTH_BITS or bottom.bit_length() > LARGEST_TRUTH_BITS:
             return None
         return Question(kind.name, problem, truth)
 
@@ -87,17 +88,17 @@ class Arithmetic:
         if style == "raw":
             return kind.raw_solution(parsed)
         if style == "answer":
-            return f"{ANSWER_MARKER} {kind.answer(parsed, rounding.places)}"
+            return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
         return kind.reasoning(parsed, rounding)
 
-    def check(self, question: Question, solution: str, style: Style) -> str | None:
+    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
         """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
         if question.kind == ENGLISH:
             same = grade(solution, question.truth).correct
             return None if same else "its final answer is not what the stored solution states"
         if style == "raw":
             return self.fault(question, solution)
-        return check.fault(solution, question.truth)
+        return check.fault(solution, question.truth, rounding)
 
     def twin(self, question: Question) -> str:
         """A text that is the same for problems which differ only in the order of their numbers: a + b and b + a."""
@@ -144,7 +145,7 @@ def _free_text_fault(question: Question, solution: str) -> str | None:
     if graded.answer is None:
         return "no answer: the solution states no number"
     if not graded.correct:
-        return f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {rounded(_number(question), 4)}"
+        return f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {rounded(_number(question), Rounding(4))}"
     step = false_step(solution)
     return None if step is None else f"wrong step: {step}"
 

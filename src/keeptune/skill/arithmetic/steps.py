@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-from keeptune.skill.arithmetic.check import evaluate
+from keeptune.skill.arithmetic.expression import evaluate
 
 _CONTINUED = re.compile(r"\n[ \t]*(?=[=≈])")
 _BETWEEN_CLAUSES = re.compile(r"[\n，。；：、！？\u4e00-\u9fff]+|[,;:] ")

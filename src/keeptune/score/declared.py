@@ -1,0 +1,33 @@
+"""Whether an answer is right by the rounding that its recipe declares.
+
+A recipe may ask for fewer digits than the headline grader does; seed 001 of the contest taught one decimal. Such an
+answer is judged against the exact value rounded by that same policy, for the grader would reject what is asked for.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from keeptune.score.number import final_answer, grade, headline_tolerance, parse_number
+from keeptune.skill.base import Rounding, Truth
+from keeptune.skill.rounding import is_rounded, last_place
+
+
+def is_right(solution: str, truth: Truth, rounding: Rounding) -> bool:
+    """Whether a final answer is the truth rounded as declared; or is right by the headline grader, unless the rounding
+    is coarser than that. A fraction is never rounded: it must be the truth in lowest terms."""
+    found = final_answer(solution)
+    if found is None or isinstance(truth, str):
+        return found is not None and grade(solution, truth).correct
+    answer, _ = found
+    if "/" in answer:
+        return answer == str(truth)
+    value = parse_number(answer)
+    if value is not None and is_rounded(value, truth, rounding):
+        return True
+    return not is_coarse(truth, rounding) and grade(solution, truth).correct
+
+
+def is_coarse(truth: Fraction, rounding: Rounding) -> bool:
+    """Whether the rounding may take a number further from the truth than the headline grader allows."""
+    return truth != 0 and Fraction(10) ** last_place(truth, rounding) / 2 > headline_tolerance(truth)
