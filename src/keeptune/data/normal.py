@@ -16,7 +16,7 @@ from itertools import groupby
 
 _CHINESE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 # Stand for the point and the sign of a number, and for the factorial, while punctuation is taken out.
-_POINT, _SIGN, _BANG = "\ue000", "\ue001", "\ue002"
+_POINT, _SIGN, _BANG = _MARKS = "\ue000\ue001\ue002"
 
 # Each pattern begins with a character or a set of them, which is what makes the search fast.
 # A sign is glued to its number and to nothing before it: 3 - -4 has the numbers 3 and -4, but x-4 only 4.
@@ -30,8 +30,12 @@ _MEANINGFUL = frozenset("-*/%()[]{}")
 _VOID = frozenset("$`_")
 
 # NFKC would make x² and x2 one, and 2½ and 21/2; the full-width comma groups no digits, the ASCII one may.
-_SPECIAL = re.compile("[⁰¹²³⁴-⁹⁺⁻]+|[½⅓⅔¼¾⅕⅛，−–×÷]")
-_PLAIN = {"，": " ", "−": "-", "–": "-", "×": "*", "÷": "/"} | {part: f" {part}" for part in "½⅓⅔¼¾⅕⅛"}
+_SPECIAL = re.compile(f"[⁰¹²³⁴-⁹⁺⁻]+|[½⅓⅔¼¾⅕⅛，−–×÷{_MARKS}]")
+_PLAIN = (
+    dict.fromkeys(f"，{_MARKS}", " ")
+    | {"−": "-", "–": "-", "×": "*", "÷": "/"}
+    | {part: f" {part}" for part in "½⅓⅔¼¾⅕⅛"}
+)
 _FRACTION_SLASH = "\u2044"
 
 
