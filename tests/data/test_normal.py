@@ -25,6 +25,7 @@ NUMBERS = st.decimals(-10_000, 10_000, allow_nan=False, places=2)
         ("长为 87 厘米，宽为 4 厘米。", "长为 87 厘米 宽为 4 厘米"),
         ("a well-known 5-year-old", "A well known 5 year old"),
         ("x² − 2½", "x^2 - 2 1/2"),
+        ("x⁻²", "x^-2"),
         ("costs $5$ dollars", "costs 5 dollars"),
         ("[3, 4]", "[3,4]"),
         ("Stop! Don’t.", "stop, don't"),

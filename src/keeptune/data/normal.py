@@ -36,7 +36,8 @@ _PLAIN = (
     | {"−": "-", "–": "-", "×": "*", "÷": "/"}
     | {part: f" {part}" for part in "½⅓⅔¼¾⅕⅛"}
 )
-_FRACTION_SLASH = "\u2044"
+# What NFKC makes of the stroke of a fraction and of a raised minus.
+_FRACTION_SLASH, _MINUS = "\u2044", "\u2212"
 
 
 class _Spelling(dict[int, str]):
@@ -101,7 +102,7 @@ def is_number(token: str) -> bool:
 def _tokens(text: str, spelling: _Spelling) -> list[str]:
     if not text.isascii():
         plain = _SPECIAL.sub(lambda special: _PLAIN.get(special[0]) or f"^{special[0]}", text)
-        text = unicodedata.normalize("NFKC", plain).replace(_FRACTION_SLASH, "/")
+        text = unicodedata.normalize("NFKC", plain).replace(_FRACTION_SLASH, "/").replace(_MINUS, "-")
         # The small form of a letter can be a letter and a mark apart.
         text = unicodedata.normalize("NFKC", text.lower())
     text = _HYPHEN.sub(" ", _LATEX_SPACE.sub(" ", text.lower()))
