@@ -46,6 +46,9 @@ class SplitSection(Section):
 
     dev: int = Field(100, ge=0, description="problems for choices: checkpoint, scale")
     test: int = Field(300, ge=1, description="problems for the one final score")
+    by: Literal["problem", "range"] = Field(
+        "problem", description="range: whole ranges of a number are held back, of kinds with one sentence for all"
+    )
 
 
 class ColumnsSection(Section):

@@ -1,6 +1,22 @@
 """Thirteen words in a row give a text away; twelve do not."""
 
-from keeptune.data.leak import overlapping, shared_problems
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.data.leak import (
+    GRAM_WORDS,
+    Leaks,
+    Problem,
+    find_leaks,
+    matches,
+    overlap_by_kind,
+    overlapping,
+    shared_by_kind,
+    shared_problems,
+)
 
 PASSAGE = "One two three, four five six: seven eight NINE ten eleven twelve thirteen fourteen."
 WORDS = PASSAGE.rstrip(".").lower().split()
@@ -20,3 +36,84 @@ def test_twelve_words_or_another_order_are_no_overlap() -> None:
 def test_shared_problems() -> None:
     assert shared_problems(["a", "b"], ["c"], ["b", "d"], ["d"]) == {"b", "d"}
     assert shared_problems(["a", "a"], ["b"]) == set()
+
+
+TEXTS = st.lists(st.lists(st.sampled_from("ab"), max_size=40).map(" ".join), max_size=6)
+
+
+def give_away(one: str, other: str) -> bool:
+    """Written apart from the code under test."""
+    return any(
+        one.split()[start : start + GRAM_WORDS] == other.split()[place : place + GRAM_WORDS]
+        for start in range(len(one.split()) - GRAM_WORDS + 1)
+        for place in range(len(other.split()) - GRAM_WORDS + 1)
+    )
+
+
+@given(TEXTS, TEXTS)
+def test_rows_are_counted_by_kind(rows: list[str], known: list[str]) -> None:
+    pairs = [("even" if place % 2 == 0 else "odd", row) for place, row in enumerate(rows)]
+    expected = Counter(kind for kind, row in pairs if any(give_away(row, text) for text in known))
+    assert overlap_by_kind(pairs, known) == expected
+    assert overlap_by_kind(reversed(pairs), reversed(known)) == expected
+
+
+@given(TEXTS, TEXTS)
+def test_to_give_away_goes_both_ways(some: list[str], others: list[str]) -> None:
+    there = overlapping(some, others)
+    assert bool(there) == bool(overlapping(others, some))
+
+
+def test_numbers_and_full_width_forms_do_not_hide_an_overlap() -> None:
+    row = "Ａda has 5.0 apples and 1,000 pears, and she sells them at a very good price."
+    assert overlapping([row], ["ada has 5 apples and 1000 pears and she sells them at a very good price"]) == 1
+
+
+def test_thirteen_chinese_characters_in_a_row() -> None:
+    passage = "这条河发源于一片古老的山毛榉树林，流经九座磨坊之后汇入大海。"
+    assert overlapping(["请问：这条河发源于一片古老的山毛榉吗？"], [passage]) == 1
+    assert overlapping(["请问：这条河发源于一片古老的山吗？"], [passage]) == 0
+
+
+def test_identities_are_counted_by_kind() -> None:
+    rows = [("add", "a"), ("add", "b"), ("mean", "c"), ("area", "a")]
+    assert shared_by_kind(rows, ["a", "c", "d"]) == {"add": 1, "area": 1, "mean": 1}
+    assert shared_by_kind(rows, []) == {}
+
+
+def test_leaks_of_all_sorts() -> None:
+    story = "{} walks to the old market behind the river in the early morning and there buys {} red apples."
+    train = [
+        Problem("word", story.format("Ada", 5), "1"),
+        Problem("word", "How many sides has a cube?", "2"),
+        Problem("area", "一个长方形的长为 3 厘米，宽为 4 厘米，请计算其面积。", "area 3 4"),
+        Problem("area", "一个长方形的长为 3 厘米，宽为 5 厘米，请计算其面积。", "area 3 5"),
+    ]
+    held = [
+        Problem("word", story.format("Ben", 7), "3"),
+        Problem("area", "一个长方形的长为 5 厘米，宽为 3 厘米，请计算其面积。", "area 3 5"),
+    ]
+    solutions = ["5", PASSAGE, "12", "15"]
+    assert find_leaks(train, solutions, held, [PASSAGE]) == Leaks(
+        retained_overlap=1,
+        retained_overlap_by_kind={"word": 1},
+        held_overlap_by_kind={"word": 1},
+        held_twins_by_kind={"area": 1},
+    )
+    assert find_leaks(train, solutions, [], []) == Leaks(0)
+
+
+def test_forbidden_problems_are_recognised_by_the_closest_way() -> None:
+    forbidden = [Problem("add", "计算 1 + 2 等于多少？", "add 1 2"), Problem("word", PASSAGE, "p")]
+    problems = [
+        Problem("add", "计算 1 + 2 等于多少？", "add 1 2"),
+        Problem("add", "计算 1.0 + 2 等于多少?", "add 1.0 2"),
+        Problem("add", "计算 2 + 1 等于多少？", "add 1 2"),
+        Problem("add", "计算 2 + 3 等于多少？", "add 2 3"),
+        Problem("word", f"He counts: {' '.join(WORDS[:13])}, and stops.", "q"),
+        Problem("templated", f"He counts: {' '.join(WORDS[:13])}, and stops.", "q"),
+    ]
+    expected = ["exact", "spelling", "twin", None, "overlap", None]
+    assert list(matches(problems, forbidden, {"word"})) == expected
+    assert list(matches(problems, random.Random(0).sample(forbidden, 2), {"word"})) == expected
+    assert list(matches(problems, [], {"word"})) == [None] * 6

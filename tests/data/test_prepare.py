@@ -150,6 +150,19 @@ def test_twins_are_on_one_side(tmp_path: Path) -> None:
     assert all(len(parts) == 1 for parts in sides.values())
 
 
+def test_a_split_by_range_leaves_no_neighbour_to_train_on(tmp_path: Path) -> None:
+    pairs = [(f"解方程 {a}x + {b} = 0", f"方程的解为：{-b / a}") for a in range(1, 11) for b in range(100)]
+    job = recipe(files=[write(tmp_path / "a", pairs)], split={"dev": 10, "test": 30, "by": "range"})
+    card = run(job, tmp_path / "data")
+    assert {part: facts["rows"] for part, facts in card["splits"].items()} == {"train": 940, "dev": 10, "test": 30}
+    values = {
+        part: {example.problem.split()[-3] for example in examples}
+        for part, examples in everything(tmp_path / "data").items()
+    }
+    assert (len(values["train"]), len(values["dev"]), len(values["test"])) == (94, 2, 4)
+    assert values["train"].isdisjoint(values["dev"] | values["test"])
+
+
 def test_too_many_rejected_rows_stop_the_run_with_a_summary(tmp_path: Path) -> None:
     file = write(tmp_path / "a", [WRONG, *rows(50), WRONG, ("?", "?")])
     with pytest.raises(DataError) as caught:
@@ -175,7 +188,7 @@ def test_a_synthetic_corpus_of_every_kind(tmp_path: Path) -> None:
     card = run(job, tmp_path / "data")
     assert card["files"] == []
     assert (card["rows_read"], card["rows_rejected"]) == (2000, 0)
-    assert card["leaks"] == {"retained_overlap": 0}
+    assert card["leaks"]["retained_overlap"] == 0
     examples = [example for part in everything(tmp_path / "data").values() for example in part]
     assert {example.file for example in examples} == {"synth"}
     assert {example.kind for example in examples} == set(SKILL.kinds)
@@ -191,8 +204,8 @@ def test_training_on_the_reading_set_is_counted(tmp_path: Path) -> None:
     leaky = (f"{passage} How many mills is that, doubled?", "It is $\\boxed{18}$.")
     job = recipe(files=[write(tmp_path / "a", [*rows(100), leaky])])
     with_file = job.model_copy(update={"score": job.score.model_copy(update={"retained": str(squad)})})
-    assert run(with_file, tmp_path / "1")["leaks"] == {"retained_overlap": 1}
-    assert run(job, tmp_path / "2")["leaks"] == {"retained_overlap": 0}
+    assert run(with_file, tmp_path / "1")["leaks"]["retained_overlap"] == 1
+    assert run(job, tmp_path / "2")["leaks"]["retained_overlap"] == 0
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,11 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keeptune.data.split import apportion, split
+from keeptune.data.normal import operands
+from keeptune.data.split import apportion, range_groups, split
 from keeptune.errors import DataError
 
 SIZES = st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 60), min_size=1)
@@ -85,3 +86,101 @@ def test_more_of_one_kind_leaves_the_held_back_of_another() -> None:
 def test_nothing_left_to_train_on_is_an_error(kinds: str, dev: int, test: int) -> None:
     with pytest.raises(DataError, match=r"lower data\.split"):
         split(list(kinds), list(map(str, range(len(kinds)))), dev, test, 0)
+
+
+def area(length: int, width: int) -> str:
+    return f"一个长方形的长为 {length} 厘米，宽为 {width} 厘米，请计算其面积。"
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
+    """Kinds, twins and texts: rectangles that can be turned, equations that cannot, and free text."""
+    sides = st.lists(st.tuples(st.integers(1, 12), st.integers(1, 12)), min_size=40, unique=True)
+    rectangles = [("area", f"area {sorted(pair)}", area(*pair)) for pair in draw(sides)]
+    equations = [("equation", text, text) for a, b in draw(sides) for text in [f"解方程 {a}x + {-b} = 0"]]
+    words = [("word", text, text) for number in range(30) for text in [f"{chr(65 + number)} has {number} apples."]]
+    problems = draw(st.permutations(rectangles + equations + words))
+    return ([kind for kind, _, _ in problems], [twin for _, twin, _ in problems], [text for _, _, text in problems])
+
+
+@settings(max_examples=30)
+@given(grids(), st.integers(0, 9), st.integers(1, 12), st.integers(), st.randoms(use_true_random=False))
+def test_no_held_range_is_trained_on(
+    problems: tuple[list[str], list[str], list[str]], dev: int, test: int, seed: int, shuffler: random.Random
+) -> None:
+    kinds, twins, texts = problems
+    parts = split(kinds, twins, dev, test, seed, "range", texts)
+    counts = Counter(parts)
+    # A rectangle and the same one turned may not be parted, so that one place can stay empty.
+    assert dev - 1 <= counts["dev"] <= dev
+    assert test - 1 <= counts["test"] <= test
+    assert {kind for kind, part in zip(kinds, parts, strict=True) if part == "train"} == set(kinds)
+    placed = Counter({(twin, part) for twin, part in zip(twins, parts, strict=True) if part})
+    assert max(Counter(twin for twin, _ in placed).values()) == 1
+    for kind in ("area", "equation"):
+        members = [index for index, other in enumerate(kinds) if other == kind]
+        trained, held = ({operands(texts[i]) for i in members if (parts[i] == "train") == is_trained}
+                         for is_trained in (True, False))  # fmt: skip
+        turned = {numbers[::-1] for numbers in held} if kind == "area" else set()
+        # The values that are missing from training altogether explain all that is held back.
+        position = range_position([texts[index] for index in members])
+        gone = {numbers[position] for numbers in held} - {numbers[position] for numbers in trained}
+        assert all(numbers[position] in gone for numbers in held - turned)
+        assert all(numbers[position] in gone or numbers[::-1][position] in gone for numbers in held)
+    assert None not in {part for kind, part in zip(kinds, parts, strict=True) if kind == "word"}
+    by_text = dict(zip(texts, parts, strict=True))
+    order = list(zip(kinds, twins, texts, strict=True))
+    shuffler.shuffle(order)
+    again = split(
+        *map(list, list(zip(*order, strict=True))[:2]), dev, test, seed, "range", [text for *_, text in order]
+    )
+    assert again == [by_text[text] for *_, text in order]
+
+
+def range_position(texts: list[str]) -> int:
+    numbers = [operands(text) for text in texts]
+    return max(range(2), key=lambda position: len({values[position] for values in numbers}))
+
+
+@given(st.lists(st.tuples(st.integers(-50, 50), st.integers(1, 9)), min_size=1), st.integers(1, 20))
+def test_ranges_are_contiguous_and_alike_in_size(pairs: list[tuple[int, int]], ranges: int) -> None:
+    texts = [f"解方程 {a}x + {b} = 0" for a, b in pairs]
+    groups = range_groups(texts, ranges)
+    position = range_position(texts)
+    by_value = sorted((operands(text)[position], group) for text, group in zip(texts, groups, strict=True))
+    in_order = [group for _, group in by_value]
+    assert in_order == sorted(in_order)
+    assert len(set(by_value)) == len({value for value, _ in by_value})
+    assert max(in_order) < ranges
+    largest = max(Counter(value for value, _ in by_value).values())
+    assert max(Counter(groups).values()) <= -(-len(texts) // ranges) + largest
+
+
+def test_texts_without_numbers_are_in_one_range() -> None:
+    assert range_groups(["a 1", "b"], 5) == [0, 0]
+    assert range_groups([], 5) == []
+
+
+def test_a_range_holds_whole_numbers_back_and_drops_what_is_too_much() -> None:
+    texts = [area(length, width) for length in range(1, 101) for width in range(1, 11)]
+    parts = split(["area"] * 1000, texts, 5, 15, 1, "range", texts)
+    assert Counter(parts) == {"train": 960, "test": 15, "dev": 5, None: 20}
+    held = {operands(text)[0] for text, part in zip(texts, parts, strict=True) if part != "train"}
+    assert len(held) == 4
+    assert held.isdisjoint(operands(text)[0] for text, part in zip(texts, parts, strict=True) if part == "train")
+
+
+def test_nothing_left_outside_the_ranges_is_an_error() -> None:
+    texts = [area(5, width) for width in (5, 5)] + [area(number, number) for number in range(5, 7)]
+    with pytest.raises(DataError, match=r"by = range leaves no problem of area to train on"):
+        split(["area"] * 4, ["same"] * 4, 0, 1, 0, "range", texts)
+
+
+def test_near_duplicates_given_as_twins_stay_together_even_across_kinds() -> None:
+    kinds = ["a", "b"] * 30
+    twins = [str(number // 3) for number in range(60)]
+    parts = split(kinds, twins, 6, 12, 0)
+    assert len(set(zip(twins, parts, strict=True))) == 20
+    backwards = split(kinds[::-1], twins[::-1], 6, 12, 0)
+    assert backwards == parts[::-1]
+    assert Counter(parts)["test"] <= 12

@@ -9,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from keeptune.data.leak import Leaks as Leaks
 from keeptune.data.rewrite import Example
 from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part
@@ -48,13 +49,6 @@ class PartCard:
 
     rows: int
     tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Leaks:
-    """How many training rows share 13 words in sequence with the reading questions that retention is scored on."""
-
-    retained_overlap: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,105 @@
 """Whether what is trained on gives away what is scored.
 
-Source of the 13-gram rule: Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C.
+Source of the 13-gram rule: Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C. A Chinese character
+counts as a word: thirteen of them are some eight words, so that in Chinese too much is reported rather than too little.
+Every function reads the training rows once and holds only what is scored.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from keeptune.data.normal import free_text_kinds, normalised, words
 
 GRAM_WORDS = 13
 
-_WORD = re.compile(r"\w+")
+Match = Literal["exact", "spelling", "twin", "overlap"]
+"""How a problem is a forbidden one: the same text, the same but for its spelling, a twin, or 13 words in sequence."""
+
+
+class Problem(NamedTuple):
+    """A problem, and the text that it shares with the problems that give it away."""
+
+    kind: str
+    text: str
+    twin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaks:
+    """How many training rows give away what is scored; by kind, kinds without any left out.
+
+    `retained_overlap` rows share 13 words in sequence with a reading question or its passage, and `held_overlap`
+    problems with a problem of dev or test; the latter is asked of kinds in free text only, since all problems of the
+    other kinds share their words. `held_twins` problems have a twin in dev or test.
+    """
+
+    retained_overlap: int
+    retained_overlap_by_kind: dict[str, int] = field(default_factory=dict)
+    held_overlap_by_kind: dict[str, int] = field(default_factory=dict)
+    held_twins_by_kind: dict[str, int] = field(default_factory=dict)
+
+
+def find_leaks(
+    train: Sequence[Problem], solutions: Sequence[str], held: Sequence[Problem], retained: Iterable[str]
+) -> Leaks:
+    """The leaks from training problems and their solutions to the problems of dev and test and the retained texts."""
+    rows = ((problem.kind, f"{problem.text}\n{solution}") for problem, solution in zip(train, solutions, strict=True))
+    from_retained = overlap_by_kind(rows, retained)
+    free = free_text_kinds((problem.kind, problem.text) for problem in train)
+    return Leaks(
+        retained_overlap=sum(from_retained.values()),
+        retained_overlap_by_kind=from_retained,
+        held_overlap_by_kind=overlap_by_kind(
+            ((problem.kind, problem.text) for problem in train if problem.kind in free),
+            (problem.text for problem in held if problem.kind in free),
+        ),
+        held_twins_by_kind=shared_by_kind(
+            ((problem.kind, problem.twin) for problem in train), (problem.twin for problem in held)
+        ),
+    )
+
+
+def matches(
+    problems: Iterable[Problem], forbidden: Iterable[Problem], free_text: Container[str]
+) -> Iterator[Match | None]:
+    """For each problem, the closest way in which it is one of the forbidden ones, or None.
+
+    13 words in sequence are looked for in the kinds `free_text` only (`free_text_kinds`).
+    """
+    texts, spellings, twins, known = set(), set(), set(), _Grams()
+    for problem in forbidden:
+        texts.add(problem.text)
+        spellings.add(normalised(problem.text))
+        twins.add(problem.twin)
+        known.add(problem.text)
+    for problem in problems:
+        if problem.text in texts:
+            yield "exact"
+        elif normalised(problem.text) in spellings:
+            yield "spelling"
+        elif problem.twin in twins:
+            yield "twin"
+        else:
+            yield "overlap" if problem.kind in free_text and known.overlap(problem.text) else None
+
+
+def overlap_by_kind(rows: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, int]:
+    """How many rows, (kind, text) pairs, share 13 words in sequence with a known text: by kind, where there are any.
+    Letter case, punctuation and the spelling of numbers do not count."""
+    grams = _Grams()
+    for text in known:
+        grams.add(text)
+    return _sorted(Counter(kind for kind, text in rows if grams.overlap(text)))
+
+
+def shared_by_kind(rows: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, int]:
+    """How many rows, (kind, identity) pairs, have one of the known identities: by kind, where there are any."""
+    identities = set(known)
+    return _sorted(Counter(kind for kind, identity in rows if identity in identities))
 
 
 def shared_problems(*parts: Iterable[str]) -> set[str]:
@@ -24,26 +113,36 @@ def shared_problems(*parts: Iterable[str]) -> set[str]:
 
 
 def overlapping(rows: Iterable[str], retained: Iterable[str]) -> int:
-    """How many rows share 13 words in sequence with a retained text, letter case and punctuation aside."""
-    known_words: set[str] = set()
-    known: set[tuple[str, ...]] = set()
-    for text in retained:
-        words = _words(text)
-        known_words.update(words)
-        known.update(_grams(words))
-    return sum(_overlaps(_words(row), known_words, known) for row in rows)
+    """How many rows share 13 words in sequence with a retained text."""
+    return sum(overlap_by_kind((("", row) for row in rows), retained).values())
 
 
-def _overlaps(words: list[str], known_words: set[str], known: set[tuple[str, ...]]) -> bool:
-    # Most rows hardly have a word in common with the retained texts, so no sequences are built for them.
-    if sum(map(known_words.__contains__, words)) < GRAM_WORDS:
+class _Grams:
+    """All sequences of 13 words in some texts."""
+
+    def __init__(self) -> None:
+        self._words: set[str] = set()
+        self._grams: set[tuple[str, ...]] = set()
+
+    def add(self, text: str) -> None:
+        found = words(text)
+        self._words.update(found)
+        self._grams.update(_sequences(found))
+
+    def overlap(self, text: str) -> bool:
+        # Every sequence has exactly one of these places in it, so where their words are unknown nothing is compared.
+        found = words(text)
+        for place in range(GRAM_WORDS - 1, len(found), GRAM_WORDS):
+            if found[place] in self._words:
+                around = found[place - GRAM_WORDS + 1 : place + GRAM_WORDS]
+                if not self._grams.isdisjoint(_sequences(around)):
+                    return True
         return False
-    return any(gram in known for gram in _grams(words))
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+def _sequences(found: list[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(found[start:] for start in range(GRAM_WORDS)), strict=False)
 
 
-def _grams(words: list[str]) -> Iterator[tuple[str, ...]]:
-    return (tuple(words[start : start + GRAM_WORDS]) for start in range(len(words) - GRAM_WORDS + 1))
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

@@ -155,6 +155,8 @@ def _split(
         section.split.dev,
         section.split.test,
         seed,
+        by=section.split.by,
+        texts=[example.problem for example in examples],
     )
     parts = {part: [e for e, place in zip(examples, placed, strict=True) if place == part] for part in PARTS}
     shared = shared_problems(*([example.id for example in parts[part]] for part in PARTS))
