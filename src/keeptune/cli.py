@@ -11,7 +11,7 @@ import signal
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ app = typer.Typer(
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe, e.g. recipes/quickstart.yaml")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]
 Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="override a value of the recipe")]
+Processes = Annotated[int, typer.Option(min=0, help="processes for the data stage; 0: as many as pay")]
+ClusterAddress = Annotated[
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Ray cluster for the data stage")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
 
@@ -62,11 +66,13 @@ def run(
     recipe: RecipeFile,
     folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
     settings: Settings = [],  # noqa: B006  (typer copies it)
+    processes: Processes = 0,
+    cluster: ClusterAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """All stages: data, train, select, score, report. The same command again resumes."""
     loaded = recipes.load(recipe, tuple(settings))
-    job = _create(folder or Path("runs") / loaded.name, loaded)
+    job = _create(folder or Path("runs") / loaded.name, loaded, processes, cluster)
     result = job.all()
     _print_result(result, job.folder, as_json)
     if result["gate"]["verdict"] == "fail":
@@ -74,13 +80,20 @@ def run(
 
 
 @app.command()
-def plan(recipe: RecipeFile, settings: Settings = [], as_json: AsJson = False) -> None:  # noqa: B006
+def plan(
+    recipe: RecipeFile,
+    settings: Settings = [],  # noqa: B006
+    processes: Processes = 0,
+    cluster: ClusterAddress = None,
+    as_json: AsJson = False,
+) -> None:
     """Rows per kind, tokens, trainable parameters, time and memory, without training."""
     loaded = recipes.load(recipe, tuple(settings))
+    from keeptune.data.workers import Staffing
     from keeptune.plan import plan as make_plan
     from keeptune.plan import text
 
-    made = make_plan(loaded, ConsoleListener())
+    made = make_plan(loaded, ConsoleListener(), Staffing(processes, cluster))
     print(_json(made) if as_json else text(made))
 
 
@@ -89,10 +102,12 @@ def data(
     recipe: RecipeFile,
     folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
     settings: Settings = [],  # noqa: B006
+    processes: Processes = 0,
+    cluster: ClusterAddress = None,
 ) -> None:
     """Only the data stage of a recipe, into a run directory."""
     loaded = recipes.load(recipe, tuple(settings))
-    job = _create(folder or Path("runs") / loaded.name, loaded)
+    job = _create(folder or Path("runs") / loaded.name, loaded, processes, cluster)
     job.data()
     print(job.folder / "data" / "card.json")
 
@@ -150,6 +165,7 @@ def ask(
 
 @app.command()
 def synth(
+    preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
     rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
@@ -168,10 +184,11 @@ def synth(
     print(out)
 
 
-def _create(folder: Path, recipe: Recipe) -> Any:
+def _create(folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
+    from keeptune.data.workers import Staffing
     from keeptune.run import Run
 
-    return Run.create(folder, recipe, ConsoleListener())
+    return Run.create(folder, recipe, ConsoleListener(), Staffing(processes, cluster))
 
 
 def _open(folder: Path) -> Any:

@@ -23,6 +23,8 @@ from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
 from keeptune.score.reading import reading_items
 from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.base import Skill
+from keeptune.skill.find import skill_named
 
 Record = dict[str, Any]
 _SHOWN_REJECTED = 20
@@ -77,7 +79,7 @@ def score_files(
     if skill is None and reading is None:
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or both")
     listener = listener or Silent()
-    asked, rejected = _questions(skill, limit) if skill else ([], [])
+    asked, rejected = _questions(skill, target, limit) if skill else ([], [])
     items = reading_items(reading, limit) if reading else []
     opened = open_target(target, template, other_prompt)
     settings = ScoreSection()
@@ -150,9 +152,9 @@ def _adapter_folder(name: str) -> Path | None:
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
-def _questions(path: Path, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:
+def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:
     """The questions of a file, each row once in its order, and the rows that no kind understands."""
-    skill, asked, rejected = Arithmetic(), [], []
+    skill, asked, rejected = _skill(target), [], []
     for row in read_rows(path):
         if isinstance(row, Rejected):
             rejected.append(row)
@@ -169,6 +171,12 @@ def _questions(path: Path, limit: int) -> tuple[list[skills.Asked], list[Rejecte
         reasons = "; ".join(sorted({row.reason for row in rejected}))
         raise DataError(f'{path}: no row can be asked ({reasons}); rows are {{"problem", "solution"}} objects')
     return asked, rejected
+
+
+def _skill(target: str) -> Skill:
+    """What an adapter was taught; a base model is asked arithmetic."""
+    folder = _adapter_folder(target)
+    return skill_named(adapter_card.load(folder).skill if folder else Arithmetic.name)
 
 
 def _shown(rejected: Sequence[Rejected]) -> Record:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -20,7 +21,7 @@ from keeptune.recipe import AdapterSection, Recipe
 from keeptune.run import count_tokens
 from keeptune.score import contest
 from keeptune.score.generate import CACHE_TOKENS
-from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 
 Plan = dict[str, Any]
@@ -40,7 +41,11 @@ KEPT_MEMORY = 1.4
 quickstart: 3.65 GB for batches of 800 tokens, 4.59 GB for 1,024; estimated with this factor: 3.9 and 4.3 GB."""
 
 
-def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
+def plan(
+    recipe: Recipe,
+    listener: Listener | None = None,
+    staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+) -> Plan:
     """Rows and tokens by kind, steps, trainable parameters and their ratio, estimated seconds and bytes.
 
     errors: as of the data stage and of the adapter's targets; nothing is written.
@@ -50,7 +55,9 @@ def plan(recipe: Recipe, listener: Listener | None = None) -> Plan:
     with tempfile.TemporaryDirectory() as scratch:
         listener.stage("data")
         folder = Path(scratch) / "data"
-        card = prepare(recipe, Arithmetic(), lambda texts: count_tokens(tokenizer, prompt, texts), folder)
+        card = prepare(
+            recipe, skill_of(recipe.data), lambda texts: count_tokens(tokenizer, prompt, texts), folder, staffing
+        )
         rows = load_examples(folder / "train.parquet")
     lengths = [row.prompt_tokens + row.solution_tokens for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))

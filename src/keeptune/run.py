@@ -20,6 +20,7 @@ from typing import Any
 from keeptune import adapter_card
 from keeptune import recipe as recipes
 from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.workers import Staffing
 from keeptune.errors import RunError
 from keeptune.files import append_line, unwritable, write_json, write_text
 from keeptune.listen import Listener, Silent
@@ -35,7 +36,7 @@ from keeptune.score import skill as skills
 from keeptune.score.generate import Generator
 from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.select.choose import Candidate, choose
-from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
@@ -48,13 +49,25 @@ _BUDGET_MARGIN_TOKENS = 16
 class Run:
     """One job in one directory. `Run.create` starts or resumes it, `Run.open` looks at one that is there."""
 
-    def __init__(self, folder: Path, recipe: Recipe, listener: Listener | None = None) -> None:
-        self.folder, self.recipe = folder, recipe
+    def __init__(
+        self,
+        folder: Path,
+        recipe: Recipe,
+        listener: Listener | None = None,
+        staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+    ) -> None:
+        self.folder, self.recipe, self.staffing = folder, recipe, staffing
         self.listener = listener or Silent()
         self.prompt = Prompt(recipe.prompt.template)
 
     @classmethod
-    def create(cls, folder: Path, recipe: Recipe, listener: Listener | None = None) -> Run:
+    def create(
+        cls,
+        folder: Path,
+        recipe: Recipe,
+        listener: Listener | None = None,
+        staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+    ) -> Run:
         """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
         stored, text = folder / "recipe.yaml", recipes.dump(recipe)
         # Until there is data, a recipe can be mended: an impossible quota should not cost a new directory.
@@ -66,7 +79,7 @@ class Run:
         if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
         write_text(stored, text)
-        return cls(folder, recipe, listener)
+        return cls(folder, recipe, listener, staffing)
 
     @classmethod
     def open(cls, folder: Path, listener: Listener | None = None) -> Run:
@@ -87,7 +100,7 @@ class Run:
         if (self.folder / "data" / "card.json").is_file():
             return
         with self._stage("data"):
-            prepare(self.recipe, Arithmetic(), self._count_tokens, self.folder / "data")
+            prepare(self.recipe, skill_of(self.recipe.data), self._count_tokens, self.folder / "data", self.staffing)
 
     def train(self) -> None:
         """Examples to checkpoints and log.jsonl; resumes from the newest whole checkpoint."""

@@ -4,43 +4,20 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Sequence
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from corpus import SKILL, WRONG, characters, recipe, rows, write
 
 from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.workers import Staffing
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.recipe import Recipe
-from keeptune.skill.arithmetic.skill import Arithmetic
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
-
-SKILL = Arithmetic()
-SMALL = {"dev": 5, "test": 10}
-WRONG = ("计算 1.00 + 2.00 等于多少？", "1.00 + 2.00 = 4.00")
-
-
-def characters(texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    return [(len(problem), len(solution)) for problem, solution in texts]
-
-
-def recipe(seed: int = 0, **data: Any) -> Recipe:
-    values = {"split": SMALL, "styles": {"default": "answer"}, **data}
-    return Recipe.model_validate({"seed": seed, "data": values})
-
-
-def rows(count: int, seed: int = 1) -> list[tuple[str, str]]:
-    generator = random.Random(seed)
-    return [SKILL.invent(generator.choice(SKILL.kinds[:6]), generator) for _ in range(count)]
-
-
-def write(path: Path, pairs: Sequence[tuple[str, str]]) -> str:
-    lines = (json.dumps({"problem": problem, "solution": solution}, ensure_ascii=False) for problem, solution in pairs)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return str(path)
 
 
 def run(job: Recipe, directory: Path) -> dict[str, Any]:
@@ -96,6 +73,39 @@ def test_the_order_of_files_and_rows_does_not_matter(tmp_path: Path) -> None:
         assert [example.solution for example in examples] == [example.solution for example in again]
     third = run(one.model_copy(update={"seed": 1}), tmp_path / "3")
     assert third["data_sha256"] != first["data_sha256"]
+
+
+def test_two_processes_choose_what_one_does(tmp_path: Path) -> None:
+    pairs = [*rows(300), WRONG, ("What?", "Nothing.")]
+    files = [write(tmp_path / f"{start}.jsonl", pairs[start : start + 60]) for start in range(0, 302, 60)]
+    job = recipe(files=files, quota={"default": 30}, reject_limit=0.1)
+    cards = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        prepare(job, SKILL, characters, folder, Staffing(processes))
+        cards.append((folder / "card.json").read_text(encoding="utf-8"))
+    assert cards[0] == cards[1]
+    for name in ("rejected.jsonl", "train.parquet", "dev.parquet", "test.parquet"):
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "2").iterdir()) == [
+        "card.json", "dev.parquet", "rejected.jsonl", "test.parquet", "train.parquet",
+    ]  # fmt: skip
+
+
+def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
+    rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
+    file = write(tmp_path / "a", [*rows(200), *rare])
+    unique = len({problem for problem, _ in rare})
+    job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, repeat_limit=5)
+    card = run(job, tmp_path / "data")
+    parts = everything(tmp_path / "data")
+    often = Counter(example.problem for example in parts["train"] if example.kind == "mass")
+    assert card["kinds"]["mass"]["unique"] == unique
+    assert often.total() == card["kinds"]["mass"]["train"] == min(4 * unique, 5 * len(often))
+    assert max(often.values()) <= 5
+    for part in ("dev", "test"):
+        assert max(Counter(example.problem for example in parts[part]).values()) == 1
+    assert not often.keys() & {example.problem for part in ("dev", "test") for example in parts[part]}
 
 
 def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:

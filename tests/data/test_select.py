@@ -1,8 +1,11 @@
 """The choice is each problem once, a prefix of one fixed order, and the same for every order of the rows."""
 
 import math
+import pickle
 import random
+import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -12,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.data.select import Candidate, Choice, choose, digest, wanted_kinds
+from keeptune.data.select import Candidate, Choice, Rules, Selection, digest, wanted_kinds
 from keeptune.errors import DataError, RecipeError
-from keeptune.recipe import DataSection
+from keeptune.recipe import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 KINDS = ("add", "mean", "area")
@@ -27,6 +30,21 @@ def row(kind: str, name: object, solution: str = "s") -> Candidate:
 
 def section(**values: Any) -> DataSection:
     return DataSection.model_validate({"files": ["a"], **values})
+
+
+def passed(rows: Iterable[Candidate], rules: Rules) -> Selection:
+    """A pass over the rows."""
+    selection = Selection(rules)
+    for candidate in rows:
+        selection.add(candidate, selection.rank(candidate.question.text))
+    return selection
+
+
+def choose(
+    rows: list[Candidate], kinds: tuple[str, ...], quota: dict[str, int], fraction: float, seed: int, repeats: int = 1
+) -> Choice:
+    unique = Counter({c.question.text: c.question.kind for c in rows}.values())
+    return passed(rows, Rules(kinds, seed, quota, fraction, (), repeats)).choose(unique)
 
 
 def texts(choice: Choice) -> list[str]:
@@ -52,8 +70,6 @@ def test_the_choice_does_not_depend_on_the_order(
     for _ in range(3):
         shuffler.shuffle(rows)
         assert choose(rows, KINDS, quota, fraction, seed) == expected
-    assert expected.kept == Counter(candidate.question.kind for candidate in rows)
-    assert +expected.unique == unique
     taken = Counter(candidate.question.kind for candidate in expected.rows)
     assert len(set(texts(expected))) == len(expected.rows)
     for name, count in unique.items():
@@ -67,8 +83,6 @@ def test_of_two_solutions_one_without_fault_is_kept(rows: list[Candidate], seed:
         same = [candidate for candidate in rows if candidate.question.text == chosen.question.text]
         assert chosen in same
         assert (chosen.fault is None) == any(candidate.fault is None for candidate in same)
-    solutions = Counter(text for text, _ in {(c.question.text, c.solution) for c in rows})
-    assert choice.conflicts == sum(count > 1 for count in solutions.values())
 
 
 def test_a_smaller_quota_takes_a_part_of_a_larger_one() -> None:
@@ -91,11 +105,71 @@ def test_a_fraction_is_exact_and_never_loses_a_kind() -> None:
     assert taken == {"add": 3, "area": 1}
 
 
-def test_kinds_that_are_not_wanted_are_counted_and_not_chosen() -> None:
-    choice = choose([row("add", 1), row("mean", 1), row("mean", 1)], ("add",), {}, 1.0, 0)
-    assert texts(choice) == ["add 1"]
-    assert choice.kept == {"add": 1, "mean": 2}
-    assert choice.unique == {"add": 1, "mean": 1}
+def test_kinds_that_are_not_wanted_are_not_chosen() -> None:
+    assert texts(choose([row("add", 1), row("mean", 1), row("mean", 1)], ("add",), {}, 1.0, 0)) == ["add 1"]
+
+
+@given(ROWS, st.integers(1, 5), st.randoms(use_true_random=False), st.data())
+def test_passes_over_parts_merge_into_the_pass_over_all(
+    rows: list[Candidate], parts: int, shuffler: random.Random, data: st.DataObject
+) -> None:
+    slices = (SliceSection(take=1), SliceSection(take=2))
+    quota = {kind: data.draw(st.integers(0, 3)) for kind in KINDS}
+    for rules in (Rules(KINDS, 1, quota), Rules(KINDS, 1, fraction=0.1), Rules(KINDS, 1, slices=slices)):
+        dealt: list[list[Candidate]] = [[] for _ in range(parts)]
+        for candidate in rows:
+            shuffler.choice(dealt).append(candidate)
+        merged = Selection(rules)
+        for part in dealt:
+            merged.merge(pickle.loads(pickle.dumps(passed(part, rules))))
+        whole = passed(rows, rules)
+        unique = Counter({c.question.text: c.question.kind for c in rows}.values())
+        try:
+            expected = whole.choose(unique)
+        except DataError as error:
+            with pytest.raises(DataError, match=re.escape(str(error))):
+                merged.choose(unique)
+        else:
+            assert merged.choose(unique) == expected
+
+
+def test_a_small_fraction_of_many_is_exact_though_few_are_held() -> None:
+    rows = [row("add", number) for number in range(30_000)]
+    selection = passed(rows, Rules(KINDS, 0, fraction=0.05))
+    assert len(selection.pools["add"].kept) < 8_000
+    chosen = texts(selection.choose({"add": 30_000}))
+    assert chosen == texts(choose(rows, KINDS, {"add": 1500}, 1.0, 0))
+
+
+def test_a_default_quota_takes_small_kinds_whole_or_repeats_them() -> None:
+    rows = [row("add", number) for number in range(50)] + [row("mean", number) for number in range(4)]
+    choice = choose(rows, KINDS, {"default": 10}, 1.0, 0)
+    assert Counter(candidate.question.kind for candidate in choice.rows) == {"add": 10, "mean": 4}
+    assert choice.repeated == {}
+    assert choose(rows, KINDS, {"default": 10}, 1.0, 0, repeats=2).repeated == {"mean": 8, "area": 0}
+    assert choose(rows, KINDS, {"mean": 10, "add": 5}, 1.0, 0, repeats=3).repeated == {"mean": 10}
+    with pytest.raises(DataError, match=r"each used up to 2 times\):\n  mean: 9 asked, 4 there"):
+        choose(rows, KINDS, {"mean": 9}, 1.0, 0, repeats=2)
+
+
+def test_slices_take_their_parts_and_share_no_problem() -> None:
+    rows = [replace(row("add", number % 60), line=number + 1) for number in range(100)]
+    first, second = SliceSection(rows=(1, 50), take=20), SliceSection(rows=(41, 100), take=30)
+    choice = passed(rows, Rules(KINDS, 0, slices=(first, second))).choose({})
+    assert len(set(texts(choice))) == 50
+    early = {f"add {number}" for number in range(50)}
+    assert len(early & set(texts(choice))) >= 20
+    with pytest.raises(DataError, match="slice 2: 41 asked, 40 there"):
+        passed(rows, Rules(KINDS, 0, slices=(first, SliceSection(take=41)))).choose({})
+
+
+def test_slices_by_language() -> None:
+    question = Question("add", "计算", Fraction(1))
+    rows = [row("add", number) for number in range(5)] + [Candidate(question, "s", None, "file", 9)]
+    chinese = SliceSection(language="chinese", take=1)
+    english = SliceSection(language="english", take=5)
+    assert texts(passed(rows, Rules(KINDS, 0, slices=(chinese,))).choose({})) == ["计算"]
+    assert len(texts(passed(rows, Rules(KINDS, 0, slices=(english,))).choose({}))) == 5
 
 
 def test_an_impossible_quota_lists_every_kind() -> None:
@@ -132,7 +206,7 @@ def test_a_quota_bounds_what_is_held() -> None:
             yield replace(row("add", number), solution=Counted(str(number)))
             most = max(most, alive)
 
-    assert len(choose(rows(), KINDS, {"add": 50}, 1.0, 0).rows) == 50
+    assert len(passed(rows(), Rules(KINDS, 0, {"add": 50})).choose({"add": 5000}).rows) == 50
     assert most < 110
 
 
@@ -151,12 +225,14 @@ def test_wanted_kinds() -> None:
         wanted_kinds(section(kinds=["add"], exclude=["add"]), KINDS)
 
 
-@pytest.mark.parametrize("key", ["kinds", "exclude", "quota", "styles", "places"])
+@pytest.mark.parametrize("key", ["kinds", "exclude", "quota", "styles", "places", "digits", "halves"])
 def test_unknown_kinds_are_named_with_the_nearest(key: str) -> None:
     value: Any = {
         "quota": {"aera": 1, "zzz": 1},
         "styles": {"aera": "raw", "zzz": "raw"},
         "places": {"aera": 1, "zzz": 1},
+        "digits": {"aera": 1, "zzz": 1},
+        "halves": {"aera": "up", "zzz": "up"},
     }.get(key, ["aera", "zzz"])
     with pytest.raises(RecipeError) as caught:
         wanted_kinds(section(**{key: value}), KINDS)

@@ -12,7 +12,6 @@ from pathlib import Path
 from keeptune.data.rewrite import Example
 from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part
-from keeptune.errors import DataError
 from keeptune.files import write_json
 
 FILE = "card.json"
@@ -62,7 +61,8 @@ class Leaks:
 class Card:
     """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
 
-    `conflicts` of the duplicates' problems came with different solutions. `data_sha256` names the examples, whatever
+    `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt.
+    `data_sha256` names the examples, whatever
     their order and wherever they stood.
     """
 
@@ -74,21 +74,12 @@ class Card:
     unique: int
     duplicates: int
     conflicts: int
+    unwrapped: int
     kinds: dict[str, KindCard]
     splits: dict[Part, PartCard]
     too_long_dropped: int
     leaks: Leaks
     data_sha256: str
-
-
-def source_file(path: Path) -> SourceFile:
-    """The name, hash and size of a file. errors: DataError when it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            return SourceFile(str(path), sha256, file.tell())
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); check data.files and its permissions") from None
 
 
 def kind_card(

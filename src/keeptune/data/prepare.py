@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from keeptune.data import card as cards
 from keeptune.data.card import Card, KindCard
+from keeptune.data.gather import SYNTH, Gathered, Task, gather, rejected_rows
 from keeptune.data.leak import overlapping, shared_problems
-from keeptune.data.read import Rejected, Row, read_rows, reject
-from keeptune.data.rewrite import CountTokens, Example, fit, rewrite
-from keeptune.data.select import Candidate, Choice, choose, digest, wanted_kinds
+from keeptune.data.rewrite import CountTokens, Example, fit, repeat, rewrite
+from keeptune.data.select import Choice, Rules, Selection, digest, wanted_kinds
+from keeptune.data.source import Shard, sources
 from keeptune.data.split import PARTS, Part, split
+from keeptune.data.tally import Unique
+from keeptune.data.tally import unique as count_unique
+from keeptune.data.workers import Staffing, Workers, workers
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.recipe import DataSection, Recipe
 from keeptune.score.reading import reading_items
 from keeptune.skill.base import Skill
-from keeptune.skill.synth import corpus
-
-SYNTH = "synth"
-"""Stands for the file name of invented rows."""
 
 _COLUMNS = [column.name for column in fields(Example)]
 _SCHEMA = pa.schema(
@@ -35,31 +33,45 @@ _SCHEMA = pa.schema(
 )
 
 
-def prepare(recipe: Recipe, skill: Skill, count_tokens: CountTokens, directory: Path) -> Card:
+def prepare(
+    recipe: Recipe,
+    skill: Skill,
+    count_tokens: CountTokens,
+    directory: Path,
+    staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+) -> Card:
     """The data card, after train, dev and test, the rejected rows and the card itself are in `directory`.
+
+    The result is the same whoever does the work.
 
     errors: RecipeError for a kind that does not exist; DataError for files that cannot be read, too many rejected
     rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written.
     """
     section = recipe.data
     kinds = wanted_kinds(section, skill.kinds)
-    files = [cards.source_file(Path(name)) for name in section.files]
+    found = sources(section.files)
     _begin(directory)
-    sieve, choice = _sift(section, skill, kinds, recipe.seed, directory / "rejected.jsonl")
-    written = rewrite(choice.rows, skill, section, count_tokens)
+    with workers(sum(file.bytes for file in found.files), staffing) as staff:
+        gathered, unique = _sift(found.shards, recipe, skill, kinds, directory, staff)
+        choice = gathered.selection.choose(unique.problems)
+        if not choice.rows:
+            raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
+        written = rewrite(choice.rows, skill, section, count_tokens, staff)
     twins = {example.id: skill.twin(row.question) for example, row in zip(written, choice.rows, strict=True)}
     examples = fit(written, section)
     parts = _split(examples, twins, section, recipe.seed)
+    parts["train"] = repeat(parts["train"], choice.repeated, section.repeat_limit)
     card = Card(
-        files=files,
-        rows_read=sieve.read,
-        rows_rejected=sieve.rejected,
-        rejected_by_reason=dict(sieve.reasons.most_common()),
-        rows_kept=choice.kept.total(),
-        unique=choice.unique.total(),
-        duplicates=choice.kept.total() - choice.unique.total(),
-        conflicts=choice.conflicts,
-        kinds=_kind_cards(skill.kinds, sieve.wrong, choice, parts),
+        files=found.files,
+        rows_read=gathered.read,
+        rows_rejected=gathered.rejected,
+        rejected_by_reason=gathered.by_reason(),
+        rows_kept=gathered.kept.total(),
+        unique=unique.problems.total(),
+        duplicates=gathered.kept.total() - unique.problems.total(),
+        conflicts=unique.conflicts,
+        unwrapped=gathered.unwrapped,
+        kinds=_kind_cards(skill.kinds, gathered, unique, choice, parts),
         splits=cards.part_cards(parts),
         too_long_dropped=len(written) - len(examples),
         leaks=cards.Leaks(_retained_overlap(parts["train"], recipe.score.retained)),
@@ -84,60 +96,6 @@ def load_examples(path: Path) -> list[Example]:
     return [Example(*values) for values in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)]
 
 
-@dataclass(slots=True)
-class _Sieve:
-    """Lets the rows through that are understood and right, writes down the others, and counts."""
-
-    section: DataSection
-    skill: Skill
-    kinds: tuple[str, ...]
-    log: TextIO
-    read: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    first: dict[str, str] = field(default_factory=dict)
-    wrong: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def rejected(self) -> int:
-        return self.reasons.total()
-
-    def candidates(self, rows: Iterable[Row | Rejected]) -> Iterator[Candidate]:
-        """The good rows. errors: DataError when all are read and too many were bad."""
-        for row in rows:
-            self.read += 1
-            judged = self._judge(row) if isinstance(row, Row) else row
-            if isinstance(judged, Candidate):
-                yield judged
-                continue
-            reason = judged.reason.partition(":")[0]
-            self.reasons[reason] += 1
-            self.first.setdefault(reason, f"{judged.file}:{judged.line}")
-            self.log.write(json.dumps(asdict(judged), ensure_ascii=False) + "\n")
-        if self.rejected > self.section.reject_limit * self.read:
-            raise self._too_many()
-
-    def _judge(self, row: Row) -> Candidate | Rejected:
-        question = self.skill.read(row.problem, row.solution)
-        if question is None:
-            return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
-        # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
-        fault = self.skill.fault(question, row.solution) if question.kind in self.kinds else None
-        if fault and self.section.wrong == "reject":
-            self.wrong[question.kind] += 1
-            return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
-        return Candidate(question, row.solution, fault, row.file, row.line)
-
-    def _too_many(self) -> DataError:
-        listed = "\n".join(
-            f"  {count} × {reason}, first at {self.first[reason]}" for reason, count in self.reasons.most_common()
-        )
-        return DataError(
-            f"{self.rejected} of {self.read} rows are rejected, more than data.reject_limit = "
-            f"{self.section.reject_limit:g} allows:\n{listed}\n{self.log.name} has each of them. Repair the files, set "
-            "data.exclude or data.wrong, or raise data.reject_limit."
-        )
-
-
 def _begin(directory: Path) -> None:
     """A folder without a card, so that what is left of an earlier attempt is not trusted."""
     try:
@@ -148,25 +106,44 @@ def _begin(directory: Path) -> None:
 
 
 def _sift(
-    section: DataSection, skill: Skill, kinds: tuple[str, ...], seed: int, log_path: Path
-) -> tuple[_Sieve, Choice]:
+    shards: Sequence[Shard], recipe: Recipe, skill: Skill, kinds: tuple[str, ...], directory: Path, staff: Workers
+) -> tuple[Gathered, Unique]:
+    """What all rows hold, and how many different problems of each kind; rejected.jsonl is written.
+
+    errors: DataError when too many rows were bad.
+    """
+    if recipe.data.synth is not None:
+        shards = [Shard(SYNTH, 0, None, 1)]
+    rules = Rules.of(recipe.data, kinds, recipe.seed)
+    found = Gathered(Selection(rules))
+    log_path = directory / "rejected.jsonl"
     try:
-        with log_path.open("w", encoding="utf-8") as log:
-            sieve = _Sieve(section, skill, kinds, log)
-            choice = choose(sieve.candidates(_rows(section)), kinds, section.quota, section.fraction, seed)
+        with tempfile.TemporaryDirectory(dir=directory, prefix="scratch-") as folder:
+            numbered, scratch = list(enumerate(shards)), Path(folder)
+            dealt = [tuple(numbered[start :: staff.count]) for start in range(min(staff.count, len(numbered)))]
+            tasks = [Task(part, recipe.data, skill, rules, scratch, str(i)) for i, part in enumerate(dealt)]
+            for result in staff.map(gather, tasks):
+                found.merge(result)
+            unique = count_unique(scratch, skill.kinds)
+            with log_path.open("w", encoding="utf-8") as log:
+                log.writelines(rejected_rows(scratch))
     except OSError as error:
         raise unwritable(log_path, error) from None
-    if not choice.rows:
-        raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
-    return sieve, choice
+    if found.rejected > recipe.data.reject_limit * found.read:
+        raise _too_many(found, recipe.data.reject_limit, log_path)
+    return found, unique
 
 
-def _rows(section: DataSection) -> Iterator[Row | Rejected]:
-    for name in section.files:
-        yield from read_rows(Path(name))
-    if section.synth is not None:
-        for number, row in enumerate(corpus(section.synth.rows, section.synth.seed), start=1):
-            yield Row(SYNTH, number, row["problem"], row["solution"])
+def _too_many(found: Gathered, limit: float, log_path: Path) -> DataError:
+    listed = "\n".join(
+        f"  {count} × {reason}, first at {found.first[reason][2]}:{found.first[reason][1]}"
+        for reason, count in found.by_reason().items()
+    )
+    return DataError(
+        f"{found.rejected} of {found.read} rows are rejected, more than data.reject_limit = {limit:g} allows:\n"
+        f"{listed}\n{log_path} has each of them. Repair the files, set data.exclude or data.wrong, or raise "
+        "data.reject_limit."
+    )
 
 
 def _split(
@@ -186,14 +163,18 @@ def _split(
 
 
 def _kind_cards(
-    kinds: tuple[str, ...], wrong: Counter[str], choice: Choice, parts: Mapping[Part, list[Example]]
+    kinds: tuple[str, ...],
+    found: Gathered,
+    unique: Unique,
+    choice: Choice,
+    parts: Mapping[Part, list[Example]],
 ) -> dict[str, KindCard]:
     mistaken = {digest(row.question.text).hex() for row in choice.rows if row.fault}
     return {
         kind: cards.kind_card(
-            rows=choice.kept[kind] + wrong[kind],
-            rejected=wrong[kind],
-            unique=choice.unique[kind],
+            rows=found.kept[kind] + found.wrong[kind],
+            rejected=found.wrong[kind],
+            unique=unique.problems[kind],
             parts={part: [example for example in parts[part] if example.kind == kind] for part in PARTS},
             mistaken=mistaken,
         )

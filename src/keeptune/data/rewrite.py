@@ -6,10 +6,11 @@ in 13 % of its sales rows. So every solution is judged here by code that did not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keeptune.data.select import Candidate, digest
+from keeptune.data.workers import Here, Workers
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
 from keeptune.score.number import grade
@@ -17,6 +18,9 @@ from keeptune.skill.base import Rounding, Skill
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
+
+ROWS_AT_ONCE = 2_000
+"""So many rows are one task for a worker."""
 
 NAMED_ROWS = 5
 """So many rows are named in an error."""
@@ -45,12 +49,19 @@ class Example:
         return self.prompt_tokens + self.solution_tokens
 
 
-def rewrite(rows: Sequence[Candidate], skill: Skill, section: DataSection, count_tokens: CountTokens) -> list[Example]:
+def rewrite(
+    rows: Sequence[Candidate],
+    skill: Skill,
+    section: DataSection,
+    count_tokens: CountTokens,
+    staff: Workers | None = None,
+) -> list[Example]:
     """One example a row, in their order.
 
     errors: DataError naming the row when a written solution is wrong, or has no token to learn from.
     """
-    solutions = [_written(row, skill, section) for row in rows]
+    tasks = [(rows[start : start + ROWS_AT_ONCE], skill, section) for start in range(0, len(rows), ROWS_AT_ONCE)]
+    solutions = [solution for part in (staff or Here()).map(_written_all, tasks) for solution in part]
     counts = count_tokens([(row.question.text, solution) for row, solution in zip(rows, solutions, strict=True)])
     examples = [
         Example(
@@ -89,6 +100,22 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
             "or set data.too_long to drop."
         )
     return [example for example in examples if example.tokens <= section.max_tokens]
+
+
+def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> list[Example]:
+    """The training examples, those of a kind in `wanted` as often as brings the kind to that number of rows, but each
+    at most `limit` times. A kind that is rarer than others is practised as much, without being learnt by heart."""
+    repeated = list(examples)
+    for kind, rows in wanted.items():
+        own = [example for example in examples if example.kind == kind]
+        more = min(rows, len(own) * limit) - len(own)
+        repeated += [own[number % len(own)] for number in range(more)]
+    return repeated
+
+
+def _written_all(task: tuple[Sequence[Candidate], Skill, DataSection]) -> list[str]:
+    rows, skill, section = task
+    return [_written(row, skill, section) for row in rows]
 
 
 def _written(row: Candidate, skill: Skill, section: DataSection) -> str:

@@ -1,14 +1,17 @@
 """Which problems are taught: each once, and so many of each kind, whatever the order of the files.
 
 Every choice follows from a hash of the problem's text and the seed. So a row's fate does not depend on which rows
-stand beside it: more data, or files in another order, leave the choice as it was or extend it.
+stand beside it: more data, or files in another order, leave the choice as it was or extend it. The selection is one
+pass over the rows that holds no more than it may still choose, and two passes over parts of the rows merge into the
+pass over all of them: the same choice comes from one process, several, or a cluster.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-from collections import Counter
+import re
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,7 +19,7 @@ from hashlib import blake2b
 from heapq import nsmallest
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.recipe import DataSection
+from keeptune.recipe import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 
@@ -33,16 +36,32 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The chosen rows in random but fixed order, and what they were chosen from.
-
-    `kept` counts rows and `unique` problems, by kind; `conflicts` counts the problems that came with several
-    different solutions, of which one was taken.
-    """
+    """The chosen rows, each problem once, in random but fixed order; and how many training rows a kind shall be
+    brought to by repeating its problems, for the kinds that have too few."""
 
     rows: list[Candidate]
-    kept: Counter[str]
-    unique: Counter[str]
-    conflicts: int
+    repeated: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides the choice: the part of the recipe that `Selection` follows."""
+
+    kinds: tuple[str, ...]
+    seed: int
+    quota: Mapping[str, int] = field(default_factory=dict)
+    fraction: float = 1.0
+    slices: tuple[SliceSection, ...] = ()
+    repeat_limit: int = 1
+
+    @classmethod
+    def of(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> Rules:
+        """The rules of a recipe's data section, for these of its kinds."""
+        return cls(kinds, seed, section.quota, section.fraction, section.slices, section.repeat_limit)
+
+    def most(self, kind: str) -> int | None:
+        """The largest number of problems of a kind that is taken, or None where all are."""
+        return self.quota.get(kind, self.quota.get("default"))
 
 
 def digest(*parts: str) -> bytes:
@@ -60,9 +79,11 @@ def wanted_kinds(section: DataSection, known: Sequence[str]) -> tuple[str, ...]:
     named = {
         "kinds": section.kinds,
         "exclude": section.exclude,
-        "quota": section.quota,
+        "quota": section.quota.keys() - {"default"},
         "styles": section.styles.keys() - {"default"},
         "places": section.places.keys() - {"default"},
+        "digits": section.digits.keys() - {"default"},
+        "halves": section.halves.keys() - {"default"},
     }
     faults = [
         f"  - data.{key}: there is no kind {name!r}; {_nearest(name, known)}"
@@ -82,74 +103,165 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 
 
-def choose(
-    candidates: Iterable[Candidate], kinds: Sequence[str], quota: Mapping[str, int], fraction: float, seed: int
-) -> Choice:
-    """The unique problems of `kinds`: a fraction of each kind, and no more than its quota where it has one.
+class Selection:
+    """The problems that can still be chosen, of the rows seen so far.
 
-    Of several solutions of one problem, one without fault is kept, and the one with the smaller hash of those.
-    One pass; of a kind with a quota, no more than twice the quota is held.
-
-    errors: DataError listing every kind that has fewer problems than its quota asks for.
+    Of a kind with a quota no more than twice the quota is held; of a fraction, about twice of it. Of several
+    solutions of one problem, one without fault is kept, and the one with the smaller hash of those.
     """
-    pools = {kind: _Pool(limit=quota.get(kind)) for kind in kinds}
-    others: dict[str, _Pool] = {}
-    kept: Counter[str] = Counter()
-    for candidate in candidates:
-        kind = candidate.question.kind
-        kept[kind] += 1
-        pool = pools.get(kind) or others.setdefault(kind, _Pool(limit=0))
-        pool.add(candidate, digest(str(seed), candidate.question.text))
-    every = {**pools, **others}
-    unique = Counter({kind: len(pool.solutions) for kind, pool in every.items()})
-    available = {kind: math.ceil(unique[kind] * Fraction(str(fraction))) for kind in pools}
-    _require(quota, available)
-    taken = {kind: quota.get(kind, available[kind]) for kind in pools}
-    chosen = {rank: pool.kept[rank] for kind, pool in pools.items() for rank in nsmallest(taken[kind], pool.kept)}
-    return Choice(
-        rows=[chosen[rank] for rank in sorted(chosen)],
-        kept=kept,
-        unique=unique,
-        conflicts=sum(len(pool.conflicting) for pool in every.values()),
-    )
 
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.pools: dict[str, _Pool] = {}
+        self._seed = blake2b(str(rules.seed).encode(), digest_size=16).digest()
 
-@dataclass(slots=True)
-class _Pool:
-    """The unique problems of one kind: which were seen, and those that can still be chosen."""
-
-    limit: int | None
-    solutions: dict[bytes, bytes] = field(default_factory=dict)
-    conflicting: set[bytes] = field(default_factory=set)
-    kept: dict[bytes, Candidate] = field(default_factory=dict)
+    def rank(self, problem: str) -> bytes:
+        """The place of a problem in the order of choice: digest(seed, problem)."""
+        return blake2b(self._seed + blake2b(problem.encode(), digest_size=16).digest(), digest_size=16).digest()
 
     def add(self, candidate: Candidate, rank: bytes) -> None:
-        """Takes a row in. The rank of its problem decides whether it is chosen: the smallest are."""
-        solution = digest(candidate.question.text, candidate.solution)
-        first = self.solutions.setdefault(rank, solution)
-        if first is solution:
-            self.kept[rank] = candidate
+        """Takes a row in; `rank` is that of its problem."""
+        for name in self._pools_of(candidate):
+            pool = self.pools.get(name)
+            if pool is None:
+                pool = self.pools[name] = self._pool(name)
+            pool.add(candidate, rank)
+
+    def merge(self, other: Selection) -> None:
+        """Takes in what another pass with the same rules has seen."""
+        for name, theirs in other.pools.items():
+            mine = self.pools.setdefault(name, theirs)
+            if mine is not theirs:
+                for rank, candidate in theirs.kept.items():
+                    mine.add(candidate, rank)
+
+    def choose(self, unique: Mapping[str, int]) -> Choice:
+        """The choice, given how many different problems of each kind there are.
+
+        errors: DataError listing every quota, or slice, that asks for more problems than there are.
+        """
+        rows, repeated = self._by_slice() if self.rules.slices else self._by_kind(unique)
+        return Choice([rows[rank] for rank in sorted(rows)], repeated)
+
+    def _pools_of(self, candidate: Candidate) -> Iterable[str]:
+        kind = candidate.question.kind
+        if kind not in self.rules.kinds:
+            return ()
+        if not self.rules.slices:
+            return (kind,)
+        return [str(number) for number, part in enumerate(self.rules.slices) if _inside(candidate, part)]
+
+    def _pool(self, name: str) -> _Pool:
+        if self.rules.slices:
+            # A problem may be taken by an earlier slice, so a later one needs as many in reserve.
+            return _Pool(sum(part.take for part in self.rules.slices[: int(name) + 1]))
+        return _Pool(self.rules.most(name), self.rules.fraction)
+
+    def _by_kind(self, unique: Mapping[str, int]) -> tuple[dict[bytes, Candidate], dict[str, int]]:
+        share = Fraction(str(self.rules.fraction))
+        available = {kind: math.ceil(unique.get(kind, 0) * share) for kind in self.rules.kinds}
+        limit = self.rules.repeat_limit
+        _require({f"{kind}": asked for kind, asked in self.rules.quota.items() if kind != "default"}, available, limit)
+        rows: dict[bytes, Candidate] = {}
+        repeated = {}
+        for kind in self.rules.kinds:
+            wanted, there = self.rules.most(kind), available[kind]
+            pool = self.pools.get(kind, _Pool(0))
+            taken = there if wanted is None else min(wanted, there)
+            rows |= {rank: pool.kept[rank] for rank in nsmallest(taken, pool.kept)}
+            if wanted is not None and wanted > there and limit > 1:
+                repeated[kind] = min(wanted, there * limit)
+        return rows, repeated
+
+    def _by_slice(self) -> tuple[dict[bytes, Candidate], dict[str, int]]:
+        rows: dict[bytes, Candidate] = {}
+        asked: dict[str, int] = {}
+        available: dict[str, int] = {}
+        for number, part in enumerate(self.rules.slices):
+            kept = self.pools.get(str(number), _Pool(0)).kept
+            free = sorted(kept.keys() - rows.keys())[: part.take]
+            rows |= {rank: kept[rank] for rank in free}
+            name = f"slice {number + 1}"
+            asked[name], available[name] = part.take, len(free)
+        _require(asked, available, 1)
+        return rows, {}
+
+
+SPARE = 1000
+"""So many of the smallest ranks are held even where a fraction will ask for fewer."""
+
+
+class _Pool:
+    """The problems of one kind, or slice, that can still be chosen: those with the smallest ranks."""
+
+    def __init__(self, limit: int | None, fraction: float = 1.0) -> None:
+        self.limit = limit
+        # Ranks are evenly spread, so of n problems a fraction f has its ranks below about f; below 2 f there are
+        # fewer than f n only with a chance of less than e^-(f n / 4), and small kinds are held whole by SPARE.
+        self.threshold = min(int(2 * fraction * 2**128), 2**128 - 1).to_bytes(16, "big")
+        self.largest = b"\xff" * 16
+        self.kept: dict[bytes, Candidate] = {}
+        self._prune_at = 2 * limit if limit is not None else 4 * SPARE if fraction < 0.5 else None
+
+    def add(self, candidate: Candidate, rank: bytes) -> None:
+        """Takes a row in, unless so many with smaller ranks are there that it cannot be chosen."""
+        if rank > self.largest:
+            return
+        first = self.kept.setdefault(rank, candidate)
+        if first is not candidate:
+            self.kept[rank] = _preferred(first, candidate)
+        elif self._prune_at is not None and len(self.kept) > self._prune_at:
             self._prune()
-        elif first != solution:
-            self.conflicting.add(rank)
-            if rank in self.kept:
-                self.kept[rank] = min(self.kept[rank], candidate, key=_preference)
 
     def _prune(self) -> None:
-        if self.limit is not None and len(self.kept) > 2 * self.limit:
-            self.kept = {rank: self.kept[rank] for rank in nsmallest(self.limit, self.kept)}
+        if self.limit is not None:
+            ranks = nsmallest(self.limit, self.kept)
+        else:
+            ranks = sorted(self.kept)
+            below = bisect(ranks, self.threshold)
+            ranks = ranks[: max(below, SPARE)]
+            self._prune_at = 2 * max(len(ranks), 2 * SPARE)
+        self.kept = {rank: self.kept[rank] for rank in ranks}
+        if self.limit is not None:
+            self.largest = ranks[-1] if ranks else b""
+
+
+_CHINESE = re.compile(r"[\u3400-\u9fff]")
+
+
+def _inside(candidate: Candidate, part: SliceSection) -> bool:
+    if part.rows is not None and not part.rows[0] <= candidate.line <= part.rows[1]:
+        return False
+    if part.language is None:
+        return True
+    return (part.language == "chinese") == bool(_CHINESE.search(candidate.question.text))
+
+
+def _preferred(one: Candidate, other: Candidate) -> Candidate:
+    """The better of two rows with the same problem; of equal ones the one that is named first."""
+    if one.solution == other.solution:
+        return min(one, other, key=_place)
+    return min(one, other, key=_preference)
+
+
+def _place(candidate: Candidate) -> tuple[str, int]:
+    return candidate.file, candidate.line
 
 
 def _preference(candidate: Candidate) -> tuple[bool, bytes]:
     return candidate.fault is not None, digest(candidate.question.text, candidate.solution)
 
 
-def _require(quota: Mapping[str, int], available: Mapping[str, int]) -> None:
+def _require(quota: Mapping[str, int], available: Mapping[str, int], repeat_limit: int) -> None:
     short = [
-        f"  {kind}: {asked} asked, {available.get(kind, 0)} there"
-        for kind, asked in quota.items()
-        if asked > available.get(kind, 0)
+        f"  {name}: {asked} asked, {available.get(name, 0)} there"
+        for name, asked in quota.items()
+        if asked > available.get(name, 0) * repeat_limit
     ]
     if short:
         listed = "\n".join(short)
-        raise DataError(f"data.quota asks for more unique problems than there are:\n{listed}\nLower it, or add rows.")
+        repeats = "" if repeat_limit == 1 else f" (each used up to {repeat_limit} times)"
+        raise DataError(
+            f"the recipe asks for more unique problems than there are{repeats}:\n{listed}\n"
+            "Lower data.quota or data.slices, add rows, or raise data.repeat_limit."
+        )

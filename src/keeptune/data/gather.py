@@ -1,0 +1,133 @@
+"""One pass over the rows: each is read, understood, verified, counted and offered to the selection.
+
+A pass covers some shards and leaves a summary; summaries of different shards merge into that of all. So the same
+function runs here, in several processes, or on a cluster, over rows that need never be in one memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from keeptune.data.read import Rejected, Row, read_shard, reject
+from keeptune.data.select import Candidate, Rules, Selection, digest
+from keeptune.data.source import Shard
+from keeptune.data.tally import Tally
+from keeptune.recipe import DataSection
+from keeptune.skill.base import Skill
+from keeptune.skill.synth import corpus
+
+SYNTH = "synth"
+"""Stands for the file name of invented rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Shards, by their number in the order of the input, and all that decides what becomes of their rows.
+
+    `scratch` is a folder that every worker can write into; `name` tells the tasks apart there.
+    """
+
+    shards: tuple[tuple[int, Shard], ...]
+    section: DataSection
+    skill: Skill
+    rules: Rules
+    scratch: Path
+    name: str
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What a pass found. rows read = kept + rejected. `first` is where each reason occurred first."""
+
+    selection: Selection
+    read: int = 0
+    unwrapped: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    wrong: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+    first: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+
+    @property
+    def rejected(self) -> int:
+        """How many rows are not used."""
+        return self.reasons.total()
+
+    def by_reason(self) -> dict[str, int]:
+        """How many rows were rejected for each reason, the commonest first."""
+        return dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
+
+    def merge(self, other: Gathered) -> None:
+        """Takes in what was found in other shards."""
+        self.selection.merge(other.selection)
+        self.read += other.read
+        self.unwrapped += other.unwrapped
+        self.kept += other.kept
+        self.wrong += other.wrong
+        self.reasons += other.reasons
+        for reason, place in other.first.items():
+            self.first[reason] = min(place, self.first.get(reason, place))
+
+
+def gather(task: Task) -> Gathered:
+    """What stands in the task's shards. The rejected rows of each are written to a file in `scratch`."""
+    found = Gathered(Selection(task.rules))
+    tally = Tally(task.scratch, task.name, task.skill.kinds)
+    for number, shard in task.shards:
+        rejected = []
+        for row in _rows(shard, task.section):
+            found.read += 1
+            judged = _judge(row, task, found.wrong) if isinstance(row, Row) else row
+            if isinstance(judged, Rejected):
+                rejected.append(judged)
+                continue
+            assert isinstance(row, Row)
+            found.unwrapped += row.unwrapped
+            rank = found.selection.rank(row.problem)
+            kind = judged.question.kind
+            found.kept[kind] += 1
+            tally.add(kind, rank, digest(row.solution)[:8])
+            found.selection.add(judged, rank)
+        _note(rejected, number, found, task)
+    tally.flush()
+    return found
+
+
+def rejected_rows(scratch: Path) -> Iterator[str]:
+    """The lines of all rejected rows that passes left in `scratch`, in the order of the input."""
+    for path in sorted(scratch.glob("rejected-*")):
+        with path.open(encoding="utf-8") as file:
+            yield from file
+
+
+def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
+    if shard.file != SYNTH or section.synth is None:
+        return read_shard(shard, section.columns)
+    rows = enumerate(corpus(section.synth.rows, section.synth.seed), start=1)
+    return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
+
+
+def _judge(row: Row, task: Task, wrong: Counter[str]) -> Candidate | Rejected:
+    question = task.skill.read(row.problem, row.solution, row.label)
+    if question is None:
+        return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
+    # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
+    fault = task.skill.fault(question, row.solution) if question.kind in task.rules.kinds else None
+    if fault and task.section.wrong == "reject":
+        wrong[question.kind] += 1
+        return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
+    return Candidate(question, row.solution, fault, row.file, row.line)
+
+
+def _note(rejected: list[Rejected], number: int, found: Gathered, task: Task) -> None:
+    """Counts a shard's rejected rows and writes them down."""
+    for row in rejected:
+        reason = row.reason.partition(":")[0]
+        found.reasons[reason] += 1
+        found.first.setdefault(reason, (number, row.line, row.file))
+    if rejected:
+        with (task.scratch / f"rejected-{number:08}").open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rejected)
