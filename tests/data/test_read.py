@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from keeptune.data.json_rows import unwrap
 from keeptune.data.read import Rejected, Row, read_rows
-from keeptune.data.wrapper import unwrap
 from keeptune.errors import DataError
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))

@@ -105,8 +105,11 @@ def test_a_file_without_rows(make_recipe: MakeRecipe, tmp_path: Path, content: b
     assert not (tmp_path / "run" / "data" / "card.json").exists()
 
 
-def test_a_folder_is_no_file_of_rows(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    assert "Is a directory" in refused(3, "run", make_recipe(data={"files": ["."]}), "--run", tmp_path / "run")
+def test_a_folder_without_files_of_rows(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "notes.md").write_text("No rows.", encoding="utf-8")
+    said = refused(3, "run", make_recipe(data={"files": ["rows"]}), "--run", tmp_path / "run")
+    assert f"{tmp_path / 'rows'}: no file in this folder ends in .jsonl" in said
 
 
 @pytest.mark.parametrize(

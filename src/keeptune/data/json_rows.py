@@ -16,7 +16,6 @@ from sys import maxsize
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
 from keeptune.data.source import Shard
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
-from keeptune.data.wrapper import unwrap
 from keeptune.errors import DataError
 from keeptune.recipe import ColumnsSection
 
@@ -25,6 +24,11 @@ _TURN_KEYS = {"from", "value"}
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _LINE_SPACE = " \t\r\x0b\x0c"
+
+# The official wrapper is `…\n\n### Instruction:\n{problem}\n\n### Response:`; teams dropped either end, one #, or
+# the first sentence, and added spaces.
+_BEFORE_PROBLEM = re.compile(r"\A(?:[^#]*\n)?[ ]*(?:#{2,3} ?)?Instruction: *\n?")
+_AFTER_PROBLEM = re.compile(r"\n(?:#{2,3} ?)?Response:\Z")
 
 # An object becomes the tuple of its (key, value) pairs: that takes no call into Python, and shows keys that occur
 # twice. Numbers are of no use in a row; as floats they cannot be too long to be parsed.
@@ -60,6 +64,11 @@ def read_lines(shard: Shard, columns: ColumnsSection) -> Iterator[Row | Rejected
             lines, is_clean = decoded(block)
             yield from (_short_way if is_clean and columns.kind is None else _long_way)(file, line, lines, reader)
             line += len(lines)
+
+
+def unwrap(prompt: str) -> str:
+    """The problem inside a prompt: what stands between `### Instruction:` and `### Response:`, or all of it."""
+    return _AFTER_PROBLEM.sub("", _BEFORE_PROBLEM.sub("", prompt.rstrip(), count=1)).strip()
 
 
 def _opening(path: Path) -> bytes:
