@@ -45,7 +45,7 @@ def test_an_example_has_all_that_is_known() -> None:
     )
 
 
-@pytest.mark.parametrize("style", ["raw", "answer", "longhand"])
+@pytest.mark.parametrize("style", ["raw", "answer", "rule", "longhand"])
 def test_every_kind_in_every_style(style: Style) -> None:
     rows = of_every_kind()
     examples = rewrite(rows, SKILL, section(styles={"default": style}), characters)
@@ -73,7 +73,7 @@ def test_a_wrong_writer_is_caught() -> None:
         rewrite([candidate(DIV, line=7)], Careless(), section(styles={"default": "answer"}), characters)
 
 
-@pytest.mark.parametrize("style", ["answer", "longhand"])
+@pytest.mark.parametrize("style", ["answer", "rule", "longhand"])
 def test_a_coarse_rounding_is_taught_as_declared_and_counted(style: Style) -> None:
     rows = [candidate(DIV), candidate("计算 7.00 / 2.00 等于多少？"), candidate("计算 10.00 的平方根？")]
     options = section(styles={"default": style}, places={"div": 1})

@@ -115,7 +115,7 @@ def test_a_folder_without_files_of_rows(make_recipe: MakeRecipe, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"quota": {"area": 16_000}}, "data.quota asks for more unique problems than there are: area: 16000 asked,"),
+        ({"quota": {"area": 16_000}}, "the recipe asks for more unique problems than there are: area: 16000 asked,"),
         ({"kinds": ["mass"], "quota": {"area": 3}}, "area: 3 asked, 0 there"),
         ({"split": {"dev": 500, "test": 9}}, "data.split holds back 500 + 9 of"),
         ({"quota": {"area": 0, "mass": 0, "sales": 0}}, "no problem is chosen; check data.files, data.kinds"),

@@ -123,7 +123,7 @@ def test_so_many_decimals_are_written(base: Fraction, exponent: int, rounding: R
     written = Fraction(rounded(value, rounding)) * 10 ** places_of(value, rounding)
     assert written.denominator == 1
     if value and rounding.digits is not None:
-        assert abs(written) < 10 ** max(rounding.digits, leading_place(value) + 2)
+        assert abs(written) <= 10 ** max(rounding.digits, leading_place(value) + 2)
 
 
 @given(VALUES, st.integers(-300, 300), ROUNDINGS)

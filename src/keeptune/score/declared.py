@@ -16,16 +16,23 @@ from keeptune.skill.rounding import is_rounded, last_place
 def is_right(solution: str, truth: Truth, rounding: Rounding) -> bool:
     """Whether a final answer is the truth rounded as declared; or is right by the headline grader, unless the rounding
     is coarser than that. A fraction is never rounded: it must be the truth in lowest terms."""
+    if isinstance(truth, str):
+        return grade(solution, truth).correct
+    if is_as_declared(solution, truth, rounding):
+        return True
+    return "/" not in solution and not is_coarse(truth, rounding) and grade(solution, truth).correct
+
+
+def is_as_declared(solution: str, truth: Fraction, rounding: Rounding) -> bool:
+    """Whether a final answer is exactly the truth rounded as declared, or a fraction in lowest terms."""
     found = final_answer(solution)
-    if found is None or isinstance(truth, str):
-        return found is not None and grade(solution, truth).correct
+    if found is None:
+        return False
     answer, _ = found
     if "/" in answer:
         return answer == str(truth)
     value = parse_number(answer)
-    if value is not None and is_rounded(value, truth, rounding):
-        return True
-    return not is_coarse(truth, rounding) and grade(solution, truth).correct
+    return value is not None and is_rounded(value, truth, rounding)
 
 
 def is_coarse(truth: Fraction, rounding: Rounding) -> bool:

@@ -53,7 +53,7 @@ def test_invented_rows_are_understood_and_right(kind: str, seed: int) -> None:
     assert SKILL.solve(question, solution, "raw", TWO) == solution
 
 
-@given(st.sampled_from(SKILL.kinds), st.integers(), st.sampled_from(["raw", "answer", "longhand"]))
+@given(st.sampled_from(SKILL.kinds), st.integers(), st.sampled_from(["raw", "answer", "rule", "longhand"]))
 def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
     written = SKILL.solve(question, stored, style, TWO)
@@ -65,7 +65,7 @@ def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, s
         assert "\n" not in written
 
 
-@given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["answer", "longhand"]), ROUNDINGS)
+@given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["answer", "rule", "longhand"]), ROUNDINGS)
 def test_every_rounding_is_written_as_declared(kind: str, seed: int, style: Style, rounding: Rounding) -> None:
     question, stored = drawn(kind, seed)
     written = SKILL.solve(question, stored, style, rounding)
@@ -99,7 +99,7 @@ def test_steps_show_the_digits_that_are_asked_for() -> None:
     assert SKILL.solve(question, "", "longhand", TWO).endswith("=0.006666666...\n#### 6.66667E-3")
 
 
-@given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["raw", "answer", "longhand"]))
+@given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["raw", "answer", "rule", "longhand"]))
 def test_the_check_refuses_the_solution_of_another_problem(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
     other, _ = drawn(kind, seed + 1)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, random_nonzero
 
 
@@ -45,6 +45,9 @@ class Equation(Kind[Line]):
             f"{-problem.intercept}/{problem.slope}={sign}{top}/{bottom}",
             *longhand.quotient(top, bottom, places + 1),
         ]
+
+    def rule(self, problem: Line, result: str) -> list[str]:
+        return rules.equation(problem.slope, problem.intercept, result)
 
     def random(self, generator: random.Random) -> Line:
         return Line(random_nonzero(generator, 100), generator.randint(-100, 100))

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from keeptune.skill.arithmetic import rules
 from keeptune.skill.arithmetic.kind import COUNT, Kind
 from keeptune.skill.base import Rounding
 
@@ -53,6 +54,10 @@ class Simplification(Kind[Ratio]):
     def answer(self, problem: Ratio, rounding: Rounding) -> str:  # noqa: ARG002
         """The fraction in lowest terms; a fraction is never rounded."""
         return str(self.value(problem))
+
+    def rule(self, problem: Ratio, result: str) -> list[str]:  # noqa: ARG002
+        top, bottom = problem.numerator, problem.denominator
+        return rules.fraction(top, bottom, math.gcd(top, bottom))
 
     def random(self, generator: random.Random) -> Ratio:
         numerator, denominator = sorted(generator.sample(range(1, 11), 2))

@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOp
 from fractions import Fraction
 from typing import ClassVar, Generic, TypeVar
 
+from keeptune.skill.arithmetic import rules
 from keeptune.skill.base import ANSWER_MARKER, Rounding
 from keeptune.skill.rounding import places_of, rounded
 
@@ -81,6 +82,15 @@ class Kind(ABC, Generic[P]):
         """The worked solution: the steps, and the answer behind the marker on the last line."""
         steps = self.steps(problem, places_of(self.value(problem), rounding))
         return "\n".join([*steps, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
+
+    @abstractmethod
+    def rule(self, problem: P, result: str) -> list[str]:
+        """The sentences that state a rule, and the statement that applies it: an expression, and `result` behind it."""
+
+    def ruled(self, problem: P, rounding: Rounding) -> str:
+        """The rule applied, and the answer behind the marker on the last line."""
+        lines = self.rule(problem, rules.result(self.value(problem), rounding))
+        return "\n".join([*lines, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
 
     def stated_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""

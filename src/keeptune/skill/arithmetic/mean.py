@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -40,6 +40,9 @@ class Mean(Kind[Numbers]):
     def steps(self, problem: Numbers, places: int) -> list[str]:
         total, count = sum(problem.values), len(problem.values)
         return [*longhand.running_sum(list(problem.values)), *longhand.quotient(total, count, places + 1)]
+
+    def rule(self, problem: Numbers, result: str) -> list[str]:
+        return rules.mean(problem.values, result)
 
     def random(self, generator: random.Random) -> Numbers:
         length = generator.randint(3, 10)

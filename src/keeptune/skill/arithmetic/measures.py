@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -49,6 +49,9 @@ class Area(Kind[Rectangle]):
     def steps(self, problem: Rectangle, places: int) -> list[str]:  # noqa: ARG002
         return longhand.product(problem.length, problem.width)
 
+    def rule(self, problem: Rectangle, result: str) -> list[str]:
+        return rules.area(problem.length, problem.width, result)
+
     def random(self, generator: random.Random) -> Rectangle:
         return Rectangle(generator.randint(1, 100), generator.randint(1, 100))
 
@@ -76,6 +79,9 @@ class Mass(Kind[Body]):
 
     def steps(self, problem: Body, places: int) -> list[str]:  # noqa: ARG002
         return [f"{problem.density}*{problem.volume}={problem.density * problem.volume}"]
+
+    def rule(self, problem: Body, result: str) -> list[str]:
+        return rules.mass(problem.density, problem.volume, result)
 
     def random(self, generator: random.Random) -> Body:
         return Body(generator.randint(1, 10), generator.randint(1, 10))

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -59,6 +59,9 @@ class Discount(Kind[Price]):
             *longhand.quotient(hundredfold, problem.before, places + 1),
         ]
 
+    def rule(self, problem: Price, result: str) -> list[str]:
+        return rules.discount(problem.before, problem.after, result)
+
     def random(self, generator: random.Random) -> Price:
         return Price(generator.randint(1, 100), generator.randint(1, 100))
 
@@ -90,6 +93,9 @@ class Sales(Kind[Growth]):
             f"{before}+{growth}={before + growth}",
             f"{before + growth}/100={longhand.hundredths(before + growth)}",
         ]
+
+    def rule(self, problem: Growth, result: str) -> list[str]:
+        return rules.sales(problem.sales, problem.percent, result)
 
     def random(self, generator: random.Random) -> Growth:
         return Growth(generator.randint(1, 100), generator.randint(1, 100))

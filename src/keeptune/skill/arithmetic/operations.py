@@ -10,7 +10,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, random_nonzero
 
 LIMIT_HUNDREDTHS = 1_000_000
@@ -101,6 +101,9 @@ class Addition(Operation):
     def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("+", problem, problem.right)
 
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.addition(problem.left, problem.right, result)
+
 
 class Subtraction(Operation):
     """`计算 6874.58 - -2728.62 等于多少？` → `6874.58 - -2728.62 = 9603.20`"""
@@ -115,6 +118,9 @@ class Subtraction(Operation):
 
     def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("-", problem, -problem.right)
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.subtraction(problem.left, problem.right, result)
 
 
 class Multiplication(Operation):
@@ -132,6 +138,9 @@ class Multiplication(Operation):
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}*{problem.right}={_sign(problem)}{left}*{right}/10000"
         return [head, *longhand.crossed_product(left, right)]
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.product(problem.left, problem.right, result)
 
 
 class Division(Operation):
@@ -157,3 +166,6 @@ class Division(Operation):
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
         return [head, *longhand.quotient(left, right, places + 1)]
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.quotient(problem.left, problem.right, result)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from keeptune.skill.arithmetic import longhand
+from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.kind import (
     AMOUNT,
     ANSWER,
@@ -106,6 +106,9 @@ class Power(RoundedWork[Powered]):
         lines, result = longhand.power(problem.base, problem.exponent)
         return lines, Fraction(result)
 
+    def rule(self, problem: Powered, result: str) -> list[str]:
+        return rules.power(problem.base, problem.exponent, result)
+
     def random(self, generator: random.Random) -> Powered:
         return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
 
@@ -133,6 +136,9 @@ class SquareRoot(Kind[Radicand]):
 
     def steps(self, problem: Radicand, places: int) -> list[str]:
         return longhand.root(int(problem.number * 100), places + 1)
+
+    def rule(self, problem: Radicand, result: str) -> list[str]:
+        return rules.square_root(problem.number, result)
 
     def random(self, generator: random.Random) -> Radicand:
         return Radicand(amount(generator.randint(0, 1_000_000)))
@@ -163,6 +169,9 @@ class Function(RoundedWork[Monomial]):
         lines, raised = longhand.power(problem.x, problem.exponent)
         last, result = longhand.rounded_product(Decimal(problem.coefficient), raised)
         return [*lines, last], Fraction(result)
+
+    def rule(self, problem: Monomial, result: str) -> list[str]:
+        return rules.function(problem.x, problem.coefficient, problem.exponent, result)
 
     def random(self, generator: random.Random) -> Monomial:
         x = amount(generator.randint(1, 1_000))

@@ -10,7 +10,7 @@ from typing import Any
 
 from keeptune.score.number import grade
 from keeptune.skill import story
-from keeptune.skill.arithmetic import check
+from keeptune.skill.arithmetic import check, rule_check
 from keeptune.skill.arithmetic.kind import Kind
 from keeptune.skill.arithmetic.kinds import KINDS, find
 from keeptune.skill.arithmetic.steps import false_step
@@ -89,7 +89,7 @@ class Arithmetic:
             return kind.raw_solution(parsed)
         if style == "answer":
             return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
-        return kind.reasoning(parsed, rounding)
+        return kind.ruled(parsed, rounding) if style == "rule" else kind.reasoning(parsed, rounding)
 
     def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
         """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
@@ -98,6 +98,8 @@ class Arithmetic:
             return None if same else "its final answer is not what the stored solution states"
         if style == "raw":
             return self.fault(question, solution)
+        if style == "rule":
+            return rule_check.fault(solution, question.text, _number(question), rounding)
         return check.fault(solution, question.truth, rounding)
 
     def twin(self, question: Question) -> str:
