@@ -16,6 +16,7 @@ from keeptune.data.read import Rejected, Row, read_shard, reject
 from keeptune.data.select import Candidate, Rules, Selection, digest
 from keeptune.data.source import Shard
 from keeptune.data.tally import Tally
+from keeptune.data.workers import without_collector
 from keeptune.recipe import DataSection
 from keeptune.skill.base import Skill
 from keeptune.skill.synth import corpus
@@ -74,6 +75,11 @@ class Gathered:
 
 def gather(task: Task) -> Gathered:
     """What stands in the task's shards. The rejected rows of each are written to a file in `scratch`."""
+    with without_collector():
+        return _gather(task)
+
+
+def _gather(task: Task) -> Gathered:
     found = Gathered(Selection(task.rules))
     tally = Tally(task.scratch, task.name, task.skill.kinds)
     for number, shard in task.shards:

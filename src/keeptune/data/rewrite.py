@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keeptune.data.select import Candidate, digest
-from keeptune.data.workers import Here, Workers
+from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
 from keeptune.score.declared import is_right
@@ -124,7 +124,8 @@ def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> li
 
 def _written_all(task: tuple[Sequence[Candidate], Skill, DataSection]) -> list[str]:
     rows, skill, section = task
-    return [_written(row, skill, section) for row in rows]
+    with without_collector():
+        return [_written(row, skill, section) for row in rows]
 
 
 def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
