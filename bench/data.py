@@ -25,9 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-from common import write_result
-
+# What brings torch is imported where it is used: the processes of the data stage import this file.
 ROWS = 809_993
 RECIPE = {
     "exclude": ["english"],
@@ -103,6 +101,8 @@ def plain_way(corpus: Path, out: Path) -> dict[str, Any]:
 
 def measured(way: str, corpus: Path, out: Path) -> dict[str, Any]:
     """What a way reports from a process of its own, and the memory that it and its children took."""
+    import psutil
+
     command = [sys.executable, __file__, "--way", way, "--corpus", str(corpus), "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak = 0
@@ -122,7 +122,9 @@ def measured(way: str, corpus: Path, out: Path) -> dict[str, Any]:
     return {**json.loads(printed), "peak_memory_bytes": peak}
 
 
-def _memory(process: psutil.Process) -> int:
+def _memory(process: Any) -> int:
+    import psutil
+
     total = 0
     try:
         for one in [process, *process.children(recursive=True)]:
@@ -144,6 +146,8 @@ def main() -> None:
     if options.way:
         print(json.dumps({"keeptune": keeptune_way, "plain": plain_way}[options.way](options.corpus, options.out)))
         return
+    from common import write_result
+
     with tempfile.TemporaryDirectory() as folder:
         figures = compare(Path(folder), options.times)
     write_result("data", figures)

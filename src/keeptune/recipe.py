@@ -96,6 +96,11 @@ class DataSection(Section):
     )
     fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems taken, before quotas")
     slices: tuple[SliceSection, ...] = Field((), description="in place of quota and fraction: so many from each part")
+    unseen: tuple[str, ...] = Field((), description="files of problems that must not be taught, e.g. a test set")
+    near_duplicates: Literal["keep", "drop"] = Field(
+        "keep", description="problems in free text that say what another says; kept ones stay on one side of the split"
+    )
+    near_threshold: float = Field(0.8, gt=0, le=1, description="share of three-word runs that makes two texts one")
     styles: dict[str, Style] = Field(default_factory=dict, description="solution style by kind; `default` for the rest")
     places: dict[str, Annotated[int, Field(ge=0, le=20)]] = Field(
         default_factory=dict, description="decimals of the final answer by kind; `default` for the rest (2)"
@@ -276,12 +281,15 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     def locate(name: str) -> str:
         return str((folder / Path(name).expanduser()).resolve())
 
+    def files(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if name.startswith("hf:") else locate(name) for name in names)
+
     def section(part: Section, **changes: Any) -> Section:
         return part.model_copy(update=changes)
 
     score, train, model = recipe.score, recipe.train, recipe.model
     changes = {
-        "data": section(recipe.data, files=tuple(f if f.startswith("hf:") else locate(f) for f in recipe.data.files)),
+        "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
         "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
         "train": section(train, replay=train.replay if train.replay == "embedded" else locate(train.replay)),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),

@@ -45,9 +45,6 @@ from keeptune.train.replay import practice_items, replay
 Record = dict[str, Any]
 _BUDGET_MARGIN_TOKENS = 16
 
-TEXTS_AT_ONCE = 2_000
-"""So many are given to the tokenizer together, which spreads them over the cores."""
-
 
 class Run:
     """One job in one directory. `Run.create` starts or resumes it, `Run.open` looks at one that is there."""
@@ -367,12 +364,9 @@ class Run:
 
 def count_tokens(tokenizer: Any, prompt: Prompt, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
     """The tokens of each (problem, solution): of the prompt, and of the solution with its end token."""
-    counts: list[tuple[int, int]] = []
-    for start in range(0, len(texts), TEXTS_AT_ONCE):
-        problems, solutions = zip(*texts[start : start + TEXTS_AT_ONCE], strict=True)
-        prompts, answers = prompt.encode_all(tokenizer, problems), prompt.encode_solutions(tokenizer, solutions)
-        counts += zip(map(len, prompts), map(len, answers), strict=True)
-    return counts
+    prompts = prompt.encode_all(tokenizer, [problem for problem, _ in texts])
+    solutions = prompt.encode_solutions(tokenizer, [solution for _, solution in texts])
+    return list(zip(map(len, prompts), map(len, solutions), strict=True))
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

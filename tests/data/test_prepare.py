@@ -108,6 +108,44 @@ def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
     assert not often.keys() & {example.problem for part in ("dev", "test") for example in parts[part]}
 
 
+def test_unseen_problems_are_not_taught(tmp_path: Path) -> None:
+    pairs = rows(200)
+    forbidden = write(tmp_path / "test.jsonl", pairs[:30])
+    card = run(recipe(files=[write(tmp_path / "a", pairs)], unseen=[forbidden]), tmp_path / "data")
+    taught = {example.problem for examples in everything(tmp_path / "data").values() for example in examples}
+    assert not taught & {problem for problem, _ in pairs[:30]}
+    assert sum(kind["unseen"] for kind in card["kinds"].values()) == 200 - len(taught) >= 30
+
+
+STORY = "{name} has {number} red apples and buys {more} more at the old market. How many apples has {name} now?"
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_near_duplicates_stand_on_one_side_or_are_dropped(tmp_path: Path, keep: bool) -> None:
+    pairs = []
+    for number in range(2, 62):
+        for ending in ("", " Please say so."):
+            problem = STORY.format(name="Ada", number=number, more=number * 3) + ending
+            pairs.append((problem, f"It is $\\boxed{{{number * 4}}}$."))
+    job = recipe(files=[write(tmp_path / "a", pairs)], near_duplicates="keep" if keep else "drop", near_threshold=0.7)
+    card = run(job, tmp_path / "data")
+    assert card["kinds"]["english"]["near_duplicates"] == 60
+    assert card["kinds"]["english"]["chosen"] == (120 if keep else 60)
+    sides: dict[str, set[str]] = {}
+    for part, examples in everything(tmp_path / "data").items():
+        for example in examples:
+            sides.setdefault(example.problem.removesuffix(" Please say so."), set()).add(part)
+    assert len(sides) == 60
+    assert all(len(parts) == 1 for parts in sides.values())
+
+
+def test_answers_that_the_grader_would_reject_are_counted(tmp_path: Path) -> None:
+    card = run(recipe(files=[write(tmp_path / "a", rows(200))], places={"default": 0}), tmp_path / "data")
+    coarse = {kind: facts["too_coarse"] for kind, facts in card["kinds"].items() if facts["too_coarse"]}
+    assert coarse.keys() <= {"add", "sub", "mul", "div", "power", "sqrt"}
+    assert 20 < sum(coarse.values()) < 200
+
+
 def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:
     file = write(tmp_path / "a", [*rows(100), WRONG])
     card = run(recipe(files=[file], wrong="correct", reject_limit=0), tmp_path / "data")

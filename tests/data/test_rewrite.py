@@ -79,7 +79,7 @@ def test_a_coarse_rounding_is_taught_as_declared_and_counted(style: Style) -> No
     options = section(styles={"default": style}, places={"div": 1})
     examples = rewrite(rows, SKILL, options, characters)
     assert [example.solution.rpartition("\n")[2] for example in examples] == ["#### 3.3", "#### 3.5", "#### 3.16"]
-    assert too_coarse(examples) == {"div": 1}
+    assert too_coarse(examples, Rounding(1)) == 1
 
 
 def test_a_coarse_answer_that_is_not_as_declared_is_caught() -> None:

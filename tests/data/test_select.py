@@ -6,7 +6,6 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -153,7 +152,7 @@ def test_a_default_quota_takes_small_kinds_whole_or_repeats_them() -> None:
 
 
 def test_slices_take_their_parts_and_share_no_problem() -> None:
-    rows = [replace(row("add", number % 60), line=number + 1) for number in range(100)]
+    rows = [row("add", number % 60)._replace(line=number + 1) for number in range(100)]
     first, second = SliceSection(rows=(1, 50), take=20), SliceSection(rows=(41, 100), take=30)
     choice = passed(rows, Rules(KINDS, 0, slices=(first, second))).choose({})
     assert len(set(texts(choice))) == 50
@@ -203,7 +202,7 @@ def test_a_quota_bounds_what_is_held() -> None:
     def rows() -> Any:
         nonlocal most
         for number in range(5000):
-            yield replace(row("add", number), solution=Counted(str(number)))
+            yield row("add", number)._replace(solution=Counted(str(number)))
             most = max(most, alive)
 
     assert len(passed(rows(), Rules(KINDS, 0, {"add": 50})).choose({"add": 5000}).rows) == 50

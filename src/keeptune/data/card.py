@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keeptune.data.leak import Leaks as Leaks
-from keeptune.data.rewrite import Example
+from keeptune.data.rewrite import Example, too_coarse
 from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part
 from keeptune.files import write_json
+from keeptune.skill.base import Rounding
 
 FILE = "card.json"
 
@@ -29,18 +30,24 @@ class Lengths:
 @dataclass(frozen=True, slots=True)
 class KindCard:
     """One kind. `rows` are the understood ones, of which `rejected` were wrong; `unique` problems are left of the
-    others. `chosen` are those in train, dev and test, with `corrected` the ones whose stored solution was wrong."""
+    others, of which `unseen` may not be taught and `near_duplicates` say what another one says. `chosen` are those in
+    train, dev and test, with `corrected` the ones whose stored solution was wrong; `too_coarse` of them have an answer
+    that the headline grader rejects, because the recipe rounds so. `answer_digits` are those of the last line."""
 
     rows: int
     rejected: int
     unique: int
     chosen: int
     corrected: int
+    unseen: int
+    near_duplicates: int
+    too_coarse: int
     train: int
     dev: int
     test: int
     prompt_tokens: Lengths
     solution_tokens: Lengths
+    answer_digits: Lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +62,9 @@ class PartCard:
 class Card:
     """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
 
-    `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt.
-    `data_sha256` names the examples, whatever
-    their order and wherever they stood.
+    `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt;
+    `left_out` problems stand in ranges that are held back, and found no room in dev and test. `data_sha256` names the
+    examples, whatever their order and wherever they stood.
     """
 
     files: list[SourceFile]
@@ -72,26 +79,42 @@ class Card:
     kinds: dict[str, KindCard]
     splits: dict[Part, PartCard]
     too_long_dropped: int
+    left_out: int
     leaks: Leaks
     data_sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of a kind before its examples: see KindCard."""
+
+    rows: int
+    rejected: int
+    unique: int
+    unseen: int
+    near_duplicates: int
+
+
 def kind_card(
-    rows: int, rejected: int, unique: int, parts: Mapping[Part, Sequence[Example]], mistaken: Container[str]
+    found: Found, parts: Mapping[Part, Sequence[Example]], mistaken: Container[tuple[str, int]], rounding: Rounding
 ) -> KindCard:
-    """The card of a kind, given its examples; `mistaken` are the ids of those whose stored solution was wrong."""
+    """The card of a kind, given its examples; `mistaken` are the places of rows whose stored solution was wrong."""
     examples = [example for part in PARTS for example in parts[part]]
     return KindCard(
-        rows=rows,
-        rejected=rejected,
-        unique=unique,
-        chosen=len(examples),
-        corrected=sum(example.id in mistaken for example in examples),
+        rows=found.rows,
+        rejected=found.rejected,
+        unique=found.unique,
+        chosen=len({example.id for example in examples}),
+        corrected=len({example.id for example in examples if (example.file, example.line) in mistaken}),
+        unseen=found.unseen,
+        near_duplicates=found.near_duplicates,
+        too_coarse=too_coarse(examples, rounding),
         train=len(parts["train"]),
         dev=len(parts["dev"]),
         test=len(parts["test"]),
         prompt_tokens=_lengths([example.prompt_tokens for example in examples]),
         solution_tokens=_lengths([example.solution_tokens for example in examples]),
+        answer_digits=_lengths([sum(map(str.isdigit, _last_line(example.solution))) for example in examples]),
     )
 
 
@@ -113,6 +136,10 @@ def data_sha256(parts: Mapping[Part, Sequence[Example]]) -> str:
 def write(card: Card, directory: Path) -> None:
     """Stores the card. errors: RunError when it cannot be written."""
     write_json(directory / FILE, asdict(card))
+
+
+def _last_line(solution: str) -> str:
+    return solution.rpartition("\n")[2]
 
 
 def _lengths(tokens: Sequence[int]) -> Lengths:

@@ -99,6 +99,7 @@ def _gather(task: Task) -> Gathered:
             found.selection.add(judged, rank)
         _note(rejected, number, found, task)
     tally.flush()
+    found.selection.trim()
     return found
 
 

@@ -8,11 +8,11 @@ Every function reads the training rows once and holds only what is scored.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from keeptune.data.normal import free_text_kinds, normalised, words
+from keeptune.data.normal import normalised, words
 
 GRAM_WORDS = 13
 
@@ -44,15 +44,13 @@ class Leaks:
 
 
 def find_leaks(
-    train: Sequence[Problem], solutions: Sequence[str], held: Sequence[Problem], retained: Iterable[str]
+    train: Sequence[Problem], held: Sequence[Problem], free: Container[str], from_retained: Mapping[str, int]
 ) -> Leaks:
-    """The leaks from training problems and their solutions to the problems of dev and test and the retained texts."""
-    rows = ((problem.kind, f"{problem.text}\n{solution}") for problem, solution in zip(train, solutions, strict=True))
-    from_retained = overlap_by_kind(rows, retained)
-    free = free_text_kinds((problem.kind, problem.text) for problem in train)
+    """The leaks from training problems to those of dev and test. `free` are the kinds in free text; `from_retained` is
+    `overlap_by_kind` of the training rows with the retained texts."""
     return Leaks(
         retained_overlap=sum(from_retained.values()),
-        retained_overlap_by_kind=from_retained,
+        retained_overlap_by_kind=dict(sorted(from_retained.items())),
         held_overlap_by_kind=overlap_by_kind(
             ((problem.kind, problem.text) for problem in train if problem.kind in free),
             (problem.text for problem in held if problem.kind in free),
@@ -68,7 +66,7 @@ def matches(
 ) -> Iterator[Match | None]:
     """For each problem, the closest way in which it is one of the forbidden ones, or None.
 
-    13 words in sequence are looked for in the kinds `free_text` only (`free_text_kinds`).
+    13 words in sequence are looked for in the kinds `free_text` only.
     """
     texts, spellings, twins, known = set(), set(), set(), _Grams()
     for problem in forbidden:
@@ -110,11 +108,6 @@ def shared_problems(*parts: Iterable[str]) -> set[str]:
         shared |= seen & part
         seen |= part
     return shared
-
-
-def overlapping(rows: Iterable[str], retained: Iterable[str]) -> int:
-    """How many rows share 13 words in sequence with a retained text."""
-    return sum(overlap_by_kind((("", row) for row in rows), retained).values())
 
 
 class _Grams:

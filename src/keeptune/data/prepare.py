@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,18 +13,19 @@ import pyarrow.parquet as pq
 from keeptune.data import card as cards
 from keeptune.data.card import Card, KindCard
 from keeptune.data.gather import SYNTH, Gathered, Task, gather, rejected_rows
-from keeptune.data.leak import overlapping, shared_problems
+from keeptune.data.guard import leaks as find_leaks
+from keeptune.data.guard import near_duplicates, says_again, sides, without_unseen
+from keeptune.data.leak import shared_problems
 from keeptune.data.rewrite import CountTokens, Example, fit, repeat, rewrite
-from keeptune.data.select import Choice, Rules, Selection, digest, wanted_kinds
+from keeptune.data.select import Candidate, Rules, Selection, wanted_kinds
 from keeptune.data.source import Shard, sources
 from keeptune.data.split import PARTS, Part, split
 from keeptune.data.tally import Unique
 from keeptune.data.tally import unique as count_unique
-from keeptune.data.workers import Staffing, Workers, workers
+from keeptune.data.workers import Staffing, Workers, without_collector, workers
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.recipe import DataSection, Recipe
-from keeptune.score.reading import reading_items
 from keeptune.skill.base import Skill
 
 _COLUMNS = [column.name for column in fields(Example)]
@@ -51,16 +52,16 @@ def prepare(
     kinds = wanted_kinds(section, skill.kinds)
     found = sources(section.files)
     _begin(directory)
-    with workers(sum(file.bytes for file in found.files), staffing) as staff:
+    with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():
         gathered, unique = _sift(found.shards, recipe, skill, kinds, directory, staff)
-        choice = gathered.selection.choose(unique.problems)
-        if not choice.rows:
-            raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
-        written = rewrite(choice.rows, skill, section, count_tokens, staff)
-    twins = {example.id: skill.twin(row.question) for example, row in zip(written, choice.rows, strict=True)}
-    examples = fit(written, section)
-    parts = _split(examples, twins, section, recipe.seed)
-    parts["train"] = repeat(parts["train"], choice.repeated, section.repeat_limit)
+        chosen = _choose(gathered, unique, section, skill)
+        written = rewrite(chosen.rows, skill, section, count_tokens, staff)
+        together = dict(zip((example.id for example in written), chosen.together, strict=True))
+        examples = fit(written, section)
+        parts = _split(examples, together, section, recipe.seed)
+        left_out = len(examples) - sum(map(len, parts.values()))
+        parts["train"] = repeat(parts["train"], chosen.repeated, section.repeat_limit)
+        leaks = find_leaks(parts, together, skill.free_text, recipe.score.retained, staff)
     card = Card(
         files=found.files,
         rows_read=gathered.read,
@@ -71,10 +72,11 @@ def prepare(
         duplicates=gathered.kept.total() - unique.problems.total(),
         conflicts=unique.conflicts,
         unwrapped=gathered.unwrapped,
-        kinds=_kind_cards(skill.kinds, gathered, unique, choice, parts),
+        kinds=_kind_cards(chosen, parts, section),
         splits=cards.part_cards(parts),
         too_long_dropped=len(written) - len(examples),
-        leaks=cards.Leaks(_retained_overlap(parts["train"], recipe.score.retained)),
+        left_out=left_out,
+        leaks=leaks,
         data_sha256=cards.data_sha256(parts),
     )
     for part in PARTS:
@@ -146,6 +148,40 @@ def _too_many(found: Gathered, limit: float, log_path: Path) -> DataError:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The rows to teach and to score, each with the text that problems which may not be parted share; how often those
+    of a kind are repeated; and what was found of each kind."""
+
+    rows: list[Candidate]
+    together: list[str]
+    repeated: dict[str, int]
+    found: dict[str, cards.Found]
+
+
+def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Skill) -> _Chosen:
+    choice = gathered.selection.choose(unique.problems)
+    if not choice.rows:
+        raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
+    rows, unseen = without_unseen(choice.rows, section, skill)
+    together = sides(rows, section, skill)
+    near = near_duplicates(rows, together, skill)
+    if section.near_duplicates == "drop":
+        firsts = [index for index, row in enumerate(rows) if not says_again(row, together[index], skill)]
+        rows, together = [rows[index] for index in firsts], [together[index] for index in firsts]
+    found = {
+        kind: cards.Found(
+            rows=gathered.kept[kind] + gathered.wrong[kind],
+            rejected=gathered.wrong[kind],
+            unique=unique.problems[kind],
+            unseen=unseen[kind],
+            near_duplicates=near[kind],
+        )
+        for kind in skill.kinds
+    }
+    return _Chosen(rows, together, choice.repeated, found)
+
+
 def _split(
     examples: list[Example], twins: Mapping[str, str], section: DataSection, seed: int
 ) -> dict[Part, list[Example]]:
@@ -164,31 +200,16 @@ def _split(
     return parts
 
 
-def _kind_cards(
-    kinds: tuple[str, ...],
-    found: Gathered,
-    unique: Unique,
-    choice: Choice,
-    parts: Mapping[Part, list[Example]],
-) -> dict[str, KindCard]:
-    mistaken = {digest(row.question.text).hex() for row in choice.rows if row.fault}
+def _kind_cards(chosen: _Chosen, parts: Mapping[Part, list[Example]], section: DataSection) -> dict[str, KindCard]:
+    mistaken = {(row.file, row.line) for row in chosen.rows if row.fault}
+    by_kind: dict[str, dict[Part, list[Example]]] = {kind: {part: [] for part in PARTS} for kind in chosen.found}
+    for part in PARTS:
+        for example in parts[part]:
+            by_kind[example.kind][part].append(example)
     return {
-        kind: cards.kind_card(
-            rows=found.kept[kind] + found.wrong[kind],
-            rejected=found.wrong[kind],
-            unique=unique.problems[kind],
-            parts={part: [example for example in parts[part] if example.kind == kind] for part in PARTS},
-            mistaken=mistaken,
-        )
-        for kind in kinds
+        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding(kind))
+        for kind, found in chosen.found.items()
     }
-
-
-def _retained_overlap(examples: list[Example], source: str) -> int:
-    """How many examples share a long sequence of words with a passage, question or answer of the reading set."""
-    items = reading_items(source)
-    retained = {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
-    return overlapping((f"{example.problem}\n{example.solution}" for example in examples), retained)
 
 
 def _save_examples(examples: list[Example], path: Path) -> None:

@@ -7,7 +7,6 @@ A rounding that is coarser than that grader is judged as declared instead, and s
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +14,8 @@ from keeptune.data.select import Candidate, digest
 from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
-from keeptune.score.declared import is_right
 from keeptune.score.number import grade, truth
-from keeptune.skill.base import Skill
+from keeptune.skill.base import Rounding, Skill
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
@@ -64,8 +62,12 @@ def rewrite(
     errors: DataError naming the row when a written solution is wrong, or has no token to learn from.
     """
     tasks = [(rows[start : start + ROWS_AT_ONCE], skill, section) for start in range(0, len(rows), ROWS_AT_ONCE)]
-    solutions = [solution for part in (staff or Here()).map(_written_all, tasks) for solution in part]
-    counts = count_tokens([(row.question.text, solution) for row, solution in zip(rows, solutions, strict=True)])
+    solutions: list[str] = []
+    counts: list[tuple[int, int]] = []
+    # Tokens are counted here while the workers write on.
+    for task, part in zip(tasks, (staff or Here()).map(_written_all, tasks), strict=True):
+        solutions += part
+        counts += count_tokens([(row.question.text, text) for row, text in zip(task[0], part, strict=True)])
     examples = [
         Example(
             id=digest(row.question.text).hex(),
@@ -105,10 +107,12 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
     return [example for example in examples if example.tokens <= section.max_tokens]
 
 
-def too_coarse(examples: Sequence[Example]) -> Counter[str]:
-    """How many examples of each kind teach an answer that the headline grader rejects, because data.places or
-    data.digits asks for fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
-    return Counter(row.kind for row in examples if not grade(row.solution, truth(row.truth)).correct)
+def too_coarse(examples: Sequence[Example], rounding: Rounding) -> int:
+    """How many examples teach an answer that the headline grader rejects, because data.places or data.digits asks for
+    fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
+    if rounding.digits is None and rounding.places >= Rounding().places:
+        return 0
+    return sum(not grade(row.solution, truth(row.truth)).correct for row in examples)
 
 
 def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> list[Example]:
@@ -134,11 +138,10 @@ def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     style, rounding = section.style(question.kind), section.rounding(question.kind)
     solution = skill.solve(question, row.solution, style, rounding)
     fault = skill.check(question, solution, style, rounding)
-    graded = grade(solution, question.truth).correct or is_right(solution, question.truth, rounding)
-    if fault is None and graded:
+    if fault is None:
         return solution
     raise DataError(
         f"{row.file}:{row.line}: the {style} solution written for {question.text!r} is wrong "
-        f"({fault or 'the grader rejects its answer'}):\n{solution}\n"
+        f"({fault}):\n{solution}\n"
         f"This is a bug in keeptune: please report it, and put {question.kind} into data.exclude meanwhile."
     )

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from heapq import nsmallest
+from typing import NamedTuple
 
 from keeptune.errors import DataError, RecipeError
 from keeptune.recipe import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """An understood row: its question, its stored solution and what is wrong with it, and where it stands."""
 
     question: Question
@@ -135,6 +135,11 @@ class Selection:
                 for rank, candidate in theirs.kept.items():
                     mine.add(candidate, rank)
 
+    def trim(self) -> None:
+        """Lets go of what can no longer be chosen, before the selection is sent to another process."""
+        for pool in self.pools.values():
+            pool.prune()
+
     def choose(self, unique: Mapping[str, int]) -> Choice:
         """The choice, given how many different problems of each kind there are.
 
@@ -211,9 +216,12 @@ class _Pool:
         if first is not candidate:
             self.kept[rank] = _preferred(first, candidate)
         elif self._prune_at is not None and len(self.kept) > self._prune_at:
-            self._prune()
+            self.prune()
 
-    def _prune(self) -> None:
+    def prune(self) -> None:
+        """Keeps only what can still be chosen."""
+        if self._prune_at is None:
+            return
         if self.limit is not None:
             ranks = nsmallest(self.limit, self.kept)
         else:

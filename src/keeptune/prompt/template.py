@@ -57,7 +57,9 @@ class Prompt:
         """What `encode_solution` gives for each solution, faster."""
         if tokenizer.eos_token_id is None:
             raise ModelError("the tokenizer has no end token (eos_token), so a model could never learn to stop")
-        encoded = tokenizer(list(solutions), add_special_tokens=False, verbose=False).input_ids
+        encoded = tokenizer(
+            list(solutions), add_special_tokens=False, return_attention_mask=False, verbose=False
+        ).input_ids
         return [[*tokens, tokenizer.eos_token_id] for tokens in encoded]
 
     def require_same(self, other: Prompt, where: str) -> None:
@@ -76,7 +78,7 @@ def encode_prompt(tokenizer: Any, text: str) -> list[int]:
 
 
 def _encode_prompts(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    encoded: list[list[int]] = tokenizer(texts, verbose=False).input_ids
+    encoded: list[list[int]] = tokenizer(texts, return_attention_mask=False, verbose=False).input_ids
     end = tokenizer.eos_token_id
     return [
         tokens[:-1] if tokens and tokens[-1] == end and not text.endswith(tokenizer.eos_token) else tokens

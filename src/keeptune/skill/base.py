@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 ANSWER_MARKER = "####"
 """What stands before the final answer on the last line of every written solution (the GSM8K convention)."""
@@ -35,9 +35,9 @@ class Rounding:
     halves: Halves = "up"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A problem that a skill has understood: its kind, its text, and its exact answer."""
+class Question(NamedTuple):
+    """A problem that a skill has understood: its kind, its text, and its exact answer. A tuple, because millions are
+    made."""
 
     kind: str
     text: str
@@ -53,6 +53,10 @@ class Skill(Protocol):
     @property
     def kinds(self) -> tuple[str, ...]:
         """The names of all kinds of problem, in a fixed order."""
+
+    @property
+    def free_text(self) -> frozenset[str]:
+        """The kinds whose problems differ in more than their numbers."""
 
     def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """The question, or None when the problem is of no known kind. `solution` is consulted only by kinds

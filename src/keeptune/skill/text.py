@@ -38,6 +38,11 @@ class Text:
         self.labels = labels
         self.kinds = (*patterns,) or ((*labels, OTHER) if labels else (ONLY,))
 
+    @property
+    def free_text(self) -> frozenset[str]:
+        """All kinds: nothing is known of them."""
+        return frozenset(self.kinds)
+
     @classmethod
     def of(cls, section: DataSection) -> Text:
         """The skill that a recipe describes."""

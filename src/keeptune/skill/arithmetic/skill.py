@@ -41,6 +41,7 @@ class Arithmetic:
 
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
+    free_text = frozenset({ENGLISH})
 
     def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """The question; None for a text of no known kind, or whose answer no grader could read.

@@ -1,0 +1,96 @@
+"""What keeps scored problems out of training: forbidden files, near-duplicates on one side, and a count of what leaks.
+
+A score on problems that were trained on, or on their twins, says what was remembered. So nothing here is left to the
+hash of a text: problems that give each other away stand together, and what slips through is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+
+from keeptune.data.leak import Leaks, Problem, find_leaks, matches, overlap_by_kind
+from keeptune.data.near import near_groups, representatives
+from keeptune.data.read import Rejected, read_shard
+from keeptune.data.rewrite import ROWS_AT_ONCE, Example
+from keeptune.data.select import Candidate
+from keeptune.data.source import sources
+from keeptune.data.split import Part
+from keeptune.data.workers import Workers
+from keeptune.recipe import DataSection
+from keeptune.score.reading import reading_items
+from keeptune.skill.base import Skill
+
+
+def without_unseen(rows: list[Candidate], section: DataSection, skill: Skill) -> tuple[list[Candidate], Counter[str]]:
+    """The rows that are no problem of the files in data.unseen, and how many were by kind.
+
+    A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
+    """
+    if not section.unseen:
+        return rows, Counter()
+    forbidden = []
+    for shard in sources(section.unseen).shards:
+        for row in read_shard(shard, section.columns):
+            question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
+            if question is not None:
+                forbidden.append(Problem(question.kind, question.text, skill.twin(question)))
+    problems = [Problem(row.question.kind, row.question.text, skill.twin(row.question)) for row in rows]
+    found = list(matches(problems, forbidden, skill.free_text))
+    kept = [row for row, match in zip(rows, found, strict=True) if match is None]
+    return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)
+
+
+def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list[str]:
+    """A text for each row that is the same for problems which may not be parted: of its twins, or of the
+    near-duplicates of a problem in free text."""
+    texts = [skill.twin(row.question) for row in rows]
+    for kind in skill.free_text:
+        places = [place for place, row in enumerate(rows) if row.question.kind == kind]
+        own = [rows[place].question.text for place in places]
+        groups = near_groups(own, section.near_threshold)
+        for place, first in zip(places, representatives(own, groups), strict=True):
+            texts[place] = first
+    return texts
+
+
+def says_again(row: Candidate, first: str, skill: Skill) -> bool:
+    """Whether a problem in free text says what another one says, the one that stands for both in `sides`."""
+    return row.question.kind in skill.free_text and row.question.text != first
+
+
+def near_duplicates(rows: Sequence[Candidate], together: Sequence[str], skill: Skill) -> Counter[str]:
+    """How many problems, by kind, say what another one says."""
+    pairs = zip(rows, together, strict=True)
+    return Counter(row.question.kind for row, first in pairs if says_again(row, first, skill))
+
+
+def leaks(
+    parts: Mapping[Part, Sequence[Example]],
+    together: Mapping[str, str],
+    free_text: Container[str],
+    source: str,
+    staff: Workers,
+) -> Leaks:
+    """What the training rows give away of dev, test and the reading set `source`; `together` has each id's `sides`."""
+    items = reading_items(source)
+    retained = sorted(
+        {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
+    )
+    train = parts["train"]
+    rows = [(example.kind, f"{example.problem}\n{example.solution}") for example in train]
+    tasks = [(rows[start : start + ROWS_AT_ONCE], retained) for start in range(0, len(rows), ROWS_AT_ONCE)]
+    from_retained: Counter[str] = Counter()
+    for found in staff.map(_overlap, tasks):
+        from_retained.update(found)
+    held = [_problem(example, together) for example in (*parts["dev"], *parts["test"])]
+    return find_leaks([_problem(example, together) for example in train], held, free_text, from_retained)
+
+
+def _overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:
+    return overlap_by_kind(*task)
+
+
+def _problem(example: Example, together: Mapping[str, str]) -> Problem:
+    # A paraphrase has another id than the problem it was made of, and no twin.
+    return Problem(example.kind, example.problem, together.get(example.id, example.problem))
