@@ -19,6 +19,7 @@ from keeptune.data.read import Rejected, Row, read_rows, reject
 from keeptune.data.rewrite import CountTokens, Example, fit, rewrite
 from keeptune.data.select import Candidate, Choice, choose, digest, wanted_kinds
 from keeptune.data.split import PARTS, Part, split
+from keeptune.data.writer.rows import with_written_texts
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.recipe import DataSection, Recipe
@@ -39,7 +40,8 @@ def prepare(recipe: Recipe, skill: Skill, count_tokens: CountTokens, directory: 
     """The data card, after train, dev and test, the rejected rows and the card itself are in `directory`.
 
     errors: RecipeError for a kind that does not exist; DataError for files that cannot be read, too many rejected
-    rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written.
+    rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written;
+    WriterError when the server of data.writer cannot be reached or fails too often.
     """
     section = recipe.data
     kinds = wanted_kinds(section, skill.kinds)
@@ -50,6 +52,8 @@ def prepare(recipe: Recipe, skill: Skill, count_tokens: CountTokens, directory: 
     twins = {example.id: skill.twin(row.question) for example, row in zip(written, choice.rows, strict=True)}
     examples = fit(written, section)
     parts = _split(examples, twins, section, recipe.seed)
+    origins = {example.id: row for example, row in zip(written, choice.rows, strict=True)}
+    parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory)
     card = Card(
         files=files,
         rows_read=sieve.read,
