@@ -47,14 +47,14 @@ _DIGIT = re.compile(r"[0-9]")
 _UNKNOWN = re.compile(r"(?<=[-+*/^=()0-9√]) ?(?!E[-+][0-9])[a-zA-Z](?![A-Za-z])|(?<![0-9A-Za-z])[a-zA-Z](?= ?[-+*/^)])")
 # A word that is no unit but a calculation: `half of 10 = 10` must not be read as 10 = 10.
 _CALCULATION = re.compile(
-    r"\b(?:half|double|twice|triple|times|minus|negative|plus|squared|square (?:root|of)|cubed?|percent|of"
-    r"|dozen|hundred|thousand|million|billion)\b|[负加减乘除倍半根]|平方(?![千分厘毫公]?[米里])|立方(?![千分厘毫]?米)",
+    r"\b(?:half|double|twice|triple|times|minus|negative|plus|squared|square (?:root|of)|cubed?|percent"
+    r"|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth)s?|dozen|hundred|thousand|million|billion)\b|[负加减乘除倍半根]|平方(?![千分厘毫公]?[米里])|立方(?![千分厘毫]?米)",
     re.IGNORECASE,
 )
 _UNIT = re.compile(
     r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|[\u4e00-\u9fff]+)(?:/(?:[A-Za-z]{2,}|[\u4e00-\u9fff]+))?"
 )
-_WORDS_BEFORE = re.compile(r"^(?:[A-Za-z]{2,}|[IAa](?= [A-Za-z]{2})|[^-+*/^=()0-9A-Za-z√.])*")
+_WORDS_BEFORE = re.compile(r"^(?:[A-Za-z]{2,}(?:['’][a-z]+)?|[IAa](?= [A-Za-z]{2})|[^-+*/^=()0-9A-Za-z√.])*")
 _WORDS_BEHIND = re.compile(r"(?<=[0-9)%])[^-+*/^=()0-9√%]*$")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.([0-9]+))?(?:E([-+][0-9]+))?(%?)")
 _ROOT = re.compile(r"√(?:([0-9]+(?:\.[0-9]+)?)|\(([^()]*)\))")
@@ -163,11 +163,15 @@ def _read(side: str, unknown: Fraction | None) -> _Side | None:
 
 
 def _equal(left: _Side, right: _Side) -> bool:
-    """Equal, or one side is the other correctly rounded, and not too coarsely: to two decimals or four digits."""
-    error = abs(left.value - right.value)
-    if error > max(Fraction(1, 200), abs(left.value) / 10_000):
-        return False
-    return error == 0 or any(side.last_place is not None and error <= side.last_place / 2 for side in (left, right))
+    """Equal, or one side is the other correctly rounded, and not too coarsely: to two decimals or four digits.
+
+    Of two calculations, one may hold a rounded number, as in `38 / 14 * 100 = 2.7143 * 100`: four digits are the same.
+    """
+    error, size = abs(left.value - right.value), abs(left.value)
+    places = [side.last_place for side in (left, right) if side.last_place is not None]
+    if not places:
+        return error <= size / 10_000
+    return error <= max(Fraction(1, 200), size / 10_000) and (error == 0 or error <= max(places) / 2)
 
 
 def _root(match: re.Match[str]) -> str:
