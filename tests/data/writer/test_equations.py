@@ -152,6 +152,7 @@ def test_an_unknown_is_judged_with_its_value() -> None:
     assert fault("-81x = -45", root, problem) == "false"
     assert fault("1x + -45 = 0", root, problem) == "false"  # The problem's equation ends like this, but is another.
     assert fault("-81x = 45", None, problem) == "unread"
+    assert fault("x + 5 = 1", Fraction(7), "解方程 x + 5 = 12") == "false"  # Nor does a part of its number count.
 
 
 def test_words_alone_state_nothing() -> None:
