@@ -210,3 +210,32 @@ def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytes
         load(path, (f"name={text}",))
     except RecipeError as error:
         assert str(error)
+
+
+WRITER = {"url": "http://localhost:8000/v1", "model": "m", "task": "reasoning"}
+
+
+def test_a_writer_is_read_with_its_defaults_and_keeps_no_key() -> None:
+    recipe = parse({"data": {"synth": {"rows": 100}, "writer": WRITER}}, "a.yaml")
+    assert recipe.data.writer is not None
+    assert (recipe.data.writer.samples, recipe.data.writer.key_variable) == (2, "OPENAI_API_KEY")
+    assert parse(yaml.safe_load(dump(recipe)), "stored") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"url": "localhost:8000"}, "data.writer.url: write the server's base"),
+        ({"url": "http://name:secret@host/v1"}, "data.writer.url: write the server's base"),
+        ({"url": "https://host/v1?key=secret"}, "data.writer.url: write the server's base"),
+        ({"temperature": 0}, "data.writer: at temperature 0 every sample is the same"),
+        ({"key_variable": "sk-secret"}, "data.writer.key_variable: "),
+        ({"api_key": "secret"}, "data.writer.api_key: no such key; "),
+        ({"task": "translate"}, "data.writer.task: "),
+        ({"prices": {"prompt_per_million": 1}}, "data.writer.prices.completion_per_million: "),
+    ],
+)
+def test_faults_of_a_writer_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
+    (line,) = faults({"data": {"synth": {"rows": 100}, "writer": {**WRITER, **change}}})
+    assert line.startswith(told)
+    assert "secret" not in line

@@ -6,6 +6,7 @@ KeeptuneError                exit 2
 ├── PromptError              exit 2   a model is about to be asked with another prompt than it was trained with
 ├── RunError                 exit 2   a run directory is missing, incomplete or cannot be written
 ├── DataError                exit 3   rows cannot be read, are wrong, or are too few
+├── WriterError              exit 2   the server that writes texts cannot be reached, or fails too often
 ├── TrainingError            exit 2   training cannot go on (loss is not finite, no supervised token)
 └── Interrupted              exit 5   stopped half-way; the same command resumes
 
@@ -42,6 +43,10 @@ class DataError(KeeptuneError):
     """Rows cannot be read, are wrong, or are too few."""
 
     exit_code = 3
+
+
+class WriterError(KeeptuneError):
+    """The server that writes texts cannot be reached, refuses, or fails too often."""
 
 
 class TrainingError(KeeptuneError):

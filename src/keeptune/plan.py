@@ -55,8 +55,14 @@ def plan(
     with tempfile.TemporaryDirectory() as scratch:
         listener.stage("data")
         folder = Path(scratch) / "data"
+        # A plan costs nothing: no other model is asked.
+        data = recipe.data.model_copy(update={"writer": None})
         card = prepare(
-            recipe, skill_of(recipe.data), lambda texts: count_tokens(tokenizer, prompt, texts), folder, staffing
+            recipe.model_copy(update={"data": data}),
+            skill_of(data),
+            lambda texts: count_tokens(tokenizer, prompt, texts),
+            folder,
+            staffing,
         )
         rows = load_examples(folder / "train.parquet")
     lengths = [row.prompt_tokens + row.solution_tokens for row in rows]

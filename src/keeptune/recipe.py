@@ -69,6 +69,52 @@ class SliceSection(Section):
     take: int = Field(gt=0)
 
 
+class PricesSection(Section):
+    """What a server's tokens cost, in any currency."""
+
+    prompt_per_million: float = Field(ge=0)
+    completion_per_million: float = Field(ge=0)
+
+
+class WriterSection(Section):
+    """Another model, behind an OpenAI-compatible server, that writes solutions or paraphrases; only proven ones are
+    taught."""
+
+    url: str = Field(description="the server's base, such as http://localhost:8000/v1")
+    model: str = Field(min_length=1, description="the model's name on that server")
+    task: Literal["reasoning", "paraphrase"] = Field(
+        description="reasoning: solutions in its words; paraphrase: problems in other words; of training rows only"
+    )
+    kinds: tuple[str, ...] = Field((), description="only these kinds; empty: all")
+    samples: int = Field(2, ge=1, le=16, description="answers asked for a row, one by one, until one is proven")
+    temperature: float = Field(0.7, ge=0, le=2)
+    max_tokens: int = Field(1024, gt=0, description="longest answer of the server")
+    concurrency: int = Field(8, ge=1, le=256, description="requests under way at once")
+    requests_per_minute: float | None = Field(None, gt=0, description="none: as fast as the server answers")
+    timeout_seconds: float = Field(120.0, gt=0, description="for one attempt at a request")
+    attempts: int = Field(5, ge=1, le=20, description="for one request, with growing pauses in between")
+    failure_limit: float = Field(0.1, ge=0, le=1, description="a larger share of failed requests stops the run")
+    key_variable: str = Field(
+        "OPENAI_API_KEY",
+        pattern="^[A-Za-z_][A-Za-z0-9_]*$",
+        description="the environment variable that holds the server's key; the key itself is never stored",
+    )
+    prices: PricesSection | None = Field(None, description="none: the cost is not reported")
+
+    @field_validator("url")
+    @classmethod
+    def _is_plain(cls, url: str) -> str:
+        if re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url) is None:
+            raise ValueError("write the server's base, such as http://localhost:8000/v1, without a name or key in it")
+        return url
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> WriterSection:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError("at temperature 0 every sample is the same; raise temperature or set samples to 1")
+        return self
+
+
 class DataSection(Section):
     """Which rows are taught, and how their solutions are written."""
 
@@ -111,6 +157,7 @@ class DataSection(Section):
     halves: dict[str, Halves] = Field(
         default_factory=dict, description="where a half goes when it is rounded, by kind: up (away from zero) or even"
     )
+    writer: WriterSection | None = Field(None, description="another model that writes solutions or paraphrases")
     wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
     reject_limit: float = Field(0.01, ge=0, le=1, description="a larger share of rejected rows stops the run")
     max_tokens: int = Field(512, gt=1, description="longest example, prompt and solution together")

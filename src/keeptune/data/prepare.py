@@ -23,6 +23,7 @@ from keeptune.data.split import PARTS, Part, split
 from keeptune.data.tally import Unique
 from keeptune.data.tally import unique as count_unique
 from keeptune.data.workers import Staffing, Workers, without_collector, workers
+from keeptune.data.writer.rows import with_written_texts
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.recipe import DataSection, Recipe
@@ -46,7 +47,8 @@ def prepare(
     The result is the same whoever does the work.
 
     errors: RecipeError for a kind that does not exist; DataError for files that cannot be read, too many rejected
-    rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written.
+    rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written;
+    WriterError when the server of data.writer cannot be reached or fails too often.
     """
     section = recipe.data
     kinds = wanted_kinds(section, skill.kinds)
@@ -60,6 +62,8 @@ def prepare(
         examples = fit(written, section)
         parts = _split(examples, together, section, recipe.seed)
         left_out = len(examples) - sum(map(len, parts.values()))
+        origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
+        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory)
         parts["train"] = repeat(parts["train"], chosen.repeated, section.repeat_limit)
         leaks = find_leaks(parts, together, skill.free_text, recipe.score.retained, staff)
     card = Card(

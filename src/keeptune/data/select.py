@@ -83,6 +83,7 @@ def wanted_kinds(section: DataSection, known: Sequence[str]) -> tuple[str, ...]:
         "styles": section.styles.keys() - {"default"},
         "places": section.places.keys() - {"default"},
         "digits": section.digits.keys() - {"default"},
+        "writer.kinds": section.writer.kinds if section.writer else (),
         "halves": section.halves.keys() - {"default"},
     }
     faults = [
