@@ -58,15 +58,16 @@ def keeptune_way(corpus: Path, out: Path) -> dict[str, Any]:
 
     from keeptune.data.prepare import prepare
     from keeptune.model.load import resolve
+    from keeptune.prompt.count import TokenCounter
     from keeptune.prompt.template import Prompt
     from keeptune.recipe import parse
-    from keeptune.run import count_tokens
     from keeptune.skill.find import skill_of
 
     recipe = parse({"data": {"files": [str(corpus)], **RECIPE}}, "bench/data.py")
-    tokenizer, prompt = AutoTokenizer.from_pretrained(resolve(recipe.model.name)), Prompt(recipe.prompt.template)
+    tokenizer = AutoTokenizer.from_pretrained(resolve(recipe.model.name))
+    counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
     started = time.perf_counter()
-    card = prepare(recipe, skill_of(recipe.data), lambda texts: count_tokens(tokenizer, prompt, texts), out)
+    card = prepare(recipe, skill_of(recipe.data), counter, out)
     seconds = time.perf_counter() - started
     chosen = sum(kind.chosen for kind in card.kinds.values())
     return {"rows": card.rows_read, "unique": card.unique, "chosen": chosen, "seconds": seconds}

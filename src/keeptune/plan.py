@@ -16,9 +16,9 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import AdapterSection, Recipe
-from keeptune.run import count_tokens
 from keeptune.score import contest
 from keeptune.score.generate import CACHE_TOKENS
 from keeptune.skill.find import skill_of
@@ -51,7 +51,7 @@ def plan(
     errors: as of the data stage and of the adapter's targets; nothing is written.
     """
     listener = listener or Silent()
-    tokenizer, prompt = models.load_tokenizer(recipe.model.name), Prompt(recipe.prompt.template)
+    tokenizer = models.load_tokenizer(recipe.model.name)
     with tempfile.TemporaryDirectory() as scratch:
         listener.stage("data")
         folder = Path(scratch) / "data"
@@ -60,7 +60,7 @@ def plan(
         card = prepare(
             recipe.model_copy(update={"data": data}),
             skill_of(data),
-            lambda texts: count_tokens(tokenizer, prompt, texts),
+            TokenCounter.of(tokenizer, Prompt(recipe.prompt.template)),
             folder,
             staffing,
         )

@@ -27,6 +27,7 @@ from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
@@ -100,7 +101,8 @@ class Run:
         if (self.folder / "data" / "card.json").is_file():
             return
         with self._stage("data"):
-            prepare(self.recipe, skill_of(self.recipe.data), self._count_tokens, self.folder / "data", self.staffing)
+            counter = TokenCounter.of(self.tokenizer, self.prompt)
+            prepare(self.recipe, skill_of(self.recipe.data), counter, self.folder / "data", self.staffing)
 
     def train(self) -> None:
         """Examples to checkpoints and log.jsonl; resumes from the newest whole checkpoint."""
@@ -224,9 +226,6 @@ class Run:
             items = practice_items(settings.replay)
             examples += replay(items, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
         return examples
-
-    def _count_tokens(self, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-        return count_tokens(self.tokenizer, self.prompt, texts)
 
     def _budgets(self) -> dict[str, int]:
         kinds = _read(self.folder / "data" / "card.json")["kinds"]
@@ -360,13 +359,6 @@ class Run:
             "tokens_per_second": tokens / seconds if seconds else 0.0,
             "peak_memory_bytes": max((e["peak_memory_bytes"] for e in events if e["event"] == "stage"), default=0),
         }
-
-
-def count_tokens(tokenizer: Any, prompt: Prompt, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-    """The tokens of each (problem, solution): of the prompt, and of the solution with its end token."""
-    prompts = prompt.encode_all(tokenizer, [problem for problem, _ in texts])
-    solutions = prompt.encode_solutions(tokenizer, [solution for _, solution in texts])
-    return list(zip(map(len, prompts), map(len, solutions), strict=True))
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:

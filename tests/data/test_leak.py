@@ -16,6 +16,7 @@ from keeptune.data.leak import (
     shared_by_kind,
     shared_problems,
 )
+from keeptune.data.normal import words
 
 PASSAGE = "One two three, four five six: seven eight NINE ten eleven twelve thirteen fourteen."
 WORDS = PASSAGE.rstrip(".").lower().split()
@@ -70,6 +71,21 @@ def test_to_give_away_goes_both_ways(some: list[str], others: list[str]) -> None
 def test_numbers_and_full_width_forms_do_not_hide_an_overlap() -> None:
     row = "Ａda has 5.0 apples and 1,000 pears, and she sells them at a very good price."
     assert overlapping([row], ["ada has 5 apples and 1000 pears and she sells them at a very good price"]) == 1
+
+
+@given(
+    st.lists(st.sampled_from(["ada", "Ａda", "x2", "5", "is", "don't", "x²", "河", "-", "√"]), max_size=30), st.data()
+)
+def test_the_quick_way_misses_nothing(known: list[str], data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.lists(st.sampled_from([*known, "ada", "5", "is"]), max_size=30), max_size=5))
+    texts = [" ".join(row) for row in rows]
+    passage = words(" ".join(known))
+    grams = {tuple(passage[start : start + GRAM_WORDS]) for start in range(len(passage) - GRAM_WORDS + 1)}
+    expected = 0
+    for text in texts:
+        found = words(text)
+        expected += any(tuple(found[start : start + GRAM_WORDS]) in grams for start in range(len(found)))
+    assert overlapping(texts, [" ".join(known)]) == expected
 
 
 def test_thirteen_chinese_characters_in_a_row() -> None:

@@ -10,10 +10,11 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 
 from keeptune.data.read import Rejected, Row, read_shard, reject
-from keeptune.data.select import Candidate, Rules, Selection, digest
+from keeptune.data.select import Candidate, Rules, Selection
 from keeptune.data.source import Shard
 from keeptune.data.tally import Tally
 from keeptune.data.workers import without_collector
@@ -86,21 +87,33 @@ def _gather(task: Task) -> Gathered:
         rejected = []
         for row in _rows(shard, task.section):
             found.read += 1
-            judged = _judge(row, task, found.wrong) if isinstance(row, Row) else row
-            if isinstance(judged, Rejected):
-                rejected.append(judged)
-                continue
-            assert isinstance(row, Row)
-            found.unwrapped += row.unwrapped
-            rank = found.selection.rank(row.problem)
-            kind = judged.question.kind
-            found.kept[kind] += 1
-            tally.add(kind, rank, digest(row.solution)[:8])
-            found.selection.add(judged, rank)
+            bad = row if isinstance(row, Rejected) else _take(row, task, found, tally)
+            if bad is not None:
+                rejected.append(bad)
         _note(rejected, number, found, task)
     tally.flush()
     found.selection.trim()
     return found
+
+
+def _take(row: Row, task: Task, found: Gathered, tally: Tally) -> Rejected | None:
+    """Counts a row and offers it to the selection, or says why it is not used."""
+    question = task.skill.read(row.problem, row.solution, row.label)
+    if question is None:
+        return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
+    kind = question.kind
+    # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
+    fault = task.skill.fault(question, row.solution) if kind in task.rules.kinds else None
+    if fault and task.section.wrong == "reject":
+        found.wrong[kind] += 1
+        return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
+    found.kept[kind] += 1
+    found.unwrapped += row.unwrapped
+    rank = found.selection.rank(row.problem)
+    tally.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
+    if found.selection.is_open(kind, rank):
+        found.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
+    return None
 
 
 def rejected_rows(scratch: Path) -> Iterator[str]:
@@ -115,18 +128,6 @@ def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
         return read_shard(shard, section.columns)
     rows = enumerate(corpus(section.synth.rows, section.synth.seed), start=1)
     return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
-
-
-def _judge(row: Row, task: Task, wrong: Counter[str]) -> Candidate | Rejected:
-    question = task.skill.read(row.problem, row.solution, row.label)
-    if question is None:
-        return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
-    # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
-    fault = task.skill.fault(question, row.solution) if question.kind in task.rules.kinds else None
-    if fault and task.section.wrong == "reject":
-        wrong[question.kind] += 1
-        return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
-    return Candidate(question, row.solution, fault, row.file, row.line)
 
 
 def _note(rejected: list[Rejected], number: int, found: Gathered, task: Task) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Container, Mapping, Sequence
 from keeptune.data.leak import Leaks, Problem, find_leaks, matches, overlap_by_kind
 from keeptune.data.near import near_groups, representatives
 from keeptune.data.read import Rejected, read_shard
-from keeptune.data.rewrite import ROWS_AT_ONCE, Example
+from keeptune.data.rewrite import Example
 from keeptune.data.select import Candidate
 from keeptune.data.source import sources
 from keeptune.data.split import Part
@@ -79,7 +79,7 @@ def leaks(
     )
     train = parts["train"]
     rows = [(example.kind, f"{example.problem}\n{example.solution}") for example in train]
-    tasks = [(rows[start : start + ROWS_AT_ONCE], retained) for start in range(0, len(rows), ROWS_AT_ONCE)]
+    tasks = [(rows[start :: staff.count], retained) for start in range(staff.count)]
     from_retained: Counter[str] = Counter()
     for found in staff.map(_overlap, tasks):
         from_retained.update(found)

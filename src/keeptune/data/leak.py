@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from keeptune.data.normal import normalised, words
+from keeptune.data.normal import letters, normalised, words
 
 GRAM_WORDS = 13
 
@@ -116,13 +116,22 @@ class _Grams:
     def __init__(self) -> None:
         self._words: set[str] = set()
         self._grams: set[tuple[str, ...]] = set()
+        # Every sequence has a word of letters in it that is in this set, or the set is not asked.
+        self._letters: set[str] = set()
+        self._all_have_letters = True
 
     def add(self, text: str) -> None:
         found = words(text)
         self._words.update(found)
-        self._grams.update(_sequences(found))
+        self._letters.update(letters(text))
+        for sequence in _sequences(found):
+            self._grams.add(sequence)
+            self._all_have_letters &= any(letters(word) for word in sequence)
 
     def overlap(self, text: str) -> bool:
+        # Most rows are digits, which are found out without taking all their words apart.
+        if self._all_have_letters and self._letters.isdisjoint(letters(text)):
+            return False
         # Every sequence has exactly one of these places in it, so where their words are unknown nothing is compared.
         found = words(text)
         for place in range(GRAM_WORDS - 1, len(found), GRAM_WORDS):

@@ -24,6 +24,7 @@ _SIGNED = re.compile(rf"-(?<![^\W_{_CHINESE}]-)(?<![)\]}}]-)(?=\.?[0-9])")
 _DIGITS = re.compile(rf"([{_SIGN}0-9.][0-9,.]*)")
 _NUMBER = re.compile(rf"{_SIGN}?(?:(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9.])\.[0-9]+)")
 _HYPHEN = re.compile(r"-(?:(?<=[^\W\d_]{2}-)(?=[^\W\d_])|(?<=[^\W_]-)(?=[^\W\d_]{2}))")
+_LETTERS = re.compile(rf"[{_CHINESE}]|[^\W\d_{_CHINESE}]{{3,}}")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]")
 _FACTORIAL = re.compile(r"!(?:(?<=[0-9)\]}]!)|(?<=[0-9)\]}] !))")
 _MEANINGFUL = frozenset("-*/%()[]{}")
@@ -68,6 +69,14 @@ def normalised(text: str) -> str:
 def words(text: str) -> list[str]:
     """The words and numbers of the normalised text, without the mathematical signs between them."""
     return _tokens(text, _WORDS_ONLY)
+
+
+def letters(text: str) -> list[str]:
+    """The runs of three letters or more, and the Chinese characters, of the normalised text: two equal words have the
+    same ones. Much faster than `words`."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).lower())
+    return _LETTERS.findall(text.lower())
 
 
 def operands(text: str) -> tuple[Decimal, ...]:

@@ -20,8 +20,8 @@ from keeptune.skill.base import Rounding, Skill
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
 
-ROWS_AT_ONCE = 2_000
-"""So many rows are one task for a worker."""
+TASKS_A_WORKER = 2
+"""More would even out the load, but each has to be sent the tokenizer."""
 
 NAMED_ROWS = 5
 """So many rows are named in an error."""
@@ -61,13 +61,14 @@ def rewrite(
 
     errors: DataError naming the row when a written solution is wrong, or has no token to learn from.
     """
-    tasks = [(rows[start : start + ROWS_AT_ONCE], skill, section) for start in range(0, len(rows), ROWS_AT_ONCE)]
-    solutions: list[str] = []
-    counts: list[tuple[int, int]] = []
-    # Tokens are counted here while the workers write on.
-    for task, part in zip(tasks, (staff or Here()).map(_written_all, tasks), strict=True):
-        solutions += part
-        counts += count_tokens([(row.question.text, text) for row, text in zip(task[0], part, strict=True)])
+    staff = staff or Here()
+    tasks_wanted = TASKS_A_WORKER * staff.count if staff.count > 1 else 1
+    size = max(1, -(-len(rows) // tasks_wanted))
+    tasks = [_Task(rows[start : start + size], skill, section, count_tokens) for start in range(0, len(rows), size)]
+    solutions, counts = [], []
+    for written, counted in staff.map(_write, tasks):
+        solutions += written
+        counts += counted
     examples = [
         Example(
             id=digest(row.question.text).hex(),
@@ -126,10 +127,21 @@ def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> li
     return repeated
 
 
-def _written_all(task: tuple[Sequence[Candidate], Skill, DataSection]) -> list[str]:
-    rows, skill, section = task
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Rows for one worker, and all that it needs to write and measure their solutions."""
+
+    rows: Sequence[Candidate]
+    skill: Skill
+    section: DataSection
+    count_tokens: CountTokens
+
+
+def _write(task: _Task) -> tuple[list[str], list[tuple[int, int]]]:
     with without_collector():
-        return [_written(row, skill, section) for row in rows]
+        solutions = [_written(row, task.skill, task.section) for row in task.rows]
+        texts = [(row.question.text, solution) for row, solution in zip(task.rows, solutions, strict=True)]
+        return solutions, task.count_tokens(texts)
 
 
 def _written(row: Candidate, skill: Skill, section: DataSection) -> str:

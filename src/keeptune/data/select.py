@@ -120,6 +120,14 @@ class Selection:
         """The place of a problem in the order of choice: digest(seed, problem)."""
         return blake2b(self._seed + blake2b(problem.encode(), digest_size=16).digest(), digest_size=16).digest()
 
+    def is_open(self, kind: str, rank: bytes) -> bool:
+        """Whether a row of this kind and rank may be chosen still. Most may not once a quota has been seen twice, and
+        need not be made a candidate."""
+        if kind not in self.rules.kinds:
+            return False
+        pool = self.pools.get(kind)
+        return pool is None or rank <= pool.largest
+
     def add(self, candidate: Candidate, rank: bytes) -> None:
         """Takes a row in; `rank` is that of its problem."""
         for name in self._pools_of(candidate):

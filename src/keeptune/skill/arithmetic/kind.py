@@ -46,6 +46,8 @@ class Kind(ABC, Generic[P]):
     name: ClassVar[str]
     problem_pattern: ClassVar[re.Pattern[str]]
     """Matches a whole problem; it opens with a literal character, which `kinds.find` dispatches on."""
+    landmark: ClassVar[str] = ""
+    """A text that stands in every problem of this kind: looked for first, for it is found in no time."""
     solution_pattern: ClassVar[re.Pattern[str]]
     """Matches a whole raw solution; group 1 is the stated answer."""
 

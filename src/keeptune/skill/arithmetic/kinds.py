@@ -45,7 +45,7 @@ def find(text: str) -> tuple[Kind[Any], Any] | None:
     the last problem is remembered: what is read is judged next.
     """
     for kind in _BY_FIRST_CHARACTER.get(text[:1], ()):
-        problem = kind.parse(text)
+        problem = kind.parse(text) if kind.landmark in text else None
         if problem is not None:
             return kind, problem
     return None

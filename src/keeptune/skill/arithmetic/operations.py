@@ -93,6 +93,7 @@ class Addition(Operation):
     name = "add"
     symbol = "+"
     problem_pattern = _problem("+")
+    landmark = " + "
     solution_pattern = _solution("+")
 
     def decimal(self, problem: Operands) -> Decimal:
@@ -111,6 +112,7 @@ class Subtraction(Operation):
     name = "sub"
     symbol = "-"
     problem_pattern = _problem("-")
+    landmark = " - "
     solution_pattern = _solution("-")
 
     def decimal(self, problem: Operands) -> Decimal:
@@ -129,6 +131,7 @@ class Multiplication(Operation):
     name = "mul"
     symbol = "*"
     problem_pattern = _problem("*")
+    landmark = " * "
     solution_pattern = _solution("*")
 
     def decimal(self, problem: Operands) -> Decimal:
@@ -149,6 +152,7 @@ class Division(Operation):
     name = "div"
     symbol = "/"
     problem_pattern = _problem("/")
+    landmark = " / "
     solution_pattern = _solution("/")
 
     def read(self, match: re.Match[str]) -> Operands | None:

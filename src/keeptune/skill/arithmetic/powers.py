@@ -84,6 +84,7 @@ class Power(RoundedWork[Powered]):
 
     name = "power"
     problem_pattern = re.compile(rf"计算 ({AMOUNT}) 的 (0|{EXPONENT}) 次方？")
+    landmark = "次方"
     solution_pattern = re.compile(rf"{AMOUNT}\^(?:0|{EXPONENT}) = ({ANSWER})")
 
     def read(self, match: re.Match[str]) -> Powered | None:
@@ -118,6 +119,7 @@ class SquareRoot(Kind[Radicand]):
 
     name = "sqrt"
     problem_pattern = re.compile(rf"计算 ({UNSIGNED_AMOUNT}) 的平方根？")
+    landmark = "平方根"
     solution_pattern = re.compile(rf"√{UNSIGNED_AMOUNT} = ({ANSWER})")
 
     def read(self, match: re.Match[str]) -> Radicand | None:
