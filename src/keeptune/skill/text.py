@@ -15,8 +15,8 @@ from keeptune.errors import RecipeError
 from keeptune.recipe import DataSection
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.steps import false_step
-from keeptune.skill.base import ANSWER_MARKER, Question, Rounding, Style, Truth
-from keeptune.skill.word import boxed, boxed_truth, marked, normalise, number
+from keeptune.skill.base import Question, Rounding, Style, Truth
+from keeptune.skill.word import answer_line, boxed_truth, normalise, number, worked
 
 OTHER = "other"
 """The kind of a row whose column names one that the recipe does not list."""
@@ -95,20 +95,3 @@ def stated_truth(solution: str) -> Truth:
     text = normalise(solution)
     value = number(text)
     return text if value is None else value
-
-
-def answer_line(solution: str) -> str:
-    """The stated answer behind the marker, in the solution's own spelling: its form is what the problem asks for."""
-    answer = boxed(solution) or marked(solution) or solution
-    return f"{ANSWER_MARKER} {' '.join(answer.split())}"
-
-
-def worked(solution: str, style: Style) -> str:
-    """The stored solution; with its answer once more after `####` unless it ends that way; or that line alone."""
-    if style == "raw":
-        return solution
-    last_line = answer_line(solution)
-    if style == "answer":
-        return last_line
-    stored = solution.rstrip()
-    return stored if stored.endswith(last_line) else f"{stored}\n{last_line}"

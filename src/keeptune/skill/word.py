@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from keeptune.skill.base import ANSWER_MARKER, Truth
+from keeptune.skill.base import ANSWER_MARKER, Style, Truth
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
 _UNBRACED = re.compile(r"[^\s$]+")
@@ -58,6 +58,23 @@ def boxed_truth(solution: str) -> Truth | None:
     text = normalise(answer)
     value = number(text)
     return value if value is not None else text or None
+
+
+def answer_line(solution: str) -> str:
+    """The stated answer behind the marker, in the solution's own spelling: its form is what the problem asks for."""
+    answer = boxed(solution) or marked(solution) or solution
+    return f"{ANSWER_MARKER} {' '.join(answer.split())}"
+
+
+def worked(solution: str, style: Style) -> str:
+    """The stored solution; with its answer once more after `####` unless it ends that way; or that line alone."""
+    if style == "raw":
+        return solution
+    last_line = answer_line(solution)
+    if style == "answer":
+        return last_line
+    stored = solution.rstrip()
+    return stored if stored.endswith(last_line) else f"{stored}\n{last_line}"
 
 
 def boxed(solution: str) -> str | None:

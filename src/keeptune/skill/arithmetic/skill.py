@@ -17,7 +17,7 @@ from keeptune.skill.arithmetic.steps import false_step
 from keeptune.skill.base import ANSWER_MARKER, Question, Rounding, Style
 from keeptune.skill.rounding import rounded
 from keeptune.skill.synth import ENGLISH
-from keeptune.skill.word import boxed, boxed_truth, marked
+from keeptune.skill.word import answer_line, boxed_truth, worked
 
 FLOAT_NOISE = Fraction(1, 10**12)
 """How far, relative to it, a data set's answer may be from the exact one; its floats have 16 digits."""
@@ -84,7 +84,7 @@ class Arithmetic:
     def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
         """The solution to train on. `solution` is the stored one; only English problems make use of it."""
         if question.kind == ENGLISH:
-            return _solve_english(solution, style)
+            return worked(solution, style)
         kind, parsed = _found(question)
         if style == "raw":
             return kind.raw_solution(parsed)
@@ -160,20 +160,5 @@ def _read_english(problem: str, solution: str) -> Question | None:
     if truth is None:
         return None
     # What no grader can read, no model can be scored on.
-    readable = all(grade(_solve_english(solution, style), truth).correct for style in ("raw", "answer"))
+    readable = grade(answer_line(solution), truth).correct
     return Question(ENGLISH, problem, truth) if readable else None
-
-
-def _solve_english(solution: str, style: Style) -> str:
-    r"""The stored solution, with its boxed answer once more after `####` unless it ends that way; or that alone.
-
-    The answer is not rounded: the problem says in what form it wants it.
-    """
-    if style == "raw":
-        return solution
-    answer = boxed(solution) or marked(solution) or ""
-    last_line = f"{ANSWER_MARKER} {' '.join(answer.split())}"
-    if style == "answer":
-        return last_line
-    stored = solution.rstrip()
-    return stored if stored.endswith(f"\n{last_line}") else f"{stored}\n{last_line}"
