@@ -79,6 +79,12 @@ def plan(
         "kinds": {kind: asdict(facts) for kind, facts in card.kinds.items()},
         "rows_read": card.rows_read,
         "rows_rejected": card.rows_rejected,
+        "rejected_by_reason": card.rejected_by_reason,
+        "unwrapped": card.unwrapped,
+        "max_tokens": card.max_tokens,
+        "too_long_dropped": card.too_long_dropped,
+        "left_out": card.left_out,
+        "leaks": asdict(card.leaks),
         "splits": {part: asdict(facts) for part, facts in card.splits.items()},
         "tokens": {"training": tokens, "replay_share": share, "padded_share": padded_share(planned, lengths)},
         "steps": round(len(planned) / (1 - share)),
@@ -141,12 +147,28 @@ def text(made: Plan) -> str:
         f"model       {made['model']}",
         f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected",
     ]
+    lines += [f"  rejected  {count:>9,} × {reason}" for reason, count in made["rejected_by_reason"].items()]
     lines += [
         f"  {kind:10} {facts['rows']:>9,} rows  {facts['unique']:>8,} unique  {facts['chosen']:>7,} chosen  "
         f"train {facts['train']:,} dev {facts['dev']:,} test {facts['test']:,}"
         for kind, facts in made["kinds"].items()
         if facts["rows"]
     ]
+    lines += [
+        f"  {kind:10} {facts['too_coarse']:>9,} answers rounded coarser than the grader allows: these will score wrong"
+        for kind, facts in made["kinds"].items()
+        if facts["too_coarse"]
+    ]
+    longest = max(facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in made["kinds"].values())
+    leaks = made["leaks"]
+    lines.append(
+        f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, none truncated, "
+        f"{made['too_long_dropped']:,} dropped"
+    )
+    lines.append(
+        f"leaks       {leaks['retained_overlap']:,} with the reading questions, "
+        f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
+    )
     tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
     return "\n".join(
         [

@@ -218,7 +218,11 @@ def _read(passage: Passage, who: str) -> dict[str, Any]:
 
 def _card(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, Any]:
     counts = {kind: sum(sample.kind == kind for sample in samples) for kind in kinds}
-    lengths = {"prompt_tokens": {"median": 24.5, "max": 31}, "solution_tokens": {"median": 96, "max": 1210}}
+    lengths = {
+        "prompt_tokens": {"median": 24.5, "max": 31},
+        "solution_tokens": {"median": 96, "max": 1210},
+        "answer_digits": {"median": 5, "max": 28},
+    }
     return {
         "files": [{"file": "rows|1.jsonl", "sha256": "ab" * 32, "bytes": 1_234_567}],
         "rows_read": 12_345,

@@ -129,7 +129,7 @@ def test_every_figure_of_the_tables_is_there(page: Page) -> None:
     ]
     assert reading[2] == ["squad-v1.1, tuned", "56.2", "50.0", "4", "1", "0"]
     assert dev[1] == ["10", "52.8%", "47.0", "34.8"]
-    assert rows[1] == ["add", "4,000", "2", "0", "3,000", "900", "800", "60", "2", "24.5 / 31", "96 / 1,210"]
+    assert rows[1] == ["add", "4,000", "2", "0", "3,000", "900", "800", "60", "2", "24.5 / 31", "96 / 1,210", "5 / 28"]
     assert parts[1] == ["train", "2,400", "288,000"]
     assert rejected[1] == ["wrong answer", "5"]
     assert stages[2][:3] == ["train", "1 min 32 s", "58%"]

@@ -63,6 +63,7 @@ class Card:
     """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
 
     `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt;
+    `truncated` examples are longer than `max_tokens`, and there are none: they are an error, or are dropped;
     `left_out` problems stand in ranges that are held back, and found no room in dev and test. `data_sha256` names the
     examples, whatever their order and wherever they stood.
     """
@@ -78,6 +79,8 @@ class Card:
     unwrapped: int
     kinds: dict[str, KindCard]
     splits: dict[Part, PartCard]
+    max_tokens: int
+    truncated: int
     too_long_dropped: int
     left_out: int
     leaks: Leaks

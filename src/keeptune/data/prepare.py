@@ -78,6 +78,8 @@ def prepare(
         unwrapped=gathered.unwrapped,
         kinds=_kind_cards(chosen, parts, section),
         splits=cards.part_cards(parts),
+        max_tokens=section.max_tokens,
+        truncated=sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part]),
         too_long_dropped=len(written) - len(examples),
         left_out=left_out,
         leaks=leaks,

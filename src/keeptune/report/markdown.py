@@ -142,7 +142,7 @@ def _data(found: Facts) -> list[str]:
     ]
     blocks = [
         f"{text.count(card.rows_read)} rows read, {text.count(card.rows_rejected)} rejected, "
-        f"{text.count(card.unique)} unique. Data hash `{card.data_sha256}`.",
+        f"{text.count(card.unique)} unique, {text.count(card.truncated)} truncated. Data hash `{card.data_sha256}`.",
         table(["kind", "rows", "unique", "chosen", "train", "dev", "test"], kinds),
     ]
     if card.rejected_by_reason:

@@ -47,6 +47,11 @@ def html(found: Facts) -> str:
         result=result,
         verdict=VERDICTS[result.gate.verdict],
         order=order,
+        marks={
+            name: kind
+            for name, kind in found.card.kinds.items()
+            if kind.unseen or kind.near_duplicates or kind.too_coarse
+        },
         policies=POLICIES,
         sources=SOURCES,
         reading_metrics=reading_metrics(result.retained),

@@ -194,8 +194,12 @@ class KindCard(Part):
     dev: int
     test: int
     corrected: int
+    unseen: int = 0
+    near_duplicates: int = 0
+    too_coarse: int = 0
     prompt_tokens: Lengths
     solution_tokens: Lengths
+    answer_digits: Lengths | None = None
 
 
 class SplitCard(Part):
@@ -206,9 +210,11 @@ class SplitCard(Part):
 
 
 class Leaks(Part):
-    """Training rows that share text with the reading questions of the final score."""
+    """Training rows that give away what is scored: reading questions, or problems of dev and test."""
 
     retained_overlap: int
+    held_overlap_by_kind: dict[str, int] = {}
+    held_twins_by_kind: dict[str, int] = {}
 
 
 class SourceFile(Part):
@@ -230,6 +236,10 @@ class Card(Part):
     unique: int
     duplicates: int
     conflicts: int = 0
+    unwrapped: int = 0
+    max_tokens: int = 0
+    truncated: int = 0
+    left_out: int = 0
     kinds: dict[str, KindCard]
     splits: dict[str, SplitCard]
     too_long_dropped: int
