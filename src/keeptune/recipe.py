@@ -124,7 +124,7 @@ class DataSection(Section):
     files: tuple[str, ...] = Field(
         (),
         description="JSONL, JSON list, conversation JSON, CSV or Parquet, also as .gz or .zst; folders, globs; "
-        "relative to the recipe. hf:NAME, or hf:NAME#SPLIT, is a Hugging Face data set",
+        "relative to the recipe. hf:NAME@CONFIGURATION#SPLIT is a Hugging Face data set",
     )
     columns: ColumnsSection = ColumnsSection()
     patterns: dict[str, str] = Field(

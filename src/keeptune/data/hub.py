@@ -42,7 +42,7 @@ def digest(name: str) -> tuple[str, int]:
 
 
 def tables(name: str) -> Iterator[Any]:
-    """The rows of a data set hf:NAME#SPLIT as Arrow tables.
+    """The rows of a data set hf:NAME@CONFIGURATION#SPLIT as Arrow tables; the last two may be left out.
 
     errors: RecipeError when the library is not installed; DataError when the data set or its split cannot be had.
     """
@@ -52,14 +52,15 @@ def tables(name: str) -> Iterator[Any]:
         raise RecipeError(
             f"{name}: Hugging Face data sets need the library datasets; pip install 'keeptune[hub]'"
         ) from None
-    path, _, split = name.removeprefix(_PREFIX).partition("#")
+    whole, _, split = name.removeprefix(_PREFIX).partition("#")
+    path, _, configuration = whole.partition("@")
     try:
-        rows = datasets.load_dataset(path, split=split)
+        rows = datasets.load_dataset(path, configuration or None, split=split)
         for table in rows.with_format("arrow").iter(batch_size=_BATCH_ROWS):
             yield table.replace_schema_metadata(None)
     except Exception as error:  # the library raises errors of dozens of kinds, its own and those of others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"{name}: the data set cannot be loaded ({reason}); check its name and split (hf:NAME#SPLIT), and the "
-            "connection"
+            f"{name}: the data set cannot be loaded ({reason}); check its name, configuration and split "
+            "(hf:NAME@CONFIGURATION#SPLIT), and the connection"
         ) from None
