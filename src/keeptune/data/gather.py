@@ -26,6 +26,13 @@ SYNTH = "synth"
 """Stands for the file name of invented rows."""
 
 
+_TRIED_ROWS, _HELD_ROWS = 4_000, 60_000
+"""Rows of a kind that are remembered to learn whether it repeats, and at most."""
+
+_ROWS_A_COPY = 40
+"""A kind repeats if one of so many rows was a copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """Shards, by their number in the order of the input, and all that decides what becomes of their rows.
@@ -80,14 +87,40 @@ def gather(task: Task) -> Gathered:
         return _gather(task)
 
 
+class _Repeats:
+    """Rows that were understood and found right, of the kinds that repeat rows: their copies need no second look.
+
+    A third of the contest's rows are copies, nearly all of them of six kinds; a copy costs a tenth of a new row.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[tuple[str, str, str], str] = {}
+        self._held: Counter[str] = Counter()
+        self._met: Counter[str] = Counter()
+
+    def kind_of(self, row: Row) -> str | None:
+        """The kind of a row that stood in the same file before, or None."""
+        kind = self._kinds.get((row.problem, row.solution, row.file))
+        if kind is not None:
+            self._met[kind] += 1
+        return kind
+
+    def note(self, row: Row, kind: str) -> None:
+        """Remembers a row, unless rows of its kind hardly ever repeat or too many are held."""
+        held = self._held[kind]
+        if held < _TRIED_ROWS or (held < _HELD_ROWS and self._met[kind] * _ROWS_A_COPY > held):
+            self._kinds[row.problem, row.solution, row.file] = kind
+            self._held[kind] = held + 1
+
+
 def _gather(task: Task) -> Gathered:
     found = Gathered(Selection(task.rules))
-    tally = Tally(task.scratch, task.name, task.skill.kinds)
+    tally, repeats = Tally(task.scratch, task.name, task.skill.kinds), _Repeats()
     for number, shard in task.shards:
         rejected = []
         for row in _rows(shard, task.section):
             found.read += 1
-            bad = row if isinstance(row, Rejected) else _take(row, task, found, tally)
+            bad = row if isinstance(row, Rejected) else _take(row, task, found, tally, repeats)
             if bad is not None:
                 rejected.append(bad)
         _note(rejected, number, found, task)
@@ -96,8 +129,13 @@ def _gather(task: Task) -> Gathered:
     return found
 
 
-def _take(row: Row, task: Task, found: Gathered, tally: Tally) -> Rejected | None:
+def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats) -> Rejected | None:
     """Counts a row and offers it to the selection, or says why it is not used."""
+    known = repeats.kind_of(row)
+    if known is not None:
+        found.kept[known] += 1
+        found.unwrapped += row.unwrapped
+        return None
     question = task.skill.read(row.problem, row.solution, row.label)
     if question is None:
         return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
@@ -113,6 +151,8 @@ def _take(row: Row, task: Task, found: Gathered, tally: Tally) -> Rejected | Non
     tally.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
     if found.selection.is_open(kind, rank):
         found.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
+    if row.label is None:
+        repeats.note(row, kind)
     return None
 
 
