@@ -19,8 +19,10 @@ from typing import Any
 
 from keeptune import adapter_card
 from keeptune import recipe as recipes
+from keeptune.data import card as cards
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
+from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
 from keeptune.files import append_line, unwritable, write_json, write_text
 from keeptune.listen import Listener, Silent
@@ -102,7 +104,9 @@ class Run:
             return
         with self._stage("data"):
             counter = TokenCounter.of(self.tokenizer, self.prompt)
-            prepare(self.recipe, skill_of(self.recipe.data), counter, self.folder / "data", self.staffing)
+            card = prepare(self.recipe, skill_of(self.recipe.data), counter, self.folder / "data", self.staffing)
+            for line in (*cards.summary(card), *writer_summary(self.folder / "data")):
+                self.listener.say(line)
 
     def train(self) -> None:
         """Examples to checkpoints and log.jsonl; resumes from the newest whole checkpoint."""

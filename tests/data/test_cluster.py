@@ -13,7 +13,7 @@ from keeptune.data.workers import Cluster, Staffing, workers
 from keeptune.errors import DataError
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'keeptune[cluster]')")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from corpus import SKILL, WRONG, characters, recipe, rows, write
 
+from keeptune.data import card as cards
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
 from keeptune.errors import DataError, RecipeError, RunError
@@ -42,7 +43,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     assert card["files"] == [{"file": file, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}]
     assert (card["rows_read"], card["rows_kept"], card["rows_rejected"]) == (223, 220, 3)
     assert (card["unique"], card["duplicates"], card["conflicts"]) == (200, 20, 0)
-    assert card["rejected_by_reason"] == {"wrong answer": 1, "no known kind of problem": 1, "malformed JSON": 1}
+    assert card["rejected_by_reason"] == {"malformed JSON": 1, "no known kind of problem": 1, "wrong answer": 1}
     assert sum(kind["rejected"] for kind in card["kinds"].values()) == 1
     assert list(card["kinds"]) == list(SKILL.kinds)
     parts = everything(tmp_path / "data")
@@ -139,8 +140,12 @@ def test_near_duplicates_stand_on_one_side_or_are_dropped(tmp_path: Path, keep: 
     assert all(len(parts) == 1 for parts in sides.values())
 
 
-def test_answers_that_the_grader_would_reject_are_counted(tmp_path: Path) -> None:
-    card = run(recipe(files=[write(tmp_path / "a", rows(200))], places={"default": 0}), tmp_path / "data")
+def test_answers_that_the_grader_would_reject_are_counted_and_told(tmp_path: Path) -> None:
+    job = recipe(files=[write(tmp_path / "a", [*rows(200), WRONG])], places={"default": 0})
+    lines = cards.summary(prepare(job, SKILL, characters, tmp_path / "data"))
+    assert lines[:2] == ["201 rows read, 1 rejected; 200 unique problems, 200 chosen", "rejected: 1 × wrong answer"]
+    card = json.loads((tmp_path / "data" / "card.json").read_text(encoding="utf-8"))
+    assert len(lines) == 2 + sum(facts["too_coarse"] > 0 for facts in card["kinds"].values())
     coarse = {kind: facts["too_coarse"] for kind, facts in card["kinds"].items() if facts["too_coarse"]}
     assert coarse.keys() <= {"add", "sub", "mul", "div", "power", "sqrt"}
     assert 20 < sum(coarse.values()) < 200

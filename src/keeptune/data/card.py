@@ -136,6 +136,22 @@ def data_sha256(parts: Mapping[Part, Sequence[Example]]) -> str:
     return hashlib.sha256(b"".join(rows)).hexdigest()
 
 
+def summary(card: Card) -> list[str]:
+    """What became of the rows, in lines for people."""
+    chosen = sum(kind.chosen for kind in card.kinds.values())
+    lines = [
+        f"{card.rows_read:,} rows read, {card.rows_rejected:,} rejected; "
+        f"{card.unique:,} unique problems, {chosen:,} chosen"
+    ]
+    lines += [f"rejected: {count:,} × {reason}" for reason, count in card.rejected_by_reason.items()]
+    lines += [
+        f"{name}: {kind.too_coarse:,} answers are rounded coarser than the grader allows"
+        for name, kind in card.kinds.items()
+        if kind.too_coarse
+    ]
+    return lines
+
+
 def write(card: Card, directory: Path) -> None:
     """Stores the card. errors: RunError when it cannot be written."""
     write_json(directory / FILE, asdict(card))

@@ -14,6 +14,7 @@ from data.writer.server import Behaviour, Reply, Server, said, serve
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.rewrite import Example
 from keeptune.data.select import digest
+from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RecipeError
 from keeptune.recipe import Recipe
 from keeptune.skill.arithmetic.skill import Arithmetic
@@ -106,6 +107,10 @@ def test_rows_without_a_proven_text_keep_theirs(tmp_path: Path, rows: str) -> No
     told = summary(tmp_path / "2")
     assert told["accepted"] == 0
     assert sum(told["rejected"].values()) == 2 * len(before["train"])
+    first, *others = writer_summary(tmp_path / "2")
+    assert first.startswith(f"teacher, reasoning: 0 of {len(before['train'])} texts proven; ")
+    assert others == [f"refused: {count:,} × {reason}" for reason, count in told["rejected"].items()]
+    assert writer_summary(tmp_path / "1") == []
 
 
 def test_paraphrases_take_the_place_of_training_problems(tmp_path: Path, rows: str) -> None:

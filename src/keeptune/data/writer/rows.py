@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from fractions import Fraction
@@ -43,6 +44,20 @@ def with_written_texts(
     written = write(wanted, writer, directory / ANSWERS_FILE)
     write_json(directory / SUMMARY_FILE, {"model": writer.model, "task": writer.task, **asdict(written.summary)})
     return [_changed(example, written.texts.get(example.problem), writer, count_tokens) for example in train]
+
+
+def writer_summary(directory: Path) -> list[str]:
+    """What another model has written for the rows in `directory`, in lines for people; none where it was not asked."""
+    path = directory / SUMMARY_FILE
+    if not path.is_file():
+        return []
+    told = json.loads(path.read_text(encoding="utf-8"))
+    cost = "" if told["cost"] is None else f", cost {told['cost']:.2f}"
+    lines = [
+        f"{told['model']}, {told['task']}: {told['accepted']:,} of {told['problems']:,} texts proven; "
+        f"{told['asked']:,} requests, {told['from_cache']:,} from the cache{cost}"
+    ]
+    return lines + [f"refused: {count:,} × {reason}" for reason, count in told["rejected"].items()]
 
 
 def _is_chosen(example: Example, candidate: Candidate, writer: WriterSection) -> bool:
