@@ -8,7 +8,7 @@ reads into lists, drops duplicates, recognises, samples, tokenises row by row an
 writes no reasoning. `--times 10` does the same with a tenfold corpus, for keeptune alone.
 
 Both run in processes of their own; memory is the largest sum over their processes of the proportional set size,
-sampled ten times a second.
+sampled four times a second.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,8 +112,9 @@ def measured(way: str, corpus: Path, out: Path) -> dict[str, Any]:
     def watch() -> None:
         nonlocal peak
         while child.poll() is None:
-            peak = max(peak, _memory(psutil.Process(child.pid)))
-            time.sleep(0.1)
+            with suppress(psutil.NoSuchProcess):
+                peak = max(peak, _memory(psutil.Process(child.pid)))
+            time.sleep(0.25)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -124,14 +126,14 @@ def measured(way: str, corpus: Path, out: Path) -> dict[str, Any]:
 
 
 def _memory(process: Any) -> int:
-    import psutil
-
+    """The proportional set size of a process and its children, as the kernel adds it up: cheaper than each page."""
     total = 0
-    try:
-        for one in [process, *process.children(recursive=True)]:
-            total += one.memory_full_info().pss
-    except psutil.NoSuchProcess:
-        pass
+    for one in [process, *process.children(recursive=True)]:
+        try:
+            rollup = Path(f"/proc/{one.pid}/smaps_rollup").read_text(encoding="ascii")
+        except OSError:  # it has just ended
+            continue
+        total += int(rollup.partition("Pss:")[2].split()[0]) * 1024 if "Pss:" in rollup else 0
     return total
 
 
