@@ -1,6 +1,6 @@
 """How many different problems there are, counted exactly without holding them.
 
-Every understood row leaves 25 bytes: the rank of its problem, eight bytes of a hash of its solution, and its kind.
+Every understood row leaves 26 bytes: the rank of its problem, eight bytes of a hash of its solution, and its kind.
 They are written to files by the rank's first bits, so that all rows of a problem meet in one file, and each file is
 small enough to be counted in memory. Several passes write beside each other into one folder.
 """
@@ -20,7 +20,7 @@ PARTITIONS = 16
 FLUSH_ROWS = 100_000
 """So many rows are held before they are written."""
 
-_RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("solution", "<u8"), ("kind", "u1")])
+_RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("solution", "<u8"), ("kind", "<u2")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Tally:
 
     def __init__(self, folder: Path, name: str, kinds: Sequence[str]) -> None:
         self.folder, self.name = folder, name
-        self.numbers = {kind: bytes([number]) for number, kind in enumerate(kinds)}
+        self.numbers = {kind: number.to_bytes(2, "little") for number, kind in enumerate(kinds)}
         self.held = bytearray()
 
     def add(self, kind: str, rank: bytes, solution: bytes) -> None:
