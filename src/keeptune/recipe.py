@@ -144,7 +144,8 @@ class DataSection(Section):
     slices: tuple[SliceSection, ...] = Field((), description="in place of quota and fraction: so many from each part")
     unseen: tuple[str, ...] = Field((), description="files of problems that must not be taught, e.g. a test set")
     near_duplicates: Literal["keep", "drop"] = Field(
-        "keep", description="problems in free text that say what another says; kept ones stay on one side of the split"
+        "keep",
+        description="problems that say what another says; kept ones stay on one side of the split",
     )
     near_threshold: float = Field(0.8, gt=0, le=1, description="share of three-word runs that makes two texts one")
     styles: dict[str, Style] = Field(default_factory=dict, description="solution style by kind; `default` for the rest")

@@ -183,7 +183,8 @@ def test_twins_are_on_one_side(tmp_path: Path) -> None:
         for a in range(1, 15)
         for b in range(1, 15)
     ]
-    run(recipe(files=[write(tmp_path / "a", pairs)], split={"dev": 40, "test": 60}), tmp_path / "data")
+    card = run(recipe(files=[write(tmp_path / "a", pairs)], split={"dev": 40, "test": 60}), tmp_path / "data")
+    assert card["kinds"]["area"]["near_duplicates"] == 14 * 14 - 105
     sides: dict[frozenset[str], set[str]] = {}
     for part, examples in everything(tmp_path / "data").items():
         for example in examples:

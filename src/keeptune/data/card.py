@@ -30,9 +30,10 @@ class Lengths:
 @dataclass(frozen=True, slots=True)
 class KindCard:
     """One kind. `rows` are the understood ones, of which `rejected` were wrong; `unique` problems are left of the
-    others, of which `unseen` may not be taught and `near_duplicates` say what another one says. `chosen` are those in
-    train, dev and test, with `corrected` the ones whose stored solution was wrong; `too_coarse` of them have an answer
-    that the headline grader rejects, because the recipe rounds so. `answer_digits` are those of the last line."""
+    others, of which `unseen` may not be taught and `near_duplicates` say what another one says, with its numbers
+    exchanged or in almost the same words. `chosen` are those in train, dev and test, with `corrected` the ones whose
+    stored solution was wrong; `too_coarse` of them have an answer that the headline grader rejects, because the recipe
+    rounds so. `answer_digits` are those of the last line."""
 
     rows: int
     rejected: int

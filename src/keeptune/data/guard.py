@@ -54,15 +54,14 @@ def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list
     return texts
 
 
-def says_again(row: Candidate, first: str, skill: Skill) -> bool:
-    """Whether a problem in free text says what another one says, the one that stands for both in `sides`."""
-    return row.question.kind in skill.free_text and row.question.text != first
-
-
-def near_duplicates(rows: Sequence[Candidate], together: Sequence[str], skill: Skill) -> Counter[str]:
-    """How many problems, by kind, say what another one says."""
-    pairs = zip(rows, together, strict=True)
-    return Counter(row.question.kind for row, first in pairs if says_again(row, first, skill))
+def repeats(rows: Sequence[Candidate], together: Sequence[str]) -> list[bool]:
+    """Whether each row says what an earlier one says: its numbers exchanged, or in free text almost the same words."""
+    seen: set[tuple[str, str]] = set()
+    found = []
+    for row, text in zip(rows, together, strict=True):
+        found.append((row.question.kind, text) in seen)
+        seen.add((row.question.kind, text))
+    return found
 
 
 def leaks(

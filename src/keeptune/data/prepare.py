@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from keeptune.data import card as cards
 from keeptune.data.card import Card, KindCard
 from keeptune.data.gather import SYNTH, Gathered, Task, gather, rejected_rows
 from keeptune.data.guard import leaks as find_leaks
-from keeptune.data.guard import near_duplicates, says_again, sides, without_unseen
+from keeptune.data.guard import repeats, sides, without_unseen
 from keeptune.data.leak import shared_problems
 from keeptune.data.rewrite import CountTokens, Example, fit, repeat, rewrite
 from keeptune.data.select import Candidate, Rules, Selection, wanted_kinds
@@ -171,9 +172,10 @@ def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Ski
         raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
     rows, unseen = without_unseen(choice.rows, section, skill)
     together = sides(rows, section, skill)
-    near = near_duplicates(rows, together, skill)
+    again = repeats(rows, together)
+    near = Counter(row.question.kind for row, repeated in zip(rows, again, strict=True) if repeated)
     if section.near_duplicates == "drop":
-        firsts = [index for index, row in enumerate(rows) if not says_again(row, together[index], skill)]
+        firsts = [index for index, repeated in enumerate(again) if not repeated]
         rows, together = [rows[index] for index in firsts], [together[index] for index in firsts]
     found = {
         kind: cards.Found(
