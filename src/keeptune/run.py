@@ -62,6 +62,7 @@ class Run:
         self.folder, self.recipe, self.staffing = folder, recipe, staffing
         self.listener = listener or Silent()
         self.prompt = Prompt(recipe.prompt.template)
+        self._tuned: Any = None
 
     @classmethod
     def create(
@@ -118,7 +119,7 @@ class Run:
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(self.model)
             model = adapters.attach(self.model, self.recipe.adapter, self.recipe.seed)
-            self.__dict__["_tuned"] = model
+            self._tuned = model
             trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder)
             write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
@@ -198,7 +199,7 @@ class Run:
 
     def _fresh_model(self) -> Any:
         """The base model without the adapter that training put into it."""
-        tuned = self.__dict__.pop("_tuned", None)
+        tuned, self._tuned = self._tuned, None
         if tuned is not None:
             self.__dict__["model"] = tuned.unload()
         return self.model
@@ -266,7 +267,7 @@ class Run:
 
     def _dev_scores(self, who: str) -> Record:
         asked, items = self._asked("dev", self.recipe.score.dev_limit), self._reading()[0]
-        generator = Generator(self.__dict__["_tuned"].eval(), self.tokenizer)
+        generator = Generator(self._tuned.eval(), self.tokenizer)
         limit = self.recipe.score.max_new_tokens
         answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self._budgets(), limit))
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
@@ -285,9 +286,9 @@ class Run:
             raise RunError(f"{self.folder}/checkpoints: no whole checkpoint; delete trained.json there to train again")
         if not self._chooses:
             return last
-        tuned = self.__dict__.get("_tuned")
+        tuned = self._tuned
         if tuned is None:
-            tuned = self.__dict__["_tuned"] = adapters.load_adapter(self.model, last)
+            tuned = self._tuned = adapters.load_adapter(self.model, last)
         with adapters.scaled(tuned, 0.0):
             base = _candidate("base", self._dev_scores("base"))
         scored = {f"step-{event['step']}": event for event in self._log() if event["event"] == "score"}
@@ -316,7 +317,7 @@ class Run:
             "prompt": self.prompt.sha256,
             "weights": weights,
         }
-        counted = adapters.count(self.__dict__["_tuned"])
+        counted = adapters.count(self._tuned)
         parameters = {"trainable": counted.trainable, "total": counted.total}
         return {**manifest(hashes, self.recipe.seed), "parameters": parameters}
 
