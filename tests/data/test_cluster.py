@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import SKILL, WRONG, characters, recipe, rows, write
+import tiny
+from corpus import SKILL, WRONG, recipe, rows, write
 
 from keeptune.data.prepare import prepare
 from keeptune.data.workers import Cluster, Staffing, workers
 from keeptune.errors import DataError
+from keeptune.prompt.count import TokenCounter
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'keeptune[cluster]')")
+COUNTER = TokenCounter.of(tiny.tokenizer(), tiny.PROMPT)
+"""It is sent to the nodes, which cannot import what stands in a test."""
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -34,7 +39,7 @@ def test_two_nodes_choose_what_one_process_does(address: str, tmp_path: Path) ->
     files = [write(tmp_path / f"{start}.jsonl", pairs[start : start + 60]) for start in range(0, 402, 60)]
     job = recipe(files=files, quota={"default": 30}, reject_limit=0.1)
     for name, staffing in (("one", Staffing(1)), ("two", Staffing(2)), ("cluster", Staffing(cluster=address))):
-        prepare(job, SKILL, characters, tmp_path / name, staffing)
+        prepare(job, SKILL, COUNTER, tmp_path / name, staffing)
     for name in ("card.json", "rejected.jsonl", "train.parquet", "dev.parquet", "test.parquet"):
         expected = (tmp_path / "one" / name).read_bytes()
         assert (tmp_path / "two" / name).read_bytes() == expected
@@ -46,5 +51,5 @@ def test_the_cluster_has_two_workers_and_keeps_the_errors(address: str, tmp_path
         assert isinstance(staff, Cluster)
         assert staff.count == 2
     with pytest.raises(DataError, match="wrong answer"):
-        prepare(recipe(files=[write(tmp_path / "a", [*rows(50), WRONG])]), SKILL, characters, tmp_path / "out",
+        prepare(recipe(files=[write(tmp_path / "a", [*rows(50), WRONG])]), SKILL, COUNTER, tmp_path / "out",
                 Staffing(cluster=address))  # fmt: skip

@@ -89,13 +89,18 @@ class Cluster:
         self.count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """The result of each task. errors: those of the function, as if it had run here."""
+        """The result of each task.
+
+        errors: those of the function, as if it had run here; RunError when the cluster fails.
+        """
         remote = self.ray.remote(function)
         for pending in [remote.remote(task) for task in tasks]:
             try:
                 yield self.ray.get(pending)
             except self.ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            except self.ray.exceptions.RayError as error:
+                raise RunError(f"the Ray cluster could not do a task ({error}); see the cluster's own logs") from None
 
     def close(self) -> None:
         """Leaves the cluster, which goes on."""
