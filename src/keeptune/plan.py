@@ -82,6 +82,7 @@ def plan(
         "rejected_by_reason": card.rejected_by_reason,
         "unwrapped": card.unwrapped,
         "max_tokens": card.max_tokens,
+        "truncated": card.truncated,
         "too_long_dropped": card.too_long_dropped,
         "left_out": card.left_out,
         "leaks": asdict(card.leaks),
@@ -162,7 +163,7 @@ def text(made: Plan) -> str:
     longest = max(facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in made["kinds"].values())
     leaks = made["leaks"]
     lines.append(
-        f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, none truncated, "
+        f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, {made['truncated']:,} truncated, "
         f"{made['too_long_dropped']:,} dropped"
     )
     lines.append(

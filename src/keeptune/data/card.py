@@ -9,7 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keeptune.data.leak import Leaks as Leaks
+from keeptune.data.leak import Leaks
 from keeptune.data.rewrite import Example, too_coarse
 from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part

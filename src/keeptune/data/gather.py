@@ -25,7 +25,6 @@ from keeptune.skill.synth import corpus
 SYNTH = "synth"
 """Stands for the file name of invented rows."""
 
-
 _TRIED_ROWS, _HELD_ROWS = 4_000, 60_000
 """Rows of a kind that are remembered to learn whether it repeats, and at most."""
 
