@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.data.near import COMPARED_DIRECTLY, near_groups, representatives, template_groups
+from keeptune.data.near import COMPARED_DIRECTLY, near_groups, representatives
 from keeptune.data.normal import normalised
 
 LETTERS = st.lists(st.sampled_from("abc"), max_size=8).map(" ".join)
@@ -49,10 +49,8 @@ def test_groups_are_the_components_of_exact_similarity(texts: list[str], thresho
 @given(st.lists(LETTERS, max_size=12), st.randoms(use_true_random=False))
 def test_the_order_does_not_matter(texts: list[str], shuffler: random.Random) -> None:
     groups = dict(zip(texts, near_groups(texts, 0.5), strict=True))
-    templates = dict(zip(texts, template_groups(texts), strict=True))
     shuffler.shuffle(texts)
     assert near_groups(texts, 0.5) == [groups[text] for text in texts]
-    assert template_groups(texts) == [templates[text] for text in texts]
     assert sorted(set(groups.values())) == list(range(len(set(groups.values()))))
 
 
@@ -92,12 +90,6 @@ def test_chinese_is_compared_by_characters() -> None:
     text = "小明上午在图书馆看书，下午和同学一起去公园里打球，晚上回家写作业。"
     assert len(set(near_groups([text, text.replace("同学", "朋友")], 0.7))) == 1
     assert len(set(near_groups([text, text[::-1]], 0.1))) == 2
-
-
-def test_templates_are_counted_apart() -> None:
-    texts = [STORY, STORY.replace("12", "7"), STORY.replace("Ada", "Ben")]
-    first, second, third = template_groups(texts)
-    assert first == second != third
 
 
 def test_a_group_is_represented_by_one_of_its_texts_in_any_order() -> None:

@@ -1,8 +1,7 @@
 """Which problems say the same in almost the same words.
 
 Near-duplicates in free text give each other away as copies do: one of them learnt is the other one answered. Two
-problems with other numbers are two problems, however alike their words are, so they are never put together here; how
-many share their words is told apart (`template_groups`).
+problems with other numbers are two problems, however alike their words are, so they are never put together here.
 
 Sources: Broder 1997, "On the resemblance and containment of documents" (shingles, MinHash); Leskovec, Rajaraman and
 Ullman, "Mining of Massive Datasets", chapter 3 (bands).
@@ -14,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from rensa import RMinHash, RMinHashLSH
 
-from keeptune.data.normal import normalised, template
+from keeptune.data.normal import normalised
 from keeptune.data.select import digest
 
 SHINGLE_WORDS = 3
@@ -60,14 +59,6 @@ def near_groups(texts: Sequence[str], threshold: float) -> list[int]:
     number = {first: count for count, first in enumerate(sorted(set(components.first)))}
     group = {spelling: number[first] for spelling, first in zip(unique, components.first, strict=True)}
     return [group[spelling] for spelling in spellings]
-
-
-def template_groups(texts: Sequence[str]) -> list[int]:
-    """The group number of each text; texts of one group differ in nothing but their numbers. Numbered as by
-    `near_groups`."""
-    templates = [template(text) for text in texts]
-    number = {spelling: count for count, spelling in enumerate(sorted(set(templates), key=digest))}
-    return [number[spelling] for spelling in templates]
 
 
 def representatives(texts: Sequence[str], groups: Sequence[int]) -> list[str]:

@@ -13,6 +13,9 @@ from fractions import Fraction
 Ratio = tuple[int, int]
 """A numerator and a denominator other than zero, not in lowest terms; the denominator may be negative."""
 
+TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
+"""Two numbers side by side: whoever takes the spaces out of an expression must not make one of them."""
+
 _TOKEN = re.compile(r"[0-9]+(?:\.[0-9]+)?(?:E[+-][0-9]+)?|[-+*/()]")
 _NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]+))?(?:E([+-][0-9]+))?")
 _WHOLE_SUM = re.compile(r"[0-9]+(?:\*[0-9]+)?(?:\+[0-9]+(?:\*[0-9]+)?)*")

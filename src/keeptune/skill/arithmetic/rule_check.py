@@ -12,7 +12,7 @@ from collections import Counter
 from fractions import Fraction
 
 from keeptune.score.declared import is_as_declared
-from keeptune.skill.arithmetic.expression import evaluate
+from keeptune.skill.arithmetic.expression import TWO_NUMBERS, evaluate
 from keeptune.skill.base import ANSWER_MARKER, Rounding
 from keeptune.skill.rounding import is_rounded
 
@@ -23,7 +23,6 @@ _WORDS = re.compile(r"[\n，。：\u4e00-\u9fff]+")
 _RELATION = re.compile(r"([=≈])")
 _DIGIT = re.compile(r"[0-9]")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
-_TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
 _UNKNOWN = re.compile(r"([0-9])?[xy]")
 _ROOT = re.compile(r"√([0-9]+\.[0-9]+)")
 _POWER = re.compile(r"(?:\((-[0-9.]+)\)|([0-9.]+))\^([0-9]{1,3})")
@@ -69,7 +68,7 @@ def _holds(clause: str, truth: Fraction, rounding: Rounding) -> bool:
 
 def _value(side: str, truth: Fraction) -> Fraction:
     """The value of an expression that may also hold powers, roots, and x or y for the answer."""
-    if _TWO_NUMBERS.search(side):
+    if TWO_NUMBERS.search(side):
         raise ValueError("two numbers stand side by side")
 
     def root(match: re.Match[str]) -> str:

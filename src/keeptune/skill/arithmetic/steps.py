@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-from keeptune.skill.arithmetic.expression import evaluate
+from keeptune.skill.arithmetic.expression import TWO_NUMBERS, evaluate
 
 _CONTINUED = re.compile(r"\n[ \t]*(?=[=≈])")
 _BETWEEN_CLAUSES = re.compile(r"[\n，。；：、！？\u4e00-\u9fff]+|[,;:] ")
@@ -18,7 +18,6 @@ _EQUALS = re.compile(r"[=≈]")
 
 # The length bounds how deep brackets can nest; no side of a real step is longer.
 _EXPRESSION = re.compile(r"[-+*/×÷(). 0-9]{1,120}")
-_TWO_NUMBERS = re.compile(r"[0-9.] +[0-9.]")
 _PLAIN = str.maketrans("×÷", "*/")
 
 
@@ -43,7 +42,7 @@ def false_step(solution: str) -> str | None:
 
 def value_of(text: str) -> Fraction | None:
     """The exact value of numbers joined by + - * / and brackets, or None where a text is anything else."""
-    if _EXPRESSION.fullmatch(text) is None or _TWO_NUMBERS.search(text):
+    if _EXPRESSION.fullmatch(text) is None or TWO_NUMBERS.search(text):
         return None
     try:
         return evaluate(text.replace(" ", "").translate(_PLAIN))
