@@ -93,6 +93,15 @@ def test_two_processes_choose_what_one_does(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_slice_has_the_copies_of_rows_that_stand_before_it(tmp_path: Path) -> None:
+    once = rows(50)
+    slices = [{"rows": [1, 50], "take": 10}, {"rows": [51, 100], "take": 40}]
+    job = recipe(files=[write(tmp_path / "a", [*once, *once])], slices=slices)
+    card = run(job, tmp_path / "data")
+    assert (card["rows_kept"], card["unique"]) == (100, 50)
+    assert sum(kind["chosen"] for kind in card["kinds"].values()) == 50
+
+
 def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
     rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
     file = write(tmp_path / "a", [*rows(200), *rare])

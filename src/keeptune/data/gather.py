@@ -150,7 +150,8 @@ def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats
     tally.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
     if found.selection.is_open(kind, rank):
         found.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
-    if row.label is None:
+    # A copy may have another label, or stand in another slice.
+    if row.label is None and not task.rules.slices:
         repeats.note(row, kind)
     return None
 

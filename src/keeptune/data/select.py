@@ -175,7 +175,7 @@ class Selection:
         share = Fraction(str(self.rules.fraction))
         available = {kind: math.ceil(unique.get(kind, 0) * share) for kind in self.rules.kinds}
         limit = self.rules.repeat_limit
-        _require({f"{kind}": asked for kind, asked in self.rules.quota.items() if kind != "default"}, available, limit)
+        _require({kind: asked for kind, asked in self.rules.quota.items() if kind != "default"}, available, limit)
         rows: dict[bytes, Candidate] = {}
         repeated = {}
         for kind in self.rules.kinds:
