@@ -168,17 +168,20 @@ def synth(
     preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
     rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
+    unique: Annotated[bool, typer.Option(help="the mix of the original's unique problems, without duplicates")] = False,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
     out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
     from keeptune.files import write_whole
     from keeptune.skill.spoil import spoilt
-    from keeptune.skill.synth import corpus
+    from keeptune.skill.synth import corpus, unique_corpus
+
+    made = unique_corpus(rows, seed) if unique else corpus(rows, seed)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in spoilt(corpus(rows, seed), bad_share, seed))
+            file.writelines(f"{line}\n" for line in spoilt(made, bad_share, seed))
 
     write_whole(out, write)
     print(out)

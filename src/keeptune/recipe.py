@@ -39,6 +39,9 @@ class SynthSection(Section):
 
     rows: int = Field(gt=0)
     seed: int = 0
+    any_length: float = Field(
+        0.0, ge=0, le=1, description="share of the problems whose numbers are of every length, where most are long"
+    )
 
 
 class SplitSection(Section):

@@ -166,7 +166,7 @@ def rejected_rows(scratch: Path) -> Iterator[str]:
 def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
     if shard.file != SYNTH or section.synth is None:
         return read_shard(shard, section.columns)
-    rows = enumerate(corpus(section.synth.rows, section.synth.seed), start=1)
+    rows = enumerate(corpus(section.synth.rows, section.synth.seed, any_length=section.synth.any_length), start=1)
     return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
 
 

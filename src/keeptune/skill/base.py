@@ -17,9 +17,9 @@ ANSWER_MARKER = "####"
 Truth = Fraction | str
 """The exact answer: a rational number, or a normalised symbolic text where the answer is not a number."""
 
-Style = Literal["raw", "answer", "rule", "longhand"]
+Style = Literal["raw", "answer", "rule", "longhand", "digits"]
 """How the solution is written: as the data set has it, the rounded answer alone, in sentences that state the rule,
-or step by step."""
+step by step, or digit by digit."""
 
 Halves = Literal["up", "even"]
 """Where a number half-way between two goes when it is rounded: away from zero, or to the even one."""

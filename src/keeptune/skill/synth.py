@@ -7,12 +7,18 @@ come from drawing often out of a small space (45 fractions, 100 masses, 40,200 e
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
 
+from keeptune.errors import DataError
 from keeptune.skill import story
+from keeptune.skill.arithmetic.kind import Kind
 from keeptune.skill.arithmetic.kinds import KINDS
 
 ENGLISH = "english"
+
+MOST_DRAWS = 100_000
+"""Of a kind with few problems, the last ones that are new take many draws."""
 
 # Rows of each kind in the original, before duplicates are dropped. Its published counts are after that: the four
 # operations have no duplicates, and the other counts are what gives the published one when drawn at random.
@@ -35,28 +41,79 @@ ORIGINAL_ROWS = {
     ENGLISH: 9_993,
 }
 
+UNIQUE_ROWS = {
+    "add": 90_113,
+    "sub": 89_366,
+    "mul": 89_902,
+    "div": 89_966,
+    "power": 39_207,
+    "sqrt": 39_227,
+    "equation": 40_080,
+    "mean": 19_709,
+    "function": 20_028,
+    "area": 8_665,
+    "mass": 100,
+    "discount": 6_275,
+    "sales": 6_266,
+    "fraction": 45,
+    ENGLISH: 9_993,
+}
+"""Problems of each kind in the original once duplicates are dropped: the mix that a score should be made on, for what
+was asked six times counts once."""
 
-def mix(rows: int) -> dict[str, int]:
-    """How many of so many rows are of each kind: the original's shares, rounded by largest remainder."""
-    total = sum(ORIGINAL_ROWS.values())
-    counts = {kind: rows * original // total for kind, original in ORIGINAL_ROWS.items()}
+
+def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
+    """How many of so many rows are of each kind: these shares, rounded by largest remainder."""
+    total = sum(shares.values())
+    counts = {kind: rows * share // total for kind, share in shares.items()}
     missing = rows - sum(counts.values())
-    by_remainder = sorted(ORIGINAL_ROWS, key=lambda kind: rows * ORIGINAL_ROWS[kind] % total, reverse=True)
+    by_remainder = sorted(shares, key=lambda kind: rows * shares[kind] % total, reverse=True)
     for kind in by_remainder[:missing]:
         counts[kind] += 1
     return counts
 
 
-def corpus(rows: int, generator_seed: int) -> Iterator[dict[str, str]]:
+def corpus(rows: int, generator_seed: int, any_length: float = 0.0) -> Iterator[dict[str, str]]:
     """Rows {"problem", "solution"}: first the Chinese kinds in random order, then the English ones, as in the
-    original. The same seed gives the same rows."""
+    original. The same seed gives the same rows.
+
+    A share `any_length` of the problems has numbers of every length, of which the original's have few that are short.
+    """
     generator = random.Random(generator_seed)
-    counts = mix(rows)
+    counts = mix(rows, ORIGINAL_ROWS)
     kinds = [kind for kind in KINDS for _ in range(counts[kind.name])]
     generator.shuffle(kinds)
     for kind in kinds:
-        drawn = kind.random(generator)
+        sized = any_length > 0 and generator.random() < any_length
+        drawn = kind.random_size(generator) if sized else kind.random(generator)
         yield {"problem": kind.write(drawn), "solution": kind.raw_solution(drawn)}
     for _ in range(counts[ENGLISH]):
         problem, solution = story.tell(generator)
         yield {"problem": problem, "solution": solution}
+
+
+def unique_corpus(rows: int, generator_seed: int) -> Iterator[dict[str, str]]:
+    """Rows of different problems in random order, in the mix of the original's unique ones: what to score on."""
+    generator = random.Random(generator_seed)
+    counts = mix(rows, UNIQUE_ROWS)
+    kinds = [name for name in UNIQUE_ROWS for _ in range(counts[name])]
+    generator.shuffle(kinds)
+    seen: set[str] = set()
+    by_name = {kind.name: kind for kind in KINDS}
+    for name in kinds:
+        problem, solution = _new(by_name.get(name), generator, seen)
+        seen.add(problem)
+        yield {"problem": problem, "solution": solution}
+
+
+def _new(kind: Kind[Any] | None, generator: random.Random, seen: Container[str]) -> tuple[str, str]:
+    """A problem that has not been seen, and its solution; English where there is no kind."""
+    for _ in range(MOST_DRAWS):
+        if kind is None:
+            problem, solution = story.tell(generator)
+        else:
+            drawn = kind.random(generator)
+            problem, solution = kind.write(drawn), kind.raw_solution(drawn)
+        if problem not in seen:
+            return problem, solution
+    raise DataError(f"no new problem of the kind {kind.name if kind else ENGLISH}: ask for fewer rows")

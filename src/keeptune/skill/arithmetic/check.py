@@ -49,7 +49,15 @@ def _wrong(line: str, before: str) -> bool:
             return _columns_differ(line, before)
         if step := _COLUMN_STEP.fullmatch(line):
             line = step[1]
-    elif "r" in line and (match := _REMAINDER.fullmatch(line)):
+    return wrong_statement(line)
+
+
+def wrong_statement(line: str) -> bool:
+    """Whether the sides of a statement differ: expressions joined by `=`, or a quotient with its remainder.
+
+    errors: ValueError when it is no statement; ZeroDivisionError.
+    """
+    if match := _REMAINDER.fullmatch(line):
         dividend, divisor, quotient, remainder = map(int, match.groups())
         return not (dividend == divisor * quotient + remainder and 0 <= remainder < divisor)
     first, *others = map(ratio, line.split("="))

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, random_nonzero
 
 
@@ -45,6 +47,9 @@ class Equation(Kind[Line]):
             f"{-problem.intercept}/{problem.slope}={sign}{top}/{bottom}",
             *longhand.quotient(top, bottom, places + 1),
         ]
+
+    def worked(self, problem: Line) -> Worked:
+        return procedures.equation(problem.slope, problem.intercept)
 
     def rule(self, problem: Line, result: str) -> list[str]:
         return rules.equation(problem.slope, problem.intercept, result)

@@ -6,6 +6,7 @@ otherwise is not understood: a wrong guess here would become a wrong truth in ev
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from abc import ABC, abstractmethod
@@ -14,6 +15,7 @@ from fractions import Fraction
 from typing import ClassVar, Generic, TypeVar
 
 from keeptune.skill.arithmetic import rules
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.base import ANSWER_MARKER, Rounding
 from keeptune.skill.rounding import places_of, rounded
 
@@ -94,6 +96,17 @@ class Kind(ABC, Generic[P]):
         lines = self.rule(problem, rules.result(self.value(problem), rounding))
         return "\n".join([*lines, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
 
+    def worked(self, problem: P) -> Worked:
+        """The steps digit by digit, and the answer that they end with; where a kind has no such procedure, its
+        short steps."""
+        rounding = Rounding()
+        return Worked(self.steps(problem, places_of(self.value(problem), rounding)), self.answer(problem, rounding))
+
+    def by_digits(self, problem: P) -> str:
+        """The solution worked digit by digit, and the answer behind the marker on the last line."""
+        worked = self.worked(problem)
+        return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
+
     def stated_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""
         match = self.solution_pattern.fullmatch(solution)
@@ -103,10 +116,20 @@ class Kind(ABC, Generic[P]):
     def random(self, generator: random.Random) -> P:
         """A problem drawn evenly from the data set's ranges."""
 
+    def random_size(self, generator: random.Random) -> P:
+        """A problem whose numbers are of every length equally often, where the data set's are nearly all long."""
+        return self.random(generator)
+
 
 def amount(hundredths: int) -> Decimal:
     """The number with two decimals that is so many hundredths."""
     return Decimal(f"{hundredths / 100:.2f}")
+
+
+def any_length(generator: random.Random, limit: int) -> int:
+    """An integer from -limit..-1 and 1..limit, of every number of digits equally often."""
+    drawn = int(10 ** generator.uniform(0, math.log10(limit)))
+    return drawn if generator.random() < 0.5 else -drawn
 
 
 def random_nonzero(generator: random.Random, limit: int) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -40,6 +42,9 @@ class Mean(Kind[Numbers]):
     def steps(self, problem: Numbers, places: int) -> list[str]:
         total, count = sum(problem.values), len(problem.values)
         return [*longhand.running_sum(list(problem.values)), *longhand.quotient(total, count, places + 1)]
+
+    def worked(self, problem: Numbers) -> Worked:
+        return procedures.mean(problem.values)
 
     def rule(self, problem: Numbers, result: str) -> list[str]:
         return rules.mean(problem.values, result)

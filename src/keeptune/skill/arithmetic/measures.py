@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -48,6 +50,9 @@ class Area(Kind[Rectangle]):
 
     def steps(self, problem: Rectangle, places: int) -> list[str]:  # noqa: ARG002
         return longhand.product(problem.length, problem.width)
+
+    def worked(self, problem: Rectangle) -> Worked:
+        return procedures.area(problem.length, problem.width)
 
     def rule(self, problem: Rectangle, result: str) -> list[str]:
         return rules.area(problem.length, problem.width, result)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
 
 
@@ -59,6 +61,9 @@ class Discount(Kind[Price]):
             *longhand.quotient(hundredfold, problem.before, places + 1),
         ]
 
+    def worked(self, problem: Price) -> Worked:
+        return procedures.discount(problem.before, problem.after)
+
     def rule(self, problem: Price, result: str) -> list[str]:
         return rules.discount(problem.before, problem.after, result)
 
@@ -93,6 +98,9 @@ class Sales(Kind[Growth]):
             f"{before}+{growth}={before + growth}",
             f"{before + growth}/100={longhand.hundredths(before + growth)}",
         ]
+
+    def worked(self, problem: Growth) -> Worked:
+        return procedures.sales(problem.sales, problem.percent)
 
     def rule(self, problem: Growth, result: str) -> list[str]:
         return rules.sales(problem.sales, problem.percent, result)

@@ -11,7 +11,9 @@ from fractions import Fraction
 from typing import ClassVar
 
 from keeptune.skill.arithmetic import longhand, rules
-from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, random_nonzero
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
+from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, any_length, amount, random_nonzero
 
 LIMIT_HUNDREDTHS = 1_000_000
 
@@ -59,6 +61,10 @@ class Operation(Kind[Operands]):
         left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
         return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
 
+    def random_size(self, generator: random.Random) -> Operands:
+        left = amount(any_length(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, amount(any_length(generator, LIMIT_HUNDREDTHS)))
+
 
 def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
     """The steps of left + `right`, where `right` has the sign that makes the operation an addition."""
@@ -102,6 +108,9 @@ class Addition(Operation):
     def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("+", problem, problem.right)
 
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.addition(problem.left, problem.right)
+
     def rule(self, problem: Operands, result: str) -> list[str]:
         return rules.addition(problem.left, problem.right, result)
 
@@ -120,6 +129,9 @@ class Subtraction(Operation):
 
     def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("-", problem, -problem.right)
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.addition(problem.left, -problem.right)
 
     def rule(self, problem: Operands, result: str) -> list[str]:
         return rules.subtraction(problem.left, problem.right, result)
@@ -141,6 +153,9 @@ class Multiplication(Operation):
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}*{problem.right}={_sign(problem)}{left}*{right}/10000"
         return [head, *longhand.crossed_product(left, right)]
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.multiplication(problem.left, problem.right)
 
     def rule(self, problem: Operands, result: str) -> list[str]:
         return rules.product(problem.left, problem.right, result)
@@ -170,6 +185,9 @@ class Division(Operation):
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
         return [head, *longhand.quotient(left, right, places + 1)]
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.division(problem.left, problem.right)
 
     def rule(self, problem: Operands, result: str) -> list[str]:
         return rules.quotient(problem.left, problem.right, result)

@@ -11,6 +11,8 @@ from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
+from keeptune.skill.arithmetic.digits import procedures
+from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import (
     AMOUNT,
     ANSWER,
@@ -60,6 +62,10 @@ class Monomial:
 class RoundedWork(Kind[P]):
     """What power and function share: steps that are rounded to eight digits, for the exact numbers grow too long."""
 
+    def worked(self, problem: P) -> Worked:
+        lines, found = self.work(problem)
+        return Worked(lines, rounded(found, Rounding()))
+
     @abstractmethod
     def work(self, problem: P) -> tuple[list[str], Fraction]:
         """The steps, and the number that they arrive at."""
@@ -107,6 +113,9 @@ class Power(RoundedWork[Powered]):
         lines, result = longhand.power(problem.base, problem.exponent)
         return lines, Fraction(result)
 
+    def worked(self, problem: Powered) -> Worked:
+        return procedures.power(problem.base, problem.exponent)
+
     def rule(self, problem: Powered, result: str) -> list[str]:
         return rules.power(problem.base, problem.exponent, result)
 
@@ -138,6 +147,11 @@ class SquareRoot(Kind[Radicand]):
 
     def steps(self, problem: Radicand, places: int) -> list[str]:
         return longhand.root(int(problem.number * 100), places + 1)
+
+    def worked(self, problem: Radicand) -> Worked:
+        if problem.number > procedures.LARGEST_RADICAND:
+            return super().worked(problem)
+        return procedures.square_root(problem.number)
 
     def rule(self, problem: Radicand, result: str) -> list[str]:
         return rules.square_root(problem.number, result)

@@ -11,6 +11,7 @@ from typing import Any
 from keeptune.score.number import grade
 from keeptune.skill import story
 from keeptune.skill.arithmetic import check, rule_check
+from keeptune.skill.arithmetic.digits import check as digits_check
 from keeptune.skill.arithmetic.kind import Kind
 from keeptune.skill.arithmetic.kinds import KINDS, find
 from keeptune.skill.arithmetic.steps import false_step
@@ -90,6 +91,8 @@ class Arithmetic:
             return kind.raw_solution(parsed)
         if style == "answer":
             return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
+        if style == "digits":
+            return kind.by_digits(parsed)
         return kind.ruled(parsed, rounding) if style == "rule" else kind.reasoning(parsed, rounding)
 
     def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
@@ -101,6 +104,8 @@ class Arithmetic:
             return self.fault(question, solution)
         if style == "rule":
             return rule_check.fault(solution, question.text, _number(question), rounding)
+        if style == "digits":
+            return digits_check.fault(solution, question.text, _number(question))
         return check.fault(solution, question.truth, rounding)
 
     def twin(self, question: Question) -> str:

@@ -1,0 +1,179 @@
+"""Whether a solution worked digit by digit holds, judged without the code that wrote it.
+
+Every line must be true (blocks.py), and no number may appear from nowhere: what a sum, product or quotient starts from
+stands in the problem or is the result of an earlier line, and the answer has the digits that the lines end with.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from keeptune.score.number import grade
+from keeptune.skill.arithmetic.check import wrong_statement
+from keeptune.skill.arithmetic.digits.blocks import Product, Quotient, Sum, cells, names_of
+from keeptune.skill.base import ANSWER_MARKER
+
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_SIGNS = re.compile(r"[-+]{3}")
+_POWER_SIGNS = re.compile(r"[-+]([0-9]+)[-+]")
+_DIGITS = re.compile(r"(?:[a-z][0-9]\.?)+")
+_PAIRS = re.compile(r"(?:[a-z][0-9]{2})+")
+_COLUMNS = re.compile(r"(?:[a-z][0-9]{4})+")
+_FACTOR = re.compile(r"([a-z])([0-9])((?:[a-z][0-9]{8})+|(?:[a-z][0-9])+)")
+_QUOTIENT = re.compile(r"([0-9])((?:[a-z][0-9]{8})+|(?:[a-z][0-9])+)")
+_PUT_BACK = re.compile(r"([0-9])\+((?:[a-z][0-9]{6})+)")
+_RUNNING = re.compile(r"[0-9]+:[0-9]+,[0-9]+(?: [0-9]+:[0-9]+,[0-9]+)*")
+_REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
+_SQUARE = re.compile(r"([0-9]+)\*\1=[0-9]+")
+_RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
+
+
+def fault(solution: str, problem: str, truth: Fraction) -> str | None:
+    """The first line that does not hold, or why the final answer is wrong; None when all is right."""
+    *lines, last = solution.split("\n")
+    if not last.startswith(f"{ANSWER_MARKER} "):
+        return f"the last line {last!r} is not `{ANSWER_MARKER} answer`"
+    reader = _Reader(problem)
+    for line in lines:
+        if not reader.holds(line):
+            return f"the line {line!r} does not hold"
+    if not grade(last, truth).correct:
+        return f"the answer {last!r} is not {truth}"
+    answer = last.removeprefix(f"{ANSWER_MARKER} ")
+    if lines and _stripped(answer.lstrip("-").partition("E")[0]) != _stripped(reader.result):
+        return f"the answer {last!r} is not what the steps end with"
+    return None
+
+
+class _Reader:
+    """Reads the lines of one solution in their order, and remembers what they stated."""
+
+    def __init__(self, problem: str) -> None:
+        self.is_equation = "x" in problem
+        self.known = {_stripped(number) for number in _NUMBER.findall(problem)}
+        self.result, self.root, self.decimals = "", "", ""
+        self.count, self.rest, self.to_divide = 0, 0, ""
+        self.sum: Sum | None = None
+        self.factors: list[tuple[str, str]] = []
+        self.product: Product | None = None
+        self.quotient: Quotient | None = None
+
+    def holds(self, line: str) -> bool:
+        """Whether a line is true after those before it."""
+        if _COLUMNS.fullmatch(line) and line[0] == "a":
+            return self._columns(line)
+        if self.sum is not None and line[0] != "a":
+            if _PAIRS.fullmatch(line) and not self.sum.digits:
+                return self._settled(self.sum.carried(line), self.sum)
+            if _DIGITS.fullmatch(line) and self.sum.digits:
+                return self._settled(self.sum.complement(line), self.sum)
+        if self.product is not None and line[0] in self.product.right_names and (match := _FACTOR.fullmatch(line)):
+            return self._settled(self.product.line(match[1], int(match[2]), match[3]), self.product)
+        if self.quotient is not None and (match := _QUOTIENT.fullmatch(line)):
+            return self._settled(self.quotient.line(int(match[1]), match[2]), self.quotient)
+        if self.quotient is not None and (match := _PUT_BACK.fullmatch(line)):
+            return self._settled(self.quotient.put_back(int(match[1]), match[2]), self.quotient)
+        if _PAIRS.fullmatch(line):
+            return self._pairs(line)
+        if _DIGITS.fullmatch(line):
+            return self._listed(line)
+        return self._stated(line)
+
+    def _columns(self, line: str) -> bool:
+        self.sum = Sum.of(line)
+        return self.sum is not None and self._are_known(self.sum.left, self.sum.right)
+
+    def _pairs(self, line: str) -> bool:
+        self.quotient = Quotient.of(line)
+        dividend = "".join(cell.digits[0] for cell in cells(line))
+        if self.root and self.sum is not None:  # what is left of a number, with the decimals that were set aside
+            left_over = _stripped(dividend) == _stripped(self.sum.digits + self.decimals)
+            return left_over and _stripped(self.quotient.divisor) in self.known
+        return self._are_known(dividend, self.quotient.divisor)
+
+    def _listed(self, line: str) -> bool:
+        """The digits of a factor; the second one's names end with z."""
+        found = cells(line.replace(".", ""))
+        digits = "".join(cell.digits for cell in found)
+        if names_of(found)[0] == "a":
+            self.factors, self.product = [(names_of(found), digits)], None
+        elif len(self.factors) == 1 and names_of(found)[-1] == "z":
+            self.factors.append((names_of(found), digits))
+            self.product = Product(*self.factors[0], *self.factors[1])
+        else:
+            return False
+        return self._are_known(digits)
+
+    def _settled(self, holds: bool, block: Sum | Product | Quotient) -> bool:
+        """What a block of lines has come to so far may be used later."""
+        if not holds:
+            return False
+        self.result = block.result
+        if self.root:  # the ones of what was found are added to the root's
+            self.result = str(int(self.root) * 10 ** (len(block.result) - 1) + int(block.result))
+        self.known.add(_stripped(block.result))
+        return True
+
+    def _stated(self, line: str) -> bool:
+        if _SIGNS.fullmatch(line):
+            return (line[2] == "+") == ((line[0] == line[1]) != self.is_equation)
+        if match := _POWER_SIGNS.fullmatch(line):
+            return _stripped(match[1]) in self.known and (line[-1] == "-") == (line[0] == "-" and int(match[1]) % 2 == 1)
+        if _RUNNING.fullmatch(line):
+            return self._running(line)
+        if match := _RESTATED.fullmatch(line):
+            return self._restated(match[1])
+        return self._statement(line)
+
+    def _statement(self, line: str) -> bool:
+        """A statement of two sides."""
+        try:
+            wrong = wrong_statement(line)
+        except (ValueError, ZeroDivisionError):
+            return False
+        if match := _REMAINDER.fullmatch(line):
+            return not wrong and self._short_division(*map(int, match.groups()))
+        if match := _SQUARE.fullmatch(line):
+            self.root = match[1]
+        self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
+        return not wrong
+
+    def _short_division(self, dividend: int, divisor: int, digit: int, rest: int) -> bool:
+        """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit."""
+        follows = divisor == self.count and dividend == 10 * self.rest + int(self.to_divide[:1] or 0)
+        self.result, self.rest, self.to_divide = f"{self.result}{digit}", rest, self.to_divide[1:]
+        return follows
+
+    def _restated(self, number: str) -> bool:
+        """A known number; a root's divisor has decimals that are an estimate, free to choose."""
+        whole, _, decimals = number.partition(".")
+        known = self._are_known(number.replace(".", "")) or (self.root != "" and _stripped(whole) in self.known)
+        self.decimals = self.decimals or decimals
+        self.known.add(_stripped(number))
+        self.result, self.to_divide = "", number
+        return known
+
+    def _running(self, line: str) -> bool:
+        """Every number of a list, with the tens and the ones added up so far."""
+        tens = ones = 0
+        for part in line.split(" "):
+            number, _, sums = part.partition(":")
+            tens, ones = tens + int(number) // 10, ones + int(number) % 10
+            if _stripped(number) not in self.known or sums != f"{tens},{ones}":
+                return False
+            self.count += 1
+        self.known.add(_stripped(str(10 * tens + ones)))
+        return True
+
+    def _are_known(self, *digits: str) -> bool:
+        """Whether these are the digits, or the first ones, of known numbers."""
+        return all(
+            any(number == _stripped(own) or number.startswith(own.strip("0")) for number in self.known)
+            for own in digits
+        )
+
+
+def _stripped(number: str) -> str:
+    """The digits of a number without point, and without zeros that only say where the point is."""
+    return number.replace(".", "").strip("0")

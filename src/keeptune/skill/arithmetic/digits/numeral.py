@@ -1,0 +1,74 @@
+"""A number as its digits and the place of its point: what every procedure by digits starts from and ends with.
+
+Digits get names, because a small model finds `c` again far more surely than "the third digit from the left".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz"
+
+EXACT_DIGITS = 8
+"""So many digits a product by digits ends with; a number with more places before its point gets an exponent."""
+
+
+def names(count: int) -> str:
+    """The names of the digits of a left or only number, the first digit's first."""
+    return ALPHABET[:count]
+
+
+def far_names(count: int) -> str:
+    """The names of the digits of a right-hand factor: the end of the alphabet, so that no name stands for two."""
+    return ALPHABET[-count:]
+
+
+@dataclass(frozen=True, slots=True)
+class Numeral:
+    """0.`digits` · 10^`places`: 42.5 is 425 with two places, 0.05 is 5 with minus one. Zero has no digits."""
+
+    digits: str
+    places: int
+
+    @classmethod
+    def of(cls, number: str) -> Numeral:
+        """The numeral of a decimal text without sign."""
+        whole, _, decimals = number.partition(".")
+        digits = (whole + decimals).lstrip("0")
+        return cls(digits, len(digits) - len(decimals))
+
+    def cut(self, width: int) -> Numeral:
+        """The same number with `width` digits: cut off, or filled up with zeros."""
+        return Numeral(self.digits[:width].ljust(width, "0"), self.places)
+
+    def leading(self) -> Numeral:
+        """The same number without the zero that a product may begin with, one digit shorter in any case."""
+        if self.digits.startswith("0"):
+            return Numeral(self.digits[1:], self.places - 1)
+        return Numeral(self.digits[:-1], self.places)
+
+    def listed(self, labels: str) -> str:
+        """Each digit behind its name, and the point where it belongs: `a4b2.c5`."""
+        marked = [label + digit for label, digit in zip(labels, self.digits, strict=True)]
+        if 0 < self.places < len(marked):
+            marked.insert(self.places, ".")
+        return "".join(marked)
+
+    def text(self) -> str:
+        """The number in decimals, as many as its digits give; with an exponent where they do not reach the point."""
+        if self.places <= 0:
+            return "0." + "0" * -self.places + self.digits
+        if self.places > len(self.digits):
+            return self._scientific()
+        whole, decimals = self.digits[: self.places].lstrip("0") or "0", self.digits[self.places :]
+        return f"{whole}.{decimals}" if decimals else whole
+
+    def _scientific(self) -> str:
+        digits = self.digits.lstrip("0")
+        exponent = self.places - 1 - (len(self.digits) - len(digits))
+        return f"{digits[0]}.{digits[1:]}E+{exponent}"
+
+
+def signed(negative: bool, number: str) -> str:
+    """The number with its sign; a zero has none."""
+    return f"-{number}" if negative and number.strip("0.") else number

@@ -1,0 +1,211 @@
+"""How each kind of problem is worked digit by digit: short, and one small step at a time.
+
+Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
+written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
+means and roots have three decimals or six digits, products and powers eight digits; always more than the headline
+grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+--`
+holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from keeptune.skill.arithmetic.digits.columns import combined, complement
+from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
+from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
+from keeptune.skill.arithmetic.digits.quotient import quotient
+
+DECIMALS = 3
+"""Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
+
+MOST_DIGITS = 6
+"""Digits of a quotient, where three decimals would be more."""
+
+LONGEST_OPERAND = 7
+"""Digits of a dividend or divisor that are used; the next ones change the eighth digit of the quotient."""
+
+
+LARGEST_RADICAND = 10_000
+"""Roots of larger numbers are not worked digit by digit."""
+
+
+class Worked(NamedTuple):
+    """The lines of a solution, and its answer."""
+
+    lines: list[str]
+    answer: str
+
+
+def addition(left: Decimal, right: Decimal) -> Worked:
+    """The sum of two numbers with two decimals, in columns; the second with the sign that makes it a sum."""
+    operation = "+" if left.is_signed() == right.is_signed() else "-"
+    first, second = _hundredths(left), _hundredths(right)
+    width = max(len(first), len(second), 6)
+    total = combined(first.zfill(width), second.zfill(width), "+" if operation == "+" else "-")
+    lines, digits, negative = total.lines, total.digits, left.is_signed()
+    if operation == "+":
+        digits = f"{total.carry}{digits}"
+    elif total.carry:
+        line, digits = complement(digits)
+        lines, negative = [*lines, line], right.is_signed()
+    answer = Numeral(digits, len(digits) - 2).text()
+    return Worked([f"{_sign(left)}{_sign(right)}{operation}", *lines], signed(negative, answer))
+
+
+def multiplication(left: Decimal, right: Decimal) -> Worked:
+    """The product of two numbers, abridged."""
+    lines, product = abridged(_numeral(left), _numeral(right))
+    answer = product.text() if left and right else "0"
+    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
+
+
+def division(left: Decimal, right: Decimal) -> Worked:
+    """The quotient of two numbers, cut off."""
+    if not left:
+        return Worked([], "0")
+    lines, answer = _quotient(_numeral(left), _numeral(right))
+    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
+
+
+def equation(slope: int, intercept: int) -> Worked:
+    """The x of slope · x + intercept = 0."""
+    if not intercept:
+        return Worked([], "0")
+    negative = (slope < 0) == (intercept < 0)
+    lines, answer = _quotient(Numeral.of(str(abs(intercept))), Numeral.of(str(abs(slope))))
+    signs = f"{_sign(slope)}{_sign(intercept)}{'-' if negative else '+'}"
+    return Worked([signs, *lines], signed(negative, answer))
+
+
+def discount(before: int, after: int) -> Worked:
+    """How many percent of `before` were taken off to get `after`."""
+    taken_off = before - after
+    if not taken_off:
+        return Worked([], "0")
+    lines, answer = _quotient(Numeral.of(str(abs(taken_off))), Numeral.of(str(before)), shift=2)
+    return Worked([f"{before}-{after}={taken_off}", *lines], signed(taken_off < 0, answer))
+
+
+def sales(before: int, percent: int) -> Worked:
+    """Sales that grew by so many percent."""
+    share = 100 + percent
+    lines, digits = _integer_product(share, before)
+    return Worked([f"100+{percent}={share}", *lines], Numeral(digits, len(digits) - 2).text())
+
+
+def area(length: int, width: int) -> Worked:
+    """A product of two integers."""
+    lines, digits = _integer_product(length, width)
+    return Worked(lines, Numeral(digits, len(digits)).text())
+
+
+def mean(values: Sequence[int]) -> Worked:
+    """The mean of integers: all tens and all ones added up side by side, then divided."""
+    tens = ones = 0
+    parts = []
+    for value in values:
+        tens, ones = tens + value // 10, ones + value % 10
+        parts.append(f"{value}:{tens},{ones}")
+    total = sum(values)
+    lines = [" ".join(parts), f"{tens}+{ones // 10}={tens + ones // 10}", f"{total}"]
+    digits, rest = "", 0
+    for digit in str(total) + "0" * DECIMALS:
+        current = 10 * rest + int(digit)
+        one, rest = divmod(current, len(values))
+        lines.append(f"{current}/{len(values)}={one}r{rest}")
+        digits += str(one)
+    return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
+
+
+def power(base: Decimal, exponent: int) -> Worked:
+    """A power by squaring and multiplying."""
+    if not exponent or not base:
+        return Worked([], "0" if exponent else "1")
+    if exponent == 1:
+        return Worked([], str(base))
+    # Each product loses a little of its last digit, and a power as much as all its factors together.
+    width = WIDTH + (exponent > 5) + (exponent > 50) + (exponent > 500)
+    first = result = _numeral(base)
+    negative = base.is_signed() and exponent % 2 == 1
+    lines = [f"{_sign(base)}{exponent}{'-' if negative else '+'}"]
+    for place, bit in enumerate(bin(exponent)[3:]):
+        factors = [(result if place == 0 else result.leading(),) * 2]
+        for left, right in factors:
+            written, result = abridged(left, right, width)
+            lines += written
+        if bit == "1":
+            written, result = abridged(result.leading(), first, width)
+            lines += written
+    return Worked(lines, signed(negative, result.text()))
+
+
+def square_root(number: Decimal) -> Worked:
+    """A root: the largest integer whose square fits, and then what is left over twice the root.
+
+    A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
+    for the steps are not exact enough then. What is left of the number is
+    (2 · integer + rest) · rest, so the rest is what is left over twice the integer and the rest itself, of which the
+    first decimal and a half are near enough.
+    """
+    if not number:
+        return Worked([], "0")
+    if number == LARGEST_RADICAND:
+        return Worked([], "100")
+    moved, exponent = number, 0
+    while moved < 100:
+        moved, exponent = moved * 100, exponent - 1
+    hundredths = int(moved * 100)
+    whole, decimals = divmod(hundredths, 100)
+    root = math.isqrt(whole)
+    difference = combined(f"{whole:04d}", f"{root * root:04d}", "-")
+    left = int(difference.digits) * 100 + decimals
+    tenth = min(9, 10 * left // (200 * root))
+    divisor = str((20 * root + tenth) * 10 + 5)
+    written, digits = quotient(str(left).zfill(len(divisor)), divisor, 1 + DECIMALS, kept=6)
+    thousandths = str(root * 1000 + int(digits)).zfill(4 - exponent)
+    return Worked(
+        [
+            f"{whole:04d}.{decimals:02d}" + (f"E{exponent:+d}" if exponent else ""),
+            f"{root}*{root}={root * root}",
+            *difference.lines,
+            f"{root}+{root}={2 * root}",
+            f"{2 * root}.{tenth}5",
+            *written,
+        ],
+        Numeral(thousandths, len(thousandths) - DECIMALS + exponent).text(),
+    )
+
+
+def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
+    """The lines of left / right · 10^shift, and the quotient."""
+    width = min(LONGEST_OPERAND, max(len(left.digits), len(right.digits.rstrip("0"))))
+    places = left.places - right.places
+    count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places + shift))
+    lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count)
+    head = f"{left.places}-{right.places}={places}"
+    return [lines[0], head, *lines[1:]], Numeral(digits, 1 + places + shift).text()
+
+
+def _integer_product(left: int, right: int) -> tuple[list[str], str]:
+    return exact(str(left), str(right))
+
+
+def _numeral(number: Decimal) -> Numeral:
+    return Numeral.of(f"{abs(number)}")
+
+
+def _hundredths(number: Decimal) -> str:
+    return str(int(abs(number) * 100))
+
+
+def _signs(left: Decimal, right: Decimal) -> str:
+    """The signs of two numbers, and that of their product or quotient."""
+    return f"{_sign(left)}{_sign(right)}{'-' if left.is_signed() != right.is_signed() else '+'}"
+
+
+def _sign(number: Decimal | int) -> str:
+    return "-" if number < 0 or (isinstance(number, Decimal) and number.is_signed()) else "+"

@@ -1,0 +1,70 @@
+"""Long multiplication, one digit of the right factor a line, from its last digit to its first.
+
+    u3b41212113a51516218
+is the line of the right factor's digit u, which is 3. For every digit of the left factor, from the right: its name and
+itself, its product with 3, that with the carry, the digit that the line before left here, and the sum, whose last
+digit stays and whose first is the next carry. Each step adds or multiplies only two numbers, for a small model
+learns that thirty times sooner than three at once (results/LOG.md).
+
+A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
+longer with every line. A line of a 0 only repeats what stands there.
+"""
+
+from __future__ import annotations
+
+from keeptune.skill.arithmetic.digits.numeral import Numeral, far_names, names
+
+WIDTH = 6
+"""Digits of a right factor that are used, and one more of a left one: enough for an error far below 1 in 10,000."""
+
+
+def exact(left: str, right: str) -> tuple[list[str], str]:
+    """The listing of two integers and the lines of their product, and its digits."""
+    listed = [Numeral(left, 0).listed(names(len(left))), Numeral(right, 0).listed(far_names(len(right)))]
+    lines, digits = _lines(left, right, whole=True)
+    return [*listed, *lines], digits
+
+
+def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[str], Numeral]:
+    """The lines of the product of two numbers, cut off behind width + 2 digits, and the product.
+
+    The last digit or two are too small, for what lies behind them is never computed.
+    """
+    left, right = left.cut(width + 1), right.cut(width)
+    places = left.places + right.places
+    lines, digits = _lines(left.digits, right.digits, whole=False)
+    head = [left.listed(names(width + 1)), right.listed(far_names(width)), f"{left.places}+{right.places}={places}"]
+    return [*head, *lines], Numeral(digits, places)
+
+
+def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:
+    lines: list[str] = []
+    kept, last_digits = [0] * (len(left) + 1), ""
+    for place in range(len(right) - 1, -1, -1):
+        used = len(left) if whole else min(len(left), len(left) - place)
+        line, kept = _line(left[:used], int(right[place]), kept)
+        lines.append(f"{far_names(len(right))[place]}{right[place]}{line}")
+        if whole and place:
+            last_digits = f"{kept[-1]}{last_digits}"
+    return lines, "".join(map(str, kept)) + last_digits
+
+
+def _line(left: str, factor: int, kept: list[int]) -> tuple[str, list[int]]:
+    """One line, and the digits that it leaves: the carry in front, then one for each digit of `left`.
+
+    `kept[i]` is what the line before left where digit i of this line falls, for this line stands one place further left.
+    """
+    line, result, carry = "", [], 0
+    for place in range(len(left) - 1, -1, -1):
+        name, digit, before = names(len(left))[place], int(left[place]), kept[place]
+        if factor == 0:
+            line += f"{name}{before}"
+            result.append(before)
+            continue
+        product = digit * factor
+        carried = product + carry
+        total = carried + before
+        line += f"{name}{digit}{product:02d}{carried:02d}{before}{total:02d}"
+        carry = total // 10
+        result.append(total % 10)
+    return line, [carry, *reversed(result)]
