@@ -160,6 +160,16 @@ def test_answers_that_the_grader_would_reject_are_counted_and_told(tmp_path: Pat
     assert 20 < sum(coarse.values()) < 200
 
 
+@pytest.mark.parametrize(("spelling", "told"), [("plain", []), ("grouped", ["numbers in the solutions are grouped"])])
+def test_the_card_says_how_numbers_are_spelled(tmp_path: Path, spelling: str, told: list[str]) -> None:
+    job = recipe(files=[write(tmp_path / "a", rows(100))], styles={"default": "rule"}, spelling=spelling)
+    lines = cards.summary(prepare(job, SKILL, characters, tmp_path / "data"))
+    assert json.loads((tmp_path / "data" / "card.json").read_text(encoding="utf-8"))["spelling"] == spelling
+    assert lines == ["100 rows read, 0 rejected; 100 unique problems, 100 chosen", *told]
+    taught = [example.solution for examples in everything(tmp_path / "data").values() for example in examples]
+    assert any("," in solution for solution in taught) == (spelling == "grouped")
+
+
 def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:
     file = write(tmp_path / "a", [*rows(100), WRONG])
     card = run(recipe(files=[file], wrong="correct", reject_limit=0), tmp_path / "data")

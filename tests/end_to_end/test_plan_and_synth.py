@@ -34,6 +34,9 @@ def test_a_plan_for_people(recipe: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for kind in KINDS:
         assert kind in out
     assert "1,856 of 41,120 trained" in out
+    assert "spelling" not in out
+    spelled = ok("plan", recipe, "--set", "data.spelling=spaced").out
+    assert "spelling    numbers in the solutions are spaced" in spelled
     assert not any(tmp_path.iterdir())
 
 
