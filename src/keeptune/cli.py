@@ -170,15 +170,22 @@ def synth(
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
     out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
+    exclude: Annotated[
+        list[str], typer.Option(metavar="FILE", help="leave out its problems and their twins; repeatable")
+    ] = [],  # noqa: B006
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
+    from keeptune.data.guard import refusal
     from keeptune.files import write_whole
+    from keeptune.skill.arithmetic.skill import Arithmetic
     from keeptune.skill.spoil import spoilt
     from keeptune.skill.synth import corpus
 
+    refused = refusal(exclude, Arithmetic())
+
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in spoilt(corpus(rows, seed), bad_share, seed))
+            file.writelines(f"{line}\n" for line in spoilt(corpus(rows, seed, refused), bad_share, seed))
 
     write_whole(out, write)
     print(out)

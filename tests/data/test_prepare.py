@@ -127,6 +127,13 @@ def test_unseen_problems_are_not_taught(tmp_path: Path) -> None:
     assert sum(kind["unseen"] for kind in card["kinds"].values()) == 200 - len(taught) >= 30
 
 
+def test_a_file_of_unseen_problems_that_forbids_nothing_is_an_error(tmp_path: Path) -> None:
+    forbidden = write(tmp_path / "test.jsonl", [("计算 5 的阶乘？", "120")])
+    job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])
+    with pytest.raises(DataError, match=r"test.jsonl: no row of it is a problem that can be recognised"):
+        prepare(job, SKILL, characters, tmp_path / "data")
+
+
 STORY = "{name} has {number} red apples and buys {more} more at the old market. How many apples has {name} now?"
 
 
