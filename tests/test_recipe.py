@@ -70,6 +70,14 @@ def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
     assert faults({"data": data}) == ["data: give either data.files or data.synth, and not both"]
 
 
+def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
+    assert parse(SYNTH, "a.yaml").data.spelling == "plain"
+    assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"
+    assert "'grouped'" in faults({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
+    rows = {"files": ["a.jsonl"], "skill": "text", "spelling": "spaced"}
+    assert faults({"data": rows})[0].startswith("data: data.spelling is for data.skill: arithmetic")
+
+
 @pytest.mark.parametrize("template", ["Question:", "{problem} {problem}"])
 def test_a_prompt_has_one_slot(template: str) -> None:
     told = faults({**SYNTH, "prompt": {"template": template}})

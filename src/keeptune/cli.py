@@ -171,13 +171,19 @@ def synth(
     unique: Annotated[bool, typer.Option(help="the mix of the original's unique problems, without duplicates")] = False,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
     out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
+    exclude: Annotated[
+        list[str], typer.Option(metavar="FILE", help="leave out its problems and their twins; repeatable")
+    ] = [],  # noqa: B006
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
+    from keeptune.data.guard import refusal
     from keeptune.files import write_whole
+    from keeptune.skill.arithmetic.skill import Arithmetic
     from keeptune.skill.spoil import spoilt
     from keeptune.skill.synth import corpus, unique_corpus
 
-    made = unique_corpus(rows, seed) if unique else corpus(rows, seed)
+    refused = refusal(exclude, Arithmetic())
+    made = unique_corpus(rows, seed, refused) if unique else corpus(rows, seed, refused=refused)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:

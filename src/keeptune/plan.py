@@ -85,6 +85,7 @@ def plan(
         "truncated": card.truncated,
         "too_long_dropped": card.too_long_dropped,
         "left_out": card.left_out,
+        "spelling": card.spelling,
         "leaks": asdict(card.leaks),
         "splits": {part: asdict(facts) for part, facts in card.splits.items()},
         "tokens": {"training": tokens, "replay_share": share, "padded_share": padded_share(planned, lengths)},
@@ -162,6 +163,8 @@ def text(made: Plan) -> str:
     ]
     longest = max(facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in made["kinds"].values())
     leaks = made["leaks"]
+    if made["spelling"] != "plain":
+        lines.append(f"spelling    numbers in the solutions are {made['spelling']}")
     lines.append(
         f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, {made['truncated']:,} truncated, "
         f"{made['too_long_dropped']:,} dropped"

@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from keeptune.errors import RecipeError
-from keeptune.skill.base import Halves, Rounding, Style
+from keeptune.skill.base import Halves, Rounding, Spelling, Style
 
 
 class Section(BaseModel):
@@ -161,6 +161,9 @@ class DataSection(Section):
     halves: dict[str, Halves] = Field(
         default_factory=dict, description="where a half goes when it is rounded, by kind: up (away from zero) or even"
     )
+    spelling: Spelling = Field(
+        "plain", description="how numbers are spelled in the solutions that we write, but for their final answer"
+    )
     writer: WriterSection | None = Field(None, description="another model that writes solutions or paraphrases")
     wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
     reject_limit: float = Field(0.01, ge=0, le=1, description="a larger share of rejected rows stops the run")
@@ -197,6 +200,8 @@ class DataSection(Section):
     def _kinds_of_texts(self) -> DataSection:
         if self.skill == "arithmetic" and (self.patterns or self.columns.kind):
             raise ValueError("data.patterns and data.columns.kind are for data.skill: text; arithmetic knows its kinds")
+        if self.skill == "text" and self.spelling != "plain":
+            raise ValueError("data.spelling is for data.skill: arithmetic; rows of any sort are taught as they are")
         if self.patterns and self.columns.kind:
             raise ValueError("give either data.patterns or data.columns.kind, and not both")
         if self.columns.kind and not self.kinds:

@@ -127,6 +127,13 @@ def test_unseen_problems_are_not_taught(tmp_path: Path) -> None:
     assert sum(kind["unseen"] for kind in card["kinds"].values()) == 200 - len(taught) >= 30
 
 
+def test_a_file_of_unseen_problems_that_forbids_nothing_is_an_error(tmp_path: Path) -> None:
+    forbidden = write(tmp_path / "test.jsonl", [("计算 5 的阶乘？", "120")])
+    job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])
+    with pytest.raises(DataError, match=r"test.jsonl: no row of it is a problem that can be recognised"):
+        prepare(job, SKILL, characters, tmp_path / "data")
+
+
 STORY = "{name} has {number} red apples and buys {more} more at the old market. How many apples has {name} now?"
 
 
@@ -158,6 +165,16 @@ def test_answers_that_the_grader_would_reject_are_counted_and_told(tmp_path: Pat
     coarse = {kind: facts["too_coarse"] for kind, facts in card["kinds"].items() if facts["too_coarse"]}
     assert coarse.keys() <= {"add", "sub", "mul", "div", "power", "sqrt"}
     assert 20 < sum(coarse.values()) < 200
+
+
+@pytest.mark.parametrize(("spelling", "told"), [("plain", []), ("grouped", ["numbers in the solutions are grouped"])])
+def test_the_card_says_how_numbers_are_spelled(tmp_path: Path, spelling: str, told: list[str]) -> None:
+    job = recipe(files=[write(tmp_path / "a", rows(100))], styles={"default": "rule"}, spelling=spelling)
+    lines = cards.summary(prepare(job, SKILL, characters, tmp_path / "data"))
+    assert json.loads((tmp_path / "data" / "card.json").read_text(encoding="utf-8"))["spelling"] == spelling
+    assert lines == ["100 rows read, 0 rejected; 100 unique problems, 100 chosen", *told]
+    taught = [example.solution for examples in everything(tmp_path / "data").values() for example in examples]
+    assert any("," in solution for solution in taught) == (spelling == "grouped")
 
 
 def test_wrong_rows_are_corrected_on_request(tmp_path: Path) -> None:

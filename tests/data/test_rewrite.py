@@ -1,18 +1,20 @@
 """Only right solutions of the asked style become examples; what is wrong, empty or too long is named."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from keeptune.data import rewrite as rewriting
 from keeptune.data.rewrite import Example, fit, rewrite, too_coarse
 from keeptune.data.select import Candidate, digest
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.skill.base import Question, Rounding, Style
+from keeptune.skill.base import Question, Rounding, Spelling, Style
+from keeptune.skill.spelling import spell
 
 SKILL = Arithmetic()
 DIV = "计算 10.00 / 3.00 等于多少？"
@@ -62,6 +64,42 @@ def test_style_and_places_are_by_kind_with_a_default() -> None:
     options = section(styles={"div": "answer", "default": "raw"})
     solutions = [example.solution for example in rewrite(rows, SKILL, options, characters)]
     assert solutions == ["#### 3.33", "√10.00 = 3.162277660168379331998893544"]
+
+
+@pytest.mark.parametrize("spelling", ["spaced", "grouped", "reversed"])
+@pytest.mark.parametrize("style", ["raw", "answer", "rule", "longhand"])
+def test_numbers_are_spelled_as_asked_in_what_we_wrote(style: Style, spelling: Spelling) -> None:
+    rows = of_every_kind()
+    examples = rewrite(rows, SKILL, section(styles={"default": style}, spelling=spelling), characters)
+    changed = 0
+    for example, row in zip(examples, rows, strict=True):
+        solution = SKILL.solve(row.question, row.solution, style, Rounding())
+        stored = style == "raw" or example.kind == "english"
+        assert example.solution == (solution if stored else spell(solution, spelling))
+        assert example.solution_tokens == len(example.solution)
+        assert grade(example.solution, row.question.truth).correct
+        changed += example.solution != solution
+    assert changed > 20 if style in ("rule", "longhand") else changed == 0
+
+
+@pytest.mark.parametrize(
+    ("spelling", "broken"),
+    [
+        ("spaced", lambda text: text.replace("2 0 0", "2 0")),
+        ("grouped", lambda text: text.replace("13,050", "13,500")),
+        ("reversed", lambda text: text.replace("5031-", "5013-")),
+    ],
+)
+def test_a_wrong_spelling_is_caught(
+    monkeypatch: pytest.MonkeyPatch, spelling: Spelling, broken: Callable[[str], str]
+) -> None:
+    problem = "计算 13050.00 / 12.00 等于多少？"
+    options = section(styles={"default": "longhand"}, spelling=spelling)
+    (example,) = rewrite([candidate(problem)], SKILL, options, characters)
+    assert broken(example.solution) != example.solution
+    monkeypatch.setattr(rewriting, "spell", lambda text, how: broken(spell(text, how)))
+    with pytest.raises(DataError, match=r"rows.jsonl:1: the longhand solution .* is wrong"):
+        rewrite([candidate(problem)], SKILL, options, characters)
 
 
 def test_a_wrong_writer_is_caught() -> None:

@@ -70,7 +70,7 @@ def test_a_name_that_stands_for_nothing_is_an_error_that_names_it(tmp_path: Path
     with pytest.raises(DataError) as caught:
         sources([str(tmp_path / name)])
     assert str(tmp_path / name) in str(caught.value)
-    assert "data.files" in str(caught.value)
+    assert "; check " in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])

@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from end_to_end.command import ended, files, keeptune, ok, process, wait_until
+from end_to_end.command import ended, files, keeptune, ok, process, records, refused, wait_until
 from end_to_end.conftest import KINDS, MakeRecipe
 
 
@@ -34,6 +34,9 @@ def test_a_plan_for_people(recipe: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for kind in KINDS:
         assert kind in out
     assert "1,856 of 41,120 trained" in out
+    assert "spelling" not in out
+    spelled = ok("plan", recipe, "--set", "data.spelling=spaced").out
+    assert "spelling    numbers in the solutions are spaced" in spelled
     assert not any(tmp_path.iterdir())
 
 
@@ -49,6 +52,29 @@ def test_the_same_seed_writes_the_same_corpus(tmp_path: Path) -> None:
     made = files(tmp_path / "new")
     assert made["a.jsonl"] == made["b.jsonl"] != made["c.jsonl"]
     assert made["a.jsonl"].count(b"\n") == 500
+
+
+def test_problems_of_other_files_are_not_written_again(tmp_path: Path) -> None:
+    ok("synth", "--rows", 400, "--seed", 1, "--out", tmp_path / "all.jsonl")
+    small = ("分数", "质量")  # Of these kinds nothing would be left.
+    test = [row for row in records(tmp_path / "all.jsonl") if not any(word in row["problem"] for word in small)]
+    halves = {tmp_path / "a.jsonl": test[::2], tmp_path / "b.jsonl": test[1::2]}
+    for path, part in halves.items():
+        path.write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
+    excluded = [argument for path in halves for argument in ("--exclude", path)]
+    ok("synth", "--rows", 400, "--seed", 1, *excluded, "--out", tmp_path / "train.jsonl")
+    taught = records(tmp_path / "train.jsonl")
+    assert len(taught) == 400
+    assert not {row["problem"] for row in test} & {row["problem"] for row in taught}
+
+
+def test_a_kind_that_is_excluded_whole_is_an_error_and_writes_nothing(tmp_path: Path) -> None:
+    fractions = [f"将分数 {top}/{bottom} 进行简化。" for bottom in range(2, 11) for top in range(1, bottom)]
+    path = tmp_path / "test.jsonl"
+    path.write_text("".join(json.dumps({"problem": one, "solution": "1/2"}) + "\n" for one in fractions))
+    said = refused(3, "synth", "--rows", 400, "--exclude", path, "--out", tmp_path / "train.jsonl")
+    assert "no problem of the kind fraction is left" in said and "take some of that kind out of those files" in said
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_bad_rows_are_spoilt_and_no_others(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """An invented corpus has exactly the original's mix, its order, and duplicates where the original has them."""
 
+import hashlib
+import json
 from collections import Counter
 from itertools import islice
+from zlib import crc32
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keeptune.errors import DataError
+from keeptune.skill import synth
 from keeptune.skill.arithmetic.kinds import KINDS, find
 from keeptune.skill.synth import ENGLISH, ORIGINAL_ROWS, corpus, mix
 from keeptune.skill.word import boxed_truth
@@ -22,12 +28,12 @@ def test_the_original_counts() -> None:
     assert sum(ORIGINAL_ROWS.values()) == 809_993
     assert ORIGINAL_ROWS[ENGLISH] == 9_993
     assert list(ORIGINAL_ROWS) == [*(kind.name for kind in KINDS), ENGLISH]
-    assert mix(809_993) == ORIGINAL_ROWS
+    assert mix(809_993, ORIGINAL_ROWS) == ORIGINAL_ROWS
 
 
 @given(st.integers(0, 10**9))
 def test_the_mix_is_exact_for_any_size(rows: int) -> None:
-    counts = mix(rows)
+    counts = mix(rows, ORIGINAL_ROWS)
     assert sum(counts.values()) == rows
     assert all(abs(counts[kind] * 809_993 - rows * share) < 809_993 for kind, share in ORIGINAL_ROWS.items())
 
@@ -35,8 +41,8 @@ def test_the_mix_is_exact_for_any_size(rows: int) -> None:
 def test_rows_have_the_mix_and_the_order() -> None:
     rows = list(corpus(ROWS, generator_seed=3))
     kinds = [kind_of(row["problem"]) for row in rows]
-    assert Counter(kinds) == Counter(mix(ROWS))
-    english = mix(ROWS)[ENGLISH]
+    assert Counter(kinds) == Counter(mix(ROWS, ORIGINAL_ROWS))
+    english = mix(ROWS, ORIGINAL_ROWS)[ENGLISH]
     assert kinds[-english:] == [ENGLISH] * english
     assert len(set(kinds[:100])) > 8
 
@@ -65,6 +71,41 @@ def test_duplicates_are_where_the_original_has_them() -> None:
 def test_the_seed_decides() -> None:
     assert list(corpus(500, 1)) == list(corpus(500, 1))
     assert list(corpus(500, 1)) != list(corpus(500, 2))
+
+
+def test_the_rows_of_a_seed_stay_what_they_were() -> None:
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in corpus(3_000, 7))
+    digest = hashlib.sha256(lines.encode()).hexdigest()
+    assert digest == "73706616923dfa60945e742fdb52cd6764544d4a4a1831d9cc62e72e61148129"
+
+
+@given(st.integers(), st.integers(0, 5))
+@settings(max_examples=20)
+def test_a_refused_problem_is_replaced_by_another_of_its_kind(seed: int, eighths: int) -> None:
+    def refused(problem: str, solution: str) -> bool:
+        assert solution
+        return crc32(problem.encode()) % 8 < eighths
+
+    rows = list(corpus(1_000, seed, refused))
+    assert not any(refused(row["problem"], row["solution"]) for row in rows)
+    kinds = [kind_of(row["problem"]) for row in rows]
+    assert Counter(kinds) == Counter(mix(1_000, ORIGINAL_ROWS))
+    assert kinds == [kind_of(row["problem"]) for row in corpus(1_000, seed)]
+    if eighths == 0:
+        assert rows == list(corpus(1_000, seed))
+
+
+def test_rows_before_the_first_refused_one_are_the_same() -> None:
+    before = list(corpus(500, 1))
+    after = list(corpus(500, 1, lambda problem, _: problem == before[200]["problem"]))
+    assert after[:200] == before[:200] and after[200] != before[200]
+
+
+@pytest.mark.parametrize("kind", ["fraction", "english"])
+def test_a_kind_without_problems_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(synth, "MOST_DRAWS", 1_000)
+    with pytest.raises(DataError, match=f"no problem of the kind {kind} is left: .*1,000 .*take some of that kind out"):
+        list(corpus(500, 1, lambda problem, _: kind_of(problem) == kind))
 
 
 def test_rows_come_one_by_one() -> None:

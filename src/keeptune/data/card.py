@@ -14,7 +14,7 @@ from keeptune.data.rewrite import Example, too_coarse
 from keeptune.data.source import SourceFile
 from keeptune.data.split import PARTS, Part
 from keeptune.files import write_json
-from keeptune.skill.base import Rounding
+from keeptune.skill.base import Rounding, Spelling
 
 FILE = "card.json"
 
@@ -65,8 +65,8 @@ class Card:
 
     `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt;
     `truncated` examples are longer than `max_tokens`, and there are none: they are an error, or are dropped;
-    `left_out` problems stand in ranges that are held back, and found no room in dev and test. `data_sha256` names the
-    examples, whatever their order and wherever they stood.
+    `left_out` problems stand in ranges that are held back, and found no room in dev and test. `spelling` is that of the
+    numbers in solutions that we wrote. `data_sha256` names the examples, whatever their order and wherever they stood.
     """
 
     files: list[SourceFile]
@@ -84,6 +84,7 @@ class Card:
     truncated: int
     too_long_dropped: int
     left_out: int
+    spelling: Spelling
     leaks: Leaks
     data_sha256: str
 
@@ -150,7 +151,7 @@ def summary(card: Card) -> list[str]:
         for name, kind in card.kinds.items()
         if kind.too_coarse
     ]
-    return lines
+    return lines if card.spelling == "plain" else [*lines, f"numbers in the solutions are {card.spelling}"]
 
 
 def write(card: Card, directory: Path) -> None:

@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 
-from keeptune.data.leak import Leaks, Problem, find_leaks, matches, overlap_by_kind
+from keeptune.data.leak import Forbidden, Leaks, Problem, find_leaks, overlap_by_kind
 from keeptune.data.near import near_groups, representatives
+from keeptune.data.normal import operands
 from keeptune.data.read import Rejected, read_shard
 from keeptune.data.rewrite import Example
 from keeptune.data.select import Candidate
 from keeptune.data.source import sources
 from keeptune.data.split import Part
 from keeptune.data.workers import Workers
-from keeptune.recipe import DataSection
+from keeptune.errors import DataError
+from keeptune.recipe import ColumnsSection, DataSection
 from keeptune.score.reading import reading_items
-from keeptune.skill.base import Skill
+from keeptune.skill.base import Question, Skill
+from keeptune.skill.synth import Refused
 
 
 def without_unseen(rows: list[Candidate], section: DataSection, skill: Skill) -> tuple[list[Candidate], Counter[str]]:
@@ -29,16 +32,32 @@ def without_unseen(rows: list[Candidate], section: DataSection, skill: Skill) ->
     """
     if not section.unseen:
         return rows, Counter()
-    forbidden = []
-    for shard in sources(section.unseen).shards:
-        for row in read_shard(shard, section.columns):
-            question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
-            if question is not None:
-                forbidden.append(Problem(question.kind, question.text, skill.twin(question)))
-    problems = [Problem(row.question.kind, row.question.text, skill.twin(row.question)) for row in rows]
-    found = list(matches(problems, forbidden, skill.free_text))
+    forbidden = Forbidden(_problems_in(section.unseen, section.columns, skill), skill.free_text)
+    found = [forbidden.match(_stated(row.question, skill)) for row in rows]
     kept = [row for row, match in zip(rows, found, strict=True) if match is None]
     return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)
+
+
+def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
+    """Whether an invented problem must not be written because it is one of these files; None without files.
+
+    A problem is recognised as by `without_unseen`, with one difference: invented problems in free text share their
+    sentences, so 13 words in sequence count only between problems with the same numbers.
+
+    errors: DataError for files that cannot be read, or without a problem.
+    """
+    if not names:
+        return None
+    problems = _problems_in(names, ColumnsSection(), skill)
+    forbidden = Forbidden(problems, skill.free_text)
+    numbers = {operands(problem.text) for problem in problems if problem.kind in skill.free_text}
+
+    def refused(problem: str, solution: str) -> bool:
+        question = skill.read(problem, solution)
+        match = None if question is None else forbidden.match(_stated(question, skill))
+        return operands(problem) in numbers if match == "overlap" else match is not None
+
+    return refused
 
 
 def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list[str]:
@@ -84,6 +103,31 @@ def leaks(
         from_retained.update(found)
     held = [_problem(example, together) for example in (*parts["dev"], *parts["test"])]
     return find_leaks([_problem(example, together) for example in train], held, free_text, from_retained)
+
+
+def _problems_in(names: Sequence[str], columns: ColumnsSection, skill: Skill) -> list[Problem]:
+    """The problems of all files that the names stand for.
+
+    errors: DataError for a file that cannot be read; and for one without a problem, which would forbid nothing.
+    """
+    found = sources(names)
+    problems, without = [], {source.file for source in found.files}
+    for shard in found.shards:
+        for row in read_shard(shard, columns):
+            question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
+            if question is not None:
+                problems.append(_stated(question, skill))
+                without.discard(shard.file)
+    if without:
+        raise DataError(
+            f"{min(without)}: no row of it is a problem that can be recognised, so it would forbid nothing; "
+            "check the file and the names of its columns"
+        )
+    return problems
+
+
+def _stated(question: Question, skill: Skill) -> Problem:
+    return Problem(question.kind, question.text, skill.twin(question))
 
 
 def _overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:

@@ -61,30 +61,6 @@ def find_leaks(
     )
 
 
-def matches(
-    problems: Iterable[Problem], forbidden: Iterable[Problem], free_text: Container[str]
-) -> Iterator[Match | None]:
-    """For each problem, the closest way in which it is one of the forbidden ones, or None.
-
-    13 words in sequence are looked for in the kinds `free_text` only.
-    """
-    texts, spellings, twins, known = set(), set(), set(), _Grams()
-    for problem in forbidden:
-        texts.add(problem.text)
-        spellings.add(normalised(problem.text))
-        twins.add(problem.twin)
-        known.add(problem.text)
-    for problem in problems:
-        if problem.text in texts:
-            yield "exact"
-        elif normalised(problem.text) in spellings:
-            yield "spelling"
-        elif problem.twin in twins:
-            yield "twin"
-        else:
-            yield "overlap" if problem.kind in free_text and known.overlap(problem.text) else None
-
-
 def overlap_by_kind(rows: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, int]:
     """How many rows, (kind, text) pairs, share 13 words in sequence with a known text: by kind, where there are any.
     Letter case, punctuation and the spelling of numbers do not count."""
@@ -140,6 +116,34 @@ class _Grams:
                 if not self._grams.isdisjoint(_sequences(around)):
                     return True
         return False
+
+
+class Forbidden:
+    """Problems that must not be trained on, and whether another problem is one of them."""
+
+    def __init__(self, problems: Iterable[Problem], free_text: Container[str]) -> None:
+        """13 words in sequence are looked for in the kinds `free_text` only."""
+        self._free_text = free_text
+        self._texts: set[str] = set()
+        self._spellings: set[str] = set()
+        self._twins: set[str] = set()
+        self._known = _Grams()
+        for problem in problems:
+            self._texts.add(problem.text)
+            self._spellings.add(normalised(problem.text))
+            self._twins.add(problem.twin)
+            if problem.kind in free_text:
+                self._known.add(problem.text)
+
+    def match(self, problem: Problem) -> Match | None:
+        """The closest way in which a problem is one of these, or None."""
+        if problem.text in self._texts:
+            return "exact"
+        if normalised(problem.text) in self._spellings:
+            return "spelling"
+        if problem.twin in self._twins:
+            return "twin"
+        return "overlap" if problem.kind in self._free_text and self._known.overlap(problem.text) else None
 
 
 def _sequences(found: list[str]) -> Iterator[tuple[str, ...]]:

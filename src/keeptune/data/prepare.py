@@ -83,6 +83,7 @@ def prepare(
         truncated=sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part]),
         too_long_dropped=len(written) - len(examples),
         left_out=left_out,
+        spelling=section.spelling,
         leaks=leaks,
         data_sha256=cards.data_sha256(parts),
     )

@@ -15,7 +15,8 @@ from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
 from keeptune.recipe import DataSection
 from keeptune.score.number import grade, truth
-from keeptune.skill.base import Rounding, Skill
+from keeptune.skill.base import Rounding, Skill, Spelling
+from keeptune.skill.spelling import plain, spell
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
@@ -148,8 +149,11 @@ def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     """The solution to train on, proven right."""
     question = row.question
     style, rounding = section.style(question.kind), section.rounding(question.kind)
-    solution = skill.solve(question, row.solution, style, rounding)
-    fault = skill.check(question, solution, style, rounding)
+    stored = style == "raw" or question.kind in skill.free_text
+    spelling: Spelling = "plain" if stored else section.spelling
+    solution = spell(skill.solve(question, row.solution, style, rounding), spelling)
+    # What will be taught is read back, so that the proof covers the spelling too.
+    fault = skill.check(question, plain(solution, spelling), style, rounding)
     if fault is None:
         return solution
     raise DataError(

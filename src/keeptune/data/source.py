@@ -107,7 +107,7 @@ def _expanded(name: str) -> list[str]:
         found = sorted(str(path) for path in matches if path.is_file())
         lacking = "no file matches"
     if not found:
-        raise DataError(f"{name}: {lacking}; check data.files")
+        raise DataError(f"{name}: {lacking}; check the name")
     return found
 
 

@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
 def unreadable(path: Path, error: OSError) -> DataError:
     """The error for a file that cannot be read: what, where, and what to do."""
-    return DataError(f"{path}: cannot be read ({error.strerror}); check data.files and its permissions")
+    return DataError(f"{path}: cannot be read ({error.strerror}); check its name and its permissions")
 
 
 def line_blocks(stream: io.BufferedReader, size_bytes: int = maxsize) -> Iterator[bytes | LongLine]:

@@ -24,6 +24,9 @@ step by step, or digit by digit."""
 Halves = Literal["up", "even"]
 """Where a number half-way between two goes when it is rounded: away from zero, or to the even one."""
 
+Spelling = Literal["plain", "spaced", "grouped", "reversed"]
+"""How numbers are spelled in the steps of a solution: 1234.5, `1 2 3 4.5`, `1,234.5`, or `5.4321`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rounding:

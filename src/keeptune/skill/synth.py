@@ -7,7 +7,7 @@ come from drawing often out of a small space (45 fractions, 100 masses, 40,200 e
 from __future__ import annotations
 
 import random
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from keeptune.errors import DataError
@@ -17,8 +17,11 @@ from keeptune.skill.arithmetic.kinds import KINDS
 
 ENGLISH = "english"
 
+Refused = Callable[[str, str], bool]
+"""Whether a problem, given with its solution, must not be written."""
+
 MOST_DRAWS = 100_000
-"""Of a kind with few problems, the last ones that are new take many draws."""
+"""For one problem. Of a kind with few problems, the last ones that are not refused take many draws."""
 
 # Rows of each kind in the original, before duplicates are dropped. Its published counts are after that: the four
 # operations have no duplicates, and the other counts are what gives the published one when drawn at random.
@@ -73,47 +76,61 @@ def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def corpus(rows: int, generator_seed: int, any_length: float = 0.0) -> Iterator[dict[str, str]]:
+def corpus(
+    rows: int, generator_seed: int, any_length: float = 0.0, refused: Refused | None = None
+) -> Iterator[dict[str, str]]:
     """Rows {"problem", "solution"}: first the Chinese kinds in random order, then the English ones, as in the
-    original. The same seed gives the same rows.
+    original. The same seed gives the same rows. In place of a refused problem another of its kind is drawn.
 
     A share `any_length` of the problems has numbers of every length, of which the original's have few that are short.
+
+    errors: DataError when nearly all problems of a kind are refused.
     """
     generator = random.Random(generator_seed)
     counts = mix(rows, ORIGINAL_ROWS)
     kinds = [kind for kind in KINDS for _ in range(counts[kind.name])]
     generator.shuffle(kinds)
-    for kind in kinds:
-        sized = any_length > 0 and generator.random() < any_length
-        drawn = kind.random_size(generator) if sized else kind.random(generator)
-        yield {"problem": kind.write(drawn), "solution": kind.raw_solution(drawn)}
-    for _ in range(counts[ENGLISH]):
-        problem, solution = story.tell(generator)
+    for kind in [*kinds, *[None] * counts[ENGLISH]]:
+        problem, solution = _drawn(kind, generator, refused, any_length)
         yield {"problem": problem, "solution": solution}
 
 
-def unique_corpus(rows: int, generator_seed: int) -> Iterator[dict[str, str]]:
-    """Rows of different problems in random order, in the mix of the original's unique ones: what to score on."""
+def unique_corpus(rows: int, generator_seed: int, refused: Refused | None = None) -> Iterator[dict[str, str]]:
+    """Rows of different problems in random order, in the mix of the original's unique ones: what to score on.
+
+    errors: DataError when a kind has too few problems that are not refused.
+    """
     generator = random.Random(generator_seed)
     counts = mix(rows, UNIQUE_ROWS)
     kinds = [name for name in UNIQUE_ROWS for _ in range(counts[name])]
     generator.shuffle(kinds)
     seen: set[str] = set()
+
+    def unwanted(problem: str, solution: str) -> bool:
+        return problem in seen or (refused is not None and refused(problem, solution))
+
     by_name = {kind.name: kind for kind in KINDS}
     for name in kinds:
-        problem, solution = _new(by_name.get(name), generator, seen)
+        problem, solution = _drawn(by_name.get(name), generator, unwanted)
         seen.add(problem)
         yield {"problem": problem, "solution": solution}
 
 
-def _new(kind: Kind[Any] | None, generator: random.Random, seen: Container[str]) -> tuple[str, str]:
-    """A problem that has not been seen, and its solution; English where there is no kind."""
+def _drawn(
+    kind: Kind[Any] | None, generator: random.Random, refused: Refused | None, any_length: float = 0.0
+) -> tuple[str, str]:
+    """A problem that is not refused, and its solution; English where there is no kind."""
     for _ in range(MOST_DRAWS):
         if kind is None:
             problem, solution = story.tell(generator)
         else:
-            drawn = kind.random(generator)
+            sized = any_length > 0 and generator.random() < any_length
+            drawn = kind.random_size(generator) if sized else kind.random(generator)
             problem, solution = kind.write(drawn), kind.raw_solution(drawn)
-        if problem not in seen:
+        if refused is None or not refused(problem, solution):
             return problem, solution
-    raise DataError(f"no new problem of the kind {kind.name if kind else ENGLISH}: ask for fewer rows")
+    raise DataError(
+        f"no problem of the kind {kind.name if kind else ENGLISH} is left: all of {MOST_DRAWS:,} that were drawn are "
+        "written already, or they or their twins are in the excluded files; ask for fewer rows, or take some of that "
+        "kind out of those files"
+    )
