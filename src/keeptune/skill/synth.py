@@ -77,7 +77,7 @@ def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
 
 
 def corpus(
-    rows: int, generator_seed: int, any_length: float = 0.0, refused: Refused | None = None
+    rows: int, generator_seed: int, refused: Refused | None = None, any_length: float = 0.0
 ) -> Iterator[dict[str, str]]:
     """Rows {"problem", "solution"}: first the Chinese kinds in random order, then the English ones, as in the
     original. The same seed gives the same rows. In place of a refused problem another of its kind is drawn.
