@@ -13,7 +13,7 @@ from typing import ClassVar
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, any_length, amount, random_nonzero
+from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, any_length, random_nonzero
 
 LIMIT_HUNDREDTHS = 1_000_000
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from keeptune.skill.arithmetic.digits import check, procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kinds import KINDS, find
-from keeptune.skill.base import Question
 from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.base import Question
 
 SKILL = Arithmetic()
 WORKED = tuple(kind for kind in KINDS if kind.name not in {"mass", "fraction", "function"})
@@ -44,18 +44,18 @@ def lines(worked: Worked) -> list[str]:
 
 def test_a_sum_in_columns() -> None:
     assert lines(procedures.addition(Decimal("7860.75"), Decimal("12.05"))) == [
-        "+++",
-        "a7007b8008c6107d0202e7007f5510",
-        "f10e08d02c07b08a07",
+        "+ + +",
+        "a70b80c61d02e70f55",
+        "f5+5=10+0=10e7+0=07+1=08d0+2=02+0=02c6+1=07+0=07b8+0=08+0=08a7+0=07+0=07",
         "7872.80",
     ]
 
 
 def test_a_difference_below_zero_is_taken_from_the_next_power_of_ten() -> None:
     assert lines(procedures.addition(Decimal("-0.04"), Decimal("5.84"))) == [
-        "-+-",
-        "a0000b0000c0000d0515e0812f4400",
-        "f00e12d14c19b19a19",
+        "- + -",
+        "a00b00c00d05e08f44",
+        "f4-4=00-0=00e0-8=12-0=12d0-5=15-1=14c0-0=00-1=19b0-0=00-1=19a0-0=00-1=19",
         "f0e8d5c0b0a0",
         "5.80",
     ]
@@ -65,24 +65,28 @@ def test_a_product_line_by_line() -> None:
     assert lines(procedures.area(54, 34)) == [
         "a5b4",
         "y3z4",
-        "z4b41616016a52021021",
-        "y3b41212113a51516218",
+        "z4b416+0=16+0=16a520+1=21+0=21",
+        "y3b412+0=12+1=13a515+1=16+2=18",
         "1836",
     ]
 
 
-def test_a_quotient_and_one_digit_too_many() -> None:
-    assert lines(procedures.division(Decimal("-375.24"), Decimal("5369.80")))[:5] == [
-        "-+-",
-        "a35b73c56d29e48",
-        "3-4=-1",
-        "0e4d2c5b7a3",
-        "7e85656064d96369475c64249253b32126539a53538749",
+def test_a_quotient_and_trials_that_are_one_off() -> None:
+    assert lines(procedures.division(Decimal("2901.73"), Decimal("7254.33")))[3:6] == [
+        "029/72=0:f3e7d1c0b9a2",
+        "290/72=4:f312+0=12,0-2=18e312+2=14,3-4=19d416+2=18,7-8=19c520+2=22,1-2=19b208+3=11,0-1=19a728+2=30,9-0=09",
+        "3+f8+3=11+0=11e9+3=12+1=13d9+4=13+1=14c9+5=14+1=15b9+2=11+1=12a9+7=16+1=17",
     ]
+    once_more = next(line for line in procedures.square_root(Decimal("3125.96")).lines if line.startswith("9-"))
+    assert once_more == "9-e0-5=15-0=15d0-9=11-1=10c2-0=02-1=01b2-1=01-0=01a1-1=00-0=00"
 
 
 def test_a_mean_adds_tens_and_ones_apart() -> None:
-    assert lines(procedures.mean((59, 33, 63)))[:3] == ["59:5,9 33:8,12 63:14,15", "14+1=15", "155"]
+    assert lines(procedures.mean((59, 33, 63)))[:3] == [
+        "59:0+5=5,0+9=9 33:5+3=8,9+3=12 63:8+6=14,12+3=15",
+        "14+1=15",
+        "155",
+    ]
 
 
 @pytest.mark.parametrize(

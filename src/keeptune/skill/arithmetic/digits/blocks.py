@@ -6,85 +6,102 @@ and every small statement in it must hold by itself. A method returns whether it
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
+_DIGIT = re.compile(r"(?P<name>[a-z])(?P<digit>[0-9])\.?")
+_PAIR = re.compile(r"(?P<name>[a-z])(?P<left>[0-9])(?P<right>[0-9])")
+_PASS = re.compile(
+    r"(?P<name>[a-z])(?P<left>[0-9])(?P<sign>[-+])(?P<right>[0-9])=(?P<own>[0-9])(?P<between>[0-9])"
+    r"(?P=sign)(?P<carry>[0-9])=(?P<next>[0-9])(?P<digit>[0-9])"
+)
+_FACTOR = re.compile(
+    r"(?P<name>[a-z])(?P<own>[0-9])(?P<product>[0-9]{2})\+(?P<carry>[0-9])=(?P<carried>[0-9]{2})"
+    r"\+(?P<before>[0-9])=(?P<total>[0-9]{2})"
+)
+_TAKEN = re.compile(
+    r"(?P<name>[a-z])(?P<own>[0-9])(?P<product>[0-9]{2})\+(?P<borrow>[0-9])=(?P<taken>[0-9]{2})"
+    r",(?P<before>[0-9])-(?P<last>[0-9])=(?P<short>[0-9])(?P<digit>[0-9])"
+)
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """What a line states of one digit: the digit's name and the digits written behind it."""
-
-    name: str
-    digits: str
-
-    def numbers(self, *widths: int) -> list[int]:
-        """The digits as numbers of so many digits each."""
-        found, start = [], 0
-        for width in widths:
-            found.append(int(self.digits[start : start + width]))
-            start += width
-        return found
-
-
-def cells(line: str) -> list[Cell]:
-    """The cells of a line that consists of nothing else, all of one length."""
-    width = next((place for place, character in enumerate(line) if place and character.isalpha()), len(line))
-    return [Cell(line[start], line[start + 1 : start + width]) for start in range(0, len(line), width)]
+Cell = dict[str, str]
+"""What a line states of one digit, by the names in its pattern."""
 
 
-def names_of(found: list[Cell]) -> str:
-    return "".join(cell.name for cell in found)
+def digits(line: str) -> list[Cell] | None:
+    """The cells `a4b2.c5`, or None when the line is anything else."""
+    return _cells(_DIGIT, line)
 
 
-def _written_out(found: list[Cell], factor: int) -> bool:
-    """Whether the cells are as long as they are for this factor: for 0 they only repeat what stands there."""
-    return len(found[0].digits) == (8 if factor else 1)
+def pairs(line: str) -> list[Cell] | None:
+    """The cells `a42b25` of two numbers under each other, or None."""
+    return _cells(_PAIR, line)
 
 
-def digit_of(number: int, place: int) -> int:
+def _cells(pattern: re.Pattern[str], line: str) -> list[Cell] | None:
+    found = [match.groupdict() for match in pattern.finditer(line)]
+    whole = "".join(match[0] for match in pattern.finditer(line))
+    return found if found and whole == line else None
+
+
+def joined(cells: list[Cell], key: str) -> str:
+    """The digits or names of all cells in a row."""
+    return "".join(cell[key] for cell in cells)
+
+
+def _digit_of(number: int, place: int) -> int:
     """The digit that stands for 10^place."""
-    return number // 10**place % 10
+    return number // _ten_to(place) % 10
+
+
+def _ten_to(exponent: int) -> int:
+    power: int = 10**exponent
+    return power
 
 
 @dataclass(slots=True)
-class Sum:
-    """Two numbers under each other, added or subtracted."""
+class Pass:
+    """Two numbers under each other, added or subtracted from the right."""
 
     names: str
-    left: str
-    right: str
-    sign: int
+    left: int
+    right: int
+    sign: int = 0
     digits: str = ""
     carry: int = 0
 
-    @classmethod
-    def of(cls, line: str) -> Sum | None:
-        """The numbers of a line of columns, or None when a column is wrong."""
-        values = [cell.numbers(1, 1, 1, 1) for cell in cells(line)]
-        added = all(a + b == 10 * carry + digit for a, b, carry, digit in values)
-        if not added and any(a - b != digit - 10 * carry for a, b, carry, digit in values):
-            return None
-        left, right = ("".join(str(value[i]) for value in values) for i in (0, 1))
-        return cls(names_of(cells(line)), left, right, 1 if added else -1)
-
-    def carried(self, line: str) -> bool:
-        """The columns once more with their carries, from the right."""
-        found = cells(line)[::-1]
-        self.digits, self.carry = "".join(cell.digits[1] for cell in found), int(found[0].digits[0])
-        left, right = int(self.left), int(self.right)
-        for place, cell in enumerate(reversed(found), start=1):
-            lower = left % 10**place + self.sign * (right % 10**place)
-            if int(cell.digits[0]) != abs(lower // 10**place):
+    def line(self, line: str) -> bool:
+        """All columns from the right, with their carries."""
+        found = _cells(_PASS, line)
+        if found is None or joined(found[::-1], "name") != self.names:
+            return False
+        self.sign = 1 if found[0]["sign"] == "+" else -1
+        carry = 0
+        for place, cell in enumerate(found):
+            own, between, following, digit = (int(cell[key]) for key in ("own", "between", "next", "digit"))
+            a, b = _digit_of(self.left, place), _digit_of(self.right, place)
+            if (int(cell["left"]), int(cell["right"]), int(cell["carry"]), cell["sign"]) != (
+                a,
+                b,
+                carry,
+                found[0]["sign"],
+            ):
                 return False
-        total = int(self.digits) + self.sign * self.carry * 10 ** len(found)
-        return names_of(found) == self.names and total == left + self.sign * right
+            if a + self.sign * b != between + self.sign * 10 * own:
+                return False
+            if a + self.sign * (b + carry) != digit + self.sign * 10 * following:
+                return False
+            carry = following
+        self.digits, self.carry = joined(found[::-1], "digit"), carry
+        return int(self.digits) + self.sign * carry * _ten_to(len(found)) == self.left + self.sign * self.right
 
     def complement(self, line: str) -> bool:
         """What is missing to the next power of ten, from the right."""
-        found = cells(line)[::-1]
-        digits, before = "".join(cell.digits for cell in found), self.digits
-        self.digits = digits
-        negative = self.sign < 0 and self.carry == 1 and names_of(found) == self.names
-        return negative and int(digits) + int(before) == 10 ** len(before)
+        found = digits(line)
+        if found is None or joined(found[::-1], "name") != self.names or self.sign > 0 or not self.carry:
+            return False
+        before, self.digits = self.digits, joined(found[::-1], "digit")
+        return int(self.digits) + int(before) == _ten_to(len(before))
 
     @property
     def result(self) -> str:
@@ -104,36 +121,37 @@ class Product:
     lines: int = 0
     done: str = ""
 
-    def line(self, name: str, factor: int, text: str) -> bool:
-        """What the line before left here, and the factor times the left number or its first digits."""
-        found = cells(text)[::-1]
-        width, place = len(found), len(self.right) - 1 - self.lines
-        if place < 0 or (name, str(factor)) != (self.right_names[place], self.right[place]):
+    def line(self, line: str) -> bool:
+        """What the line before left here, and a digit of the right number times the left one or its first digits."""
+        place = len(self.right) - 1 - self.lines
+        if place < 0 or not line.startswith(self.right_names[place] + self.right[place]):
             return False
-        if self.lines and width == self.width:
+        factor = int(self.right[place])
+        found = _cells(_FACTOR if factor else _DIGIT, line[2:])
+        if found is None or joined(found[::-1], "name") != self.names[: len(found)]:
+            return False
+        if self.lines and len(found) == self.width:
             self.kept, self.done = self.kept // 10, f"{self.kept % 10}{self.done}"
-        before, used = self.kept, self.left[:width]
-        self.kept, self.width, self.lines = before + factor * int(used), width, self.lines + 1
-        if names_of(found) != self.names[:width] or before >= 10**width or not _written_out(found, factor):
+        before, used = self.kept, self.left[: len(found)]
+        self.kept, self.width, self.lines = before + factor * int(used), len(found), self.lines + 1
+        if before >= _ten_to(len(found)):
             return False
         if factor == 0:
-            return "".join(cell.digits for cell in found) == str(before).zfill(width)
-        return self._cells_hold(found, used, factor, before) and self._comes_to(found)
+            return joined(found[::-1], "digit") == str(before).zfill(len(found))
+        return self._cells_hold(found, used, factor, before)
 
     def _cells_hold(self, found: list[Cell], used: str, factor: int, before: int) -> bool:
-        carry = 0
-        for place, cell in enumerate(reversed(found)):
-            digit, product, carried, left_here, total = cell.numbers(1, 2, 2, 1, 2)
-            if digit != int(used[-1 - place]) or left_here != digit_of(before, place):
+        carry, digits_kept = 0, ""
+        for place, cell in enumerate(found):
+            own, product, carried, total = (int(cell[key]) for key in ("own", "product", "carried", "total"))
+            if own != int(used[-1 - place]) or product != own * factor or int(cell["carry"]) != carry:
                 return False
-            if product != digit * factor or carried != product + carry or total != carried + left_here:
+            if carried != product + carry or int(cell["before"]) != _digit_of(before, place):
                 return False
-            carry = total // 10
-        return True
-
-    def _comes_to(self, found: list[Cell]) -> bool:
-        stated = found[0].digits[-2] + "".join(cell.digits[-1] for cell in found)
-        return int(stated) == self.kept
+            if total != carried + int(cell["before"]):
+                return False
+            carry, digits_kept = total // 10, f"{total % 10}{digits_kept}"
+        return int(f"{carry}{digits_kept}") == self.kept
 
     @property
     def result(self) -> str:
@@ -148,59 +166,61 @@ class Quotient:
     rest: int
     divisor: str
     width: int
-    digits: list[int] = field(default_factory=list)
+    found: list[int] = field(default_factory=list)
 
     @classmethod
-    def of(cls, line: str) -> Quotient:
-        """The numbers of a line of pairs of digits."""
-        found = cells(line)
-        dividend, divisor = ("".join(cell.digits[i] for cell in found) for i in (0, 1))
-        return cls(names_of(found), int(dividend), divisor, len(found))
+    def of(cls, cells: list[Cell]) -> Quotient:
+        """The two numbers under each other."""
+        return cls(joined(cells, "name"), int(joined(cells, "left")), joined(cells, "right"), len(cells))
 
-    def line(self, digit: int, text: str) -> bool:
-        """What was left, seen from one place further right, less the digit times the divisor or its first digits."""
-        found = cells(text)[::-1]
-        width = len(found)
-        if self.rest < 0 or names_of(found) != self.names[: self.width][:width] or not _written_out(found, digit):
+    def line(self, first_three: str, first_two: str, digit: int, text: str) -> bool:
+        """What was left, seen from one place further right, less the digit times the divisor or its first digits.
+
+        The numbers of the trial must be the first digits of both; the digit may be one off.
+        """
+        found = _cells(_TAKEN if digit else _DIGIT, text)
+        if self.rest < 0 or found is None or len(found) > self.width:
             return False
-        if self.digits:
-            self.rest = self.rest * 10 // 10 ** (self.width - width)
-        before, used = self.rest, self.divisor[:width]
-        self.rest, self.width = before - digit * int(used), width
-        self.digits.append(digit)
+        if joined(found[::-1], "name") != self.names[: len(found)]:
+            return False
+        if self.found:
+            self.rest = self.rest * 10 // _ten_to(self.width - len(found))
+        before, used = self.rest, self.divisor[: len(found)]
+        self.rest, self.width = before - digit * int(used), len(found)
+        self.found.append(digit)
+        stated = f"{str(before).zfill(self.width + 1)}00"[:3] if self.width > 1 else f"{before:02d}0"
+        if first_three != stated or first_two != f"{self.divisor}0"[:2]:
+            return False
         if digit == 0:
-            return "".join(cell.digits for cell in found) == str(before).zfill(width)
-        borrow = 0
-        for place, cell in enumerate(reversed(found)):
-            own, product, taken, left_here, next_borrow, after = cell.numbers(1, 2, 2, 1, 1, 1)
-            if own != int(used[-1 - place]) or left_here != digit_of(before, place) or product != own * digit:
-                return False
-            if taken != product + borrow or left_here - taken != after - 10 * next_borrow:
-                return False
-            borrow = next_borrow
-        stated = int("".join(cell.digits[-1] for cell in found))
-        return self.rest == stated + (before // 10**width - borrow) * 10**width
+            return joined(found[::-1], "digit") == str(before).zfill(self.width)
+        return self._cells_hold(found, used, digit, before)
 
-    def put_back(self, digit: int, text: str) -> bool:
-        """One too many was taken: what is left, and the divisor once more."""
-        found = cells(text)[::-1]
-        before, used = self.rest, self.divisor[: self.width]
-        if before >= 0 or not self.digits or digit != self.digits[-1] - 1:
-            return False
-        if names_of(found) != self.names[: self.width]:
-            return False
-        self.rest, self.digits[-1] = before + int(used), digit
-        carry = 0
-        for place, cell in enumerate(reversed(found)):
-            left_here, own, total, carried = cell.numbers(1, 1, 2, 2)
-            if left_here != digit_of(before, place) or own != int(used[-1 - place]):
+    def _cells_hold(self, found: list[Cell], used: str, digit: int, before: int) -> bool:
+        borrow, digits_left = 0, ""
+        for place, cell in enumerate(found):
+            own, product, taken = (int(cell[key]) for key in ("own", "product", "taken"))
+            left_here, short, after = (int(cell[key]) for key in ("before", "short", "digit"))
+            if own != int(used[-1 - place]) or product != own * digit or int(cell["borrow"]) != borrow:
                 return False
-            if total != left_here + own or carried != total + carry:
+            if taken != product + borrow or left_here != _digit_of(before, place) or int(cell["last"]) != taken % 10:
                 return False
-            carry = carried // 10
-        stated = int("".join(cell.digits[-1] for cell in found))
-        return self.rest == stated + (before // 10**self.width + carry) * 10**self.width
+            if left_here - taken % 10 != after - 10 * short:
+                return False
+            borrow, digits_left = taken // 10 + short, f"{after}{digits_left}"
+        return self.rest == int(digits_left) + (before // _ten_to(self.width) - borrow) * _ten_to(self.width)
+
+    def corrected(self, digit: int, operation: str, text: str) -> bool:
+        """The divisor put back, because one too many was taken off, or taken off once more."""
+        sign = 1 if operation == "+" else -1
+        if not self.found or digit != self.found[-1] - sign or (self.rest < 0) != (sign > 0):
+            return False
+        top, own = divmod(self.rest, _ten_to(self.width))
+        columns = Pass(self.names[: self.width], own, int(self.divisor[: self.width]))
+        if not columns.line(text) or columns.sign != sign:
+            return False
+        self.rest, self.found[-1] = self.rest + sign * int(self.divisor[: self.width]), digit
+        return self.rest == int(columns.digits) + (top + sign * columns.carry) * _ten_to(self.width)
 
     @property
     def result(self) -> str:
-        return "".join(map(str, self.digits))
+        return "".join(map(str, self.found))

@@ -11,19 +11,15 @@ from fractions import Fraction
 
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import wrong_statement
-from keeptune.skill.arithmetic.digits.blocks import Product, Quotient, Sum, cells, names_of
+from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs
 from keeptune.skill.base import ANSWER_MARKER
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_SIGNS = re.compile(r"[-+]{3}")
-_POWER_SIGNS = re.compile(r"[-+]([0-9]+)[-+]")
-_DIGITS = re.compile(r"(?:[a-z][0-9]\.?)+")
-_PAIRS = re.compile(r"(?:[a-z][0-9]{2})+")
-_COLUMNS = re.compile(r"(?:[a-z][0-9]{4})+")
-_FACTOR = re.compile(r"([a-z])([0-9])((?:[a-z][0-9]{8})+|(?:[a-z][0-9])+)")
-_QUOTIENT = re.compile(r"([0-9])((?:[a-z][0-9]{8})+|(?:[a-z][0-9])+)")
-_PUT_BACK = re.compile(r"([0-9])\+((?:[a-z][0-9]{6})+)")
-_RUNNING = re.compile(r"[0-9]+:[0-9]+,[0-9]+(?: [0-9]+:[0-9]+,[0-9]+)*")
+_SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
+_POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
+_TRIAL = re.compile(r"([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
+_CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
+_RUNNING_PART = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
 _SQUARE = re.compile(r"([0-9]+)\*\1=[0-9]+")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
@@ -54,58 +50,53 @@ class _Reader:
         self.known = {_stripped(number) for number in _NUMBER.findall(problem)}
         self.result, self.root, self.decimals = "", "", ""
         self.count, self.rest, self.to_divide = 0, 0, ""
-        self.sum: Sum | None = None
+        self.columns: Pass | None = None
         self.factors: list[tuple[str, str]] = []
         self.product: Product | None = None
         self.quotient: Quotient | None = None
 
     def holds(self, line: str) -> bool:
         """Whether a line is true after those before it."""
-        if _COLUMNS.fullmatch(line) and line[0] == "a":
-            return self._columns(line)
-        if self.sum is not None and line[0] != "a":
-            if _PAIRS.fullmatch(line) and not self.sum.digits:
-                return self._settled(self.sum.carried(line), self.sum)
-            if _DIGITS.fullmatch(line) and self.sum.digits:
-                return self._settled(self.sum.complement(line), self.sum)
-        if self.product is not None and line[0] in self.product.right_names and (match := _FACTOR.fullmatch(line)):
-            return self._settled(self.product.line(match[1], int(match[2]), match[3]), self.product)
-        if self.quotient is not None and (match := _QUOTIENT.fullmatch(line)):
-            return self._settled(self.quotient.line(int(match[1]), match[2]), self.quotient)
-        if self.quotient is not None and (match := _PUT_BACK.fullmatch(line)):
-            return self._settled(self.quotient.put_back(int(match[1]), match[2]), self.quotient)
-        if _PAIRS.fullmatch(line):
-            return self._pairs(line)
-        if _DIGITS.fullmatch(line):
-            return self._listed(line)
+        if (found := pairs(line)) and found[0]["name"] == "a":
+            return self._paired(found)
+        if self.columns is not None and line[:1].isalpha() and line[0] == self.columns.names[-1]:
+            block = self.columns
+            return self._settled(block.complement(line) if block.digits else block.line(line), block)
+        if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
+            return self._settled(self.product.line(line), self.product)
+        if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
+            return self._settled(self.quotient.line(match[1], match[2], int(match[3]), match[4]), self.quotient)
+        if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
+            return self._settled(self.quotient.corrected(int(match[1]), match[2], match[3]), self.quotient)
+        if found := digits(line):
+            return self._listed(found)
         return self._stated(line)
 
-    def _columns(self, line: str) -> bool:
-        self.sum = Sum.of(line)
-        return self.sum is not None and self._are_known(self.sum.left, self.sum.right)
+    def _paired(self, found: list[Cell]) -> bool:
+        """Two numbers under each other, for a sum or a quotient."""
+        left, right = joined(found, "left"), joined(found, "right")
+        if self.root and self.columns is not None:
+            # What is left of a number, with the decimals that were set aside, over what the root is completed with.
+            self.quotient = Quotient.of(found)
+            left_over = _stripped(left) == _stripped(self.columns.digits + self.decimals)
+            self.columns = None
+            return left_over and _stripped(right) in self.known
+        self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
+        return self._are_known(left, right)
 
-    def _pairs(self, line: str) -> bool:
-        self.quotient = Quotient.of(line)
-        dividend = "".join(cell.digits[0] for cell in cells(line))
-        if self.root and self.sum is not None:  # what is left of a number, with the decimals that were set aside
-            left_over = _stripped(dividend) == _stripped(self.sum.digits + self.decimals)
-            return left_over and _stripped(self.quotient.divisor) in self.known
-        return self._are_known(dividend, self.quotient.divisor)
-
-    def _listed(self, line: str) -> bool:
+    def _listed(self, found: list[Cell]) -> bool:
         """The digits of a factor; the second one's names end with z."""
-        found = cells(line.replace(".", ""))
-        digits = "".join(cell.digits for cell in found)
-        if names_of(found)[0] == "a":
-            self.factors, self.product = [(names_of(found), digits)], None
-        elif len(self.factors) == 1 and names_of(found)[-1] == "z":
-            self.factors.append((names_of(found), digits))
+        names, own = joined(found, "name"), joined(found, "digit")
+        if names[0] == "a":
+            self.factors, self.product = [(names, own)], None
+        elif len(self.factors) == 1 and names[-1] == "z":
+            self.factors.append((names, own))
             self.product = Product(*self.factors[0], *self.factors[1])
         else:
             return False
-        return self._are_known(digits)
+        return self._are_known(own)
 
-    def _settled(self, holds: bool, block: Sum | Product | Quotient) -> bool:
+    def _settled(self, holds: bool, block: Pass | Product | Quotient) -> bool:
         """What a block of lines has come to so far may be used later."""
         if not holds:
             return False
@@ -116,11 +107,12 @@ class _Reader:
         return True
 
     def _stated(self, line: str) -> bool:
-        if _SIGNS.fullmatch(line):
-            return (line[2] == "+") == ((line[0] == line[1]) != self.is_equation)
+        if match := _SIGNS.fullmatch(line):
+            return (match[3] == "+") == ((match[1] == match[2]) != self.is_equation)
         if match := _POWER_SIGNS.fullmatch(line):
-            return _stripped(match[1]) in self.known and (line[-1] == "-") == (line[0] == "-" and int(match[1]) % 2 == 1)
-        if _RUNNING.fullmatch(line):
+            negative = match[1] == "-" and int(match[2]) % 2 == 1
+            return _stripped(match[2]) in self.known and (match[3] == "-") == negative
+        if ":" in line:
             return self._running(line)
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1])
@@ -158,11 +150,13 @@ class _Reader:
         """Every number of a list, with the tens and the ones added up so far."""
         tens = ones = 0
         for part in line.split(" "):
-            number, _, sums = part.partition(":")
-            tens, ones = tens + int(number) // 10, ones + int(number) % 10
-            if _stripped(number) not in self.known or sums != f"{tens},{ones}":
+            match = _RUNNING_PART.fullmatch(part)
+            if match is None or _stripped(match[1]) not in self.known:
                 return False
-            self.count += 1
+            ten, one = divmod(int(match[1]), 10)
+            if tuple(map(int, match.groups()[1:])) != (tens, ten, tens + ten, ones, one, ones + one):
+                return False
+            tens, ones, self.count = tens + ten, ones + one, self.count + 1
         self.known.add(_stripped(str(10 * tens + ones)))
         return True
 

@@ -1,27 +1,21 @@
 """Sums and differences digit by digit, in columns with names.
 
 7860.75 + 12.05 in six columns:
-    a7007b8008c6107d0202e7007f5510    each column: its name, both digits, their sum in two digits
-    f10e08d02c07b08a07                from the right: the column's sum with the carry of the one before it
-A difference has, in place of a sum, 1 if the column has to borrow and the digit that is left.
+    a70b80c61d02e70f55                each column: its name and both digits
+    f5+5=10+0=10e7+0=07+1=08…         from the right: their sum in two digits, and that with the carry before it
+A difference has, in place of a sum, 1 if the column has to borrow and the digit that is left: f5-7=18-0=18.
+
+Every number of a step stands beside the sign it is joined by, and the result behind `=`: a small model learns such
+steps from a tenth of the examples that it needs where it has to look the numbers up while it adds (results/LOG.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from keeptune.skill.arithmetic.digits.numeral import names
 
 Operation = Literal["+", "-"]
-
-
-class Column(NamedTuple):
-    """The result of one column before a carry comes in: a carry or borrow of its own, and a digit."""
-
-    name: str
-    carry: int
-    digit: int
 
 
 class Total(NamedTuple):
@@ -34,13 +28,23 @@ class Total(NamedTuple):
 
 def combined(left: str, right: str, operation: Operation) -> Total:
     """Two numbers of equally many digits, added or subtracted."""
-    columns, line = [], ""
-    for name, a, b in zip(names(len(left)), left, right, strict=True):
-        carry, digit = _column(int(a), int(b), operation)
-        columns.append(Column(name, carry, digit))
-        line += f"{name}{a}{b}{carry}{digit}"
-    carried, digits, carry = _carried(columns, operation)
-    return Total([line, carried], digits, carry)
+    labels = names(len(left))
+    listed = "".join(name + a + b for name, a, b in zip(labels, left, right, strict=True))
+    line, digits, carry = passed(labels, left, right, operation)
+    return Total([listed, line], digits, carry)
+
+
+def passed(labels: str, left: str, right: str, operation: Operation) -> tuple[str, str, int]:
+    """One pass from the right through two numbers of equally many digits: its line, the digits of the result, and
+    what the first column carries or borrows."""
+    line, digits, carry = "", "", 0
+    for name, a, b in reversed(list(zip(labels, left, right, strict=True))):
+        own, digit = _column(int(a), int(b), operation)
+        after = digit + carry if operation == "+" else digit - carry
+        passed_on = own + int(not 0 <= after <= 9)
+        line += f"{name}{a}{operation}{b}={own}{digit}{operation}{carry}={passed_on}{after % 10}"
+        digits, carry = f"{after % 10}{digits}", passed_on
+    return line, digits, carry
 
 
 def complement(digits: str) -> tuple[str, str]:
@@ -61,13 +65,3 @@ def _column(left: int, right: int, operation: Operation) -> tuple[int, int]:
     if operation == "+":
         return divmod(left + right, 10)
     return int(left < right), (left - right) % 10
-
-
-def _carried(columns: Sequence[Column], operation: Operation) -> tuple[str, str, int]:
-    line, digits, carry = "", "", 0
-    for name, own, digit in reversed(columns):
-        after = digit + carry if operation == "+" else digit - carry
-        carry = own + int(not 0 <= after <= 9)
-        line += f"{name}{carry}{after % 10}"
-        digits = f"{after % 10}{digits}"
-    return line, digits, carry

@@ -3,7 +3,7 @@
 Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
 written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
 means and roots have three decimals or six digits, products and powers eight digits; always more than the headline
-grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+--`
+grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+ - -`
 holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
 """
 
@@ -53,7 +53,7 @@ def addition(left: Decimal, right: Decimal) -> Worked:
         line, digits = complement(digits)
         lines, negative = [*lines, line], right.is_signed()
     answer = Numeral(digits, len(digits) - 2).text()
-    return Worked([f"{_sign(left)}{_sign(right)}{operation}", *lines], signed(negative, answer))
+    return Worked([f"{_sign(left)} {_sign(right)} {operation}", *lines], signed(negative, answer))
 
 
 def multiplication(left: Decimal, right: Decimal) -> Worked:
@@ -77,7 +77,7 @@ def equation(slope: int, intercept: int) -> Worked:
         return Worked([], "0")
     negative = (slope < 0) == (intercept < 0)
     lines, answer = _quotient(Numeral.of(str(abs(intercept))), Numeral.of(str(abs(slope))))
-    signs = f"{_sign(slope)}{_sign(intercept)}{'-' if negative else '+'}"
+    signs = f"{_sign(slope)} {_sign(intercept)} {'-' if negative else '+'}"
     return Worked([signs, *lines], signed(negative, answer))
 
 
@@ -108,8 +108,9 @@ def mean(values: Sequence[int]) -> Worked:
     tens = ones = 0
     parts = []
     for value in values:
-        tens, ones = tens + value // 10, ones + value % 10
-        parts.append(f"{value}:{tens},{ones}")
+        ten, one = divmod(value, 10)
+        parts.append(f"{value}:{tens}+{ten}={tens + ten},{ones}+{one}={ones + one}")
+        tens, ones = tens + ten, ones + one
     total = sum(values)
     lines = [" ".join(parts), f"{tens}+{ones // 10}={tens + ones // 10}", f"{total}"]
     digits, rest = "", 0
@@ -131,7 +132,7 @@ def power(base: Decimal, exponent: int) -> Worked:
     width = WIDTH + (exponent > 5) + (exponent > 50) + (exponent > 500)
     first = result = _numeral(base)
     negative = base.is_signed() and exponent % 2 == 1
-    lines = [f"{_sign(base)}{exponent}{'-' if negative else '+'}"]
+    lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     for place, bit in enumerate(bin(exponent)[3:]):
         factors = [(result if place == 0 else result.leading(),) * 2]
         for left, right in factors:
@@ -204,7 +205,7 @@ def _hundredths(number: Decimal) -> str:
 
 def _signs(left: Decimal, right: Decimal) -> str:
     """The signs of two numbers, and that of their product or quotient."""
-    return f"{_sign(left)}{_sign(right)}{'-' if left.is_signed() != right.is_signed() else '+'}"
+    return f"{_sign(left)} {_sign(right)} {'-' if left.is_signed() != right.is_signed() else '+'}"
 
 
 def _sign(number: Decimal | int) -> str:

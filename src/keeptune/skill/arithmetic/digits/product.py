@@ -1,10 +1,10 @@
 """Long multiplication, one digit of the right factor a line, from its last digit to its first.
 
-    u3b41212113a51516218
-is the line of the right factor's digit u, which is 3. For every digit of the left factor, from the right: its name and
-itself, its product with 3, that with the carry, the digit that the line before left here, and the sum, whose last
-digit stays and whose first is the next carry. Each step adds or multiplies only two numbers, for a small model
-learns that thirty times sooner than three at once (results/LOG.md).
+    y3b412+0=12+1=13a515+1=16+2=18
+is the line of the right factor's digit y, which is 3. For every digit of the left factor, from the right: its name and
+itself, its product with 3, that with the carry, and that with the digit that the line before left here, of which the
+last digit stays and the first is the next carry. Each step joins two numbers only, which a small model learns far
+sooner than three at once.
 
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
 longer with every line. A line of a 0 only repeats what stands there.
@@ -52,7 +52,7 @@ def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:
 def _line(left: str, factor: int, kept: list[int]) -> tuple[str, list[int]]:
     """One line, and the digits that it leaves: the carry in front, then one for each digit of `left`.
 
-    `kept[i]` is what the line before left where digit i of this line falls, for this line stands one place further left.
+    `kept[i]` is what the line before left where digit i of this line falls; this line stands one place further left.
     """
     line, result, carry = "", [], 0
     for place in range(len(left) - 1, -1, -1):
@@ -64,7 +64,7 @@ def _line(left: str, factor: int, kept: list[int]) -> tuple[str, list[int]]:
         product = digit * factor
         carried = product + carry
         total = carried + before
-        line += f"{name}{digit}{product:02d}{carried:02d}{before}{total:02d}"
+        line += f"{name}{digit}{product:02d}+{carry}={carried:02d}+{before}={total:02d}"
         carry = total // 10
         result.append(total % 10)
     return line, [carry, *reversed(result)]

@@ -1,23 +1,29 @@
 """Long division, one digit of the quotient a line.
 
-    a26b27                        the digits of the dividend and of the divisor, under each other: 22 / 67 * 10
-    3b72121039a61821423           3 times the divisor taken off, from the right
-For every digit of the divisor: its name and itself, its product with 3, that with the borrow, the digit that the line
-before left here, then the borrow and the digit that is left. The divisor moves one place to the right with each line;
-what moves behind the last place that is kept is dropped. A line of a 0 only repeats what stands there.
+    a26b27                                    the digits of dividend and divisor, under each other: 22 / 67 * 10
+    220/67=3:b721+0=21,0-1=19a618+3=21,2-1=01
+The second line begins with a trial: the first three digits of what is left over the first two of the divisor. The
+divisor times that digit is then taken off, from the right. For every digit of the divisor: its name and itself, its
+product, that with what has to be borrowed, and the digit that was left here less the last digit of that: 1 if it has
+to borrow, and the digit that is left. The first digits of both are what the next column has to give. The divisor moves
+one place to the right with each line; what moves behind the last place that is kept is dropped. A line of a 0 only
+repeats what stands there.
 
-The digit is tried as the first three digits of what is left over the first two of the divisor, which is sometimes one
-too many, never too few. Then the next line, `2+…`, puts the divisor back: a model that misjudges a close case can
-still end right.
+A trial can be one off. Then the next line puts the divisor back (`2+…`), or takes it off once more (`4-…`), in columns:
+so a model that misjudges a close case can still end right.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keeptune.skill.arithmetic.digits.columns import Operation, passed
 from keeptune.skill.arithmetic.digits.numeral import names
 
 KEPT_PLACES = 7
+
+LARGEST_DIGIT = 9
+"""What is left can stay a little more than the divisor where places of the divisor were dropped; a digit cannot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,10 @@ class _Left:
 
     before: int
     digits: tuple[int, ...]
+
+    @property
+    def number(self) -> int:
+        return int(f"{self.before}{''.join(map(str, self.digits))}")
 
 
 def quotient(dividend: str, divisor: str, digits: int, kept: int = KEPT_PLACES) -> tuple[list[str], str]:
@@ -55,18 +65,29 @@ def _moved(left: _Left, used: int) -> _Left:
 
 
 def _digit(left: _Left, divisor: str, leading: str) -> tuple[list[str], int, _Left]:
-    first_three = int(f"{left.before}{left.digits[0]}{(*left.digits, 0)[1]}")
-    digit = min(9, first_three // int(leading))
+    first_three = f"{left.before}{left.digits[0]}{(*left.digits, 0)[1]}"
+    digit = _trial(int(first_three), int(leading), len(divisor) > len(leading))
+    head = f"{first_three}/{leading}={digit}:"
     if digit == 0:
         line = "".join(f"{name}{d}" for name, d in reversed(list(zip(names(len(divisor)), left.digits, strict=True))))
-        return [f"0{line}"], 0, left
-    line, left = _taken(left, divisor, digit)
-    lines = [f"{digit}{line}"]
-    while left.before < 0:
-        digit -= 1
-        line, left = _put_back(left, divisor)
-        lines.append(f"{digit}+{line}")
+        lines = [head + line]
+    else:
+        line, left = _taken(left, divisor, digit)
+        lines = [head + line]
+    while left.before < 0 or (left.number >= int(divisor) and digit < LARGEST_DIGIT):
+        operation: Operation = "+" if left.before < 0 else "-"
+        digit += -1 if operation == "+" else 1
+        own = "".join(map(str, left.digits))
+        line, rest, carry = passed(names(len(divisor)), own, divisor, operation)
+        left = _Left(left.before + (carry if operation == "+" else -carry), tuple(map(int, rest)))
+        lines.append(f"{digit}{operation}{line}")
     return lines, digit, left
+
+
+def _trial(first_three: int, leading: int, more: bool) -> int:
+    """A digit to try: exact where the divisor has no more digits, and else for a divisor in the middle of what the
+    rest may be, so that both ways of being one off are practised."""
+    return min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1) if more else first_three // leading)
 
 
 def _taken(left: _Left, divisor: str, digit: int) -> tuple[str, _Left]:
@@ -74,18 +95,8 @@ def _taken(left: _Left, divisor: str, digit: int) -> tuple[str, _Left]:
     for name, own, before in reversed(list(zip(names(len(divisor)), map(int, divisor), left.digits, strict=True))):
         product = digit * own
         taken = product + borrow
-        after = (before - taken) % 10
-        borrow = (after + taken - before) // 10
-        line += f"{name}{own}{product:02d}{taken:02d}{before}{borrow}{after}"
+        short, after = int(before < taken % 10), (before - taken) % 10
+        line += f"{name}{own}{product:02d}+{borrow}={taken:02d},{before}-{taken % 10}={short}{after}"
+        borrow = taken // 10 + short
         rest.append(after)
     return line, _Left(left.before - borrow, tuple(reversed(rest)))
-
-
-def _put_back(left: _Left, divisor: str) -> tuple[str, _Left]:
-    line, rest, carry = "", [], 0
-    for name, own, before in reversed(list(zip(names(len(divisor)), map(int, divisor), left.digits, strict=True))):
-        total = before + own
-        line += f"{name}{before}{own}{total:02d}{total + carry:02d}"
-        rest.append((total + carry) % 10)
-        carry = (total + carry) // 10
-    return line, _Left(left.before + carry, tuple(reversed(rest)))
