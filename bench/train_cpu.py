@@ -29,7 +29,7 @@ from keeptune.model.memory import keep_freed_memory
 from keeptune.recipe import AdapterSection, TrainSection
 from keeptune.train.batches import Example, steps
 from keeptune.train.loop import LabelledLoss, collate
-from keeptune.train.optimiser import optimiser
+from keeptune.train.optimiser import optimiser, set_rate
 
 TOKENS_PER_STEP = 1024
 LEARNING_RATE = 1e-3
@@ -42,9 +42,8 @@ def keeptune_steps(rows: list[Example], targets: str, rank: int) -> tuple[Any, C
     settings = TrainSection(tokens_per_step=TOKENS_PER_STEP, tokens_per_batch=TOKENS_PER_STEP)
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(rank=rank, targets=targets), 0)
     module, parameters = LabelledLoss(model), [p for p in model.parameters() if p.requires_grad]
-    optimizer = optimiser(parameters, settings)
-    for group in optimizer.param_groups:
-        group["lr"] = LEARNING_RATE
+    optimizer = optimiser(model, settings)
+    set_rate(optimizer, LEARNING_RATE)
     lengths = [len(row.tokens) for row in rows]
     plan = steps(lengths, TOKENS_PER_STEP, TOKENS_PER_STEP, 1.0, 0)
 

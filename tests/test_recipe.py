@@ -247,3 +247,69 @@ def test_faults_of_a_writer_are_told_without_a_secret(change: dict[str, Any], to
     (line,) = faults({"data": {"synth": {"rows": 100}, "writer": {**WRITER, **change}}})
     assert line.startswith(told)
     assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ({"family": "ia3", "rank": 4}, "adapter: ia3 has no rank: it has one vector a layer"),
+        ({"family": "ia3", "alpha": 32}, "adapter: ia3 has no alpha"),
+        ({"family": "ia3", "dropout": 0.1}, "adapter: ia3 has no dropout"),
+        ({"family": "vera", "alpha": 8}, "adapter: vera has no alpha: its vectors scale themselves"),
+        ({"family": "pissa", "dropout": 0.0}, "adapter: pissa has no dropout"),
+        ({"family": "lorra"}, "adapter.family: Input should be 'lora', 'rslora', 'dora', 'pissa', 'vera' or 'ia3'"),
+        ({"family": ["lora"]}, "adapter.family: Input should be 'lora', "),
+        ({"famly": "dora"}, "adapter.famly: no such key; did you mean family?"),
+        ({"layers": [5, 4]}, "adapter: adapter.layers is [first, last], both included"),
+        ({"layers": [-1, 4]}, "adapter.layers.0: Input should be greater than or equal to 0"),
+        ({"layers": [3]}, "adapter.layers.1: Field required"),
+        ({"layers": "all"}, "adapter.layers: Input should be a valid tuple"),
+    ],
+)
+def test_an_option_that_a_family_has_not_is_refused(adapter: dict[str, Any], told: str) -> None:
+    (line,) = faults({**SYNTH, "adapter": adapter})
+    assert line.startswith(told)
+    if "has no" in told:
+        option = told.split("has no ")[1].split(":")[0]
+        assert f"take adapter.{option} out, or choose one of lora, rslora, dora" in line
+
+
+def test_all_that_a_family_has_not_is_told_at_once() -> None:
+    (line,) = faults({**SYNTH, "adapter": {"family": "ia3", "rank": 4, "alpha": 8, "dropout": 0.1}})
+    assert all(f"ia3 has no {option}: " in line for option in ("rank", "alpha", "dropout"))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "train", "told"),
+    [
+        ("vera", {"loraplus_ratio": 16}, "train.loraplus_ratio is for families that train A and B"),
+        ("ia3", {"loraplus_ratio": 2}, "train.loraplus_ratio is for families that train A and B"),
+        ("lora", {"loraplus_ratio": 0}, "train.loraplus_ratio: Input should be greater than 0"),
+        ("lora", {"loraplus_lr_ratio": 16}, "train.loraplus_lr_ratio: no such key; did you mean loraplus_ratio?"),
+        ("ia3", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with ia3"),
+        ("pissa", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with pissa"),
+        ("dora", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with dora"),
+    ],
+)
+def test_what_a_family_cannot_be_trained_with(adapter: str, train: dict[str, Any], told: str) -> None:
+    (line,) = faults({**SYNTH, "adapter": {"family": adapter}, "train": train})
+    assert line.startswith(told)
+
+
+def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
+    def stored_as(family: str) -> dict[str, Any]:
+        recipe = parse({**SYNTH, "adapter": {"family": family}, "train": {"loraplus_ratio": 1.0}}, "a.yaml")
+        tree = yaml.safe_load(dump(recipe))
+        again = parse(tree, "stored")
+        assert again == recipe and dump(again) == dump(recipe)
+        adapter: dict[str, Any] = tree["adapter"]
+        return adapter
+
+    lora = {"family": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear", "layers": None}
+    assert stored_as("lora") == lora
+    assert stored_as("dora") == {**lora, "family": "dora"}
+    assert stored_as("vera") == {
+        "family": "vera", "rank": 256, "dropout": 0.0, "targets": "all-linear", "layers": None
+    }  # fmt: skip
+    assert stored_as("ia3") == {"family": "ia3", "targets": "ia3", "layers": None}
+    assert parse({**SYNTH, "adapter": {"family": "vera", "rank": 64}}, "").adapter.rank == 64

@@ -124,6 +124,32 @@ def tune(model: Any, rank: int = 4, dropout: float = 0.0) -> Any:
     return tuned
 
 
+FAMILIES: dict[str, dict[str, Any]] = {
+    "lora": {"rank": 4, "alpha": 8},
+    "rslora": {"rank": 4, "alpha": 8},
+    "dora": {"rank": 4, "alpha": 8},
+    "pissa": {"rank": 4, "alpha": 8},
+    "vera": {"rank": 16},
+    "ia3": {},
+}
+"""Every adapter family at a size that suits so small a model."""
+
+
+def tune_as(model: Any, family: str, **changes: Any) -> Any:
+    """The model with a fresh adapter of a family."""
+    section = AdapterSection.model_validate({"family": family, **FAMILIES[family], **changes})
+    return adapters.attach(model, section, seed=1)
+
+
+def moved(tuned: Any) -> Any:
+    """The same model, after every trained number was moved a little: the adapter makes a difference."""
+    draw = torch.Generator().manual_seed(2)
+    for parameter in tuned.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=draw)
+    return tuned
+
+
 def examples(words: Any, number: int, seed: int = 0) -> list[Example]:
     """Training rows of all kinds, labelled on the solution."""
     made = []

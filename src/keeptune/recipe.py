@@ -10,11 +10,21 @@ import difflib
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
+from keeptune import families
 from keeptune.errors import RecipeError
 from keeptune.skill.base import Halves, Rounding, Spelling, Style
 
@@ -23,6 +33,15 @@ class Section(BaseModel):
     """A part of the recipe: no key that it does not know, no change after it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def _or_refuse(section: AnySection, faults: list[str]) -> AnySection:
+    if faults:
+        raise ValueError("; ".join(faults))
+    return section
 
 
 class ModelSection(Section):
@@ -232,15 +251,37 @@ class PromptSection(Section):
 
 
 class AdapterSection(Section):
-    """The LoRA adapter: where it sits and how large it is."""
+    """The adapter: of which family, where it sits and how large it is."""
 
-    rank: int = Field(16, gt=0)
-    alpha: int = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
+    family: families.Family = "lora"
+    rank: int = Field(16, gt=0, description="vera: 256 unless given; ia3 has none")
+    alpha: int = Field(32, gt=0, description="the scale is alpha/rank, of rslora alpha/√rank; vera and ia3 have none")
+    dropout: float = Field(0.0, ge=0, lt=1, description="pissa and ia3 have none")
     targets: str | tuple[str, ...] = Field(
         "all-linear",
-        description="a preset (attention-qv, attention, mlp, all-linear), module names, or a MindFormers regex",
+        description="a preset (attention-qv, attention, mlp, all-linear, ia3), module names, or a MindFormers regex; "
+        "of ia3 at most k_proj, v_proj, down_proj",
     )
+    layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
+        None, description="first and last layer that get an adapter, counted from 0; none: all"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_for_the_family(cls, given: Any) -> Any:
+        return families.with_defaults(given)
+
+    @model_validator(mode="after")
+    def _fits(self) -> AdapterSection:
+        faults = families.refused_options(self.family, self.model_fields_set)
+        if self.layers and self.layers[0] > self.layers[1]:
+            faults.append("adapter.layers is [first, last], both included, such as [0, 14]")
+        return _or_refuse(self, faults)
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_has_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A stored recipe can be run from again, so it must not hold what is refused."""
+        return {option: value for option, value in plain(self).items() if option not in families.WITHOUT[self.family]}
 
 
 class TrainSection(Section):
@@ -250,6 +291,9 @@ class TrainSection(Section):
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
     learning_rate: float = Field(1e-3, gt=0)
+    loraplus_ratio: float = Field(
+        1.0, gt=0, description="LoRA+: the learning rate of B over that of A; its paper takes 16"
+    )
     final_rate_share: float = Field(0.0, ge=0, le=1, description="share of the rate that the cosine ends on")
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
@@ -289,6 +333,11 @@ class Recipe(Section):
     train: TrainSection = TrainSection()
     score: ScoreSection = ScoreSection()
     gate: GateSection = GateSection()
+
+    @model_validator(mode="after")
+    def _trained_as_its_family_can_be(self) -> Recipe:
+        family, train = self.adapter.family, self.train
+        return _or_refuse(self, families.refused_training(family, train.loraplus_ratio, train.weight_decay))
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:

@@ -160,6 +160,8 @@ class Run:
             write_json(self.folder / "manifest.json", made)
             shutil.rmtree(self.folder / "adapter", ignore_errors=True)
             scratch.replace(self.folder / "adapter")
+            if self.recipe.adapter.family == "pissa":
+                self.listener.say("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
     def score(self) -> None:
         """Base and tuned on the test questions and the reading questions: scores/*.jsonl."""

@@ -64,3 +64,17 @@ def test_a_number_format_without_a_layout_is_left_alone(model_folder: Path) -> N
     plain = logits(model)
     with packed_weights(model):
         assert torch.equal(logits(model), plain)
+
+
+def test_dora_forgets_its_norms_afterwards(model_folder: Path) -> None:
+    """They belong to weights that may change as soon as nothing is answered any more."""
+    tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder), "dora")).eval()
+    with packed_weights(tuned):
+        before = logits(tuned)
+        assert torch.equal(logits(tuned), before)
+    assert not any(module.training for module in tuned.modules())
+    tiny.moved(tuned)
+    with packed_weights(tuned):
+        after = logits(tuned)
+    torch.testing.assert_close(after, logits(tuned), rtol=1e-4, atol=1e-4)
+    assert (after - before).abs().max() > 0.1

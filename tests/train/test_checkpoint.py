@@ -14,7 +14,7 @@ import torch
 from keeptune.errors import RunError
 from keeptune.train import checkpoint
 from keeptune.train.checkpoint import COMPLETE, Progress
-from keeptune.train.optimiser import optimiser
+from keeptune.train.optimiser import optimiser, set_rate
 
 Trained = tuple[Any, torch.optim.AdamW]
 
@@ -23,8 +23,8 @@ def trained(model_folder: Path, rank: int = 4, steps: int = 2) -> Trained:
     """An adapter that a few steps have moved, and the optimiser that moved it."""
     model = tiny.tune(tiny.load(model_folder), rank=rank)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    made = optimiser(parameters, tiny.settings())
-    made.param_groups[0]["lr"] = 0.01
+    made = optimiser(model, tiny.settings())
+    set_rate(made, 0.01)
     draw = torch.Generator().manual_seed(0)
     for _ in range(steps):
         for parameter in parameters:

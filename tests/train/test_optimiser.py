@@ -1,15 +1,19 @@
 """The learning rate climbs in a line, descends as half a cosine, and is a function of the step alone."""
 
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from keeptune.recipe import TrainSection
-from keeptune.train.optimiser import learning_rate, optimiser
+from keeptune.model import adapter as adapters
+from keeptune.recipe import AdapterSection, TrainSection
+from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 
 
 def rates(total: int, settings: TrainSection) -> list[float]:
@@ -40,13 +44,41 @@ def test_up_to_the_peak_then_down_to_the_final_share(total: int, warmup: float, 
 
 def test_adamw_as_the_recipe_says() -> None:
     parameter = nn.Parameter(torch.ones(3))
-    made = optimiser([parameter], TrainSection(weight_decay=0.3))
+    frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+    made = optimiser(nn.ParameterList([frozen, parameter]), TrainSection(weight_decay=0.3))
     assert isinstance(made, torch.optim.AdamW)
     [group] = made.param_groups
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.95), 0.3)
+    assert [id(own) for own in group["params"]] == [id(parameter)]
     parameter.grad = torch.tensor([1.0, -2.0, 0.0])
     made.step()
     assert parameter.tolist() == [1.0, 1.0, 1.0]  # the loop sets the rate; until then nothing moves
-    group["lr"] = 0.1
+    set_rate(made, 0.1)
     made.step()
     assert parameter.tolist() == pytest.approx([0.97 - 0.1, 0.97 + 0.1, 0.97], abs=1e-6)
+
+
+@pytest.mark.parametrize("family", ["lora", "rslora", "dora", "pissa"])
+def test_lora_plus_gives_b_its_multiple_of_the_rate(model_folder: Path, family: Any) -> None:
+    tuned = adapters.attach(tiny.load(model_folder), AdapterSection(family=family, rank=4), seed=0)
+    made = optimiser(tuned, TrainSection(loraplus_ratio=16))
+    set_rate(made, 0.001)
+    names = {id(parameter): name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    rates = {names.pop(id(p)): group["lr"] for group in made.param_groups for p in group["params"]}
+    assert names == {}
+    assert {rate for name, rate in rates.items() if ".lora_B." in name} == {0.016}
+    # DoRA's magnitudes are neither A nor B.
+    assert {rate for name, rate in rates.items() if ".lora_B." not in name} == {0.001}
+
+
+def test_the_first_step_moves_b_by_its_multiple(model_folder: Path) -> None:
+    tuned = adapters.attach(tiny.load(model_folder), AdapterSection(rank=4), seed=0)
+    before = {name: p.detach().clone() for name, p in tuned.named_parameters() if p.requires_grad}
+    made = optimiser(tuned, TrainSection(loraplus_ratio=8))
+    set_rate(made, 0.001)
+    for parameter in tuned.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    made.step()
+    for name, old in before.items():
+        moved = 0.008 if ".lora_B." in name else 0.001
+        torch.testing.assert_close(old - tuned.get_parameter(name), torch.full_like(old, moved), rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The LoRA adapter: where it sits, how many parameters it has, and how it is scaled, saved and loaded.
+"""The adapter: where it sits, how many parameters it has, and how it is scaled, saved and loaded.
 
 Target modules can be named in three ways: a preset, Hugging Face module names, or the regular expression of a
 MindFormers configuration. A choice that matches nothing is an error that lists what exists; nothing is ever
@@ -16,14 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.errors import ModelError
+from keeptune.model import pissa
 from keeptune.model.fused import fuse
+from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
+from keeptune.model.scale import rescale
 from keeptune.recipe import AdapterSection
 
 PRESETS: dict[str, tuple[str, ...]] = {
@@ -31,6 +34,7 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
     "mlp": ("gate_proj", "up_proj", "down_proj"),
     "all-linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "ia3": IA3_TARGETS,
 }
 
 MINDFORMERS_CELLS: dict[str, str] = {
@@ -97,22 +101,23 @@ def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list
 
 
 def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
-    """The model with a fresh adapter: A random, B zero, so that it answers exactly as before.
+    """The model with a fresh adapter, which answers exactly as before.
 
-    errors: ModelError when the targets match nothing.
+    errors: ModelError when the targets, the layers or the rank do not suit the family or the model.
     """
     targets = target_modules(adapter.targets, linear_names(model))
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        lora_dropout=adapter.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
+    config = peft_config(model, adapter, targets, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
-    fuse(tuned)
+        if adapter.family == "pissa":
+            pissa.start(tuned)
+    if adapter.family == "dora":
+        measure_magnitudes(tuned)
+    fused = fuse(tuned)
+    # PEFT's own forward would take PiSSA's principal part twice.
+    if adapter.family == "pissa" and fused < len(_layers(tuned)):
+        raise ModelError("adapter.family: pissa needs ordinary linear layers, which this model has not; choose lora")
     return tuned
 
 
@@ -138,7 +143,7 @@ def _require_loaded(tuned: nn.Module, folder: Path) -> None:
         stored = load_file(folder / "adapter_model.safetensors")
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{folder}/adapter_model.safetensors: cannot be read ({error})") from None
-    own = {name.replace(".default.", "."): p for name, p in tuned.named_parameters() if ".lora_" in name}
+    own = get_peft_model_state_dict(tuned, save_embedding_layers=False)
     differing = sorted(set(own) ^ set(stored))
     if not differing:
         differing = [name for name, own_ in own.items() if not torch.equal(own_.cpu(), stored[name].to(own_.dtype))]
@@ -149,36 +154,60 @@ def _require_loaded(tuned: nn.Module, folder: Path) -> None:
         )
 
 
-def count(model: nn.Module) -> Parameters:
+def save_adapter(tuned: Any, folder: Path) -> None:
+    """Writes the adapter into `folder`, in PEFT's layout, and what else is needed to go on training it."""
+    if pissa.is_pissa(tuned):
+        pissa.save(tuned, folder)
+    else:
+        tuned.save_pretrained(str(folder))
+        (folder / "README.md").unlink(missing_ok=True)
+
+
+def restore_adapter(tuned: Any, folder: Path) -> None:
+    """Makes the adapter in training what it was when it was saved, bit for bit.
+
+    errors: ModelError when the one in `folder` is another.
+    """
+    with_start = pissa.is_pissa(tuned)
+    path = folder / (pissa.STATE_FILE if with_start else "adapter_model.safetensors")
+    own = pissa.state(tuned) if with_start else get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    stored = load_file(path) if path.is_file() else {}
+    if set(own) != set(stored) or any(own[name].shape != stored[name].shape for name in own):
+        raise ModelError(f"{folder}: it holds another adapter than the recipe asks for")
+    for name, tensor in stored.items():
+        own[name].copy_(tensor)
+
+
+def count(model: Any) -> Parameters:
     """Trained parameters, and all of the base model's (the adapter's own are not counted in the total)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    added = sum(p.numel() for name, p in model.named_parameters() if ".lora_" in name)
+    added = sum(p.numel() for name, p in model.named_parameters() if f".{model.base_model.prefix}" in name)
     return Parameters(trainable, sum(p.numel() for p in model.parameters()) - added)
 
 
 def set_scale(model: nn.Module, scale: float) -> None:
     """The adapter counts `scale` times what it was trained to."""
-    for layer in _lora_layers(model):
-        layer.scaling = {name: value * scale for name, value in layer.scaling.items()}
+    for layer in _layers(model):
+        rescale(layer, scale)
 
 
 @contextmanager
 def scaled(model: nn.Module, scale: float) -> Iterator[None]:
     """While it lasts, the adapter counts `scale` times; 0 is the base model, bit for bit."""
-    layers = _lora_layers(model)
-    before = [dict(layer.scaling) for layer in layers]
+    layers = _layers(model)
     if scale == 0:
         for layer in layers:
             layer.enable_adapters(False)
-    set_scale(model, scale)
+    undo = [rescale(layer, scale) for layer in layers]
     try:
         yield
     finally:
-        for layer, scaling in zip(layers, before, strict=True):
-            layer.scaling = scaling
-            if scale == 0:
+        for take_back in undo:
+            take_back()
+        if scale == 0:
+            for layer in layers:
                 layer.enable_adapters(True)
 
 
-def _lora_layers(model: nn.Module) -> list[Any]:
-    return [module for module in model.modules() if isinstance(module, LoraLayer)]
+def _layers(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]

@@ -14,6 +14,8 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from keeptune.model.pissa import INITIAL, low_rank
+
 
 class _LoraProduct(torch.autograd.Function):
     """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; W and bias are frozen and get no gradient."""
@@ -46,7 +48,7 @@ class _LoraProduct(torch.autograd.Function):
 def fuse(model: nn.Module) -> int:
     """The number of LoRA layers of `model` that now run the fused product.
 
-    Layers that the product does not cover (dropout, DoRA, quantised base, several adapters) keep PEFT's forward.
+    Layers that the product does not cover (dropout, DoRA, VeRA, (IA)³, quantised base) keep PEFT's forward.
     """
     fused = 0
     for layer in model.modules():
@@ -57,10 +59,11 @@ def fuse(model: nn.Module) -> int:
 
 
 def is_plain_lora(layer: Any) -> bool:
+    """Whether the layer adds nothing but one low-rank product, PiSSA's included."""
     names = list(layer.lora_A)
     return (
         type(layer.base_layer) is nn.Linear
-        and len(names) == 1
+        and names[1:] in ([], [INITIAL])
         and isinstance(layer.lora_dropout[names[0]], nn.Identity)
         and not layer.use_dora.get(names[0], False)
         and not layer.lora_bias.get(names[0], False)
@@ -79,6 +82,6 @@ class _FusedForward:
         layer, base = self.layer, self.layer.base_layer
         if layer.merged or layer.disable_adapters:
             return base(x)  # type: ignore[no-any-return]
-        a, b = layer.lora_A[self.name].weight, layer.lora_B[self.name].weight
+        a, b = low_rank(layer)
         scale = layer.scaling[self.name]
         return _LoraProduct.apply(x, base.weight, base.bias, a, b, scale)  # type: ignore

@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from peft.helpers import DoraCaching
 from peft.tuners.lora import Linear as LoraLinear
+from peft.tuners.lora.dora import DoraLinearLayer
 from torch import Tensor, nn
 
 from keeptune.model.fused import is_plain_lora
+from keeptune.model.pissa import low_rank
 
 TYPICAL_ROWS = 64
 """How many rows the layout is chosen for; others are computed alike, a little slower."""
@@ -33,12 +36,28 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
         replaced.append((layer, layer.__dict__.get("forward")))
         layer.forward = forward
     try:
-        yield
+        with _dora_norms_kept(model):
+            yield
     finally:
         for layer, previous in replaced:
             del layer.forward
             if previous is not None:
                 layer.forward = previous
+
+
+@contextmanager
+def _dora_norms_kept(model: nn.Module) -> Iterator[None]:
+    """DoRA's products BA and norms of whole weights are computed once, and not for every token: 0.11 s for a token of
+    32 answers of SmolLM2-135M on one core, instead of 0.45."""
+    layers = [module for module in model.modules() if isinstance(module, DoraLinearLayer)]
+    try:
+        with DoraCaching():
+            yield
+    finally:
+        for layer in layers:
+            # The weights may change from here on. PEFT forgets what it kept when training begins.
+            was_training = layer.training
+            layer.train().train(was_training)
 
 
 def _packed_forwards(model: nn.Module) -> Iterator[tuple[nn.Module, _PackedLinear | _PackedLora]]:
@@ -81,10 +100,11 @@ class _PackedLora:
 
     def __init__(self, layer: Any) -> None:
         self.layer, base = layer, layer.base_layer
-        name = next(iter(layer.lora_A))
+        a, b = low_rank(layer)
+        scale = layer.scaling[next(iter(layer.lora_A))]
         self.base = _PackedLinear(base.weight, base.bias)
-        self.down = _PackedLinear(layer.lora_A[name].weight.to(base.weight.dtype))
-        self.up = _PackedLinear((layer.lora_B[name].weight * layer.scaling[name]).to(base.weight.dtype))
+        self.down = _PackedLinear(a.to(base.weight.dtype))
+        self.up = _PackedLinear((b * scale).to(base.weight.dtype))
 
     def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         out = self.base(x)

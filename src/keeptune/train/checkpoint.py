@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from keeptune.errors import RunError
+from keeptune.errors import ModelError, RunError
 from keeptune.files import flush, unwritable, write_json
+from keeptune.model.adapter import restore_adapter, save_adapter
 
 COMPLETE = "complete.json"
 
@@ -41,8 +42,7 @@ def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: P
         # A process that was killed while it saved may have had our id: in a container that is likely.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        model.save_pretrained(str(scratch))
-        (scratch / "README.md").unlink(missing_ok=True)
+        save_adapter(model, scratch)
         save_file(_optimiser_tensors(optimiser), scratch / "optimiser.safetensors")
         write_json(scratch / "progress.json", asdict(progress))
         files = {path.name: _fingerprint(path) for path in sorted(scratch.iterdir())}
@@ -87,14 +87,10 @@ def restore(checkpoint: Path, model: Any, optimiser: torch.optim.Optimizer) -> P
 
     errors: RunError when the checkpoint belongs to another adapter.
     """
-    adapter = load_file(checkpoint / "adapter_model.safetensors")
-    state = dict(model.named_parameters())
-    own = {name.replace(".default.", "."): tensor for name, tensor in state.items() if tensor.requires_grad}
-    if set(own) != set(adapter) or any(own[name].shape != adapter[name].shape for name in own):
-        raise RunError(f"{checkpoint}: it holds another adapter than the recipe asks for; use a new run directory")
-    with torch.no_grad():
-        for name, tensor in adapter.items():
-            own[name].copy_(tensor)
+    try:
+        restore_adapter(model, checkpoint)
+    except ModelError as error:
+        raise RunError(f"{error}; use a new run directory") from None
     tensors = load_file(checkpoint / "optimiser.safetensors")
     torch.set_rng_state(tensors.pop("random_state"))
     _restore_optimiser(optimiser, tensors)

@@ -28,7 +28,7 @@ from keeptune.recipe import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, steps
 from keeptune.train.loss import weighted_nll
-from keeptune.train.optimiser import learning_rate, optimiser
+from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 
 Score = Callable[[int], dict[str, Any]]
 """Scores the model as it stands at a step; the result is logged."""
@@ -106,7 +106,7 @@ class Trainer:
         self.peft_model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.model = self.accelerator.prepare(LabelledLoss(model))
-        self.optimiser = optimiser(self.parameters, settings)
+        self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
         torch.manual_seed(seed)
 
@@ -186,8 +186,7 @@ class Trainer:
         if not math.isfinite(norm):
             self._refuse(index, tuple(i for batch in batches for i in batch), "the gradient is not finite")
         rate = learning_rate(index, len(self.plan), self.settings)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, rate)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
