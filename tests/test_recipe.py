@@ -306,10 +306,11 @@ def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
         return adapter
 
     lora = {"family": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear", "layers": None}
+    lora["start"] = None
     assert stored_as("lora") == lora
     assert stored_as("dora") == {**lora, "family": "dora"}
     assert stored_as("vera") == {
-        "family": "vera", "rank": 256, "dropout": 0.0, "targets": "all-linear", "layers": None
+        "family": "vera", "rank": 256, "dropout": 0.0, "targets": "all-linear", "layers": None, "start": None
     }  # fmt: skip
-    assert stored_as("ia3") == {"family": "ia3", "targets": "ia3", "layers": None}
+    assert stored_as("ia3") == {"family": "ia3", "targets": "ia3", "layers": None, "start": None}
     assert parse({**SYNTH, "adapter": {"family": "vera", "rank": 64}}, "").adapter.rank == 64

@@ -14,7 +14,10 @@ WITHOUT: dict[Family, dict[str, str]] = {
     "lora": {},
     "rslora": {},
     "dora": {},
-    "pissa": {"dropout": "what it would drop is the largest part of each weight"},
+    "pissa": {
+        "dropout": "what it would drop is the largest part of each weight",
+        "start": "it starts from the base's own weights; go on from what it stored with lora of twice the rank",
+    },
     "vera": {"alpha": "its vectors scale themselves"},
     "ia3": {
         "rank": "it has one vector a layer and no matrices",

@@ -76,10 +76,9 @@ def plan(
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.train.replay_share
-    tokens = round(sum(lengths) * recipe.train.epochs / (1 - share))
-    planned = steps(
-        lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, recipe.train.epochs, recipe.seed
-    )
+    epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
+    tokens = round(sum(lengths) * epochs / (1 - share))
+    planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     rate = tokens_per_second(config, parameters) / STEP_SECONDS.get(recipe.adapter.family, 1)
     return {
         "model": recipe.model.name,

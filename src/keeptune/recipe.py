@@ -265,6 +265,7 @@ class AdapterSection(Section):
     layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
         None, description="first and last layer that get an adapter, counted from 0; none: all"
     )
+    start: str | None = Field(None, description="a folder with an adapter of the same shape, to go on from")
 
     @model_validator(mode="before")
     @classmethod
@@ -290,6 +291,7 @@ class TrainSection(Section):
     epochs: float = Field(1.0, gt=0)
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
+    tokens: int | None = Field(None, gt=0, description="useful tokens in all, replay included, in place of epochs")
     learning_rate: float = Field(1e-3, gt=0)
     loraplus_ratio: float = Field(
         1.0, gt=0, description="LoRA+: the learning rate of B over that of A; its paper takes 16"
@@ -302,6 +304,10 @@ class TrainSection(Section):
     replay: str = Field("embedded", description="a SQuAD file to practise on, or `embedded`")
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
     checkpoint_every_steps: int = Field(50, gt=0)
+
+    def epochs_of(self, tokens: int) -> float:
+        """How often rows of so many tokens are gone through."""
+        return self.epochs if self.tokens is None else self.tokens / tokens
 
 
 class ScoreSection(Section):
@@ -397,6 +403,7 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
         "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
         "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
         "train": section(train, replay=train.replay if train.replay == "embedded" else locate(train.replay)),
+        "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
     }
     return recipe.model_copy(update=changes)

@@ -234,3 +234,28 @@ def test_the_projection_of_vera_is_drawn_from_the_seed_and_stored(model_folder: 
     assert not torch.equal(drawn["first"], drawn["other"])
     config = json.loads((tmp_path / "first" / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["peft_type"], config["projection_prng_key"], config["r"]) == ("VERA", 1, 16)
+
+
+@pytest.mark.parametrize("family", ["lora", "rslora", "dora", "vera", "ia3"])
+def test_training_goes_on_from_a_stored_adapter(model_folder: Path, tmp_path: Path, family: str) -> None:
+    first = tiny.tune_as(tiny.load(model_folder), family)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01)
+    adapters.save_adapter(first, tmp_path)
+    section = {"family": family, **tiny.FAMILIES[family], "start": str(tmp_path)}
+    second = adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=5)
+    assert torch.equal(logits(first), logits(second))
+    assert adapters.count(second).trainable == adapters.count(first).trainable
+
+
+def test_another_adapter_is_no_start(model_folder: Path, tmp_path: Path) -> None:
+    adapters.save_adapter(tiny.tune_as(tiny.load(model_folder), "lora"), tmp_path)
+    section = {**tiny.FAMILIES["lora"], "alpha": 7, "start": str(tmp_path)}
+    with pytest.raises(ModelError, match=r"its lora_alpha is \d+, and the recipe's 7; make them alike"):
+        adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=0)
+    with pytest.raises(ModelError, match="no adapter there to go on from"):
+        adapters.attach(tiny.load(model_folder), AdapterSection(start=str(tmp_path / "none")), seed=0)
+    with pytest.raises(ValueError, match="pissa has no start: it starts from the base's own weights"):
+        AdapterSection(family="pissa", start=str(tmp_path))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -101,9 +101,10 @@ def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list
 
 
 def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
-    """The model with a fresh adapter, which answers exactly as before.
+    """The model with a fresh adapter, which answers exactly as before, or with a copy of the one to go on from.
 
-    errors: ModelError when the targets, the layers or the rank do not suit the family or the model.
+    errors: ModelError when the targets, the layers or the rank do not suit the family or the model, or when the
+    adapter to go on from has another shape.
     """
     targets = target_modules(adapter.targets, linear_names(model))
     config = peft_config(model, adapter, targets, seed)
@@ -114,11 +115,29 @@ def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
             pissa.start(tuned)
     if adapter.family == "dora":
         measure_magnitudes(tuned)
+    if adapter.start:
+        _go_on_from(tuned, Path(adapter.start))
     fused = fuse(tuned)
     # PEFT's own forward would take PiSSA's principal part twice.
     if adapter.family == "pissa" and fused < len(_layers(tuned)):
         raise ModelError("adapter.family: pissa needs ordinary linear layers, which this model has not; choose lora")
     return tuned
+
+
+def _go_on_from(tuned: PeftModel, folder: Path) -> None:
+    """Puts a stored adapter in place of the fresh one. errors: ModelError unless it is of the same shape and scale."""
+    try:
+        stored = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"adapter.start: {folder}: no adapter there to go on from ({error})") from None
+    own = tuned.peft_config["default"]
+    for option in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
+        if getattr(stored, option, None) != getattr(own, option, None):
+            raise ModelError(
+                f"adapter.start: {folder}: its {option} is {getattr(stored, option, None)}, and the recipe's "
+                f"{getattr(own, option, None)}; make them alike in the adapter section"
+            )
+    restore_adapter(tuned, folder)
 
 
 def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:

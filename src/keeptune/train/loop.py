@@ -101,7 +101,8 @@ class Trainer:
         self.examples, self.settings = examples, settings
         self.folder, self.log_path = run / "checkpoints", run / "log.jsonl"
         self.lengths = [len(example.tokens) for example in examples]
-        self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, settings.epochs, seed)
+        epochs = settings.epochs_of(sum(self.lengths))
+        self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.accelerator = Accelerator()
         self.peft_model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]

@@ -112,13 +112,13 @@ class Kind(ABC, Generic[P]):
         match = self.solution_pattern.fullmatch(solution)
         return None if match is None else match[1]
 
-    @abstractmethod
-    def random(self, generator: random.Random) -> P:
-        """A problem drawn evenly from the data set's ranges."""
-
     def random_size(self, generator: random.Random) -> P:
         """A problem whose numbers are of every length equally often, where the data set's are nearly all long."""
         return self.random(generator)
+
+    @abstractmethod
+    def random(self, generator: random.Random) -> P:
+        """A problem drawn evenly from the data set's ranges."""
 
 
 def amount(hundredths: int) -> Decimal:

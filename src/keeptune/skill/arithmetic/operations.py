@@ -57,13 +57,13 @@ class Operation(Kind[Operands]):
         answer = CONTEXT.to_sci_string(self.decimal(problem))
         return f"{problem.left} {self.symbol} {problem.right} = {answer}"
 
-    def random(self, generator: random.Random) -> Operands:
-        left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
-        return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
-
     def random_size(self, generator: random.Random) -> Operands:
         left = amount(any_length(generator, LIMIT_HUNDREDTHS))
         return Operands(left, amount(any_length(generator, LIMIT_HUNDREDTHS)))
+
+    def random(self, generator: random.Random) -> Operands:
+        left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
 
 
 def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
