@@ -10,7 +10,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, random_nonzero
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, random_nonzero
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Line:
     intercept: int
 
 
-class Equation(Kind[Line]):
+class Equation(KindByDigits[Line]):
     """`解方程 -39x + 20 = 0` → `方程的解为：0.5128205128205128`; `解方程 -6x + 0 = 0` → `方程的解为：-0.0`"""
 
     name = "equation"

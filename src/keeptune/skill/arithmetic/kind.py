@@ -96,17 +96,6 @@ class Kind(ABC, Generic[P]):
         lines = self.rule(problem, rules.result(self.value(problem), rounding))
         return "\n".join([*lines, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
 
-    def worked(self, problem: P) -> Worked:
-        """The steps digit by digit, and the answer that they end with; where a kind has no such procedure, its
-        short steps."""
-        rounding = Rounding()
-        return Worked(self.steps(problem, places_of(self.value(problem), rounding)), self.answer(problem, rounding))
-
-    def by_digits(self, problem: P) -> str:
-        """The solution worked digit by digit, and the answer behind the marker on the last line."""
-        worked = self.worked(problem)
-        return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
-
     def stated_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""
         match = self.solution_pattern.fullmatch(solution)
@@ -119,6 +108,23 @@ class Kind(ABC, Generic[P]):
     @abstractmethod
     def random(self, generator: random.Random) -> P:
         """A problem drawn evenly from the data set's ranges."""
+
+
+class KindByDigits(Kind[P]):
+    """A kind whose problems can also be worked digit by digit."""
+
+    def reaches(self, problem: P) -> bool:  # noqa: ARG002
+        """Whether the procedure is exact enough for this problem."""
+        return True
+
+    @abstractmethod
+    def worked(self, problem: P) -> Worked:
+        """The steps digit by digit, and the answer that they end with."""
+
+    def by_digits(self, problem: P) -> str:
+        """The solution worked digit by digit, and the answer behind the marker on the last line."""
+        worked = self.worked(problem)
+        return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
 
 
 def amount(hundredths: int) -> Decimal:

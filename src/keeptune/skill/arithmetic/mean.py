@@ -10,7 +10,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Numbers:
     values: tuple[int, ...]
 
 
-class Mean(Kind[Numbers]):
+class Mean(KindByDigits[Numbers]):
     """`求以下数据的平均值：[20, 12, 72, 21, 95, 39]` → `平均值为 43.166666666666664`"""
 
     name = "mean"

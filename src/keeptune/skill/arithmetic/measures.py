@@ -10,7 +10,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, KindByDigits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Body:
     volume: int
 
 
-class Area(Kind[Rectangle]):
+class Area(KindByDigits[Rectangle]):
     """`一个长方形的长为 87 厘米，宽为 4 厘米，请计算其面积。` → `面积为 348 平方厘米`"""
 
     name = "area"

@@ -14,7 +14,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Growth:
     percent: int
 
 
-class Discount(Kind[Price]):
+class Discount(KindByDigits[Price]):
     """`商品原价为 60 元，打折后的价格为 24 元，请计算打折的折扣比例。` → `60.0`: the percentage taken off."""
 
     name = "discount"
@@ -71,7 +71,7 @@ class Discount(Kind[Price]):
         return Price(generator.randint(1, 100), generator.randint(1, 100))
 
 
-class Sales(Kind[Growth]):
+class Sales(KindByDigits[Growth]):
     """`去年销售额为 12 万元，今年销售额增加了 77%，请计算今年的销售额。` → `21.240000000000002`"""
 
     name = "sales"

@@ -13,7 +13,7 @@ from typing import ClassVar
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, Kind, amount, any_length, random_nonzero
+from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, KindByDigits, amount, any_length, random_nonzero
 
 LIMIT_HUNDREDTHS = 1_000_000
 
@@ -34,7 +34,7 @@ def _solution(symbol: str) -> re.Pattern[str]:
     return re.compile(rf"{AMOUNT} {re.escape(symbol)} {AMOUNT} = ({ANSWER})")
 
 
-class Operation(Kind[Operands]):
+class Operation(KindByDigits[Operands]):
     """What the four operations share: all but the operation."""
 
     symbol: ClassVar[str]

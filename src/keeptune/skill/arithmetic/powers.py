@@ -21,6 +21,7 @@ from keeptune.skill.arithmetic.kind import (
     EXPONENT,
     UNSIGNED_AMOUNT,
     Kind,
+    KindByDigits,
     P,
     amount,
     random_nonzero,
@@ -62,10 +63,6 @@ class Monomial:
 class RoundedWork(Kind[P]):
     """What power and function share: steps that are rounded to eight digits, for the exact numbers grow too long."""
 
-    def worked(self, problem: P) -> Worked:
-        lines, found = self.work(problem)
-        return Worked(lines, rounded(found, Rounding()))
-
     @abstractmethod
     def work(self, problem: P) -> tuple[list[str], Fraction]:
         """The steps, and the number that they arrive at."""
@@ -85,7 +82,7 @@ class RoundedWork(Kind[P]):
         return "\n".join([*lines, f"{ANSWER_MARKER} {rounded(exact if few else found, rounding)}"])
 
 
-class Power(RoundedWork[Powered]):
+class Power(RoundedWork[Powered], KindByDigits[Powered]):
     """`计算 -833.12 的 2 次方？` → `-833.12^2 = 694088.9344`; the sign belongs to the base."""
 
     name = "power"
@@ -123,7 +120,7 @@ class Power(RoundedWork[Powered]):
         return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
 
 
-class SquareRoot(Kind[Radicand]):
+class SquareRoot(KindByDigits[Radicand]):
     """`计算 5636.97 的平方根？` → `√5636.97 = 75.07975759151064280958687335`"""
 
     name = "sqrt"
@@ -148,9 +145,10 @@ class SquareRoot(Kind[Radicand]):
     def steps(self, problem: Radicand, places: int) -> list[str]:
         return longhand.root(int(problem.number * 100), places + 1)
 
+    def reaches(self, problem: Radicand) -> bool:
+        return problem.number <= procedures.LARGEST_RADICAND
+
     def worked(self, problem: Radicand) -> Worked:
-        if problem.number > procedures.LARGEST_RADICAND:
-            return super().worked(problem)
         return procedures.square_root(problem.number)
 
     def rule(self, problem: Radicand, result: str) -> list[str]:

@@ -12,7 +12,7 @@ from keeptune.score.number import grade
 from keeptune.skill import story
 from keeptune.skill.arithmetic import check, rule_check
 from keeptune.skill.arithmetic.digits import check as digits_check
-from keeptune.skill.arithmetic.kind import Kind
+from keeptune.skill.arithmetic.kind import Kind, KindByDigits
 from keeptune.skill.arithmetic.kinds import KINDS, find
 from keeptune.skill.arithmetic.steps import false_step
 from keeptune.skill.base import ANSWER_MARKER, Question, Rounding, Style
@@ -91,8 +91,8 @@ class Arithmetic:
             return kind.raw_solution(parsed)
         if style == "answer":
             return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
-        if style == "digits":
-            return kind.by_digits(parsed)
+        if style == "digits" and (by_digits := _by_digits(kind, parsed)):
+            return by_digits.by_digits(parsed)
         return kind.ruled(parsed, rounding) if style == "rule" else kind.reasoning(parsed, rounding)
 
     def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
@@ -104,7 +104,7 @@ class Arithmetic:
             return self.fault(question, solution)
         if style == "rule":
             return rule_check.fault(solution, question.text, _number(question), rounding)
-        if style == "digits":
+        if style == "digits" and _by_digits(*_found(question)):
             return digits_check.fault(solution, question.text, _number(question))
         return check.fault(solution, question.truth, rounding)
 
@@ -121,6 +121,11 @@ class Arithmetic:
         chosen = next(other for other in KINDS if other.name == kind)
         problem = chosen.random(generator)
         return chosen.write(problem), chosen.raw_solution(problem)
+
+
+def _by_digits(kind: Kind[Any], problem: Any) -> KindByDigits[Any] | None:
+    """The kind, where it can work the problem digit by digit; what it cannot is written in short steps."""
+    return kind if isinstance(kind, KindByDigits) and kind.reaches(problem) else None
 
 
 def _found(question: Question) -> tuple[Kind[Any], Any]:

@@ -2,6 +2,7 @@
 
 import random
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,13 +10,13 @@ from hypothesis import strategies as st
 
 from keeptune.skill.arithmetic.digits import check, procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kinds import KINDS, find
+from keeptune.skill.arithmetic.kind import KindByDigits
+from keeptune.skill.arithmetic.kinds import KINDS
 from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.skill.base import Question
+from keeptune.skill.base import Question, Rounding
 
 SKILL = Arithmetic()
-WORKED = tuple(kind for kind in KINDS if kind.name not in {"mass", "fraction", "function"})
-"""The kinds that have a procedure by digits; the others have short steps already."""
+WORKED = tuple(kind for kind in KINDS if isinstance(kind, KindByDigits))
 
 MANY = 100_000
 
@@ -27,9 +28,7 @@ def question(text: str) -> Question:
 
 
 def written(text: str) -> str:
-    found = find(text)
-    assert found is not None
-    return found[0].by_digits(found[1])
+    return SKILL.solve(question(text), "", "digits", Rounding())
 
 
 def fault(text: str, solution: str) -> str | None:
@@ -117,10 +116,10 @@ def test_answers_at_the_edges(text: str, answer: str) -> None:
 
 
 @given(st.sampled_from(WORKED), st.integers(0, 2**64), st.booleans())
-def test_every_line_and_every_answer_holds(kind: object, seed: int, any_size: bool) -> None:
+def test_every_line_and_every_answer_holds(kind: KindByDigits[Any], seed: int, any_size: bool) -> None:
     generator = random.Random(seed)
-    problem = kind.random_size(generator) if any_size else kind.random(generator)  # type: ignore[attr-defined]
-    text = kind.write(problem)  # type: ignore[attr-defined]
+    problem = kind.random_size(generator) if any_size else kind.random(generator)
+    text = kind.write(problem)
     assert fault(text, written(text)) is None
 
 
@@ -141,10 +140,28 @@ def test_powers_beyond_the_data_set(base: str, exponent: int) -> None:
         assert fault(text, written(text)) is None
 
 
+@pytest.mark.parametrize("rounding", [Rounding(), Rounding(places=0), Rounding(digits=3)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "某物体的密度为 5 克/立方厘米，体积为 5 立方厘米，请计算该物体的质量。",
+        "将分数 4/10 进行简化。",
+        "当 x = 7.59 时，求函数 y = 68x^95 的值",
+        "计算 11471.86 的平方根？",
+    ],
+)
+def test_what_no_procedure_reaches_is_written_in_short_steps(text: str, rounding: Rounding) -> None:
+    asked = question(text)
+    solution = SKILL.solve(asked, "", "digits", rounding)
+    assert solution == SKILL.solve(asked, "", "longhand", rounding)
+    assert SKILL.check(asked, solution, "digits", rounding) is None
+    assert SKILL.check(asked, solution.replace("#### ", "#### 9"), "digits", rounding) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", WORKED, ids=lambda kind: kind.name)
-def test_a_hundred_thousand_problems_of_each_kind(kind: object) -> None:
+def test_a_hundred_thousand_problems_of_each_kind(kind: KindByDigits[Any]) -> None:
     generator = random.Random(2026)
     for _ in range(MANY):
-        text = kind.write(kind.random(generator))  # type: ignore[attr-defined]
+        text = kind.write(kind.random(generator))
         assert fault(text, written(text)) is None, text
