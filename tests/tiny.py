@@ -76,6 +76,17 @@ def byte_fallback_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BEGIN, eos_token=END, pad_token=END)
 
 
+LLAMA3_8B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+"""The shape that published counts of parameters are checked against; no weights are made of it."""
+
+
 def config(vocabulary: int, **changes: Any) -> LlamaConfig:
     """Two layers, four heads in two groups; weights drawn so wide that no two tokens are nearly as likely."""
     sizes = {

@@ -11,7 +11,7 @@ import tiny
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from keeptune.errors import ModelError
 from keeptune.model import adapter as adapters
@@ -75,22 +75,12 @@ def test_the_output_layer_is_no_target(model_folder: Path) -> None:
     assert adapters.linear_names(tiny.load(model_folder)) == LLAMA
 
 
-LLAMA3_8B = LlamaConfig(
-    vocab_size=128256,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-)
-
-
 @pytest.mark.parametrize(
     ("rank", "targets", "trainable"),
     [(8, "attention-qv", 3_407_872), (16, "attention", 13_631_488), (64, ".*wq|.*wk|.*wv|.*wo", 54_525_952)],
 )
 def test_the_published_counts_of_llama_3_8b(rank: int, targets: str, trainable: int) -> None:
-    found = count_parameters(LLAMA3_8B, AdapterSection(rank=rank, targets=targets))
+    found = count_parameters(tiny.LLAMA3_8B, AdapterSection(rank=rank, targets=targets))
     assert found == Parameters(trainable, 8_030_261_248)
     assert found.ratio == trainable / 8_030_261_248
 

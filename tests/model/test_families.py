@@ -9,7 +9,6 @@ import tiny
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
-from transformers import LlamaConfig
 
 from keeptune.errors import ModelError
 from keeptune.model import adapter as adapters
@@ -50,16 +49,6 @@ def test_the_count_is_the_formulas_with_and_without_a_model(model_folder: Path, 
     assert adapters.count(tiny.tune_as(base, family)) == expected
 
 
-LLAMA3_8B = LlamaConfig(
-    vocab_size=128256,
-    hidden_size=4096,
-    intermediate_size=14336,
-    num_hidden_layers=32,
-    num_attention_heads=32,
-    num_key_value_heads=8,
-)
-
-
 @pytest.mark.parametrize(
     ("adapter", "trainable"),
     [
@@ -73,7 +62,9 @@ LLAMA3_8B = LlamaConfig(
     ],
 )
 def test_counts_on_llama_3_8b(adapter: dict[str, Any], trainable: int) -> None:
-    assert count_parameters(LLAMA3_8B, AdapterSection.model_validate(adapter)) == Parameters(trainable, 8_030_261_248)
+    assert count_parameters(tiny.LLAMA3_8B, AdapterSection.model_validate(adapter)) == Parameters(
+        trainable, 8_030_261_248
+    )
 
 
 @every_family

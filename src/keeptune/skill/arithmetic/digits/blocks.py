@@ -39,9 +39,9 @@ def pairs(line: str) -> list[Cell] | None:
 
 
 def _cells(pattern: re.Pattern[str], line: str) -> list[Cell] | None:
-    found = [match.groupdict() for match in pattern.finditer(line)]
-    whole = "".join(match[0] for match in pattern.finditer(line))
-    return found if found and whole == line else None
+    matches = list(pattern.finditer(line))
+    is_whole = matches and "".join(match[0] for match in matches) == line
+    return [match.groupdict() for match in matches] if is_whole else None
 
 
 def joined(cells: list[Cell], key: str) -> str:
@@ -75,17 +75,12 @@ class Pass:
         found = _cells(_PASS, line)
         if found is None or joined(found[::-1], "name") != self.names:
             return False
-        self.sign = 1 if found[0]["sign"] == "+" else -1
-        carry = 0
+        sign, carry = found[0]["sign"], 0
+        self.sign = 1 if sign == "+" else -1
         for place, cell in enumerate(found):
             own, between, following, digit = (int(cell[key]) for key in ("own", "between", "next", "digit"))
             a, b = _digit_of(self.left, place), _digit_of(self.right, place)
-            if (int(cell["left"]), int(cell["right"]), int(cell["carry"]), cell["sign"]) != (
-                a,
-                b,
-                carry,
-                found[0]["sign"],
-            ):
+            if (cell["left"], cell["sign"], cell["right"], cell["carry"]) != (str(a), sign, str(b), str(carry)):
                 return False
             if a + self.sign * b != between + self.sign * 10 * own:
                 return False
@@ -188,8 +183,7 @@ class Quotient:
         before, used = self.rest, self.divisor[: len(found)]
         self.rest, self.width = before - digit * int(used), len(found)
         self.found.append(digit)
-        stated = f"{str(before).zfill(self.width + 1)}00"[:3] if self.width > 1 else f"{before:02d}0"
-        if first_three != stated or first_two != f"{self.divisor}0"[:2]:
+        if first_three != f"{str(before).zfill(self.width + 1)}0"[:3] or first_two != f"{self.divisor}0"[:2]:
             return False
         if digit == 0:
             return joined(found[::-1], "digit") == str(before).zfill(self.width)

@@ -10,7 +10,7 @@ import re
 from fractions import Fraction
 
 from keeptune.score.number import grade
-from keeptune.skill.arithmetic.check import wrong_statement
+from keeptune.skill.arithmetic.check import REMAINDER, wrong_statement
 from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs
 from keeptune.skill.base import ANSWER_MARKER
 
@@ -20,7 +20,6 @@ _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
-_REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
 _SQUARE = re.compile(r"([0-9]+)\*\1=[0-9]+")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
 
@@ -124,7 +123,7 @@ class _Reader:
             wrong = wrong_statement(line)
         except (ValueError, ZeroDivisionError):
             return False
-        if match := _REMAINDER.fullmatch(line):
+        if match := REMAINDER.fullmatch(line):
             return not wrong and self._short_division(*map(int, match.groups()))
         if match := _SQUARE.fullmatch(line):
             self.root = match[1]
@@ -162,10 +161,7 @@ class _Reader:
 
     def _are_known(self, *digits: str) -> bool:
         """Whether these are the digits, or the first ones, of known numbers."""
-        return all(
-            any(number == _stripped(own) or number.startswith(own.strip("0")) for number in self.known)
-            for own in digits
-        )
+        return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
 
 
 def _stripped(number: str) -> str:

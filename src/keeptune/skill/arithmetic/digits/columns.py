@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from keeptune.skill.arithmetic.digits.numeral import names
+from keeptune.skill.arithmetic.digits.numeral import names, under_each_other
 
 Operation = Literal["+", "-"]
 
@@ -28,17 +28,15 @@ class Total(NamedTuple):
 
 def combined(left: str, right: str, operation: Operation) -> Total:
     """Two numbers of equally many digits, added or subtracted."""
-    labels = names(len(left))
-    listed = "".join(name + a + b for name, a, b in zip(labels, left, right, strict=True))
-    line, digits, carry = passed(labels, left, right, operation)
-    return Total([listed, line], digits, carry)
+    line, digits, carry = passed(left, right, operation)
+    return Total([under_each_other(left, right), line], digits, carry)
 
 
-def passed(labels: str, left: str, right: str, operation: Operation) -> tuple[str, str, int]:
+def passed(left: str, right: str, operation: Operation) -> tuple[str, str, int]:
     """One pass from the right through two numbers of equally many digits: its line, the digits of the result, and
     what the first column carries or borrows."""
     line, digits, carry = "", "", 0
-    for name, a, b in reversed(list(zip(labels, left, right, strict=True))):
+    for name, a, b in reversed(list(zip(names(len(left)), left, right, strict=True))):
         own, digit = _column(int(a), int(b), operation)
         after = digit + carry if operation == "+" else digit - carry
         passed_on = own + int(not 0 <= after <= 9)

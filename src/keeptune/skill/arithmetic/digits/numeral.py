@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
-EXACT_DIGITS = 8
-"""So many digits a product by digits ends with; a number with more places before its point gets an exponent."""
-
 
 def names(count: int) -> str:
     """The names of the digits of a left or only number, the first digit's first."""
     return ALPHABET[:count]
+
+
+def under_each_other(left: str, right: str) -> str:
+    """The digits of two numbers of equal length behind one name each: `a42b25`."""
+    return "".join(name + a + b for name, a, b in zip(names(len(left)), left, right, strict=True))
 
 
 def far_names(count: int) -> str:

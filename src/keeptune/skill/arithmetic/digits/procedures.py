@@ -14,20 +14,16 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from keeptune.skill.arithmetic.digits.columns import combined, complement
+from keeptune.skill.arithmetic.digits.columns import Operation, combined, complement
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import quotient
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
 
 MOST_DIGITS = 6
 """Digits of a quotient, where three decimals would be more."""
-
-LONGEST_OPERAND = 7
-"""Digits of a dividend or divisor that are used; the next ones change the eighth digit of the quotient."""
-
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
@@ -42,10 +38,10 @@ class Worked(NamedTuple):
 
 def addition(left: Decimal, right: Decimal) -> Worked:
     """The sum of two numbers with two decimals, in columns; the second with the sign that makes it a sum."""
-    operation = "+" if left.is_signed() == right.is_signed() else "-"
+    operation: Operation = "+" if left.is_signed() == right.is_signed() else "-"
     first, second = _hundredths(left), _hundredths(right)
     width = max(len(first), len(second), 6)
-    total = combined(first.zfill(width), second.zfill(width), "+" if operation == "+" else "-")
+    total = combined(first.zfill(width), second.zfill(width), operation)
     lines, digits, negative = total.lines, total.digits, left.is_signed()
     if operation == "+":
         digits = f"{total.carry}{digits}"
@@ -93,13 +89,13 @@ def discount(before: int, after: int) -> Worked:
 def sales(before: int, percent: int) -> Worked:
     """Sales that grew by so many percent."""
     share = 100 + percent
-    lines, digits = _integer_product(share, before)
+    lines, digits = exact(str(share), str(before))
     return Worked([f"100+{percent}={share}", *lines], Numeral(digits, len(digits) - 2).text())
 
 
 def area(length: int, width: int) -> Worked:
     """A product of two integers."""
-    lines, digits = _integer_product(length, width)
+    lines, digits = exact(str(length), str(width))
     return Worked(lines, Numeral(digits, len(digits)).text())
 
 
@@ -134,10 +130,9 @@ def power(base: Decimal, exponent: int) -> Worked:
     negative = base.is_signed() and exponent % 2 == 1
     lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     for place, bit in enumerate(bin(exponent)[3:]):
-        factors = [(result if place == 0 else result.leading(),) * 2]
-        for left, right in factors:
-            written, result = abridged(left, right, width)
-            lines += written
+        factor = result.leading() if place else first
+        written, result = abridged(factor, factor, width)
+        lines += written
         if bit == "1":
             written, result = abridged(result.leading(), first, width)
             lines += written
@@ -183,16 +178,12 @@ def square_root(number: Decimal) -> Worked:
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
     """The lines of left / right · 10^shift, and the quotient."""
-    width = min(LONGEST_OPERAND, max(len(left.digits), len(right.digits.rstrip("0"))))
+    width = min(KEPT_PLACES, max(len(left.digits), len(right.digits.rstrip("0"))))
     places = left.places - right.places
     count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places + shift))
     lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count)
     head = f"{left.places}-{right.places}={places}"
     return [lines[0], head, *lines[1:]], Numeral(digits, 1 + places + shift).text()
-
-
-def _integer_product(left: int, right: int) -> tuple[list[str], str]:
-    return exact(str(left), str(right))
 
 
 def _numeral(number: Decimal) -> Numeral:

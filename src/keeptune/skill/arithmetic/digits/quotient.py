@@ -2,12 +2,12 @@
 
     a26b27                                    the digits of dividend and divisor, under each other: 22 / 67 * 10
     220/67=3:b721+0=21,0-1=19a618+3=21,2-1=01
-The second line begins with a trial: the first three digits of what is left over the first two of the divisor. The
-divisor times that digit is then taken off, from the right. For every digit of the divisor: its name and itself, its
-product, that with what has to be borrowed, and the digit that was left here less the last digit of that: 1 if it has
-to borrow, and the digit that is left. The first digits of both are what the next column has to give. The divisor moves
-one place to the right with each line; what moves behind the last place that is kept is dropped. A line of a 0 only
-repeats what stands there.
+A line begins with a trial: the first three digits of what is left over the first two of the divisor. The divisor
+times that digit is then taken off, from the right. For every digit of the divisor: its name and itself, its product,
+that with what has to be borrowed, and the digit that was left here less the last digit of that: 1 if it has to borrow,
+and the digit that is left. The first digits of both are what the next column has to give. The divisor moves one place
+to the right with each line; what moves behind the last place that is kept is dropped. A line of a 0 only repeats what
+stands there.
 
 A trial can be one off. Then the next line puts the divisor back (`2+…`), or takes it off once more (`4-…`), in columns:
 so a model that misjudges a close case can still end right.
@@ -18,9 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from keeptune.skill.arithmetic.digits.columns import Operation, passed
-from keeptune.skill.arithmetic.digits.numeral import names
+from keeptune.skill.arithmetic.digits.numeral import names, under_each_other
 
 KEPT_PLACES = 7
+"""Columns behind which the divisor is dropped, and the most digits that it can have."""
 
 LARGEST_DIGIT = 9
 """What is left can stay a little more than the divisor where places of the divisor were dropped; a digit cannot."""
@@ -41,13 +42,12 @@ class _Left:
 def quotient(dividend: str, divisor: str, digits: int, kept: int = KEPT_PLACES) -> tuple[list[str], str]:
     """The lines, and `digits` digits of the quotient, cut off; the first stands for ones.
 
-    Both numbers have as many digits, the divisor does not begin with 0, and the quotient is below ten.
+    Both numbers have as many digits, at most `kept`; the divisor does not begin with 0, and the quotient is below ten.
     """
-    columns = zip(names(len(divisor)), dividend, divisor, strict=True)
-    lines = ["".join(name + a + b for name, a, b in columns)]
+    lines = [under_each_other(dividend, divisor)]
     left, found = _Left(0, tuple(map(int, dividend))), ""
     for step in range(digits):
-        used = min(len(divisor), max(kept, len(divisor)) - step)
+        used = min(len(divisor), kept - step)
         if used < 1:
             break
         if step:
@@ -70,15 +70,14 @@ def _digit(left: _Left, divisor: str, leading: str) -> tuple[list[str], int, _Le
     head = f"{first_three}/{leading}={digit}:"
     if digit == 0:
         line = "".join(f"{name}{d}" for name, d in reversed(list(zip(names(len(divisor)), left.digits, strict=True))))
-        lines = [head + line]
     else:
         line, left = _taken(left, divisor, digit)
-        lines = [head + line]
+    lines = [head + line]
     while left.before < 0 or (left.number >= int(divisor) and digit < LARGEST_DIGIT):
         operation: Operation = "+" if left.before < 0 else "-"
         digit += -1 if operation == "+" else 1
         own = "".join(map(str, left.digits))
-        line, rest, carry = passed(names(len(divisor)), own, divisor, operation)
+        line, rest, carry = passed(own, divisor, operation)
         left = _Left(left.before + (carry if operation == "+" else -carry), tuple(map(int, rest)))
         lines.append(f"{digit}{operation}{line}")
     return lines, digit, left
