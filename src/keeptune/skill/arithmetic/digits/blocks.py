@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass, field
 
 _DIGIT = re.compile(r"(?P<name>[a-z])(?P<digit>[0-9])\.?")
+_RESULT = re.compile(r"(?P<carry>[0-9]?)\.?(?P<cells>[a-z].*)")
 _PAIR = re.compile(r"(?P<name>[a-z])(?P<left>[0-9])(?P<right>[0-9])")
 _PASS = re.compile(
     r"(?P<name>[a-z])(?P<left>[0-9])(?P<sign>[-+])(?P<right>[0-9])=(?P<own>[0-9])(?P<between>[0-9])"
@@ -31,6 +32,13 @@ Cell = dict[str, str]
 def digits(line: str) -> list[Cell] | None:
     """The cells `a4b2.c5`, or None when the line is anything else."""
     return _cells(_DIGIT, line)
+
+
+def result(line: str) -> tuple[str, str] | None:
+    """The names and the digits of `1a4b2.c5`, a digit without name in front among the digits, or None."""
+    match = _RESULT.fullmatch(line)
+    found = digits(match["cells"]) if match else None
+    return (joined(found, "name"), match["carry"] + joined(found, "digit")) if match and found else None
 
 
 def pairs(line: str) -> list[Cell] | None:
@@ -69,6 +77,7 @@ class Pass:
     sign: int = 0
     digits: str = ""
     carry: int = 0
+    is_listed: bool = False
 
     def line(self, line: str) -> bool:
         """All columns from the right, with their carries."""
@@ -90,13 +99,17 @@ class Pass:
         self.digits, self.carry = joined(found[::-1], "digit"), carry
         return int(self.digits) + self.sign * carry * _ten_to(len(found)) == self.left + self.sign * self.right
 
-    def complement(self, line: str) -> bool:
-        """What is missing to the next power of ten, from the right."""
-        found = digits(line)
-        if found is None or joined(found[::-1], "name") != self.names or self.sign > 0 or not self.carry:
+    def listing(self, line: str) -> bool:
+        """The result from its first digit; the second time, what it is below zero."""
+        found = result(line)
+        if not self.digits or found is None or found[0] != self.names:
             return False
-        before, self.digits = self.digits, joined(found[::-1], "digit")
-        return int(self.digits) + int(before) == _ten_to(len(before))
+        if not self.is_listed:
+            self.is_listed = True
+            return found[1] == self.result
+        before, self.digits = self.digits, found[1]
+        below_zero, self.carry = self.sign < 0 and self.carry > 0, 0
+        return below_zero and int(self.digits) + int(before) == _ten_to(len(before))
 
     @property
     def result(self) -> str:
@@ -147,6 +160,12 @@ class Product:
                 return False
             carry, digits_kept = total // 10, f"{total % 10}{digits_kept}"
         return int(f"{carry}{digits_kept}") == self.kept
+
+    def listing(self, line: str) -> bool:
+        """The product from its first digit: what the last line left, and behind it what earlier lines ended with."""
+        if self.lines != len(self.right):
+            return False
+        return result(line) == (self.names + self.right_names[1:][: len(self.done)], self.result)
 
     @property
     def result(self) -> str:

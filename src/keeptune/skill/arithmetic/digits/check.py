@@ -11,16 +11,17 @@ from fractions import Fraction
 
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import REMAINDER, wrong_statement
-from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs
+from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs, result
 from keeptune.skill.base import ANSWER_MARKER
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
-_TRIAL = re.compile(r"([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
+_TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
-_SQUARE = re.compile(r"([0-9]+)\*\1=[0-9]+")
+_SQUARE = re.compile(r"([0-9]{2})\*\1")
+_HEADED = re.compile(r"([0-9]+(?:\.[0-9]*)?) ([0-9]+/[0-9]+=[0-9]r[0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
 
 
@@ -46,7 +47,8 @@ class _Reader:
 
     def __init__(self, problem: str) -> None:
         self.is_equation = "x" in problem
-        self.known = {_stripped(number) for number in _NUMBER.findall(problem)}
+        numbers = _NUMBER.findall(problem)
+        self.first, self.known = numbers[0], {_stripped(number) for number in numbers}
         self.result, self.root, self.decimals = "", "", ""
         self.count, self.rest, self.to_divide = 0, 0, ""
         self.columns: Pass | None = None
@@ -58,13 +60,16 @@ class _Reader:
         """Whether a line is true after those before it."""
         if (found := pairs(line)) and found[0]["name"] == "a":
             return self._paired(found)
-        if self.columns is not None and line[:1].isalpha() and line[0] == self.columns.names[-1]:
-            block = self.columns
-            return self._settled(block.complement(line) if block.digits else block.line(line), block)
+        if self.columns is not None and not self.columns.digits and line[:1] == self.columns.names[-1]:
+            return self._settled(self.columns.line(line), self.columns)
+        if self.columns is not None and self.columns.digits and result(line):
+            return self._settled(self.columns.listing(line), self.columns)
         if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
             return self._settled(self.product.line(line), self.product)
+        if self.product is not None and line[:1].isdigit() and result(line):
+            return self._settled(self.product.listing(line), self.product)
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
-            return self._settled(self.quotient.line(match[1], match[2], int(match[3]), match[4]), self.quotient)
+            return self._tried(self.quotient, *match.groups(default=""))
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
             return self._settled(self.quotient.corrected(int(match[1]), match[2], match[3]), self.quotient)
         if found := digits(line):
@@ -95,6 +100,11 @@ class _Reader:
             return False
         return self._are_known(own)
 
+    def _tried(self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str) -> bool:
+        """What has been found so far, and the next digit of a quotient."""
+        follows = _significant(so_far) == _significant(block.result)
+        return self._settled(follows and block.line(first_three, first_two, int(digit), cells), block)
+
     def _settled(self, holds: bool, block: Pass | Product | Quotient) -> bool:
         """What a block of lines has come to so far may be used later."""
         if not holds:
@@ -110,9 +120,16 @@ class _Reader:
             return (match[3] == "+") == ((match[1] == match[2]) != self.is_equation)
         if match := _POWER_SIGNS.fullmatch(line):
             negative = match[1] == "-" and int(match[2]) % 2 == 1
+            self.result = "1" if int(match[2]) == 0 else self.first
             return _stripped(match[2]) in self.known and (match[3] == "-") == negative
+        if match := _SQUARE.fullmatch(line):
+            self.root = match[1]
+            self.known.add(_stripped(self.root))
+            return True
         if ":" in line:
             return self._running(line)
+        if match := _HEADED.fullmatch(line):
+            return _significant(match[1]) == _significant(self.result) and self._statement(match[2])
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1])
         return self._statement(line)
@@ -125,8 +142,6 @@ class _Reader:
             return False
         if match := REMAINDER.fullmatch(line):
             return not wrong and self._short_division(*map(int, match.groups()))
-        if match := _SQUARE.fullmatch(line):
-            self.root = match[1]
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
@@ -137,13 +152,10 @@ class _Reader:
         return follows
 
     def _restated(self, number: str) -> bool:
-        """A known number; a root's divisor has decimals that are an estimate, free to choose."""
-        whole, _, decimals = number.partition(".")
-        known = self._are_known(number.replace(".", "")) or (self.root != "" and _stripped(whole) in self.known)
-        self.decimals = self.decimals or decimals
-        self.known.add(_stripped(number))
+        """A number of the problem, or what the lines before it came to."""
+        self.decimals = number.partition(".")[2]
         self.result, self.to_divide = "", number
-        return known
+        return self._are_known(number.replace(".", ""))
 
     def _running(self, line: str) -> bool:
         """Every number of a list, with the tens and the ones added up so far."""
@@ -162,6 +174,11 @@ class _Reader:
     def _are_known(self, *digits: str) -> bool:
         """Whether these are the digits, or the first ones, of known numbers."""
         return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
+
+
+def _significant(number: str) -> str:
+    """The digits of a number from the first that is not 0."""
+    return number.replace(".", "").lstrip("0")
 
 
 def _stripped(number: str) -> str:

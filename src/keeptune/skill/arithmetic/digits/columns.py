@@ -3,7 +3,9 @@
 7860.75 + 12.05 in six columns:
     a70b80c61d02e70f55                each column: its name and both digits
     f5+5=10+0=10e7+0=07+1=08…         from the right: their sum in two digits, and that with the carry before it
-A difference has, in place of a sum, 1 if the column has to borrow and the digit that is left: f5-7=18-0=18.
+    0a7b8c7d2.e8f0                    the result from its first digit: what the first column carries, then each column
+A difference has, in place of a sum, 1 if the column has to borrow and the digit that is left: f5-7=18-0=18. One that
+had to borrow before its first column is listed once more, as what it is below zero.
 
 Every number of a step stands beside the sign it is joined by, and the result behind `=`: a small model learns such
 steps from a tenth of the examples that it needs where it has to look the numbers up while it adds (results/LOG.md).
@@ -13,23 +15,31 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from keeptune.skill.arithmetic.digits.numeral import names, under_each_other
+from keeptune.skill.arithmetic.digits.numeral import Numeral, names, under_each_other
 
 Operation = Literal["+", "-"]
 
 
 class Total(NamedTuple):
-    """What columns come to: the lines written, the result's digits, and what the first column carries or borrows."""
+    """What columns come to: the lines written, the digits of the result without its sign, and if it is below zero."""
 
     lines: list[str]
     digits: str
-    carry: int
+    is_negative: bool
 
 
-def combined(left: str, right: str, operation: Operation) -> Total:
-    """Two numbers of equally many digits, added or subtracted."""
+def combined(left: str, right: str, operation: Operation, decimals: int = 0) -> Total:
+    """Two numbers of equally many digits, added or subtracted; the last so many digits stand behind the point."""
     line, digits, carry = passed(left, right, operation)
-    return Total([under_each_other(left, right), line], digits, carry)
+    labels = list(names(len(left)))
+    if operation == "+":
+        digits, labels = f"{carry}{digits}", ["", *labels]
+    lines = [under_each_other(left, right), line, Numeral(digits, len(digits) - decimals).listed(labels)]
+    is_negative = operation == "-" and carry == 1
+    if is_negative:
+        digits = str(10 ** len(digits) - int(digits)).zfill(len(digits))
+        lines.append(Numeral(digits, len(digits) - decimals).listed(labels))
+    return Total(lines, digits, is_negative)
 
 
 def passed(left: str, right: str, operation: Operation) -> tuple[str, str, int]:
@@ -43,20 +53,6 @@ def passed(left: str, right: str, operation: Operation) -> tuple[str, str, int]:
         line += f"{name}{a}{operation}{b}={own}{digit}{operation}{carry}={passed_on}{after % 10}"
         digits, carry = f"{after % 10}{digits}", passed_on
     return line, digits, carry
-
-
-def complement(digits: str) -> tuple[str, str]:
-    """The line that takes a number from the next power of ten, from the right, and the digits that are left.
-
-    A difference that had to borrow before its first column is this much below zero.
-    """
-    line, result, passing = "", "", True
-    for name, digit in reversed(list(zip(names(len(digits)), digits, strict=True))):
-        left = (10 - int(digit)) % 10 if passing else 9 - int(digit)
-        passing = passing and digit == "0"
-        line += f"{name}{left}"
-        result = f"{left}{result}"
-    return line, result
 
 
 def _column(left: int, right: int, operation: Operation) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Digits get names, because a small model finds `c` again far more surely than "th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -49,8 +50,8 @@ class Numeral:
             return Numeral(self.digits[1:], self.places - 1)
         return Numeral(self.digits[:-1], self.places)
 
-    def listed(self, labels: str) -> str:
-        """Each digit behind its name, and the point where it belongs: `a4b2.c5`."""
+    def listed(self, labels: Sequence[str]) -> str:
+        """Each digit behind its name, and the point where it belongs: `a4b2.c5`; a carry has no name: `1a4b2.c5`."""
         marked = [label + digit for label, digit in zip(labels, self.digits, strict=True)]
         if 0 < self.places < len(marked):
             marked.insert(self.places, ".")

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from keeptune.skill.arithmetic.digits.columns import Operation, combined, complement
+from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
@@ -41,15 +41,10 @@ def addition(left: Decimal, right: Decimal) -> Worked:
     operation: Operation = "+" if left.is_signed() == right.is_signed() else "-"
     first, second = _hundredths(left), _hundredths(right)
     width = max(len(first), len(second), 6)
-    total = combined(first.zfill(width), second.zfill(width), operation)
-    lines, digits, negative = total.lines, total.digits, left.is_signed()
-    if operation == "+":
-        digits = f"{total.carry}{digits}"
-    elif total.carry:
-        line, digits = complement(digits)
-        lines, negative = [*lines, line], right.is_signed()
-    answer = Numeral(digits, len(digits) - 2).text()
-    return Worked([f"{_sign(left)} {_sign(right)} {operation}", *lines], signed(negative, answer))
+    total = combined(first.zfill(width), second.zfill(width), operation, decimals=2)
+    negative = (right if total.is_negative else left).is_signed()
+    answer = Numeral(total.digits, len(total.digits) - 2).text()
+    return Worked([f"{_sign(left)} {_sign(right)} {operation}", *total.lines], signed(negative, answer))
 
 
 def multiplication(left: Decimal, right: Decimal) -> Worked:
@@ -79,17 +74,18 @@ def equation(slope: int, intercept: int) -> Worked:
 
 def discount(before: int, after: int) -> Worked:
     """How many percent of `before` were taken off to get `after`."""
-    taken_off = before - after
-    if not taken_off:
+    if before == after:
         return Worked([], "0")
-    lines, answer = _quotient(Numeral.of(str(abs(taken_off))), Numeral.of(str(before)), shift=2)
-    return Worked([f"{before}-{after}={taken_off}", *lines], signed(taken_off < 0, answer))
+    width = max(len(str(before)), len(str(after)))
+    taken_off = combined(str(before).zfill(width), str(after).zfill(width), "-")
+    lines, answer = _quotient(Numeral.of(taken_off.digits), Numeral.of(str(before)), shift=2)
+    return Worked([*taken_off.lines, *lines], signed(taken_off.is_negative, answer))
 
 
 def sales(before: int, percent: int) -> Worked:
     """Sales that grew by so many percent."""
     share = 100 + percent
-    lines, digits = exact(str(share), str(before))
+    lines, digits = exact(str(share), str(before), decimals=2)
     return Worked([f"100+{percent}={share}", *lines], Numeral(digits, len(digits) - 2).text())
 
 
@@ -113,22 +109,22 @@ def mean(values: Sequence[int]) -> Worked:
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
         one, rest = divmod(current, len(values))
-        lines.append(f"{current}/{len(values)}={one}r{rest}")
+        lines.append(f"{so_far(digits, len(str(total)))}{current}/{len(values)}={one}r{rest}")
         digits += str(one)
     return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
 
 
 def power(base: Decimal, exponent: int) -> Worked:
     """A power by squaring and multiplying."""
+    negative = base.is_signed() and exponent % 2 == 1
+    lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     if not exponent or not base:
-        return Worked([], "0" if exponent else "1")
+        return Worked(lines, "0" if exponent else "1")
     if exponent == 1:
-        return Worked([], str(base))
+        return Worked(lines, str(base))
     # Each product loses a little of its last digit, and a power as much as all its factors together.
     width = WIDTH + (exponent > 5) + (exponent > 50) + (exponent > 500)
     first = result = _numeral(base)
-    negative = base.is_signed() and exponent % 2 == 1
-    lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     for place, bit in enumerate(bin(exponent)[3:]):
         factor = result.leading() if place else first
         written, result = abridged(factor, factor, width)
@@ -140,12 +136,13 @@ def power(base: Decimal, exponent: int) -> Worked:
 
 
 def square_root(number: Decimal) -> Worked:
-    """A root: the largest integer whose square fits, and then what is left over twice the root.
+    """A root: an integer near it, and then what the integer's square leaves over twice the root.
 
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
-    for the steps are not exact enough then. What is left of the number is
-    (2 · integer + rest) · rest, so the rest is what is left over twice the integer and the rest itself, of which the
-    first decimal and a half are near enough.
+    for the steps are not exact enough then. What is left of the number is (2 · integer + rest) · rest, so the rest is
+    what is left over twice the integer and the rest itself, which is near enough with one decimal and a half. The
+    integer need not be the largest whose square fits: where that is close, the one below is taken, so that a model that
+    misjudges a close case can still end right.
     """
     if not number:
         return Worked([], "0")
@@ -156,23 +153,28 @@ def square_root(number: Decimal) -> Worked:
         moved, exponent = moved * 100, exponent - 1
     hundredths = int(moved * 100)
     whole, decimals = divmod(hundredths, 100)
-    root = math.isqrt(whole)
-    difference = combined(f"{whole:04d}", f"{root * root:04d}", "-")
+    tenths = math.isqrt(hundredths)
+    # Just above 50, what 49 leaves over would have a digit more than the divisor, and so for each number below it.
+    root = tenths // 10 if 400 <= tenths < 503 else max(10, (4 * tenths - 10) // 40)
+    product, square = exact(str(root), str(root))
+    difference = combined(f"{whole:04d}", square.zfill(4), "-")
     left = int(difference.digits) * 100 + decimals
-    tenth = min(9, 10 * left // (200 * root))
-    divisor = str((20 * root + tenth) * 10 + 5)
-    written, digits = quotient(str(left).zfill(len(divisor)), divisor, 1 + DECIMALS, kept=6)
-    thousandths = str(root * 1000 + int(digits)).zfill(4 - exponent)
+    estimate = 10 * (tenths - 10 * root) + 5
+    divisor = 200 * root + estimate
+    written, digits = quotient(str(left).zfill(len(str(divisor))), str(divisor), 1 + DECIMALS, kept=6)
+    answer = Decimal(root * 1000 + int(digits)).scaleb(-DECIMALS)
     return Worked(
         [
             f"{whole:04d}.{decimals:02d}" + (f"E{exponent:+d}" if exponent else ""),
-            f"{root}*{root}={root * root}",
+            f"{root}*{root}",
+            *product,
             *difference.lines,
             f"{root}+{root}={2 * root}",
-            f"{2 * root}.{tenth}5",
+            f"{2 * root}+{_hundredth(estimate)}={_hundredth(divisor)}",
             *written,
+            f"{root}+{digits[0]}.{digits[1:]}={answer}",
         ],
-        Numeral(thousandths, len(thousandths) - DECIMALS + exponent).text(),
+        f"{answer.scaleb(exponent):f}",
     )
 
 
@@ -181,13 +183,18 @@ def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str],
     width = min(KEPT_PLACES, max(len(left.digits), len(right.digits.rstrip("0"))))
     places = left.places - right.places
     count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places + shift))
-    lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count)
+    whole = 1 + places + shift
+    lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count, whole)
     head = f"{left.places}-{right.places}={places}"
-    return [lines[0], head, *lines[1:]], Numeral(digits, 1 + places + shift).text()
+    return [lines[0], head, *lines[1:]], Numeral(digits, whole).text()
 
 
 def _numeral(number: Decimal) -> Numeral:
     return Numeral.of(f"{abs(number)}")
+
+
+def _hundredth(hundredths: int) -> Decimal:
+    return Decimal(hundredths).scaleb(-2)
 
 
 def _hundredths(number: Decimal) -> str:

@@ -7,7 +7,8 @@ last digit stays and the first is the next carry. Each step joins two numbers on
 sooner than three at once.
 
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
-longer with every line. A line of a 0 only repeats what stands there.
+longer with every line. A line of a 0 only repeats what stands there. Behind the last line the product is listed from
+its first digit, `1a6b5.c8`: the last carry, the digits of the last line, and those that earlier lines ended with.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ WIDTH = 6
 """Digits of a right factor that are used, and one more of a left one: enough for an error far below 1 in 10,000."""
 
 
-def exact(left: str, right: str) -> tuple[list[str], str]:
-    """The listing of two integers and the lines of their product, and its digits."""
-    listed = [Numeral(left, 0).listed(names(len(left))), Numeral(right, 0).listed(far_names(len(right)))]
+def exact(left: str, right: str, decimals: int = 0) -> tuple[list[str], str]:
+    """The listing of two integers and the lines of their product, and its digits, the last so many behind the point."""
+    labels, right_labels = names(len(left)), far_names(len(right))
     lines, digits = _lines(left, right, whole=True)
-    return [*listed, *lines], digits
+    result = Numeral(digits, len(digits) - decimals).listed(("", *labels, *right_labels[1:]))
+    return [Numeral(left, 0).listed(labels), Numeral(right, 0).listed(right_labels), *lines, result], digits
 
 
 def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[str], Numeral]:
@@ -33,8 +35,9 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
     left, right = left.cut(width + 1), right.cut(width)
     places = left.places + right.places
     lines, digits = _lines(left.digits, right.digits, whole=False)
-    head = [left.listed(names(width + 1)), right.listed(far_names(width)), f"{left.places}+{right.places}={places}"]
-    return [*head, *lines], Numeral(digits, places)
+    labels, product = names(width + 1), Numeral(digits, places)
+    head = [left.listed(labels), right.listed(far_names(width)), f"{left.places}+{right.places}={places}"]
+    return [*head, *lines, product.listed(("", *labels))], product
 
 
 def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:

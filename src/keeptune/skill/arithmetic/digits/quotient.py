@@ -1,13 +1,13 @@
 """Long division, one digit of the quotient a line.
 
     a26b27                                    the digits of dividend and divisor, under each other: 22 / 67 * 10
-    220/67=3:b721+0=21,0-1=19a618+3=21,2-1=01
-A line begins with a trial: the first three digits of what is left over the first two of the divisor. The divisor
-times that digit is then taken off, from the right. For every digit of the divisor: its name and itself, its product,
-that with what has to be borrowed, and the digit that was left here less the last digit of that: 1 if it has to borrow,
-and the digit that is left. The first digits of both are what the next column has to give. The divisor moves one place
-to the right with each line; what moves behind the last place that is kept is dropped. A line of a 0 only repeats what
-stands there.
+    0.3 190/67=2:b714+0=14,0-4=16a612+2=14,9-4=05
+A line begins with what has been found so far, and a trial: the first three digits of what is left over the first two
+of the divisor. The divisor times that digit is then taken off, from the right. For every digit of the divisor: its name
+and itself, its product, that with what has to be borrowed, and the digit that was left here less the last digit of
+that: 1 if it has to borrow, and the digit that is left. The first digits of both are what the next column has to give.
+The divisor moves one place to the right with each line; what moves behind the last place that is kept is dropped. A
+line of a 0 only repeats what stands there.
 
 A trial can be one off. Then the next line puts the divisor back (`2+…`), or takes it off once more (`4-…`), in columns:
 so a model that misjudges a close case can still end right.
@@ -39,8 +39,10 @@ class _Left:
         return int(f"{self.before}{''.join(map(str, self.digits))}")
 
 
-def quotient(dividend: str, divisor: str, digits: int, kept: int = KEPT_PLACES) -> tuple[list[str], str]:
-    """The lines, and `digits` digits of the quotient, cut off; the first stands for ones.
+def quotient(
+    dividend: str, divisor: str, digits: int, whole: int = 1, kept: int = KEPT_PLACES
+) -> tuple[list[str], str]:
+    """The lines, and `digits` digits of the quotient, cut off, of which `whole` stand before the point.
 
     Both numbers have as many digits, at most `kept`; the divisor does not begin with 0, and the quotient is below ten.
     """
@@ -53,9 +55,19 @@ def quotient(dividend: str, divisor: str, digits: int, kept: int = KEPT_PLACES) 
         if step:
             left = _moved(left, used)
         written, digit, left = _digit(left, divisor[:used], (divisor + "0")[:2])
-        lines += written
+        lines += [so_far(found, whole) + written[0], *written[1:]]
         found += str(digit)
     return lines, found.ljust(digits, "0")
+
+
+def so_far(found: str, whole: int) -> str:
+    """The digits found so far as a number of which `whole` digits will stand before the point, and a space."""
+    if whole <= 0:
+        return f"0.{'0' * -whole}{found} "
+    if not found:
+        return ""
+    point = "." if len(found) >= whole else ""
+    return f"{found[:whole].lstrip('0') or '0'}{point}{found[whole:]} "
 
 
 def _moved(left: _Left, used: int) -> _Left:
