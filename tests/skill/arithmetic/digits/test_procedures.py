@@ -74,10 +74,10 @@ def test_a_product_line_by_line() -> None:
 
 
 def test_a_quotient_and_trials_that_are_one_off() -> None:
-    assert lines(procedures.division(Decimal("2901.73"), Decimal("7254.33")))[3:6] == [
-        "029/72=0:f3e7d1c0b9a2",
-        "0. 290/72=4:f312+0=12,0-2=18e312+2=14,3-4=19d416+2=18,7-8=19c520+2=22,1-2=19b208+3=11,0-1=19a728+2=30,9-0=09",
-        "3+f8+3=11+0=11e9+3=12+1=13d9+4=13+1=14c9+5=14+1=15b9+2=11+1=12a9+7=16+1=17",
+    assert lines(procedures.division(Decimal("5399.16"), Decimal("5999.80")))[3:6] == [
+        "053/59=0:f6e1d9c9b3a5",
+        "0. 539/59=9:e872+0=72,6-2=04d981+7=88,1-8=13c981+9=90,9-0=09b981+9=90,9-0=09a545+9=54,3-4=19",
+        "8+e4+8=12+0=12d3+9=12+1=13c9+9=18+1=19b9+9=18+1=19a9+5=14+1=15",
     ]
     once_more = next(line for line in procedures.square_root(Decimal("3125.96")).lines if line.startswith("9-"))
     assert once_more == "9-e0-5=15-0=15d0-9=11-1=10c2-0=02-1=01b2-1=01-0=01a1-1=00-0=00"

@@ -48,8 +48,10 @@ def addition(left: Decimal, right: Decimal) -> Worked:
 
 
 def multiplication(left: Decimal, right: Decimal) -> Worked:
-    """The product of two numbers, abridged."""
-    lines, product = abridged(_numeral(left), _numeral(right))
+    """The product of two numbers, abridged: with a digit less where their first digits' product has two already."""
+    first, second = _numeral(left), _numeral(right)
+    is_large = int(first.digits[:1] or 0) * int(second.digits[:1] or 0) >= 10
+    lines, product = abridged(first, second, WIDTH - 1 if is_large else WIDTH)
     answer = product.text() if left and right else "0"
     return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
 
@@ -154,14 +156,14 @@ def square_root(number: Decimal) -> Worked:
     hundredths = int(moved * 100)
     whole, decimals = divmod(hundredths, 100)
     tenths = math.isqrt(hundredths)
-    # Just above 50, what 49 leaves over would have a digit more than the divisor, and so for each number below it.
-    root = tenths // 10 if 400 <= tenths < 503 else max(10, (4 * tenths - 10) // 40)
+    # From 39 to 50 the integer below would leave over a number of more digits than the divisor.
+    root = tenths // 10 if 390 <= tenths < 503 else max(10, (4 * tenths - 10) // 40)
     product, square = exact(str(root), str(root))
     difference = combined(f"{whole:04d}", square.zfill(4), "-")
     left = int(difference.digits) * 100 + decimals
     estimate = 10 * (tenths - 10 * root) + 5
     divisor = 200 * root + estimate
-    written, digits = quotient(str(left).zfill(len(str(divisor))), str(divisor), 1 + DECIMALS, kept=6)
+    written, digits = quotient(str(left).zfill(len(str(divisor))), str(divisor), 1 + DECIMALS, kept=5)
     answer = Decimal(root * 1000 + int(digits)).scaleb(-DECIMALS)
     return Worked(
         [
@@ -180,11 +182,12 @@ def square_root(number: Decimal) -> Worked:
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
     """The lines of left / right · 10^shift, and the quotient."""
-    width = min(KEPT_PLACES, max(len(left.digits), len(right.digits.rstrip("0"))))
     places = left.places - right.places
     count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places + shift))
+    kept = KEPT_PLACES if count > 1 + DECIMALS else KEPT_PLACES - 1
+    width = min(kept, max(len(left.digits), len(right.digits.rstrip("0"))))
     whole = 1 + places + shift
-    lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count, whole)
+    lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count, whole, kept)
     head = f"{left.places}-{right.places}={places}"
     return [lines[0], head, *lines[1:]], Numeral(digits, whole).text()
 
