@@ -2,7 +2,7 @@
 
 Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
 written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
-means and roots have three decimals or six digits, products and powers eight digits; always more than the headline
+means and roots have three decimals or six digits, products and powers seven or eight digits; always more than the headline
 grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+ - -`
 holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
 """
@@ -143,8 +143,8 @@ def square_root(number: Decimal) -> Worked:
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
     for the steps are not exact enough then. What is left of the number is (2 · integer + rest) · rest, so the rest is
     what is left over twice the integer and the rest itself, which is near enough with one decimal and a half. The
-    integer need not be the largest whose square fits: where that is close, the one below is taken, so that a model that
-    misjudges a close case can still end right.
+    integer need not be the largest whose square fits: where it is close to the root, the one below is taken, so that a
+    model that misjudges a close case can still end right.
     """
     if not number:
         return Worked([], "0")
