@@ -2,7 +2,7 @@
 
 Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
 written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
-means and roots have three decimals or six digits, products and powers seven or eight digits; always more than the headline
+means and roots have three decimals or six digits, products and powers seven or eight; always more than the headline
 grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+ - -`
 holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
 """
