@@ -9,7 +9,7 @@ from typing import Any
 
 from keeptune.manifest import manifest
 from keeptune.prompt.template import Prompt
-from keeptune.recipe import PromptSection
+from keeptune.sections import PromptSection
 from keeptune.skill.arithmetic.kinds import KINDS
 from keeptune.skill.base import Rounding
 from keeptune.train.batches import Example

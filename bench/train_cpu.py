@@ -26,7 +26,7 @@ from peft import LoraConfig, get_peft_model
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.memory import keep_freed_memory
-from keeptune.recipe import AdapterSection, TrainSection
+from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train.batches import Example, steps
 from keeptune.train.loop import LabelledLoss, collate
 from keeptune.train.optimiser import optimiser, set_rate

@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from keeptune.model import adapter as adapters
 from keeptune.model.load import load_model
 from keeptune.prompt.template import Prompt
-from keeptune.recipe import AdapterSection, TrainSection
+from keeptune.sections import AdapterSection, TrainSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Rounding
 from keeptune.train.batches import Example

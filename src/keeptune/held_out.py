@@ -15,13 +15,13 @@ from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.prompt.template import Prompt
-from keeptune.recipe import PromptSection, ScoreSection
 from keeptune.run import write_records
 from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
 from keeptune.score.reading import reading_items
+from keeptune.sections import PromptSection, ScoreSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Skill
 from keeptune.skill.find import skill_named

@@ -18,9 +18,10 @@ from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
-from keeptune.recipe import AdapterSection, Recipe
+from keeptune.recipe import Recipe
 from keeptune.score import contest
 from keeptune.score.generate import CACHE_TOKENS
+from keeptune.sections import AdapterSection
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keeptune.data.read import Rejected, Row, read_rows, read_shard
 from keeptune.data.source import sources
 from keeptune.errors import DataError
-from keeptune.recipe import ColumnsSection
+from keeptune.sections import ColumnsSection
 
 Rows = list[Row | Rejected]
 

@@ -10,8 +10,8 @@ from keeptune.data import rewrite as rewriting
 from keeptune.data.rewrite import Example, fit, rewrite, too_coarse
 from keeptune.data.select import Candidate, digest
 from keeptune.errors import DataError
-from keeptune.recipe import DataSection
 from keeptune.score.number import grade
+from keeptune.sections import DataSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Question, Rounding, Spelling, Style
 from keeptune.skill.spelling import spell

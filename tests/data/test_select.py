@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from keeptune.data.select import Candidate, Choice, Rules, Selection, digest, wanted_kinds
 from keeptune.errors import DataError, RecipeError
-from keeptune.recipe import DataSection, SliceSection
+from keeptune.sections import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 KINDS = ("add", "mean", "area")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from keeptune.data.read import Rejected, Row, read_rows, read_shard
 from keeptune.data.source import Shard
 from keeptune.errors import DataError
-from keeptune.recipe import ColumnsSection
+from keeptune.sections import ColumnsSection
 
 QA = ColumnsSection(problem="question", solution="answer")
 QA_KIND = ColumnsSection(problem="question", solution="answer", kind="subject")

@@ -18,7 +18,7 @@ from keeptune.model import adapter as adapters
 from keeptune.model.adapter import PRESETS, Parameters, target_modules
 from keeptune.model.fused import fuse
 from keeptune.plan import count_parameters
-from keeptune.recipe import AdapterSection
+from keeptune.sections import AdapterSection
 
 LLAMA = sorted(PRESETS["all-linear"])
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))

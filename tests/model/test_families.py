@@ -15,7 +15,7 @@ from keeptune.model import adapter as adapters
 from keeptune.model.adapter import Parameters
 from keeptune.model.packed import packed_weights
 from keeptune.plan import count_parameters
-from keeptune.recipe import AdapterSection
+from keeptune.sections import AdapterSection
 
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
 every_family = pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -9,7 +9,7 @@ import torch
 
 from keeptune.errors import RunError
 from keeptune.model import adapter as adapters
-from keeptune.recipe import TrainSection
+from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.loop import Step, Trainer
 

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from keeptune.errors import Interrupted, RunError, TrainingError
-from keeptune.recipe import TrainSection
+from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import LabelledLoss, Step, Trainer, collate

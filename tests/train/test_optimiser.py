@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from keeptune.model import adapter as adapters
-from keeptune.recipe import AdapterSection, TrainSection
+from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 
 

@@ -18,7 +18,7 @@ from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rej
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
 from keeptune.data.table import required, text_row
 from keeptune.errors import DataError
-from keeptune.recipe import ColumnsSection
+from keeptune.sections import ColumnsSection
 
 _Line = tuple[int, str | LongLine]
 """A line and its number."""

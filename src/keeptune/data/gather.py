@@ -18,7 +18,7 @@ from keeptune.data.select import Candidate, Rules, Selection
 from keeptune.data.source import Shard
 from keeptune.data.tally import Tally
 from keeptune.data.workers import without_collector
-from keeptune.recipe import DataSection
+from keeptune.sections import DataSection
 from keeptune.skill.base import Skill
 from keeptune.skill.synth import corpus
 

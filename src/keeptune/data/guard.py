@@ -19,8 +19,8 @@ from keeptune.data.source import sources
 from keeptune.data.split import Part
 from keeptune.data.workers import Workers
 from keeptune.errors import DataError
-from keeptune.recipe import ColumnsSection, DataSection
 from keeptune.score.reading import reading_items
+from keeptune.sections import ColumnsSection, DataSection
 from keeptune.skill.base import Question, Skill
 from keeptune.skill.synth import Refused
 

@@ -17,7 +17,7 @@ from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rej
 from keeptune.data.source import Shard
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
 from keeptune.errors import DataError
-from keeptune.recipe import ColumnsSection
+from keeptune.sections import ColumnsSection
 
 _CONVERSATION_KEYS = {"id", "conversations"}
 _TURN_KEYS = {"from", "value"}

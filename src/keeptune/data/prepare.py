@@ -27,7 +27,8 @@ from keeptune.data.workers import Staffing, Workers, without_collector, workers
 from keeptune.data.writer.rows import with_written_texts
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
-from keeptune.recipe import DataSection, Recipe
+from keeptune.recipe import Recipe
+from keeptune.sections import DataSection
 from keeptune.skill.base import Skill
 
 _COLUMNS = [column.name for column in fields(Example)]

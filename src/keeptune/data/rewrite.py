@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from keeptune.data.select import Candidate, digest
 from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
-from keeptune.recipe import DataSection
 from keeptune.score.number import grade, truth
+from keeptune.sections import DataSection
 from keeptune.skill.base import Rounding, Skill, Spelling
 from keeptune.skill.spelling import plain, spell
 

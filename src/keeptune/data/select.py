@@ -20,7 +20,7 @@ from heapq import nsmallest
 from typing import NamedTuple
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.recipe import DataSection, SliceSection
+from keeptune.sections import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 

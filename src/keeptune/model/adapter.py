@@ -27,7 +27,7 @@ from keeptune.model import pissa
 from keeptune.model.fused import fuse
 from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
 from keeptune.model.scale import rescale
-from keeptune.recipe import AdapterSection
+from keeptune.sections import AdapterSection
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "attention-qv": ("q_proj", "v_proj"),

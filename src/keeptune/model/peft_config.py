@@ -14,7 +14,7 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from keeptune.errors import ModelError
-from keeptune.recipe import AdapterSection
+from keeptune.sections import AdapterSection
 
 IA3_TARGETS = ("k_proj", "v_proj", "down_proj")
 """Where (IA)³ scales: keys, values, and what enters the last layer of the MLP."""

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from keeptune.errors import Interrupted, TrainingError
 from keeptune.files import append_line, write_text
 from keeptune.model.memory import keep_freed_memory
-from keeptune.recipe import TrainSection
+from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, steps
 from keeptune.train.loss import weighted_nll

@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from keeptune.recipe import TrainSection
+from keeptune.sections import TrainSection
 
 BETAS = (0.9, 0.95)
 

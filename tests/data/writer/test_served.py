@@ -18,7 +18,7 @@ import pytest
 from keeptune.data.writer.judge import reasoning_fault
 from keeptune.data.writer.write import Wanted, write
 from keeptune.errors import WriterError
-from keeptune.recipe import WriterSection
+from keeptune.sections import WriterSection
 from keeptune.skill.base import Question
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ from data.writer.server import Behaviour, Reply, Server, said, serve
 
 from keeptune.data.writer.write import Wanted, Written, write
 from keeptune.errors import RecipeError, WriterError
-from keeptune.recipe import WriterSection
+from keeptune.sections import WriterSection
 from keeptune.skill.base import Question
 
 # Without it the client waits half a second before it tries again.

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from keeptune.data.writer.exchange import Answer, Request, Unanswered
 from keeptune.errors import RecipeError, WriterError
-from keeptune.recipe import WriterSection
+from keeptune.sections import WriterSection
 
 QUOTED_CHARACTERS = 200
 """So much of what a server says is repeated in an error."""

@@ -13,7 +13,7 @@ from keeptune.data.select import Candidate, digest
 from keeptune.data.writer.wording import form
 from keeptune.data.writer.write import Wanted, write
 from keeptune.files import write_json
-from keeptune.recipe import DataSection, WriterSection
+from keeptune.sections import DataSection, WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Skill
 from keeptune.skill.synth import ENGLISH
 

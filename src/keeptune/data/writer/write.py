@@ -19,7 +19,7 @@ from keeptune.data.writer.cache import Cache
 from keeptune.data.writer.exchange import Answer, Request, Unanswered
 from keeptune.data.writer.wording import wording
 from keeptune.errors import RecipeError, WriterError
-from keeptune.recipe import WriterSection
+from keeptune.sections import WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Question
 
 if TYPE_CHECKING:

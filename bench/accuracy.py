@@ -1,0 +1,177 @@
+"""How much skill a budget buys, and which way of working and which adapter buys most of it.
+
+    python bench/accuracy.py best --tokens 4000000      the best recipe on whatever device is here (or --minutes 90)
+    python bench/accuracy.py styles --tokens 200000     five ways of writing solutions, at an equal budget
+    python bench/accuracy.py adapters --tokens 200000   adapters from 0.01 to 4 % of the parameters, at an equal budget
+
+Everything is scored on problems that no training row repeats, in the mix of the contest's unique rows, made here if
+they are not there; reading is scored with and without the adapter. Each command prints a table and writes
+results/accuracy-NAME.json; a run that was interrupted goes on where it stopped when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, write_result
+from matplotlib.figure import Figure
+
+from keeptune import recipe as recipes
+from keeptune.console import ConsoleListener
+from keeptune.held_out import score_files
+from keeptune.run import Run, read_records, write_records
+from keeptune.score import contest
+from keeptune.score.number import POLICIES
+from keeptune.skill.synth import unique_corpus
+
+ROOT = Path(__file__).parent.parent
+RECIPE = ROOT / "recipes" / "best.yaml"
+UNSEEN = {"test": (2000, 20261121), "dev": (550, 77)}
+"""Rows and seed of the problems that recipes/best.yaml keeps out of training."""
+
+PROBE_TOKENS = 12_000
+"""Trained on first where the budget is a time, to see how fast this machine is."""
+
+STYLES: Mapping[str, tuple[str, ...]] = {
+    style: (f"data.styles={{default: {style}}}",) for style in ("raw", "answer", "rule", "longhand", "digits")
+}
+ADAPTERS: Mapping[str, tuple[str, ...]] = {
+    "ia3": ("adapter={family: ia3}",),
+    "vera r256": ("adapter={family: vera, rank: 256}",),
+    "lora attention-qv r4": ("adapter={rank: 4, alpha: 8, targets: attention-qv}",),
+    "lora attention-qv r8": ("adapter={rank: 8, alpha: 16, targets: attention-qv}",),
+    "lora all-linear r4": ("adapter={rank: 4, alpha: 8}",),
+    "lora all-linear r16": ("adapter={rank: 16, alpha: 32}",),
+}
+
+
+def unseen(name: str) -> Path:
+    """The file of problems to score on, or to look at on the way."""
+    path, (rows, seed) = ROOT / "runs" / "accuracy" / f"{name}.jsonl", UNSEEN[name]
+    if not path.is_file():
+        write_records(path, list(unique_corpus(rows, seed)))
+    return path
+
+
+def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
+    """The best recipe with some of its settings changed, trained in `folder` up to its adapter."""
+    run = Run.create(folder, recipes.load(RECIPE, overrides), ConsoleListener())
+    run.select()
+    return run
+
+
+def speed(folder: Path) -> float:
+    """Useful tokens a second of the best recipe here, without the first fifth of a short training."""
+    trained(folder, (f"train.tokens={PROBE_TOKENS}",))
+    steps = [event for event in read_records(folder / "log.jsonl") if event["event"] == "train"]
+    first, last = steps[len(steps) // 5], steps[-1]
+    return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
+
+
+def scored(run: Run, problems: int, reading: str, questions: int) -> dict[str, Any]:
+    """Skill and reading of a run's adapter, its size and what it cost."""
+    skill = score_files(str(run.folder), unseen("test"), None, problems, out=run.folder, listener=run.listener)["skill"]
+    kept = score_files(str(run.folder), None, reading, questions, out=run.folder, listener=run.listener)["retained"]
+    steps = [event for event in read_records(run.folder / "log.jsonl") if event["event"] == "train"]
+    sizes = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))["parameters"]
+    ratio = sizes["trainable"] / sizes["total"]
+    return {
+        "skill": skill,
+        "retained": kept,
+        "parameters": {**sizes, "ratio": ratio},
+        "contest": {
+            "phase1": contest.phase1(ratio, skill["accuracy"]),
+            "phase2": contest.phase2(ratio, skill["accuracy"]),
+        },
+        "tokens": steps[-1]["tokens"],
+        "train_seconds": steps[-1]["seconds"],
+    }
+
+
+def best(arguments: argparse.Namespace, folder: Path) -> None:
+    """Trains the best recipe, and prints its accuracy by kind and by policy."""
+    tokens = arguments.tokens or int(speed(folder / "probe") * 60 * arguments.minutes)
+    figures = scored(
+        trained(folder / f"best-{tokens}", (f"train.tokens={tokens}",)),
+        arguments.problems,
+        arguments.reading,
+        arguments.questions,
+    )
+    base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
+    write_result("accuracy-best", {"base": {"retained": base}, "tuned": figures})
+    skill, kept = figures["skill"], figures["retained"]
+    print(f"{figures['tokens']:,} tokens in {figures['train_seconds']:,.0f} s")
+    for name, own in {"all": skill, **skill["by_kind"]}.items():
+        print(f"{name:10} {own['accuracy']:7.1%} of {own['n']}")
+    print("  ".join(f"{policy} {skill['by_policy'][policy]:.1%}" for policy in POLICIES))
+    print(f"reading F1 {base['f1']:.1f} → {kept['f1']:.1f}, EM {base['em']:.1f} → {kept['em']:.1f} of {kept['n']}")
+
+
+def ranked(name: str, variants: Mapping[str, tuple[str, ...]], arguments: argparse.Namespace, folder: Path) -> None:
+    """Trains every variant on the same number of tokens, and prints them from the best down."""
+    base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
+    rows = {}
+    for variant, overrides in variants.items():
+        run = trained(folder / f"{name}-{arguments.tokens}" / variant, (*overrides, f"train.tokens={arguments.tokens}"))
+        rows[variant] = scored(run, arguments.problems, arguments.reading, arguments.questions)
+    ordered = dict(sorted(rows.items(), key=lambda row: -row[1]["skill"]["accuracy"]))
+    write_result(f"accuracy-{name}", {"base": {"retained": base}, "tokens": arguments.tokens, "variants": ordered})
+    print(f"{'':22} trained   right     95 %          F1 / base  contest 1")
+    for variant, figures in ordered.items():
+        skill, size = figures["skill"], figures["parameters"]["ratio"]
+        low, high = (100 * bound for bound in skill["ci95"])
+        kept = figures["retained"]["f1"] / base["f1"]
+        print(
+            f"{variant:22} {size:7.3%} {skill['accuracy']:7.1%}  ({low:4.1f}–{high:4.1f})"
+            f"    {kept:9.2f}  {figures['contest']['phase1']:9.4f}"
+        )
+    if name == "adapters":
+        draw(ordered, base["f1"])
+
+
+def draw(rows: Mapping[str, Any], base_f1: float) -> None:
+    """The frontier: accuracy and kept reading against the share of parameters that was trained."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for variant, figures in rows.items():
+        share, accuracy = 100 * figures["parameters"]["ratio"], 100 * figures["skill"]["accuracy"]
+        axes.plot(share, accuracy, "o", color="C0")
+        axes.annotate(variant, (share, accuracy), textcoords="offset points", xytext=(5, 5), fontsize=8)
+        axes.plot(share, 100 * figures["retained"]["f1"] / base_f1, "s", color="C1")
+    axes.plot([], [], "o", color="C0", label="problems right, %")
+    axes.plot([], [], "s", color="C1", label="reading F1, % of the base's")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("trained parameters, % of all")
+    axes.legend()
+    figure.savefig(RESULTS / "accuracy-adapters.svg", metadata={"Date": None})
+
+
+def main() -> None:
+    """Reads the command line and runs one of the three."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("best", "styles", "adapters"))
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--tokens", type=int, help="useful training tokens, of each variant")
+    budget.add_argument("--minutes", type=float, help="of training, for `best`")
+    parser.add_argument("--problems", type=int, default=0, help="only the first so many of the 2,000; 0: all")
+    parser.add_argument("--reading", default="embedded", help="a SQuAD v1.1 file, or `embedded`")
+    parser.add_argument("--questions", type=int, default=0, help="only the first so many reading questions; 0: all")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "accuracy")
+    arguments = parser.parse_args()
+    if arguments.minutes and arguments.what != "best":
+        parser.error("variants are compared at an equal number of tokens; give --tokens")
+    for name in UNSEEN:
+        unseen(name)
+    if arguments.what == "best":
+        best(arguments, arguments.runs)
+    else:
+        ranked(arguments.what, STYLES if arguments.what == "styles" else ADAPTERS, arguments, arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
