@@ -2,6 +2,7 @@
 
     python bench/accuracy.py best --tokens 4000000      the best recipe on whatever device is here (or --minutes 90)
     python bench/accuracy.py styles --tokens 200000     five ways of writing solutions, at an equal budget
+    python bench/accuracy.py spellings --tokens 200000  four spellings of the numbers in long-hand solutions
     python bench/accuracy.py adapters --tokens 200000   adapters from 0.01 to 4 % of the parameters, at an equal budget
 
 Everything is scored on problems that no training row repeats, in the mix of the contest's unique rows, made here if
@@ -36,16 +37,25 @@ UNSEEN = {"test": (2000, 20261121), "dev": (550, 77)}
 PROBE_TOKENS = 12_000
 """Trained on first where the budget is a time, to see how fast this machine is."""
 
-STYLES: Mapping[str, tuple[str, ...]] = {
-    style: (f"data.styles={{default: {style}}}",) for style in ("raw", "answer", "rule", "longhand", "digits")
-}
-ADAPTERS: Mapping[str, tuple[str, ...]] = {
-    "ia3": ("adapter={family: ia3}",),
-    "vera r256": ("adapter={family: vera, rank: 256}",),
-    "lora attention-qv r4": ("adapter={rank: 4, alpha: 8, targets: attention-qv}",),
-    "lora attention-qv r8": ("adapter={rank: 8, alpha: 16, targets: attention-qv}",),
-    "lora all-linear r4": ("adapter={rank: 4, alpha: 8}",),
-    "lora all-linear r16": ("adapter={rank: 16, alpha: 32}",),
+Variants = Mapping[str, tuple[str, ...]]
+"""Overrides of the best recipe, by the name of what they make of it."""
+
+VARIANTS: Mapping[str, Variants] = {
+    "styles": {
+        style: (f"data.styles={{default: {style}}}",) for style in ("raw", "answer", "rule", "longhand", "digits")
+    },
+    "spellings": {
+        spelling: ("data.styles={default: longhand}", f"data.spelling={spelling}", "data.max_tokens=3000")
+        for spelling in ("plain", "spaced", "grouped", "reversed")
+    },
+    "adapters": {
+        "ia3": ("adapter={family: ia3}",),
+        "vera r256": ("adapter={family: vera, rank: 256}",),
+        "lora attention-qv r4": ("adapter={rank: 4, alpha: 8, targets: attention-qv}",),
+        "lora attention-qv r8": ("adapter={rank: 8, alpha: 16, targets: attention-qv}",),
+        "lora all-linear r4": ("adapter={rank: 4, alpha: 8}",),
+        "lora all-linear r16": ("adapter={rank: 16, alpha: 32}",),
+    },
 }
 
 
@@ -111,11 +121,11 @@ def best(arguments: argparse.Namespace, folder: Path) -> None:
     print(f"reading F1 {base['f1']:.1f} → {kept['f1']:.1f}, EM {base['em']:.1f} → {kept['em']:.1f} of {kept['n']}")
 
 
-def ranked(name: str, variants: Mapping[str, tuple[str, ...]], arguments: argparse.Namespace, folder: Path) -> None:
+def ranked(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Trains every variant on the same number of tokens, and prints them from the best down."""
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     rows = {}
-    for variant, overrides in variants.items():
+    for variant, overrides in VARIANTS[name].items():
         run = trained(folder / f"{name}-{arguments.tokens}" / variant, (*overrides, f"train.tokens={arguments.tokens}"))
         rows[variant] = scored(run, arguments.problems, arguments.reading, arguments.questions)
     ordered = dict(sorted(rows.items(), key=lambda row: -row[1]["skill"]["accuracy"]))
@@ -152,9 +162,9 @@ def draw(rows: Mapping[str, Any], base_f1: float) -> None:
 
 
 def main() -> None:
-    """Reads the command line and runs one of the three."""
+    """Reads the command line and runs what it names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("best", "styles", "adapters"))
+    parser.add_argument("what", choices=("best", *VARIANTS))
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--tokens", type=int, help="useful training tokens, of each variant")
     budget.add_argument("--minutes", type=float, help="of training, for `best`")
@@ -170,7 +180,7 @@ def main() -> None:
     if arguments.what == "best":
         best(arguments, arguments.runs)
     else:
-        ranked(arguments.what, STYLES if arguments.what == "styles" else ADAPTERS, arguments, arguments.runs)
+        ranked(arguments.what, arguments, arguments.runs)
 
 
 if __name__ == "__main__":
