@@ -90,8 +90,7 @@ def score_files(
     }
     if skill:
         count = listener.counter("problems", len(asked))
-        budget = max(opened.budgets.values(), default=settings.max_new_tokens)
-        records = skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, budget, count)
+        records = skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, count)
         scored["skill"] = {"file": str(skill), **skills.summary(records), "rejected": _shown(rejected)}
         if out:
             write_records(out / "skill.jsonl", records)
@@ -115,9 +114,8 @@ def ask_one(target: str, problem: str) -> Record:
     if not problem.strip():
         raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
     opened = open_target(target)
-    budget = max(opened.budgets.values(), default=ScoreSection().max_new_tokens)
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
-    answer = opened.generator.answer([tokens], [budget], skills.answered)[0]
+    answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]
     found = final_answer(answer.text)
     return {
         "problem": problem,

@@ -249,11 +249,10 @@ class Run:
 
     def _score_one(self, generator: Generator, who: str) -> None:
         asked, items = self._asked("test"), self._reading()[1]
-        limit = self.recipe.score.max_new_tokens
         skill_path, retained_path = self._scores_path("skill", who), self._scores_path("retained", who)
         if not skill_path.is_file():
             count = self.listener.counter(f"{who}: test questions", len(asked))
-            records = skills.score_skill(generator, self.prompt, asked, self._budgets(), limit, count)
+            records = skills.score_skill(generator, self.prompt, asked, self._budgets(), count)
             write_records(skill_path, records)
             self.listener.say(f"{who}: {skills.summary(records)['accuracy']:.1%} of {len(asked)} test questions right")
         if not retained_path.is_file():
@@ -270,8 +269,7 @@ class Run:
     def _dev_scores(self, who: str) -> Record:
         asked, items = self._asked("dev", self.recipe.score.dev_limit), self._reading()[0]
         generator = Generator(self._tuned.eval(), self.tokenizer)
-        limit = self.recipe.score.max_new_tokens
-        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self._budgets(), limit))
+        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self._budgets()))
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
         self.listener.say(
             f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"

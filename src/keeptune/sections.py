@@ -307,7 +307,6 @@ class TrainSection(Section):
 class ScoreSection(Section):
     """What is scored, base and tuned alike."""
 
-    max_new_tokens: int = Field(320, gt=0, description="upper bound; each kind's own budget comes from its solutions")
     retained: str = Field("embedded", description="a SQuAD v1.1 file, or `embedded`")
     retained_limit: int = Field(0, ge=0, description="only the first so many reading questions; 0: all")
     reading_prompt: Literal["few-shot", "contest"] = "few-shot"

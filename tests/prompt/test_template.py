@@ -46,7 +46,7 @@ class Recorder:
 def asked_with(words: Any, prompt: Prompt, problems: Sequence[str]) -> list[list[int]]:
     """What the scoring of these problems puts to the model."""
     recorder = Recorder(words)
-    score_skill(recorder, prompt, [Asked("", "", text, "") for text in problems], {}, 9)  # type: ignore[arg-type]
+    score_skill(recorder, prompt, [Asked("", "", text, "") for text in problems], {})  # type: ignore[arg-type]
     return [list(tokens) for tokens in recorder.prompts]
 
 

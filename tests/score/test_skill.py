@@ -89,7 +89,6 @@ def asked(*texts: str) -> tuple[Scripted, list[dict[str, Any]], list[int]]:
         tiny.PROMPT,
         QUESTIONS,
         {"add": 30, "div": 500},
-        max_new_tokens=100,
         progress=counted.append,
     )
     return generator, records, counted
@@ -99,7 +98,7 @@ def test_a_record_says_all() -> None:
     generator, records, counted = asked("#### 3.00\n", "so 0.33 it is", "\\boxed{x + 1}", "")
     assert [record["id"] for record in records] == ["a", "b", "c", "d"]
     assert generator.prompts == [tiny.PROMPT.encode(WORDS, question.problem) for question in QUESTIONS]
-    assert generator.budgets == [30, 100, 100, 30]
+    assert generator.budgets == [30, 500, 500, 30]
     assert generator.stop is answered
     assert counted == [4]
     assert records[0] == {

@@ -20,6 +20,9 @@ from keeptune.skill.base import ANSWER_MARKER, Truth
 
 Record = dict[str, Any]
 
+UNTAUGHT_TOKENS = 320
+"""How long an answer may be where no kind says how long its solutions are: for a model that was taught nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -37,17 +40,22 @@ def answered(text: str) -> bool:
     return ANSWER_MARKER in last_line and final_answer(last_line) is not None
 
 
+def longest(budgets: Mapping[str, int]) -> int:
+    """The budget where none is stated."""
+    return max(budgets.values(), default=UNTAUGHT_TOKENS)
+
+
 def score_skill(
     generator: Generator,
     prompt: Prompt,
     questions: Sequence[Asked],
     budgets: Mapping[str, int],
-    max_new_tokens: int,
     progress: Callable[[int], None] | None = None,
 ) -> list[Record]:
-    """One graded record a question, in their order. `budgets` bounds the new tokens by kind."""
+    """One graded record a question, in their order. `budgets` bounds the new tokens by kind; a kind that was not
+    taught may take as many as the longest."""
     prompts = [prompt.encode(generator.tokenizer, asked.problem) for asked in questions]
-    limits = [min(budgets.get(asked.kind, max_new_tokens), max_new_tokens) for asked in questions]
+    limits = [budgets.get(asked.kind, longest(budgets)) for asked in questions]
     answers = generator.answer(prompts, limits, answered, progress)
     records = []
     for asked, answer in zip(questions, answers, strict=True):
