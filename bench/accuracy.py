@@ -23,8 +23,9 @@ from matplotlib.figure import Figure
 
 from keeptune import recipe as recipes
 from keeptune.console import ConsoleListener
+from keeptune.files import read_records, write_records
 from keeptune.held_out import score_files
-from keeptune.run import Run, read_records, write_records
+from keeptune.run import Run
 from keeptune.score import contest
 from keeptune.score.number import POLICIES
 from keeptune.skill.synth import unique_corpus

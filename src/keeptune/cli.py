@@ -17,7 +17,7 @@ import typer
 
 from keeptune import recipe as recipes
 from keeptune.console import ConsoleListener
-from keeptune.errors import EXIT_GATE_FAILED, Interrupted, KeeptuneError
+from keeptune.errors import EXIT_GATE_FAILED, DataError, Interrupted, KeeptuneError
 from keeptune.recipe import Recipe
 
 app = typer.Typer(
@@ -77,6 +77,18 @@ def run(
     _print_result(result, job.folder, as_json)
     if result["gate"]["verdict"] == "fail":
         sys.exit(EXIT_GATE_FAILED)
+
+
+@app.command()
+def verify(folder: RunFolder) -> None:
+    """Recomputes every figure of a finished run from its stored answers, without a model. Exit code 3: some differ."""
+    from keeptune.verify import text
+    from keeptune.verify import verify as check
+
+    made = check(folder)
+    print(text(made))
+    if made.faults:
+        sys.exit(DataError.exit_code)
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""Files that are either whole or not there: written beside their place, flushed to disk, then moved into it."""
+"""Files that are whole or not there, written beside their place, flushed and moved into it; and how they are read."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,29 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Puts one JSON object a line at `path`, whole or not at all."""
+    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file. errors: RunError when it is missing or damaged."""
+    try:
+        # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. errors: RunError when it is missing or damaged."""
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return tree
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
+
+
 def append_line(path: Path, line: str) -> None:
     """Adds a line to the file at `path`, whole or not at all.
 
@@ -71,6 +95,12 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def file_sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

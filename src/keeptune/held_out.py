@@ -11,11 +11,11 @@ from keeptune import adapter_card
 from keeptune.data.read import Rejected, read_rows, reject
 from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
+from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.prompt.template import Prompt
-from keeptune.run import write_records
 from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.generate import Generator

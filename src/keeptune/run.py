@@ -6,12 +6,11 @@ complete and goes on with what is not. A stage reads what the stages before it l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +23,16 @@ from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
-from keeptune.files import append_line, unwritable, write_json, write_text
+from keeptune.files import (
+    append_line,
+    file_sha256,
+    read_json,
+    read_records,
+    unwritable,
+    write_json,
+    write_records,
+    write_text,
+)
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
@@ -47,6 +55,9 @@ from keeptune.train.replay import practice_items, replay
 
 Record = dict[str, Any]
 _BUDGET_MARGIN_TOKENS = 16
+
+WHO = ("base", "tuned")
+"""Whose answers are scored, alike in everything but the adapter."""
 
 
 class Run:
@@ -155,8 +166,8 @@ class Run:
                 dtype=self.recipe.model.dtype,
             )
             adapter_card.save(card, scratch)
-            made = _read(self.folder / "manifest.json")
-            made["hashes"]["adapter"] = _sha256(scratch / "adapter_model.safetensors")
+            made = read_json(self.folder / "manifest.json")
+            made["hashes"]["adapter"] = file_sha256(scratch / "adapter_model.safetensors")
             write_json(self.folder / "manifest.json", made)
             shutil.rmtree(self.folder / "adapter", ignore_errors=True)
             scratch.replace(self.folder / "adapter")
@@ -165,7 +176,7 @@ class Run:
 
     def score(self) -> None:
         """Base and tuned on the test questions and the reading questions: scores/*.jsonl."""
-        if all(self._scores_path(what, who).is_file() for what in ("skill", "retained") for who in ("base", "tuned")):
+        if all(self._scores_path(what, who).is_file() for what in ("skill", "retained") for who in WHO):
             return
         self.select()
         with self._stage("score"):
@@ -178,13 +189,17 @@ class Run:
     def report(self) -> Record:
         """result.json, report.html and report.md from the records; always made anew."""
         self.score()
-        base, tuned = (Scores(self._scores("skill", who), self._scores("retained", who)) for who in ("base", "tuned"))
-        parameters = adapters.Parameters(**_read(self.folder / "manifest.json")["parameters"])
-        chosen = _read(self.folder / "adapter" / "chosen.json")
-        made = result(self.recipe, base, tuned, parameters, self._cost(), chosen, self.prompt)
+        made = self.result()
         write_json(self.folder / "result.json", made)
         write_report(self.folder)
         return made
+
+    def result(self) -> Record:
+        """What result.json says, from what the stages left."""
+        base, tuned = (Scores(self.records("skill", who), self.records("retained", who)) for who in WHO)
+        parameters = adapters.Parameters(**read_json(self.folder / "manifest.json")["parameters"])
+        chosen = read_json(self.folder / "adapter" / "chosen.json")
+        return result(self.recipe, base, tuned, parameters, self._cost(), chosen, self.prompt)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -235,7 +250,7 @@ class Run:
         return examples
 
     def _budgets(self) -> dict[str, int]:
-        kinds = _read(self.folder / "data" / "card.json")["kinds"]
+        kinds = read_json(self.folder / "data" / "card.json")["kinds"]
         return {
             kind: facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS
             for kind, facts in kinds.items()
@@ -310,7 +325,7 @@ class Run:
         self.listener.step(step.step, step.total_steps, text)
 
     def _manifest(self, weights: str) -> Record:
-        card = _read(self.folder / "data" / "card.json")
+        card = read_json(self.folder / "data" / "card.json")
         hashes = {
             "recipe": recipes.sha256(self.recipe),
             "data": card["data_sha256"],
@@ -324,7 +339,8 @@ class Run:
     def _scores_path(self, what: str, who: str) -> Path:
         return self.folder / "scores" / f"{what}-{who}.jsonl"
 
-    def _scores(self, what: str, who: str) -> list[Record]:
+    def records(self, what: str, who: str) -> list[Record]:
+        """The answers to the questions on `what` (skill, retained) of `who` (base, tuned)."""
         return read_records(self._scores_path(what, who))
 
     def _log(self) -> list[Record]:
@@ -366,39 +382,12 @@ class Run:
         }
 
 
-def write_records(path: Path, records: Sequence[Record]) -> None:
-    """Puts one JSON object a line at `path`, whole or not at all."""
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def read_records(path: Path) -> list[Record]:
-    """The objects of a JSON Lines file. errors: RunError when it is missing or damaged."""
-    try:
-        # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
-
-
 def _candidate(name: str, scores: Record) -> Candidate:
     return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"])
 
 
 def _name_base_model(config: Path, name: str) -> None:
     """PEFT stores where the base model lay on this machine; another machine wants its name."""
-    tree = _read(config)
+    tree = read_json(config)
     hub_id = models.EMBEDDED_HUB_ID if name == models.EMBEDDED else name
     write_json(config, {**tree, "base_model_name_or_path": hub_id})
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _read(path: Path) -> Record:
-    try:
-        tree: Record = json.loads(path.read_text(encoding="utf-8"))
-        return tree
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
