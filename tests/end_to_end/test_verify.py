@@ -37,15 +37,15 @@ def places(folder: Path) -> list[str]:
 
 def test_a_finished_run_follows_from_its_answers(own: Path) -> None:
     done = keeptune("verify", own)
-    assert done.returncode == 0
-    assert done.stdout.rstrip().endswith("all of it follows")
+    assert done.code == 0
+    assert done.out.rstrip().endswith("all of it follows")
 
 
 def test_a_figure_that_was_changed_is_named(own: Path) -> None:
     edit_json(own / "result.json", lambda tree: tree["skill"]["tuned"].update(accuracy=0.999))
     done = keeptune("verify", own)
-    assert done.returncode == 3
-    assert "1 do not follow\n  result.json, skill.tuned.accuracy: 0.999 is stored, " in done.stdout
+    assert done.code == 3
+    assert "1 do not follow\n  result.json, skill.tuned.accuracy: 0.999 is stored, " in done.out
 
 
 def test_figures_that_are_missing_or_too_many_are_named(own: Path) -> None:
@@ -86,5 +86,5 @@ def test_an_adapter_or_data_other_than_the_manifest_says_are_named(own: Path) ->
 def test_a_run_that_is_not_finished_says_what_is_missing(own: Path) -> None:
     (own / "result.json").unlink()
     done = keeptune("verify", own)
-    assert done.returncode == 2
-    assert "result.json: cannot be read" in done.stderr
+    assert done.code == 2
+    assert "result.json: cannot be read" in done.err
