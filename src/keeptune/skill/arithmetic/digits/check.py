@@ -82,14 +82,16 @@ class _Reader:
         if self.root and self.columns is not None:
             # What is left of a number, with the decimals that were set aside, over what the root is completed with.
             self.quotient = Quotient.of(found)
-            left_over = _stripped(left) == _stripped(self.columns.digits + self.decimals)
-            self.columns = None
+            difference, self.columns = self.columns.digits, None
+            left_over = difference != "" and _stripped(left) == _stripped(difference + self.decimals)
             return left_over and _stripped(right) in self.known
         self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
         return self._are_known(left, right)
 
     def _listed(self, found: list[Cell]) -> bool:
-        """The digits of a factor; the second one's names end with z."""
+        """The digits of a factor; the second one's names end with z. Columns have to be worked out first."""
+        if self.columns is not None and not self.columns.digits:
+            return False
         names, own = joined(found, "name"), joined(found, "digit")
         if names[0] == "a":
             self.factors, self.product = [(names, own)], None

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
+PLAIN_PLACES = 9
+"""Numbers of so many places before the point are written without an exponent, whatever they end with."""
+
 
 def names(count: int) -> str:
     """The names of the digits of a left or only number, the first digit's first."""
@@ -58,12 +61,14 @@ class Numeral:
         return "".join(marked)
 
     def text(self) -> str:
-        """The number in decimals, as many as its digits give; with an exponent where they do not reach the point."""
+        """The number in decimals, as many as its digits give; zeros where they do not reach the point, or an exponent
+        where the point is far behind them."""
         if self.places <= 0:
             return "0." + "0" * -self.places + self.digits
-        if self.places > len(self.digits):
+        if self.places > max(len(self.digits), PLAIN_PLACES):
             return self._scientific()
-        whole, decimals = self.digits[: self.places].lstrip("0") or "0", self.digits[self.places :]
+        digits = self.digits.ljust(self.places, "0")
+        whole, decimals = digits[: self.places].lstrip("0") or "0", digits[self.places :]
         return f"{whole}.{decimals}" if decimals else whole
 
     def _scientific(self) -> str:

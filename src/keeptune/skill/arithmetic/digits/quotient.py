@@ -9,13 +9,14 @@ that: 1 if it has to borrow, and the digit that is left. The first digits of bot
 The divisor moves one place to the right with each line; what moves behind the last place that is kept is dropped. A
 line of a 0 only repeats what stands there.
 
-A trial can be one off. Then the next line puts the divisor back (`2+…`), or takes it off once more (`4-…`), in columns:
-so a model that misjudges a close case can still end right.
+A trial can be one off; where it need not be, one in six is so on purpose. Then the next line puts the divisor back
+(`2+…`), or takes it off once more (`4-…`), in columns: so a model that misjudges a close case can still end right.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 from keeptune.skill.arithmetic.digits.columns import Operation, passed
 from keeptune.skill.arithmetic.digits.numeral import names, under_each_other
@@ -78,7 +79,10 @@ def _moved(left: _Left, used: int) -> _Left:
 
 def _digit(left: _Left, divisor: str, leading: str) -> tuple[list[str], int, _Left]:
     first_three = f"{left.before}{left.digits[0]}{(*left.digits, 0)[1]}"
-    digit = _trial(int(first_three), int(leading), len(divisor) > len(leading))
+    if len(divisor) > len(leading):
+        digit = _rough_trial(int(first_three), int(leading))
+    else:
+        digit = _mostly_right_trial(int(first_three), int(leading))
     head = f"{first_three}/{leading}={digit}:"
     if digit == 0:
         line = "".join(f"{name}{d}" for name, d in reversed(list(zip(names(len(divisor)), left.digits, strict=True))))
@@ -95,10 +99,18 @@ def _digit(left: _Left, divisor: str, leading: str) -> tuple[list[str], int, _Le
     return lines, digit, left
 
 
-def _trial(first_three: int, leading: int, more: bool) -> int:
-    """A digit to try: exact where the divisor has no more digits, and else for a divisor in the middle of what the
-    rest may be, so that both ways of being one off are practised."""
-    return min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1) if more else first_three // leading)
+def _rough_trial(first_three: int, leading: int) -> int:
+    """A digit to try where the divisor has more digits: as if they came to a half, so it can be one off both ways."""
+    return min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1))
+
+
+def _mostly_right_trial(first_three: int, leading: int) -> int:
+    """A digit to try where the divisor is known whole. What is right could be said each time; but a model will misjudge
+    close cases, and is to have seen how both ways of being one off are mended."""
+    digit, drawn = min(LARGEST_DIGIT, first_three // leading), crc32(f"{first_three}/{leading}".encode()) % 12
+    if drawn == 0 and digit > 1:
+        return digit - 1
+    return digit + 1 if drawn == 1 and digit < LARGEST_DIGIT else digit
 
 
 def _taken(left: _Left, divisor: str, digit: int) -> tuple[str, _Left]:
