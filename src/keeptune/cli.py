@@ -92,6 +92,24 @@ def verify(folder: RunFolder) -> None:
 
 
 @app.command()
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN …", help="run directories; the first is the measure")
+    ],
+    other_questions: Annotated[
+        bool, typer.Option("--other-questions", help="list runs that were scored on different questions, too")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Runs side by side: scores, cost, and paired differences from the first."""
+    from keeptune.compare import compare as side_by_side
+    from keeptune.compare import text
+
+    made = side_by_side(folders, other_questions)
+    print(_json(made) if as_json else text(made))
+
+
+@app.command()
 def plan(
     recipe: RecipeFile,
     settings: Settings = [],  # noqa: B006
