@@ -99,14 +99,19 @@ def compare(
     other_questions: Annotated[
         bool, typer.Option("--other-questions", help="list runs that were scored on different questions, too")
     ] = False,
+    leaderboard: Annotated[
+        bool, typer.Option("--leaderboard", help="also among the contest's published results")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Runs side by side: scores, cost, and paired differences from the first."""
     from keeptune.compare import compare as side_by_side
-    from keeptune.compare import text
+    from keeptune.compare import published, text
 
     made = side_by_side(folders, other_questions)
     print(_json(made) if as_json else text(made))
+    if leaderboard and not as_json:
+        print(f"\n{published(made)}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ import numpy as np
 
 from keeptune.errors import RunError
 from keeptune.files import read_json, read_records
-from keeptune.score import retained
+from keeptune.score import leaderboard, retained
 from keeptune.score.number import HEADLINE
 from keeptune.score.statistics import BoolArray, FloatArray, mcnemar, paired_difference
 
@@ -45,10 +45,8 @@ def compare(folders: Sequence[Path], other_questions: bool = False) -> Record:
 
     With `other_questions`, a run that was asked other questions than the first has no differences.
 
-    errors: RunError for fewer than two runs, an unfinished one, or other questions without `other_questions`.
+    errors: RunError for an unfinished run, or other questions without `other_questions`.
     """
-    if len(folders) < 2:
-        raise RunError("compare at least two runs: keeptune compare RUN RUN …")
     first, *others = (Finished.of(folder) for folder in folders)
     rows = [_figures(first)]
     for other in others:
@@ -73,9 +71,24 @@ def text(made: Record) -> str:
             f"{kept['em']:5.1f}  {row['gate']:9}  {ratio:7.3%}  {row['cost']['tokens_useful']:8,}  "
             f"{row['contest']['phase1']:9.4f}  {row['contest']['phase2']:.4f}"
         )
-    lines += ["", f"differences from {made['first']}, question by question, in points"]
+    if len(made["runs"]) > 1:
+        lines += ["", f"differences from {made['first']}, question by question, in points"]
     for row in made["runs"][1:]:
         lines.append(f"{row['run'][-24:]:24} {_differences(row['difference'])}")
+    return "\n".join(lines)
+
+
+def published(made: Record) -> str:
+    """The contest's leaderboard, with the runs of a comparison where their scores would stand."""
+    rows = [(entry.score, entry.team, entry.accuracy_percent, entry.ratio) for entry in leaderboard.PHASE1]
+    for row in made["runs"]:
+        accuracy, ratio = 100 * row["skill"]["accuracy"], row["parameters"]["ratio"]
+        rows.append((row["contest"]["phase1"], f"→ {row['run']}, {row['model']}", accuracy, ratio))
+    lines = [
+        "score   right    trained  phase 1 of the contest: LLaMA3-8B, its own test rows; → ours, on other questions"
+    ]
+    for score, name, accuracy, ratio in sorted(rows, reverse=True):
+        lines.append(f"{score:.4f}  {accuracy:5.2f} %  {ratio:.4%}  {name}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from end_to_end.command import keeptune, ok, refused
+from end_to_end.command import ok, refused
 
 
 @pytest.fixture
@@ -71,5 +71,9 @@ def test_an_unfinished_run_says_what_is_missing(finished: Path, other: Path) -> 
     assert "result.json: cannot be read" in refused(2, "compare", finished, other)
 
 
-def test_one_run_cannot_be_compared(finished: Path) -> None:
-    assert "at least two runs" in keeptune("compare", finished).err
+def test_runs_stand_among_the_published_results(finished: Path) -> None:
+    lines = ok("compare", finished, "--leaderboard").out.split("\n")
+    teams = [line for line in lines if line[:2] == "0."]
+    assert len(teams) == 21
+    assert teams == sorted(teams, reverse=True)
+    assert sum("→" in line for line in teams) == 1

@@ -1,7 +1,7 @@
 import pytest
 
 from keeptune.errors import RecipeError
-from keeptune.score import contest
+from keeptune.score import contest, leaderboard
 
 R4_QV, R8_QV, R12_QV, R8_QVO, R16_QV = 1_703_936, 3_407_872, 5_111_808, 5_505_024, 6_815_744
 R16_QKVO, R64_QKVO = 13_631_488, 54_525_952
@@ -26,6 +26,15 @@ def test_published_leaderboard_scores(trainable: int, ratio: float, accuracy: fl
     measured = trainable / contest.PHASE1_TOTAL_PARAMETERS
     assert measured == pytest.approx(ratio, abs=5e-10)
     assert contest.phase1(measured, accuracy) == pytest.approx(score, abs=5e-7)
+
+
+def test_the_leaderboard_is_in_the_published_order() -> None:
+    scores = [entry.score for entry in leaderboard.PHASE1]
+    assert scores == sorted(scores, reverse=True)
+    assert [scores[0], scores[12], scores[-1]] == pytest.approx([0.799233, 0.510153, 0.456673], abs=5e-7)
+    for entry in leaderboard.PHASE1:
+        assert entry.f1_percent is None or entry.f1_percent > contest.SQUAD_THRESHOLD * contest.PHASE1_BASE_F1_PERCENT
+        assert entry.em_percent is None or entry.em_percent > contest.SQUAD_THRESHOLD * contest.PHASE1_BASE_EM_PERCENT
 
 
 def test_phase2_charges_ten_times_as_much_for_parameters() -> None:
