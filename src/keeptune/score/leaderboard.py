@@ -1,9 +1,9 @@
 """The published results of phase 1 of the 2024 Ascend innovation contest, large-model track: LLaMA3-8B, arithmetic.
 
 Source: the organisers' leaderboard and the teams' own READMEs (mindspore-courses/competition,
-2024-ascend-innovation-contest, topic 2). Accuracy is the organisers', on test rows that they did not publish; F1 and EM
-are by the contest's own metric, as the teams report them, and None where they do not. Runs of ours stand beside them for
-orientation only: another model, other questions.
+2024-ascend-innovation-contest, topic 2). Accuracy is the organisers', on test rows that they did not publish; F1 and
+EM are by the contest's own metric, as the teams report them, and None where they do not. Runs of ours stand beside
+them for orientation only: another model, other questions.
 """
 
 from __future__ import annotations
