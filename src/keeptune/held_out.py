@@ -143,11 +143,14 @@ def text(scored: Record) -> str:
 
 def _adapter_folder(name: str) -> Path | None:
     folder = Path(name).expanduser()
+    # First, for the recipe that it was made by may lie beside an adapter.
+    if (folder / "adapter_config.json").is_file():
+        return folder
     if (folder / "recipe.yaml").is_file():
         if not (folder / "adapter" / adapter_card.FILE).is_file():
             raise RecipeError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
         return folder / "adapter"
-    return folder if (folder / "adapter_config.json").is_file() else None
+    return None
 
 
 def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:

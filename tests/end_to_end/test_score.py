@@ -64,6 +64,12 @@ def test_an_adapter_scores_as_its_run(finished: Path, adapter: Path, held_out: P
     assert outputs(tmp_path / "skill.jsonl") == outputs(finished / "scores" / "skill-tuned.jsonl")
 
 
+def test_the_recipe_may_lie_beside_an_adapter(finished: Path, adapter: Path, held_out: Path) -> None:
+    alone = ok("score", adapter, "--skill", held_out, "--limit", 2, "--json").json["skill"]
+    shutil.copy(finished / "recipe.yaml", adapter / "recipe.yaml")
+    assert ok("score", adapter, "--skill", held_out, "--limit", 2, "--json").json["skill"] == alone
+
+
 def test_a_base_model_scores_half_of_the_questions_that_were_made_for_it(model_folder: Path, squad: Path) -> None:
     scored = ok("score", model_folder, "--retained", squad, "--json").json
     assert (scored["retained"]["em"], scored["retained"]["n"]) == (50, 36)
