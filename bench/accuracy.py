@@ -13,7 +13,6 @@ results/accuracy-NAME.json; a run that was interrupted goes on where it stopped 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from matplotlib.figure import Figure
 
 from keeptune import recipe as recipes
 from keeptune.console import ConsoleListener
-from keeptune.files import read_records, write_records
+from keeptune.files import read_json, read_records, write_records
 from keeptune.held_out import score_files
 from keeptune.run import Run
 from keeptune.score import contest
@@ -75,10 +74,14 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
     return run
 
 
+def training_steps(run: Run) -> list[dict[str, Any]]:
+    """What a run logged of each step of its training."""
+    return [event for event in read_records(run.folder / "log.jsonl") if event["event"] == "train"]
+
+
 def speed(folder: Path) -> float:
     """Useful tokens a second of the best recipe here, without the first fifth of a short training."""
-    trained(folder, (f"train.tokens={PROBE_TOKENS}",))
-    steps = [event for event in read_records(folder / "log.jsonl") if event["event"] == "train"]
+    steps = training_steps(trained(folder, (f"train.tokens={PROBE_TOKENS}",)))
     first, last = steps[len(steps) // 5], steps[-1]
     return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
 
@@ -87,8 +90,8 @@ def scored(run: Run, problems: int, reading: str, questions: int) -> dict[str, A
     """Skill and reading of a run's adapter, its size and what it cost."""
     skill = score_files(str(run.folder), unseen("test"), None, problems, out=run.folder, listener=run.listener)["skill"]
     kept = score_files(str(run.folder), None, reading, questions, out=run.folder, listener=run.listener)["retained"]
-    steps = [event for event in read_records(run.folder / "log.jsonl") if event["event"] == "train"]
-    sizes = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))["parameters"]
+    last = training_steps(run)[-1]
+    sizes = read_json(run.folder / "manifest.json")["parameters"]
     ratio = sizes["trainable"] / sizes["total"]
     return {
         "skill": skill,
@@ -98,8 +101,8 @@ def scored(run: Run, problems: int, reading: str, questions: int) -> dict[str, A
             "phase1": contest.phase1(ratio, skill["accuracy"]),
             "phase2": contest.phase2(ratio, skill["accuracy"]),
         },
-        "tokens": steps[-1]["tokens"],
-        "train_seconds": steps[-1]["seconds"],
+        "tokens": last["tokens"],
+        "train_seconds": last["seconds"],
     }
 
 

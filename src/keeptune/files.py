@@ -98,9 +98,12 @@ def flush(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The hash of a file's bytes. errors: RunError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}); run the stage that makes it again") from None
 
 
 def unwritable(path: Path, error: OSError) -> RunError:

@@ -62,13 +62,13 @@ def verify(folder: Path) -> Verification:
     errors: RunError when a file of the run is missing or damaged.
     """
     run, made = Run.open(folder), Verification()
+    answers = {(what, who): run.records(what, who) for what in ("skill", "retained") for who in WHO}
     _check_hashes(run, made)
-    _check_questions(run, made)
-    for who in WHO:
-        for record in run.records("skill", who):
-            _grade_again(record, f"scores/skill-{who}.jsonl, {record['id']}", made)
-        for record in run.records("retained", who):
-            _read_again(record, f"scores/retained-{who}.jsonl, {record['id']}", made)
+    _check_questions(run, answers, made)
+    for (what, who), records in answers.items():
+        check = _grade_again if what == "skill" else _read_again
+        for record in records:
+            check(record, f"scores/{what}-{who}.jsonl, {record['id']}", made)
     stored, again = read_json(folder / "result.json"), run.result()
     for place, value, found in _leaves(stored, again):
         made.figures += 1
@@ -99,14 +99,14 @@ def _check_hashes(run: Run, made: Verification) -> None:
         made.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
 
 
-def _check_questions(run: Run, made: Verification) -> None:
+def _check_questions(run: Run, answers: Mapping[tuple[str, str], list[Record]], made: Verification) -> None:
     """Base and tuned were asked the same, and what was held out, with truths that follow from the problems."""
     skill = skill_of(run.recipe.data)
     wanted = {example.id: example for example in load_examples(run.folder / "data" / "test.parquet")}
     for what in ("skill", "retained"):
-        asked = [[(record["id"], record["prompt"]) for record in run.records(what, who)] for who in WHO]
+        asked = [[(record["id"], record["prompt"]) for record in answers[what, who]] for who in WHO]
         made.expect(f"scores/{what}-tuned.jsonl, questions", asked[1], asked[0])
-    records = run.records("skill", "tuned")
+    records = answers["skill", "tuned"]
     made.expect("scores/skill-tuned.jsonl, ids", [record["id"] for record in records], list(wanted))
     for record in records:
         place, example = f"scores/skill-tuned.jsonl, {record['id']}", wanted.get(record["id"])

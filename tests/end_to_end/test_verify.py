@@ -88,3 +88,10 @@ def test_a_run_that_is_not_finished_says_what_is_missing(own: Path) -> None:
     done = keeptune("verify", own)
     assert done.code == 2
     assert "result.json: cannot be read" in done.err
+
+
+def test_an_adapter_that_is_missing_is_named(own: Path) -> None:
+    (own / "adapter" / "adapter_model.safetensors").unlink()
+    done = keeptune("verify", own)
+    assert done.code == 2
+    assert "adapter_model.safetensors: cannot be read" in done.err
