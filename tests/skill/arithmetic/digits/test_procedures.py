@@ -85,10 +85,27 @@ def test_a_quotient_and_trials_that_are_one_off() -> None:
 
 def test_a_mean_adds_tens_and_ones_apart() -> None:
     assert lines(procedures.mean((59, 33, 63)))[:3] == [
-        "59:0+5=5,0+9=9 33:5+3=8,9+3=12 63:8+6=14,12+3=15",
+        "1:59:0+5=5,0+9=9 2:33:5+3=8,9+3=12 3:63:8+6=14,12+3=15",
         "14+1=15",
         "155",
     ]
+
+
+def test_the_integer_near_a_root_is_found_digit_by_digit() -> None:
+    assert lines(procedures.square_root(Decimal("4080.17")))[:5] == [
+        "4080.17",
+        "40-6*6=40-36=04",
+        "048/12=3:c309+0=09,0-9=11b206+1=07,8-7=01a103+0=03,4-3=01",
+        "63+63=126",
+        "126+0.85=126.85",
+    ]
+    close_to_ten = lines(procedures.square_root(Decimal("100.00")))
+    assert close_to_ten[1:3] == ["01-1*1=01-01=00", "000/02=0:c0b0a0"]
+
+
+def test_a_power_says_what_the_exponent_has_come_to() -> None:
+    steps = [line for line in lines(procedures.power(Decimal("2.00"), 13)) if line[:1].isdigit() and "=" in line]
+    assert steps[::2] == ["1+1=2", "2+1=3", "3+3=6", "6+6=12", "12+1=13"]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
-_RUNNING_PART = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
-_SQUARE = re.compile(r"([0-9]{2})\*\1")
+_RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
+_FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
 _HEADED = re.compile(r"([0-9]+(?:\.[0-9]*)?) ([0-9]+/[0-9]+=[0-9]r[0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
 
@@ -49,7 +49,8 @@ class _Reader:
         self.is_equation = "x" in problem
         numbers = _NUMBER.findall(problem)
         self.first, self.known = numbers[0], {_stripped(number) for number in numbers}
-        self.result, self.root, self.decimals = "", "", ""
+        self.result, self.decimals = "", ""
+        self.root, self.root_is_whole = "", False
         self.count, self.rest, self.to_divide = 0, 0, ""
         self.columns: Pass | None = None
         self.factors: list[tuple[str, str]] = []
@@ -79,12 +80,10 @@ class _Reader:
     def _paired(self, found: list[Cell]) -> bool:
         """Two numbers under each other, for a sum or a quotient."""
         left, right = joined(found, "left"), joined(found, "right")
-        if self.root and self.columns is not None:
+        if self.root_is_whole and self.quotient is not None:
             # What is left of a number, with the decimals that were set aside, over what the root is completed with.
-            self.quotient = Quotient.of(found)
-            difference, self.columns = self.columns.digits, None
-            left_over = difference != "" and _stripped(left) == _stripped(difference + self.decimals)
-            return left_over and _stripped(right) in self.known
+            difference, self.quotient = str(self.quotient.rest), Quotient.of(found)
+            return _stripped(left) == _stripped(difference + self.decimals) and _stripped(right) in self.known
         self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
         return self._are_known(left, right)
 
@@ -103,7 +102,11 @@ class _Reader:
         return self._are_known(own)
 
     def _tried(self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str) -> bool:
-        """What has been found so far, and the next digit of a quotient."""
+        """What has been found so far, and the next digit of a quotient or an integer near a root."""
+        if self.root and not self.root_is_whole:
+            self.root, self.root_is_whole, block.divisor = f"{self.root}{digit}", True, f"{block.divisor}{digit}"
+            self.known.add(_stripped(self.root))
+            return not so_far and block.line(first_three, first_two, int(digit), cells)
         follows = _significant(so_far) == _significant(block.result)
         return self._settled(follows and block.line(first_three, first_two, int(digit), cells), block)
 
@@ -112,7 +115,7 @@ class _Reader:
         if not holds:
             return False
         self.result = block.result
-        if self.root:  # the ones of what was found are added to the root's
+        if self.root_is_whole:  # the ones of what was found are added to the root's
             self.result = str(int(self.root) * 10 ** (len(block.result) - 1) + int(block.result))
         self.known.add(_stripped(block.result))
         return True
@@ -124,10 +127,8 @@ class _Reader:
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
             return _stripped(match[2]) in self.known and (match[3] == "-") == negative
-        if match := _SQUARE.fullmatch(line):
-            self.root = match[1]
-            self.known.add(_stripped(self.root))
-            return True
+        if match := _FIRST_SQUARE.fullmatch(line):
+            return self._rooted(*match.groups()) and self._statement(line)
         if ":" in line:
             return self._running(line)
         if match := _HEADED.fullmatch(line):
@@ -135,6 +136,16 @@ class _Reader:
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1])
         return self._statement(line)
+
+    def _rooted(self, pair: str, first: str, rest: str) -> bool:
+        """The first digit of a root, from the first pair of the number's digits, and what its square leaves of them.
+
+        The second digit, d, and twice the first one make the divisor that d times is taken off.
+        """
+        whole = self.to_divide.partition(".")[0]
+        self.root, self.root_is_whole = first, False
+        self.quotient = Quotient("abc", int(rest + whole[2:]), f"{2 * int(first):02d}", 3)
+        return len(whole) == 4 and whole.startswith(pair)
 
     def _statement(self, line: str) -> bool:
         """A statement of two sides."""
@@ -164,12 +175,13 @@ class _Reader:
         tens = ones = 0
         for part in line.split(" "):
             match = _RUNNING_PART.fullmatch(part)
-            if match is None or _stripped(match[1]) not in self.known:
+            if match is None or _stripped(match[2]) not in self.known:
                 return False
-            ten, one = divmod(int(match[1]), 10)
-            if tuple(map(int, match.groups()[1:])) != (tens, ten, tens + ten, ones, one, ones + one):
+            count, value, *stated = map(int, match.groups())
+            ten, one = divmod(value, 10)
+            if (count, *stated) != (self.count + 1, tens, ten, tens + ten, ones, one, ones + one):
                 return False
-            tens, ones, self.count = tens + ten, ones + one, self.count + 1
+            tens, ones, self.count = tens + ten, ones + one, count
         self.known.add(_stripped(str(10 * tens + ones)))
         return True
 

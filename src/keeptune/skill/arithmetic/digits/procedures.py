@@ -17,7 +17,7 @@ from typing import NamedTuple
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far, trial
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
@@ -98,12 +98,12 @@ def area(length: int, width: int) -> Worked:
 
 
 def mean(values: Sequence[int]) -> Worked:
-    """The mean of integers: all tens and all ones added up side by side, then divided."""
+    """The mean of integers: counted, all tens and all ones added up side by side, then divided."""
     tens = ones = 0
     parts = []
-    for value in values:
+    for count, value in enumerate(values, start=1):
         ten, one = divmod(value, 10)
-        parts.append(f"{value}:{tens}+{ten}={tens + ten},{ones}+{one}={ones + one}")
+        parts.append(f"{count}:{value}:{tens}+{ten}={tens + ten},{ones}+{one}={ones + one}")
         tens, ones = tens + ten, ones + one
     total = sum(values)
     lines = [" ".join(parts), f"{tens}+{ones // 10}={tens + ones // 10}", f"{total}"]
@@ -117,7 +117,7 @@ def mean(values: Sequence[int]) -> Worked:
 
 
 def power(base: Decimal, exponent: int) -> Worked:
-    """A power by squaring and multiplying."""
+    """A power by squaring and multiplying, each with what the exponent comes to by it."""
     negative = base.is_signed() and exponent % 2 == 1
     lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     if not exponent or not base:
@@ -127,24 +127,28 @@ def power(base: Decimal, exponent: int) -> Worked:
     # Each product loses a little of its last digit, and a power as much as all its factors together.
     width = WIDTH + (exponent > 5) + (exponent > 50) + (exponent > 500)
     first = result = _numeral(base)
-    for place, bit in enumerate(bin(exponent)[3:]):
-        factor = result.leading() if place else first
+    reached = 1
+    for bit in bin(exponent)[3:]:
+        factor = result.leading() if reached > 1 else first
         written, result = abridged(factor, factor, width)
-        lines += written
+        lines += [f"{reached}+{reached}={2 * reached}", *written]
+        reached *= 2
         if bit == "1":
             written, result = abridged(result.leading(), first, width)
-            lines += written
+            lines += [f"{reached}+1={reached + 1}", *written]
+            reached += 1
     return Worked(lines, signed(negative, result.text()))
 
 
 def square_root(number: Decimal) -> Worked:
-    """A root: an integer near it, and then what the integer's square leaves over twice the root.
+    """A root: an integer near it digit by digit, and then what the integer's square leaves over twice the root.
 
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
-    for the steps are not exact enough then. What is left of the number is (2 · integer + rest) · rest, so the rest is
-    what is left over twice the integer and the rest itself, which is near enough with one decimal and a half. The
-    integer need not be the largest whose square fits: where it is close to the root, the one below is taken, so that a
-    model that misjudges a close case can still end right.
+    for the steps are not exact enough then. The integer's first digit is that of the first pair of digits; its second
+    one, d, is found by a trial, and d · (20 · first + d) taken off. What is left of the number is
+    (2 · integer + rest) · rest, so the rest is what is left over twice the integer and the rest itself, which is near
+    enough with one decimal and a half. The integer need not be the largest whose square fits: where it is close to the
+    root, the one below is taken, so that a model that misjudges a close case can still end right.
     """
     if not number:
         return Worked([], "0")
@@ -158,19 +162,15 @@ def square_root(number: Decimal) -> Worked:
     tenths = math.isqrt(hundredths)
     # From 39 to 50 the integer below would leave over a number of more digits than the divisor.
     root = tenths // 10 if 390 <= tenths < 503 else max(10, (4 * tenths - 10) // 40)
-    product, square = exact(str(root), str(root))
-    difference = combined(f"{whole:04d}", square.zfill(4), "-")
-    left = int(difference.digits) * 100 + decimals
     estimate = 10 * (tenths - 10 * root) + 5
     divisor = 200 * root + estimate
+    left = hundredths - 100 * root * root
     written, digits = quotient(str(left).zfill(len(str(divisor))), str(divisor), 1 + DECIMALS, kept=5)
     answer = Decimal(root * 1000 + int(digits)).scaleb(-DECIMALS)
     return Worked(
         [
             f"{whole:04d}.{decimals:02d}" + (f"E{exponent:+d}" if exponent else ""),
-            f"{root}*{root}",
-            *product,
-            *difference.lines,
+            *_integer_root(whole, root),
             f"{root}+{root}={2 * root}",
             f"{2 * root}+{_hundredth(estimate)}={_hundredth(divisor)}",
             *written,
@@ -178,6 +178,18 @@ def square_root(number: Decimal) -> Worked:
         ],
         f"{answer.scaleb(exponent):f}",
     )
+
+
+def _integer_root(number: int, root: int) -> list[str]:
+    """The two digits of the integer `root`, and what its square leaves of a number with four digits."""
+    pair, next_pair = divmod(number, 100)
+    first, second = divmod(root, 10)
+    rest = pair - first * first
+    left, divisor = f"{100 * rest + int(next_pair):04d}", f"{20 * first + second:03d}"
+    return [
+        f"{pair:02d}-{first}*{first}={pair:02d}-{first * first:02d}={rest:02d}",
+        trial(left, divisor, second),
+    ]
 
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:

@@ -39,6 +39,10 @@ class _Left:
     def number(self) -> int:
         return int(f"{self.before}{''.join(map(str, self.digits))}")
 
+    @property
+    def first_three(self) -> str:
+        return f"{self.before}{self.digits[0]}{(*self.digits, 0)[1]}"
+
 
 def quotient(
     dividend: str, divisor: str, digits: int, whole: int = 1, kept: int = KEPT_PLACES
@@ -61,6 +65,12 @@ def quotient(
     return lines, found.ljust(digits, "0")
 
 
+def trial(left: str, divisor: str, digit: int) -> str:
+    """The line of one digit: `left`, which has a digit more than the divisor, less the digit times the divisor."""
+    before, *digits = map(int, left)
+    return _tried(_Left(before, tuple(digits)), divisor, divisor[:2], digit)[0]
+
+
 def so_far(found: str, whole: int) -> str:
     """The digits found so far as a number of which `whole` digits will stand before the point, and a space."""
     if whole <= 0:
@@ -78,17 +88,10 @@ def _moved(left: _Left, used: int) -> _Left:
 
 
 def _digit(left: _Left, divisor: str, leading: str) -> tuple[list[str], int, _Left]:
-    first_three = f"{left.before}{left.digits[0]}{(*left.digits, 0)[1]}"
-    if len(divisor) > len(leading):
-        digit = _rough_trial(int(first_three), int(leading))
-    else:
-        digit = _mostly_right_trial(int(first_three), int(leading))
-    head = f"{first_three}/{leading}={digit}:"
-    if digit == 0:
-        line = "".join(f"{name}{d}" for name, d in reversed(list(zip(names(len(divisor)), left.digits, strict=True))))
-    else:
-        line, left = _taken(left, divisor, digit)
-    lines = [head + line]
+    choose = _rough_trial if len(divisor) > len(leading) else _mostly_right_trial
+    digit = choose(int(left.first_three), int(leading))
+    line, left = _tried(left, divisor, leading, digit)
+    lines = [line]
     while left.before < 0 or (left.number >= int(divisor) and digit < LARGEST_DIGIT):
         operation: Operation = "+" if left.before < 0 else "-"
         digit += -1 if operation == "+" else 1
@@ -111,6 +114,15 @@ def _mostly_right_trial(first_three: int, leading: int) -> int:
     if drawn == 0 and digit > 1:
         return digit - 1
     return digit + 1 if drawn == 1 and digit < LARGEST_DIGIT else digit
+
+
+def _tried(left: _Left, divisor: str, leading: str, digit: int) -> tuple[str, _Left]:
+    head = f"{left.first_three}/{leading}={digit}:"
+    if digit:
+        line, left = _taken(left, divisor, digit)
+        return head + line, left
+    repeated = reversed(list(zip(names(len(divisor)), left.digits, strict=True)))
+    return head + "".join(f"{name}{own}" for name, own in repeated), left
 
 
 def _taken(left: _Left, divisor: str, digit: int) -> tuple[str, _Left]:
