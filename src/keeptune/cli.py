@@ -199,6 +199,21 @@ def ask(
 
 
 @app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="a finished run, or an adapter folder")],
+    form: Annotated[
+        Literal["merged", "mindspore"],
+        typer.Option("--to", help="merged: one model; mindspore: .ckpt files under MindFormers' names"),
+    ],
+    out: Annotated[Path, typer.Option(help="the folder to make")],
+) -> None:
+    """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
+    from keeptune.export import export as write_form
+
+    print("\n".join(str(out / name) for name in write_form(target, form, out)))
+
+
+@app.command()
 def synth(
     preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
     rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,

@@ -47,7 +47,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
     errors: PromptError when `template` is not the stored prompt, unless `other_prompt` says that this is meant.
     """
-    folder = _adapter_folder(name)
+    folder = adapter_folder(name)
     if folder is None:
         prompt = Prompt(PromptSection().template if template is None else template)
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
@@ -141,7 +141,11 @@ def text(scored: Record) -> str:
     return "\n".join(lines)
 
 
-def _adapter_folder(name: str) -> Path | None:
+def adapter_folder(name: str) -> Path | None:
+    """The adapter behind a run directory or a folder, or None where the name is a base model's.
+
+    errors: RecipeError when the run has none yet.
+    """
     folder = Path(name).expanduser()
     # First, for the recipe that it was made by may lie beside an adapter.
     if (folder / "adapter_config.json").is_file():
@@ -176,7 +180,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
 
 def _skill(target: str) -> Skill:
     """What an adapter was taught; a base model is asked arithmetic."""
-    folder = _adapter_folder(target)
+    folder = adapter_folder(target)
     return skill_named(adapter_card.load(folder).skill if folder else Arithmetic.name)
 
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.errors import ModelError
+from keeptune.mindspore.names import CELLS
 from keeptune.model import pissa
 from keeptune.model.fused import fuse
 from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
@@ -36,17 +37,6 @@ PRESETS: dict[str, tuple[str, ...]] = {
     "all-linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     "ia3": IA3_TARGETS,
 }
-
-MINDFORMERS_CELLS: dict[str, str] = {
-    "q_proj": "wq",
-    "k_proj": "wk",
-    "v_proj": "wv",
-    "o_proj": "wo",
-    "gate_proj": "w1",
-    "down_proj": "w2",
-    "up_proj": "w3",
-}
-"""What MindFormers calls each linear layer of a Llama block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +81,11 @@ def target_modules(targets: str | Sequence[str], available: Sequence[str]) -> li
 def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list[str]:
     try:
         # An empty part, as behind the last bar of '.*wq|', would match everything.
-        matched = [n for n in available if pattern and re.match(pattern, MINDFORMERS_CELLS.get(n, n))]
+        matched = [n for n in available if pattern and re.match(pattern, CELLS.get(n, n))]
     except re.error as error:
         raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {exists}") from None
     if not matched:
-        cells = ", ".join(MINDFORMERS_CELLS.get(name, name) for name in available)
+        cells = ", ".join(CELLS.get(name, name) for name in available)
         raise ModelError(f"adapter.targets: the part {pattern!r} matches none of {cells}; {exists}")
     return matched
 

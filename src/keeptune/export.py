@@ -1,0 +1,129 @@
+"""A tuned model in the form that something else reads: one folder that is whole, or not there.
+
+`adapter/` of a run already is what PEFT, transformers and vLLM load. Here the adapter is added to the base's weights,
+or both are written as MindSpore checkpoints under MindFormers' names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft.utils import get_peft_model_state_dict
+from torch import Tensor
+from transformers import AutoConfig
+
+from keeptune import adapter_card
+from keeptune.errors import ModelError, RunError
+from keeptune.files import unwritable, write_text
+from keeptune.held_out import adapter_folder
+from keeptune.mindspore import ckpt, names
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+
+Form = Literal["merged", "mindspore"]
+
+CLOSE_LOGITS = 1e-3
+"""How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
+
+_MINDSPORE_DTYPES = {torch.float32: "Float32", torch.float16: "Float16", torch.bfloat16: "BFloat16"}
+
+
+def export(target: str, form: Form, out: Path) -> list[str]:
+    """The names of the files written into the folder `out`, which must not exist.
+
+    errors: ModelError when the target is no adapter or cannot be expressed; RunError when `out` cannot be written.
+    """
+    folder = adapter_folder(target)
+    if folder is None:
+        raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
+    if out.exists():
+        raise RunError(f"{out}: it exists already; choose another folder, or delete it first")
+    card = adapter_card.load(folder)
+    scratch = out.with_name(f"{out.name}.tmp")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        _write(card, folder, form, scratch)
+        scratch.replace(out)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return sorted(path.name for path in out.iterdir())
+
+
+def _write(card: adapter_card.AdapterCard, folder: Path, form: Form, out: Path) -> None:
+    tuned, tokenizer = _tuned(card, folder), models.load_tokenizer(card.model)
+    if form == "mindspore":
+        _write_lora(tuned, card.scale, out)
+    merged = _merged(tuned, card, tokenizer)
+    if form == "mindspore":
+        ckpt.write(out / "merged.ckpt", (_stored(name, own) for name, own in _named(merged).items()))
+    else:
+        merged.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    adapter_card.save(card, out)
+
+
+def _tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
+    """Base and adapter in float32, so that what is merged is rounded once."""
+    tuned = adapters.load_adapter(models.load_model(card.model, "float32"), folder)
+    adapters.set_scale(tuned, card.scale)
+    return tuned
+
+
+def _merged(tuned: Any, card: adapter_card.AdapterCard, tokenizer: Any) -> Any:
+    """One model in the base's own format. errors: ModelError unless it answers like base and adapter together."""
+    tokens = torch.tensor([card.prompt.encode(tokenizer, "1 + 1 = ?")], device=tuned.device)
+    with torch.no_grad():
+        apart = tuned(input_ids=tokens).logits
+        merged = tuned.merge_and_unload()
+        difference = (merged(input_ids=tokens).logits - apart).abs().max() / apart.abs().max()
+    if not difference <= CLOSE_LOGITS:
+        raise ModelError(
+            f"the merged model differs from base and adapter by {difference:.1%}; use the adapter as it is"
+        )
+    return merged.to(AutoConfig.from_pretrained(models.resolve(card.model)).dtype or torch.float32)
+
+
+def _named(merged: Any) -> dict[str, Tensor]:
+    tensors = dict(merged.state_dict())
+    if merged.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    return names.exported(tensors)
+
+
+def _write_lora(tuned: Any, scale: float, folder: Path) -> None:
+    """The adapter by itself, and the `pet_config` that it needs, where MindFormers knows the family."""
+    config = tuned.peft_config["default"]
+    is_plain = config.peft_type == "LORA" and not (config.use_dora or config.use_rslora or config.layers_to_transform)
+    if not is_plain:
+        raise ModelError(
+            "MindFormers has plain LoRA on all layers only, and this adapter is of another family or on some layers; "
+            "export it as `merged`"
+        )
+    tensors = names.exported(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    halves = {name: own * scale if name.endswith("_b") else own for name, own in tensors.items()}
+    ckpt.write(folder / "adapter.ckpt", (_stored(name, own) for name, own in halves.items()))
+    write_text(folder / "pet_config.yaml", _pet_config(config))
+
+
+def _pet_config(config: Any) -> str:
+    return (
+        "# Belongs under model.model_config of a MindFormers configuration, the same to train, evaluate and predict.\n"
+        "pet_config:\n"
+        "  pet_type: lora\n"
+        f"  lora_rank: {config.r}\n"
+        f"  lora_alpha: {config.lora_alpha}\n"
+        f"  lora_dropout: {config.lora_dropout}\n"
+        f"  target_modules: '{names.target_pattern(sorted(config.target_modules))}'\n"
+    )
+
+
+def _stored(name: str, tensor: Tensor) -> ckpt.Tensor:
+    """A tensor as the file holds it, uncopied where it lies in memory in that order."""
+    raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
+    return ckpt.Tensor(name, _MINDSPORE_DTYPES[tensor.dtype], tuple(tensor.shape), (raw.reshape(-1).data,))
