@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.data.select import Candidate, Choice, Rules, Selection, digest, wanted_kinds
+from keeptune.data.select import Candidate, Candidates, Choice, Rules, Selection, digest, wanted_kinds
 from keeptune.errors import DataError, RecipeError
 from keeptune.sections import DataSection, SliceSection
 from keeptune.skill.base import Question
@@ -55,6 +55,15 @@ ROWS = st.lists(
     min_size=1,
     max_size=80,
 )
+
+
+TRUTHS = st.one_of(st.fractions(), st.text(max_size=5))
+
+
+@given(st.lists(st.tuples(TRUTHS, st.none() | st.just("wrong"), st.integers(1, 99)), max_size=5))
+def test_rows_arrive_in_another_process_as_they_were(given: list[tuple[Any, str | None, int]]) -> None:
+    rows = [Candidate(Question("add", "1 + 1", truth), "s", fault, "file", line) for truth, fault, line in given]
+    assert list(pickle.loads(pickle.dumps(Candidates(rows)))) == rows
 
 
 @given(ROWS, st.randoms(use_true_random=False), st.integers(), st.sampled_from([1.0, 0.5, 0.1]), st.data())

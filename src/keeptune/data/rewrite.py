@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from keeptune.data.select import Candidate, digest
+from keeptune.data.select import Candidate, Candidates, digest
 from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
 from keeptune.score.number import grade, truth
@@ -65,7 +65,8 @@ def rewrite(
     staff = staff or Here()
     tasks_wanted = TASKS_A_WORKER * staff.count if staff.count > 1 else 1
     size = max(1, -(-len(rows) // tasks_wanted))
-    tasks = [_Task(rows[start : start + size], skill, section, count_tokens) for start in range(0, len(rows), size)]
+    parts = [Candidates(rows[start : start + size]) for start in range(0, len(rows), size)]
+    tasks = [_Task(part, skill, section, count_tokens) for part in parts]
     solutions, counts = [], []
     for written, counted in staff.map(_write, tasks):
         solutions += written
@@ -132,7 +133,7 @@ def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> li
 class _Task:
     """Rows for one worker, and all that it needs to write and measure their solutions."""
 
-    rows: Sequence[Candidate]
+    rows: Candidates
     skill: Skill
     section: DataSection
     count_tokens: CountTokens
