@@ -25,6 +25,7 @@ from keeptune.sections import (
     PromptSection,
     ScoreSection,
     Section,
+    SelectSection,
     TrainSection,
     or_refuse,
 )
@@ -41,6 +42,7 @@ class Recipe(Section):
     adapter: AdapterSection = AdapterSection()
     train: TrainSection = TrainSection()
     score: ScoreSection = ScoreSection()
+    select: SelectSection = SelectSection()
     gate: GateSection = GateSection()
 
     @model_validator(mode="after")

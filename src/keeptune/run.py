@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class Run:
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
-            trainer.run(self._on_step, self._score_dev if self._chooses else None)
+            trainer.run(self._on_step, self._score_dev)
             write_json(self.folder / "checkpoints" / "trained.json", {"steps": len(trainer.plan)})
 
     def select(self) -> None:
@@ -147,22 +148,23 @@ class Run:
         self.train()
         with self._stage("select"):
             chosen = self._choose()
+            checkpoint_folder = self.folder / "checkpoints" / chosen["checkpoint"]
             scratch = self.folder / "adapter.tmp"
             try:
                 shutil.rmtree(scratch, ignore_errors=True)
                 scratch.mkdir()
                 for name in ("adapter_config.json", "adapter_model.safetensors"):
-                    shutil.copy(chosen / name, scratch / name)
+                    shutil.copy(checkpoint_folder / name, scratch / name)
             except OSError as error:
                 raise unwritable(scratch, error) from None
             _name_base_model(scratch / "adapter_config.json", self.recipe.model.name)
-            write_json(scratch / "chosen.json", {"checkpoint": chosen.name, "scale": 1.0})
+            write_json(scratch / "chosen.json", chosen)
             card = adapter_card.AdapterCard(
                 self.recipe.model.name,
                 self.recipe.data.skill,
                 self.prompt,
                 self._budgets(),
-                scale=1.0,
+                scale=chosen["scale"],
                 dtype=self.recipe.model.dtype,
             )
             adapter_card.save(card, scratch)
@@ -180,9 +182,10 @@ class Run:
             return
         self.select()
         with self._stage("score"):
-            model = adapters.load_adapter(self._fresh_model(), self.folder / "adapter")
+            folder = self.folder / "adapter"
+            model = adapters.load_adapter(self._fresh_model(), folder)
             generator = Generator(model, self.tokenizer)
-            for who, scale in (("base", 0.0), ("tuned", 1.0)):
+            for who, scale in (("base", 0.0), ("tuned", adapter_card.load(folder).scale)):
                 with adapters.scaled(model, scale):
                     self._score_one(generator, who)
 
@@ -223,8 +226,8 @@ class Run:
 
     @property
     def _chooses(self) -> bool:
-        """Whether checkpoints are compared during training, which takes some reading questions away from the test."""
-        return self.recipe.train.score_every_steps > 0
+        """Whether checkpoints or scales are compared, which takes some reading questions away from the test."""
+        return self.recipe.train.score_every_steps > 0 or bool(self.recipe.select.scales)
 
     def _reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
         """The reading questions for choices and for the final score; no passage is in both."""
@@ -294,27 +297,46 @@ class Run:
             "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
         }
 
-    def _choose(self) -> Path:
-        """The checkpoint to hand over. Where none was scored during training there is no choice: the last."""
+    def _choose(self) -> Record:
+        """The checkpoint to hand over, its scale, and all that they were chosen among: chosen.json.
+
+        Where nothing was scored during training and no scale is to be tried, there is no choice: the last as it is.
+        """
         last = checkpoint.latest(self.folder / "checkpoints")
         if last is None:
             raise RunError(f"{self.folder}/checkpoints: no whole checkpoint; delete trained.json there to train again")
         if not self._chooses:
-            return last
-        tuned = self._tuned
-        if tuned is None:
-            tuned = self._tuned = adapters.load_adapter(self.model, last)
-        with adapters.scaled(tuned, 0.0):
-            base = _candidate("base", self._dev_scores("base"))
+            return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
+        if self._tuned is None:
+            self._tuned = adapters.load_adapter(self.model, last)
+        with adapters.scaled(self._tuned, 0.0):
+            base = _candidate("base", 0.0, self._dev_scores("base"))
+        candidates = self._checkpoints_before(last)
+        candidates.append(_candidate(last.name, 1.0, self._dev_scores(last.name)))
+        threshold = self.recipe.gate.threshold
+        best = choose(candidates, base, threshold).checkpoint
+        for name in dict.fromkeys((best, last.name)):
+            candidates += self._at_other_scales(name)
+        chosen = choose(candidates, base, threshold)
+        listed = [{**asdict(candidate), "kept": candidate.kept(base)} for candidate in candidates]
+        return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
+
+    def _checkpoints_before(self, last: Path) -> list[Candidate]:
+        """The checkpoints that were scored during training, but for the last one."""
         scored = {f"step-{event['step']}": event for event in self._log() if event["event"] == "score"}
-        candidates = [
-            _candidate(path.name, scored[path.name])
-            for path in checkpoint.whole(self.folder / "checkpoints")
-            if path.name in scored and path != last
-        ]
-        candidates.append(_candidate(last.name, self._dev_scores(last.name)))
-        chosen = choose(candidates, base, self.recipe.gate.threshold)
-        return self.folder / "checkpoints" / chosen.checkpoint
+        whole = [path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last]
+        return [_candidate(name, 1.0, scored[name]) for name in whole if name in scored]
+
+    def _at_other_scales(self, name: str) -> list[Candidate]:
+        """A checkpoint whose adapter counts less, or more, than it was trained to."""
+        if not self.recipe.select.scales:
+            return []
+        self._tuned = adapters.load_adapter(self._fresh_model(), self.folder / "checkpoints" / name)
+        candidates = []
+        for scale in self.recipe.select.scales:
+            with adapters.scaled(self._tuned, scale):
+                candidates.append(_candidate(name, scale, self._dev_scores(f"{name}, scale {scale:g}")))
+        return candidates
 
     def _trained(self) -> bool:
         return (self.folder / "checkpoints" / "trained.json").is_file()
@@ -382,8 +404,8 @@ class Run:
         }
 
 
-def _candidate(name: str, scores: Record) -> Candidate:
-    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"])
+def _candidate(name: str, scale: float, scores: Record) -> Candidate:
+    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale)
 
 
 def _name_base_model(config: Path, name: str) -> None:

@@ -313,6 +313,14 @@ class ScoreSection(Section):
     dev_limit: int = Field(60, ge=0, description="dev problems and reading questions for scores during training")
 
 
+class SelectSection(Section):
+    """What is chosen among on dev questions, besides the checkpoints that were scored during training."""
+
+    scales: tuple[Annotated[float, Field(gt=0, le=2)], ...] = Field(
+        (), description="shares of the adapter's change to try besides the whole, e.g. [0.25, 0.5, 0.75, 1.25]"
+    )
+
+
 class GateSection(Section):
     """How much of the retained ability must be proven."""
 

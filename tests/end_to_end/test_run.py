@@ -154,7 +154,7 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
         "seconds", "seconds_by_stage", "tokens_useful", "tokens_per_second", "peak_memory_bytes",
     }  # fmt: skip
     assert set(result["cost"]["seconds_by_stage"]) == {"data", "train", "select", "score"}
-    assert set(result["chosen"]) == {"checkpoint", "scale"}
+    assert set(result["chosen"]) == {"checkpoint", "scale", "candidates"}
     assert (finished / "checkpoints" / result["chosen"]["checkpoint"]).is_dir()
     assert result["prompt"]["template"] == "Question: {problem}\nAnswer:\n"
 
@@ -279,6 +279,24 @@ def test_a_run_that_forgets_exits_with_4(make_recipe: MakeRecipe, tmp_path: Path
     assert outcome.code == 4
     assert "verdict  FAIL" in outcome.out
     assert (tmp_path / "run" / "report.html").is_file()
+
+
+def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Trained far too hard, and nothing replayed: the whole of it fails the gate, and a small part of it does not."""
+    over_trained = {"learning_rate": 0.05, "replay_share": 0, "score_every_steps": 0}
+    changed = make_recipe(train=over_trained, select={"scales": [0.5, 0.001]}, score={"dev_limit": 9})
+    outcome = keeptune("run", changed, "--run", tmp_path / "run", "--json")
+    chosen = read(tmp_path / "run" / "result.json")["chosen"]
+    kept = {candidate["scale"]: candidate["kept"] for candidate in chosen["candidates"]}
+    assert set(kept) == {1.0, 0.5, 0.001}
+    assert kept[1.0] < 0.9 <= kept[0.001]
+    assert chosen["scale"] == 0.001
+    assert read(tmp_path / "run" / "adapter" / "keeptune.json")["scale"] == 0.001
+    # The final scores are of that part, too.
+    assert outcome.json["retained"]["tuned"]["f1"] > 0
+    assert "<h3>The choice</h3>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "reading kept" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")
 
 
 def test_a_base_that_cannot_read_leaves_the_verdict_open(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from keeptune.report import plots
 from keeptune.report.shapes import (
+    Candidate,
+    Chosen,
     DevReading,
     DevSkill,
     Estimate,
@@ -111,3 +113,22 @@ def test_drawings_are_fragments_that_take_everything_from_the_page() -> None:
     assert "http" not in drawing and "<style" not in drawing and "font-family" not in drawing
     colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing))
     assert colours <= {"none", *(f"var(--{name})" for name in ("muted", "line", "base", "tuned", "third"))}
+
+
+def candidate(scale: float, accuracy: float, kept: float) -> Candidate:
+    return Candidate(checkpoint="step-9", scale=scale, accuracy=accuracy, f1=40 * kept, em=30 * kept, kept=kept)
+
+
+def test_the_choice_shows_every_scale_and_the_gate() -> None:
+    candidates = [candidate(1, 0.8, 0.4), candidate(0.5, 0.6, 0.95), candidate(0.25, 0.1, 1.0)]
+    drawing = plots.frontier(Chosen(checkpoint="step-9", scale=0.5, candidates=candidates), 0.9)
+    assert drawing is not None
+    ((chosen_x, chosen_y),) = dots(drawing, "tuned")
+    (whole_x, whole_y), (quarter_x, quarter_y) = dots(drawing, "base")
+    assert whole_x < chosen_x < quarter_x
+    assert whole_y < chosen_y < quarter_y  # down the page is less
+    assert {"0.5", "0.25", "gate 90%"} <= set(words(drawing))
+
+
+def test_no_choice_has_no_picture() -> None:
+    assert plots.frontier(Chosen(checkpoint="step-9", scale=1), 0.9) is None

@@ -168,9 +168,14 @@ def _making(found: Facts) -> list[str]:
         ["started, finished", plain(f"{text.moment(manifest.started)}, {text.moment(result.finished)}")],
         *([f"hash of {plain(name)}", f"`{value}`"] for name, value in manifest.hashes.items() if value),
     ]
+    choice = [
+        [plain(one.checkpoint), f"{one.scale:g}", *map(text.percent, (one.accuracy, one.kept))]
+        for one in result.chosen.candidates
+    ]
     return [
         f"Prompt, sha256 `{result.prompt.sha256}`:",
         fenced(result.prompt.template),
+        *([table(["checkpoint", "scale", "dev accuracy", "reading kept"], choice)] if choice else []),
         table(["stage", "time"], [*stages, ["all", text.duration(result.cost.seconds)]]),
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts)]),
         "The whole recipe is in `recipe.yaml`, every answer in `scores/`.",

@@ -59,6 +59,7 @@ def html(found: Facts) -> str:
         retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
         loss_plots={kind: Markup(plot) for kind, plot in plots.losses(found.steps).items()},
         dev_plot=Markup(plots.dev(found.dev_scores) or ""),
+        frontier_plot=Markup(plots.frontier(result.chosen, result.gate.threshold) or ""),
         right=examples.pick(found.base_answers, found.tuned_answers, right=True),
         wrong=examples.pick(found.base_answers, found.tuned_answers, right=False),
         reading=examples.pick_reading(found.base_reading, found.tuned_reading),

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from keeptune.report.shapes import Estimate, Gate, Ratio, ScoreEvent, Share, Skill, TrainEvent
+from keeptune.report.shapes import Chosen, Estimate, Gate, Ratio, ScoreEvent, Share, Skill, TrainEvent
 
 FloatArray = NDArray[np.float64]
 Curve = tuple[FloatArray, FloatArray]
@@ -138,6 +138,33 @@ def dev(scores: Sequence[ScoreEvent]) -> str | None:
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.grid(axis="y", color=LINE, linewidth=0.6)
     return _svg(figure, "dev", "Dev accuracy, reading F1 and EM over the training steps.")
+
+
+def frontier(chosen: Chosen, threshold: float) -> str | None:
+    """Dev accuracy against what was kept, for every checkpoint and scale; None where there was no choice."""
+    if len(chosen.candidates) < 2:
+        return None
+    figure, axes = _figure(_WIDTH_POINTS, 210, left=44, bottom=40, top=22, right=20)
+    kept = [min(100 * candidate.kept, _WIDEST_PERCENT) for candidate in chosen.candidates]
+    for share, candidate in zip(kept, chosen.candidates, strict=True):
+        taken = (candidate.checkpoint, candidate.scale) == (chosen.checkpoint, chosen.scale)
+        colour = TUNED if taken else BASE
+        axes.plot([share], [100 * candidate.accuracy], color=colour, marker="o", markersize=8 if taken else 5)
+        if candidate.scale != 1 or taken:
+            place = (share, 100 * candidate.accuracy)
+            axes.annotate(f"{candidate.scale:g}", place, (6, 5), textcoords="offset points", color=colour, fontsize=11)
+    axes.axvline(100 * threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
+    axes.text(100 * threshold, 103, f"gate {threshold:.0%}", color=THIRD, fontsize=12, ha="center")
+    axes.set(
+        xlim=_range([*kept, 100 * threshold]),
+        ylim=(0, 101),
+        xlabel="kept of the base's reading, the worse of F1 and EM",
+    )
+    axes.set_yticks(range(0, 101, 25), [f"{tick}%" for tick in range(0, 101, 25)])
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:.0f}%")
+    axes.grid(color=LINE, linewidth=0.6)
+    return _svg(figure, "frontier", "Dev accuracy against what was kept, for every checkpoint and scale.")
 
 
 def _figure(

@@ -115,11 +115,23 @@ class Cost(Part):
     peak_memory_bytes: int
 
 
-class Chosen(Part):
-    """The checkpoint that was handed over."""
+class Candidate(Part):
+    """A checkpoint at a scale, scored on dev questions; `kept` is the smaller share of the base's F1 and EM."""
 
     checkpoint: str
     scale: float
+    accuracy: float
+    f1: float
+    em: float
+    kept: float
+
+
+class Chosen(Part):
+    """The checkpoint that was handed over, how much its adapter counts, and what it was chosen among."""
+
+    checkpoint: str
+    scale: float
+    candidates: list[Candidate] = []
 
 
 class Prompt(Part):

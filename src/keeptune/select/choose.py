@@ -1,4 +1,8 @@
-"""Which checkpoint is handed over: the most skilled of those that kept enough, judged on dev questions alone."""
+"""What is handed over: a checkpoint, and how much its adapter counts, the most skilled of those that kept enough.
+
+It is judged on dev questions alone. Tuning moves a model along a line; part of the way often keeps what all of it
+loses, and costs no training (WiSE-FT, arXiv 2109.01903).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One checkpoint's scores on the dev questions; retained measures in percent."""
+    """The scores on the dev questions of a checkpoint whose adapter counts `scale` times; reading in percent."""
 
     checkpoint: str
     accuracy: float
     f1: float
     em: float
+    scale: float = 1.0
 
     def kept(self, base: Candidate) -> float:
         """The smaller share of the base's F1 and EM that is left; what the base did not have cannot be lost."""
