@@ -42,6 +42,7 @@ def result(
         recipe.gate.threshold,
         base_f1_total=float(retained.points(base.retained, "f1").sum()),
         base_em_total=float(retained.points(base.retained, "em").sum()),
+        questions=len(base.retained),
     )
     tuned_skill = skill.summary(tuned.skill)
     return {
@@ -61,7 +62,7 @@ def result(
                 "tuned": retained.summary(tuned.retained, retained.CONTEST),
             },
         },
-        "gate": {"threshold": gate.threshold, "verdict": gate.verdict, "reason": gate.reason},
+        "gate": asdict(gate),
         "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
         "contest": {
             "phase1": contest.phase1(parameters.ratio, tuned_skill["accuracy"]),

@@ -145,7 +145,7 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
     assert result["retained"]["metric"] == "squad-v1.1" and result["retained"]["prompt"] == "few-shot"
     assert all(set(result["retained"]["ratio"][measure]) == ESTIMATE for measure in ("f1", "em"))
     assert result["retained"]["base"]["n"] == 30 and result["retained"]["base"]["em"] == 50
-    assert set(result["gate"]) == {"threshold", "verdict", "reason"}
+    assert set(result["gate"]) == {"threshold", "verdict", "reason", "more_questions"}
     assert result["parameters"] == {"trainable": 1856, "total": 41120, "ratio": 1856 / 41120}
     accuracy, ratio = result["skill"]["tuned"]["accuracy"], 1856 / 41120
     assert result["contest"]["phase1"] == pytest.approx(0.3 * (1 - ratio) + 0.7 * accuracy)

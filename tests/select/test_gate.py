@@ -10,7 +10,7 @@ UNDEFINED = Ratio(math.nan, 0.0, math.inf)
 
 
 def judge(f1: Ratio, em: Ratio, base_f1_total: float = 500, base_em_total: float = 400) -> Gate:
-    return verdict(f1, em, 0.9, base_f1_total=base_f1_total, base_em_total=base_em_total)
+    return verdict(f1, em, 0.9, base_f1_total=base_f1_total, base_em_total=base_em_total, questions=1000)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,24 @@ def test_the_reason_names_what_decided() -> None:
         "Kept of the base's score: EM at most 85.0% (95 % interval); the gate asks for 90.0%."
     )
     assert judge(UNSURE, KEPT).reason == (
-        "Kept of the base's score: F1 85.0% to 95.0% (95 % interval); the gate asks for 90.0%, "
-        "so more questions are needed to decide."
+        "Kept of the base's score: F1 85.0% to 95.0% (95 % interval); the gate asks for 90.0%. "
+        "If it goes on like this, no number of questions would decide."
     )
+    assert judge(Ratio(0.92, 0.88, 0.96), KEPT).reason.endswith(
+        "If it goes on like this, about 3,000 more questions would decide."
+    )
+
+
+@pytest.mark.parametrize(
+    ("f1", "em", "more"),
+    [
+        (Ratio(0.92, 0.88, 0.96), KEPT, 3000),  # half as wide: four times as many
+        (Ratio(0.92, 0.88, 0.96), Ratio(0.91, 0.88, 0.94), 8000),  # both have to get off it
+        (Ratio(0.88, 0.84, 0.92), Ratio(0.91, 0.88, 0.94), 3000),  # one is enough to fail
+        (UNSURE, KEPT, None),
+        (Ratio(math.nan, 0.0, math.inf), KEPT, None),
+    ],
+)
+def test_how_many_more_questions_would_decide(f1: Ratio, em: Ratio, more: int | None) -> None:
+    gate = judge(f1, em)
+    assert (gate.verdict, gate.more_questions) == ("undecided", more)

@@ -6,7 +6,9 @@ undecided, not in a lucky pass.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from math import ceil, isfinite
 from typing import Literal
 
 from keeptune.score.statistics import Ratio
@@ -19,14 +21,20 @@ MINIMUM_BASE_TOTAL = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """The verdict, the share of the base's score that had to be kept, and one sentence that says why."""
+    """The verdict, the share of the base's score that had to be kept, and one sentence that says why.
+
+    `more_questions` is about how many further ones would decide what is undecided; None where none would.
+    """
 
     verdict: Verdict
     threshold: float
     reason: str
+    more_questions: int | None = None
 
 
-def verdict(f1: Ratio, em: Ratio, threshold: float, *, base_f1_total: float, base_em_total: float) -> Gate:
+def verdict(
+    f1: Ratio, em: Ratio, threshold: float, *, base_f1_total: float, base_em_total: float, questions: int
+) -> Gate:
     """Pass if both lower bounds reach the threshold, fail if either upper bound is below it, else undecided.
 
     `base_f1_total` and `base_em_total` are the base's scores summed over all questions, each from 0 to 1: how many
@@ -52,10 +60,25 @@ def verdict(f1: Ratio, em: Ratio, threshold: float, *, base_f1_total: float, bas
         )
     if unproven:
         doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
+        more = more_questions(ratios.values(), threshold, questions)
+        need = "no number of questions would decide" if more is None else f"about {more:,} more questions would decide"
         return Gate(
             "undecided",
             threshold,
-            f"Kept of the base's score: {doubts} (95 % interval); {asked}, so more questions are needed to decide.",
+            f"Kept of the base's score: {doubts} (95 % interval); {asked}. If it goes on like this, {need}.",
+            more,
         )
     kept = " and ".join(f"{name} at least {ratio.low95:.1%}" for name, ratio in ratios.items())
     return Gate("pass", threshold, f"Kept of the base's score: {kept} (95 % interval); {asked}.")
+
+
+def more_questions(ratios: Collection[Ratio], threshold: float, questions: int) -> int | None:
+    """How many questions beyond these would move an interval off the threshold, if they turn out as these did.
+
+    An interval narrows with the root of their number. One measure that is below the threshold is enough to fail, and to
+    pass takes both; where a measure stands on the threshold, or is no number, none would decide: None.
+    """
+    below = [(ratio.high95 - ratio.point) / (threshold - ratio.point) for ratio in ratios if ratio.point < threshold]
+    above = [(ratio.point - ratio.low95) / (ratio.point - threshold) for ratio in ratios if ratio.point > threshold]
+    widest = min(below) if below else max(above) if len(above) == len(ratios) else float("inf")
+    return max(1, ceil(questions * (widest**2 - 1))) if isfinite(widest) else None
