@@ -36,6 +36,7 @@ def result(
     resamples, seed = recipe.gate.resamples, recipe.seed
     f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
     em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
+    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
     gate = verdict(
         f1,
         em,
@@ -43,6 +44,7 @@ def result(
         base_f1_total=float(retained.points(base.retained, "f1").sum()),
         base_em_total=float(retained.points(base.retained, "em").sum()),
         questions=len(base.retained),
+        likelihood=likelihood,
     )
     tuned_skill = skill.summary(tuned.skill)
     return {
@@ -56,7 +58,7 @@ def result(
             "prompt": recipe.score.reading_prompt,
             "base": retained.summary(base.retained),
             "tuned": retained.summary(tuned.retained),
-            "ratio": {"f1": _finite(f1), "em": _finite(em)},
+            "ratio": {"f1": _finite(f1), "em": _finite(em), "likelihood": likelihood and _finite(likelihood)},
             "contest_metric": {
                 "base": retained.summary(base.retained, retained.CONTEST),
                 "tuned": retained.summary(tuned.retained, retained.CONTEST),

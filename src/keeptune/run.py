@@ -46,6 +46,7 @@ from keeptune.result import Scores, result
 from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.generate import Generator
+from keeptune.score.likelihood import answer_nll
 from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.select.choose import Candidate, choose
 from keeptune.skill.find import skill_of
@@ -276,6 +277,8 @@ class Run:
         if not retained_path.is_file():
             count = self.listener.counter(f"{who}: reading questions", len(items))
             records = retained.score_retained(generator, items, self.recipe.score.reading_prompt, count)
+            for record, nll in zip(records, answer_nll(generator, items), strict=True):
+                record[retained.LIKELIHOOD] = nll
             write_records(retained_path, records)
             kept = retained.summary(records)
             self.listener.say(f"{who}: reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f} on {len(items)} questions")

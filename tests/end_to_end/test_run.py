@@ -139,7 +139,7 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
         assert all(set(kind) == ACCURACY for kind in skill["by_kind"].values())
         assert set(skill["by_policy"]) == set(POLICIES)
         assert sum(skill["by_source"].values()) == skill["n"] == 9
-        assert set(result["retained"][who]) == READING
+        assert set(result["retained"][who]) == READING | {"answer_nll"}
         assert set(result["retained"]["contest_metric"][who]) == READING
     assert set(result["retained"]) == {"set", "metric", "prompt", "base", "tuned", "ratio", "contest_metric"}
     assert result["retained"]["metric"] == "squad-v1.1" and result["retained"]["prompt"] == "few-shot"
@@ -299,13 +299,17 @@ def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_p
     assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")
 
 
-def test_a_base_that_cannot_read_leaves_the_verdict_open(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    """The embedded questions are too hard for random weights: there is no ratio, and the report says so."""
+def test_a_base_that_cannot_read_is_judged_by_likelihood(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """The embedded questions are too hard for random weights: there is no ratio of right answers, and it is said."""
     changed = make_recipe(score={"retained": "embedded", "retained_limit": 6, "reading_prompt": "contest"})
     outcome = ok("run", changed, "--run", tmp_path / "run", "--json")
-    assert outcome.json["retained"]["ratio"]["em"] == {"point": None, "low95": 0, "high95": None}
-    assert outcome.json["gate"]["verdict"] == "undecided"
-    assert "EM kept: – (0.0% to ∞)" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    ratio, gate = outcome.json["retained"]["ratio"], outcome.json["gate"]
+    assert ratio["em"] == {"point": None, "low95": 0, "high95": None}
+    assert gate["verdict"] == ("pass" if ratio["likelihood"]["low95"] >= 0.9 else "undecided")
+    assert "the likelihood of the reference answers decides instead" in gate["reason"]
+    report = (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "EM kept: – (0.0% to ∞)" in report
+    assert "Likelihood of the reference answers kept: " in report
 
 
 def test_the_default_place_is_runs_and_set_changes_the_recipe(

@@ -37,6 +37,21 @@ def test_a_base_near_zero_proves_neither_loss_nor_retention(f1: Ratio, em: Ratio
     assert "EM amounts to 9.5 right answers, fewer than 10, so a ratio to it is meaningless" in gate.reason
 
 
+@pytest.mark.parametrize(
+    ("f1", "likelihood", "expected"),
+    [(KEPT, KEPT, "pass"), (KEPT, LOST, "fail"), (LOST, KEPT, "fail"), (KEPT, UNSURE, "undecided")],
+)
+def test_where_the_base_is_near_zero_the_likelihood_decides(f1: Ratio, likelihood: Ratio, expected: Verdict) -> None:
+    gate = verdict(f1, UNDEFINED, 0.9, base_f1_total=500, base_em_total=3, questions=1000, likelihood=likelihood)
+    assert gate.verdict == expected
+    assert gate.reason.startswith(
+        "The base's EM amounts to 3.0 right answers, fewer than 10, so a ratio to it is meaningless; the likelihood of "
+        "the reference answers decides instead. Kept of the base's score: "
+    )
+    with_both = verdict(KEPT, KEPT, 0.9, base_f1_total=500, base_em_total=400, questions=1000, likelihood=LOST)
+    assert with_both.verdict == "pass"
+
+
 def test_a_base_near_zero_in_one_measure_does_not_hide_a_loss_in_the_other() -> None:
     assert judge(LOST, UNDEFINED, base_em_total=0).verdict == "fail"
 

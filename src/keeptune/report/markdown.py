@@ -112,6 +112,8 @@ def _retained(found: Facts) -> list[str]:
         for who, score in (("base", pair.base), ("tuned", pair.tuned))
     ]
     kept = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
+    if retained.ratio.likelihood:
+        kept["Likelihood of the reference answers"] = retained.ratio.likelihood
     return [
         f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
         + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),

@@ -70,6 +70,7 @@ class Ratio(Part):
 
     f1: Estimate
     em: Estimate
+    likelihood: Estimate | None = None
 
 
 class Retained(BeforeAfter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ from keeptune.prompt.template import encode_prompt
 from keeptune.score.generate import Generator
 from keeptune.score.reading import ReadingItem, Scores, contest, contest_items, squad_v11, summarise
 from keeptune.score.reading_prompt import MAX_NEW_TOKENS, Layout, answered, first_line, question_text
-from keeptune.score.statistics import FloatArray, Ratio, paired_ratio
+from keeptune.score.statistics import FloatArray, Ratio, paired_difference, paired_ratio
 
 Record = dict[str, Any]
 SQUAD, CONTEST = "squad-v1.1", "contest"
+LIKELIHOOD = "answer_nll"
+"""The key of a record's negative log-likelihood of the first reference answer, in nats a token."""
 
 
 def score_retained(
@@ -53,18 +56,31 @@ def summary(records: Sequence[Record], metric: str = SQUAD) -> Record:
     counted = [record for record in records if record[metric] is not None]
     scores = [Scores(record[metric]["f1"] / 100, record[metric]["em"] / 100) for record in counted]
     totals = summarise(scores, [record["prediction"] for record in counted])
-    return {
+    made = {
         "f1": totals.f1_percent,
         "em": totals.em_percent,
         "n": totals.questions,
         "empty": totals.empty,
         "unstopped": sum(not record["stopped"] for record in counted),
     }
+    if metric == SQUAD and all(LIKELIHOOD in record for record in records):
+        made[LIKELIHOOD] = float(np.mean([record[LIKELIHOOD] for record in records]))
+    return made
 
 
 def ratio(base: Sequence[Record], tuned: Sequence[Record], measure: str, resamples: int, seed: int) -> Ratio:
     """Tuned over base with its interval, paired by question and clustered by paragraph. `measure`: f1 or em."""
     return paired_ratio(points(base, measure), points(tuned, measure), clusters(base), resamples=resamples, seed=seed)
+
+
+def likelihood_ratio(base: Sequence[Record], tuned: Sequence[Record], resamples: int, seed: int) -> Ratio | None:
+    """Tuned over base, of the probability that a token of a reference answer has, in the geometric mean over questions;
+    None where it was not measured."""
+    if any(record.get(LIKELIHOOD) is None for record in (*base, *tuned)):
+        return None
+    before, after = (np.array([record[LIKELIHOOD] for record in records], np.float64) for records in (base, tuned))
+    change = paired_difference(before, after, clusters(base), resamples=resamples, seed=seed)
+    return Ratio(exp(-change.point), exp(-change.high95), exp(-change.low95))
 
 
 def points(records: Sequence[Record], measure: str) -> FloatArray:

@@ -33,31 +33,38 @@ class Gate:
 
 
 def verdict(
-    f1: Ratio, em: Ratio, threshold: float, *, base_f1_total: float, base_em_total: float, questions: int
+    f1: Ratio,
+    em: Ratio,
+    threshold: float,
+    *,
+    base_f1_total: float,
+    base_em_total: float,
+    questions: int,
+    likelihood: Ratio | None = None,
 ) -> Gate:
-    """Pass if both lower bounds reach the threshold, fail if either upper bound is below it, else undecided.
+    """Pass if all lower bounds reach the threshold, fail if any upper bound is below it, else undecided.
 
     `base_f1_total` and `base_em_total` are the base's scores summed over all questions, each from 0 to 1: how many
     right answers they amount to. A measure below MINIMUM_BASE_TOTAL proves nothing, neither a loss nor that nothing
-    was lost, so with one the gate can fail on the other measure but never pass.
+    was lost; `likelihood`, tuned over base, of the reference answers' tokens then takes its place. Where that is not
+    known, the gate can fail on the other measure but never pass.
     """
     asked = f"the gate asks for {threshold:.1%}"
-    ratios = {"F1": f1, "EM": em}
     totals = {"F1": base_f1_total, "EM": base_em_total}
-    meaningless = [name for name in ratios if not totals[name] >= MINIMUM_BASE_TOTAL]
-    lost = [name for name in ratios if name not in meaningless and ratios[name].high95 < threshold]
+    meaningless = [name for name in totals if not totals[name] >= MINIMUM_BASE_TOTAL]
+    ratios = {name: ratio for name, ratio in (("F1", f1), ("EM", em)) if name not in meaningless}
+    scores = " and ".join(f"{name} amounts to {totals[name]:.1f} right answers" for name in meaningless)
+    few = f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless"
+    if meaningless and likelihood:
+        ratios["likelihood of the reference answers"] = likelihood
+    told = f"{few}; the likelihood of the reference answers decides instead. " if meaningless and likelihood else ""
+    lost = [name for name in ratios if ratios[name].high95 < threshold]
     unproven = [name for name in ratios if not ratios[name].low95 >= threshold]
     if lost:
         losses = " and ".join(f"{name} at most {ratios[name].high95:.1%}" for name in lost)
-        return Gate("fail", threshold, f"Kept of the base's score: {losses} (95 % interval); {asked}.")
-    if meaningless:
-        scores = " and ".join(f"{name} amounts to {totals[name]:.1f} right answers" for name in meaningless)
-        return Gate(
-            "undecided",
-            threshold,
-            f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless; compare the "
-            "likelihood of the reference answers instead, or ask more questions.",
-        )
+        return Gate("fail", threshold, f"{told}Kept of the base's score: {losses} (95 % interval); {asked}.")
+    if meaningless and not likelihood:
+        return Gate("undecided", threshold, f"{few}, and the likelihood of the reference answers was not measured.")
     if unproven:
         doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
         more = more_questions(ratios.values(), threshold, questions)
@@ -65,11 +72,11 @@ def verdict(
         return Gate(
             "undecided",
             threshold,
-            f"Kept of the base's score: {doubts} (95 % interval); {asked}. If it goes on like this, {need}.",
+            f"{told}Kept of the base's score: {doubts} (95 % interval); {asked}. If it goes on like this, {need}.",
             more,
         )
     kept = " and ".join(f"{name} at least {ratio.low95:.1%}" for name, ratio in ratios.items())
-    return Gate("pass", threshold, f"Kept of the base's score: {kept} (95 % interval); {asked}.")
+    return Gate("pass", threshold, f"{told}Kept of the base's score: {kept} (95 % interval); {asked}.")
 
 
 def more_questions(ratios: Collection[Ratio], threshold: float, questions: int) -> int | None:

@@ -45,7 +45,7 @@ def steps(
         if epoch == int(whole):
             order = order[: max(1, round(rest * len(order)))]
         for window in _windows(order, lengths, WINDOW_STEPS * tokens_per_step):
-            batches = _batches(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
+            batches = batched(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
             generator.shuffle(batches)
             planned += _group(batches, lengths, tokens_per_step)
     return planned
@@ -70,8 +70,9 @@ def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list
     return windows
 
 
-def _batches(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
-    """Rows cut into batches; `ordered` is from short to long, so the last row of a batch sets its width."""
+def batched(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
+    """Rows cut into batches of at most so many padded tokens, unless one row alone is longer; `ordered` is from short
+    to long, so the last row of a batch sets its width."""
     batches: list[Batch] = []
     current: list[int] = []
     for index in ordered:

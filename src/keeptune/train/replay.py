@@ -12,9 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from keeptune.prompt.template import encode_prompt
+from keeptune.score.likelihood import laid_out
 from keeptune.score.reading import ReadingItem, load_squad
-from keeptune.score.reading_prompt import practice_text
 from keeptune.train.batches import Example
 
 KIND = "reading"
@@ -53,16 +52,10 @@ def replay(items: Sequence[ReadingItem], tokenizer: Any, tokens: int, max_tokens
 
 def _example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> Example:
     asked = generator.sample(items, k=len(items))
-    tokens = encode_prompt(tokenizer, practice_text(asked[0].context, ()) + "\n")
-    labelled = [False] * len(tokens)
-    for item in asked:
-        question = tokenizer.encode(f"Question: {item.question}\nAnswer:", add_special_tokens=False)
-        answer = tokenizer.encode(f" {item.answers[0]}", add_special_tokens=False)
-        # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
-        end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
-        tokens += question + answer
-        labelled += [False] * len(question) + [True] * len(answer)
-        # The line end is part of the answer: it is how the model says that it is done. It opens the next question.
-        tokens += end
-        labelled += [True] * len(end)
-    return Example(f"practice:{asked[0].question_id}", KIND, tuple(tokens), tuple(labelled))
+    passage = laid_out(asked, tokenizer)
+    labelled = [False] * len(passage.tokens)
+    for answer in passage.answers:
+        # The line end is part of what is learnt: it is how the model says that it is done.
+        for place in range(answer.start, answer.stop + 1):
+            labelled[place] = True
+    return Example(f"practice:{asked[0].question_id}", KIND, passage.tokens, tuple(labelled))

@@ -1,0 +1,78 @@
+"""How likely the right answer to a reading question is to a model, whatever form it would have answered in itself.
+
+A base that never learned to answer in a few words scores nothing, and nothing can be lost of that; but it can still
+find the reference answer likely or unlikely. Each passage is read once, with its questions and reference answers one
+after the other, as practice texts are: so the text says what form is wanted, to base and tuned alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch.nn import functional
+
+from keeptune.prompt.template import encode_prompt
+from keeptune.score.generate import Generator
+from keeptune.score.reading import ReadingItem
+from keeptune.score.reading_prompt import practice_text
+from keeptune.train.batches import batched
+
+BATCH_TOKENS = 2048
+
+
+class Passage(NamedTuple):
+    """The tokens of a passage with its questions, each followed by its answer and a line end, and where the answers
+    stand, without the line ends."""
+
+    tokens: tuple[int, ...]
+    answers: tuple[range, ...]
+
+
+def laid_out(items: Sequence[ReadingItem], tokenizer: Any) -> Passage:
+    """Questions on one passage, each with its first reference answer, in this order."""
+    tokens = encode_prompt(tokenizer, practice_text(items[0].context, ()) + "\n")
+    # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
+    line_end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
+    answers = []
+    for item in items:
+        tokens += tokenizer.encode(f"Question: {item.question}\nAnswer:", add_special_tokens=False)
+        answer = tokenizer.encode(f" {item.answers[0]}", add_special_tokens=False)
+        answers.append(range(len(tokens), len(tokens) + len(answer)))
+        tokens += answer + line_end
+    return Passage(tuple(tokens), tuple(answers))
+
+
+@torch.inference_mode()
+def answer_nll(generator: Generator, items: Sequence[ReadingItem]) -> list[float]:
+    """The mean negative log-likelihood of the tokens of each item's first answer, in nats, in the order of the items.
+
+    It follows the passage and the questions and answers before it. The model is used as it stands: adapter on or off.
+    """
+    groups: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(item.context, []).append(index)
+    places = list(groups.values())
+    passages = [laid_out([items[index] for index in place], generator.tokenizer) for place in places]
+    lengths = [len(passage.tokens) for passage in passages]
+    found = [0.0] * len(items)
+    for batch in batched(sorted(range(len(places)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+        for row, losses in zip(batch, _losses(generator, [passages[row].tokens for row in batch]), strict=True):
+            for index, answer in zip(places[row], passages[row].answers, strict=True):
+                # The loss at a position is that of the token behind it.
+                found[index] = float(losses[answer.start - 1 : answer.stop - 1].mean())
+    return found
+
+
+def _losses(generator: Generator, rows: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
+    """The loss of every token but the first, row by row, in float32. Rows are padded on the right, which causal
+    attention never sees."""
+    width = max(map(len, rows))
+    padded = [[*row, *(width - len(row)) * [0]] for row in rows]
+    ids = torch.tensor(padded, device=generator.head.weight.device)
+    hidden = generator.decoder(input_ids=ids, use_cache=False).last_hidden_state
+    return [
+        functional.cross_entropy(generator.head(states[: len(row) - 1]).float(), own[1 : len(row)], reduction="none")
+        for states, own, row in zip(hidden, ids, rows, strict=True)
+    ]
