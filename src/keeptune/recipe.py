@@ -107,7 +107,7 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     changes = {
         "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
         "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
-        "train": section(train, replay=train.replay if train.replay == "embedded" else locate(train.replay)),
+        "train": section(train, replay=tuple(own if own == "embedded" else locate(own) for own in train.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
     }

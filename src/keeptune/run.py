@@ -249,8 +249,8 @@ class Run:
         share, settings = self.recipe.train.replay_share, self.recipe.train
         if share:
             wanted = round(sum(len(e.tokens) for e in examples) * share / (1 - share))
-            items = practice_items(settings.replay)
-            examples += replay(items, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
+            sources = [practice_items(source) for source in settings.replay]
+            examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
         return examples
 
     def _budgets(self) -> dict[str, int]:

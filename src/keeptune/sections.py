@@ -295,9 +295,16 @@ class TrainSection(Section):
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises reading")
-    replay: str = Field("embedded", description="a SQuAD file to practise on, or `embedded`")
+    replay: tuple[str, ...] = Field(
+        ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
+    )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
     checkpoint_every_steps: int = Field(50, gt=0)
+
+    @field_validator("replay", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return (given,) if isinstance(given, str) else given
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

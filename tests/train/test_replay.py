@@ -1,6 +1,7 @@
 """Practice is labelled on answers and line ends alone, written as it is asked, and as much as was wanted."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from keeptune.prompt.template import encode_prompt
 from keeptune.score.reading import ReadingItem
 from keeptune.score.reading_prompt import question_text
 from keeptune.train.batches import Example
-from keeptune.train.replay import KIND, practice_items, replay
+from keeptune.train.replay import KIND, ROW_TOKENS, practice_items, replay
 
 WORDS: Any = tiny.tokenizer(before=[tiny.BEGIN])
 ITEMS = practice_items("embedded")
@@ -32,22 +33,49 @@ def labelled_runs(example: Example) -> list[str]:
     return [WORDS.decode(run) for run in runs if run]
 
 
+def contexts(example: Example) -> list[str]:
+    """The passages of a row, in order."""
+    return re.findall(r"Passage: (.*)\n", WORDS.decode(example.tokens))
+
+
 def test_labels_are_on_answers_and_line_ends_alone() -> None:
-    for example in replay(ITEMS, WORDS, tokens=3000, max_tokens=2000, seed=0):
-        first = BY_ID[example.name.removeprefix("practice:")]
-        asked = [item for item in ITEMS if item.context == first.context]
+    for example in replay([ITEMS], WORDS, tokens=3000, max_tokens=2000, seed=0):
         assert example.kind == KIND
+        asked = [item for item in ITEMS if item.context in contexts(example)]
         assert sorted(labelled_runs(example)) == sorted(f" {item.answers[0]}\n" for item in asked)
         text = WORDS.decode(example.tokens)
+        first = BY_ID[example.name.removeprefix("practice:")]
         assert text.startswith(f"{tiny.BEGIN}Passage: {first.context}\nQuestion: {first.question}\nAnswer:")
         assert text.endswith("\n")
         for item in asked:
             assert f"\nQuestion: {item.question}\nAnswer: {item.answers[0]}\n" in text
 
 
+def test_a_row_holds_several_passages_behind_one_beginning() -> None:
+    short = [ReadingItem("T", n, f"Ann has {n} hats.", f"{n}", "How many hats?", (f"{n}",)) for n in range(40)]
+    rows = replay([short], WORDS, tokens=4000, max_tokens=2000, seed=0)
+    assert sum(len(contexts(row)) for row in rows) > 5 * len(rows)
+    for row in rows:
+        text = WORDS.decode(row.tokens)
+        assert text.count(tiny.BEGIN) == 1
+        assert text.count("\n\nPassage: ") == len(contexts(row)) - 1
+        assert len(row.tokens) <= ROW_TOKENS
+        assert len(row.tokens) == len(row.labelled)
+
+
+def test_each_source_has_its_share() -> None:
+    ours, theirs = ITEMS[: len(ITEMS) // 2], ITEMS[len(ITEMS) // 2 :]
+    rows = replay([ours, theirs, theirs], WORDS, tokens=30_000, max_tokens=2000, seed=0)
+    mine = {item.context for item in ours}
+    assert all(mine.issuperset(contexts(row)) or mine.isdisjoint(contexts(row)) for row in rows)
+    own = sum(len(row.tokens) for row in rows if mine.issuperset(contexts(row)))
+    assert own == pytest.approx(10_000, rel=0.1)
+    assert sum(len(row.tokens) for row in rows) == pytest.approx(30_000, rel=0.1)
+
+
 def test_the_last_lines_of_a_prompt_are_practised_token_for_token() -> None:
     item = ITEMS[0]
-    [example] = replay([item], WORDS, tokens=1, max_tokens=2000, seed=0)
+    [example] = replay([[item]], WORDS, tokens=1, max_tokens=2000, seed=0)
     asked = encode_prompt(WORDS, question_text(item.context, item.question, "few-shot"))
     opening = encode_prompt(WORDS, "Passage: ")
     length = example.labelled.index(True)
@@ -56,27 +84,26 @@ def test_the_last_lines_of_a_prompt_are_practised_token_for_token() -> None:
 
 @given(st.integers(1, 60_000), st.integers(0, 3))
 def test_as_many_tokens_as_wanted_and_no_passage_too_many(tokens: int, seed: int) -> None:
-    chosen = replay(ITEMS[:30], WORDS, tokens, max_tokens=2000, seed=seed)
-    sizes = [len(example.tokens) for example in chosen]
-    assert sum(sizes[:-1]) < tokens <= sum(sizes)
-    passages = len({item.context for item in ITEMS[:30]})
-    for start in range(0, len(chosen), passages):
-        round_ = [example.name for example in chosen[start : start + passages]]
+    chosen = replay([ITEMS[:30]], WORDS, tokens, max_tokens=2000, seed=seed)
+    assert tokens <= sum(len(example.tokens) for example in chosen) < tokens + ROW_TOKENS
+    passages, order = {item.context for item in ITEMS[:30]}, [text for row in chosen for text in contexts(row)]
+    for start in range(0, len(order), len(passages)):
+        round_ = order[start : start + len(passages)]
         assert len(set(round_)) == len(round_)
 
 
 def test_what_is_too_long_is_left_out() -> None:
-    sizes = sorted(len(example.tokens) for example in replay(ITEMS, WORDS, 20_000, 10_000, seed=0))
+    sizes = sorted(len(example.tokens) for example in replay([ITEMS], WORDS, 20_000, 10_000, seed=0))
     limit = sizes[len(sizes) // 2]
-    chosen = replay(ITEMS, WORDS, 20_000, limit, seed=0)
+    chosen = replay([ITEMS], WORDS, 20_000, limit, seed=0)
     assert chosen
     assert max(len(example.tokens) for example in chosen) <= limit
-    assert replay(ITEMS, WORDS, 20_000, max_tokens=3, seed=0) == []
-    assert replay(ITEMS, WORDS, 0, max_tokens=2000, seed=0) == []
+    assert replay([ITEMS], WORDS, 20_000, max_tokens=3, seed=0) == []
+    assert replay([ITEMS], WORDS, 0, max_tokens=2000, seed=0) == []
 
 
 def test_the_choice_follows_from_the_seed() -> None:
-    first, again, other = (replay(ITEMS, WORDS, 9000, 2000, seed) for seed in (0, 0, 1))
+    first, again, other = (replay([ITEMS], WORDS, 9000, 2000, seed) for seed in (0, 0, 1))
     assert first == again
     assert [example.name for example in first] != [example.name for example in other]
 
@@ -84,7 +111,7 @@ def test_the_choice_follows_from_the_seed() -> None:
 def test_where_a_line_end_is_two_tokens_the_second_is_the_line_end() -> None:
     words = tiny.byte_fallback_tokenizer()
     assert words.convert_ids_to_tokens(words.encode("\n", add_special_tokens=False)) == ["▁", "<0x0A>"]
-    [example] = replay(ITEMS[:1], words, tokens=1, max_tokens=5000, seed=0)
+    [example] = replay([ITEMS[:1]], words, tokens=1, max_tokens=5000, seed=0)
     assert (words.convert_ids_to_tokens(example.tokens[-1]), example.labelled[-1]) == ("<0x0A>", True)
 
 

@@ -12,11 +12,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keeptune.prompt.template import encode_prompt
 from keeptune.score.likelihood import laid_out
 from keeptune.score.reading import ReadingItem, load_squad
 from keeptune.train.batches import Example
 
 KIND = "reading"
+
+ROW_TOKENS = 1024
+"""The longest row of passages: about as many tokens as the few-shot prompt and a passage of SQuAD."""
 
 
 def practice_items(source: str) -> list[ReadingItem]:
@@ -27,27 +31,55 @@ def practice_items(source: str) -> list[ReadingItem]:
         return load_squad(path).items
 
 
-def replay(items: Sequence[ReadingItem], tokenizer: Any, tokens: int, max_tokens: int, seed: int) -> list[Example]:
-    """Practice examples of at least `tokens` tokens in all, whole passages at a time, labelled on answers alone.
+def replay(
+    sources: Sequence[Sequence[ReadingItem]], tokenizer: Any, tokens: int, max_tokens: int, seed: int
+) -> list[Example]:
+    """Rows of at least `tokens` tokens in all, from each source the same share, labelled on answers alone.
 
-    Passages come in a random order, and again from the start when they run out. Those over `max_tokens` are left out.
+    A row holds several passages, as the few-shot prompt does that measures reading: what has to be kept is to look the
+    answer up in the last of them, and rows of one passage each do not practise that. Passages come in a random order,
+    and again from the start when they run out. Those over `max_tokens` are left out.
     """
+    rows: list[Example] = []
+    for number, items in enumerate(sources):
+        generator = random.Random(f"{seed}/replay/{number}")
+        rows += _rows(items, tokenizer, tokens / len(sources), min(max_tokens, ROW_TOKENS), generator)
+    return rows
+
+
+def _rows(
+    items: Sequence[ReadingItem], tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random
+) -> list[Example]:
     passages: dict[str, list[ReadingItem]] = {}
     for item in items:
         passages.setdefault(item.context, []).append(item)
-    generator = random.Random(f"{seed}/replay")
     examples = [_example(group, tokenizer, generator) for group in passages.values()]
-    fitting = [example for example in examples if len(example.tokens) <= max_tokens]
-    chosen: list[Example] = []
+    fitting = [example for example in examples if len(example.tokens) <= row_tokens]
+    # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
+    blank_line = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])
+    opening = len(encode_prompt(tokenizer, ""))  # a BOS, which stands at the beginning of a row alone
+    rows: list[Example] = []
     filled = 0
     while fitting and filled < tokens:
         generator.shuffle(fitting)
         for example in fitting:
             if filled >= tokens:
                 break
-            chosen.append(example)
-            filled += len(example.tokens)
-    return chosen
+            joined = _joined(rows[-1], example, blank_line, opening) if rows else None
+            if joined is not None and len(joined.tokens) <= row_tokens:
+                filled += len(joined.tokens) - len(rows[-1].tokens)
+                rows[-1] = joined
+            else:
+                filled += len(example.tokens)
+                rows.append(example)
+    return rows
+
+
+def _joined(row: Example, passage: Example, blank_line: tuple[int, ...], opening: int) -> Example:
+    """A row with one passage more, behind an empty line."""
+    tokens = (*row.tokens, *blank_line, *passage.tokens[opening:])
+    labelled = (*row.labelled, *(False for _ in blank_line), *passage.labelled[opening:])
+    return Example(row.name, KIND, tokens, labelled)
 
 
 def _example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> Example:
