@@ -213,6 +213,23 @@ def export(
     print("\n".join(str(out / name) for name in write_form(target, form, out)))
 
 
+@app.command("import")
+def import_(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="a MindFormers checkpoint with a LoRA in it")],
+    pet_config: Annotated[Path, typer.Option(metavar="YAML", help="the configuration that it was trained with")],
+    prompt: Annotated[str, typer.Option(help="the prompt that it was trained with; must hold {problem}")],
+    out: Annotated[Path, typer.Option(help="the adapter folder to make")],
+    model: Annotated[str, typer.Option(help="its base model, as in a recipe")] = "smollm2-135m",
+    skill: Annotated[Literal["arithmetic", "text"], typer.Option(help="what it was taught")] = "arithmetic",
+) -> None:
+    """An adapter from MindFormers, in PEFT's layout, to be scored, asked, or trained further."""
+    from keeptune.mindspore.adopt import adopt
+    from keeptune.prompt.template import Prompt
+
+    adopt(checkpoint, pet_config, model, skill, Prompt(prompt), out)
+    print(out)
+
+
 @app.command()
 def synth(
     preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001

@@ -1,0 +1,111 @@
+"""A LoRA that MindFormers trained, as an adapter of PEFT's layout that keeptune scores, asks and trains on.
+
+A MindFormers checkpoint holds the halves of every layer but not what they are multiplied by: alpha stands in the
+configuration alone. A wrong one is as bad as a wrong prompt, and nothing would say so; so the configuration has to be
+given, its rank has to be that of the tensors, and all tensors have to fit the model.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from peft import LoraConfig
+from safetensors.torch import save_file
+from torch import Tensor
+
+from keeptune import adapter_card
+from keeptune.errors import ModelError, RunError
+from keeptune.files import unwritable
+from keeptune.mindspore import ckpt, names
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.prompt.template import Prompt
+
+_NUMPY_DTYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "<i2"}
+
+
+def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Prompt, out: Path) -> None:
+    """Writes the adapter in a MindFormers checkpoint into the folder `out`, which must not exist, with its prompt.
+
+    errors: ModelError when the checkpoint, the configuration and the model do not fit together; RunError when `out`
+    cannot be written.
+    """
+    if out.exists():
+        raise RunError(f"{out}: it exists already; choose another folder, or delete it first")
+    halves = _halves(path)
+    rank, alpha = _rank_and_alpha(configuration)
+    ranks = {tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in halves.items()}
+    if ranks != {rank}:
+        raise ModelError(
+            f"{configuration}: lora_rank is {rank}, and the tensors of {path} have {', '.join(map(str, sorted(ranks)))}"
+            "; give the configuration that it was trained with, for its lora_alpha would be another, too"
+        )
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=sorted({name.split(".")[-3] for name in halves}),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=model,
+        inference_mode=True,
+    )
+    scratch = out.with_name(f"{out.name}.tmp")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        config.save_pretrained(str(scratch))
+        save_file(halves, scratch / "adapter_model.safetensors")
+        adapters.load_adapter(models.load_model(model), scratch)  # it refuses tensors that do not fit
+        adapter_card.save(adapter_card.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
+        scratch.replace(out)
+    except OSError as error:
+        raise unwritable(out, error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _halves(path: Path) -> dict[str, Tensor]:
+    """The two halves of every LoRA layer under PEFT's names, in float32; base weights beside them are passed over."""
+    stored = names.imported(ckpt.read(path))
+    halves = {name: _tensor(own) for name, own in stored.items() if ".lora_" in name}
+    if not halves:
+        raise ModelError(f"{path}: it holds no LoRA tensor (mindpet_delta_lora_a, mindpet_delta_lora_b)")
+    if flat := sorted(name for name, tensor in halves.items() if tensor.dim() != 2):
+        raise ModelError(f"{path}: {flat[0]} is no matrix, so it is no half of a LoRA layer")
+    return halves
+
+
+def _tensor(own: ckpt.Tensor) -> Tensor:
+    if own.dtype not in _NUMPY_DTYPES:
+        raise ModelError(f"{own.name}: adapters are of floating-point numbers, and this is {own.dtype}")
+    array = torch.from_numpy(np.frombuffer(own.bytes(), _NUMPY_DTYPES[own.dtype]).reshape(own.shape))
+    return (array.view(torch.bfloat16) if own.dtype == "BFloat16" else array).to(torch.float32)
+
+
+def _rank_and_alpha(configuration: Path) -> tuple[int, int]:
+    """The two numbers of the `pet_config` in a MindFormers configuration, wherever it stands there."""
+    try:
+        found = _pet_config(yaml.safe_load(configuration.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{configuration}: cannot be read ({error}); give a MindFormers YAML file") from None
+    if found is None:
+        raise ModelError(f"{configuration}: it has no pet_config; give the file that the adapter was trained with")
+    rank, alpha = found.get("lora_rank"), found.get("lora_alpha")
+    if isinstance(rank, int) and isinstance(alpha, int) and min(rank, alpha) > 0:
+        return rank, alpha
+    raise ModelError(
+        f"{configuration}: pet_config needs lora_rank and lora_alpha, two integers above 0; it says {rank} and {alpha}"
+    )
+
+
+def _pet_config(tree: Any) -> Mapping[str, Any] | None:
+    if not isinstance(tree, Mapping):
+        return None
+    if isinstance(own := tree.get("pet_config"), Mapping):
+        return own
+    return next((found for part in tree.values() if (found := _pet_config(part)) is not None), None)
