@@ -6,7 +6,6 @@ or both are written as MindSpore checkpoints under MindFormers' names.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,8 +15,8 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from keeptune import adapter_card
-from keeptune.errors import ModelError, RunError
-from keeptune.files import unwritable, write_text
+from keeptune.errors import ModelError
+from keeptune.files import new_folder, write_text
 from keeptune.held_out import adapter_folder
 from keeptune.mindspore import ckpt, names
 from keeptune.model import adapter as adapters
@@ -39,19 +38,8 @@ def export(target: str, form: Form, out: Path) -> list[str]:
     folder = adapter_folder(target)
     if folder is None:
         raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
-    if out.exists():
-        raise RunError(f"{out}: it exists already; choose another folder, or delete it first")
-    card = adapter_card.load(folder)
-    scratch = out.with_name(f"{out.name}.tmp")
-    try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        _write(card, folder, form, scratch)
-        scratch.replace(out)
-    except OSError as error:
-        raise unwritable(out, error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with new_folder(out) as scratch:
+        _write(adapter_card.load(folder), folder, form, scratch)
     return sorted(path.name for path in out.iterdir())
 
 

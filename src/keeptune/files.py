@@ -1,12 +1,13 @@
-"""Files that are whole or not there, written beside their place, flushed and moved into it; and how they are read."""
+"""Files and folders that are whole or not there: written beside their place, flushed, moved into it; and read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,34 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         if isinstance(error, OSError):
             raise unwritable(path, error) from None
         raise
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which then takes the place of `folder`: whole or not at all.
+
+    errors: RunError naming it when the disk is full or it cannot be written.
+    """
+    scratch = folder.with_name(f"{folder.name}.tmp")
+    try:
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        yield scratch
+        shutil.rmtree(folder, ignore_errors=True)
+        scratch.replace(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """The same for a folder that must not be there yet. errors: RunError also where it is."""
+    if folder.exists():
+        raise RunError(f"{folder}: it exists already; choose another folder, or delete it first")
+    with whole_folder(folder) as scratch:
+        yield scratch
 
 
 def write_json(path: Path, value: Any) -> None:

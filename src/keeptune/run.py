@@ -6,12 +6,9 @@ complete and goes on with what is not. A stage reads what the stages before it l
 
 from __future__ import annotations
 
-import json
-import resource
 import shutil
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -25,15 +22,15 @@ from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
 from keeptune.files import (
-    append_line,
     file_sha256,
     read_json,
     read_records,
-    unwritable,
+    whole_folder,
     write_json,
     write_records,
     write_text,
 )
+from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
@@ -75,6 +72,7 @@ class Run:
         self.folder, self.recipe, self.staffing = folder, recipe, staffing
         self.listener = listener or Silent()
         self.prompt = Prompt(recipe.prompt.template)
+        self.journal = Journal(folder / "log.jsonl")
         self._tuned: Any = None
 
     @classmethod
@@ -150,30 +148,15 @@ class Run:
         with self._stage("select"):
             chosen = self._choose()
             checkpoint_folder = self.folder / "checkpoints" / chosen["checkpoint"]
-            scratch = self.folder / "adapter.tmp"
-            try:
-                shutil.rmtree(scratch, ignore_errors=True)
-                scratch.mkdir()
+            with whole_folder(self.folder / "adapter") as scratch:
                 for name in ("adapter_config.json", "adapter_model.safetensors"):
                     shutil.copy(checkpoint_folder / name, scratch / name)
-            except OSError as error:
-                raise unwritable(scratch, error) from None
-            _name_base_model(scratch / "adapter_config.json", self.recipe.model.name)
-            write_json(scratch / "chosen.json", chosen)
-            card = adapter_card.AdapterCard(
-                self.recipe.model.name,
-                self.recipe.data.skill,
-                self.prompt,
-                self._budgets(),
-                scale=chosen["scale"],
-                dtype=self.recipe.model.dtype,
-            )
-            adapter_card.save(card, scratch)
-            made = read_json(self.folder / "manifest.json")
-            made["hashes"]["adapter"] = file_sha256(scratch / "adapter_model.safetensors")
-            write_json(self.folder / "manifest.json", made)
-            shutil.rmtree(self.folder / "adapter", ignore_errors=True)
-            scratch.replace(self.folder / "adapter")
+                _name_base_model(scratch / "adapter_config.json", self.recipe.model.name)
+                write_json(scratch / "chosen.json", chosen)
+                adapter_card.save(self._card(chosen["scale"]), scratch)
+                made = read_json(self.folder / "manifest.json")
+                made["hashes"]["adapter"] = file_sha256(scratch / "adapter_model.safetensors")
+                write_json(self.folder / "manifest.json", made)
             if self.recipe.adapter.family == "pissa":
                 self.listener.say("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
@@ -203,7 +186,7 @@ class Run:
         base, tuned = (Scores(self.records("skill", who), self.records("retained", who)) for who in WHO)
         parameters = adapters.Parameters(**read_json(self.folder / "manifest.json")["parameters"])
         chosen = read_json(self.folder / "adapter" / "chosen.json")
-        return result(self.recipe, base, tuned, parameters, self._cost(), chosen, self.prompt)
+        return result(self.recipe, base, tuned, parameters, self.journal.cost(), chosen, self.prompt)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -300,6 +283,10 @@ class Run:
             "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
         }
 
+    def _card(self, scale: float) -> adapter_card.AdapterCard:
+        model, data = self.recipe.model, self.recipe.data
+        return adapter_card.AdapterCard(model.name, data.skill, self.prompt, self._budgets(), scale, model.dtype)
+
     def _choose(self) -> Record:
         """The checkpoint to hand over, its scale, and all that they were chosen among: chosen.json.
 
@@ -326,7 +313,7 @@ class Run:
 
     def _checkpoints_before(self, last: Path) -> list[Candidate]:
         """The checkpoints that were scored during training, but for the last one."""
-        scored = {f"step-{event['step']}": event for event in self._log() if event["event"] == "score"}
+        scored = {f"step-{event['step']}": event for event in self.journal.events() if event["event"] == "score"}
         whole = [path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last]
         return [_candidate(name, 1.0, scored[name]) for name in whole if name in scored]
 
@@ -340,6 +327,13 @@ class Run:
             with adapters.scaled(self._tuned, scale):
                 candidates.append(_candidate(name, scale, self._dev_scores(f"{name}, scale {scale:g}")))
         return candidates
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Announces a stage, and logs what it took."""
+        self.listener.stage(name)
+        with self.journal.stage(name):
+            yield
 
     def _trained(self) -> bool:
         return (self.folder / "checkpoints" / "trained.json").is_file()
@@ -368,51 +362,14 @@ class Run:
         """The answers to the questions on `what` (skill, retained) of `who` (base, tuned)."""
         return read_records(self._scores_path(what, who))
 
-    def _log(self) -> list[Record]:
-        path = self.folder / "log.jsonl"
-        return read_records(path) if path.is_file() else []
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        """Announces a stage, and logs how long it took and how much memory it had needed by its end."""
-        self.listener.stage(name)
-        started = time.perf_counter()
-        try:
-            yield
-        except BaseException:
-            with suppress(RunError):  # what ended the stage is what is to be told
-                self._log_stage(name, started)
-            raise
-        self._log_stage(name, started)
-
-    def _log_stage(self, name: str, started: float) -> None:
-        event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
-        event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        append_line(self.folder / "log.jsonl", json.dumps(event))
-
-    def _cost(self) -> Record:
-        events = self._log()
-        stages: dict[str, float] = {}
-        for event in events:
-            if event["event"] == "stage":
-                stages[event["stage"]] = stages.get(event["stage"], 0.0) + event["seconds"]
-        trained = [event for event in events if event["event"] == "train"]
-        tokens, seconds = (trained[-1]["tokens"], trained[-1]["seconds"]) if trained else (0, 0.0)
-        return {
-            "seconds": sum(stages.values()),
-            "seconds_by_stage": stages,
-            "tokens_useful": tokens,
-            "tokens_per_second": tokens / seconds if seconds else 0.0,
-            "peak_memory_bytes": max((e["peak_memory_bytes"] for e in events if e["event"] == "stage"), default=0),
-        }
-
 
 def _candidate(name: str, scale: float, scores: Record) -> Candidate:
     return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale)
 
 
 def _name_base_model(config: Path, name: str) -> None:
-    """PEFT stores where the base model lay on this machine; another machine wants its name."""
-    tree = read_json(config)
+    """PEFT stores where the base model lay on this machine, and its sets in the order of this process; another machine
+    wants the model's name, and the same run the same bytes."""
+    tree = {key: sorted(value) if isinstance(value, list) else value for key, value in read_json(config).items()}
     hub_id = models.EMBEDDED_HUB_ID if name == models.EMBEDDED else name
     write_json(config, {**tree, "base_model_name_or_path": hub_id})

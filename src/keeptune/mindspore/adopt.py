@@ -7,7 +7,6 @@ given, its rank has to be that of the tensors, and all tensors have to fit the m
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keeptune import adapter_card
-from keeptune.errors import ModelError, RunError
-from keeptune.files import unwritable
+from keeptune.errors import ModelError
+from keeptune.files import new_folder
 from keeptune.mindspore import ckpt, names
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -36,8 +35,6 @@ def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Promp
     errors: ModelError when the checkpoint, the configuration and the model do not fit together; RunError when `out`
     cannot be written.
     """
-    if out.exists():
-        raise RunError(f"{out}: it exists already; choose another folder, or delete it first")
     halves = _halves(path)
     rank, alpha = _rank_and_alpha(configuration)
     ranks = {tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in halves.items()}
@@ -54,19 +51,11 @@ def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Promp
         base_model_name_or_path=model,
         inference_mode=True,
     )
-    scratch = out.with_name(f"{out.name}.tmp")
-    try:
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+    with new_folder(out) as scratch:
         config.save_pretrained(str(scratch))
         save_file(halves, scratch / "adapter_model.safetensors")
         adapters.load_adapter(models.load_model(model), scratch)  # it refuses tensors that do not fit
         adapter_card.save(adapter_card.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
-        scratch.replace(out)
-    except OSError as error:
-        raise unwritable(out, error) from None
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _halves(path: Path) -> dict[str, Tensor]:

@@ -1,0 +1,61 @@
+"""log.jsonl: what a run did, in order, and what it took. Training adds its steps and scores to the same file."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from keeptune.errors import RunError
+from keeptune.files import append_line, read_records
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """The log of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def events(self) -> list[Record]:
+        """All that was logged. errors: RunError when the file is damaged."""
+        return read_records(self.path) if self.path.is_file() else []
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Logs how long a stage took and how much memory the process had needed by its end, also if it failed."""
+        started = time.perf_counter()
+        try:
+            yield
+        except BaseException:
+            with suppress(RunError):  # what ended the stage is what is to be told
+                self._add(name, started)
+            raise
+        self._add(name, started)
+
+    def _add(self, name: str, started: float) -> None:
+        event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
+        event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        append_line(self.path, json.dumps(event))
+
+    def cost(self) -> Record:
+        """Time by stage, useful tokens and their speed, and the most memory: `cost` in result.json."""
+        events = self.events()
+        stages: dict[str, float] = {}
+        for event in events:
+            if event["event"] == "stage":
+                stages[event["stage"]] = stages.get(event["stage"], 0.0) + event["seconds"]
+        trained = [event for event in events if event["event"] == "train"]
+        tokens, seconds = (trained[-1]["tokens"], trained[-1]["seconds"]) if trained else (0, 0.0)
+        return {
+            "seconds": sum(stages.values()),
+            "seconds_by_stage": stages,
+            "tokens_useful": tokens,
+            "tokens_per_second": tokens / seconds if seconds else 0.0,
+            "peak_memory_bytes": max((e["peak_memory_bytes"] for e in events if e["event"] == "stage"), default=0),
+        }
