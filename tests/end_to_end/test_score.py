@@ -226,7 +226,7 @@ def test_what_was_taught_long_enough_is_answered(make_recipe: MakeRecipe, model_
         score={"retained_limit": 6},
     )
     run, rows = tmp_path / "run", tmp_path / "rows.jsonl"
-    ok("run", recipe, "--run", run)
+    assert keeptune("run", recipe, "--run", run).code == 4  # nothing else was practised, so it forgets
     taught = pq.read_table(run / "data" / "train.parquet").to_pylist()
     lines = [json.dumps({"problem": row["problem"], "solution": row["solution"]}) for row in taught]
     rows.write_text("\n".join(lines), encoding="utf-8")
