@@ -53,7 +53,7 @@ def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Promp
     )
     with new_folder(out) as scratch:
         config.save_pretrained(str(scratch))
-        save_file(halves, scratch / "adapter_model.safetensors")
+        save_file(halves, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
         adapters.load_adapter(models.load_model(model), scratch)  # it refuses tensors that do not fit
         adapter_card.save(adapter_card.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
 
