@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 
 from keeptune import recipe as recipes
 from keeptune.console import ConsoleListener
-from keeptune.files import read_json, read_records, write_records
+from keeptune.files import read_json, write_records
 from keeptune.held_out import score_files
 from keeptune.run import Run
 from keeptune.score import contest
@@ -76,7 +76,7 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
 
 def training_steps(run: Run) -> list[dict[str, Any]]:
     """What a run logged of each step of its training."""
-    return [event for event in read_records(run.folder / "log.jsonl") if event["event"] == "train"]
+    return [event for event in run.journal.events() if event["event"] == "train"]
 
 
 def speed(folder: Path) -> float:

@@ -19,6 +19,7 @@ from keeptune.errors import ModelError
 from keeptune.files import new_folder, write_text
 from keeptune.held_out import adapter_folder
 from keeptune.mindspore import ckpt, names
+from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 
@@ -26,8 +27,6 @@ Form = Literal["merged", "mindspore"]
 
 CLOSE_LOGITS = 1e-3
 """How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
-
-_MINDSPORE_DTYPES = {torch.float32: "Float32", torch.float16: "Float16", torch.bfloat16: "BFloat16"}
 
 
 def export(target: str, form: Form, out: Path) -> list[str]:
@@ -49,7 +48,7 @@ def _write(card: adapter_card.AdapterCard, folder: Path, form: Form, out: Path) 
         _write_lora(tuned, card.scale, out)
     merged = _merged(tuned, card, tokenizer)
     if form == "mindspore":
-        ckpt.write(out / "merged.ckpt", (_stored(name, own) for name, own in _named(merged).items()))
+        ckpt.write(out / "merged.ckpt", (stored(name, own) for name, own in _named(merged).items()))
     else:
         merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
@@ -95,7 +94,7 @@ def _write_lora(tuned: Any, scale: float, folder: Path) -> None:
         )
     tensors = names.exported(get_peft_model_state_dict(tuned, save_embedding_layers=False))
     halves = {name: own * scale if name.endswith("_b") else own for name, own in tensors.items()}
-    ckpt.write(folder / "adapter.ckpt", (_stored(name, own) for name, own in halves.items()))
+    ckpt.write(folder / "adapter.ckpt", (stored(name, own) for name, own in halves.items()))
     write_text(folder / "pet_config.yaml", _pet_config(config))
 
 
@@ -109,9 +108,3 @@ def _pet_config(config: Any) -> str:
         f"  lora_dropout: {config.lora_dropout}\n"
         f"  target_modules: '{names.target_pattern(sorted(config.target_modules))}'\n"
     )
-
-
-def _stored(name: str, tensor: Tensor) -> ckpt.Tensor:
-    """A tensor as the file holds it, uncopied where it lies in memory in that order."""
-    raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
-    return ckpt.Tensor(name, _MINDSPORE_DTYPES[tensor.dtype], tuple(tensor.shape), (raw.reshape(-1).data,))

@@ -11,6 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from keeptune.errors import RunError
 
 
@@ -39,14 +41,18 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     errors: RunError naming it when the disk is full or it cannot be written.
     """
-    scratch = folder.with_name(f"{folder.name}.tmp")
+    scratch = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
+        # A process that was killed while it wrote may have had our id: in a container that is likely.
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         yield scratch
-        shutil.rmtree(folder, ignore_errors=True)
+        flush(scratch)
+        if folder.exists():
+            shutil.rmtree(folder)
         scratch.replace(folder)
-    except OSError as error:
+        flush(folder.parent)
+    except (OSError, SafetensorError) as error:  # safetensors' own type, when the disk is full
         raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -135,7 +141,7 @@ def file_sha256(path: Path) -> str:
         raise RunError(f"{path}: cannot be read ({error.strerror}); run the stage that makes it again") from None
 
 
-def unwritable(path: Path, error: OSError) -> RunError:
+def unwritable(path: Path, error: OSError | SafetensorError) -> RunError:
     """The error for a file that cannot be written: what, where, and what to do."""
-    reason = error.strerror or str(error) or type(error).__name__
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return RunError(f"{path}: cannot be written ({reason}); free space or choose another folder, then run again")

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 from peft import LoraConfig
 from safetensors.torch import save_file
@@ -22,11 +20,10 @@ from keeptune import adapter_card
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
 from keeptune.mindspore import ckpt, names
+from keeptune.mindspore.tensors import restored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.prompt.template import Prompt
-
-_NUMPY_DTYPES = {"Float32": "<f4", "Float16": "<f2", "Float64": "<f8", "BFloat16": "<i2"}
 
 
 def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Prompt, out: Path) -> None:
@@ -61,19 +58,12 @@ def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Promp
 def _halves(path: Path) -> dict[str, Tensor]:
     """The two halves of every LoRA layer under PEFT's names, in float32; base weights beside them are passed over."""
     stored = names.imported(ckpt.read(path))
-    halves = {name: _tensor(own) for name, own in stored.items() if ".lora_" in name}
+    halves = {name: restored(own).float() for name, own in stored.items() if ".lora_" in name}
     if not halves:
         raise ModelError(f"{path}: it holds no LoRA tensor (mindpet_delta_lora_a, mindpet_delta_lora_b)")
     if flat := sorted(name for name, tensor in halves.items() if tensor.dim() != 2):
         raise ModelError(f"{path}: {flat[0]} is no matrix, so it is no half of a LoRA layer")
     return halves
-
-
-def _tensor(own: ckpt.Tensor) -> Tensor:
-    if own.dtype not in _NUMPY_DTYPES:
-        raise ModelError(f"{own.name}: adapters are of floating-point numbers, and this is {own.dtype}")
-    array = torch.from_numpy(np.frombuffer(own.bytes(), _NUMPY_DTYPES[own.dtype]).reshape(own.shape))
-    return (array.view(torch.bfloat16) if own.dtype == "BFloat16" else array).to(torch.float32)
 
 
 def _rank_and_alpha(configuration: Path) -> tuple[int, int]:

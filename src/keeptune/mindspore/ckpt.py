@@ -66,7 +66,7 @@ class Tensor:
 
     def bytes(self) -> bytearray:
         """A copy of all of it."""
-        return bytearray(b"".join(self.pieces))
+        return bytearray().join(self.pieces)
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def verdict(
         return Gate("undecided", threshold, f"{few}, and the likelihood of the reference answers was not measured.")
     if unproven:
         doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
-        more = more_questions(ratios.values(), threshold, questions)
+        more = _more_questions(ratios.values(), threshold, questions)
         need = "no number of questions would decide" if more is None else f"about {more:,} more questions would decide"
         return Gate(
             "undecided",
@@ -79,7 +79,7 @@ def verdict(
     return Gate("pass", threshold, f"{told}Kept of the base's score: {kept} (95 % interval); {asked}.")
 
 
-def more_questions(ratios: Collection[Ratio], threshold: float, questions: int) -> int | None:
+def _more_questions(ratios: Collection[Ratio], threshold: float, questions: int) -> int | None:
     """How many questions beyond these would move an interval off the threshold, if they turn out as these did.
 
     An interval narrows with the root of their number. One measure that is below the threshold is enough to fail, and to

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keeptune.errors import ModelError, RunError
-from keeptune.files import flush, unwritable, write_json
+from keeptune.files import whole_folder, write_json
 from keeptune.model.adapter import restore_adapter, save_adapter
 
 COMPLETE = "complete.json"
@@ -36,28 +34,12 @@ class Progress:
 
 def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
     """Writes the checkpoint `folder`/step-N. errors: RunError when it cannot be written; nothing half-written stays."""
-    target = folder / f"step-{progress.step}"
-    scratch = folder / f"step-{progress.step}.tmp-{os.getpid()}"
-    try:
-        # A process that was killed while it saved may have had our id: in a container that is likely.
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+    with whole_folder(folder / f"step-{progress.step}") as scratch:
         save_adapter(model, scratch)
         save_file(_optimiser_tensors(optimiser), scratch / "optimiser.safetensors")
         write_json(scratch / "progress.json", asdict(progress))
         files = {path.name: _fingerprint(path) for path in sorted(scratch.iterdir())}
         write_json(scratch / COMPLETE, files)
-        flush(scratch)
-        if target.exists():
-            shutil.rmtree(target)
-        scratch.replace(target)
-        flush(folder)
-    except (OSError, RunError) as error:
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise error if isinstance(error, RunError) else unwritable(target, error) from None
-    except Exception as error:  # safetensors raises its own type when the disk is full
-        shutil.rmtree(scratch, ignore_errors=True)
-        raise RunError(f"{target}: the checkpoint cannot be written ({error}); free space, then run again") from None
 
 
 def latest(folder: Path) -> Path | None:
