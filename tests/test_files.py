@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+import tiny
+import torch
+from safetensors.torch import save_file
 
 from keeptune.errors import RunError
-from keeptune.files import flush, unwritable, write_json, write_text, write_whole
+from keeptune.files import flush, new_folder, unwritable, whole_folder, write_json, write_text, write_whole
 
 
 def test_text_and_json_come_back_as_written(tmp_path: Path) -> None:
@@ -75,3 +78,20 @@ def test_the_error_names_the_file_the_reason_and_what_to_do() -> None:
         "runs/a/log.jsonl: cannot be written (Permission denied); free space or choose another folder, then run again"
     )
     assert "(OSError)" in str(unwritable(Path("a"), OSError()))
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    with whole_folder(target) as scratch:
+        (scratch / "a").write_text("one", encoding="utf-8")
+    large = {"a": torch.zeros(10_000)}
+    with (
+        tiny.full_disk(1000),
+        pytest.raises(RunError, match=r"adapter: cannot be written \(.*free space or choose another folder"),
+        whole_folder(target) as scratch,
+    ):
+        save_file(large, scratch / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+    assert (target / "a").read_text(encoding="utf-8") == "one"
+    with pytest.raises(RunError, match="it exists already"), new_folder(target):
+        pass
