@@ -158,7 +158,7 @@ class SquareRoot(KindByDigits[Radicand]):
         return Radicand(amount(generator.randint(0, 1_000_000)))
 
 
-class Function(RoundedWork[Monomial]):
+class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
     """`当 x = 7.59 时，求函数 y = 68x^95 的值` → `函数的值为：2.854155448324274205322988364E+85`"""
 
     name = "function"
@@ -183,6 +183,9 @@ class Function(RoundedWork[Monomial]):
         lines, raised = longhand.power(problem.x, problem.exponent)
         last, result = longhand.rounded_product(Decimal(problem.coefficient), raised)
         return [*lines, last], Fraction(result)
+
+    def worked(self, problem: Monomial) -> Worked:
+        return procedures.function(problem.x, problem.coefficient, problem.exponent)
 
     def rule(self, problem: Monomial, result: str) -> list[str]:
         return rules.function(problem.x, problem.coefficient, problem.exponent, result)

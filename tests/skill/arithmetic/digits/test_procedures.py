@@ -79,33 +79,57 @@ def test_a_quotient_and_trials_that_are_one_off() -> None:
         "0. 539/59=9:e872+0=72,6-2=04d981+7=88,1-8=13c981+9=90,9-0=09b981+9=90,9-0=09a545+9=54,3-4=19",
         "8+e4+8=12+0=12d3+9=12+1=13c9+9=18+1=19b9+9=18+1=19a9+5=14+1=15",
     ]
-    once_more = next(line for line in procedures.square_root(Decimal("3125.96")).lines if line.startswith("9-"))
-    assert once_more == "9-d4-9=15-0=15c2-0=02-1=01b2-1=01-0=01a1-1=00-0=00"
+    once_more = next(line for line in procedures.square_root(Decimal("4569.95")).lines if line.startswith("1-"))
+    assert once_more == "1-d0-0=00-0=00c7-5=02-0=02b3-3=00-0=00a1-1=00-0=00"
 
 
 def test_a_mean_adds_tens_and_ones_apart() -> None:
-    assert lines(procedures.mean((59, 33, 63)))[:3] == [
+    assert lines(procedures.mean((59, 33, 63))) == [
         "1:59:0+5=5,0+9=9 2:33:5+3=8,9+3=12 3:63:8+6=14,12+3=15",
         "14+1=15",
         "155",
+        "1-0*3=1-0=1",
+        "0 15-5*3=15-15=0",
+        "5 5-1*3=5-3=2",
+        "51. 20-6*3=20-18=2",
+        "51.6 20-6*3=20-18=2",
+        "51.66 20-6*3=20-18=2",
+        "51.666",
     ]
 
 
-def test_the_integer_near_a_root_is_found_digit_by_digit() -> None:
-    assert lines(procedures.square_root(Decimal("4080.17")))[:5] == [
+def test_three_digits_of_a_root_are_found_one_by_one() -> None:
+    steps = lines(procedures.square_root(Decimal("4080.17")))
+    assert steps[:7] == [
         "4080.17",
         "40-6*6=40-36=04",
         "048/12=3:c309+0=09,0-9=11b206+1=07,8-7=01a103+0=03,4-3=01",
         "63+63=126",
-        "126+0.85=126.85",
+        "111/12=8:d864+0=64,7-4=03c648+6=54,1-4=17b216+6=22,1-2=19a108+3=11,1-1=00",
+        "638+638=1276",
+        "a01b92c77d36",
     ]
+    assert steps[-2:] == ["63.8+0.076=63.876", "63.876"]
     close_to_ten = lines(procedures.square_root(Decimal("100.00")))
     assert close_to_ten[1:3] == ["01-1*1=01-01=00", "000/02=0:c0b0a0"]
 
 
+@pytest.mark.parametrize(
+    ("number", "doubled"), [("4222.00", "64+64=128"), ("4236.40", "64+64=128"), ("4240.00", "65+65=130")]
+)
+def test_where_a_root_is_little_above_an_integer_the_one_below_is_taken(number: str, doubled: str) -> None:
+    assert doubled in lines(procedures.square_root(Decimal(number)))
+
+
 def test_a_power_says_what_the_exponent_has_come_to() -> None:
-    steps = [line for line in lines(procedures.power(Decimal("2.00"), 13)) if line[:1].isdigit() and "=" in line]
-    assert steps[::2] == ["1+1=2", "2+1=3", "3+3=6", "6+6=12", "12+1=13"]
+    steps = [line for line in lines(procedures.power(Decimal("2.00"), 13)) if ":" in line]
+    assert steps == ["13:6:3:1", "3:1+1=2", "3:2+1=3", "6:3+3=6", "13:6+6=12", "13:12+1=13"]
+
+
+def test_a_function_is_a_power_and_one_product_more() -> None:
+    steps = lines(procedures.function(Decimal("2.50"), 68, 2))
+    assert steps[:2] == ["2:1", "2:1+1=2"]
+    assert steps[steps.index("*68") + 1 :][:3] == ["a6.b2c5d0e0f0g0", "u6v8.w0x0y0z0", "1+2=3"]
 
 
 @pytest.mark.parametrize(
@@ -122,9 +146,13 @@ def test_a_power_says_what_the_exponent_has_come_to() -> None:
         ("计算 183.94 的 5 次方？", "2.105595E+11"),
         ("计算 0.00 的平方根？", "0"),
         ("计算 10000.00 的平方根？", "100"),
-        ("计算 5636.97 的平方根？", "75.080"),
+        ("计算 5636.97 的平方根？", "75.079"),
         ("解方程 -6x + 0 = 0", "0"),
         ("解方程 1x + -100 = 0", "100.000"),
+        ("当 x = 0.00 时，求函数 y = 5x^2 的值", "0"),
+        ("当 x = 7.59 时，求函数 y = 3x^1 的值", "22.770000"),
+        ("当 x = 7.59 时，求函数 y = 68x^95 的值", "2.8540860E+85"),
+        ("当 x = 0.39 时，求函数 y = 4x^69 的值", "2.4294204E-28"),
         ("商品原价为 16 元，打折后的价格为 90 元，请计算打折的折扣比例。", "-462.500"),
         ("去年销售额为 12 万元，今年销售额增加了 77%，请计算今年的销售额。", "21.24"),
     ],
@@ -160,13 +188,19 @@ def test_powers_beyond_the_data_set(base: str, exponent: int) -> None:
         assert fault(text, written(text)) is None
 
 
+@given(st.integers(0, 10**6), st.integers(1, 10**8), st.integers(1, 500))
+def test_functions_beyond_the_data_set(hundredths: int, coefficient: int, exponent: int) -> None:
+    text = f"当 x = {hundredths / 100:.2f} 时，求函数 y = {coefficient}x^{exponent} 的值"
+    if SKILL.read(text, "") is not None:
+        assert fault(text, written(text)) is None
+
+
 @pytest.mark.parametrize("rounding", [Rounding(), Rounding(places=0), Rounding(digits=3)])
 @pytest.mark.parametrize(
     "text",
     [
         "某物体的密度为 5 克/立方厘米，体积为 5 立方厘米，请计算该物体的质量。",
         "将分数 4/10 进行简化。",
-        "当 x = 7.59 时，求函数 y = 68x^95 的值",
         "计算 11471.86 的平方根？",
     ],
 )

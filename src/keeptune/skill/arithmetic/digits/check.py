@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import pairwise
 
 from keeptune.score.number import grade
-from keeptune.skill.arithmetic.check import REMAINDER, wrong_statement
+from keeptune.skill.arithmetic.check import wrong_statement
 from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs, result
+from keeptune.skill.arithmetic.digits.numeral import names
 from keeptune.skill.base import ANSWER_MARKER
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -21,7 +23,13 @@ _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):(
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
-_HEADED = re.compile(r"([0-9]+(?:\.[0-9]*)?) ([0-9]+/[0-9]+=[0-9]r[0-9]+)")
+_ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
+_SHORT_DIVISION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+=([0-9]+))")
+_HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
+_REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
+ROOT_DIGITS = 3
+"""Digits of a root that are found one by one."""
+
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
 
 
@@ -48,9 +56,11 @@ class _Reader:
     def __init__(self, problem: str) -> None:
         self.is_equation = "x" in problem
         numbers = _NUMBER.findall(problem)
-        self.first, self.known = numbers[0], {_stripped(number) for number in numbers}
+        self.first, self.last, self.known = numbers[0], numbers[-1], {_stripped(number) for number in numbers}
         self.result, self.decimals = "", ""
-        self.root, self.root_is_whole = "", False
+        self.root = ""
+        self.halves: list[int] = []
+        self.reached = 1
         self.count, self.rest, self.to_divide = 0, 0, ""
         self.columns: Pass | None = None
         self.factors: list[tuple[str, str]] = []
@@ -80,10 +90,9 @@ class _Reader:
     def _paired(self, found: list[Cell]) -> bool:
         """Two numbers under each other, for a sum or a quotient."""
         left, right = joined(found, "left"), joined(found, "right")
-        if self.root_is_whole and self.quotient is not None:
-            # What is left of a number, with the decimals that were set aside, over what the root is completed with.
-            difference, self.quotient = str(self.quotient.rest), Quotient.of(found)
-            return _stripped(left) == _stripped(difference + self.decimals) and _stripped(right) in self.known
+        if self.root and self.quotient is not None:
+            rest, self.quotient = self.quotient.rest, Quotient.of(found)
+            return len(self.root) == ROOT_DIGITS and int(left) == rest and int(right) == 2 * int(self.root)
         self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
         return self._are_known(left, right)
 
@@ -102,11 +111,13 @@ class _Reader:
         return self._are_known(own)
 
     def _tried(self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str) -> bool:
-        """What has been found so far, and the next digit of a quotient or an integer near a root."""
-        if self.root and not self.root_is_whole:
-            self.root, self.root_is_whole, block.divisor = f"{self.root}{digit}", True, f"{block.divisor}{digit}"
-            self.known.add(_stripped(self.root))
-            return not so_far and block.line(first_three, first_two, int(digit), cells)
+        """What has been found so far, and the next digit of a quotient or a root."""
+        if self.root and len(self.root) < ROOT_DIGITS:
+            self.root, block.divisor = f"{self.root}{digit}", f"{block.divisor}{digit}"
+            holds = not so_far and block.line(first_three, first_two, int(digit), cells)
+            if len(self.root) < ROOT_DIGITS:
+                self._next_root_digit(f"{block.rest}{self.decimals}")
+            return holds
         follows = _significant(so_far) == _significant(block.result)
         return self._settled(follows and block.line(first_three, first_two, int(digit), cells), block)
 
@@ -115,8 +126,6 @@ class _Reader:
         if not holds:
             return False
         self.result = block.result
-        if self.root_is_whole:  # the ones of what was found are added to the root's
-            self.result = str(int(self.root) * 10 ** (len(block.result) - 1) + int(block.result))
         self.known.add(_stripped(block.result))
         return True
 
@@ -127,25 +136,52 @@ class _Reader:
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
             return _stripped(match[2]) in self.known and (match[3] == "-") == negative
+        if _HALVES.fullmatch(line):
+            self.halves = [int(half) for half in line.split(":")]
+            halved = all(one // 2 == other for one, other in pairwise(self.halves))
+            return halved and self.halves[-1] == 1 and str(self.halves[0]) == self.last
+        if match := _REACHED.fullmatch(line):
+            return self._raised(*map(int, match.groups()))
+        if line.startswith("*"):
+            return str(self.reached) == self.last and _stripped(line[1:]) in self.known
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
+        if self.root and (match := _ROOT_SUM.fullmatch(line)):
+            follows = _stripped(match[1]) == _stripped(self.root) and match[2] == self.result
+            self.result = match[3]
+            return follows and self._statement(line)
         if ":" in line:
             return self._running(line)
-        if match := _HEADED.fullmatch(line):
-            return _significant(match[1]) == _significant(self.result) and self._statement(match[2])
+        if match := _SHORT_DIVISION.fullmatch(line):
+            follows = _significant(match[1] or "") == _significant(self.result)
+            return follows and self._statement(match[2]) and self._short_division(*map(int, match.groups()[2:]))
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1])
         return self._statement(line)
 
     def _rooted(self, pair: str, first: str, rest: str) -> bool:
-        """The first digit of a root, from the first pair of the number's digits, and what its square leaves of them.
-
-        The second digit, d, and twice the first one make the divisor that d times is taken off.
-        """
+        """The first digit of a root, from the first pair of the number's digits, and what its square leaves of them."""
         whole = self.to_divide.partition(".")[0]
-        self.root, self.root_is_whole = first, False
-        self.quotient = Quotient("abc", int(rest + whole[2:]), f"{2 * int(first):02d}", 3)
+        self.root = first
+        self._next_root_digit(rest + whole[2:])
         return len(whole) == 4 and whole.startswith(pair)
+
+    def _next_root_digit(self, left: str) -> None:
+        """The next digit of a root, d, and twice those before it make the divisor that d times is taken off."""
+        twice = f"{2 * int(self.root):02d}"
+        width = len(twice) + 1
+        self.quotient = Quotient(names(width), int(left), twice, width)
+
+    def _raised(self, target: int, before: int, added: int, total: int) -> bool:
+        """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""
+        if len(self.halves) < 2 or before != self.reached or total != before + added:
+            return False
+        *others, half = self.halves
+        is_next = target == others[-1] and (added == before == half or (added == 1 and total == target))
+        self.reached = total
+        if total == target:
+            self.halves = others
+        return is_next
 
     def _statement(self, line: str) -> bool:
         """A statement of two sides."""
@@ -153,14 +189,12 @@ class _Reader:
             wrong = wrong_statement(line)
         except (ValueError, ZeroDivisionError):
             return False
-        if match := REMAINDER.fullmatch(line):
-            return not wrong and self._short_division(*map(int, match.groups()))
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
-    def _short_division(self, dividend: int, divisor: int, digit: int, rest: int) -> bool:
+    def _short_division(self, dividend: int, digit: int, divisor: int, rest: int) -> bool:
         """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit."""
-        follows = divisor == self.count and dividend == 10 * self.rest + int(self.to_divide[:1] or 0)
+        follows = rest < divisor == self.count and dividend == 10 * self.rest + int(self.to_divide[:1] or 0)
         self.result, self.rest, self.to_divide = f"{self.result}{digit}", rest, self.to_divide[1:]
         return follows
 

@@ -63,9 +63,9 @@ class Numeral:
     def text(self) -> str:
         """The number in decimals, as many as its digits give; zeros where they do not reach the point, or an exponent
         where the point is far behind them."""
-        if self.places <= 0:
+        if -PLAIN_PLACES < self.places <= 0:
             return "0." + "0" * -self.places + self.digits
-        if self.places > max(len(self.digits), PLAIN_PLACES):
+        if self.places <= -PLAIN_PLACES or self.places > max(len(self.digits), PLAIN_PLACES):
             return self._scientific()
         digits = self.digits.ljust(self.places, "0")
         whole, decimals = digits[: self.places].lstrip("0") or "0", digits[self.places :]
@@ -74,7 +74,7 @@ class Numeral:
     def _scientific(self) -> str:
         digits = self.digits.lstrip("0")
         exponent = self.places - 1 - (len(self.digits) - len(digits))
-        return f"{digits[0]}.{digits[1:]}E+{exponent}"
+        return f"{digits[0]}.{digits[1:]}E{exponent:+d}"
 
 
 def signed(negative: bool, number: str) -> str:

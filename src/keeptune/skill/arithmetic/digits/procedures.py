@@ -25,6 +25,12 @@ DECIMALS = 3
 MOST_DIGITS = 6
 """Digits of a quotient, where three decimals would be more."""
 
+MORE_DIGITS = (2.5, 15, 150, 1_500)
+"""A product on the way to a power is worked with one digit more for each of these that it is a factor of it more often.
+
+Found by trying: of 100,000 random functions the worst is too small by 0.96 of what the headline grader forgives.
+"""
+
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
 
@@ -111,44 +117,65 @@ def mean(values: Sequence[int]) -> Worked:
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
         one, rest = divmod(current, len(values))
-        lines.append(f"{so_far(digits, len(str(total)))}{current}/{len(values)}={one}r{rest}")
+        taken_off = f"{current}-{one}*{len(values)}={current}-{one * len(values)}={rest}"
+        lines.append(so_far(digits, len(str(total))) + taken_off)
         digits += str(one)
     return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
 
 
 def power(base: Decimal, exponent: int) -> Worked:
-    """A power by squaring and multiplying, each with what the exponent comes to by it."""
+    """A power by squaring and multiplying."""
     negative = base.is_signed() and exponent % 2 == 1
     lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     if not exponent or not base:
         return Worked(lines, "0" if exponent else "1")
     if exponent == 1:
         return Worked(lines, str(base))
-    # Each product loses a little of its last digit, and a power as much as all its factors together.
-    width = WIDTH + (exponent > 5) + (exponent > 50) + (exponent > 500)
-    first = result = _numeral(base)
-    reached = 1
-    for bit in bin(exponent)[3:]:
-        factor = result.leading() if reached > 1 else first
-        written, result = abridged(factor, factor, width)
-        lines += [f"{reached}+{reached}={2 * reached}", *written]
-        reached *= 2
-        if bit == "1":
-            written, result = abridged(result.leading(), first, width)
-            lines += [f"{reached}+1={reached + 1}", *written]
-            reached += 1
-    return Worked(lines, signed(negative, result.text()))
+    written, result = _powered(_numeral(base), exponent)
+    return Worked([*lines, *written], signed(negative, result.text()))
+
+
+def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
+    """A power of x, times the coefficient."""
+    if not x:
+        return Worked([], "0")
+    lines, raised = _powered(_numeral(x), exponent)
+    written, result = abridged(raised.leading() if exponent > 1 else raised, Numeral.of(str(coefficient)), WIDTH)
+    return Worked([*lines, f"*{coefficient}", *written], result.text())
+
+
+def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
+    """The exponent halved until it is 1, and from there back: each half doubled, and one more where it was odd.
+
+    A line such as `5:2+2=4` stands before each product: what the exponent is to come to next, and what it comes to now.
+    """
+    halves = [exponent >> shift for shift in range(exponent.bit_length())]
+    lines, result, reached = [":".join(map(str, halves))] if exponent > 1 else [], base, 1
+    for target in halves[-2::-1]:
+        for is_square in (True, False)[: 1 + target % 2]:
+            left = result.leading() if reached > 1 else base
+            right, added = (left, reached) if is_square else (base, 1)
+            written, result = abridged(left, right, _width(exponent, reached + added))
+            lines += [f"{target}:{reached}+{added}={reached + added}", *written]
+            reached += added
+    return lines, result
+
+
+def _width(exponent: int, reached: int) -> int:
+    """Digits of a factor: what a product loses in its last digit is lost as often as it is a factor of the power."""
+    return WIDTH + sum(exponent > times * reached for times in MORE_DIGITS)
 
 
 def square_root(number: Decimal) -> Worked:
-    """A root: an integer near it digit by digit, and then what the integer's square leaves over twice the root.
+    """A root: its first three digits one by one, and then what their square leaves over twice what they make.
 
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
-    for the steps are not exact enough then. The integer's first digit is that of the first pair of digits; its second
-    one, d, is found by a trial, and d · (20 · first + d) taken off. What is left of the number is
-    (2 · integer + rest) · rest, so the rest is what is left over twice the integer and the rest itself, which is near
-    enough with one decimal and a half. The integer need not be the largest whose square fits: where it is close to the
-    root, the one below is taken, so that a model that misjudges a close case can still end right.
+    for the steps are not exact enough then. The first digit is that of the root of the first pair of digits. The second
+    one, d, is found by a trial, d · (20 · first + d) is taken off, and the third in the same way. What is left over
+    twice the three digits is nearly the rest: its own square is neglected.
+
+    A digit need not be the largest that fits: where the root is little above it, the one below is taken, so that a
+    model that misjudges a close case can still end right.
     """
     if not number:
         return Worked([], "0")
@@ -159,37 +186,54 @@ def square_root(number: Decimal) -> Worked:
         moved, exponent = moved * 100, exponent - 1
     hundredths = int(moved * 100)
     whole, decimals = divmod(hundredths, 100)
-    tenths = math.isqrt(hundredths)
-    # From 39 to 50 the integer below would leave over a number of more digits than the divisor.
-    root = tenths // 10 if 390 <= tenths < 503 else max(10, (4 * tenths - 10) // 40)
-    estimate = 10 * (tenths - 10 * root) + 5
-    divisor = 200 * root + estimate
-    left = hundredths - 100 * root * root
-    written, digits = quotient(str(left).zfill(len(str(divisor))), str(divisor), 1 + DECIMALS, kept=5)
-    answer = Decimal(root * 1000 + int(digits)).scaleb(-DECIMALS)
+    ones, tenths = _first_digits(hundredths)
+    divisor = str(2 * tenths)
+    left = f"{hundredths - tenths * tenths:0{len(divisor)}d}"
+    written, digits = quotient(left, divisor, DECIMALS, whole=0)
+    root = Decimal(tenths).scaleb(-1)
+    answer = root + Decimal(int(digits)).scaleb(-DECIMALS)
     return Worked(
         [
             f"{whole:04d}.{decimals:02d}" + (f"E{exponent:+d}" if exponent else ""),
-            *_integer_root(whole, root),
-            f"{root}+{root}={2 * root}",
-            f"{2 * root}+{_hundredth(estimate)}={_hundredth(divisor)}",
+            *_first_two(whole, ones),
+            f"{ones}+{ones}={2 * ones}",
+            _next(hundredths - 100 * ones * ones, 2 * ones, tenths % 10),
+            f"{tenths}+{tenths}={divisor}",
             *written,
-            f"{root}+{digits[0]}.{digits[1:]}={answer}",
+            f"{root}+0.{digits}={answer}",
         ],
         f"{answer.scaleb(exponent):f}",
     )
 
 
-def _integer_root(number: int, root: int) -> list[str]:
-    """The two digits of the integer `root`, and what its square leaves of a number with four digits."""
+def _first_digits(hundredths: int) -> tuple[int, int]:
+    """The integer near the root of a number that is so many hundredths, and so many tenths near it.
+
+    What either leaves over must not have more digits than twice itself, for the columns of the steps that follow.
+    """
+    thousandths = math.isqrt(hundredths * 10**4)
+    for close_to_one, close_to_tenth in ((100, 20), (0, 20)):
+        ones = (thousandths - close_to_one) // 1000
+        tenths = min((thousandths - close_to_tenth) // 100, 10 * ones + 9)
+        leaves_few = hundredths - 100 * ones * ones < 100 * 10 ** len(str(2 * ones))
+        if 10 <= ones <= tenths // 10 and leaves_few and hundredths - tenths * tenths < 10 ** len(str(2 * tenths)):
+            return ones, tenths
+    return thousandths // 1000, thousandths // 100
+
+
+def _first_two(number: int, root: int) -> list[str]:
+    """The first two digits of the root of a number with four digits, and what their square leaves of it."""
     pair, next_pair = divmod(number, 100)
     first, second = divmod(root, 10)
     rest = pair - first * first
-    left, divisor = f"{100 * rest + int(next_pair):04d}", f"{20 * first + second:03d}"
-    return [
-        f"{pair:02d}-{first}*{first}={pair:02d}-{first * first:02d}={rest:02d}",
-        trial(left, divisor, second),
-    ]
+    square = f"{pair:02d}-{first}*{first}={pair:02d}-{first * first:02d}={rest:02d}"
+    return [square, _next(100 * rest + next_pair, 2 * first, second, width=2)]
+
+
+def _next(left: int, twice: int, digit: int, width: int = 0) -> str:
+    """The next digit of a root, by a trial: it is taken off as often as it says, behind twice the digits before it."""
+    divisor = f"{twice:0{width}d}{digit}"
+    return trial(f"{left:0{len(divisor) + 1}d}", divisor, digit)
 
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
@@ -206,10 +250,6 @@ def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str],
 
 def _numeral(number: Decimal) -> Numeral:
     return Numeral.of(f"{abs(number)}")
-
-
-def _hundredth(hundredths: int) -> Decimal:
-    return Decimal(hundredths).scaleb(-2)
 
 
 def _hundredths(number: Decimal) -> str:
