@@ -80,6 +80,31 @@ def run(
 
 
 @app.command()
+def sweep(
+    recipe: RecipeFile,
+    vary: Annotated[
+        list[str],
+        typer.Option(metavar="A.B=LOW..HIGH", help="a setting to vary, or A.B=X,Y,… for its values; repeatable"),
+    ],
+    trials: Annotated[int, typer.Option(min=1, help="how many trials in all; more, later, go on from there")] = 20,
+    folder: Annotated[
+        Path | None, typer.Option("--run", help="directory of the sweep; default: runs/NAME-sweep")
+    ] = None,
+    settings: Settings = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Many runs with other settings, for more skill, more reading kept, fewer parameters. Resumes like a run."""
+    from keeptune.sweep import sweep as search
+    from keeptune.sweep import text
+    from keeptune.vary import parse
+
+    varied, overrides = tuple(map(parse, vary)), tuple(settings)
+    place = folder or Path("runs") / f"{recipes.load(recipe, overrides).name}-sweep"
+    made = search(recipe, overrides, varied, trials, place, ConsoleListener())
+    print(_json(made) if as_json else f"{text(made)}\n{place / 'sweep.html'}")
+
+
+@app.command()
 def verify(folder: RunFolder) -> None:
     """Recomputes every figure of a finished run from its stored answers, without a model. Exit code 3: some differ."""
     from keeptune.verify import text

@@ -106,7 +106,7 @@ def plan(
         "estimate": {
             "tokens_per_second": rate,
             "training_seconds": tokens / rate,
-            "memory_bytes": memory_bytes(config, parameters, recipe),
+            "memory_bytes": memory_bytes(config, parameters, recipe, max(lengths, default=0)),
         },
     }
 
@@ -139,12 +139,14 @@ def matrix_speed(inputs: int, outputs: int) -> float:
     return 2 * 512 * inputs * outputs / best
 
 
-def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe) -> int:
-    """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch,
+def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
+    """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
+    (or of a row that is longer),
     and the cache of the answers, times what the allocator keeps."""
     width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
     values = ACTIVATION_VALUES * ACTIVATIONS.get(recipe.adapter.family, 1)
-    activations = recipe.train.tokens_per_batch * config.num_hidden_layers * config.hidden_size * values
+    tokens = max(recipe.train.tokens_per_batch, longest_tokens)
+    activations = tokens * config.num_hidden_layers * config.hidden_size * values
     head_size = config.hidden_size // config.num_attention_heads
     cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
     needed = (parameters.total + activations + cache) * width + parameters.trainable * 16 + RUNTIME_BYTES

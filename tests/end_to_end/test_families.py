@@ -90,7 +90,7 @@ def test_a_plan_expects_more_memory_where_more_is_kept(tree: Tree, tmp_path: Pat
     needed = {}
     for family in tiny.FAMILIES:
         recipe = recipes.load(stored(tree, tmp_path, {"family": family}, tokens_per_batch=10**6))
-        needed[family] = memory_bytes(config, Parameters(1000, 40_000), recipe)
+        needed[family] = memory_bytes(config, Parameters(1000, 40_000), recipe, 0)
     assert needed["lora"] == needed["rslora"] == needed["pissa"] == needed["ia3"] < needed["vera"] < needed["dora"]
 
 

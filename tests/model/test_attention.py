@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from keeptune.model.attention import SHORT_ATTENTION, causal_mask, implementation, short_attention
+from keeptune.model.attention import (
+    LONGEST_SHORT_ROW_TOKENS,
+    SHORT_ATTENTION,
+    causal_mask,
+    implementation,
+    short_attention,
+)
 
 MODULE = nn.Identity()
 
@@ -49,6 +55,12 @@ def test_with_a_mask(rows: int, shared: int, queries: int, keys: int, seed: int)
     hidden = torch.rand(rows, 1, queries, keys, generator=draw) < 0.4
     hidden[..., 0] = False  # every query sees something
     assert_same(inputs, torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
+
+
+def test_long_rows_too() -> None:
+    long = LONGEST_SHORT_ROW_TOKENS + 1
+    assert_same(drawn(1, 2, 2, long, long), None)
+    assert_same(drawn(1, 1, 1, long, long), None, scaling=0.3)
 
 
 def test_scaling_can_be_given() -> None:

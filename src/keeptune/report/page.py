@@ -33,38 +33,47 @@ def write_report(run: Path) -> Path:
 
 def html(found: Facts) -> str:
     """The page."""
-    environment = Environment(
+    result, order = found.result, kind_order(found)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            run=found,
+            result=result,
+            verdict=VERDICTS[result.gate.verdict],
+            order=order,
+            marks={
+                name: kind
+                for name, kind in found.card.kinds.items()
+                if kind.unseen or kind.near_duplicates or kind.too_coarse
+            },
+            policies=POLICIES,
+            sources=SOURCES,
+            reading_metrics=reading_metrics(result.retained),
+            kinds_plot=Markup(plots.kinds(result.skill, order)),
+            retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
+            loss_plots={kind: Markup(plot) for kind, plot in plots.losses(found.steps).items()},
+            dev_plot=Markup(plots.dev(found.dev_scores) or ""),
+            frontier_plot=Markup(plots.frontier(result.chosen, result.gate.threshold) or ""),
+            right=examples.pick(found.base_answers, found.tuned_answers, right=True),
+            wrong=examples.pick(found.base_answers, found.tuned_answers, right=False),
+            reading=examples.pick_reading(found.base_reading, found.tuned_reading),
+            headline=examples.HEADLINE,
+        )
+    )
+
+
+def environment() -> Environment:
+    """What renders our templates: all texts are escaped, and a name that is missing is an error."""
+    made = Environment(
         loader=PackageLoader("keeptune.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(_filters())
-    result, order = found.result, kind_order(found)
-    return environment.get_template("page.html").render(
-        run=found,
-        result=result,
-        verdict=VERDICTS[result.gate.verdict],
-        order=order,
-        marks={
-            name: kind
-            for name, kind in found.card.kinds.items()
-            if kind.unseen or kind.near_duplicates or kind.too_coarse
-        },
-        policies=POLICIES,
-        sources=SOURCES,
-        reading_metrics=reading_metrics(result.retained),
-        kinds_plot=Markup(plots.kinds(result.skill, order)),
-        retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
-        loss_plots={kind: Markup(plot) for kind, plot in plots.losses(found.steps).items()},
-        dev_plot=Markup(plots.dev(found.dev_scores) or ""),
-        frontier_plot=Markup(plots.frontier(result.chosen, result.gate.threshold) or ""),
-        right=examples.pick(found.base_answers, found.tuned_answers, right=True),
-        wrong=examples.pick(found.base_answers, found.tuned_answers, right=False),
-        reading=examples.pick_reading(found.base_reading, found.tuned_reading),
-        headline=examples.HEADLINE,
-    )
+    made.filters.update(_filters())
+    return made
 
 
 def _filters() -> dict[str, Any]:

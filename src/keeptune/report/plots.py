@@ -144,7 +144,7 @@ def frontier(chosen: Chosen, threshold: float) -> str | None:
     """Dev accuracy against what was kept, for every checkpoint and scale; None where there was no choice."""
     if len(chosen.candidates) < 2:
         return None
-    figure, axes = _figure(_WIDTH_POINTS, 210, left=44, bottom=40, top=22, right=20)
+    figure, axes = _skill_over_kept()
     kept = [min(100 * candidate.kept, _WIDEST_PERCENT) for candidate in chosen.candidates]
     for share, candidate in zip(kept, chosen.candidates, strict=True):
         taken = (candidate.checkpoint, candidate.scale) == (chosen.checkpoint, chosen.scale)
@@ -153,18 +153,39 @@ def frontier(chosen: Chosen, threshold: float) -> str | None:
         if candidate.scale != 1 or taken:
             place = (share, 100 * candidate.accuracy)
             axes.annotate(f"{candidate.scale:g}", place, (6, 5), textcoords="offset points", color=colour, fontsize=11)
-    axes.axvline(100 * threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
-    axes.text(100 * threshold, 103, f"gate {threshold:.0%}", color=THIRD, fontsize=12, ha="center")
-    axes.set(
-        xlim=_range([*kept, 100 * threshold]),
-        ylim=(0, 101),
-        xlabel="kept of the base's reading, the worse of F1 and EM",
-    )
+    _mark_gate(axes, kept, threshold)
+    return _svg(figure, "frontier", "Dev accuracy against what was kept, for every checkpoint and scale.")
+
+
+def trials(points: Sequence[tuple[int, float, float, int, bool]], threshold: float) -> str:
+    """Dev accuracy against what was kept, for the trials of a sweep: number, share kept, accuracy, trainable
+    parameters, and whether it is on the front. The size of a dot grows with the logarithm of the parameters."""
+    figure, axes = _skill_over_kept()
+    most = max(trainable for *_, trainable, _ in points)
+    kept = [min(100 * share, _WIDEST_PERCENT) for _, share, *_ in points]
+    for at, (number, _, accuracy, trainable, on_front) in zip(kept, points, strict=True):
+        colour = TUNED if on_front else BASE
+        size = max(4.0, 11 + 2 * np.log10(trainable / most))
+        axes.plot([at], [100 * accuracy], color=colour, marker="o", markersize=size, alpha=0.8)
+        axes.annotate(str(number), (at, 100 * accuracy), (6, 5), textcoords="offset points", color=colour, fontsize=11)
+    _mark_gate(axes, kept, threshold)
+    return _svg(figure, "trials", "Dev accuracy against what was kept, for every trial; the table has the figures.")
+
+
+def _skill_over_kept() -> tuple[Figure, Any]:
+    figure, axes = _figure(_WIDTH_POINTS, 210, left=44, bottom=40, top=22, right=20)
+    axes.set(ylim=(0, 101), xlabel="kept of the base's reading, the worse of F1 and EM")
     axes.set_yticks(range(0, 101, 25), [f"{tick}%" for tick in range(0, 101, 25)])
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:.0f}%")
     axes.grid(color=LINE, linewidth=0.6)
-    return _svg(figure, "frontier", "Dev accuracy against what was kept, for every checkpoint and scale.")
+    return figure, axes
+
+
+def _mark_gate(axes: Any, kept: Sequence[float], threshold: float) -> None:
+    axes.axvline(100 * threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
+    axes.text(100 * threshold, 103, f"gate {threshold:.0%}", color=THIRD, fontsize=12, ha="center")
+    axes.set(xlim=_range([*kept, 100 * threshold]))
 
 
 def _figure(

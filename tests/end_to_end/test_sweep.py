@@ -1,0 +1,124 @@
+"""A sweep of real runs: what it tries, resumes, gives up and shows."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from end_to_end.command import Outcome, files, ok, refused
+from end_to_end.conftest import MakeRecipe
+
+from keeptune import recipe as recipes
+from keeptune.sweep import HopelessError, Trial, hopeless
+
+VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")
+
+
+def swept(recipe: Path, folder: Path, trials: int) -> Outcome:
+    return ok("sweep", recipe, *VARIED, "--trials", trials, "--run", folder, "--json")
+
+
+@pytest.fixture(scope="module")
+def sweep(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    folder = tmp_path_factory.mktemp("sweeps") / "tiny"
+    return folder, swept(recipe, folder, 2).json
+
+
+def test_every_trial_is_a_run_with_its_own_settings(sweep: tuple[Path, Any]) -> None:
+    folder, made = sweep
+    assert [trial["state"] for trial in made["trials"]] == ["complete", "complete"]
+    for trial in made["trials"]:
+        rate, rank = (setting.partition("=")[2] for setting in trial["settings"])
+        stored = (Path(trial["run"]) / "recipe.yaml").read_text(encoding="utf-8")
+        assert f"\n  rank: {rank}\n" in stored and 1e-4 <= float(rate) <= 1e-2
+        config = json.loads((Path(trial["run"]) / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+        assert config["r"] == int(rank)
+        assert not (Path(trial["run"]) / "scores").exists(), "the test is not looked at"
+    assert set(made["front"]) <= {0, 1} and made["front"]
+    assert json.loads((folder / "sweep.json").read_text(encoding="utf-8")) == made
+
+
+def test_more_trials_go_on_from_there(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "more"
+    shutil.copytree(sweep[0], folder)
+    before = files(folder / "trial-1")
+    made = swept(recipe, folder, 3).json
+    assert [trial["settings"] for trial in made["trials"][:2]] == [trial["settings"] for trial in sweep[1]["trials"]]
+    assert len(made["trials"]) == 3 and made["trials"][2]["settings"] != made["trials"][1]["settings"]
+    assert files(folder / "trial-1") == before
+    assert swept(recipe, folder, 3).json == made
+
+
+def test_a_trial_that_was_cut_off_is_finished_first(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+    """The journal says that the second trial is under way; its run has lost all behind the training."""
+    folder = tmp_path / "cut"
+    shutil.copytree(sweep[0], folder)
+    lines = (folder / "trials.log").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "trials.log").write_text("".join(lines[:-1]), encoding="utf-8")
+    shutil.rmtree(folder / "trial-2" / "adapter")
+    made = swept(recipe, folder, 2).json
+    assert len(made["trials"]) == 2
+    assert [trial["accuracy"] for trial in made["trials"]] == [trial["accuracy"] for trial in sweep[1]["trials"]]
+
+
+def test_the_page_and_the_table_show_every_trial(sweep: tuple[Path, Any], recipe: Path) -> None:
+    folder, made = sweep
+    page = (folder / "sweep.html").read_text(encoding="utf-8")
+    table = ok("sweep", recipe, *VARIED, "--trials", 2, "--run", folder).out
+    for trial in made["trials"]:
+        for setting in trial["settings"]:
+            assert setting in table and f"<td>{setting.partition('=')[2]}</td>" in page
+    assert "<svg" in page and page.count("<tr>") == 3
+
+
+def test_a_trial_that_fails_is_told_of_and_the_rest_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe, folder = make_recipe(), tmp_path / "sweep"
+    outcome = ok(
+        "sweep", recipe, "--vary", "data.max_tokens=20,1000", "--trials", 4, "--run", folder, "--set", "train.epochs=1",
+        "--json",
+    )  # fmt: skip
+    states = {tuple(trial["settings"]): trial["state"] for trial in outcome.json["trials"]}
+    assert states.get(("data.max_tokens=20",), "failed") == "failed"
+    for trial in outcome.json["trials"]:
+        assert (Path(trial["run"]) / "failed.txt").is_file() == (trial["state"] == "failed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--vary", "train.learning_rates=1,2"), "did you mean learning_rate?"),
+        (("--vary", "adapter.rank=0..4"), "adapter.rank"),
+        (("--vary", "adapter.rank=4,8", "--vary", "adapter.rank=1..3"), "each once"),
+        (("--vary", "adapter.rank"), "write KEY=LOW..HIGH"),
+        (("--vary", "adapter.rank=4,8", "--set", "data.split.dev=0"), "judged on dev"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_before_anything_runs(
+    arguments: tuple[str, ...], message: str, recipe: Path, tmp_path: Path
+) -> None:
+    assert message in refused(2, "sweep", recipe, *arguments, "--run", tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
+
+
+def test_another_sweep_is_not_mixed_in(sweep: tuple[Path, Any], recipe: Path) -> None:
+    said = refused(2, "sweep", recipe, "--vary", "adapter.rank=1,2,4", "--run", sweep[0])
+    assert "holds a sweep of another recipe or other values" in said
+
+
+def test_a_trial_that_has_become_hopeless_stops_behind_its_score(recipe: Path, tmp_path: Path) -> None:
+    trial = Trial.create(tmp_path / "trial", recipes.load(recipe))
+    trial.others = lambda place: [(2.0, 200.0)] * (3 if place == 1 else 0)
+    with pytest.raises(HopelessError):
+        trial.select()
+    scored = [event["step"] for event in trial.journal.events() if event["event"] == "score"]
+    assert scored == [6, 12]
+    assert not (tmp_path / "trial" / "adapter").exists()
+
+
+def test_a_trial_is_hopeless_only_where_it_is_behind_in_both() -> None:
+    others = [(0.5, 40.0), (0.6, 50.0), (0.7, 60.0)]
+    assert hopeless((0.5, 40.0), others)
+    assert not hopeless((0.5, 50.0), others)
+    assert not hopeless((0.6, 10.0), others)
+    assert not hopeless((0.0, 0.0), others[:2])
