@@ -4,8 +4,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MINDSPORE_VENV := .venv-mindspore
+MINDSPORE_BIN := $(MINDSPORE_VENV)/bin
+MINDSPORE_READY := $(MINDSPORE_VENV)/.ready
 
-.PHONY: setup demo test test-slow lint clean
+.PHONY: setup demo test test-slow setup-mindspore test-mindspore lint clean
 
 setup: $(READY)
 
@@ -34,10 +37,26 @@ test: setup lint
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
 
+# mindspore wants numpy 1 and keeptune numpy 2, so it gets an environment of its own; the tests need little of keeptune.
+setup-mindspore: $(MINDSPORE_READY)
+
+$(MINDSPORE_READY): constraints-mindspore.txt
+	@echo "== setting up $(MINDSPORE_VENV): mindspore 2.9.0 (781 MB to download, 2.5 GB on the disk)"
+	@test -d $(MINDSPORE_VENV) || $(PYTHON) -m venv $(MINDSPORE_VENV)
+	@$(MINDSPORE_BIN)/python -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))" || { echo "mindspore 2.9.0 and keeptune together run on Python 3.11 and 3.12; try make PYTHON=python3.12 setup-mindspore"; exit 1; }
+	@$(MINDSPORE_BIN)/pip install --quiet --constraint constraints-mindspore.txt mindspore numpy pydantic safetensors pytest hypothesis
+	@touch $(MINDSPORE_READY)
+	@echo "== ready"
+
+# Its generated protocol buffers are older than what protobuf's fast implementation accepts.
+test-mindspore: setup-mindspore
+	@echo "== tests against mindspore itself"
+	PYTHONPATH=src PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(MINDSPORE_BIN)/python -m pytest tests/oracle_mindspore
+
 lint: setup
 	@echo "== types and style"
 	$(BIN)/mypy
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MINDSPORE_VENV) runs .mypy_cache .ruff_cache .pytest_cache

@@ -227,12 +227,26 @@ def ask(
 def export(
     target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="a finished run, or an adapter folder")],
     form: Annotated[
-        Literal["merged", "mindspore"],
-        typer.Option("--to", help="merged: one model; mindspore: .ckpt files under MindFormers' names"),
+        Literal["merged", "mindspore", "mindrecord", "mindrecord-reading"],
+        typer.Option(
+            "--to",
+            help="merged: one model; mindspore: .ckpt files for MindFormers; mindrecord: a run's training rows for it; "
+            "mindrecord-reading: a run's reading questions for it",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="the folder to make")],
+    seq_length: Annotated[int, typer.Option(min=1, help="of mindrecord: seq_length in MindFormers")] = 256,
+    shards: Annotated[int, typer.Option(min=1, help="of mindrecord: files to spread the rows over")] = 1,
 ) -> None:
     """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
+    if form in ("mindrecord", "mindrecord-reading"):
+        from keeptune.mindspore.run_rows import export_reading, export_training
+
+        write_rows = export_training if form == "mindrecord" else export_reading
+        made = write_rows(Path(target), seq_length, out, shards)
+        print(made.text(), file=sys.stderr)
+        print("\n".join(str(out / name) for name in made.files))
+        return
     from keeptune.export import export as write_form
 
     print("\n".join(str(out / name) for name in write_form(target, form, out)))

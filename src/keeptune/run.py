@@ -221,14 +221,18 @@ class Run:
             cut -= 1
         return items[cut:], items[:cut]
 
-    def _training_examples(self) -> list[Example]:
-        rows = load_examples(self.folder / "data" / "train.parquet")
+    def examples(self) -> list[Example]:
+        """The training rows of the data stage as tokens, labelled on their solutions."""
         examples = []
-        for row in rows:
+        for row in load_examples(self.folder / "data" / "train.parquet"):
             prompt = self.prompt.encode(self.tokenizer, row.problem)
             solution = self.prompt.encode_solution(self.tokenizer, row.solution)
             labelled = (False,) * len(prompt) + (True,) * len(solution)
             examples.append(Example(f"{row.file}:{row.line}", row.kind, (*prompt, *solution), labelled))
+        return examples
+
+    def _training_examples(self) -> list[Example]:
+        examples = self.examples()
         share, settings = self.recipe.train.replay_share, self.recipe.train
         if share:
             wanted = round(sum(len(e.tokens) for e in examples) * share / (1 - share))
