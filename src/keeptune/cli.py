@@ -239,7 +239,7 @@ def export(
     shards: Annotated[int, typer.Option(min=1, help="of mindrecord: files to spread the rows over")] = 1,
 ) -> None:
     """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
-    if form in ("mindrecord", "mindrecord-reading"):
+    if form == "mindrecord" or form == "mindrecord-reading":
         from keeptune.mindspore.run_rows import export_reading, export_training
 
         write_rows = export_training if form == "mindrecord" else export_reading
