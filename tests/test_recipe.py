@@ -99,6 +99,15 @@ def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
     )
 
 
+def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_path: Path) -> None:
+    score = "score: {retained: squad.json, general: notes.txt}\ntrain: {replay: [embedded, more.json]}"
+    recipe = load(stored(tmp_path, f"data: {{synth: {{rows: 100}}}}\n{score}"))
+    squad, notes, more = (str((tmp_path / name).resolve()) for name in ("squad.json", "notes.txt", "more.json"))
+    assert (recipe.score.retained, recipe.score.general, recipe.train.replay) == (squad, (notes,), ("embedded", more))
+    nothing = load(stored(tmp_path, "data: {synth: {rows: 100}}\nscore: {general: []}"))
+    assert (nothing.score.retained, nothing.score.general) == ("embedded", ())
+
+
 def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
     path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 1}")
     overrides = (

@@ -18,6 +18,8 @@ from keeptune.model import load as models
 from keeptune.prompt.template import Prompt
 from keeptune.score import retained
 from keeptune.score import skill as skills
+from keeptune.score.cache import AGAIN, RecordCache
+from keeptune.score.facts import adapter_facts, record_cache
 from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
 from keeptune.score.reading import reading_items
@@ -40,10 +42,13 @@ class Target:
     prompt: Prompt
     budgets: dict[str, int]
     same_prompt: bool
+    kept: RecordCache | None = None
 
 
-def open_target(name: str, template: str | None = None, other_prompt: bool = False) -> Target:
+def open_target(name: str, template: str | None = None, other_prompt: bool = False, remembered: bool = False) -> Target:
     """The model behind a run directory, an adapter folder, or the name of a base model.
+
+    `remembered`: what it answers to the same questions is kept. That takes a hash of all weights.
 
     errors: PromptError when `template` is not the stored prompt, unless `other_prompt` says that this is meant.
     """
@@ -52,17 +57,19 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         prompt = Prompt(PromptSection().template if template is None else template)
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
         models.check_tokenizer(model, tokenizer)
-        return Target(name, name, Generator(model, tokenizer), prompt, {}, True)
+        kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
+        return Target(name, name, Generator(model, tokenizer), prompt, {}, True, kept)
     card = adapter_card.load(folder)
     prompt = Prompt(template) if template is not None else card.prompt
     if not other_prompt:
         prompt.require_same(card.prompt, str(folder))
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype)
     models.check_tokenizer(base, tokenizer)
+    kept = record_cache(base, tokenizer).with_facts(adapter_facts(folder, card.scale)) if remembered else None
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)
     same = prompt.sha256 == card.prompt.sha256
-    return Target(name, card.model, Generator(model, tokenizer), prompt, card.budgets, same)
+    return Target(name, card.model, Generator(model, tokenizer), prompt, card.budgets, same, kept)
 
 
 def score_files(
@@ -81,7 +88,8 @@ def score_files(
     listener = listener or Silent()
     asked, rejected = _questions(skill, target, limit) if skill else ([], [])
     items = reading_items(reading, limit) if reading else []
-    opened = open_target(target, template, other_prompt)
+    opened = open_target(target, template, other_prompt, remembered=True)
+    assert opened.kept is not None
     settings = ScoreSection()
     scored: Record = {
         "target": target,
@@ -90,13 +98,24 @@ def score_files(
     }
     if skill:
         count = listener.counter("problems", len(asked))
-        records = skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, count)
+        records, there = opened.kept.records(
+            skills.facts(opened.prompt, asked, opened.budgets),
+            lambda: skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, count),
+        )
+        if there:
+            listener.say(f"problems{AGAIN}")
         scored["skill"] = {"file": str(skill), **skills.summary(records), "rejected": _shown(rejected)}
         if out:
             write_records(out / "skill.jsonl", records)
     if reading:
         count = listener.counter("reading questions", len(items))
-        records = retained.score_retained(opened.generator, items, settings.reading_prompt, count)
+        layout = settings.reading_prompt
+        records, there = opened.kept.records(
+            retained.facts(items, layout),
+            lambda: retained.score_retained(opened.generator, items, layout, count),
+        )
+        if there:
+            listener.say(f"reading questions{AGAIN}")
         scored["retained"] = {
             "set": reading,
             "metric": retained.SQUAD,

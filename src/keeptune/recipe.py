@@ -103,11 +103,15 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     def section(part: Section, **changes: Any) -> Section:
         return part.model_copy(update=changes)
 
+    def embedded_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if name == "embedded" else locate(name) for name in names)
+
     score, train, model = recipe.score, recipe.train, recipe.model
+    (reading,) = embedded_or_files((score.retained,))
     changes = {
         "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
-        "score": section(score, retained=score.retained if score.retained == "embedded" else locate(score.retained)),
-        "train": section(train, replay=tuple(own if own == "embedded" else locate(own) for own in train.replay)),
+        "score": section(score, retained=reading, general=embedded_or_files(score.general)),
+        "train": section(train, replay=embedded_or_files(train.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
     }

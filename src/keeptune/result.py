@@ -13,8 +13,9 @@ import numpy as np
 from keeptune.model.adapter import Parameters
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
-from keeptune.score import contest, retained, skill
+from keeptune.score import contest, drift, retained, skill
 from keeptune.score.number import HEADLINE
+from keeptune.score.reading_prompt import other
 from keeptune.score.statistics import Estimate, mcnemar, paired_difference
 from keeptune.select.gate import verdict
 
@@ -23,16 +24,24 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The per-question records of one model: skill and retained ability."""
+    """The records of one model, one a question: skill, retained ability, and this under the other reading prompt."""
 
     skill: Sequence[Record]
     retained: Sequence[Record]
+    other_prompt: Sequence[Record] = ()
 
 
 def result(
-    recipe: Recipe, base: Scores, tuned: Scores, parameters: Parameters, cost: Record, chosen: Record, prompt: Prompt
+    recipe: Recipe,
+    base: Scores,
+    tuned: Scores,
+    moved: Sequence[Record],
+    parameters: Parameters,
+    cost: Record,
+    chosen: Record,
+    prompt: Prompt,
 ) -> Record:
-    """The whole of result.json; its layout is a contract."""
+    """The whole of result.json; its layout is a contract. `moved` are the records of keeptune.score.drift."""
     resamples, seed = recipe.gate.resamples, recipe.seed
     f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
     em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
@@ -56,13 +65,13 @@ def result(
             "set": recipe.score.retained,
             "metric": retained.SQUAD,
             "prompt": recipe.score.reading_prompt,
-            "base": retained.summary(base.retained),
-            "tuned": retained.summary(tuned.retained),
+            **_by_metric(base.retained, tuned.retained),
             "ratio": {"f1": _finite(f1), "em": _finite(em), "likelihood": likelihood and _finite(likelihood)},
-            "contest_metric": {
-                "base": retained.summary(base.retained, retained.CONTEST),
-                "tuned": retained.summary(tuned.retained, retained.CONTEST),
-            },
+            "other_prompt": _other_prompt(recipe, base.other_prompt, tuned.other_prompt),
+            "token_loss": drift.loss_summary(moved, resamples, seed),
+            "kl": {own: drift.divergence_summary(moved, own, resamples, seed) for own in drift.SORTS}
+            if moved
+            else None,
         },
         "gate": asdict(gate),
         "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
@@ -74,6 +83,28 @@ def result(
         "chosen": chosen,
         "prompt": {"template": prompt.template, "sha256": prompt.sha256},
     }
+
+
+def _by_metric(base: Sequence[Record], tuned: Sequence[Record]) -> Record:
+    return {
+        "base": retained.summary(base),
+        "tuned": retained.summary(tuned),
+        "contest_metric": {
+            "base": retained.summary(base, retained.CONTEST),
+            "tuned": retained.summary(tuned, retained.CONTEST),
+        },
+    }
+
+
+def _other_prompt(recipe: Recipe, base: Sequence[Record], tuned: Sequence[Record]) -> Record | None:
+    """The same figures under the other reading prompt; None where it was not asked."""
+    if not base or not tuned:
+        return None
+    ratios = {
+        measure: _finite(retained.ratio(base, tuned, measure, recipe.gate.resamples, recipe.seed))
+        for measure in ("f1", "em")
+    }
+    return {"prompt": other(recipe.score.reading_prompt), **_by_metric(base, tuned), "ratio": ratios}
 
 
 def _gain(base: Scores, tuned: Scores, resamples: int, seed: int) -> Record:

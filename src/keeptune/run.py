@@ -18,18 +18,12 @@ from keeptune import adapter_card
 from keeptune import recipe as recipes
 from keeptune.data import card as cards
 from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
-from keeptune.files import (
-    file_sha256,
-    read_json,
-    read_records,
-    whole_folder,
-    write_json,
-    write_records,
-    write_text,
-)
+from keeptune.files import file_sha256, read_json, whole_folder, write_json, write_text
+from keeptune.final_scores import WHO, FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
@@ -39,12 +33,11 @@ from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
-from keeptune.result import Scores, result
+from keeptune.result import result
 from keeptune.score import retained
 from keeptune.score import skill as skills
+from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
-from keeptune.score.likelihood import answer_nll
-from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.select.choose import Candidate, choose
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
@@ -53,10 +46,6 @@ from keeptune.train.loop import Step, Trainer
 from keeptune.train.replay import practice_items, replay
 
 Record = dict[str, Any]
-_BUDGET_MARGIN_TOKENS = 16
-
-WHO = ("base", "tuned")
-"""Whose answers are scored, alike in everything but the adapter."""
 
 
 class Run:
@@ -73,6 +62,7 @@ class Run:
         self.listener = listener or Silent()
         self.prompt = Prompt(recipe.prompt.template)
         self.journal = Journal(folder / "log.jsonl")
+        self.final = FinalScores(folder, recipe, self.listener)
         self._tuned: Any = None
 
     @classmethod
@@ -161,17 +151,24 @@ class Run:
                 self.listener.say("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
     def score(self) -> None:
-        """Base and tuned on the test questions and the reading questions: scores/*.jsonl."""
-        if all(self._scores_path(what, who).is_file() for what in ("skill", "retained") for who in WHO):
+        """Base and tuned on the test questions, the reading questions and general text: scores/*.jsonl."""
+        if self.final.complete():
             return
         self.select()
         with self._stage("score"):
             folder = self.folder / "adapter"
-            model = adapters.load_adapter(self._fresh_model(), folder)
-            generator = Generator(model, self.tokenizer)
-            for who, scale in (("base", 0.0), ("tuned", adapter_card.load(folder).scale)):
-                with adapters.scaled(model, scale):
-                    self._score_one(generator, who)
+            base = self._fresh_model()
+            kept = record_cache(base, self.tokenizer)
+            scale = adapter_card.load(folder).scale
+            self.final.score(adapters.load_adapter(base, folder), self.tokenizer, folder, scale, kept)
+            made = read_json(self.folder / "manifest.json")
+            made["hashes"] |= {name: file_sha256(self.folder / name) for name in self.hashed_files()}
+            write_json(self.folder / "manifest.json", made)
+
+    def hashed_files(self) -> list[str]:
+        """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""
+        examples = [f"data/{part}.parquet" for part in PARTS]
+        return [*examples, "adapter/adapter_config.json", *(f"scores/{path.name}" for path in self.final.paths())]
 
     def report(self) -> Record:
         """result.json, report.html and report.md from the records; always made anew."""
@@ -183,10 +180,11 @@ class Run:
 
     def result(self) -> Record:
         """What result.json says, from what the stages left."""
-        base, tuned = (Scores(self.records("skill", who), self.records("retained", who)) for who in WHO)
+        base, tuned = (self.final.scores(who) for who in WHO)
         parameters = adapters.Parameters(**read_json(self.folder / "manifest.json")["parameters"])
         chosen = read_json(self.folder / "adapter" / "chosen.json")
-        return result(self.recipe, base, tuned, parameters, self.journal.cost(), chosen, self.prompt)
+        moved, cost = self.final.moved(), self.journal.cost()
+        return result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -208,19 +206,6 @@ class Run:
             self.__dict__["model"] = tuned.unload()
         return self.model
 
-    @property
-    def _chooses(self) -> bool:
-        """Whether checkpoints or scales are compared, which takes some reading questions away from the test."""
-        return self.recipe.train.score_every_steps > 0 or bool(self.recipe.select.scales)
-
-    def _reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
-        """The reading questions for choices and for the final score; no passage is in both."""
-        items = reading_items(self.recipe.score.retained, self.recipe.score.retained_limit)
-        cut = len(items) - (min(self.recipe.score.dev_limit, len(items) // 4) if self._chooses else 0)
-        while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
-            cut -= 1
-        return items[cut:], items[:cut]
-
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""
         examples = []
@@ -240,44 +225,14 @@ class Run:
             examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
         return examples
 
-    def _budgets(self) -> dict[str, int]:
-        kinds = read_json(self.folder / "data" / "card.json")["kinds"]
-        return {
-            kind: facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS
-            for kind, facts in kinds.items()
-            if facts["train"]
-        }
-
-    def _asked(self, split: str, limit: int = 0) -> list[skills.Asked]:
-        rows = load_examples(self.folder / "data" / f"{split}.parquet")
-        asked = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
-        return asked[:limit] if limit else asked
-
-    def _score_one(self, generator: Generator, who: str) -> None:
-        asked, items = self._asked("test"), self._reading()[1]
-        skill_path, retained_path = self._scores_path("skill", who), self._scores_path("retained", who)
-        if not skill_path.is_file():
-            count = self.listener.counter(f"{who}: test questions", len(asked))
-            records = skills.score_skill(generator, self.prompt, asked, self._budgets(), count)
-            write_records(skill_path, records)
-            self.listener.say(f"{who}: {skills.summary(records)['accuracy']:.1%} of {len(asked)} test questions right")
-        if not retained_path.is_file():
-            count = self.listener.counter(f"{who}: reading questions", len(items))
-            records = retained.score_retained(generator, items, self.recipe.score.reading_prompt, count)
-            for record, nll in zip(records, answer_nll(generator, items), strict=True):
-                record[retained.LIKELIHOOD] = nll
-            write_records(retained_path, records)
-            kept = retained.summary(records)
-            self.listener.say(f"{who}: reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f} on {len(items)} questions")
-
     def _score_dev(self, step: int) -> Record:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
         return self._dev_scores(f"step {step}")
 
     def _dev_scores(self, who: str) -> Record:
-        asked, items = self._asked("dev", self.recipe.score.dev_limit), self._reading()[0]
+        asked, items = self.final.asked("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         generator = Generator(self._tuned.eval(), self.tokenizer)
-        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self._budgets()))
+        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self.final.budgets()))
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
         self.listener.say(
             f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
@@ -289,7 +244,7 @@ class Run:
 
     def _card(self, scale: float) -> adapter_card.AdapterCard:
         model, data = self.recipe.model, self.recipe.data
-        return adapter_card.AdapterCard(model.name, data.skill, self.prompt, self._budgets(), scale, model.dtype)
+        return adapter_card.AdapterCard(model.name, data.skill, self.prompt, self.final.budgets(), scale, model.dtype)
 
     def _choose(self) -> Record:
         """The checkpoint to hand over, its scale, and all that they were chosen among: chosen.json.
@@ -299,7 +254,7 @@ class Run:
         last = checkpoint.latest(self.folder / "checkpoints")
         if last is None:
             raise RunError(f"{self.folder}/checkpoints: no whole checkpoint; delete trained.json there to train again")
-        if not self._chooses:
+        if not self.final.chooses:
             return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
         if self._tuned is None:
             self._tuned = adapters.load_adapter(self.model, last)
@@ -358,13 +313,6 @@ class Run:
         counted = adapters.count(self._tuned)
         parameters = {"trainable": counted.trainable, "total": counted.total}
         return {**manifest(hashes, self.recipe.seed), "parameters": parameters}
-
-    def _scores_path(self, what: str, who: str) -> Path:
-        return self.folder / "scores" / f"{what}-{who}.jsonl"
-
-    def records(self, what: str, who: str) -> list[Record]:
-        """The answers to the questions on `what` (skill, retained) of `who` (base, tuned)."""
-        return read_records(self._scores_path(what, who))
 
 
 def _candidate(name: str, scale: float, scores: Record) -> Candidate:

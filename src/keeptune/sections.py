@@ -38,6 +38,11 @@ def or_refuse(section: AnySection, faults: list[str]) -> AnySection:
     return section
 
 
+def one_or_several(given: Any) -> Any:
+    """A list, where one text alone was given."""
+    return (given,) if isinstance(given, str) else given
+
+
 class ModelSection(Section):
     """Which model is taught, and in which number format it computes."""
 
@@ -304,7 +309,7 @@ class TrainSection(Section):
     @field_validator("replay", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
-        return (given,) if isinstance(given, str) else given
+        return one_or_several(given)
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""
@@ -317,7 +322,23 @@ class ScoreSection(Section):
     retained: str = Field("embedded", description="a SQuAD v1.1 file, or `embedded`")
     retained_limit: int = Field(0, ge=0, description="only the first so many reading questions; 0: all")
     reading_prompt: Literal["few-shot", "contest"] = "few-shot"
+    both_prompts: bool = Field(
+        False,
+        description="ask the reading questions under the other reading prompt, too; it takes their time once more, and "
+        "the gate rests on reading_prompt alone",
+    )
     dev_limit: int = Field(60, ge=0, description="dev problems and reading questions for scores during training")
+    general: tuple[str, ...] = Field(
+        ("embedded",),
+        description="files of plain text, or `embedded`, for the loss on general text and the divergence from the "
+        "base; empty: neither is measured",
+    )
+    general_limit: int = Field(0, ge=0, description="only the first so many texts, which empty lines part; 0: all")
+
+    @field_validator("general", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return one_or_several(given)
 
 
 class SelectSection(Section):

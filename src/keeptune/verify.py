@@ -2,6 +2,7 @@
 
 A verdict is worth what a sceptic can check. Answers are graded again, truths worked out again from the problems, every
 figure of result.json computed again, and every hash of the manifest taken again from the file that it is about. What
+was asked is compared with the data, the reading set and the texts that the recipe names, as far as they are here. What
 does not follow is named with its place, what is stored and what was found.
 """
 
@@ -9,24 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
+from itertools import takewhile, zip_longest
 from math import isclose
 from pathlib import Path
 from typing import Any
 
-from keeptune import recipe as recipes
+from keeptune import adapter_card
 from keeptune.data.card import data_sha256
 from keeptune.data.prepare import load_examples
 from keeptune.data.split import PARTS
+from keeptune.errors import DataError
 from keeptune.files import file_sha256, read_json
-from keeptune.run import WHO, Run
+from keeptune.final_scores import SKILL, WHO
+from keeptune.manifest import git_state
+from keeptune.run import Run
 from keeptune.score.number import grade, truth
 from keeptune.score.reading import contest, squad_v11
-from keeptune.score.reading_prompt import first_line
+from keeptune.score.reading_prompt import Layout, first_line, question_text
 from keeptune.score.retained import CONTEST, SQUAD
 from keeptune.skill.base import Skill
 from keeptune.skill.find import skill_of
 
 Record = dict[str, Any]
+
+
+_SHOWN, _SHOWN_BEFORE = 80, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +47,38 @@ class Fault:
     found: Any
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.stored!r} is stored, {self.found!r} follows"
+        stored, found = self.stored, self.found
+        if isinstance(stored, str) and isinstance(found, str):
+            # Of long texts, such as prompts, what is around their first difference.
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, found, strict=False))
+            start = max(0, sum(1 for _ in same) - _SHOWN_BEFORE)
+            stored, found = _around(stored, start), _around(found, start)
+        return f"{self.place}: {stored!r} is stored, {found!r} follows"
 
 
 @dataclass(slots=True)
 class Verification:
-    """What was checked, and what does not follow."""
+    """What was checked, what does not follow, and what could not be compared because it is not here."""
 
     answers: int = 0
     figures: int = 0
     hashes: int = 0
     faults: list[Fault] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    made_by: str = ""
+    checked_by: str = ""
 
     def expect(self, place: str, stored: Any, found: Any) -> None:
         """Notes a fault unless both are the same."""
         if stored != found:
             self.faults.append(Fault(place, stored, found))
+
+    def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
+        """Notes the first place where two lists differ."""
+        for line, pair in enumerate(zip_longest(stored, found), start=1):
+            if pair[0] != pair[1]:
+                self.faults.append(Fault(f"{place}, line {line}", *pair))
+                return
 
 
 def verify(folder: Path) -> Verification:
@@ -61,14 +86,17 @@ def verify(folder: Path) -> Verification:
 
     errors: RunError when a file of the run is missing or damaged.
     """
-    run, made = Run.open(folder), Verification()
-    answers = {(what, who): run.records(what, who) for what in ("skill", "retained") for who in WHO}
-    _check_hashes(run, made)
-    _check_questions(run, answers, made)
-    for (what, who), records in answers.items():
-        check = _grade_again if what == "skill" else _read_again
-        for record in records:
-            check(record, f"scores/{what}-{who}.jsonl, {record['id']}", made)
+    run = Run.open(folder)
+    manifest = read_json(folder / "manifest.json")
+    code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
+    made = Verification(made_by=_version(manifest), checked_by=_version(code))
+    _check_hashes(run, manifest["hashes"], made)
+    _check_sources(run, made)
+    _check_adapter(run, made)
+    _check_skill(run, made)
+    for what, layout in run.final.layouts().items():
+        _check_reading(run, what, layout, made)
+    _check_texts(run, made)
     stored, again = read_json(folder / "result.json"), run.result()
     for place, value, found in _leaves(stored, again):
         made.figures += 1
@@ -80,39 +108,112 @@ def verify(folder: Path) -> Verification:
 def text(made: Verification) -> str:
     """The verification for people to read."""
     done = f"{made.answers:,} answers graded again, {made.figures} figures and {made.hashes} hashes recomputed"
-    if not made.faults:
-        return f"{done}: all of it follows"
-    return "\n".join([f"{done}: {len(made.faults)} do not follow", *(f"  {fault}" for fault in made.faults)])
+    lines = [f"{done}: {f'{len(made.faults)} do not follow' if made.faults else 'all of it follows'}"]
+    lines += [f"  {fault}" for fault in made.faults]
+    if made.faults and made.made_by != made.checked_by:
+        lines.append(f"made by {made.made_by}, recomputed by {made.checked_by}: what the code changed differs, too")
+    if made.absent:
+        lines.append(f"not here, so not compared: {', '.join(made.absent)}")
+    return "\n".join(lines)
 
 
-def _check_hashes(run: Run, made: Verification) -> None:
-    stored = read_json(run.folder / "manifest.json")["hashes"]
+def _around(text: str, start: int) -> str:
+    cut = text[start : start + _SHOWN]
+    return f"{'…' if start else ''}{cut}{'…' if start + _SHOWN < len(text) else ''}"
+
+
+def _version(facts: Mapping[str, Any]) -> str:
+    git = facts.get("git")
+    return f"keeptune {facts.get('keeptune')}" + (f" at {git['commit'][:12]}" if git else "")
+
+
+def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> None:
     examples = {part: load_examples(run.folder / "data" / f"{part}.parquet") for part in PARTS}
     found = {
-        "recipe": recipes.sha256(run.recipe),
+        "recipe": file_sha256(run.folder / "recipe.yaml"),
         "data": data_sha256(examples),
         "prompt": run.prompt.sha256,
         "adapter": file_sha256(run.folder / "adapter" / "adapter_model.safetensors"),
     }
+    # Older runs have no hashes of single files.
+    if any("/" in name for name in stored):
+        found |= {name: file_sha256(run.folder / name) for name in run.hashed_files()}
     for name, value in found.items():
         made.hashes += 1
         made.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
 
 
-def _check_questions(run: Run, answers: Mapping[tuple[str, str], list[Record]], made: Verification) -> None:
-    """Base and tuned were asked the same, and what was held out, with truths that follow from the problems."""
+def _check_sources(run: Run, made: Verification) -> None:
+    """The files that the rows came from are what they were."""
+    for source in read_json(run.folder / "data" / "card.json")["files"]:
+        name = source["file"]
+        if Path(name).is_file():
+            made.hashes += 1
+            made.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
+        else:
+            made.absent.append(name)
+
+
+def _check_adapter(run: Run, made: Verification) -> None:
+    """The adapter is handed over with the prompt of the run, and at the scale that was chosen."""
+    folder = run.folder / "adapter"
+    card, chosen = read_json(folder / adapter_card.FILE), read_json(folder / "chosen.json")
+    made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.prompt.template)
+    made.expect(f"adapter/{adapter_card.FILE}, scale", card["scale"], chosen["scale"])
+
+
+def _check_skill(run: Run, made: Verification) -> None:
+    """Base and tuned were asked what was held out, with truths that follow from the problems."""
     skill = skill_of(run.recipe.data)
     wanted = {example.id: example for example in load_examples(run.folder / "data" / "test.parquet")}
-    for what in ("skill", "retained"):
-        asked = [[(record["id"], record["prompt"]) for record in answers[what, who]] for who in WHO]
-        made.expect(f"scores/{what}-tuned.jsonl, questions", asked[1], asked[0])
-    records = answers["skill", "tuned"]
-    made.expect("scores/skill-tuned.jsonl, ids", [record["id"] for record in records], list(wanted))
+    for who in WHO:
+        file, records = f"scores/{SKILL}-{who}.jsonl", run.final.records(SKILL, who)
+        made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
+        for record in records:
+            place, example = f"{file}, {record['id']}", wanted.get(record["id"])
+            if example is not None:
+                made.expect(f"{place}, prompt", record["prompt"], run.prompt.render(example.problem))
+                made.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
+            _grade_again(record, place, made)
+
+
+def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
+    """Base and tuned were asked the same, and what the reading set holds, where it is here."""
+    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.final.records(what, who) for who in WHO)
+    for key in ("id", "prompt"):
+        made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
+    try:
+        wanted = {item.question_id: item for item in run.final.reading()[1]}
+        made.expect_each(f"{file}, ids", [record["id"] for record in tuned], list(wanted))
+    except DataError as error:
+        wanted = {}
+        _not_here(str(error), made)
+    for who, records in (("base", base), ("tuned", tuned)):
+        for record in records:
+            place, item = f"scores/{what}-{who}.jsonl, {record['id']}", wanted.get(record["id"])
+            if item is not None:
+                made.expect(f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout))
+                made.expect(f"{place}, references", record["references"], list(item.answers))
+            _read_again(record, place, made)
+
+
+def _check_texts(run: Run, made: Verification) -> None:
+    """Predictions were compared on the texts that the recipe names, where they are here."""
+    records = run.final.moved()
+    if not records:
+        return
+    try:
+        wanted = {own.id: own.text for own in run.final.texts()}
+    except DataError as error:
+        _not_here(str(error), made)
+        return
     for record in records:
-        place, example = f"scores/skill-tuned.jsonl, {record['id']}", wanted.get(record["id"])
-        if example is not None:
-            made.expect(f"{place}, prompt", record["prompt"], run.prompt.render(example.problem))
-            made.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
+        made.expect(f"scores/drift-tuned.jsonl, {record['id']}, text", record["text"], wanted.get(record["id"]))
+
+
+def _not_here(error: str, made: Verification) -> None:
+    if error not in made.absent:
+        made.absent.append(error)
 
 
 def _truth(skill: Skill, problem: str, stored: str) -> str:

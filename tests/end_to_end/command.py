@@ -112,7 +112,7 @@ def assert_same_bytes(run: Path, uninterrupted: Path) -> None:
     """Fails unless two runs hold the same data, adapter, answers, last checkpoint and figures, byte by byte."""
     own, whole = files(run), files(uninterrupted)
     same = [name for name in whole if name.startswith(("data/", "adapter/", "scores/", "recipe"))]
-    assert len(same) == 14
+    assert len(same) == 15
     for name in same:
         assert own.get(name) == whole[name], name
     last = checkpoint.latest(uninterrupted / "checkpoints")

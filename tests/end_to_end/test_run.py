@@ -44,7 +44,7 @@ def test_the_directory_holds_what_the_contract_names(finished: Path) -> None:
         "train.parquet", "dev.parquet", "test.parquet", "rejected.jsonl", "card.json",
     }  # fmt: skip
     assert {path.name for path in (finished / "scores").iterdir()} == {
-        "skill-base.jsonl", "skill-tuned.jsonl", "retained-base.jsonl", "retained-tuned.jsonl",
+        "skill-base.jsonl", "skill-tuned.jsonl", "retained-base.jsonl", "retained-tuned.jsonl", "drift-tuned.jsonl",
     }  # fmt: skip
     assert {path.name for path in (finished / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "keeptune.json", "chosen.json",
@@ -104,7 +104,10 @@ def test_the_manifest_names_what_the_result_depends_on(finished: Path, model_fol
         "keeptune", "python", "platform", "packages", "git", "hardware", "hashes", "seed", "started", "command",
         "parameters",
     }  # fmt: skip
-    assert set(manifest["hashes"]) == {"recipe", "data", "prompt", "weights", "adapter"}
+    files = [*(f"data/{part}.parquet" for part in ("train", "dev", "test")), "adapter/adapter_config.json"]
+    scores = [f"scores/{what}-{who}.jsonl" for what in ("skill", "retained") for who in ("base", "tuned")]
+    own = {"recipe", "data", "prompt", "weights", "adapter"}
+    assert set(manifest["hashes"]) == {*own, *files, *scores, "scores/drift-tuned.jsonl"}
     assert all(len(value) == 64 for value in manifest["hashes"].values())
     assert manifest["hashes"]["recipe"] == recipes.sha256(recipes.load(finished / "recipe.yaml"))
     assert manifest["hashes"]["data"] == read(finished / "data" / "card.json")["data_sha256"]
@@ -141,7 +144,14 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
         assert sum(skill["by_source"].values()) == skill["n"] == 9
         assert set(result["retained"][who]) == READING | {"answer_nll"}
         assert set(result["retained"]["contest_metric"][who]) == READING
-    assert set(result["retained"]) == {"set", "metric", "prompt", "base", "tuned", "ratio", "contest_metric"}
+    assert set(result["retained"]) == {
+        "set", "metric", "prompt", "base", "tuned", "ratio", "contest_metric", "other_prompt", "token_loss", "kl",
+    }  # fmt: skip
+    assert result["retained"]["other_prompt"] is None
+    assert set(result["retained"]["token_loss"]) == {"n", "tokens", "base", "tuned", "difference"}
+    assert set(result["retained"]["token_loss"]["difference"]) == ESTIMATE
+    assert set(result["retained"]["kl"]) == {"general", "skill"}
+    assert all(set(own) == ESTIMATE | {"n", "tokens"} for own in result["retained"]["kl"].values())
     assert result["retained"]["metric"] == "squad-v1.1" and result["retained"]["prompt"] == "few-shot"
     assert all(set(result["retained"]["ratio"][measure]) == ESTIMATE for measure in ("f1", "em"))
     assert result["retained"]["base"]["n"] == 30 and result["retained"]["base"]["em"] == 50

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from end_to_end.command import keeptune
 
 from keeptune.verify import verify
@@ -73,14 +74,121 @@ def test_a_truth_that_was_changed_does_not_follow_from_its_problem(own: Path) ->
 
 def test_another_question_for_the_tuned_model_is_named(own: Path) -> None:
     edit_record(own / "scores" / "retained-tuned.jsonl", lambda record: record.update(prompt="something easier"))
-    assert places(own) == ["scores/retained-tuned.jsonl, questions"]
+    assert "scores/retained-tuned.jsonl, prompts, line 1" in places(own)
 
 
-def test_an_adapter_or_data_other_than_the_manifest_says_are_named(own: Path) -> None:
-    weights = own / "adapter" / "adapter_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
-    shutil.copy(own / "data" / "dev.parquet", own / "data" / "train.parquet")
-    assert places(own) == ["manifest.json, hashes.data", "manifest.json, hashes.adapter"]
+def other_bytes(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+def edit_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def _score(run: Path) -> None:
+    """The tuned model's first wrong answer is called right, in its record and in every figure."""
+    edit_record(run / "scores" / "skill-tuned.jsonl", lambda record: record["verdicts"].update({"2d4s": True}))
+
+
+def _likelihood(run: Path) -> None:
+    edit_record(run / "scores" / "retained-tuned.jsonl", lambda record: record.update(answer_nll=0.01))
+
+
+def _reasoning(run: Path) -> None:
+    """A change that no grade shows."""
+    edit_record(run / "scores" / "skill-tuned.jsonl", lambda record: record.update(output=f" {record['output']}"))
+
+
+def _swap(run: Path) -> None:
+    other_bytes(run / "adapter" / "adapter_model.safetensors")
+
+
+def _alpha(run: Path) -> None:
+    edit_json(run / "adapter" / "adapter_config.json", lambda tree: tree.update(lora_alpha=64))
+
+
+def _prompt(run: Path) -> None:
+    edit_text(run / "recipe.yaml", "Question: {problem}", "Problem: {problem}")
+
+
+def _card_prompt(run: Path) -> None:
+    edit_json(run / "adapter" / "keeptune.json", lambda card: card["prompt"].update(template="{problem}"))
+
+
+def _data(run: Path) -> None:
+    shutil.copy(run / "data" / "dev.parquet", run / "data" / "train.parquet")
+
+
+def _text(run: Path) -> None:
+    edit_record(run / "scores" / "drift-tuned.jsonl", lambda record: record.update(text="easier"))
+
+
+@pytest.mark.parametrize(
+    ("tamper", "named"),
+    [
+        (_score, "manifest.json, hashes.scores/skill-tuned.jsonl"),
+        (_likelihood, "result.json, retained.tuned.answer_nll"),
+        (_reasoning, "manifest.json, hashes.scores/skill-tuned.jsonl"),
+        (_swap, "manifest.json, hashes.adapter"),
+        (_alpha, "manifest.json, hashes.adapter/adapter_config.json"),
+        (_prompt, "manifest.json, hashes.prompt"),
+        (_card_prompt, "adapter/keeptune.json, prompt"),
+        (_data, "manifest.json, hashes.data/train.parquet"),
+        (_text, "scores/drift-tuned.jsonl, general-1-1, text"),
+    ],
+)
+def test_whatever_is_changed_is_named(own: Path, tamper: Callable[[Path], None], named: str) -> None:
+    tamper(own)
+    done = keeptune("verify", own)
+    assert done.code == 3
+    assert f"\n  {named}: " in done.out
+    assert " is stored, " in done.out and " follows" in done.out
+
+
+def test_a_source_that_was_changed_is_named_and_one_that_is_gone_is_told(own: Path, tmp_path: Path) -> None:
+    rows, reading = tmp_path / "rows.jsonl", tmp_path / "squad.json"
+    (source,) = json.loads((own / "data" / "card.json").read_text(encoding="utf-8"))["files"]
+    shutil.copy(source["file"], rows)
+    edit_json(own / "data" / "card.json", lambda card: card["files"][0].update(file=str(rows)))
+    stored = yaml.safe_load((own / "recipe.yaml").read_text(encoding="utf-8"))["score"]["retained"]
+    shutil.copy(stored, reading)
+    edit_text(own / "recipe.yaml", stored, str(reading))
+    assert places(own) == ["manifest.json, hashes.recipe", "result.json, retained.set"]
+
+    edit_text(reading, "The old mill was built in 1800", "The old mill was built in 1900")
+    with rows.open("a", encoding="utf-8") as file:
+        file.write("{}\n")
+    found = places(own)
+    assert f"data/card.json, sha256 of {rows}" in found
+    assert "scores/retained-base.jsonl, q0, prompt" in found
+
+    rows.unlink()
+    reading.unlink()
+    made = verify(own)
+    assert made.absent[0] == str(rows)
+    assert f"{reading}: cannot be read" in made.absent[1]
+    assert len(made.faults) == 2
+
+
+def test_a_run_from_before_there_were_hashes_of_files_follows(own: Path) -> None:
+    """Such a run measured no drift either."""
+
+    def change(manifest: Any) -> None:
+        manifest["hashes"] = {name: value for name, value in manifest["hashes"].items() if "/" not in name}
+
+    edit_json(own / "manifest.json", change)
+    (own / "scores" / "drift-tuned.jsonl").unlink()
+    edit_json(own / "result.json", lambda tree: [tree["retained"].pop(name) for name in ("token_loss", "kl")])
+    assert places(own) == []
+
+
+def test_another_version_of_the_code_is_told_where_something_differs(own: Path) -> None:
+    edit_json(own / "manifest.json", lambda manifest: manifest.update(keeptune="0.0.1"))
+    assert "0.0.1" not in keeptune("verify", own).out
+    _likelihood(own)
+    assert "made by keeptune 0.0.1" in keeptune("verify", own).out
 
 
 def test_a_run_that_is_not_finished_says_what_is_missing(own: Path) -> None:

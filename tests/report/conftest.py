@@ -123,9 +123,17 @@ def write_run(
     )
     prompt = Prompt(recipe.prompt.template)
     base, tuned = (
-        Scores([_graded(prompt, sample, who) for sample in samples], [_read(passage, who) for passage in passages])
+        Scores(
+            [_graded(prompt, sample, who) for sample in samples],
+            [_read(passage, who) for passage in passages],
+            [_read(passage, who) for passage in passages[2:]],
+        )
         for who in ("base", "tuned")
     )
+    moved = [
+        {"id": "t", "what": what, "text": HOSTILE, "tokens": 11, "predicted": 10, "base_nll": 30.0, **own}
+        for what, own in (("general", {"tuned_nll": 31.0, "kl": 2.2}), ("skill", {"tuned_nll": 12.0, "kl": 22.0}))
+    ]
     kinds = sorted({sample.kind for sample in samples})
     stages = {"data": 4.2, "train": 2.3 * step_count, "select": 0.4, "score": 61.0}
     cost = {
@@ -136,7 +144,8 @@ def write_run(
         "peak_memory_bytes": 2_345_678_901,
     }
     chosen = {"checkpoint": f"step-{step_count}", "scale": 1.0}
-    made = result(recipe, base, tuned, Parameters(4_884_480, 134_515_008), cost, chosen, prompt)
+    parameters = Parameters(4_884_480, 134_515_008)
+    made = result(recipe, base, tuned, moved, parameters, cost, chosen, prompt)
     made["finished"] = "2025-01-02T03:04:05+00:00"
     _write(folder / "result.json", made)
     _write(folder / "manifest.json", _manifest(prompt))

@@ -39,12 +39,21 @@ def seen(inline: Token) -> str:
 
 def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
     tokens = GITHUB.parse((finished / "report.md").read_text(encoding="utf-8"))
-    headline, kinds, policies, sources, reading, rows, rejected, stages, facts = tables(tokens)
+    headline, kinds, policies, sources, reading, predicted, rows, rejected, stages, facts = tables(tokens)
     assert headline[2] == ["Skill after", "66.7%", "30.0% to 90.3%"]
     assert kinds[3] == ["equation", "3", "33.3%", "6.1% to 79.2%", "33.3%", "6.1% to 79.2%"]
     assert policies[2] == ["exact: the same value, digit for digit", "16.7%", "50.0%"]
     assert sources[-1] == ["did not stop by itself", "0", "1"]
-    assert reading[2] == ["squad-v1.1, tuned", "56.2", "50.0", "4", "1", "0"]
+    assert reading[2] == ["squad-v1.1, few-shot prompt, tuned", "56.2", "50.0", "4", "1 (25.0%)", "0"]
+    assert reading[6][0] == "squad-v1.1, contest prompt, tuned"
+    assert reading[6][3:] == ["2", "1 (50.0%)", "0"]
+    assert [row[0] for row in predicted[1:]] == [
+        "loss on general text",
+        "KL from the base on general text",
+        "KL from the base on the skill’s prompts",
+    ]
+    assert predicted[1][1:] == ["3.000", "3.100", "+0.100 (+0.100 to +0.100)", "10"]
+    assert predicted[3][1:] == ["0", "2.000", "2.000 to 2.000", "11"]
     assert rows[1] == ["add", "4,000", "3,000", "900", "800", "60", "2"]
     assert rejected[2] == [f"unknown {hostile}".replace("\u2028", "\n"), "2"]
     assert stages[-1] == ["all", "2 min 38 s"]

@@ -110,7 +110,7 @@ def test_says_each_verdict_in_words_and_not_by_colour_alone(run: Path, verdict: 
 
 def test_every_figure_of_the_tables_is_there(page: Page) -> None:
     tables = page.tables()
-    kinds, policies, sources, reading, dev, rows, parts, rejected, stages = tables
+    kinds, policies, sources, reading, predicted, dev, rows, parts, rejected, stages = tables
     assert kinds[1] == ["all", "6", "16.7%", "66.7%", "3.0% to 56.4%", "30.0% to 90.3%"]
     assert [row[0] for row in kinds[2:]] == ["add", "english", "equation"]
     assert kinds[4][1:4] == ["3", "33.3%", "33.3%"]
@@ -122,12 +122,14 @@ def test_every_figure_of_the_tables_is_there(page: Page) -> None:
     assert sources[1] == ["after the final-answer marker ####", "1", "3"]
     assert sources[-1] == ["did not stop within the budget of tokens", "0", "1"]
     assert [row[0] for row in reading[1:]] == [
-        "squad-v1.1, base",
-        "squad-v1.1, tuned",
-        "contest, base",
-        "contest, tuned",
+        f"{metric}, {prompt} prompt, {who}"
+        for prompt in ("few-shot", "contest")
+        for metric in ("squad-v1.1", "contest")
+        for who in ("base", "tuned")
     ]
-    assert reading[2] == ["squad-v1.1, tuned", "56.2", "50.0", "4", "1", "0"]
+    assert reading[2][1:] == ["56.2", "50.0", "4", "1 (25.0%)", "0"]
+    assert predicted[1] == ["loss on general text", "3.000", "3.100", "+0.100 (+0.100 to +0.100)", "10"]
+    assert predicted[2] == ["KL from the base on general text", "0", "0.200", "0.200 to 0.200", "11"]
     assert dev[1] == ["10", "52.8%", "47.0", "34.8"]
     assert rows[1] == ["add", "4,000", "2", "0", "3,000", "900", "800", "60", "2", "24.5 / 31", "96 / 1,210", "5 / 28"]
     assert parts[1] == ["train", "2,400", "288,000"]

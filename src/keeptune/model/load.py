@@ -55,7 +55,7 @@ def resolve(name: str) -> str:
         if name.startswith((".", "/", "~")):
             raise ModelError(f"model {name}: there is no such folder; give a model folder or a Hugging Face id")
         return name
-    cached = _cache_folder() / EMBEDDED
+    cached = cache_folder() / EMBEDDED
     return str(cached) if (cached / "config.json").is_file() else str(_unpack(cached))
 
 
@@ -123,7 +123,8 @@ def _explained(name: str) -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where what can be made anew is kept: `KEEPTUNE_CACHE`, or keeptune's folder in the user's cache."""
     base = os.environ.get("KEEPTUNE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "keeptune"
     return Path(base).expanduser()
 

@@ -9,7 +9,15 @@ from html import escape
 from keeptune.report import text
 from keeptune.report.facts import Facts
 from keeptune.report.shapes import Estimate, ReadingScore
-from keeptune.report.wording import POLICIES, SOURCES, VERDICTS, kind_order, reading_metrics
+from keeptune.report.wording import (
+    POLICIES,
+    PREDICTIONS,
+    SOURCES,
+    VERDICTS,
+    kind_order,
+    predictions,
+    reading_metrics,
+)
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
 _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
@@ -118,6 +126,7 @@ def _retained(found: Facts) -> list[str]:
         f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
         + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
         table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
+        *([table(PREDICTIONS, moved)] if (moved := predictions(retained)) else []),
     ]
 
 
@@ -126,8 +135,8 @@ def _reading(score: ReadingScore) -> list[str]:
         text.decimal(score.f1),
         text.decimal(score.em),
         text.count(score.n),
-        text.count(score.empty),
-        text.count(score.unstopped),
+        text.part(score.empty, score.n),
+        text.part(score.unstopped, score.n),
     ]
 
 

@@ -16,7 +16,13 @@ from keeptune.files import write_text
 from keeptune.report import examples, facts, plots, text
 from keeptune.report.facts import Facts
 from keeptune.report.markdown import markdown
-from keeptune.report.wording import POLICIES, SOURCES, VERDICTS, kind_order, reading_metrics
+from keeptune.report.wording import (
+    POLICIES,
+    SOURCES,
+    VERDICTS,
+    kind_order,
+    reading_metrics,
+)
 
 
 def write_report(run: Path) -> Path:
@@ -81,6 +87,7 @@ def _filters() -> dict[str, Any]:
         text.percent,
         text.decimal,
         text.count,
+        text.part,
         text.share_interval,
         text.ratio_interval,
         text.gain,

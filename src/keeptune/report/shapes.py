@@ -56,6 +56,7 @@ class ReadingScore(Part):
     n: int
     empty: int
     unstopped: int
+    answer_nll: float | None = None
 
 
 class BeforeAfter(Part):
@@ -73,14 +74,39 @@ class Ratio(Part):
     likelihood: Estimate | None = None
 
 
-class Retained(BeforeAfter):
-    """The retained ability: by the headline metric, and by the contest's."""
+class Reading(BeforeAfter):
+    """The reading ability under one prompt: by the headline metric, and by the contest's."""
 
-    set: str
-    metric: str
     prompt: str
     ratio: Ratio
     contest_metric: BeforeAfter
+
+
+class TokenLoss(Part):
+    """The loss on general text, in nats a token, over `tokens` of `n` texts."""
+
+    n: int
+    tokens: int
+    base: float
+    tuned: float
+    difference: Estimate
+
+
+class Divergence(Estimate):
+    """KL(tuned ‖ base) in nats a token, over `tokens` of `n` texts."""
+
+    n: int
+    tokens: int
+
+
+class Retained(Reading):
+    """The retained ability: reading, what of it is seen under another prompt, and how far predictions moved."""
+
+    set: str
+    metric: str
+    other_prompt: Reading | None = None
+    token_loss: TokenLoss | None = None
+    kl: dict[str, Divergence | None] | None = None
 
 
 class Gate(Part):

@@ -33,6 +33,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def part(number: int, total: int) -> str:
+    """A number of things, and what share of all it is."""
+    return f"{count(number)} ({percent(number / total)})" if number else "0"
+
+
 def share_interval(share: Share) -> str:
     """The 95 % interval of a share."""
     return f"{percent(share.ci95[0])} to {percent(share.ci95[1])}"

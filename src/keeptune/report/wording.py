@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from keeptune.report import text
 from keeptune.report.facts import Facts
-from keeptune.report.shapes import BeforeAfter, Retained
+from keeptune.report.shapes import BeforeAfter, Reading, Retained
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,38 @@ def kind_order(found: Facts) -> list[str]:
 
 
 def reading_metrics(retained: Retained) -> list[tuple[str, BeforeAfter]]:
-    """The reading scores by each metric, with its name; the metrics are never mixed."""
-    return [(retained.metric, retained), ("contest", retained.contest_metric)]
+    """The reading scores by each metric and prompt, with their names; they are never mixed."""
+    asked: list[Reading] = [retained, *([retained.other_prompt] if retained.other_prompt else [])]
+    return [
+        pair
+        for own in asked
+        for pair in (
+            (f"{retained.metric}, {own.prompt} prompt", own),
+            (f"contest, {own.prompt} prompt", own.contest_metric),
+        )
+    ]
+
+
+def predictions(retained: Retained) -> list[list[str]]:
+    """How well and how differently tokens are predicted: measure, base, tuned, change with its interval, tokens."""
+    rows = []
+    base, tuned = retained.base.answer_nll, retained.tuned.answer_nll
+    if base is not None and tuned is not None:
+        rows.append(["loss on the reference answers", _nats(base), _nats(tuned), f"{tuned - base:+.3f}", text.NONE])
+    if loss := retained.token_loss:
+        change = loss.difference
+        shown = f"{change.point:+.3f} ({change.low95:+.3f} to {change.high95:+.3f})"
+        rows.append(["loss on general text", _nats(loss.base), _nats(loss.tuned), shown, text.count(loss.tokens)])
+    for what, words in (("general", "on general text"), ("skill", "on the skill’s prompts")):
+        if moved := (retained.kl or {}).get(what):
+            shown = f"{_nats(moved.low95)} to {_nats(moved.high95)}"
+            rows.append([f"KL from the base {words}", "0", _nats(moved.point), shown, text.count(moved.tokens)])
+    return rows
+
+
+PREDICTIONS = ["nats a token", "base", "tuned", "change, 95 %", "tokens"]
+"""The head of that table."""
+
+
+def _nats(value: float) -> str:
+    return text.decimal(value, 3)

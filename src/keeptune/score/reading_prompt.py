@@ -11,6 +11,12 @@ from typing import Literal
 
 Layout = Literal["few-shot", "contest"]
 
+
+def other(layout: Layout) -> Layout:
+    """The reading prompt that a layout can be compared with."""
+    return "contest" if layout == "few-shot" else "few-shot"
+
+
 MAX_NEW_TOKENS = 20
 """The contest's budget for a reading answer, and ample for a short span."""
 

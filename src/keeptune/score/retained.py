@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict
 from math import exp
 from typing import Any
 
 import numpy as np
 
 from keeptune.prompt.template import encode_prompt
+from keeptune.score.cache import sha256_of
 from keeptune.score.generate import Generator
 from keeptune.score.reading import ReadingItem, Scores, contest, contest_items, squad_v11, summarise
 from keeptune.score.reading_prompt import MAX_NEW_TOKENS, Layout, answered, first_line, question_text
@@ -49,6 +51,12 @@ def score_retained(
             }
         )
     return records
+
+
+def facts(items: Sequence[ReadingItem], layout: Layout) -> Record:
+    """What the records of `score_retained` depend on besides the model."""
+    asked = [asdict(item) for item in items]
+    return {"what": "retained", "layout": layout, "tokens": MAX_NEW_TOKENS, "questions": sha256_of(asked)}
 
 
 def summary(records: Sequence[Record], metric: str = SQUAD) -> Record:

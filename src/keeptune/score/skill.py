@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keeptune.prompt.template import Prompt
+from keeptune.score.cache import sha256_of
 from keeptune.score.generate import Generator
 from keeptune.score.number import HEADLINE, POLICIES, final_answer, grade
 from keeptune.score.number import truth as truth
@@ -76,6 +77,12 @@ def score_skill(
             }
         )
     return records
+
+
+def facts(prompt: Prompt, questions: Sequence[Asked], budgets: Mapping[str, int]) -> Record:
+    """What the records of `score_skill` depend on besides the model."""
+    asked = [[own.name, own.kind, own.problem, str(own.truth)] for own in questions]
+    return {"what": "skill", "prompt": prompt.template, "budgets": dict(budgets), "questions": sha256_of(asked)}
 
 
 def summary(records: Sequence[Record]) -> Record:

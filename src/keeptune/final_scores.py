@@ -1,0 +1,166 @@
+"""The score stage: base and tuned are asked all that was held out, by one model with its adapter off and on.
+
+What is asked follows from the recipe alone, so that `verify` can ask for it again; every answer becomes a record in
+scores/, and every figure of result.json is computed from these.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keeptune.data.prepare import load_examples
+from keeptune.files import read_json, read_records, write_records
+from keeptune.listen import Listener
+from keeptune.model import adapter as adapters
+from keeptune.prompt.template import Prompt
+from keeptune.recipe import Recipe
+from keeptune.result import Scores
+from keeptune.score import drift, retained
+from keeptune.score import skill as skills
+from keeptune.score.cache import AGAIN, RecordCache, sha256_of
+from keeptune.score.facts import adapter_facts
+from keeptune.score.generate import Generator
+from keeptune.score.likelihood import answer_nll
+from keeptune.score.reading import ReadingItem, reading_items
+from keeptune.score.reading_prompt import Layout, other
+
+Record = dict[str, Any]
+
+WHO = ("base", "tuned")
+"""Whose answers are scored, alike in everything but the adapter."""
+
+SKILL, READING, OTHER_PROMPT, DRIFT = "skill", "retained", "retained-other", "drift"
+"""What is scored: test questions, reading questions under one prompt and another, and how far predictions moved."""
+
+_BUDGET_MARGIN_TOKENS = 16
+
+
+class FinalScores:
+    """The questions for the final score of a run, and the records of the answers."""
+
+    def __init__(self, folder: Path, recipe: Recipe, listener: Listener) -> None:
+        self.folder, self.recipe, self.listener = folder, recipe, listener
+        self.prompt = Prompt(recipe.prompt.template)
+
+    def asked(self, split: str, limit: int = 0) -> list[skills.Asked]:
+        """The problems of a part of the data; the first `limit`, or all."""
+        rows = load_examples(self.folder / "data" / f"{split}.parquet")
+        asked = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
+        return asked[:limit] if limit else asked
+
+    def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
+        """The reading questions for choices and for the final score; no passage is in both."""
+        settings = self.recipe.score
+        items = reading_items(settings.retained, settings.retained_limit)
+        cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.chooses else 0)
+        while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
+            cut -= 1
+        return items[cut:], items[:cut]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether checkpoints or scales are compared, which takes some reading questions away from the test."""
+        return self.recipe.train.score_every_steps > 0 or bool(self.recipe.select.scales)
+
+    def layouts(self) -> dict[str, Layout]:
+        """The reading prompts that are asked, by the name of what they score."""
+        layout = self.recipe.score.reading_prompt
+        return {READING: layout, **({OTHER_PROMPT: other(layout)} if self.recipe.score.both_prompts else {})}
+
+    def texts(self) -> list[drift.Text]:
+        """The general texts, and the prompts of test questions, on which predictions are compared."""
+        general = drift.general_texts(self.recipe.score.general, self.recipe.score.general_limit)
+        asked = self.asked("test", drift.SKILL_PROMPTS)
+        return [*general, *(drift.Text(own.name, drift.SKILL, self.prompt.render(own.problem)) for own in asked)]
+
+    def paths(self) -> list[Path]:
+        """The files of records that the recipe asks for."""
+        wanted = [self._path(what, who) for what in (SKILL, *self.layouts()) for who in WHO]
+        return [*wanted, self._path(DRIFT, "tuned")] if self.recipe.score.general else wanted
+
+    def complete(self) -> bool:
+        """Whether all is scored."""
+        return all(path.is_file() for path in self.paths())
+
+    def score(self, model: Any, tokenizer: Any, adapter: Path, scale: float, kept: RecordCache) -> None:
+        """Scores what has no records yet, but for what `kept` has of the very same model and questions.
+
+        `model` holds the adapter in the folder `adapter`, which is to count `scale` times.
+        """
+        generator = Generator(model, tokenizer)
+        for who, own in (("base", 0.0), ("tuned", scale)):
+            facts = adapter_facts(adapter, own)
+            with adapters.scaled(model, own):
+                if not self._path(SKILL, who).is_file():
+                    self._score_skill(generator, who, kept.with_facts(facts))
+                for what in self.layouts():
+                    if not self._path(what, who).is_file():
+                        self._score_reading(generator, who, what, kept.with_facts(facts))
+        path = self._path(DRIFT, "tuned")
+        if self.recipe.score.general and not path.is_file():
+            texts = self.texts()
+            records, there = kept.with_facts(adapter_facts(adapter, scale)).records(
+                {"what": DRIFT, "texts": sha256_of(texts)},
+                lambda: drift.score_drift(model, scale, tokenizer, texts),
+            )
+            write_records(path, records)
+            self.listener.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
+
+    def budgets(self) -> dict[str, int]:
+        """How many tokens an answer may have, by kind: as many as the longest solution, and a few more."""
+        kinds = read_json(self.folder / "data" / "card.json")["kinds"]
+        return {
+            kind: facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS
+            for kind, facts in kinds.items()
+            if facts["train"]
+        }
+
+    def records(self, what: str, who: str) -> list[Record]:
+        """The records of the answers to `what` by `who`. errors: RunError when there are none."""
+        return read_records(self._path(what, who))
+
+    def scores(self, who: str) -> Scores:
+        """All records of one model's answers."""
+        return Scores(self.records(SKILL, who), self.records(READING, who), self._if_there(OTHER_PROMPT, who))
+
+    def moved(self) -> list[Record]:
+        """How far the predictions moved, text by text; nothing where that was not measured."""
+        return self._if_there(DRIFT, "tuned")
+
+    def _score_skill(self, generator: Generator, who: str, kept: RecordCache) -> None:
+        asked, budgets = self.asked("test"), self.budgets()
+        count = self.listener.counter(f"{who}: test questions", len(asked))
+        records, there = kept.records(
+            skills.facts(self.prompt, asked, budgets),
+            lambda: skills.score_skill(generator, self.prompt, asked, budgets, count),
+        )
+        write_records(self._path(SKILL, who), records)
+        right = skills.summary(records)["accuracy"]
+        self.listener.say(f"{who}: {right:.1%} of {len(asked)} test questions right{AGAIN if there else ''}")
+
+    def _score_reading(self, generator: Generator, who: str, what: str, kept: RecordCache) -> None:
+        items, layout = self.reading()[1], self.layouts()[what]
+        count = self.listener.counter(f"{who}: reading questions, {layout} prompt", len(items))
+
+        def score() -> list[Record]:
+            records = retained.score_retained(generator, items, layout, count)
+            if what == READING:
+                for record, nll in zip(records, answer_nll(generator, items), strict=True):
+                    record[retained.LIKELIHOOD] = nll
+            return records
+
+        records, there = kept.records({**retained.facts(items, layout), "what": what}, score)
+        write_records(self._path(what, who), records)
+        scores = retained.summary(records)
+        self.listener.say(
+            f"{who}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, {layout} prompt"
+            f"{AGAIN if there else ''}"
+        )
+
+    def _if_there(self, what: str, who: str) -> list[Record]:
+        """The records of what a recipe may leave out, and older runs do."""
+        return self.records(what, who) if self._path(what, who).is_file() else []
+
+    def _path(self, what: str, who: str) -> Path:
+        return self.folder / "scores" / f"{what}-{who}.jsonl"

@@ -1,0 +1,163 @@
+"""How far tuning moved what a model predicts: its loss on held-out text, and its divergence from the base.
+
+Reading scores only see what the questions ask for. These two ask for nothing: how well each next token of general text
+is predicted before and after, and how much the predictions themselves differ (the KL divergence of the tuned model
+from the base), on general text and on the skill's own prompts. Base and tuned are one model, with its adapter off
+and on, so both see the same tokens in the same batches.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from keeptune.errors import DataError
+from keeptune.model import adapter as adapters
+from keeptune.prompt.template import encode_prompt
+from keeptune.score.statistics import FloatArray, mean_of_parts
+from keeptune.train.batches import batched
+
+Record = dict[str, Any]
+
+SORTS = GENERAL, SKILL = "general", "skill"
+"""What a text is: general text that has nothing to do with the skill, or a prompt of the skill."""
+
+SKILL_PROMPTS = 100
+"""Of the test questions, the first so many are enough: each has dozens of tokens."""
+
+TEXT_TOKENS = 512
+"""Longer texts are cut, so that a file of whole books costs no more memory than one of paragraphs."""
+
+_BATCH_TOKENS = 2048
+_CHUNK_TOKENS = 256
+_BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
+
+
+class Text(NamedTuple):
+    """A text to predict, token by token."""
+
+    id: str
+    what: str
+    text: str
+
+
+def general_texts(sources: Sequence[str], limit: int = 0) -> list[Text]:
+    """The texts of plain text files, or of the `embedded` one, which empty lines part; the first `limit`, or all.
+
+    errors: DataError when a file cannot be read or holds no text.
+    """
+    texts: list[Text] = []
+    for place, source in enumerate(sources, start=1):
+        parts = [part.strip("\n") for part in _BLANK_LINES.split(_read(source)) if part.strip()]
+        if not parts:
+            raise DataError(f"{source}: holds no text; give a file of plain text, its parts separated by empty lines")
+        texts += [Text(f"{GENERAL}-{place}-{number}", GENERAL, part) for number, part in enumerate(parts, start=1)]
+    return texts[:limit] if limit else texts
+
+
+def _read(source: str) -> str:
+    if source == "embedded":
+        return (resources.files("keeptune.score") / "general_texts.txt").read_text(encoding="utf-8")
+    try:
+        return Path(source).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise DataError(f"{source}: cannot be read ({error.strerror}); give a file of plain text") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{source}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+@torch.inference_mode()
+def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text]) -> list[Record]:
+    """One record a text, in their order: the sums, in nats, of both models' token losses and of their divergence.
+
+    `predicted` counts the tokens that have a loss, all but the first; the divergence is taken behind each of `tokens`,
+    so also where the answer to a prompt would begin. A text of a single token predicts nothing and is left out.
+    """
+    encoded = [(text, encode_prompt(tokenizer, text.text)[:TEXT_TOKENS]) for text in texts]
+    texts, rows = zip(*(pair for pair in encoded if len(pair[1]) > 1), strict=True)
+    lengths = [len(row) for row in rows]
+    records: list[Record] = [{}] * len(texts)
+    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
+        with adapters.scaled(tuned, 0.0):
+            base_states = _hidden(tuned, [rows[index] for index in batch])
+        with adapters.scaled(tuned, scale):
+            tuned_states = _hidden(tuned, [rows[index] for index in batch])
+        for index, before, after in zip(batch, base_states, tuned_states, strict=True):
+            own = torch.tensor(rows[index], device=before.device)
+            losses = _compared(tuned.get_output_embeddings(), before, after, own)
+            records[index] = {
+                **texts[index]._asdict(),
+                "tokens": len(own),
+                "predicted": len(own) - 1,
+                **dict(zip(("base_nll", "tuned_nll", "kl"), losses, strict=True)),
+            }
+    return records
+
+
+def _hidden(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+    """The last hidden states, padded on the right, which causal attention never sees.
+
+    shape: (rows, tokens, width).
+    """
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *(width - len(row)) * [0]] for row in rows])
+    ids = ids.to(model.get_output_embeddings().weight.device)
+    states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    return states
+
+
+def _compared(head: Any, before: Tensor, after: Tensor, own: Tensor) -> tuple[float, float, float]:
+    """Both models' token losses and KL(tuned ‖ base), summed over a row, from logits of a few tokens at a time.
+
+    shapes: before, after (at least tokens, width); own (tokens,).
+    """
+    totals = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(own), _CHUNK_TOKENS):
+        here = slice(start, min(start + _CHUNK_TOKENS, len(own)))
+        base, tuned = (head(states[here]).float().log_softmax(-1) for states in (before, after))
+        following = own[here.start + 1 : here.stop + 1]
+        for place, chances in enumerate((base, tuned)):
+            totals[place] += functional.nll_loss(chances[: len(following)], following, reduction="sum").item()
+        totals[2] += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
+    base_nll, tuned_nll, divergence = totals.tolist()
+    # Rounding can leave the divergence of two equal distributions a hair below zero.
+    return base_nll, tuned_nll, max(divergence, 0.0)
+
+
+def loss_summary(records: Sequence[Record], resamples: int, seed: int) -> Record | None:
+    """The loss a token on general text, in nats, base and tuned, and its change; None where it was not measured."""
+    texts = [record for record in records if record["what"] == GENERAL]
+    if not texts:
+        return None
+    tokens, base, tuned = (_column(texts, name) for name in ("predicted", "base_nll", "tuned_nll"))
+    change = mean_of_parts(tuned - base, tokens, resamples=resamples, seed=seed)
+    return {
+        "n": len(texts),
+        "tokens": int(tokens.sum()),
+        "base": float(base.sum() / tokens.sum()),
+        "tuned": float(tuned.sum() / tokens.sum()),
+        "difference": asdict(change),
+    }
+
+
+def divergence_summary(records: Sequence[Record], what: str, resamples: int, seed: int) -> Record | None:
+    """KL(tuned ‖ base) a token, in nats, on texts of one sort; None where it was not measured."""
+    texts = [record for record in records if record["what"] == what]
+    if not texts:
+        return None
+    tokens = _column(texts, "tokens")
+    mean = mean_of_parts(_column(texts, "kl"), tokens, resamples=resamples, seed=seed)
+    return {"n": len(texts), "tokens": int(tokens.sum()), **asdict(mean)}
+
+
+def _column(records: Sequence[Record], name: str) -> FloatArray:
+    return np.array([record[name] for record in records], dtype=np.float64)
