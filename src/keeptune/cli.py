@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import warnings
@@ -50,11 +51,17 @@ def main() -> None:
     try:
         app()
     except KeeptuneError as error:
-        print(f"keeptune: {error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(error.exit_code)
     except _Stopped:
-        print("keeptune: stopped; run the same command again to go on", file=sys.stderr)
+        _complain("stopped; run the same command again to go on")
         sys.exit(Interrupted.exit_code)
+
+
+def _complain(message: str) -> None:
+    # Which one says it, where a launcher has started several processes.
+    number = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
+    print(f"keeptune{f' (process {number})' if number != '0' else ''}: {message}", file=sys.stderr)
 
 
 def _stop(number: int, _: Any) -> None:
@@ -74,6 +81,8 @@ def run(
     loaded = recipes.load(recipe, tuple(settings))
     job = _create(folder or Path("runs") / loaded.name, loaded, processes, cluster)
     result = job.all()
+    if result is None:  # this process has only helped to train
+        return
     _print_result(result, job.folder, as_json)
     if result["gate"]["verdict"] == "fail":
         sys.exit(EXIT_GATE_FAILED)

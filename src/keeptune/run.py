@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,7 @@ from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
+from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
 
 Record = dict[str, Any]
@@ -59,7 +60,8 @@ class Run:
         staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
     ) -> None:
         self.folder, self.recipe, self.staffing = folder, recipe, staffing
-        self.listener = listener or Silent()
+        self.processes = processes()
+        self.listener = listener if listener and self.processes.first else Silent()
         self.prompt = Prompt(recipe.prompt.template)
         self.journal = Journal(folder / "log.jsonl")
         self.final = FinalScores(folder, recipe, self.listener)
@@ -74,6 +76,11 @@ class Run:
         staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
     ) -> Run:
         """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
+        processes().once(lambda: cls._lay_out(folder, recipe))
+        return cls(folder, recipe, listener, staffing)
+
+    @staticmethod
+    def _lay_out(folder: Path, recipe: Recipe) -> None:
         stored, text = folder / "recipe.yaml", recipes.dump(recipe)
         # Until there is data, a recipe can be mended: an impossible quota should not cost a new directory.
         begun = (folder / "data" / "card.json").is_file()
@@ -84,7 +91,6 @@ class Run:
         if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
         write_text(stored, text)
-        return cls(folder, recipe, listener, staffing)
 
     @classmethod
     def open(cls, folder: Path, listener: Listener | None = None) -> Run:
@@ -94,14 +100,21 @@ class Run:
             raise RunError(f"{folder}: no recipe.yaml there, so it is no run directory; start one with `keeptune run`")
         return cls(folder, recipes.load(stored), listener)
 
-    def all(self) -> Record:
-        """result.json, after every stage that was not complete."""
-        for stage in (self.data, self.train, self.select, self.score):
+    def all(self) -> Record | None:
+        """result.json, after every stage that was not complete; None on a process that only helps to train."""
+        self.data()
+        self.train()
+        if not self.processes.first:
+            return None
+        for stage in (self.select, self.score):
             stage()
         return self.report()
 
     def data(self) -> None:
         """Rows to examples: data/*.parquet, rejected.jsonl, card.json."""
+        self.processes.once(self._data)
+
+    def _data(self) -> None:
         if (self.folder / "data" / "card.json").is_file():
             return
         with self._stage("data"):
@@ -117,18 +130,24 @@ class Run:
         self.data()
         with self._stage("train"):
             examples = self._training_examples()
+            divided = self.recipe.train.shard and self.processes.count > 1
+            base = self._load(placed=False) if divided else self.model
             # Before the adapter is put in: its random start is not part of the base.
-            weights = models.weights_sha256(self.model)
-            model = adapters.attach(self.model, self.recipe.adapter, self.recipe.seed)
+            weights = models.weights_sha256(base) if self.processes.first else ""
+            model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
             self._tuned = model
             trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder)
-            write_json(self.folder / "manifest.json", self._manifest(weights))
+            if self.processes.first:
+                write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
             trainer.run(self._on_step, self._score_dev)
-            write_json(self.folder / "checkpoints" / "trained.json", {"steps": len(trainer.plan)})
+            if self.processes.first:
+                write_json(self.folder / "checkpoints" / "trained.json", {"steps": len(trainer.plan)})
+            if divided:
+                self._tuned = None  # from here on one process needs it whole: it is loaded anew
 
     def select(self) -> None:
         """Checkpoints to adapter/, the one that is handed over, with its prompt beside it."""
@@ -194,8 +213,11 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The base model."""
+        return self._load()
+
+    def _load(self, placed: bool = True) -> Any:
         self.listener.say(f"loading {self.recipe.model.name} (the embedded model is unpacked on its first use)")
-        model = models.load_model(self.recipe.model.name, self.recipe.model.dtype)
+        model = models.load_model(self.recipe.model.name, self.recipe.model.dtype, placed)
         models.check_tokenizer(model, self.tokenizer)
         return model
 
@@ -291,7 +313,7 @@ class Run:
     def _stage(self, name: str) -> Iterator[None]:
         """Announces a stage, and logs what it took."""
         self.listener.stage(name)
-        with self.journal.stage(name):
+        with self.journal.stage(name) if self.processes.first else nullcontext():
             yield
 
     def _trained(self) -> bool:

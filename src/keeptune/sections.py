@@ -305,11 +305,17 @@ class TrainSection(Section):
     )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
     checkpoint_every_steps: int = Field(50, gt=0)
+    shard: bool = Field(False, description="with several processes: divide the frozen base model over them")
 
     @field_validator("replay", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return one_or_several(given)
+
+    @model_serializer(mode="wrap")
+    def _without_shard_unless_chosen(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs that were stored before there was the choice have the same recipe, and the same hash, as ever."""
+        return {option: value for option, value in plain(self).items() if option != "shard" or value}
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

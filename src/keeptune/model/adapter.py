@@ -190,8 +190,13 @@ def restore_adapter(tuned: Any, folder: Path) -> None:
 def count(model: Any) -> Parameters:
     """Trained parameters, and all of the base model's (the adapter's own are not counted in the total)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    added = sum(p.numel() for name, p in model.named_parameters() if f".{model.base_model.prefix}" in name)
+    added = sum(p.numel() for p in added_parameters(model).values())
     return Parameters(trainable, sum(p.numel() for p in model.parameters()) - added)
+
+
+def added_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The adapter's own parameters by name, those included that it holds and does not train."""
+    return {name: p for name, p in model.named_parameters() if f".{model.base_model.prefix}" in name}
 
 
 def set_scale(model: nn.Module, scale: float) -> None:

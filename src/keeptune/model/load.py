@@ -65,8 +65,10 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(resolve(name))
 
 
-def load_model(name: str, wanted_dtype: str = "auto") -> Any:
+def load_model(name: str, wanted_dtype: str = "auto", placed: bool = True) -> Any:
     """The model in evaluation mode on the accelerator or processor, with the attention that is fastest there.
+
+    Where it is not to be `placed`, it stays in the processor's memory: it may be more than one accelerator holds.
 
     errors: ModelError when it is missing, incomplete, or not a causal language model.
     """
@@ -82,7 +84,7 @@ def load_model(name: str, wanted_dtype: str = "auto") -> Any:
         # transformers fills missing layers with random numbers, and only warns.
         if found["missing_keys"]:
             raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
-    return model.to(target).eval()
+    return model.to(target).eval() if placed else model.eval()
 
 
 def check_tokenizer(model: Any, tokenizer: Any) -> None:

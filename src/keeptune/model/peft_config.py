@@ -32,7 +32,7 @@ def peft_config(model: Any, adapter: AdapterSection, targets: Sequence[str], see
     common: dict[str, Any] = {"r": adapter.rank, "target_modules": list(targets), "task_type": "CAUSAL_LM"}
     if adapter.layers:
         first, last = _within(model, adapter.layers)
-        common |= {"layers_to_transform": list(range(first, last + 1)), "layers_pattern": _list_of_layers(model)}
+        common |= {"layers_to_transform": list(range(first, last + 1)), "layers_pattern": list_of_layers(model)}
     if adapter.family == "vera":
         return VeraConfig(vera_dropout=adapter.dropout, projection_prng_key=seed, **common)
     return LoraConfig(
@@ -57,7 +57,7 @@ def _ia3_config(model: Any, adapter: AdapterSection, targets: Sequence[str]) -> 
     # PEFT chooses layers by number for the other families only; here their numbers stand in a regular expression.
     first, last = _within(model, adapter.layers)
     numbers = "|".join(map(str, range(first, last + 1)))
-    place = rf".*\.{_list_of_layers(model)}\.({numbers})\..*\."
+    place = rf".*\.{list_of_layers(model)}\.({numbers})\..*\."
     return IA3Config(
         target_modules=f"{place}({'|'.join(targets)})",
         feedforward_modules=f"{place}({'|'.join(inputs)})" if inputs else [],
@@ -75,7 +75,7 @@ def _within(model: Any, layers: tuple[int, int]) -> tuple[int, int]:
     return layers
 
 
-def _list_of_layers(model: Any) -> str:
+def list_of_layers(model: Any) -> str:
     """What the model calls the list of its layers: `layers` in a Llama."""
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 WINDOW_STEPS = 32
 """Rows are sorted by length within the rows of so many steps: enough to pad little, few enough to stay random."""
 
+UNEVEN = 1.1
+"""How many times its part of a step one process may have to do, if the step's rows allow less."""
+
 Batch = tuple[int, ...]
 """Indexes of rows that go through the model at once."""
 
@@ -54,8 +57,38 @@ def steps(
 def padded_share(planned: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> float:
     """The share of all tokens in the batches that is padding."""
     useful = sum(lengths[i] for step in planned for batch in step for i in batch)
-    padded = sum(len(batch) * max(lengths[i] for i in batch) for step in planned for batch in step)
+    padded = sum(_padded(batch, lengths) for step in planned for batch in step)
     return 1 - useful / padded if padded else 0.0
+
+
+def shares(step: Sequence[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
+    """The batches of one step that each process takes: all of its rows, for each about as many padded tokens.
+
+    Batches go round from the largest to the smallest, each to whoever has least. Where that leaves one process with
+    much more than its part, or another with nothing, its largest batch is halved.
+    """
+    pieces = list(step)
+    while True:
+        dealt = _dealt(pieces, lengths, processes)
+        sizes = [sum(_padded(batch, lengths) for batch in share) for share in dealt]
+        largest = max(dealt[sizes.index(max(sizes))], key=lambda batch: _padded(batch, lengths))
+        if max(sizes) * processes <= UNEVEN * sum(sizes) or len(largest) == 1:
+            return dealt
+        place, half = pieces.index(largest), len(largest) // 2
+        pieces[place : place + 1] = [largest[:half], largest[half:]]
+
+
+def _dealt(pieces: list[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
+    sizes = [_padded(batch, lengths) for batch in pieces]
+    owners, loads = [0] * len(pieces), [0] * processes
+    for place in sorted(range(len(pieces)), key=lambda place: -sizes[place]):
+        owners[place] = loads.index(min(loads))
+        loads[owners[place]] += sizes[place]
+    return [[pieces[place] for place, owner in enumerate(owners) if owner == own] for own in range(processes)]
+
+
+def _padded(batch: Batch, lengths: Sequence[int]) -> int:
+    return len(batch) * max(lengths[i] for i in batch)
 
 
 def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:

@@ -3,32 +3,40 @@
 The gradient of a step is the gradient of its mean loss over supervised tokens, however many batches it takes: each
 token is weighted by one over the step's supervised tokens before anything is summed. The loss is logged per kind,
 because one kind that is not learnt hides easily in a mean.
+
+Several processes take a step together: each computes its share of the batches, the gradients are added up, and all
+make the same move. What is written, the first one writes. With one process nothing of this happens.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 
-from keeptune.errors import Interrupted, TrainingError
+from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.files import append_line, write_text
+from keeptune.model.adapter import added_parameters
 from keeptune.model.memory import keep_freed_memory
+from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Batch, Example, steps
+from keeptune.train.batches import Batch, Example, shares, steps
 from keeptune.train.loss import weighted_nll
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
+from keeptune.train.processes import processes
+from keeptune.train.totals import Totals
 
 Score = Callable[[int], dict[str, Any]]
 """Scores the model as it stands at a step; the result is logged."""
@@ -69,28 +77,6 @@ class LabelledLoss(nn.Module):
         return weighted_nll(hidden, causal.get_output_embeddings().weight, labels, token_weights)
 
 
-@dataclass(slots=True)
-class _Totals:
-    """Sums over one step."""
-
-    tokens: int = 0
-    nll: dict[str, float] = field(default_factory=dict)
-    labelled: dict[str, int] = field(default_factory=dict)
-
-    def add(self, kinds: Sequence[str], losses: Tensor) -> None:
-        for kind, loss in zip(kinds, losses.tolist(), strict=True):
-            self.nll[kind] = self.nll.get(kind, 0.0) + loss
-            self.labelled[kind] = self.labelled.get(kind, 0) + 1
-
-    @property
-    def loss(self) -> float:
-        return sum(self.nll.values()) / sum(self.labelled.values())
-
-    @property
-    def by_kind(self) -> dict[str, float]:
-        return {kind: self.nll[kind] / self.labelled[kind] for kind in sorted(self.nll)}
-
-
 class Trainer:
     """Trains the adapter of one model on one list of examples, into one folder of checkpoints and one log."""
 
@@ -98,15 +84,19 @@ class Trainer:
         unsupervised = [example.name for example in examples if not any(example.labelled)]
         if unsupervised:
             raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
-        self.examples, self.settings = examples, settings
+        self.examples, self.settings, self.seed = examples, settings, seed
         self.folder, self.log_path = run / "checkpoints", run / "log.jsonl"
         self.lengths = [len(example.tokens) for example in examples]
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
-        self.accelerator = Accelerator()
+        self.processes = processes()
+        self._require_same_plan()
+        divided = settings.shard and self.processes.count > 1
+        self.shards = Shards(model, self.processes.mesh()) if divided else None
         self.peft_model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.model = self.accelerator.prepare(LabelledLoss(model))
+        self.device = self.parameters[0].device
+        self.model = LabelledLoss(model)
         self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
         torch.manual_seed(seed)
@@ -119,6 +109,7 @@ class Trainer:
         """
         keep_freed_memory()
         progress = self._resume()
+        self.processes.follow_first(list(added_parameters(self.peft_model).values()))
         with _stop_requested() as stop:
             # An interruption may have come between a checkpoint and its score.
             self._score(progress.step, score)
@@ -134,9 +125,9 @@ class Trainer:
                 # What is scored may be chosen, so it is kept.
                 due = done.step % self.settings.checkpoint_every_steps == 0 or self._score_due(done.step)
                 # Looked at once: a signal between the two questions would claim a checkpoint that is not there.
-                stopping = bool(stop) and not last
+                stopping = any(self.processes.gather(bool(stop))) and not last
                 if last or due or stopping:
-                    checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
+                    self._save(progress)
                 if stopping:
                     raise Interrupted(
                         f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
@@ -152,56 +143,105 @@ class Trainer:
     def _score(self, step: int, score: Score | None) -> None:
         """Logs the score of a step that is due for one and has none."""
         if score and self._score_due(step) and step not in self.scored:
-            self._log({"event": "score", "step": step, **score(step)})
+            with self.shards.gathered() if self.shards else nullcontext():
+                if self.processes.first:
+                    self._log({"event": "score", "step": step, **score(step)})
+                self.processes.wait()
             self.scored.add(step)
 
+    def _save(self, progress: checkpoint.Progress) -> None:
+        if self.processes.first:
+            checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
+        self.processes.wait()
+
     def _resume(self) -> checkpoint.Progress:
-        newest = checkpoint.latest(self.folder)
+        first = self.processes.first
+        # One looks for all: files that are just being written elsewhere may be seen by one and not by another.
+        newest = self.processes.gather(checkpoint.latest(self.folder) if first else None)[0]
         if newest is None:
             progress = checkpoint.Progress(0, 0, 0.0)
         else:
             progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
-        if self.log_path.is_file():
-            lines = self.log_path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if _step_of(line) <= progress.step]
-            events = map(json.loads, kept)
-            self.scored = {event["step"] for event in events if event.get("event") == "score"}
-            write_text(self.log_path, "".join(f"{line}\n" for line in kept))
+        self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
         return progress
+
+    def _cut_log(self, step: int) -> set[int]:
+        """The steps that have a score; what the log tells of later steps is taken out, for it will happen again."""
+        if not self.log_path.is_file():
+            return set()
+        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if _step_of(line) <= step]
+        write_text(self.log_path, "".join(f"{line}\n" for line in kept))
+        return {event["step"] for event in map(json.loads, kept) if event.get("event") == "score"}
 
     def _step(self, index: int) -> Step:
         batches = self.plan[index]
-        supervised = sum(sum(self.examples[i].labelled) for batch in batches for i in batch)
-        totals = _Totals()
+        rows = tuple(i for batch in batches for i in batch)
         started = time.perf_counter()
         self.model.train()
-        for batch in batches:
-            inputs, kinds = collate([self.examples[i] for i in batch], 1 / supervised, self.accelerator.device)
-            loss, losses = self.model(*inputs)
-            if not bool(torch.isfinite(loss)):
-                self._refuse(index, batch, "the loss is not finite")
-            self.accelerator.backward(loss)
-            totals.add(kinds, losses)
-            totals.tokens += sum(self.lengths[i] for i in batch)
-        norm = float(self.accelerator.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+        totals = self._add_up(index)
+        if totals.refused:
+            self._refuse(index, totals.refused, "the loss is not finite")
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
         if not math.isfinite(norm):
-            self._refuse(index, tuple(i for batch in batches for i in batch), "the gradient is not finite")
+            self._refuse(index, rows, "the gradient is not finite")
         rate = learning_rate(index, len(self.plan), self.settings)
         set_rate(self.optimiser, rate)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         seconds = time.perf_counter() - started
+        tokens = sum(self.lengths[i] for i in rows)
         return Step(
             index + 1,
             len(self.plan),
-            totals.tokens,
+            tokens,
             totals.loss,
             totals.by_kind,
             rate,
             norm,
-            totals.tokens / seconds,
+            tokens / seconds,
             seconds,
         )
+
+    def _add_up(self, index: int) -> Totals:
+        """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
+        dealt = shares(self.plan[index], self.lengths, self.processes.count)
+        supervised = sum(sum(self.examples[i].labelled) for share in dealt for batch in share for i in batch)
+        if self.processes.count > 1:
+            # For dropout: not the same on all, and the same again after an interruption.
+            torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
+        totals = Totals()
+        for batch in dealt[self.processes.number]:
+            kinds, losses = self._backward(batch, 1 / supervised)
+            totals.add(kinds, losses)
+            if not bool(torch.isfinite(losses).all()):
+                totals.refused = totals.refused or batch
+        if self.shards:
+            # Weights are gathered by all or by none, so whoever has fewer batches computes one row for nothing.
+            for _ in range(max(map(len, dealt)) - len(dealt[self.processes.number])):
+                self._backward(self.plan[index][0][:1], 0.0)
+        own, totals = totals, Totals()
+        for told in self.processes.gather(own):
+            totals.join(told)
+        if not totals.refused:
+            self.processes.add_gradients(self.parameters)
+        return totals
+
+    def _backward(self, batch: Batch, token_weight: float) -> tuple[list[str], Tensor]:
+        """The kind and the loss of each labelled token of a batch, whose gradient is added to the others'."""
+        inputs, kinds = collate([self.examples[i] for i in batch], token_weight, self.device)
+        loss, losses = self.model(*inputs)
+        loss.backward()
+        return kinds, losses
+
+    def _require_same_plan(self) -> None:
+        """errors: RunError unless all processes are about to do the same."""
+        own = hashlib.sha256(repr((self.plan, self.lengths, self.seed)).encode()).hexdigest()
+        if len(set(self.processes.gather(own))) > 1:
+            raise RunError(
+                "the processes of this training have different rows; all must see the same run directory, "
+                "the same model and the same version of keeptune"
+            )
 
     def _refuse(self, index: int, rows: Batch, what: str) -> None:
         names = ", ".join(self.examples[i].name for i in rows[:20])
@@ -211,7 +251,8 @@ class Trainer:
         )
 
     def _log(self, event: dict[str, Any]) -> None:
-        append_line(self.log_path, json.dumps(event, ensure_ascii=False))
+        if self.processes.first:
+            append_line(self.log_path, json.dumps(event, ensure_ascii=False))
 
 
 def collate(

@@ -1,0 +1,44 @@
+"""What one step sums up: losses by kind, over its batches and over the processes that share them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from keeptune.train.batches import Batch
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over labelled tokens, and the first batch whose loss was not finite."""
+
+    nll: dict[str, float] = field(default_factory=dict)
+    labelled: dict[str, int] = field(default_factory=dict)
+    refused: Batch | None = None
+
+    def add(self, kinds: Sequence[str], losses: Tensor) -> None:
+        """Adds the loss of each token to those of its kind."""
+        for kind, loss in zip(kinds, losses.tolist(), strict=True):
+            self._count(kind, loss, 1)
+
+    def join(self, other: Totals) -> None:
+        """Adds another process's sums."""
+        for kind, loss in other.nll.items():
+            self._count(kind, loss, other.labelled[kind])
+        self.refused = self.refused or other.refused
+
+    @property
+    def loss(self) -> float:
+        """The mean over all labelled tokens, in nats."""
+        return sum(self.nll.values()) / sum(self.labelled.values())
+
+    @property
+    def by_kind(self) -> dict[str, float]:
+        """The mean of each kind."""
+        return {kind: self.nll[kind] / self.labelled[kind] for kind in sorted(self.nll)}
+
+    def _count(self, kind: str, loss: float, labelled: int) -> None:
+        self.nll[kind] = self.nll.get(kind, 0.0) + loss
+        self.labelled[kind] = self.labelled.get(kind, 0) + labelled

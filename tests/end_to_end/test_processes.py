@@ -1,0 +1,84 @@
+"""Several processes do one job: started by torchrun, they train together, and one of them writes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from end_to_end.command import ended, files, logged_steps, process, wait_until
+from end_to_end.conftest import MakeRecipe
+from safetensors.torch import load
+
+from keeptune.train import checkpoint
+
+PATIENCE_SECONDS = 600
+
+
+def events(run: Path) -> list[tuple[str, int]]:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [(event["event"], event["step"]) for event in map(json.loads, lines) if "step" in event]
+
+
+def figures(run: Path) -> dict[str, Any]:
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    return {name: result[name]["tuned"] for name in ("skill", "retained")} | {"chosen": result["chosen"]["checkpoint"]}
+
+
+def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
+    """On a divided base, which asks the most of it: the model is gathered for scores and loaded anew at the end."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "keeptune"]
+    done = subprocess.run(
+        [*command, "run", str(make_recipe(train={"shard": True})), "--run", str(run)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("verdict") == 1 and "Traceback" not in done.stderr
+    own, its = files(run), files(finished)
+    assert own.keys() == its.keys()
+    assert all(own[name] == its[name] for name in its if name.startswith("data/"))
+    assert events(run) == events(finished)
+    adapter, its_adapter = (load(made["adapter/adapter_model.safetensors"]) for made in (own, its))
+    for name, tensor in adapter.items():
+        torch.testing.assert_close(tensor, its_adapter[name], atol=1e-5, rtol=1e-5)
+    assert figures(run) == figures(finished)
+
+
+@pytest.fixture
+def port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def test_one_of_them_terminated_all_stop_with_exit_code_5(make_recipe: MakeRecipe, port: int, tmp_path: Path) -> None:
+    """Started as a launcher does it, with the same four variables: so each one's own exit code is seen."""
+    run = tmp_path / "run"
+    recipe = make_recipe(train={"epochs": 60, "score_every_steps": 0})
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with ExitStack() as stack:
+        started = []
+        for number in ("0", "1"):
+            with mock.patch.dict(os.environ, {**shared, "RANK": number}):
+                started.append(stack.enter_context(process("run", recipe, "--run", run)))
+        wait_until(lambda: logged_steps(run) >= 5, started[0])
+        started[1].send_signal(signal.SIGTERM)
+        outcomes = [ended(running) for running in started]
+    assert [outcome.code for outcome in outcomes] == [5, 5], outcomes
+    assert "keeptune: stopped after step" in outcomes[0].err
+    assert "keeptune (process 1): stopped after step" in outcomes[1].err
+    assert all("Traceback" not in outcome.err for outcome in outcomes)
+    newest = checkpoint.latest(run / "checkpoints")
+    assert newest is not None and newest.name == f"step-{logged_steps(run)}"
+    assert not (run / "checkpoints" / "trained.json").exists()
