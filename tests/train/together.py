@@ -41,7 +41,7 @@ def make(model_folder: Path, run: Path, family: str = "", dropout: float = 0.0, 
 def answers(made: Trainer) -> Callable[[int], dict[str, Any]]:
     """A score that asks the model as scores do: with weights packed anew, by one process alone."""
 
-    def score(step: int) -> dict[str, Any]:
+    def score(_: int) -> dict[str, Any]:
         prompts = [list(example.tokens[:20]) for example in EXAMPLES[:3]]
         written = Generator(made.peft_model.eval(), WORDS).answer(prompts, [6, 6, 6], stop=lambda _: False)
         return {"answers": [answer.text for answer in written]}
