@@ -82,6 +82,7 @@ def main(model_folder: Path, folder: Path) -> None:
     go("interrupted-two", interrupt)
     go("interrupted-two again")
     go("dropout", dropout=0.2)
+    said["dropout's seed"] = torch.initial_seed()
     go("dropout-interrupted", interrupt, dropout=0.2)
     go("dropout-interrupted again", dropout=0.2)
     go("nan", bad=True)
@@ -90,6 +91,11 @@ def main(model_folder: Path, folder: Path) -> None:
     go("sharded-interrupted again", shard=True)
     for family in tiny.FAMILIES:
         go(f"family-{family}", shard=True, family=family, score_every_steps=0)
+    if processes().number == 0:  # the other one is gone by now, or soon
+        try:
+            processes().wait()
+        except KeeptuneError as error:
+            said["left alone"] = [error.exit_code, str(error)]
     (folder / f"said-{processes().number}.json").write_text(json.dumps(said), encoding="utf-8")
 
 
