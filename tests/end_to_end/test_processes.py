@@ -29,7 +29,9 @@ def events(run: Path) -> list[tuple[str, int]]:
 
 def figures(run: Path) -> dict[str, Any]:
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    return {name: result[name]["tuned"] for name in ("skill", "retained")} | {"chosen": result["chosen"]["checkpoint"]}
+    skill, retained = (result[name]["tuned"] for name in ("skill", "retained"))
+    kept = {name: retained[name] for name in ("f1", "em", "n", "empty")}
+    return {"skill": skill, **kept, "chosen": result["chosen"]["checkpoint"]}
 
 
 def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
