@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,11 @@ def _set(tree: dict[str, Any], override: str) -> None:
 
 def _describe(fault: Any) -> str:
     place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
+        options = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        near = difflib.get_close_matches(fault["input"], options, n=1, cutoff=0.5)
+        advice = f"; did you mean {near[0]}?" if near else ""
+        return f"{place}: {fault['msg']}{advice}"
     if fault["type"] != "extra_forbidden":
         message = fault["msg"].removeprefix("Value error, ")
         return f"{place}: {message}" if place else message

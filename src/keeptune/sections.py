@@ -291,6 +291,9 @@ class TrainSection(Section):
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
     tokens: int | None = Field(None, gt=0, description="useful tokens in all, replay included, in place of epochs")
+    optimizer: Literal["adamw", "mindformers"] = Field(
+        "adamw", description="mindformers: Adam without bias correction, and a warm-up from zero, as MindFormers trains"
+    )
     learning_rate: float = Field(1e-3, gt=0)
     loraplus_ratio: float = Field(
         1.0, gt=0, description="LoRA+: the learning rate of B over that of A; its paper takes 16"
