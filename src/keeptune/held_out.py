@@ -15,6 +15,7 @@ from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.prompt import named
 from keeptune.prompt.template import Prompt
 from keeptune.score import retained
 from keeptune.score import skill as skills
@@ -54,13 +55,13 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     """
     folder = adapter_folder(name)
     if folder is None:
-        prompt = Prompt(PromptSection().template if template is None else template)
+        prompt = named.prompt(PromptSection().template if template is None else template)
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
         models.check_tokenizer(model, tokenizer)
         kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
         return Target(name, name, Generator(model, tokenizer), prompt, {}, True, kept)
     card = adapter_card.load(folder)
-    prompt = Prompt(template) if template is not None else card.prompt
+    prompt = named.prompt(template) if template is not None else card.prompt
     if not other_prompt:
         prompt.require_same(card.prompt, str(folder))
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype)

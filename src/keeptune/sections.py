@@ -19,6 +19,8 @@ from pydantic import (
 )
 
 from keeptune import families
+from keeptune.errors import PromptError
+from keeptune.prompt import named
 from keeptune.skill.base import Halves, Rounding, Spelling, Style
 
 
@@ -240,13 +242,18 @@ class DataSection(Section):
 class PromptSection(Section):
     """The one text that surrounds a problem in training, scoring, asking and export."""
 
-    template: str = Field("Question: {problem}\nAnswer:\n", description="must hold {problem} exactly once")
+    template: str = Field(
+        "Question: {problem}\nAnswer:\n",
+        description="holds {problem} exactly once; or vicuna-alpaca, vicuna or alpaca, as the contest's kit asks",
+    )
 
-    @model_validator(mode="after")
-    def _one_slot(self) -> PromptSection:
-        if self.template.count("{problem}") != 1:
-            raise ValueError("prompt.template must hold {problem} exactly once")
-        return self
+    @field_validator("template")
+    @classmethod
+    def _known(cls, template: str) -> str:
+        try:
+            return named.template(template)
+        except PromptError as error:
+            raise ValueError(str(error)) from None
 
 
 class AdapterSection(Section):

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
         ({"gate": {"zzz": 1}}, "gate.zzz: no such key; known here: threshold, resamples"),
         ({"train": {"learning_rate": -1}}, "train.learning_rate: Input should be greater than 0"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: Input should be a finite number"),
-        ({"prompt": {"template": "no slot"}}, "prompt.template must hold {problem} exactly once"),
+        ({"prompt": {"template": "no slot"}}, "it must hold {problem} exactly once"),
         ({"data": {"files": []}}, "give either data.files or data.synth, and not both"),
         ({"model": {"dtype": "int4"}}, "model.dtype: Input should be 'auto', 'bfloat16' or 'float32'"),
     ],
