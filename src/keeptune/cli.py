@@ -18,7 +18,7 @@ import typer
 
 from keeptune import recipe as recipes
 from keeptune.console import ConsoleListener
-from keeptune.errors import EXIT_GATE_FAILED, DataError, Interrupted, KeeptuneError
+from keeptune.errors import EXIT_GATE_FAILED, DataError, Interrupted, KeeptuneError, RecipeError
 from keeptune.recipe import Recipe
 
 app = typer.Typer(
@@ -236,11 +236,12 @@ def ask(
 def export(
     target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="a finished run, or an adapter folder")],
     form: Annotated[
-        Literal["merged", "mindspore", "mindrecord", "mindrecord-reading"],
+        Literal["merged", "mindspore", "mindformers", "mindrecord", "mindrecord-reading"],
         typer.Option(
             "--to",
-            help="merged: one model; mindspore: .ckpt files for MindFormers; mindrecord: a run's training rows for it; "
-            "mindrecord-reading: a run's reading questions for it",
+            help="merged: one model; mindspore: .ckpt files under MindFormers' names; mindformers: a run's .ckpt and "
+            "configurations to go on with it there; mindrecord: a run's training rows; mindrecord-reading: a run's "
+            "reading questions",
         ),
     ],
     out: Annotated[Path, typer.Option(help="the folder to make")],
@@ -263,18 +264,36 @@ def export(
 
 @app.command("import")
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="a MindFormers checkpoint with a LoRA in it")],
-    pet_config: Annotated[Path, typer.Option(metavar="YAML", help="the configuration that it was trained with")],
-    prompt: Annotated[str, typer.Option(help="the prompt that it was trained with; must hold {problem}")],
-    out: Annotated[Path, typer.Option(help="the adapter folder to make")],
-    model: Annotated[str, typer.Option(help="its base model, as in a recipe")] = "smollm2-135m",
+    source: Annotated[
+        Path, typer.Argument(metavar="CKPT|YAML", help="a MindFormers checkpoint with a LoRA in it, or a configuration")
+    ],
+    out: Annotated[Path, typer.Option(help="the adapter folder, or the recipe, to make")],
+    pet_config: Annotated[
+        Path | None, typer.Option(metavar="YAML", help="the configuration that a checkpoint was trained with")
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="the prompt that it was trained with: holds {problem}, or vicuna-alpaca, vicuna, alpaca"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="its base model, as in a recipe")] = None,
     skill: Annotated[Literal["arithmetic", "text"], typer.Option(help="what it was taught")] = "arithmetic",
+    evaluation: Annotated[
+        list[Path], typer.Option(metavar="YAML", help="a file that the adapter is evaluated with; repeatable")
+    ] = [],  # noqa: B006
+    data_file: Annotated[Path | None, typer.Option("--data", help="the rows for a recipe, in any format")] = None,
 ) -> None:
-    """An adapter from MindFormers, in PEFT's layout, to be scored, asked, or trained further."""
-    from keeptune.mindspore.adopt import adopt
-    from keeptune.prompt.template import Prompt
+    """From MindFormers: an adapter in PEFT's layout out of a .ckpt, or a recipe out of a .yaml."""
+    if source.suffix in (".yaml", ".yml"):
+        from keeptune.mindspore.recipe_yaml import write_recipe
 
-    adopt(checkpoint, pet_config, model, skill, Prompt(prompt), out)
+        print(write_recipe(source, out, evaluation, data_file, prompt, model, skill))
+        return
+    if pet_config is None or prompt is None:
+        raise RecipeError(f"{source}: a checkpoint holds neither alpha nor prompt; give --pet-config and --prompt")
+    from keeptune.mindspore.adopt import adopt
+    from keeptune.prompt.named import prompt as prompt_of
+
+    adopt(source, pet_config, model or "smollm2-135m", skill, prompt_of(prompt), out)
     print(out)
 
 

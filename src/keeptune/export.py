@@ -1,7 +1,7 @@
 """A tuned model in the form that something else reads: one folder that is whole, or not there.
 
 `adapter/` of a run already is what PEFT, transformers and vLLM load. Here the adapter is added to the base's weights,
-or both are written as MindSpore checkpoints under MindFormers' names.
+or both are written as MindSpore checkpoints under MindFormers' names, with configurations to go on there.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from keeptune import adapter_card
 from keeptune.errors import ModelError
 from keeptune.files import new_folder, write_text
 from keeptune.held_out import adapter_folder
-from keeptune.mindspore import ckpt, names
+from keeptune.mindspore import ckpt, continuation, names
 from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 
-Form = Literal["merged", "mindspore"]
+Form = Literal["merged", "mindspore", "mindformers"]
 
 CLOSE_LOGITS = 1e-3
 """How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
@@ -38,7 +38,11 @@ def export(target: str, form: Form, out: Path) -> list[str]:
     if folder is None:
         raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
-        _write(adapter_card.load(folder), folder, form, scratch)
+        card = adapter_card.load(folder)
+        if form == "mindformers":
+            _write_continuation(card, folder, Path(target).expanduser(), scratch)
+        else:
+            _write(card, folder, form, scratch)
     return sorted(path.name for path in out.iterdir())
 
 
@@ -52,6 +56,14 @@ def _write(card: adapter_card.AdapterCard, folder: Path, form: Form, out: Path) 
     else:
         merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    adapter_card.save(card, out)
+
+
+def _write_continuation(card: adapter_card.AdapterCard, folder: Path, run: Path, out: Path) -> None:
+    tuned = _tuned(card, folder)
+    _write_lora(tuned, card.scale, out)
+    continuation.write(card, run, tuned, out)
+    models.load_tokenizer(card.model).save_pretrained(out)
     adapter_card.save(card, out)
 
 

@@ -7,11 +7,8 @@ given, its rank has to be that of the tensors, and all tensors have to fit the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import yaml
 from peft import LoraConfig
 from safetensors.torch import save_file
 from torch import Tensor
@@ -20,6 +17,7 @@ from keeptune import adapter_card
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
 from keeptune.mindspore import ckpt, names
+from keeptune.mindspore.configuration import read
 from keeptune.mindspore.tensors import restored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -68,23 +66,10 @@ def _halves(path: Path) -> dict[str, Tensor]:
 
 def _rank_and_alpha(configuration: Path) -> tuple[int, int]:
     """The two numbers of the `pet_config` in a MindFormers configuration, wherever it stands there."""
-    try:
-        found = _pet_config(yaml.safe_load(configuration.read_text(encoding="utf-8")))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{configuration}: cannot be read ({error}); give a MindFormers YAML file") from None
-    if found is None:
+    found = read(configuration)
+    if found.pet_config is None:
         raise ModelError(f"{configuration}: it has no pet_config; give the file that the adapter was trained with")
-    rank, alpha = found.get("lora_rank"), found.get("lora_alpha")
-    if isinstance(rank, int) and isinstance(alpha, int) and min(rank, alpha) > 0:
-        return rank, alpha
-    raise ModelError(
-        f"{configuration}: pet_config needs lora_rank and lora_alpha, two integers above 0; it says {rank} and {alpha}"
-    )
-
-
-def _pet_config(tree: Any) -> Mapping[str, Any] | None:
-    if not isinstance(tree, Mapping):
-        return None
-    if isinstance(own := tree.get("pet_config"), Mapping):
-        return own
-    return next((found for part in tree.values() if (found := _pet_config(part)) is not None), None)
+    rank, alpha = (found.whole(f"{found.pet_config}.{key}") for key in ("lora_rank", "lora_alpha"))
+    if rank is None or alpha is None:
+        raise ModelError(f"{configuration}: pet_config needs lora_rank and lora_alpha, two integers above 0")
+    return rank, alpha

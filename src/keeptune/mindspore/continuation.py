@@ -1,0 +1,54 @@
+"""A run as a folder that MindFormers goes on from: base and adapter in one checkpoint, configurations, rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+from transformers import AutoConfig
+
+from keeptune import recipe as recipes
+from keeptune.adapter_card import AdapterCard
+from keeptune.data.prepare import load_examples
+from keeptune.errors import ModelError
+from keeptune.files import write_json, write_records, write_text
+from keeptune.mindspore import ckpt, names
+from keeptune.mindspore.handover import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
+from keeptune.mindspore.tensors import stored
+from keeptune.model import load as models
+from keeptune.prompt.named import asked_in_conversation
+
+
+def write(card: AdapterCard, run: Path, tuned: Any, out: Path) -> None:
+    """Adds to `out`, which holds adapter.ckpt and pet_config.yaml, all that is needed to go on with the run.
+
+    errors: ModelError when `run` is no run's folder, or its model none that MindFormers knows.
+    """
+    if not (run / "recipe.yaml").is_file():
+        raise ModelError(f"{run}: an adapter does not say how it was trained; give the folder of its run")
+    recipe = recipes.load(run / "recipe.yaml")
+    rows, asked = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
+    base = AutoConfig.from_pretrained(models.resolve(card.model))
+    lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
+    longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])
+    for name, text in Handover(recipe, rows, base, lora, longest).files().items():
+        write_text(out / name, text)
+    halves = ckpt.read(out / "adapter.ckpt")
+    weights = names.exported(_base_weights(tuned, base.tie_word_embeddings))
+    dtype = base.dtype or torch.float32
+    ckpt.write(out / CHECKPOINT, [*halves.values(), *(stored(name, own.to(dtype)) for name, own in weights.items())])
+    write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in asked])
+    if human := asked_in_conversation(card.prompt):
+        write_json(out / CONVERSATIONS, conversations(human, rows))
+
+
+def _base_weights(tuned: Any, tied: bool) -> dict[str, Tensor]:
+    """The base's own weights, which the adapter leaves alone, under their own names."""
+    stored_under = tuned.get_base_model().state_dict()
+    weights = {name.replace(".base_layer.", "."): own for name, own in stored_under.items() if ".lora_" not in name}
+    if tied:
+        weights.pop("lm_head.weight", None)
+    return weights

@@ -1,0 +1,130 @@
+"""What is written for MindFormers says what the run's recipe says, and its checkpoint is base and adapter."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from keeptune import adapter_card
+from keeptune import recipe as recipes
+from keeptune.data.prepare import _COLUMNS, _SCHEMA
+from keeptune.errors import ModelError
+from keeptune.export import export
+from keeptune.files import write_text
+from keeptune.mindspore import ckpt
+from keeptune.mindspore.configuration import read
+from keeptune.mindspore.names import imported
+from keeptune.mindspore.recipe_yaml import import_recipe
+from keeptune.model import adapter as adapters
+from keeptune.prompt.named import prompt
+
+ROWS = tiny.problems(12)
+
+
+def run_folder(tmp_path: Path, template: str = "vicuna", **train: Any) -> Path:
+    """A run's folder with what an export needs of it: recipe, rows, adapter."""
+    model, run = tiny.save(tmp_path / "model"), tmp_path / "run"
+    (run / "adapter").mkdir(parents=True)
+    (run / "data").mkdir()
+    tree = {
+        "seed": 7,
+        "model": {"name": str(model), "dtype": "float32"},
+        "data": {"synth": {"rows": 100}, "max_tokens": 300},
+        "prompt": {"template": template},
+        "adapter": {"rank": 4, "alpha": 8},
+        "train": {
+            "optimizer": "mindformers", "epochs": 3, "learning_rate": 2e-4, "final_rate_share": 0.25,
+            "warmup_share": 0.1, "weight_decay": 0.01, "clip_norm": 0.5, "checkpoint_every_steps": 10,
+            "tokens_per_step": 1000, "replay_share": 0, **train,
+        },
+    }  # fmt: skip
+    write_text(run / "recipe.yaml", recipes.dump(recipes.parse(tree, "test")))
+    columns = [
+        [f"{i}", kind, problem, solution, "1", "f", i, 40, 60] for i, (kind, problem, solution) in enumerate(ROWS)
+    ]
+    for part in ("train", "test"):
+        table = pa.table([list(values) for values in zip(*columns, strict=True)], schema=_SCHEMA)
+        assert table.column_names == list(_COLUMNS)
+        pq.write_table(table, run / "data" / f"{part}.parquet")
+    adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), "lora")), run / "adapter")
+    card = adapter_card.AdapterCard(str(model), "arithmetic", prompt(template), {"add": 90}, scale=1.0, dtype="float32")
+    adapter_card.save(card, run / "adapter")
+    return run
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export(str(run_folder(folder)), "mindformers", folder / "out")
+    return folder
+
+
+def test_export_and_import_agree_in_what_both_know(exported: Path) -> None:
+    before = recipes.load(exported / "run" / "recipe.yaml")
+    finetune = exported / "out" / "finetune.yaml"
+    others = [exported / "out" / "evaluate.yaml", exported / "out" / "predict.yaml"]
+    made = import_recipe(finetune, others, prompt="vicuna", model=before.model.name)
+    after = recipes.parse(made.recipe, "again")
+    assert (after.seed, after.model, after.prompt) == (before.seed, before.model, before.prompt)
+    assert after.data.max_tokens == before.data.max_tokens
+    assert (after.adapter.rank, after.adapter.alpha, after.adapter.dropout) == (4, 8, 0)
+    cells = adapters.target_modules(after.adapter.targets, adapters.linear_names(tiny.load(exported / "model")))
+    assert cells == adapters.linear_names(tiny.load(exported / "model"))
+    assert after.train.tokens_per_step == 10 * 300  # ten rows of 100 tokens are the run's thousand
+    shared = ("optimizer", "epochs", "learning_rate", "final_rate_share", "warmup_share", "weight_decay", "clip_norm")
+    for option in (*shared, "checkpoint_every_steps", "replay_share"):
+        assert getattr(after.train, option) == pytest.approx(getattr(before.train, option)), option
+    assert not [entry for entry, why in made.kept.items() if "no key that keeptune knows" in why]
+    assert [trap for trap in made.traps if "drop_remainder" not in trap] == []
+
+
+def test_all_files_have_one_adapter(exported: Path) -> None:
+    places = [read(exported / "out" / f"{name}.yaml") for name in ("finetune", "evaluate", "predict")]
+    wanted = yaml.safe_load((exported / "out" / "pet_config.yaml").read_text())["pet_config"]
+    for place in places:
+        stored = {key: place.get(f"model.model_config.pet_config.{key}") for key in wanted}
+        assert stored == wanted
+        assert place.get("only_save_strategy") is False
+    assert places[2].get("model.model_config.max_new_tokens") == 90
+
+
+def test_the_checkpoint_is_base_and_adapter(exported: Path) -> None:
+    tensors = imported(ckpt.read(exported / "out" / "tuned.ckpt"))
+    halves = load_file(exported / "run" / "adapter" / "adapter_model.safetensors")
+    base = tiny.reference(exported / "model").state_dict()
+    assert tensors.keys() == halves.keys() | base.keys()
+    for name, own in {**halves, **base}.items():
+        stored = torch.frombuffer(tensors[name].bytes(), dtype=torch.float32).view(own.shape)
+        assert torch.equal(stored, own.float()), name
+
+
+def test_rows_and_questions_carry_the_prompt(exported: Path) -> None:
+    rows = json.loads((exported / "out" / "conversations.json").read_text(encoding="utf-8"))
+    assert [tuple(turn["value"] for turn in row["conversations"]) for row in rows] == [(p, s) for _, p, s in ROWS]
+    lines = (exported / "out" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["problem"] for line in lines] == [prompt("vicuna").render(p) for _, p, _ in ROWS]
+    commands = (exported / "out" / "commands.sh").read_text(encoding="utf-8")
+    assert "msrun --worker_num=2 --local_worker_num=2 --master_port=8118" in commands
+    assert "--config $HERE/finetune.yaml --load_checkpoint $HERE/tuned.ckpt" in commands
+    assert "llama_preprocess.py --dataset_type qa" in commands
+
+
+def test_another_prompt_is_not_left_to_the_kit(tmp_path: Path) -> None:
+    export(str(run_folder(tmp_path, tiny.PROMPT.template, optimizer="adamw")), "mindformers", tmp_path / "out")
+    assert not (tmp_path / "out" / "conversations.json").exists()
+    assert "it is not the way" in (tmp_path / "out" / "commands.sh").read_text(encoding="utf-8")
+    optimiser = yaml.safe_load((tmp_path / "out" / "finetune.yaml").read_text())["optimizer"]
+    assert optimiser == {"type": "AdamW", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.01}
+
+
+def test_an_adapter_alone_does_not_say_how_it_was_trained(exported: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="give the folder of its run"):
+        export(str(exported / "run" / "adapter"), "mindformers", tmp_path / "out")
+    assert not list(tmp_path.iterdir())
