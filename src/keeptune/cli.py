@@ -245,18 +245,22 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option(help="the folder to make")],
-    seq_length: Annotated[int, typer.Option(min=1, help="of mindrecord: seq_length in MindFormers")] = 256,
-    shards: Annotated[int, typer.Option(min=1, help="of mindrecord: files to spread the rows over")] = 1,
+    seq_length: Annotated[
+        int | None, typer.Option(min=1, help="of mindrecord: seq_length in MindFormers; 256 unless given")
+    ] = None,
+    shards: Annotated[int | None, typer.Option(min=1, help="of mindrecord: files to spread the rows over")] = None,
 ) -> None:
     """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
     if form == "mindrecord" or form == "mindrecord-reading":
         from keeptune.mindspore.run_rows import export_reading, export_training
 
         write_rows = export_training if form == "mindrecord" else export_reading
-        made = write_rows(Path(target), seq_length, out, shards)
+        made = write_rows(Path(target), seq_length or 256, out, shards or 1)
         print(made.text(), file=sys.stderr)
         print("\n".join(str(out / name) for name in made.files))
         return
+    if seq_length or shards:
+        raise RecipeError(f"--seq-length and --shards are for --to mindrecord and mindrecord-reading, not for {form}")
     from keeptune.export import export as write_form
 
     print("\n".join(str(out / name) for name in write_form(target, form, out)))
@@ -290,6 +294,8 @@ def import_(
         return
     if pet_config is None or prompt is None:
         raise RecipeError(f"{source}: a checkpoint holds neither alpha nor prompt; give --pet-config and --prompt")
+    if evaluation or data_file:
+        raise RecipeError(f"{source}: --evaluation and --data are for a recipe out of a .yaml; leave them out")
     from keeptune.mindspore.adopt import adopt
     from keeptune.prompt.named import prompt as prompt_of
 

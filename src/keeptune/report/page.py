@@ -18,9 +18,11 @@ from keeptune.report.facts import Facts
 from keeptune.report.markdown import markdown
 from keeptune.report.wording import (
     POLICIES,
+    PREDICTIONS,
     SOURCES,
     VERDICTS,
     kind_order,
+    predictions,
     reading_metrics,
 )
 
@@ -56,8 +58,8 @@ def html(found: Facts) -> str:
             policies=POLICIES,
             sources=SOURCES,
             reading_metrics=reading_metrics(result.retained),
-        predictions=predictions(result.retained),
-        predictions_head=PREDICTIONS,
+            predictions=predictions(result.retained),
+            predictions_head=PREDICTIONS,
             kinds_plot=Markup(plots.kinds(result.skill, order)),
             retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
             loss_plots={kind: Markup(plot) for kind, plot in plots.losses(found.steps).items()},
