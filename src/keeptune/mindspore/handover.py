@@ -175,7 +175,7 @@ class Handover:
             f"python llama3/llama_preprocess.py --dataset_type qa --input_glob $HERE/{CONVERSATIONS} "
             f"--model_file $HERE/tokenizer.model --seq_length {tokens} --output_file $HERE/{RECORD}"
             if asked_in_conversation(Prompt(self.recipe.prompt.template))
-            else "# The kit's preprocessing would put the vicuna conversation around this run's prompt. keeptune writes\n"
+            else "# The kit's preprocessing would put the vicuna conversation around this prompt. keeptune writes\n"
             f"# them: keeptune export RUN --to mindrecord --seq-length {tokens} --out ROWS; name file and .db {RECORD}."
         )
         return "\n".join(
