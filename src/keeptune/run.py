@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from keeptune import adapter_card
 from keeptune import recipe as recipes
@@ -74,7 +74,7 @@ class Run:
         recipe: Recipe,
         listener: Listener | None = None,
         staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
-    ) -> Run:
+    ) -> Self:
         """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
@@ -93,7 +93,7 @@ class Run:
         write_text(stored, text)
 
     @classmethod
-    def open(cls, folder: Path, listener: Listener | None = None) -> Run:
+    def open(cls, folder: Path, listener: Listener | None = None) -> Self:
         """The run in `folder`. errors: RunError when there is none."""
         stored = folder / "recipe.yaml"
         if not stored.is_file():
