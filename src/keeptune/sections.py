@@ -322,11 +322,6 @@ class TrainSection(Section):
     def _one_or_several(cls, given: Any) -> Any:
         return one_or_several(given)
 
-    @model_serializer(mode="wrap")
-    def _without_shard_unless_chosen(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Runs that were stored before there was the choice have the same recipe, and the same hash, as ever."""
-        return {option: value for option, value in plain(self).items() if option != "shard" or value}
-
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""
         return self.epochs if self.tokens is None else self.tokens / tokens

@@ -37,9 +37,9 @@ def figures(run: Path) -> dict[str, Any]:
 def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
     """On a divided base, which asks the most of it: the model is gathered for scores and loaded anew at the end."""
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "keeptune"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*command, "run", str(make_recipe(train={"shard": True})), "--run", str(run)],
+        [*command, "-m", "--", "keeptune", "run", str(make_recipe(train={"shard": True})), "--run", str(run)],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

@@ -119,7 +119,9 @@ def test_rows_and_questions_carry_the_prompt(exported: Path) -> None:
 def test_another_prompt_is_not_left_to_the_kit(tmp_path: Path) -> None:
     export(str(run_folder(tmp_path, tiny.PROMPT.template, optimizer="adamw")), "mindformers", tmp_path / "out")
     assert not (tmp_path / "out" / "conversations.json").exists()
-    assert "it is not the way" in (tmp_path / "out" / "commands.sh").read_text(encoding="utf-8")
+    assert "keeptune export RUN --to mindrecord --seq-length" in (tmp_path / "out" / "commands.sh").read_text(
+        encoding="utf-8"
+    )
     optimiser = yaml.safe_load((tmp_path / "out" / "finetune.yaml").read_text())["optimizer"]
     assert optimiser == {"type": "AdamW", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.01}
 
