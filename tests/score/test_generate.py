@@ -141,6 +141,26 @@ def test_a_small_cache_changes_nothing(generator: Generator, monkeypatch: pytest
     assert generator.answer(prompts, budgets, never) == wide
 
 
+def test_one_long_budget_leaves_the_other_rows_their_slots(
+    generator: Generator, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots = []
+
+    class Watched(generate._SlotCache):
+        def __init__(self, config: Any, number: int, *others: Any) -> None:
+            slots.append(number)
+            super().__init__(config, number, *others)
+
+    monkeypatch.setattr(generate, "_SlotCache", Watched)
+    prompts = [prompt[:9] for prompt in ragged(3) if len(prompt) >= 9]
+    budgets = [1] * len(prompts)
+    budgets[2] = LONGEST_ANSWER
+    monkeypatch.setattr(generate, "CACHE_TOKENS", 10 * len(prompts))
+    answers = generator.answer(prompts, budgets, never)
+    assert answers == [oracle.answer(*asked, never) for asked in zip(prompts, budgets, strict=True)]
+    assert slots == [1, len(prompts) - 1]
+
+
 def test_answers_come_in_the_order_of_the_prompts(generator: Generator) -> None:
     prompts = sharing(2) + ragged(2)
     budgets = [1 + index % LONGEST_ANSWER for index in range(len(prompts))]

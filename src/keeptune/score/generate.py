@@ -49,6 +49,11 @@ class _Row:
     budget: int
     output: list[int] = field(default_factory=list)
 
+    @property
+    def capacity(self) -> int:
+        """The most tokens that it can get."""
+        return len(self.prompt) + self.budget
+
 
 class _SlotCache:
     """Keys and values of all running rows; what transformers calls `past_key_values`, as far as it is used.
@@ -111,15 +116,15 @@ class Generator:
         `budgets` are upper bounds in new tokens. `stop` sees the text so far whenever a line ends; the result keeps
         the text up to there. The result does not depend on the order of the prompts, up to floating-point ties.
         """
-        waiting = _ordered([_Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))])
+        rows = [_Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
         answers: dict[int, Answer] = {}
-        if not waiting:
+        if not rows:
             return []
-        capacity = max(len(row.prompt) + row.budget for row in waiting)
-        slots = max(1, min(SLOTS, CACHE_TOKENS // capacity, len(waiting)))
-        cache = _SlotCache(self.model.config, slots, capacity, self.head.weight)
         with packed_weights(self.model):
-            self._run(cache, slots, waiting, stop, answers, progress)
+            for alike in _alike(rows):
+                slots = min(_slots(alike[0]), len(alike))
+                cache = _SlotCache(self.model.config, slots, alike[0].capacity, self.head.weight)
+                self._run(cache, slots, _ordered(alike), stop, answers, progress)
         return [answers[index] for index in range(len(prompts))]
 
     def _run(
@@ -204,6 +209,21 @@ class Generator:
         last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         chosen: list[int] = self.head(last).max(-1).indices.tolist()
         return chosen
+
+
+def _slots(row: _Row) -> int:
+    """How many rows as long as this one can get are decoded together."""
+    return max(1, min(SLOTS, CACHE_TOKENS // row.capacity))
+
+
+def _alike(rows: list[_Row]) -> list[list[_Row]]:
+    """The rows in groups, the longest first: a few that may get long must not leave the rest with few slots."""
+    groups: list[list[_Row]] = []
+    for row in sorted(rows, key=lambda row: row.capacity, reverse=True):
+        if not groups or _slots(row) >= 2 * _slots(groups[-1][0]):
+            groups.append([])
+        groups[-1].append(row)
+    return groups
 
 
 def _ordered(rows: list[_Row]) -> list[_Row]:
