@@ -180,6 +180,7 @@ class Quotient:
     rest: int
     divisor: str
     width: int
+    before: int = 0
     found: list[int] = field(default_factory=list)
 
     @classmethod
@@ -201,6 +202,7 @@ class Quotient:
             self.rest = self.rest * 10 // _ten_to(self.width - len(found))
         before, used = self.rest, self.divisor[: len(found)]
         self.rest, self.width = before - digit * int(used), len(found)
+        self.before = before // _ten_to(self.width)
         self.found.append(digit)
         if first_three != f"{str(before).zfill(self.width + 1)}0"[:3] or first_two != f"{self.divisor}0"[:2]:
             return False
@@ -221,6 +223,15 @@ class Quotient:
                 return False
             borrow, digits_left = taken // 10 + short, f"{after}{digits_left}"
         return self.rest == int(digits_left) + (before // _ten_to(self.width) - borrow) * _ten_to(self.width)
+
+    def verdict(self, first_two: str) -> str:
+        """How a line has to end: the column before the first one, and what is left beside the divisor, or `-`."""
+        over = self.rest // _ten_to(self.width)
+        column = f"{self.before}-{self.before - over}=" if self.found[-1] else ""
+        if self.rest < 0:
+            return f"{column}-"
+        sign = "<" if self.rest < int(self.divisor[: self.width]) else ">"
+        return column + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + sign + first_two
 
     def corrected(self, digit: int, operation: str, text: str) -> bool:
         """The divisor put back, because one too many was taken off, or taken off once more."""

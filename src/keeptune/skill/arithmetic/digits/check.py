@@ -24,7 +24,9 @@ _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
 _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
-_SHORT_DIVISION = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+=([0-9]+))")
+_SHORT_DIVISION = re.compile(
+    r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+)([<>])\5|-)"
+)
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 ROOT_DIGITS = 3
@@ -119,7 +121,9 @@ class _Reader:
                 self._next_root_digit(f"{block.rest}{self.decimals}")
             return holds
         follows = _significant(so_far) == _significant(block.result)
-        return self._settled(follows and block.line(first_three, first_two, int(digit), cells), block)
+        taken, _, verdict = cells.rpartition(",")
+        holds = block.line(first_three, first_two, int(digit), taken) and verdict == block.verdict(first_two)
+        return self._settled(follows and holds, block)
 
     def _settled(self, holds: bool, block: Pass | Product | Quotient) -> bool:
         """What a block of lines has come to so far may be used later."""
@@ -154,7 +158,7 @@ class _Reader:
             return self._running(line)
         if match := _SHORT_DIVISION.fullmatch(line):
             follows = _significant(match[1] or "") == _significant(self.result)
-            return follows and self._statement(match[2]) and self._short_division(*map(int, match.groups()[2:]))
+            return follows and self._statement(match[2]) and self._short_division(*match.groups()[2:])
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1])
         return self._statement(line)
@@ -192,11 +196,18 @@ class _Reader:
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
-    def _short_division(self, dividend: int, digit: int, divisor: int, rest: int) -> bool:
-        """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit."""
-        follows = rest < divisor == self.count and dividend == 10 * self.rest + int(self.to_divide[:1] or 0)
-        self.result, self.rest, self.to_divide = f"{self.result}{digit}", rest, self.to_divide[1:]
-        return follows
+    def _short_division(self, number: str, digit: str, divisor: str, rest: str | None, sign: str | None) -> bool:
+        """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit.
+
+        It counts where what is left fits; else it must say so, and another one is tried.
+        """
+        left = int(number) - int(digit) * int(divisor)
+        if int(divisor) != self.count or int(number) != 10 * self.rest + int(self.to_divide[:1] or 0):
+            return False
+        if left < 0 or left >= self.count:
+            return rest == (None if left < 0 else str(left)) and sign != "<"
+        self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
+        return rest == str(left) and sign == "<"
 
     def _restated(self, number: str) -> bool:
         """A number of the problem, or what the lines before it came to."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far, trial
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, mostly_right, quotient, so_far, trial
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
@@ -104,7 +104,11 @@ def area(length: int, width: int) -> Worked:
 
 
 def mean(values: Sequence[int]) -> Worked:
-    """The mean of integers: counted, all tens and all ones added up side by side, then divided."""
+    """The mean of integers: counted, all tens and all ones added up side by side, then divided.
+
+    A line of the division ends with whether what is left is less than the divisor (`<`, `>`), or below zero (`-`). Then
+    it is tried once more, as in one of six lines on purpose.
+    """
     tens = ones = 0
     parts = []
     for count, value in enumerate(values, start=1):
@@ -116,11 +120,18 @@ def mean(values: Sequence[int]) -> Worked:
     digits, rest = "", 0
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
-        one, rest = divmod(current, len(values))
-        taken_off = f"{current}-{one}*{len(values)}={current}-{one * len(values)}={rest}"
-        lines.append(so_far(digits, len(str(total))) + taken_off)
-        digits += str(one)
+        right, rest = divmod(current, len(values))
+        tried = mostly_right(current, len(values), digits)
+        for one in (tried, right) if tried != right else (right,):
+            lines.append(so_far(digits, len(str(total))) + _short_trial(current, len(values), one))
+        digits += str(right)
     return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
+
+
+def _short_trial(number: int, divisor: int, digit: int) -> str:
+    taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
+    rest = number - digit * divisor
+    return taken + ("-" if rest < 0 else f"{rest}{'<' if rest < divisor else '>'}{divisor}")
 
 
 def power(base: Decimal, exponent: int) -> Worked:
