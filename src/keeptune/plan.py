@@ -141,8 +141,7 @@ def matrix_speed(inputs: int, outputs: int) -> float:
 
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
-    (or of a row that is longer),
-    and the cache of the answers, times what the allocator keeps."""
+    or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
     width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
     values = ACTIVATION_VALUES * ACTIVATIONS.get(recipe.adapter.family, 1)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)

@@ -16,6 +16,7 @@ from typing import Any
 from keeptune import recipe as recipes
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.files import read_json, write_json, write_text
+from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.recipe import Recipe
 from keeptune.report.sweep import page
@@ -47,7 +48,7 @@ class Trial(Run):
 
     def _score_dev(self, step: int) -> Record:
         scores = super()._score_dev(step)
-        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self))))
+        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.journal))))
         return scores
 
     def _on_step(self, step: Step) -> None:
@@ -232,14 +233,14 @@ def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
     """The scores of the trials before this one at their first, second, … place."""
 
     def at(place: int) -> list[Point]:
-        before = [_points(Run.open(_folder(folder, other))) for other in range(number)]
+        before = [_points(Journal(_folder(folder, other) / "log.jsonl")) for other in range(number)]
         return [points[place] for points in before if place < len(points)]
 
     return at
 
 
-def _points(run: Run) -> list[Point]:
-    return [_point(event) for event in run.journal.events() if event["event"] == "score"]
+def _points(journal: Journal) -> list[Point]:
+    return [_point(event) for event in journal.events() if event["event"] == "score"]
 
 
 def _point(scores: Record) -> Point:

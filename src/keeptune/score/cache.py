@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -54,10 +55,8 @@ class RecordCache:
         except (OSError, ValueError, KeyError, TypeError):
             pass
         made = make()
-        try:
+        with suppress(RunError):
             write_json(path, {"facts": wanted, "records": made})
-        except RunError:
-            return made, False
         return made, False
 
 

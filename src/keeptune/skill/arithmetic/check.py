@@ -13,7 +13,7 @@ from keeptune.score.declared import is_right
 from keeptune.skill.arithmetic.expression import Ratio, ratio, same
 from keeptune.skill.base import ANSWER_MARKER, Rounding, Truth
 
-REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
+_REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
 _CUT_OFF = re.compile(r"(.+)=(-?[0-9]+\.([0-9]+))\.\.\.")
 _COLUMNS = re.compile(r"(?:[a-z][0-9]{2})+")
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -57,7 +57,7 @@ def wrong_statement(line: str) -> bool:
 
     errors: ValueError when it is no statement; ZeroDivisionError.
     """
-    if match := REMAINDER.fullmatch(line):
+    if match := _REMAINDER.fullmatch(line):
         dividend, divisor, quotient, remainder = map(int, match.groups())
         return not (dividend == divisor * quotient + remainder and 0 <= remainder < divisor)
     first, *others = map(ratio, line.split("="))

@@ -29,10 +29,10 @@ _SHORT_DIVISION = re.compile(
 )
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
+_RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
+
 ROOT_DIGITS = 3
 """Digits of a root that are found one by one."""
-
-_RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
 
 
 def fault(solution: str, problem: str, truth: Fraction) -> str | None:

@@ -10,8 +10,9 @@ holds the signs of both numbers and then that of the result; in a sum the last i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import NamedTuple
 
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
@@ -161,15 +162,21 @@ def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
     A line such as `5:2+2=4` stands before each product: what the exponent is to come to next, and what it comes to now.
     """
     halves = [exponent >> shift for shift in range(exponent.bit_length())]
-    lines, result, reached = [":".join(map(str, halves))] if exponent > 1 else [], base, 1
-    for target in halves[-2::-1]:
-        for is_square in (True, False)[: 1 + target % 2]:
-            left = result.leading() if reached > 1 else base
-            right, added = (left, reached) if is_square else (base, 1)
-            written, result = abridged(left, right, _width(exponent, reached + added))
-            lines += [f"{target}:{reached}+{added}={reached + added}", *written]
-            reached += added
+    lines, result = [":".join(map(str, halves))] if exponent > 1 else [], base
+    for target, reached, added in _products(halves):
+        left = result.leading() if reached > 1 else base
+        right = base if added == 1 else left
+        written, result = abridged(left, right, _width(exponent, reached + added))
+        lines += [f"{target}:{reached}+{added}={reached + added}", *written]
     return lines, result
+
+
+def _products(halves: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Every product on the way back: the half it is for, the exponent before it, and what it adds to that."""
+    for half, target in pairwise(reversed(halves)):
+        yield target, half, half
+        if target % 2:
+            yield target, 2 * half, 1
 
 
 def _width(exponent: int, reached: int) -> int:

@@ -6,13 +6,13 @@ A line begins with what has been found so far, and a trial: the first three digi
 of the divisor. The divisor times that digit is then taken off, from the right. For every digit of the divisor: its name
 and itself, its product, that with what has to be borrowed, and the digit that was left here less the last digit of
 that: 1 if it has to borrow, and the digit that is left. The first digits of both are what the next column has to give.
-The line ends with what the last column gives, from the digit before all columns: `-`, or the first three digits of what
-is left, and whether it is less than the divisor. The divisor moves one place to the right with each line; what moves behind the last place that is kept is dropped. A
-line of a 0 only repeats what stands there.
+The line ends with the column before all others: what is below zero is `-`; else the first three digits of what is left,
+and whether it is less than the divisor. A line of a 0 only repeats what stands there. The divisor moves one place to
+the right with each line; what moves behind the last place that is kept is dropped.
 
-A trial can be one off; where it need not be, one in six is so on purpose. Behind `-` the next line puts the divisor back
-(`2+…`), behind `>` it takes it off once more (`4-…`), in columns: so a model that misjudges a close case can still end
-right. It did not before the line said so itself: of eight wrong quotients, seven had gone on with what did not fit.
+A trial can be one off; where it need not be, one in six is so on purpose. Behind `-` the next line puts the divisor
+back (`2+…`), behind `>` it takes it off once more (`4-…`), in columns: so a model that misjudges a close case can still
+end right. Before a line said so itself, seven of eight wrong quotients had gone on with what did not fit.
 """
 
 from __future__ import annotations
