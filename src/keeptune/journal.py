@@ -41,7 +41,11 @@ class Journal:
     def _add(self, name: str, started: float) -> None:
         event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
         event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        append_line(self.path, json.dumps(event))
+        self.log(event)
+
+    def log(self, event: Record) -> None:
+        """Adds what happened."""
+        append_line(self.path, json.dumps(event, ensure_ascii=False))
 
     def cost(self) -> Record:
         """Time by stage, useful tokens and their speed, and the most memory: `cost` in result.json."""

@@ -38,7 +38,7 @@ from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
-from keeptune.select.choose import Candidate, choose
+from keeptune.select.choose import Candidate, brought_nothing, choose
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
@@ -143,9 +143,12 @@ class Run:
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
-            trainer.run(self._on_step, self._score_dev)
+            patience = self.recipe.train.patience
+            reached = trainer.run(self._on_step, self._score_dev, self._is_enough if patience else None)
+            if reached.step < len(trainer.plan):
+                self.listener.say(f"ended at step {reached.step}: {patience} dev scores brought nothing better")
             if self.processes.first:
-                write_json(self.folder / "checkpoints" / "trained.json", {"steps": len(trainer.plan)})
+                write_json(self.folder / "checkpoints" / "trained.json", {"steps": reached.step})
             if divided:
                 self._tuned = None  # from here on one process needs it whole: it is loaded anew
 
@@ -249,7 +252,25 @@ class Run:
 
     def _score_dev(self, step: int) -> Record:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
+        if self.recipe.train.patience:
+            self._base_on_dev()  # here, where all processes wait
         return self._dev_scores(f"step {step}")
+
+    def _base_on_dev(self) -> Candidate:
+        """The dev scores of the base, asked once: the model in training with its adapter switched off."""
+        logged = [event for event in self.journal.events() if event["event"] == "base"]
+        if not logged:
+            with adapters.scaled(self._tuned, 0.0):
+                logged = [{"event": "base", **self._dev_scores("base")}]
+            self.journal.log(logged[0])
+        return _candidate("base", 0.0, logged[0])
+
+    def _is_enough(self) -> bool:
+        """Whether as many dev scores as there is patience brought nothing better to hand over."""
+        recipe, scored = self.recipe, [event for event in self.journal.events() if event["event"] == "score"]
+        candidates = [_candidate(f"step-{event['step']}", 1.0, event) for event in scored]
+        without = brought_nothing(candidates, self._base_on_dev(), recipe.gate.threshold, recipe.select.kept_weight)
+        return without >= recipe.train.patience
 
     def _dev_scores(self, who: str) -> Record:
         asked, items = self.final.asked("dev", self.recipe.score.dev_limit), self.final.reading()[0]
@@ -280,15 +301,14 @@ class Run:
             return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
         if self._tuned is None:
             self._tuned = adapters.load_adapter(self.model, last)
-        with adapters.scaled(self._tuned, 0.0):
-            base = _candidate("base", 0.0, self._dev_scores("base"))
+        base = self._base_on_dev()
         candidates = self._checkpoints_before(last)
         candidates.append(_candidate(last.name, 1.0, self._dev_scores(last.name)))
-        threshold = self.recipe.gate.threshold
-        best = choose(candidates, base, threshold).checkpoint
+        wanted = self.recipe.gate.threshold, self.recipe.select.kept_weight
+        best = choose(candidates, base, *wanted).checkpoint
         for name in dict.fromkeys((best, last.name)):
             candidates += self._at_other_scales(name)
-        chosen = choose(candidates, base, threshold)
+        chosen = choose(candidates, base, *wanted)
         listed = [{**asdict(candidate), "kept": candidate.kept(base)} for candidate in candidates]
         return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
 

@@ -314,6 +314,9 @@ class TrainSection(Section):
         ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
     )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
+    patience: int = Field(
+        0, ge=0, description="end the training when so many dev scores in a row brought nothing better; 0: never"
+    )
     checkpoint_every_steps: int = Field(50, gt=0)
     shard: bool = Field(False, description="with several processes: divide the frozen base model over them")
 
@@ -321,6 +324,12 @@ class TrainSection(Section):
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return one_or_several(given)
+
+    @model_validator(mode="after")
+    def _patient_with_scores(self) -> TrainSection:
+        if self.patience and not self.score_every_steps:
+            raise ValueError("train.patience counts scores during training; set train.score_every_steps as well")
+        return self
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""
@@ -355,6 +364,12 @@ class ScoreSection(Section):
 class SelectSection(Section):
     """What is chosen among on dev questions, besides the checkpoints that were scored during training."""
 
+    kept_weight: float = Field(
+        0.0,
+        ge=0,
+        description="what a share of the reading kept counts beside a share of skill questions right, among what "
+        "keeps enough; 0: skill alone",
+    )
     scales: tuple[Annotated[float, Field(gt=0, le=2)], ...] = Field(
         (), description="shares of the adapter's change to try besides the whole, e.g. [0.25, 0.5, 0.75, 1.25]"
     )

@@ -309,6 +309,19 @@ def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_p
     assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")
 
 
+def test_a_training_that_brings_nothing_better_is_ended(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """So small a rate changes no answer: all scores are equal, and the second one after the first is enough."""
+    train = {"learning_rate": 1e-12, "epochs": 40, "score_every_steps": 2, "patience": 2}
+    changed = make_recipe(train=train, select={"kept_weight": 0.5}, score={"dev_limit": 3})
+    outcome = ok("run", changed, "--run", tmp_path / "run")
+    assert "ended at step 6: 2 dev scores brought nothing better" in outcome.err
+    assert read(tmp_path / "run" / "checkpoints" / "trained.json") == {"steps": 6}
+    events = [event["event"] for event in records(tmp_path / "run" / "log.jsonl")]
+    assert (events.count("train"), events.count("score"), events.count("base")) == (6, 3, 1)
+    assert read(tmp_path / "run" / "result.json")["chosen"]["checkpoint"] == "step-6"
+    assert "accuracy + 0.5 · reading kept" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
 def test_a_base_that_cannot_read_is_judged_by_likelihood(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """The embedded questions are too hard for random weights: there is no ratio of right answers, and it is said."""
     changed = make_recipe(score={"retained": "embedded", "retained_limit": 6, "reading_prompt": "contest"})

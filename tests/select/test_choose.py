@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.select.choose import Candidate, choose
+from keeptune.select.choose import Candidate, brought_nothing, choose
 
 BASE = Candidate("base", 0.1, f1=40.0, em=30.0)
 
@@ -58,3 +58,27 @@ def test_no_other_candidate_was_better(found: list[Candidate], threshold: float)
     assert chosen in (enough or found)
     for other in enough or found:
         assert (other.accuracy <= chosen.accuracy) if enough else (other.kept(BASE) <= chosen.kept(BASE))
+
+
+def test_what_is_kept_can_have_a_weight() -> None:
+    found = [candidate("a", 0.70, 1.10), candidate("b", 0.74, 0.92)]
+    assert [choose(found, BASE, 0.9, weight).checkpoint for weight in (0.0, 0.2, 0.25, 1.0)] == ["b", "b", "a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "without"),
+    [([], 0), ([0.5], 0), ([0.5, 0.6], 0), ([0.6, 0.5], 1), ([0.5, 0.5, 0.5], 2), ([0.5, 0.6, 0.6, 0.4], 2)],
+)
+def test_an_equal_score_is_not_better(accuracies: list[float], without: int) -> None:
+    found = [candidate(f"step-{step}", accuracy, 1.0) for step, accuracy in enumerate(accuracies)]
+    assert brought_nothing(found, BASE, 0.9, 0.0) == without
+
+
+def test_skill_that_costs_too_much_is_not_better() -> None:
+    found = [candidate("a", 0.5, 0.95), candidate("b", 0.9, 0.7), candidate("c", 0.95, 0.6)]
+    assert brought_nothing(found, BASE, 0.9, 0.0) == 2
+
+
+def test_while_nothing_keeps_enough_what_keeps_more_is_better() -> None:
+    found = [candidate("a", 0.9, 0.5), candidate("b", 0.9, 0.6), candidate("c", 0.9, 0.7)]
+    assert [brought_nothing(found[:count], BASE, 0.9, 0.0) for count in (1, 2, 3)] == [0, 0, 0]

@@ -129,6 +129,18 @@ def test_every_step_is_logged(model_folder: Path, tmp_path: Path) -> None:
     assert scored == {step: step / 10 for step in range(3, len(made.plan), 3)}
 
 
+def test_training_ends_where_a_score_is_enough(model_folder: Path, tmp_path: Path) -> None:
+    made = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
+    asked: list[int] = []
+    reached = made.run(watch_nothing, lambda step: asked.append(step) or {}, lambda: len(asked) == 2)
+    assert (reached.step, asked) == (4, [2, 4])
+    newest = checkpoint.latest(tmp_path / "checkpoints")
+    assert newest is not None and newest.name == "step-4"
+    # Interrupted behind the score that was enough, it is enough still.
+    again = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
+    assert again.run(watch_nothing, lambda step: {}, lambda: True) == reached
+
+
 def test_a_row_that_teaches_nothing_is_refused(model_folder: Path, tmp_path: Path) -> None:
     mute = Example("rows.jsonl:77", "add", (5, 6, 7), (False, False, False))
     with pytest.raises(TrainingError, match=r"no supervised token in rows\.jsonl:77"):

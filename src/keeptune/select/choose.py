@@ -26,13 +26,25 @@ class Candidate:
         return min(shares, default=1.0)
 
 
-def choose(candidates: Sequence[Candidate], base: Candidate, threshold: float) -> Candidate:
-    """The most accurate candidate that keeps at least `threshold` of the base; the later one of equals.
+def choose(
+    candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float = 0.0
+) -> Candidate:
+    """The best candidate of those that keep at least `threshold` of the base; the later one of equals.
 
-    If none keeps that much, the one that keeps most: the gate will say what it is worth.
+    The best is the most accurate, unless what is kept has a weight too. If none keeps that much, the one that keeps
+    most: the gate will say what it is worth.
     """
     inside = [candidate for candidate in candidates if candidate.kept(base) >= threshold]
     if not inside:
         return max(candidates, key=lambda candidate: candidate.kept(base))
-    best = max(candidate.accuracy for candidate in inside)
-    return [candidate for candidate in inside if candidate.accuracy == best][-1]
+    worth = [candidate.accuracy + kept_weight * candidate.kept(base) for candidate in inside]
+    return [candidate for candidate, own in zip(inside, worth, strict=True) if own == max(worth)][-1]
+
+
+def brought_nothing(candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float) -> int:
+    """How many of the latest candidates came after the one to hand over, without being better: what patience counts."""
+    if not candidates:
+        return 0
+    first_of_equals = list(reversed(candidates))
+    best = choose(first_of_equals, base, threshold, kept_weight)
+    return first_of_equals.index(best)

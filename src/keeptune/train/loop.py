@@ -41,6 +41,9 @@ from keeptune.train.totals import Totals
 Score = Callable[[int], dict[str, Any]]
 """Scores the model as it stands at a step; the result is logged."""
 
+Enough = Callable[[], bool]
+"""Whether the scores so far say that training on is of no use."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -101,8 +104,10 @@ class Trainer:
         self.scored: set[int] = set()
         torch.manual_seed(seed)
 
-    def run(self, on_step: Callable[[Step], None], score: Score | None = None) -> checkpoint.Progress:
-        """How far training came: to its end. Resumes from the newest whole checkpoint.
+    def run(
+        self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
+    ) -> checkpoint.Progress:
+        """How far training came: to its end, or to the score that was enough. Resumes from the newest whole checkpoint.
 
         errors: TrainingError when the loss is not finite, naming the rows; Interrupted on SIGTERM or SIGINT, after
         a checkpoint has been saved; RunError when the disk is full, with the checkpoint before it untouched.
@@ -114,6 +119,8 @@ class Trainer:
             # An interruption may have come between a checkpoint and its score.
             self._score(progress.step, score)
             for index in range(progress.step, len(self.plan)):
+                if self._is_enough(index, enough):
+                    break
                 started = time.perf_counter()
                 done = self._step(index)
                 progress = checkpoint.Progress(
@@ -148,6 +155,12 @@ class Trainer:
                     self._log({"event": "score", "step": step, **score(step)})
                 self.processes.wait()
             self.scored.add(step)
+
+    def _is_enough(self, step: int, enough: Enough | None) -> bool:
+        """Asked where a step has just been scored, or had been before an interruption."""
+        if enough is None or not self._score_due(step):
+            return False
+        return any(self.processes.gather(self.processes.first and enough()))
 
     def _save(self, progress: checkpoint.Progress) -> None:
         if self.processes.first:
