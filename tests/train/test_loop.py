@@ -132,13 +132,18 @@ def test_every_step_is_logged(model_folder: Path, tmp_path: Path) -> None:
 def test_training_ends_where_a_score_is_enough(model_folder: Path, tmp_path: Path) -> None:
     made = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
     asked: list[int] = []
-    reached = made.run(watch_nothing, lambda step: asked.append(step) or {}, lambda: len(asked) == 2)
+
+    def ask(step: int) -> dict[str, Any]:
+        asked.append(step)
+        return {}
+
+    reached = made.run(watch_nothing, ask, lambda: len(asked) == 2)
     assert (reached.step, asked) == (4, [2, 4])
     newest = checkpoint.latest(tmp_path / "checkpoints")
     assert newest is not None and newest.name == "step-4"
     # Interrupted behind the score that was enough, it is enough still.
     again = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
-    assert again.run(watch_nothing, lambda step: {}, lambda: True) == reached
+    assert again.run(watch_nothing, ask, lambda: True) == reached
 
 
 def test_a_row_that_teaches_nothing_is_refused(model_folder: Path, tmp_path: Path) -> None:
