@@ -45,8 +45,12 @@ from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
+from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
+
+SHOWN = ("loss", "loss_by_kind", "learning_rate", "grad_norm", "tokens_per_second")
+"""Of a step, what trackers show."""
 
 
 class Run:
@@ -144,7 +148,8 @@ class Run:
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
             patience = self.recipe.train.patience
-            reached = trainer.run(self._on_step, self._score_dev, self._is_enough if patience else None)
+            with self._tracked():
+                reached = trainer.run(self._on_step, self._score_dev, self._is_enough if patience else None)
             if reached.step < len(trainer.plan):
                 self.listener.say(f"ended at step {reached.step}: {patience} dev scores brought nothing better")
             if self.processes.first:
@@ -254,7 +259,9 @@ class Run:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
         if self.recipe.train.patience:
             self._base_on_dev()  # here, where all processes wait
-        return self._dev_scores(f"step {step}")
+        scores = self._dev_scores(f"step {step}")
+        self._trackers.log("dev", step, scores)
+        return scores
 
     def _base_on_dev(self) -> Candidate:
         """The dev scores of the base, asked once: the model in training with its adapter switched off."""
@@ -339,7 +346,18 @@ class Run:
     def _trained(self) -> bool:
         return (self.folder / "checkpoints" / "trained.json").is_file()
 
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """While it lasts, steps and dev scores are shown by the recipe's trackers."""
+        names = self.recipe.train.trackers if self.processes.first else ()
+        self._trackers = Trackers(names, self.folder / "tracking", self.recipe.name, self.listener.say)
+        try:
+            yield
+        finally:
+            self._trackers.finish()
+
     def _on_step(self, step: Step) -> None:
+        self._trackers.log("train", step.step, {name: getattr(step, name) for name in SHOWN})
         kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
         text = f"loss {step.loss:.3f}  {step.tokens_per_second:,.0f} tokens/s  {kinds}"
         self.listener.step(step.step, step.total_steps, text)

@@ -23,6 +23,9 @@ from keeptune.errors import PromptError
 from keeptune.prompt import named
 from keeptune.skill.base import Halves, Rounding, Spelling, Style
 
+Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
+"""Those of Accelerate."""
+
 
 class Section(BaseModel):
     """A part of the recipe: no key that it does not know, no change after it is read."""
@@ -318,6 +321,9 @@ class TrainSection(Section):
         0, ge=0, description="end the training when so many dev scores in a row brought nothing better; 0: never"
     )
     checkpoint_every_steps: int = Field(50, gt=0)
+    trackers: tuple[Tracker, ...] = Field(
+        ("tensorboard",), description="who shows the training while it runs, in RUN/tracking or on a server of theirs"
+    )
     shard: bool = Field(False, description="with several processes: divide the frozen base model over them")
 
     @field_validator("replay", mode="before")

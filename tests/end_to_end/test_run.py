@@ -14,6 +14,7 @@ import yaml
 from end_to_end.command import ended, files, keeptune, ok, process, records
 from end_to_end.conftest import KINDS, MakeRecipe
 from peft import PeftModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer
 
 from keeptune import recipe as recipes
@@ -126,6 +127,15 @@ def test_the_log_tells_every_step_and_score(finished: Path) -> None:
     scores = [event for event in events if event["event"] == "score"]
     assert [event["step"] for event in scores] == list(range(6, total, 6))
     assert all(event["skill"]["n"] == event["retained"]["n"] == 6 for event in scores)
+
+
+def test_the_training_can_be_looked_at_in_tensorboard(finished: Path) -> None:
+    events = EventAccumulator(str(finished / "tracking" / recipes.load(finished / "recipe.yaml").name))
+    events.Reload()
+    logged = [event for event in records(finished / "log.jsonl") if event["event"] == "train"]
+    assert [one.step for one in events.Scalars("train/loss")] == [event["step"] for event in logged]
+    assert [one.value for one in events.Scalars("train/loss")] == pytest.approx([event["loss"] for event in logged])
+    assert [one.step for one in events.Scalars("dev/skill/accuracy")] == list(range(6, len(logged), 6))
 
 
 def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:

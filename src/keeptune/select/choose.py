@@ -26,9 +26,7 @@ class Candidate:
         return min(shares, default=1.0)
 
 
-def choose(
-    candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float = 0.0
-) -> Candidate:
+def choose(candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float = 0.0) -> Candidate:
     """The best candidate of those that keep at least `threshold` of the base; the later one of equals.
 
     The best is the most accurate, unless what is kept has a weight too. If none keeps that much, the one that keeps
