@@ -28,7 +28,7 @@ from keeptune.model import load as models
 from keeptune.model.memory import keep_freed_memory
 from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train.batches import Example, steps
-from keeptune.train.loop import LabelledLoss, collate
+from keeptune.train.objective import Objective, collate
 from keeptune.train.optimiser import optimiser, set_rate
 
 TOKENS_PER_STEP = 1024
@@ -41,7 +41,7 @@ def keeptune_steps(rows: list[Example], targets: str, rank: int) -> tuple[Any, C
     keep_freed_memory()
     settings = TrainSection(tokens_per_step=TOKENS_PER_STEP, tokens_per_batch=TOKENS_PER_STEP)
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(rank=rank, targets=targets), 0)
-    module, parameters = LabelledLoss(model), [p for p in model.parameters() if p.requires_grad]
+    module, parameters = Objective(model), [p for p in model.parameters() if p.requires_grad]
     optimizer = optimiser(model, settings)
     set_rate(optimizer, LEARNING_RATE)
     lengths = [len(row.tokens) for row in rows]

@@ -49,7 +49,7 @@ from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
 
-SHOWN = ("loss", "loss_by_kind", "learning_rate", "grad_norm", "tokens_per_second")
+SHOWN = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """Of a step, what trackers show."""
 
 
@@ -357,9 +357,11 @@ class Run:
             self._trackers.finish()
 
     def _on_step(self, step: Step) -> None:
-        self._trackers.log("train", step.step, {name: getattr(step, name) for name in SHOWN})
+        figures = {name: getattr(step, name) for name in SHOWN}
+        self._trackers.log("train", step.step, {name: own for name, own in figures.items() if own is not None})
         kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
-        text = f"loss {step.loss:.3f}  {step.tokens_per_second:,.0f} tokens/s  {kinds}"
+        divergence = "" if step.divergence is None else f"KL {step.divergence:.3f}  "
+        text = f"loss {step.loss:.3f}  {divergence}{step.tokens_per_second:,.0f} tokens/s  {kinds}"
         self.listener.step(step.step, step.total_steps, text)
 
     def _manifest(self, weights: str) -> Record:

@@ -316,6 +316,14 @@ class TrainSection(Section):
     replay: tuple[str, ...] = Field(
         ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
     )
+    kl_weight: float = Field(
+        0.0,
+        ge=0,
+        description="what a nat of divergence from the base counts beside a nat of loss; 0: not computed",
+    )
+    kl_on: Literal["replay", "prompts"] = Field(
+        "replay", description="where predictions are held near the base's: on replayed rows, or on the skill's prompts"
+    )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
     patience: int = Field(
         0, ge=0, description="end the training when so many dev scores in a row brought nothing better; 0: never"
@@ -335,6 +343,14 @@ class TrainSection(Section):
     def _patient_with_scores(self) -> TrainSection:
         if self.patience and not self.score_every_steps:
             raise ValueError("train.patience counts scores during training; set train.score_every_steps as well")
+        return self
+
+    @model_validator(mode="after")
+    def _held_somewhere(self) -> TrainSection:
+        if self.kl_weight and self.kl_on == "replay" and not self.replay_share:
+            raise ValueError(
+                "train.kl_on: replay is for replayed rows; set train.replay_share, or train.kl_on: prompts"
+            )
         return self
 
     def epochs_of(self, tokens: int) -> float:

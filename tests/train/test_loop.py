@@ -19,7 +19,8 @@ from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
-from keeptune.train.loop import LabelledLoss, Step, Trainer, collate
+from keeptune.train.loop import Step, Trainer
+from keeptune.train.objective import Objective, collate
 
 WORDS = tiny.tokenizer()
 EXAMPLES = [example for example in tiny.examples(WORDS, 24) if len(example.tokens) < 250]
@@ -44,7 +45,7 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
 def test_a_batch_is_its_rows_one_by_one(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     inputs, kinds = collate(EXAMPLES[:7], 1.0, CPU)
-    total, losses = LabelledLoss(tuned)(*inputs)
+    total, losses, _ = Objective(tuned)(*inputs)
     total.backward()
     batched, own = gradients(tuned), losses.split([sum(example.labelled) for example in EXAMPLES[:7]])
     tuned.zero_grad()
@@ -81,7 +82,7 @@ def test_a_step_is_the_same_in_however_many_batches(model_folder: Path, tmp_path
 
 def test_the_gradient_of_many_batches_is_that_of_one(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
-    model = LabelledLoss(tuned)
+    model = Objective(tuned)
     supervised = sum(sum(example.labelled) for example in EXAMPLES)
 
     def summed(size: int) -> dict[str, torch.Tensor]:

@@ -1,10 +1,10 @@
-"""The chunked loss is cross entropy: same values, same gradient."""
+"""The chunked losses are cross entropy and Kullback-Leibler divergence: same values, same gradients."""
 
 import pytest
 import torch
 from torch.nn import functional
 
-from keeptune.train.loss import CHUNK_TOKENS, weighted_nll
+from keeptune.train.loss import CHUNK_TOKENS, weighted_divergence, weighted_nll
 
 
 def drawn(tokens: int, width: int = 24, vocabulary: int = 97) -> tuple[torch.Tensor, ...]:
@@ -59,3 +59,28 @@ def test_neither_the_output_layer_nor_the_token_losses_carry_a_gradient() -> Non
     assert not losses.requires_grad
     total.backward()
     assert weight.grad is None
+
+
+@pytest.mark.parametrize("tokens", [1, CHUNK_TOKENS, CHUNK_TOKENS + 1, 2 * CHUNK_TOKENS + 7])
+def test_the_divergence_and_its_gradient_are_those_of_kl_div(tokens: int) -> None:
+    hidden, weight, _, _ = drawn(tokens)
+    base = torch.randn(tokens, hidden.shape[1], generator=torch.Generator().manual_seed(7))
+    own = hidden.detach().clone().requires_grad_()
+    total, divergences = weighted_divergence(own, base, weight, 0.25)
+    chances = [(states @ weight.t()).log_softmax(-1) for states in (hidden, base)]
+    expected = functional.kl_div(*chances, reduction="none", log_target=True).sum(-1)
+    torch.testing.assert_close(divergences, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(total, 0.25 * expected.sum(), rtol=1e-4, atol=1e-5)
+    (3 * total).backward()
+    (3 * 0.25 * expected.sum()).backward()
+    torch.testing.assert_close(own.grad, hidden.grad, rtol=1e-4, atol=1e-5)
+    assert not divergences.requires_grad
+
+
+def test_equal_states_do_not_diverge_and_pull_nowhere() -> None:
+    hidden, weight, _, _ = drawn(9)
+    total, divergences = weighted_divergence(hidden, hidden.detach(), weight, 1.0)
+    total.backward()
+    assert float(divergences.abs().max()) < 1e-6
+    assert hidden.grad is not None
+    assert float(hidden.grad.abs().max()) < 1e-5

@@ -33,7 +33,7 @@ from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, shares, steps
-from keeptune.train.loss import weighted_nll
+from keeptune.train.objective import Objective, anchored, anchors, collate
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 from keeptune.train.processes import processes
 from keeptune.train.totals import Totals
@@ -54,30 +54,11 @@ class Step:
     tokens: int
     loss: float
     loss_by_kind: dict[str, float]
+    divergence: float | None
     learning_rate: float
     grad_norm: float
     tokens_per_second: float
     seconds: float
-
-
-class LabelledLoss(nn.Module):
-    """A causal model whose forward pass is its loss on labelled positions; nothing else is computed."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, ids: Tensor, rows: Tensor, columns: Tensor, labels: Tensor, token_weights: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The weighted loss, and each labelled token's own, in nats.
-
-        Rows are padded on the right and attention is causal, so padding needs no mask.
-        shapes: ids (rows, tokens); rows, columns, labels, token_weights (labelled,); results (), (labelled,).
-        """
-        causal = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-        hidden = causal.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
-        return weighted_nll(hidden, causal.get_output_embeddings().weight, labels, token_weights)
 
 
 class Trainer:
@@ -99,7 +80,7 @@ class Trainer:
         self.peft_model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.model = LabelledLoss(model)
+        self.model = Objective(model)
         self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
         torch.manual_seed(seed)
@@ -210,6 +191,7 @@ class Trainer:
             tokens,
             totals.loss,
             totals.by_kind,
+            totals.divergence,
             rate,
             norm,
             tokens / seconds,
@@ -219,20 +201,21 @@ class Trainer:
     def _add_up(self, index: int) -> Totals:
         """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
         dealt = shares(self.plan[index], self.lengths, self.processes.count)
-        supervised = sum(sum(self.examples[i].labelled) for share in dealt for batch in share for i in batch)
+        rows = [self.examples[i] for batch in self.plan[index] for i in batch]
+        weights = 1 / sum(sum(row.labelled) for row in rows), self._anchor_weight(rows)
         if self.processes.count > 1:
             # For dropout: not the same on all, and the same again after an interruption.
             torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
         totals = Totals()
         for batch in dealt[self.processes.number]:
-            kinds, losses = self._backward(batch, 1 / supervised)
-            totals.add(kinds, losses)
-            if not bool(torch.isfinite(losses).all()):
+            kinds, losses, divergences = self._backward(batch, *weights)
+            totals.add(kinds, losses, divergences)
+            if not all(bool(torch.isfinite(values).all()) for values in (losses, divergences)):
                 totals.refused = totals.refused or batch
         if self.shards:
             # Weights are gathered by all or by none, so whoever has fewer batches computes one row for nothing.
             for _ in range(max(map(len, dealt)) - len(dealt[self.processes.number])):
-                self._backward(self.plan[index][0][:1], 0.0)
+                self._backward(self.plan[index][0][:1], 0.0, 0.0)
         own, totals = totals, Totals()
         for told in self.processes.gather(own):
             totals.join(told)
@@ -240,12 +223,21 @@ class Trainer:
             self.processes.add_gradients(self.parameters)
         return totals
 
-    def _backward(self, batch: Batch, token_weight: float) -> tuple[list[str], Tensor]:
-        """The kind and the loss of each labelled token of a batch, whose gradient is added to the others'."""
-        inputs, kinds = collate([self.examples[i] for i in batch], token_weight, self.device)
-        loss, losses = self.model(*inputs)
-        loss.backward()
-        return kinds, losses
+    def _anchor_weight(self, rows: Sequence[Example]) -> float:
+        """What a nat of divergence counts at each anchor of a step."""
+        if not self.settings.kl_weight:
+            return 0.0
+        return self.settings.kl_weight / max(1, sum(len(anchored(row, self.settings.kl_on)) for row in rows))
+
+    def _backward(self, batch: Batch, token_weight: float, anchor_weight: float) -> tuple[list[str], Tensor, Tensor]:
+        """The kind and the loss of each labelled token of a batch, and the divergence at each anchor; the gradient is
+        added to the others'."""
+        rows = [self.examples[i] for i in batch]
+        inputs, kinds = collate(rows, token_weight, self.device)
+        held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
+        total, losses, divergences = self.model(*inputs, held)
+        total.backward()
+        return kinds, losses, divergences
 
     def _require_same_plan(self) -> None:
         """errors: RunError unless all processes are about to do the same."""
@@ -268,34 +260,13 @@ class Trainer:
             append_line(self.log_path, json.dumps(event, ensure_ascii=False))
 
 
-def collate(
-    examples: Sequence[Example], token_weight: float, device: torch.device
-) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], list[str]]:
-    """The inputs of LabelledLoss for these rows, and the kind of each labelled token."""
-    width = max(len(example.tokens) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
-    rows, columns, labels, kinds = [], [], [], []
-    for row, example in enumerate(examples):
-        ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
-        for column, labelled in enumerate(example.labelled):
-            if labelled:
-                # The token at `column` is predicted from the position before it.
-                rows.append(row)
-                columns.append(column - 1)
-                labels.append(example.tokens[column])
-                kinds.append(example.kind)
-    weights = torch.full((len(labels),), token_weight, dtype=torch.float32)
-    tensors = (ids, torch.tensor(rows), torch.tensor(columns), torch.tensor(labels), weights)
-    moved = tuple(tensor.to(device) for tensor in tensors)
-    return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
-
-
 def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:
     return {
         "step": step.step,
         "tokens": progress.tokens,
         "loss": step.loss,
         "loss_by_kind": step.loss_by_kind,
+        **({} if step.divergence is None else {"divergence": step.divergence}),
         "learning_rate": step.learning_rate,
         "grad_norm": step.grad_norm,
         "tokens_per_second": step.tokens_per_second,

@@ -1,0 +1,121 @@
+"""What training makes small: the loss on labelled tokens and, where wanted, the divergence from the base.
+
+The divergence holds predictions where they were on text that has nothing to learn from: passages to read, or the
+skill's own prompts. Base and tuned are one model with its adapter off and on, so there is no second one in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from keeptune.model.adapter import scaled
+from keeptune.train import replay
+from keeptune.train.batches import Example
+from keeptune.train.loss import weighted_divergence, weighted_nll
+
+Where = Literal["replay", "prompts"]
+"""All tokens of replayed rows, or the prompts of the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchors:
+    """Where the rows of a batch are held near the base, and what a nat of divergence counts there.
+
+    shapes: rows, columns (anchored,).
+    """
+
+    rows: Tensor
+    columns: Tensor
+    weight: float
+
+
+class Objective(nn.Module):
+    """A causal model whose forward pass is what training makes small; no other logits are computed."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self,
+        ids: Tensor,
+        rows: Tensor,
+        columns: Tensor,
+        labels: Tensor,
+        token_weights: Tensor,
+        anchors: Anchors | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The weighted sum of all, each labelled token's own loss, and each anchor's own divergence, in nats.
+
+        Rows are padded on the right and attention is causal, so padding needs no mask.
+        shapes: ids (rows, tokens); rows, columns, labels, token_weights (labelled,); results (), (labelled,),
+        (anchored,).
+        """
+        base = self._base_states(ids, anchors) if anchors else None
+        states, head = self._states(ids), self._causal().get_output_embeddings().weight
+        total, losses = weighted_nll(states[rows, columns], head, labels, token_weights)
+        if anchors is None or base is None:
+            return total, losses, losses.new_empty(0)
+        held, divergences = weighted_divergence(states[anchors.rows, anchors.columns], base, head, anchors.weight)
+        return total + held, losses, divergences
+
+    def _causal(self) -> Any:
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def _states(self, ids: Tensor) -> Tensor:
+        """The last hidden states. shape: (rows, tokens, width)."""
+        states: Tensor = self._causal().get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        return states
+
+    @torch.no_grad()
+    def _base_states(self, ids: Tensor, anchors: Anchors) -> Tensor:
+        """The base's states at the anchors. shape: (anchored, width)."""
+        with scaled(self.model, 0.0):
+            return self._states(ids)[anchors.rows, anchors.columns]
+
+
+def collate(
+    examples: Sequence[Example], token_weight: float, device: torch.device
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], list[str]]:
+    """The inputs of Objective for these rows, and the kind of each labelled token."""
+    width = max(len(example.tokens) for example in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    rows, columns, labels, kinds = [], [], [], []
+    for row, example in enumerate(examples):
+        ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
+        for column, labelled in enumerate(example.labelled):
+            if labelled:
+                # The token at `column` is predicted from the position before it.
+                rows.append(row)
+                columns.append(column - 1)
+                labels.append(example.tokens[column])
+                kinds.append(example.kind)
+    weights = torch.full((len(labels),), token_weight, dtype=torch.float32)
+    tensors = (ids, torch.tensor(rows), torch.tensor(columns), torch.tensor(labels), weights)
+    moved = tuple(tensor.to(device) for tensor in tensors)
+    return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
+
+
+def anchored(example: Example, where: Where) -> list[int]:
+    """The positions of a row behind which the next token is to be predicted as the base does.
+
+    Behind a prompt's last token stands what is to be learnt, and behind a row's last one nothing.
+    """
+    if (example.kind == replay.KIND) != (where == "replay"):
+        return []
+    following = enumerate(example.labelled[1:])
+    return [place for place, labelled in following if where == "replay" or not labelled]
+
+
+def anchors(examples: Sequence[Example], where: Where, weight: float, device: torch.device) -> Anchors | None:
+    """The anchors of a batch, or None where it has none."""
+    places = [(row, column) for row, example in enumerate(examples) for column in anchored(example, where)]
+    if not places:
+        return None
+    rows, columns = torch.tensor(places, device=device).unbind(1)
+    return Anchors(rows, columns, weight)
