@@ -86,7 +86,9 @@ def main(model_folder: Path, folder: Path) -> None:
     go("dropout-interrupted", interrupt, dropout=0.2)
     go("dropout-interrupted again", dropout=0.2)
     go("nan", bad=True)
+    go("held", kl_weight=0.5, kl_on="prompts")
     go("sharded", shard=True)
+    go("sharded-held", shard=True, kl_weight=0.5, kl_on="prompts")
     go("sharded-interrupted", interrupt, shard=True)
     go("sharded-interrupted again", shard=True)
     for family in tiny.FAMILIES:
