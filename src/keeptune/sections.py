@@ -51,7 +51,9 @@ def one_or_several(given: Any) -> Any:
 class ModelSection(Section):
     """Which model is taught, and in which number format it computes."""
 
-    name: str = Field("smollm2-135m", description="a local folder, a Hugging Face id, or `smollm2-135m`")
+    name: str = Field(
+        "smollm2-135m", description="a local folder, a MindSpore .ckpt, a Hugging Face id, or `smollm2-135m`"
+    )
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
         "auto", description="auto: bfloat16 where the processor multiplies it natively, else float32"
     )

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import kit
+import pytest
+import tiny
 import yaml
 from end_to_end.command import ok, refused
+from end_to_end.conftest import MakeRecipe
 
 from keeptune import recipe as recipes
+from keeptune.mindspore import ckpt
+from keeptune.mindspore.names import exported
+from keeptune.mindspore.tensors import stored
 
 
 def test_a_configuration_is_imported_by_its_ending(tmp_path: Path) -> None:
@@ -21,3 +27,20 @@ def test_a_configuration_is_imported_by_its_ending(tmp_path: Path) -> None:
     assert "it has no pet_config" in refused(2, "import", tmp_path / "predict.yml", "--out", tmp_path / "b.yaml")
     (tmp_path / "x.ckpt").write_bytes(b"")
     assert "give --pet-config and --prompt" in refused(2, "import", tmp_path / "x.ckpt", "--out", tmp_path / "c")
+
+
+def test_a_checkpoint_is_a_model_for_every_command(
+    make_recipe: MakeRecipe, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / "cache"))
+    weights = exported(tiny.reference(model_folder).state_dict())
+    ckpt.write(tmp_path / "base.ckpt", [stored(name, tensor) for name, tensor in weights.items()])
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((model_folder / name).read_bytes())
+    recipe, model = make_recipe(train={"epochs": 1}), f"model.name={tmp_path / 'base.ckpt'}"
+    ok("plan", recipe, "--set", model)
+    ok("run", recipe, "--run", tmp_path / "run", "--set", model, "--set", "gate.threshold=0.01")
+    answer = "当 x = 2.00 时，求函数 y = 5x^2 的值"
+    assert ok("ask", tmp_path / "run", answer).out == ok("ask", tmp_path / "run" / "adapter", answer).out
+    ok("export", tmp_path / "run", "--to", "merged", "--out", tmp_path / "merged")
+    assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")

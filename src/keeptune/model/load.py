@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from keeptune.errors import ModelError, RunError
+from keeptune.mindspore import base_model
 from keeptune.model.attention import implementation
 
 EMBEDDED = "smollm2-135m"
@@ -45,10 +46,12 @@ def dtype(wanted: str) -> torch.dtype:
 
 
 def resolve(name: str) -> str:
-    """A folder or hub id that transformers can load.
+    """A folder or hub id that transformers can load; of a MindSpore checkpoint, the folder that was made from it.
 
-    errors: ModelError when `name` is a missing folder, or the embedded model has no package to come from.
+    errors: ModelError when `name` is a missing folder or file, or the embedded model has no package to come from.
     """
+    if name.endswith(base_model.SUFFIX):
+        return str(base_model.unpacked(Path(name).expanduser(), cache_folder()))
     if Path(name).expanduser().is_dir():
         return str(Path(name).expanduser())
     if name != EMBEDDED:
