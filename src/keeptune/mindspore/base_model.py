@@ -56,7 +56,7 @@ _SPECIAL_TOKENS = (
 """Llama 3's, behind those in its tokenizer.model, in their order. Source: its own tokenizer, and its 128,256 rows."""
 
 
-class _Llama3(TikTokenConverter):  # type: ignore[misc]
+class _Llama3(TikTokenConverter):
     """transformers' converter, without the package tiktoken: that keeps what it has read from a path, whatever has been
     put there since."""
 
@@ -166,7 +166,8 @@ def _is_tiktoken(path: Path) -> bool:
 
 def _of_tiktoken(path: Path) -> PreTrainedTokenizerFast:
     try:
-        made = _Llama3(str(path), extra_special_tokens=list(_SPECIAL_TOKENS)).converted()
+        reader = _Llama3(str(path), extra_special_tokens=list(_SPECIAL_TOKENS))  # type: ignore[no-untyped-call]
+        made = reader.converted()
     except ValueError as error:
         raise ModelError(f"{path}: no whole tokenizer.model of Llama 3 ({error}); copy it again") from None
     begin, end = _SPECIAL_TOKENS[:2]
