@@ -70,6 +70,11 @@ def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
     assert faults({"data": data}) == ["data: give either data.files or data.synth, and not both"]
 
 
+def test_only_arithmetic_is_invented() -> None:
+    told = faults({"data": {"synth": {"rows": 5}, "skill": "text"}})
+    assert told == ["data: data.synth invents arithmetic problems; give data.files, or take data.skill: text out"]
+
+
 def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
     assert parse(SYNTH, "a.yaml").data.spelling == "plain"
     assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"

@@ -227,6 +227,8 @@ class DataSection(Section):
             raise ValueError("data.patterns and data.columns.kind are for data.skill: text; arithmetic knows its kinds")
         if self.skill == "text" and self.spelling != "plain":
             raise ValueError("data.spelling is for data.skill: arithmetic; rows of any sort are taught as they are")
+        if self.skill == "text" and self.synth:
+            raise ValueError("data.synth invents arithmetic problems; give data.files, or take data.skill: text out")
         if self.patterns and self.columns.kind:
             raise ValueError("give either data.patterns or data.columns.kind, and not both")
         if self.columns.kind and not self.kinds:

@@ -1,0 +1,64 @@
+"""What it costs to hold predictions near the base's while training (train.kl_weight), side by side in one run.
+
+    python bench/kept_near.py
+
+The same rows, a tenth of their tokens reading practice, and the same steps: without a divergence, with it on the
+replayed rows, and with it on the skill's prompts. The ways take turns, so that all see the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import examples, write_result
+
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.sections import AdapterSection, TrainSection
+from keeptune.train.batches import Example
+from keeptune.train.loop import Step, Trainer
+from keeptune.train.replay import practice_items, replay
+
+WAYS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "on replayed rows": {"kl_weight": 0.1, "kl_on": "replay"},
+    "on prompts": {"kl_weight": 0.1, "kl_on": "prompts"},
+}
+SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384, "trackers": ()}
+
+
+def speed(rows: list[Example], way: dict[str, Any]) -> float:
+    """Useful tokens a second over all steps but the first, which warms up."""
+    model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
+    seen: list[Step] = []
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(model, rows, TrainSection(**{**SETTINGS, **way}), 0, Path(folder)).run(seen.append)
+    return sum(step.tokens for step in seen[1:]) / sum(step.seconds for step in seen[1:])
+
+
+def main() -> None:
+    """Prints each way's median speed, and its share of the speed without a divergence."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    tokenizer = models.load_tokenizer(models.EMBEDDED)
+    rows = examples(tokenizer, 240)
+    tokens = sum(len(row.tokens) for row in rows)
+    rows += replay([practice_items("embedded")], tokenizer, tokens // 9, 512, 0)
+    speeds: dict[str, list[float]] = {name: [] for name in WAYS}
+    for _ in range(options.rounds):
+        for name, way in WAYS.items():
+            speeds[name].append(speed(rows, way))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    for name, value in medians.items():
+        print(f"{name:18} {value:6.0f} useful tokens/s  {value / medians['none']:.2f}")
+    figures = {"settings": {**vars(options), **SETTINGS}, "useful_tokens_per_second": medians, "rounds": speeds}
+    write_result("kept_near", figures)
+
+
+if __name__ == "__main__":
+    main()
