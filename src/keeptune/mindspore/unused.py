@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 
 _DEVICE = "how MindSpore runs on its device; keeptune takes the device that is there"
-_DEVICES = "how the work is divided among devices; keeptune trains on one"
+_DEVICES = "how MindSpore divides the work among devices; keeptune divides it over the processes that torchrun starts"
 _FILES = "where MindFormers reads and writes checkpoints; a run directory has its own places"
 _BASE = "the base model's own, which stands in its config.json"
 _ANSWERS = "how MindFormers writes answers; keeptune answers greedily, base and tuned alike, up to what the data needs"
@@ -73,7 +73,7 @@ REASONS: dict[str, str] = {
     "lr_scale_factor": _LAYERS,
     "remote_save_url": _FILES,
     "output_dir": _FILES,
-    "load_checkpoint": _FILES,
+    "load_checkpoint": "what MindFormers starts from; a base model's .ckpt can be named as model.name",
     "load_ckpt_format": _FILES,
     "src_strategy_path_or_dir": _FILES,
     "auto_trans_ckpt": _FILES,
