@@ -39,7 +39,7 @@ def test_the_directory_holds_what_the_contract_names(finished: Path) -> None:
     own = {path.name for path in finished.iterdir()}
     assert own == {
         "recipe.yaml", "manifest.json", "data", "checkpoints", "adapter", "scores",
-        "log.jsonl", "result.json", "report.html", "report.md",
+        "log.jsonl", "result.json", "report.html", "report.md", "tracking",
     }  # fmt: skip
     assert {path.name for path in (finished / "data").iterdir()} == {
         "train.parquet", "dev.parquet", "test.parquet", "rejected.jsonl", "card.json",
