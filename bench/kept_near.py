@@ -28,7 +28,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "on replayed rows": {"kl_weight": 0.1, "kl_on": "replay"},
     "on prompts": {"kl_weight": 0.1, "kl_on": "prompts"},
 }
-SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384, "trackers": ()}
+SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384}
 
 
 def speed(rows: list[Example], way: dict[str, Any]) -> float:

@@ -76,7 +76,7 @@ def plan(
     lengths = [row.prompt_tokens + row.solution_tokens for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
-    share = recipe.train.replay_share
+    share = recipe.train.practised_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
     planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
@@ -95,7 +95,11 @@ def plan(
         "spelling": card.spelling,
         "leaks": asdict(card.leaks),
         "splits": {part: asdict(facts) for part, facts in card.splits.items()},
-        "tokens": {"training": tokens, "replay_share": share, "padded_share": padded_share(planned, lengths)},
+        "tokens": {
+            "training": tokens,
+            "replay_share": recipe.train.replay_share,
+            "padded_share": padded_share(planned, lengths),
+        },
         "steps": round(len(planned) / (1 - share)),
         "parameters": {
             "trainable": parameters.trainable,

@@ -45,6 +45,7 @@ from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
+from keeptune.train.table import table
 from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
@@ -247,12 +248,14 @@ class Run:
         return examples
 
     def _training_examples(self) -> list[Example]:
-        examples = self.examples()
-        share, settings = self.recipe.train.replay_share, self.recipe.train
-        if share:
-            wanted = round(sum(len(e.tokens) for e in examples) * share / (1 - share))
-            sources = [practice_items(source) for source in settings.replay]
-            examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, self.recipe.seed)
+        examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed
+        tokens = sum(len(example.tokens) for example in examples) / (1 - settings.practised_share)
+        if settings.replay_share:
+            wanted, sources = round(tokens * settings.replay_share), [practice_items(name) for name in settings.replay]
+            examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, seed)
+        if settings.table_share:
+            recite = skill_of(self.recipe.data).recited
+            examples += table(recite, self.tokenizer, round(tokens * settings.table_share), seed)
         return examples
 
     def _score_dev(self, step: int) -> Record:
@@ -274,10 +277,14 @@ class Run:
 
     def _is_enough(self) -> bool:
         """Whether as many dev scores as there is patience brought nothing better to hand over."""
-        recipe, scored = self.recipe, [event for event in self.journal.events() if event["event"] == "score"]
-        candidates = [_candidate(f"step-{event['step']}", 1.0, event) for event in scored]
-        without = brought_nothing(candidates, self._base_on_dev(), recipe.gate.threshold, recipe.select.kept_weight)
+        recipe, base = self.recipe, self._base_on_dev()
+        without = brought_nothing(self._scored(), base, recipe.gate.threshold, recipe.select.kept_weight)
         return without >= recipe.train.patience
+
+    def _scored(self) -> list[Candidate]:
+        """The steps that were scored during training."""
+        events = [event for event in self.journal.events() if event["event"] == "score"]
+        return [_candidate(f"step-{event['step']}", 1.0, event) for event in events]
 
     def _dev_scores(self, who: str) -> Record:
         asked, items = self.final.asked("dev", self.recipe.score.dev_limit), self.final.reading()[0]
@@ -309,7 +316,8 @@ class Run:
         if self._tuned is None:
             self._tuned = adapters.load_adapter(self.model, last)
         base = self._base_on_dev()
-        candidates = self._checkpoints_before(last)
+        before = {path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last}
+        candidates = [candidate for candidate in self._scored() if candidate.checkpoint in before]
         candidates.append(_candidate(last.name, 1.0, self._dev_scores(last.name)))
         wanted = self.recipe.gate.threshold, self.recipe.select.kept_weight
         best = choose(candidates, base, *wanted).checkpoint
@@ -318,12 +326,6 @@ class Run:
         chosen = choose(candidates, base, *wanted)
         listed = [{**asdict(candidate), "kept": candidate.kept(base)} for candidate in candidates]
         return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
-
-    def _checkpoints_before(self, last: Path) -> list[Candidate]:
-        """The checkpoints that were scored during training, but for the last one."""
-        scored = {f"step-{event['step']}": event for event in self.journal.events() if event["event"] == "score"}
-        whole = [path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last]
-        return [_candidate(name, 1.0, scored[name]) for name in whole if name in scored]
 
     def _at_other_scales(self, name: str) -> list[Candidate]:
         """A checkpoint whose adapter counts less, or more, than it was trained to."""

@@ -26,6 +26,9 @@ from keeptune.skill.base import Halves, Rounding, Spelling, Style
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 """Those of Accelerate."""
 
+Anchored = Literal["replay", "prompts"]
+"""Where predictions are held near the base's: all tokens of replayed rows, or the prompts of the skill's own."""
+
 
 class Section(BaseModel):
     """A part of the recipe: no key that it does not know, no change after it is read."""
@@ -320,12 +323,15 @@ class TrainSection(Section):
     replay: tuple[str, ...] = Field(
         ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
     )
+    table_share: float = Field(
+        0.0, ge=0, lt=1, description="share of the tokens that practises the logarithms that functions look up by heart"
+    )
     kl_weight: float = Field(
         0.0,
         ge=0,
         description="what a nat of divergence from the base counts beside a nat of loss; 0: not computed",
     )
-    kl_on: Literal["replay", "prompts"] = Field(
+    kl_on: Anchored = Field(
         "replay", description="where predictions are held near the base's: on replayed rows, or on the skill's prompts"
     )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
@@ -356,6 +362,19 @@ class TrainSection(Section):
                 "train.kl_on: replay is for replayed rows; set train.replay_share, or train.kl_on: prompts"
             )
         return self
+
+    @model_validator(mode="after")
+    def _rows_left(self) -> TrainSection:
+        if self.practised_share >= 1:
+            raise ValueError(
+                "train.replay_share and train.table_share leave no tokens for the skill's own rows; lower them"
+            )
+        return self
+
+    @property
+    def practised_share(self) -> float:
+        """The share of the tokens that is no row of the skill's own."""
+        return self.replay_share + self.table_share
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

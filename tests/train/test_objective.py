@@ -10,10 +10,10 @@ import torch
 from torch.nn import functional
 
 from keeptune.model.adapter import scaled
-from keeptune.sections import TrainSection
+from keeptune.sections import Anchored, TrainSection
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
-from keeptune.train.objective import Objective, Where, anchored, anchors, collate
+from keeptune.train.objective import Objective, anchored, anchors, collate
 
 WORDS = tiny.tokenizer()
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def trained(model_folder: Path, run: Path, **changes: Any) -> list[Step]:
 
 
 @pytest.mark.parametrize("where", ["replay", "prompts"])
-def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_path: Path, where: Where) -> None:
+def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_path: Path, where: Anchored) -> None:
     watched, held = (
         trained(model_folder, tmp_path / str(weight), kl_on=where, kl_weight=weight) for weight in (1e-9, 10.0)
     )

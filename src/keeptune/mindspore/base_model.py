@@ -24,11 +24,11 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from keeptune.errors import ModelError
 from keeptune.files import whole_folder
 from keeptune.mindspore import ckpt, names
+from keeptune.mindspore.tensors import DTYPES
 
 SUFFIX = ".ckpt"
 
 _SAFETENSORS_NAMES = {"Float16": "F16", "BFloat16": "BF16", "Float32": "F32", "Float64": "F64"}
-_TORCH_NAMES = {"Float16": "float16", "BFloat16": "bfloat16", "Float32": "float32", "Float64": "float64"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _LLAMA_2, _LLAMA_3 = 32_000, 128_256
 _HEADS = {
@@ -40,8 +40,11 @@ _HEADS = {
 }
 """Attention heads of the published Llama 2 and 3, by width and vocabulary."""
 
-_ROTARY = {_LLAMA_2: (10_000.0, 4096), _LLAMA_3: (500_000.0, 8192)}
-"""Base of the rotary angles, and the longest text, by vocabulary."""
+_GENERATIONS = {
+    _LLAMA_2: {"theta": 10_000.0, "longest": 4096, "begin": 1, "end": 2},
+    _LLAMA_3: {"theta": 500_000.0, "longest": 8192, "begin": 128_000, "end": 128_001},
+}
+"""Base of the rotary angles, the longest text, and the tokens that begin and end it, by vocabulary."""
 
 _SPECIAL_TOKENS = (
     "<|begin_of_text|>",
@@ -117,7 +120,7 @@ def configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
             f"{path}: no Llama 2 or 3 that is known has {vocabulary:,} tokens of width {width:,}; put the model's "
             "config.json from its Hugging Face page beside the file"
         )
-    heads, (theta, longest) = _HEADS[width, vocabulary], _ROTARY[vocabulary]
+    heads, known = _HEADS[width, vocabulary], _GENERATIONS[vocabulary]
     layers = {name.split(".")[2] for name in shapes if name.startswith("model.layers.")}
     return LlamaConfig(
         vocab_size=vocabulary,
@@ -126,13 +129,13 @@ def configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
         num_hidden_layers=len(layers),
         num_attention_heads=heads,
         num_key_value_heads=key_width * heads // width,
-        max_position_embeddings=longest,
+        max_position_embeddings=known["longest"],
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": theta},
+        rope_parameters={"rope_type": "default", "rope_theta": known["theta"]},
         tie_word_embeddings="lm_head.weight" not in shapes,
-        dtype=_TORCH_NAMES[tensors["model.embed_tokens.weight"].dtype],
-        bos_token_id=128_000 if vocabulary == _LLAMA_3 else 1,
-        eos_token_id=128_001 if vocabulary == _LLAMA_3 else 2,
+        dtype=DTYPES[tensors["model.embed_tokens.weight"].dtype],
+        bos_token_id=known["begin"],
+        eos_token_id=known["end"],
         architectures=["LlamaForCausalLM"],
     )
 

@@ -8,13 +8,13 @@ from torch import Tensor
 from keeptune.errors import ModelError
 from keeptune.mindspore import ckpt
 
-_DTYPES = {
+DTYPES = {
     "Float16": torch.float16,
     "BFloat16": torch.bfloat16,
     "Float32": torch.float32,
     "Float64": torch.float64,
 }
-_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 def stored(name: str, tensor: Tensor) -> ckpt.Tensor:
@@ -25,8 +25,8 @@ def stored(name: str, tensor: Tensor) -> ckpt.Tensor:
 
 def restored(own: ckpt.Tensor) -> Tensor:
     """A copy of what a file holds. errors: ModelError when it is of no floating-point format."""
-    if own.dtype not in _DTYPES:
+    if own.dtype not in DTYPES:
         raise ModelError(f"{own.name}: adapters are of floating-point numbers, and this is {own.dtype}")
     if not own.size_bytes:
-        return torch.empty(own.shape, dtype=_DTYPES[own.dtype])
-    return torch.frombuffer(own.bytes(), dtype=_DTYPES[own.dtype]).reshape(own.shape)
+        return torch.empty(own.shape, dtype=DTYPES[own.dtype])
+    return torch.frombuffer(own.bytes(), dtype=DTYPES[own.dtype]).reshape(own.shape)

@@ -79,6 +79,9 @@ class Text:
         """errors: RecipeError, for nobody can invent rows of an unknown sort."""
         raise RecipeError("data.synth invents arithmetic rows only; give data.files with data.skill: text")
 
+    def recited(self, generator: random.Random) -> None:
+        """None: no procedure is known that looks something up."""
+
     def _kind(self, problem: str, label: str | None) -> str | None:
         if self.labels:
             return label if label in self.labels else OTHER

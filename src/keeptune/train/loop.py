@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.errors import Interrupted, RunError, TrainingError
-from keeptune.files import append_line, write_text
+from keeptune.files import write_text
+from keeptune.journal import Journal
 from keeptune.model.adapter import added_parameters
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
@@ -69,7 +70,7 @@ class Trainer:
         if unsupervised:
             raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
         self.examples, self.settings, self.seed = examples, settings, seed
-        self.folder, self.log_path = run / "checkpoints", run / "log.jsonl"
+        self.folder, self.journal = run / "checkpoints", Journal(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
@@ -161,11 +162,11 @@ class Trainer:
 
     def _cut_log(self, step: int) -> set[int]:
         """The steps that have a score; what the log tells of later steps is taken out, for it will happen again."""
-        if not self.log_path.is_file():
+        if not self.journal.path.is_file():
             return set()
-        lines = self.log_path.read_text(encoding="utf-8").splitlines()
+        lines = self.journal.path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
-        write_text(self.log_path, "".join(f"{line}\n" for line in kept))
+        write_text(self.journal.path, "".join(f"{line}\n" for line in kept))
         return {event["step"] for event in map(json.loads, kept) if event.get("event") == "score"}
 
     def _step(self, index: int) -> Step:
@@ -257,7 +258,7 @@ class Trainer:
 
     def _log(self, event: dict[str, Any]) -> None:
         if self.processes.first:
-            append_line(self.log_path, json.dumps(event, ensure_ascii=False))
+            self.journal.log(event)
 
 
 def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:

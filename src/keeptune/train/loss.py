@@ -15,34 +15,18 @@ from torch import Tensor
 CHUNK_TOKENS = 256
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Per-token negative log-likelihood, with the gradient of its weighted sum prepared on the way."""
+class _WithGradient(torch.autograd.Function):
+    """A scalar whose gradient in `hidden` was formed while it was computed."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor) -> Tensor:
-        """shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights, result (tokens,)."""
-        grad_hidden = torch.empty_like(hidden)
-        losses = torch.empty(len(labels), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(labels), CHUNK_TOKENS):
-            part = slice(start, start + CHUNK_TOKENS)
-            logits = (hidden[part] @ weight.t()).float()
-            targets = labels[part, None]
-            log_total = torch.logsumexp(logits, dim=-1, keepdim=True)
-            losses[part] = (log_total - logits.gather(1, targets)).squeeze(1)
-            probabilities = logits.sub_(log_total).exp_()
-            probabilities.scatter_add_(1, targets, -torch.ones_like(targets, dtype=torch.float32))
-            probabilities.mul_(token_weights[part, None])
-            grad_hidden[part] = probabilities.to(hidden.dtype) @ weight
-        ctx.save_for_backward(grad_hidden)
-        ctx.mark_non_differentiable(losses)
-        total = (losses * token_weights).sum()
-        ctx.set_materialize_grads(False)
-        return total, losses  # type: ignore[return-value]
+    def forward(ctx: Any, hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004
+        ctx.save_for_backward(gradient)
+        return total.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        (grad_hidden,) = ctx.saved_tensors
-        return (None if gradients[0] is None else grad_hidden * gradients[0].to(grad_hidden.dtype)), None, None, None
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * incoming[0].to(gradient.dtype), None, None
 
 
 def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,33 +36,18 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
 
     shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights (tokens,); results (), (tokens,).
     """
-    total, losses = _ChunkedCrossEntropy.apply(hidden, weight, labels, token_weights)  # type: ignore[no-untyped-call]
-    return total, losses
-
-
-class _ChunkedDivergence(torch.autograd.Function):
-    """Per-token KL(base ‖ tuned), with the gradient of its weighted sum prepared on the way."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float) -> Tensor:
-        """shapes: hidden, base (tokens, width); weight (vocabulary, width); result (tokens,)."""
-        grad_hidden = torch.empty_like(hidden)
-        divergences = torch.empty(len(hidden), dtype=torch.float32, device=hidden.device)
-        for start in range(0, len(hidden), CHUNK_TOKENS):
-            part = slice(start, start + CHUNK_TOKENS)
-            own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
-            wanted = reference.exp()
-            divergences[part] = (wanted * (reference - own)).sum(-1)
-            grad_hidden[part] = own.exp_().sub_(wanted).mul_(token_weight).to(hidden.dtype) @ weight
-        ctx.save_for_backward(grad_hidden)
-        ctx.mark_non_differentiable(divergences)
-        ctx.set_materialize_grads(False)
-        return divergences.sum() * token_weight, divergences  # type: ignore[return-value]
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        (grad_hidden,) = ctx.saved_tensors
-        return (None if gradients[0] is None else grad_hidden * gradients[0].to(grad_hidden.dtype)), None, None, None
+    losses, gradient = _like(hidden)
+    with torch.no_grad():
+        for part in _chunks(hidden):
+            logits = (hidden[part] @ weight.t()).float()
+            targets = labels[part, None]
+            log_total = torch.logsumexp(logits, dim=-1, keepdim=True)
+            losses[part] = (log_total - logits.gather(1, targets)).squeeze(1)
+            probabilities = logits.sub_(log_total).exp_()
+            probabilities.scatter_add_(1, targets, -torch.ones_like(targets, dtype=torch.float32))
+            probabilities.mul_(token_weights[part, None])
+            gradient[part] = probabilities.to(hidden.dtype) @ weight
+    return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
 def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float) -> tuple[Tensor, Tensor]:
@@ -88,5 +57,25 @@ def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weig
 
     shapes: hidden, base (tokens, width); weight (vocabulary, width); results (), (tokens,).
     """
-    total, divergences = _ChunkedDivergence.apply(hidden, base, weight, token_weight)  # type: ignore[no-untyped-call]
-    return total, divergences
+    divergences, gradient = _like(hidden)
+    with torch.no_grad():
+        for part in _chunks(hidden):
+            own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
+            wanted = reference.exp()
+            divergences[part] = (wanted * (reference - own)).sum(-1)
+            gradient[part] = own.exp_().sub_(wanted).mul_(token_weight).to(hidden.dtype) @ weight
+    return _with_gradient(hidden, divergences.sum() * token_weight, gradient), divergences
+
+
+def _like(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for a value of each token, and for the gradient. shapes: (tokens,), (tokens, width)."""
+    return torch.empty(len(hidden), dtype=torch.float32, device=hidden.device), torch.empty_like(hidden)
+
+
+def _chunks(hidden: Tensor) -> list[slice]:
+    return [slice(start, start + CHUNK_TOKENS) for start in range(0, len(hidden), CHUNK_TOKENS)]
+
+
+def _with_gradient(hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:
+    joined: Tensor = _WithGradient.apply(hidden, total, gradient)  # type: ignore[no-untyped-call]
+    return joined

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from keeptune.model.adapter import scaled
-from keeptune.train import replay
+from keeptune.sections import Anchored
+from keeptune.train import replay, table
 from keeptune.train.batches import Example
 from keeptune.train.loss import weighted_divergence, weighted_nll
-
-Where = Literal["replay", "prompts"]
-"""All tokens of replayed rows, or the prompts of the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +99,18 @@ def collate(
     return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
 
 
-def anchored(example: Example, where: Where) -> list[int]:
+def anchored(example: Example, where: Anchored) -> list[int]:
     """The positions of a row behind which the next token is to be predicted as the base does.
 
     Behind a prompt's last token stands what is to be learnt, and behind a row's last one nothing.
     """
-    if (example.kind == replay.KIND) != (where == "replay"):
+    if example.kind == table.KIND or (example.kind == replay.KIND) != (where == "replay"):
         return []
     following = enumerate(example.labelled[1:])
     return [place for place, labelled in following if where == "replay" or not labelled]
 
 
-def anchors(examples: Sequence[Example], where: Where, weight: float, device: torch.device) -> Anchors | None:
+def anchors(examples: Sequence[Example], where: Anchored, weight: float, device: torch.device) -> Anchors | None:
     """The anchors of a batch, or None where it has none."""
     places = [(row, column) for row, example in enumerate(examples) for column in anchored(example, where)]
     if not places:

@@ -108,8 +108,13 @@ class Pass:
             self.is_listed = True
             return found[1] == self.result
         before, self.digits = self.digits, found[1]
-        below_zero, self.carry = self.sign < 0 and self.carry > 0, 0
+        below_zero, self.carry = self.is_below_zero, 0
         return below_zero and int(self.digits) + int(before) == _ten_to(len(before))
+
+    @property
+    def is_below_zero(self) -> bool:
+        """Whether what is listed has still to be listed as what it is below zero."""
+        return self.sign < 0 and self.carry > 0
 
     @property
     def result(self) -> str:

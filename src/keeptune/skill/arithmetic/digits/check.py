@@ -6,6 +6,7 @@ stands in the problem or is the result of an earlier line, and the answer has th
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 from itertools import pairwise
@@ -27,9 +28,18 @@ _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(
     r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+)([<>])\5|-)"
 )
+_FACT = re.compile(r"lg([1-9][0-9]{2})=([0-9]{7})")
+_LOCATED = re.compile(r"([0-9]{7})((?: lg[1-9][0-9]{2}=[0-9]{7}[<>])+)")
+_COMPARED = re.compile(r" (lg([1-9][0-9]{2})=([0-9]{7}))([<>])")
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
+
+LN_TEN = "2303"
+"""The digits of ln 10: what a number grows by with its logarithm."""
+
+LAST_NUMBER = 999
+"""The last number that there is a logarithm of."""
 
 ROOT_DIGITS = 3
 """Digits of a root that are found one by one."""
@@ -75,7 +85,7 @@ class _Reader:
             return self._paired(found)
         if self.columns is not None and not self.columns.digits and line[:1] == self.columns.names[-1]:
             return self._settled(self.columns.line(line), self.columns)
-        if self.columns is not None and self.columns.digits and result(line):
+        if self.columns is not None and self._may_be_listed(self.columns) and result(line):
             return self._settled(self.columns.listing(line), self.columns)
         if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
             return self._settled(self.product.line(line), self.product)
@@ -88,6 +98,11 @@ class _Reader:
         if found := digits(line):
             return self._listed(found)
         return self._stated(line)
+
+    @staticmethod
+    def _may_be_listed(columns: Pass) -> bool:
+        """Whether the next line can be what columns came to; otherwise it is a factor."""
+        return bool(columns.digits) and (not columns.is_listed or columns.is_below_zero)
 
     def _paired(self, found: list[Cell]) -> bool:
         """Two numbers under each other, for a sum or a quotient."""
@@ -146,8 +161,10 @@ class _Reader:
             return halved and self.halves[-1] == 1 and str(self.halves[0]) == self.last
         if match := _REACHED.fullmatch(line):
             return self._raised(*map(int, match.groups()))
-        if line.startswith("*"):
-            return str(self.reached) == self.last and _stripped(line[1:]) in self.known
+        if match := _FACT.fullmatch(line):
+            return self._are_known(match[1]) and self._fact(int(match[1]), match[2])
+        if match := _LOCATED.fullmatch(line):
+            return self.result.endswith(match[1]) and self._located(match[1], _COMPARED.findall(match[2]))
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
         if self.root and (match := _ROOT_SUM.fullmatch(line)):
@@ -175,6 +192,26 @@ class _Reader:
         twice = f"{2 * int(self.root):02d}"
         width = len(twice) + 1
         self.quotient = Quotient(names(width), int(left), twice, width)
+
+    def _fact(self, number: int, decimals: str) -> bool:
+        """The decimals of a logarithm; the product and the sum that follow may start from them."""
+        self.known.add(_stripped(decimals))
+        return decimals == f"{math.log10(number / 100):.7f}"[2:]
+
+    def _located(self, fraction: str, compared: list[tuple[str, str, str, str]]) -> bool:
+        """Logarithms of numbers side by side, up or down to the two that these decimals lie between."""
+        numbers = [int(number) for _, number, _, _ in compared]
+        signs = "".join(sign for _, _, _, sign in compared)
+        for _, number, decimals, sign in compared:
+            if not self._fact(int(number), decimals) or (sign == "<") != (decimals <= fraction):
+                return False
+        goes_up = signs == "<" * (len(signs) - 1) + ">" or (set(signs) == {"<"} and numbers[-1] == LAST_NUMBER)
+        step = 1 if signs[0] == "<" else -1
+        found = numbers[-1] if signs[-1] == "<" else numbers[-2]
+        self.result = str(found)
+        self.known |= {_stripped(self.result), _stripped(fraction), LN_TEN}
+        is_row = all(second == first + step for first, second in pairwise(numbers))
+        return is_row and (goes_up or signs == ">" * (len(signs) - 1) + "<")
 
     def _raised(self, target: int, before: int, added: int, total: int) -> bool:
         """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""

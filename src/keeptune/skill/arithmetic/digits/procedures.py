@@ -15,6 +15,7 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
 
+from keeptune.skill.arithmetic.digits import logarithm
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
@@ -29,8 +30,17 @@ MOST_DIGITS = 6
 MORE_DIGITS = (2.5, 15, 150, 1_500)
 """A product on the way to a power is worked with one digit more for each of these that it is a factor of it more often.
 
-Found by trying: of 100,000 random functions the worst is too small by 0.96 of what the headline grader forgives.
+Found by trying, with exponents up to 99.
 """
+
+LN_TEN = "2.303"
+"""How much faster a number grows than its logarithm."""
+
+GROWN_PLACES = 6
+"""Decimals of a number between 1 and 10 that was found by its logarithm."""
+
+LARGEST_EXPONENT = 100
+"""Logarithms are not exact enough for functions of higher powers."""
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
@@ -148,12 +158,46 @@ def power(base: Decimal, exponent: int) -> Worked:
 
 
 def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
-    """A power of x, times the coefficient."""
+    """A power of x, times the coefficient, by logarithms: looked up, multiplied, added, and looked up the other way.
+
+    What the sum of logarithms has over that of the number found, times ln 10, is how much larger the result is than
+    that number, but for a square that is half of what the headline grader forgives at most.
+    """
     if not x:
         return Worked([], "0")
-    lines, raised = _powered(_numeral(x), exponent)
-    written, result = abridged(raised.leading() if exponent > 1 else raised, Numeral.of(str(coefficient)), WIDTH)
-    return Worked([*lines, f"*{coefficient}", *written], result.text())
+    base, factor = _numeral(x), Numeral.of(str(coefficient))
+    logarithms = [logarithm.decimals(int(number.cut(3).digits)) for number in (base, factor)]
+    facts = [logarithm.fact(int(number.cut(3).digits)) for number in (base, factor)]
+    multiplied, product = exact(logarithms[0], str(exponent), logarithm.DECIMALS)
+    total = combined(product, logarithms[1].zfill(len(product)), "+", logarithm.DECIMALS)
+    whole, fraction = int(total.digits[: -logarithm.DECIMALS]), total.digits[-logarithm.DECIMALS :]
+    magnitudes, places = _magnitude(whole, base.places - 1, factor.places - 1, exponent)
+    located, found = logarithm.located(fraction)
+    lines = [facts[0], *multiplied, facts[1], *total.lines, *magnitudes, located]
+    grown, digits = _grown(found, fraction)
+    return Worked([*lines, *grown], Numeral(digits, places + len(digits) - GROWN_PLACES).text())
+
+
+def _magnitude(whole: int, of_base: int, of_factor: int, exponent: int) -> tuple[list[str], int]:
+    """How many places the first digit of the result stands before the point, less one: every power of ten counted."""
+    reached = whole + of_factor
+    lines = [f"{whole}+{of_factor}={reached}"]
+    if of_base:
+        sign, step, before = "-" if of_base < 0 else "+", abs(of_base), reached
+        reached += of_base * exponent
+        lines.append(f"{before}{sign}{step}*{exponent}={before}{sign}{step * exponent}={reached}")
+    return lines, reached
+
+
+def _grown(found: int, fraction: str) -> tuple[list[str], str]:
+    """The number found, made larger by what these decimals have over its logarithm; digits with GROWN_PLACES."""
+    over = combined(fraction, logarithm.decimals(found), "-", logarithm.DECIMALS)
+    left = Numeral.of(f"0.{over.digits}")
+    slope_lines, slope = abridged(Numeral.of(LN_TEN), Numeral(str(found), 1), 3)
+    more_lines, more = abridged(slope, left, 4)
+    decimals = ("0" * -more.places + more.digits)[:GROWN_PLACES]
+    total = combined(str(found).ljust(GROWN_PLACES + 1, "0"), f"0{decimals}", "+", GROWN_PLACES)
+    return [*over.lines, *slope_lines, *more_lines, *total.lines], total.digits
 
 
 def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
