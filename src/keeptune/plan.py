@@ -16,6 +16,7 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, kept_values
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -30,23 +31,12 @@ Plan = dict[str, Any]
 STEP_EFFICIENCY = 0.45
 """Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
 
-ACTIVATION_VALUES = 34
-"""Values a token and layer keeps for the backward pass, in multiples of the model's width: attention, gated MLP
-and norms of a Llama block whose MLP is about 2.7 times its width, with LoRA's own inputs shared."""
-
 STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
 """Seconds of a step as a multiple of LoRA's, for families that PEFT computes in float32 beside each layer: DoRA with a
 norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
 
-ACTIVATIONS = {"dora": 2.6, "vera": 1.6}
-"""What they keep for the backward pass, as a multiple of LoRA's, measured with them: 2.7 and 1.9 GB instead of 1.4."""
-
 RUNTIME_BYTES = 600_000_000
 """What Python, torch and transformers take before a model is loaded."""
-
-KEPT_MEMORY = 1.4
-"""Freed blocks stay with the process and not every new one fits into them (model/memory.py). Measured with the
-quickstart: 3.65 GB for batches of 800 tokens, 4.59 GB for 1,024; estimated with this factor: 3.9 and 4.3 GB."""
 
 
 def plan(
@@ -147,12 +137,11 @@ def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, l
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
     or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
     width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
-    values = ACTIVATION_VALUES * ACTIVATIONS.get(recipe.adapter.family, 1)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
-    activations = tokens * config.num_hidden_layers * config.hidden_size * values
+    activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
     head_size = config.hidden_size // config.num_attention_heads
     cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
-    needed = (parameters.total + activations + cache) * width + parameters.trainable * 16 + RUNTIME_BYTES
+    needed = (parameters.total + activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
     return int(KEPT_MEMORY * needed)
 
 

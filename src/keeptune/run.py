@@ -29,6 +29,7 @@ from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.activations import Recompute, free_bytes
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -141,13 +142,16 @@ class Run:
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
             self._tuned = model
-            trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder)
+            recompute = self._recompute(model)
+            trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder, recompute)
             if self.processes.first:
                 write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
+            if twice := trainer.recomputed_batches:
+                self.listener.say(f"{twice:,} batches compute their activations twice (train.recompute)")
             patience = self.recipe.train.patience
             with self._tracked():
                 reached = trainer.run(self._on_step, self._score_dev, self._is_enough if patience else None)
@@ -246,6 +250,11 @@ class Run:
             labelled = (False,) * len(prompt) + (True,) * len(solution)
             examples.append(Example(f"{row.file}:{row.line}", row.kind, (*prompt, *solution), labelled))
         return examples
+
+    def _recompute(self, model: Any) -> Recompute:
+        """Which batches are too large for the memory that is free now, with the model loaded."""
+        free = free_bytes(next(model.parameters()).device)
+        return Recompute.planned(self.recipe.train.recompute, model, self.recipe.adapter.family, free)
 
     def _training_examples(self) -> list[Example]:
         examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed

@@ -26,6 +26,9 @@ from keeptune.skill.base import Halves, Rounding, Spelling, Style
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 """Those of Accelerate."""
 
+RecomputePolicy = Literal["auto", "always", "never"]
+"""Which batches compute their activations twice; auto: those that do not fit into what is free."""
+
 Anchored = Literal["replay", "prompts"]
 """Where predictions are held near the base's: all tokens of replayed rows, or the prompts of the skill's own."""
 
@@ -307,6 +310,10 @@ class TrainSection(Section):
     epochs: float = Field(1.0, gt=0)
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
+    recompute: RecomputePolicy = Field(
+        "auto",
+        description="compute activations twice, in less memory; auto: where a batch would not fit otherwise",
+    )
     tokens: int | None = Field(None, gt=0, description="useful tokens in all, replay included, in place of epochs")
     optimizer: Literal["adamw", "mindformers"] = Field(
         "adamw", description="mindformers: Adam without bias correction, and a warm-up from zero, as MindFormers trains"

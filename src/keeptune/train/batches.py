@@ -57,7 +57,7 @@ def steps(
 def padded_share(planned: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> float:
     """The share of all tokens in the batches that is padding."""
     useful = sum(lengths[i] for step in planned for batch in step for i in batch)
-    padded = sum(_padded(batch, lengths) for step in planned for batch in step)
+    padded = sum(padded_tokens(batch, lengths) for step in planned for batch in step)
     return 1 - useful / padded if padded else 0.0
 
 
@@ -70,8 +70,8 @@ def shares(step: Sequence[Batch], lengths: Sequence[int], processes: int) -> lis
     pieces = list(step)
     while True:
         dealt = _dealt(pieces, lengths, processes)
-        sizes = [sum(_padded(batch, lengths) for batch in share) for share in dealt]
-        largest = max(dealt[sizes.index(max(sizes))], key=lambda batch: _padded(batch, lengths))
+        sizes = [sum(padded_tokens(batch, lengths) for batch in share) for share in dealt]
+        largest = max(dealt[sizes.index(max(sizes))], key=lambda batch: padded_tokens(batch, lengths))
         if max(sizes) * processes <= UNEVEN * sum(sizes) or len(largest) == 1:
             return dealt
         place, half = pieces.index(largest), len(largest) // 2
@@ -79,7 +79,7 @@ def shares(step: Sequence[Batch], lengths: Sequence[int], processes: int) -> lis
 
 
 def _dealt(pieces: list[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
-    sizes = [_padded(batch, lengths) for batch in pieces]
+    sizes = [padded_tokens(batch, lengths) for batch in pieces]
     owners, loads = [0] * len(pieces), [0] * processes
     for place in sorted(range(len(pieces)), key=lambda place: -sizes[place]):
         owners[place] = loads.index(min(loads))
@@ -87,7 +87,8 @@ def _dealt(pieces: list[Batch], lengths: Sequence[int], processes: int) -> list[
     return [[pieces[place] for place, owner in enumerate(owners) if owner == own] for own in range(processes)]
 
 
-def _padded(batch: Batch, lengths: Sequence[int]) -> int:
+def padded_tokens(batch: Batch, lengths: Sequence[int]) -> int:
+    """The tokens that go through the model, padding included."""
     return len(batch) * max(lengths[i] for i in batch)
 
 

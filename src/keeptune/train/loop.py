@@ -28,12 +28,13 @@ from torch import Tensor, nn
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.files import write_text
 from keeptune.journal import Journal
+from keeptune.model.activations import Recompute, is_out_of_memory
 from keeptune.model.adapter import added_parameters
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Batch, Example, shares, steps
+from keeptune.train.batches import Batch, Example, padded_tokens, shares, steps
 from keeptune.train.objective import Objective, anchored, anchors, collate
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 from keeptune.train.processes import processes
@@ -65,11 +66,19 @@ class Step:
 class Trainer:
     """Trains the adapter of one model on one list of examples, into one folder of checkpoints and one log."""
 
-    def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
+    def __init__(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        settings: TrainSection,
+        seed: int,
+        run: Path,
+        recompute: Recompute = Recompute(math.inf),  # noqa: B008  (frozen)
+    ) -> None:
         unsupervised = [example.name for example in examples if not any(example.labelled)]
         if unsupervised:
             raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
-        self.examples, self.settings, self.seed = examples, settings, seed
+        self.examples, self.settings, self.seed, self.recompute = examples, settings, seed, recompute
         self.folder, self.journal = run / "checkpoints", Journal(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
         epochs = settings.epochs_of(sum(self.lengths))
@@ -85,6 +94,12 @@ class Trainer:
         self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
         torch.manual_seed(seed)
+
+    @property
+    def recomputed_batches(self) -> int:
+        """How many batches of the whole training compute their activations twice."""
+        sizes = (padded_tokens(batch, self.lengths) for step in self.plan for batch in step)
+        return sum(map(self.recompute.wanted, sizes))
 
     def run(
         self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
@@ -236,8 +251,15 @@ class Trainer:
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
         held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
-        total, losses, divergences = self.model(*inputs, held)
-        total.backward()
+        padded_tokens = inputs[0].numel()
+        try:
+            with self.recompute.around(self.peft_model, padded_tokens):
+                total, losses, divergences = self.model(*inputs, held)
+                total.backward()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(self._too_large(len(rows), padded_tokens)) from None
         return kinds, losses, divergences
 
     def _require_same_plan(self) -> None:
@@ -248,6 +270,14 @@ class Trainer:
                 "the processes of this training have different rows; all must see the same run directory, "
                 "the same model and the same version of keeptune"
             )
+
+    def _too_large(self, rows: int, tokens: int) -> str:
+        smaller = f"train.tokens_per_batch: {tokens // 2}" if rows > 1 else "shorter rows (data.max_tokens)"
+        advice = smaller if self.recompute.wanted(tokens) else f"train.recompute: always, or with {smaller}"
+        return (
+            f"out of memory with a batch of {rows} × {tokens // rows:,} tokens; nothing of this step is saved. "
+            f"Run the same command where more memory is free, or start a new run with {advice}"
+        )
 
     def _refuse(self, index: int, rows: Batch, what: str) -> None:
         names = ", ".join(self.examples[i].name for i in rows[:20])

@@ -1,0 +1,94 @@
+"""What a batch keeps for its backward pass, and computing it twice where there is no room for it.
+
+A layer can forget what it computed and compute it again on the way back. Of each layer only its input is kept then, for
+half as much work again, because frozen weights need no gradient and backward is no dearer than forward. The result
+is the same, so that is decided batch by batch: a few long rows do not slow down all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import torch
+
+from keeptune.sections import RecomputePolicy
+
+VALUES = 34
+"""Values a token and layer keeps for the backward pass, in multiples of the model's width: attention, gated MLP
+and norms of a Llama block whose MLP is about 2.7 times its width, with LoRA's own inputs shared."""
+
+FAMILIES = {"dora": 2.6, "vera": 1.6}
+"""What they keep, as a multiple of LoRA's: measured with SmolLM2-135M on one core, 2.7 and 1.9 GB instead of 1.4."""
+
+KEPT_MEMORY = 1.4
+"""Freed blocks stay with the process and not every new one fits into them (model/memory.py). Measured with the
+quickstart: 3.65 GB for batches of 800 tokens, 4.59 GB for 1,024; estimated with this factor: 3.9 and 4.3 GB."""
+
+ADAPTER_BYTES = 16
+"""Of a trainable parameter: itself, its gradient and two moments of Adam."""
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def kept_values(config: Any, family: str, tokens: int, recomputed: bool = False) -> float:
+    """The values that so many padded tokens keep for the backward pass."""
+    layer = tokens * config.hidden_size * VALUES * FAMILIES.get(family, 1)
+    if recomputed:
+        return layer + tokens * config.hidden_size * config.num_hidden_layers
+    return layer * config.num_hidden_layers
+
+
+def free_bytes(device: torch.device) -> int:
+    """What can still be had: of the accelerator's memory, or of the machine's, or of what a container is given."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = psutil.virtual_memory().available
+    try:
+        limit, used = ((_CGROUP / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
+        return min(free, int(limit) - int(used))
+    except (OSError, ValueError):  # no container, or one without a limit (`max`)
+        return free
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed; on a processor PyTorch has no class of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Recompute:
+    """Which batches compute their activations twice: those of more than `over_tokens` padded tokens."""
+
+    over_tokens: float
+
+    @classmethod
+    def planned(cls, policy: RecomputePolicy, model: Any, family: str, free: int) -> Self:
+        """For a model in training and so much free memory."""
+        if policy != "auto":
+            return cls(0 if policy == "always" else float("inf"))
+        trainable = [p for p in model.parameters() if p.requires_grad]
+        room = free / KEPT_MEMORY - (ADAPTER_BYTES - 4) * sum(p.numel() for p in trainable)
+        value_bytes = next(p for p in model.parameters() if not p.requires_grad).element_size()
+        return cls(max(0, room / (kept_values(model.config, family, 1) * value_bytes)))
+
+    def wanted(self, tokens: int) -> bool:
+        """Whether a batch of so many padded tokens is one of them."""
+        return tokens > self.over_tokens
+
+    @contextmanager
+    def around(self, model: Any, tokens: int) -> Iterator[None]:
+        """While it lasts, the layers of a model in training forget what they compute, if the batch is one of them."""
+        if not self.wanted(tokens):
+            yield
+            return
+        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        causal.activation_checkpointing_enable({"use_reentrant": False})
+        try:
+            yield
+        finally:
+            causal.activation_checkpointing_disable()
