@@ -1,0 +1,57 @@
+"""TRL's SFTTrainer on the processor, in its best configuration there; started by train_cpu.py with TRL's own Python."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from hf_trainer import JOB, Watch, common_settings
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import SFTConfig, SFTTrainer
+
+
+def configuration() -> SFTConfig:
+    """Rows of like length together, or packed into full batches; in a fixed order where losses are compared."""
+    known = {field.name for field in fields(SFTConfig)}
+    wanted: dict[str, Any] = {
+        **common_settings(),
+        "max_length": JOB["tokens_per_step"] if JOB["packed"] else None,
+        "packing": JOB["packed"],
+        "completion_only_loss": True,
+        "dataset_num_proc": 1,
+    }
+    if JOB["packed"]:
+        wanted |= {"per_device_train_batch_size": 1, "packing_strategy": "bfd"}
+    if "loss_type" in known:
+        wanted["loss_type"] = JOB["loss_type"]
+    if unknown := sorted(set(wanted) - known):
+        raise SystemExit(f"this version of TRL has no {', '.join(unknown)}; take the one that bench/train_cpu.py names")
+    return SFTConfig(**wanted)
+
+
+def main() -> None:
+    """Trains so many steps, and prints the figures on the last line."""
+    torch.manual_seed(0)
+    rows = json.loads(Path("rows.json").read_text(encoding="utf-8"))
+    columns = {"input_ids": [row["tokens"] for row in rows], "completion_mask": [row["labelled"] for row in rows]}
+    dtype = torch.bfloat16 if JOB["bfloat16"] else torch.float32
+    base = AutoModelForCausalLM.from_pretrained(JOB["model"], dtype=dtype)
+    model = PeftModel.from_pretrained(base, JOB["adapter"], is_trainable=True)
+    tokenizer, watch = AutoTokenizer.from_pretrained(JOB["model"]), Watch()
+    SFTTrainer(
+        model=model,
+        args=configuration(),
+        train_dataset=Dataset.from_dict(columns),
+        processing_class=tokenizer,
+        callbacks=[watch],
+    ).train()
+    watch.tell("trl")
+
+
+if __name__ == "__main__":
+    main()
