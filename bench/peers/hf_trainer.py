@@ -8,10 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 
 JOB = json.loads(Path("job.json").read_text(encoding="utf-8"))
-"""What train_cpu.py wants: which model and adapter, how many steps of which size, in which order."""
+"""What the benchmark wants: which model and adapter, how many steps of which size, in which order."""
 
 
 class Watch(TrainerCallback):
@@ -36,6 +37,7 @@ class Watch(TrainerCallback):
         figures = {
             "useful_tokens_per_second": (after - before) / (ended - started),
             "losses": self.losses,
+            "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
             "versions": {name: _version(name) for name in ("torch", "transformers", "peft", *packages)},
         }
         print(json.dumps(figures))
@@ -49,10 +51,10 @@ def _version(name: str) -> str | None:
 
 
 def common_settings() -> dict[str, Any]:
-    """The settings of transformers' TrainingArguments that both use: rows of like length together, or in a fixed order."""
+    """What both set of transformers' TrainingArguments: rows of like length together, or in a fixed order."""
     return {
         "output_dir": "out",
-        "use_cpu": True,
+        "use_cpu": JOB["cpu"],
         "bf16": JOB["bfloat16"],
         "max_steps": JOB["warm_up_steps"] + JOB["steps"],
         "learning_rate": JOB["learning_rate"],

@@ -1,4 +1,4 @@
-"""LLaMA-Factory on the processor, in its best configuration there; started by train_cpu.py with its own Python."""
+"""LLaMA-Factory in its best configuration on a processor; started by train_cpu.py with its own Python."""
 
 from __future__ import annotations
 

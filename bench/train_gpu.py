@@ -1,0 +1,135 @@
+"""Training speed on one accelerator at the shape of Llama-3-8B with random weights: keeptune, transformers + PEFT, TRL.
+
+    python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0 liger-kernel==0.8.5
+    python bench/train_gpu.py --trl trl/bin/python
+    python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     without one: that it runs
+
+The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; TRL with packed
+rows and liger's kernels. Speed is told in useful tokens, and as a share of what the measured matrix product allows: a
+frozen weight costs two operations a token on the way there and two on the way back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from common import write_result
+from training import PEERS, Figures, Job, keeptune_side, prepare, run, usual_side
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
+
+from keeptune.model import load as models
+from keeptune.sections import AdapterSection
+
+OWN = {"keeptune": keeptune_side, "transformers_peft": usual_side}
+ADAPTERS = {
+    "attention-qv r8": AdapterSection(rank=8, alpha=16, targets="attention-qv"),
+    "all-linear r16": AdapterSection(rank=16, alpha=32, targets="all-linear"),
+}
+SHAPE = {
+    "vocab_size": 128_256,
+    "hidden_size": 4096,
+    "intermediate_size": 14_336,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0},
+    "tie_word_embeddings": False,
+}
+"""Of Llama-3-8B, which has 32 layers."""
+
+LARGE = 8192
+"""Rows and columns of the product that the machine's matrix speed is measured with."""
+
+
+def put_model(folder: Path, layers: int) -> str:
+    """The folder of a model of that shape with random weights, and with the embedded model's tokenizer."""
+    torch.manual_seed(0)
+    config = LlamaConfig(**SHAPE, num_hidden_layers=layers)
+    with torch.device(models.device()):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    models.load_tokenizer(models.EMBEDDED).save_pretrained(folder)
+    return str(folder)
+
+
+def matrix_speed(size: int) -> float:
+    """Operations a second in a product of bfloat16, the best of ten."""
+    left, right = (torch.randn(size, size, device=models.device(), dtype=torch.bfloat16) for _ in range(2))
+    best = float("inf")
+    for _ in range(10):
+        started = time.perf_counter()
+        (left @ right).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * size**3 / best
+
+
+def operations_a_token(model: str) -> int:
+    """Four for each weight of the blocks and of the output layer; embeddings are looked up."""
+    with torch.device("meta"):
+        made = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
+    return 4 * (made.num_parameters() - made.get_input_embeddings().weight.numel())
+
+
+def main() -> None:
+    """Runs all sides in turns for both adapters, and prints their median speeds and peaks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens-per-step", type=int, default=8192)
+    parser.add_argument("--trl", help="the Python of an environment with TRL and liger-kernel")
+    parser.add_argument("--side", choices=list(OWN), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(OWN[options.side](json.loads(Path("job.json").read_text(encoding="utf-8")))))
+        return
+    figures: dict[str, Figures] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        model = put_model(Path(scratch) / "model", options.layers)
+        limit = matrix_speed(LARGE if models.device().type != "cpu" else LARGE // 8) / operations_a_token(model)
+        print(f"at the measured matrix speed: {limit:,.0f} tokens/s")
+        for name, section in ADAPTERS.items():
+            folder = Path(scratch) / name.replace(" ", "-")
+            folder.mkdir()
+            sizes = {"steps": options.steps, "tokens_per_step": options.tokens_per_step}
+            sizes["rows_per_batch"] = max(1, options.tokens_per_step // 128)
+            rows = (options.steps + 6) * sizes["rows_per_batch"] * 2
+            job = {**prepare(folder, rows, model, section), **sizes}
+            figures[name] = measured(folder, job, options)
+            report(name, figures[name], limit)
+    write_result("train_gpu", {"settings": vars(options), "limit_tokens_per_second": limit, "adapters": figures})
+
+
+def measured(folder: Path, job: Job, options: argparse.Namespace) -> Figures:
+    """What each side told in each round."""
+    rounds: Figures = {name: [] for name in (*OWN, *(["trl_liger"] if options.trl else []))}
+    for _ in range(options.rounds):
+        for name in OWN:
+            rounds[name].append(run(sys.executable, [__file__, "--side", name], folder, job))
+        if options.trl:
+            special = {"packed": True, "liger": True}
+            rounds["trl_liger"].append(run(options.trl, [str(PEERS / "trl_side.py")], folder, {**job, **special}))
+    return rounds
+
+
+def report(adapter: str, rounds: Figures, limit: float) -> None:
+    """The table of one adapter."""
+    print(adapter)
+    for name, told in rounds.items():
+        speeds = [one["useful_tokens_per_second"] for one in told]
+        if None in speeds:
+            print(f"  {name:18} could not run: {told[0].get('printed', '')[-200:]}")
+            continue
+        speed, peak = statistics.median(speeds), told[0].get("peak_memory_bytes")
+        memory = f"  {peak / 1e9:5.1f} GB" if peak else ""
+        print(f"  {name:18} {speed:8,.0f} useful tokens/s  {speed / limit:4.0%} of the limit{memory}")
+
+
+if __name__ == "__main__":
+    main()

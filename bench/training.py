@@ -1,0 +1,167 @@
+"""What the benchmarks of training share: the rows, the start, and the sides that run in this project's own Python.
+
+A side is a process that finds job.json, rows.json and the adapter to start from where it is started, and prints its
+figures as JSON on its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import problems
+from peft import PeftModel
+
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.model.memory import keep_freed_memory
+from keeptune.prompt.template import Prompt
+from keeptune.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.train.batches import Example, steps
+from keeptune.train.objective import Objective, collate
+from keeptune.train.optimiser import optimiser, set_rate
+
+Job = dict[str, Any]
+Figures = dict[str, Any]
+Step = list[list[Example]]
+
+KINDS = ("add", "sub", "equation", "mean", "area", "mass", "sales", "discount")
+PADDED_TOKENS = 256
+PEERS = Path(__file__).parent / "peers"
+
+JOB: Job = {
+    "adapter": "adapter",
+    "rows_per_batch": 8,
+    "tokens_per_step": 1024,
+    "warm_up_steps": 2,
+    "steps": 12,
+    "learning_rate": 1e-3,
+    "ordered": False,
+    "packed": False,
+    "liger": False,
+}
+"""What a side is to do, but for the model; `ordered`: the rows as they come, so many a step, to compare losses."""
+
+
+def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Job:
+    """The rows and the adapter that all start from, and the job with the model and its number format."""
+    tokenizer, prompt = models.load_tokenizer(model), Prompt(PromptSection().template)
+    told = []
+    for _, problem, solution in problems(count, KINDS, 0):
+        asked, answer = prompt.encode(tokenizer, problem), prompt.encode_solution(tokenizer, solution)
+        labelled = [0] * len(asked) + [1] * len(answer)
+        texts = {"prompt": prompt.render(problem), "solution": solution + tokenizer.eos_token}
+        told += [{**texts, "tokens": [*asked, *answer], "labelled": labelled}] if len(labelled) <= PADDED_TOKENS else []
+    (folder / "rows.json").write_text(json.dumps(told, ensure_ascii=False), encoding="utf-8")
+    adapters.attach(models.load_model(model), adapter, 0).save_pretrained(folder / "adapter")
+    return {
+        **JOB,
+        "model": str(models.resolve(model)),
+        "cpu": models.device().type == "cpu",
+        "bfloat16": models.dtype("auto") == torch.bfloat16,
+    }
+
+
+def run(python: str, script: list[str], folder: Path, job: Job) -> Figures:
+    """What one side prints for one job; or no speed, and what it printed instead."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        for name in ("rows.json", "adapter"):
+            (Path(scratch) / name).symlink_to(folder / name)
+        (Path(scratch) / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        done = subprocess.run([python, *script], cwd=scratch, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"useful_tokens_per_second": None, "printed": (done.stdout + done.stderr)[-2000:]}
+    figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])
+    return figures
+
+
+def keeptune_side(job: Job) -> Figures:
+    """keeptune's own training step, as its loop does it."""
+    keep_freed_memory()
+    model = adapters.load_adapter(models.load_model(job["model"]), Path(job["adapter"]), trainable=True)
+    module, rows = Objective(model), _rows()
+
+    def backward(step: Step) -> float:
+        supervised = sum(sum(row.labelled) for batch in step for row in batch)
+        totals = []
+        for batch in step:
+            inputs, _ = collate(batch, 1 / supervised, models.device())
+            total, *_ = module(*inputs)
+            total.backward()
+            totals.append(total.detach())
+        return float(sum(totals))
+
+    lengths = [len(row.tokens) for row in rows]
+    plan = steps(lengths, job["tokens_per_step"], job["tokens_per_step"], 1.0, 0)
+    planned = [[[rows[index] for index in batch] for batch in step] for step in plan]
+    return _timed(job, model, _in_order(job, rows) if job["ordered"] else planned, backward)
+
+
+def usual_side(job: Job, width: int | None = None) -> Figures:
+    """transformers and PEFT as most scripts use them: padded to the longest row, all logits, PEFT's own layers."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if job["bfloat16"] else torch.float32
+    base = AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype).to(models.device())
+    model = PeftModel.from_pretrained(base, job["adapter"], is_trainable=True)
+
+    def backward(step: Step) -> float:
+        (batch,) = step
+        longest = width or max(len(row.tokens) for row in batch)
+        padding = [longest - len(row.tokens) for row in batch]
+        ids = torch.tensor([[*row.tokens, *[0] * pad] for row, pad in zip(batch, padding, strict=True)])
+        seen = torch.tensor([[1] * len(row.tokens) + [0] * pad for row, pad in zip(batch, padding, strict=True)])
+        labelled = [[*row.labelled, *[False] * pad] for row, pad in zip(batch, padding, strict=True)]
+        labels = ids.masked_fill(~torch.tensor(labelled), -100)
+        here = [tensor.to(models.device()) for tensor in (ids, seen, labels)]
+        loss = model(input_ids=here[0], attention_mask=here[1], labels=here[2]).loss
+        loss.backward()
+        return float(loss.detach())
+
+    return _timed(job, model, _in_order(job, _rows()), backward)
+
+
+def seed_side(job: Job) -> Figures:
+    """The contest kits' layout: every row padded to the same width."""
+    return usual_side(job, PADDED_TOKENS)
+
+
+def _rows() -> list[Example]:
+    told = json.loads(Path("rows.json").read_text(encoding="utf-8"))
+    return [Example(str(i), "", tuple(row["tokens"]), tuple(map(bool, row["labelled"]))) for i, row in enumerate(told)]
+
+
+def _in_order(job: Job, rows: list[Example]) -> list[Step]:
+    size = job["rows_per_batch"]
+    return [[rows[start : start + size]] for start in range(0, len(rows), size)]
+
+
+def _timed(job: Job, model: Any, planned: list[Step], backward: Callable[[Step], float]) -> Figures:
+    """Useful tokens a second over all steps behind the warm-up, and each step's loss."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = optimiser(model, TrainSection(learning_rate=job["learning_rate"]))
+    set_rate(optimizer, job["learning_rate"])
+    model.train()
+    wanted = job["warm_up_steps"] + job["steps"]
+    if len(planned) < wanted:
+        raise SystemExit(f"the rows make {len(planned)} steps, and {wanted} are wanted")
+    losses, tokens, started = [], 0, 0.0
+    for index, step in enumerate(planned[:wanted]):
+        if index == job["warm_up_steps"]:
+            tokens, started = 0, time.perf_counter()
+        losses.append(backward(step))
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        tokens += sum(len(row.tokens) for batch in step for row in batch)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    speed = tokens / (time.perf_counter() - started)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
+    return {"useful_tokens_per_second": speed, "losses": losses, "peak_memory_bytes": peak}
