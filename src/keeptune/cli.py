@@ -269,9 +269,13 @@ def export(
 @app.command("import")
 def import_(
     source: Annotated[
-        Path, typer.Argument(metavar="CKPT|YAML", help="a MindFormers checkpoint with a LoRA in it, or a configuration")
+        Path,
+        typer.Argument(
+            metavar="CKPT|YAML|MINDRECORD",
+            help="a MindFormers checkpoint with a LoRA, a configuration, or training rows",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="the adapter folder, or the recipe, to make")],
+    out: Annotated[Path, typer.Option(help="the adapter folder, the recipe, or the JSONL file of rows to make")],
     pet_config: Annotated[
         Path | None, typer.Option(metavar="YAML", help="the configuration that a checkpoint was trained with")
     ] = None,
@@ -286,7 +290,13 @@ def import_(
     ] = [],  # noqa: B006
     data_file: Annotated[Path | None, typer.Option("--data", help="the rows for a recipe, in any format")] = None,
 ) -> None:
-    """From MindFormers: an adapter in PEFT's layout out of a .ckpt, or a recipe out of a .yaml."""
+    """From MindFormers: an adapter in PEFT's layout out of a .ckpt, a recipe out of a .yaml, rows of a .mindrecord."""
+    if ".mindrecord" in source.name:  # shards have their number behind it
+        from keeptune.mindspore.record_rows import write_rows
+        from keeptune.prompt.named import template
+
+        print(write_rows(source, model or "smollm2-135m", template(prompt) if prompt else None, out).text())
+        return
     if source.suffix in (".yaml", ".yml"):
         from keeptune.mindspore.recipe_yaml import write_recipe
 
