@@ -136,7 +136,7 @@ def matrix_speed(inputs: int, outputs: int) -> float:
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
     or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
-    width = 2 if models.dtype(recipe.model.dtype) == torch.bfloat16 else 4
+    width = models.dtype(recipe.model.dtype).itemsize
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
     activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
     head_size = config.hidden_size // config.num_attention_heads

@@ -26,6 +26,10 @@ from keeptune.skill.base import Halves, Rounding, Spelling, Style
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 """Those of Accelerate."""
 
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+"""The number format of the frozen model; the adapter and its optimiser have float32. float16 is for accelerators
+without bfloat16, such as Ascend 910A, V100 and T4."""
+
 RecomputePolicy = Literal["auto", "always", "never"]
 """Which batches compute their activations twice; auto: those that do not fit into what is free."""
 
@@ -60,9 +64,7 @@ class ModelSection(Section):
     name: str = Field(
         "smollm2-135m", description="a local folder, a MindSpore .ckpt, a Hugging Face id, or `smollm2-135m`"
     )
-    dtype: Literal["auto", "bfloat16", "float32"] = Field(
-        "auto", description="auto: bfloat16 where the processor multiplies it natively, else float32"
-    )
+    dtype: Dtype = Field("auto", description="auto: bfloat16 where the machine multiplies it natively, else float32")
 
 
 class SynthSection(Section):

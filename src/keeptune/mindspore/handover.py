@@ -91,7 +91,7 @@ class Handover:
             raise ModelError(
                 f"positions of the type {rope['rope_type']}: MindFormers' Llama has plain ones; use `merged`"
             )
-        dtype = "float32" if self.recipe.model.dtype == "float32" else "bfloat16"
+        dtype = "bfloat16" if self.recipe.model.dtype == "auto" else self.recipe.model.dtype
         return {
             "type": "LlamaConfig",
             "batch_size": 1,

@@ -162,7 +162,7 @@ class _Maker:
         )
 
     def _dtype(self) -> dict[str, str]:
-        name, known = f"{_MODEL}.compute_dtype", ("bfloat16", "float32")
+        name, known = f"{_MODEL}.compute_dtype", ("bfloat16", "float16", "float32")
         dtype = self.training.text(name)
         if dtype in known:
             self._use(name, "model.dtype")

@@ -40,7 +40,7 @@ def device() -> torch.device:
 def dtype(wanted: str) -> torch.dtype:
     """The number format to compute in. `auto` is bfloat16 where it is multiplied natively, else float32."""
     if wanted != "auto":
-        return {"bfloat16": torch.bfloat16, "float32": torch.float32}[wanted]
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
     native = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if native else torch.float32
 

@@ -30,6 +30,7 @@ class Progress:
     step: int
     tokens: int
     seconds: float
+    loss_scale: float = 1.0
 
 
 def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:

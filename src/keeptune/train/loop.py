@@ -63,6 +63,10 @@ class Step:
     seconds: float
 
 
+FIRST_LOSS_SCALE = 2.0**16
+"""What gradients are multiplied by in half precision, until that is too much."""
+
+
 class Trainer:
     """Trains the adapter of one model on one list of examples, into one folder of checkpoints and one log."""
 
@@ -92,6 +96,7 @@ class Trainer:
         self.device = self.parameters[0].device
         self.model = Objective(model)
         self.optimiser = optimiser(model, settings)
+        self.loss_scale = FIRST_LOSS_SCALE if has_half_precision(model) else 1.0
         self.scored: set[int] = set()
         torch.manual_seed(seed)
 
@@ -120,9 +125,8 @@ class Trainer:
                     break
                 started = time.perf_counter()
                 done = self._step(index)
-                progress = checkpoint.Progress(
-                    done.step, progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
-                )
+                tokens, seconds = progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
+                progress = checkpoint.Progress(done.step, tokens, seconds, self.loss_scale)
                 self._log({"event": "train", **_logged(done, progress)})
                 on_step(done)
                 last = done.step == len(self.plan)
@@ -172,6 +176,7 @@ class Trainer:
             progress = checkpoint.Progress(0, 0, 0.0)
         else:
             progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
+            self.loss_scale = progress.loss_scale
         self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
         return progress
 
@@ -189,10 +194,7 @@ class Trainer:
         rows = tuple(i for batch in batches for i in batch)
         started = time.perf_counter()
         self.model.train()
-        totals = self._add_up(index)
-        if totals.refused:
-            self._refuse(index, totals.refused, "the loss is not finite")
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+        totals, norm = self._gradient(index)
         if not math.isfinite(norm):
             self._refuse(index, rows, "the gradient is not finite")
         rate = learning_rate(index, len(self.plan), self.settings)
@@ -214,11 +216,31 @@ class Trainer:
             seconds,
         )
 
+    def _gradient(self, index: int) -> tuple[Totals, float]:
+        """The sums of a step, and the norm of its gradient, which is clipped.
+
+        In half precision small gradients would vanish, so all are computed as many times as large as the loss scale
+        says. Where that is too large for the format, the step is computed again with half of it.
+        """
+        while True:
+            totals = self._add_up(index)
+            if totals.refused:
+                self._refuse(index, totals.refused, "the loss is not finite")
+            for parameter in self.parameters:
+                if parameter.grad is not None and self.loss_scale != 1:
+                    parameter.grad /= self.loss_scale
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+            if math.isfinite(norm) or self.loss_scale <= 1:
+                return totals, norm
+            self.loss_scale /= 2
+            self.optimiser.zero_grad(set_to_none=True)
+
     def _add_up(self, index: int) -> Totals:
         """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
         dealt = shares(self.plan[index], self.lengths, self.processes.count)
         rows = [self.examples[i] for batch in self.plan[index] for i in batch]
-        weights = 1 / sum(sum(row.labelled) for row in rows), self._anchor_weight(rows)
+        labelled = sum(sum(row.labelled) for row in rows)
+        weights = self.loss_scale / labelled, self.loss_scale * self._anchor_weight(rows)
         if self.processes.count > 1:
             # For dropout: not the same on all, and the same again after an interruption.
             torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
@@ -289,6 +311,11 @@ class Trainer:
     def _log(self, event: dict[str, Any]) -> None:
         if self.processes.first:
             self.journal.log(event)
+
+
+def has_half_precision(model: Any) -> bool:
+    """Whether the frozen weights are of a format in which small gradients vanish."""
+    return any(p.dtype == torch.float16 for p in model.parameters())
 
 
 def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:
