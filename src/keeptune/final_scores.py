@@ -16,7 +16,7 @@ from keeptune.model import adapter as adapters
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.result import Scores
-from keeptune.score import drift, retained
+from keeptune.score import drift, harness, retained
 from keeptune.score import skill as skills
 from keeptune.score.cache import AGAIN, RecordCache, sha256_of
 from keeptune.score.facts import adapter_facts
@@ -30,8 +30,9 @@ Record = dict[str, Any]
 WHO = ("base", "tuned")
 """Whose answers are scored, alike in everything but the adapter."""
 
-SKILL, READING, OTHER_PROMPT, DRIFT = "skill", "retained", "retained-other", "drift"
-"""What is scored: test questions, reading questions under one prompt and another, and how far predictions moved."""
+SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
+"""What is scored: test questions, reading questions under one prompt and another, tasks of the harness, and how far
+predictions moved."""
 
 _BUDGET_MARGIN_TOKENS = 16
 
@@ -76,7 +77,8 @@ class FinalScores:
 
     def paths(self) -> list[Path]:
         """The files of records that the recipe asks for."""
-        wanted = [self._path(what, who) for what in (SKILL, *self.layouts()) for who in WHO]
+        tasks = [TASKS] if self.recipe.score.tasks else []
+        wanted = [self._path(what, who) for what in (SKILL, *self.layouts(), *tasks) for who in WHO]
         return [*wanted, self._path(DRIFT, "tuned")] if self.recipe.score.general else wanted
 
     def complete(self) -> bool:
@@ -97,6 +99,8 @@ class FinalScores:
                 for what in self.layouts():
                     if not self._path(what, who).is_file():
                         self._score_reading(generator, who, what, kept.with_facts(facts))
+                if self.recipe.score.tasks and not self._path(TASKS, who).is_file():
+                    self._score_tasks(model, tokenizer, who, kept.with_facts(facts))
         path = self._path(DRIFT, "tuned")
         if self.recipe.score.general and not path.is_file():
             texts = self.texts()
@@ -122,7 +126,8 @@ class FinalScores:
 
     def scores(self, who: str) -> Scores:
         """All records of one model's answers."""
-        return Scores(self.records(SKILL, who), self.records(READING, who), self._if_there(OTHER_PROMPT, who))
+        others = (self._if_there(what, who) for what in (OTHER_PROMPT, TASKS))
+        return Scores(self.records(SKILL, who), self.records(READING, who), *others)
 
     def moved(self) -> list[Record]:
         """How far the predictions moved, text by text; nothing where that was not measured."""
@@ -157,6 +162,16 @@ class FinalScores:
             f"{who}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, {layout} prompt"
             f"{AGAIN if there else ''}"
         )
+
+    def _score_tasks(self, model: Any, tokenizer: Any, who: str, kept: RecordCache) -> None:
+        asked = self.recipe.score.tasks, self.recipe.score.tasks_limit, self.recipe.score.tasks_path
+        self.listener.say(f"{who}: {', '.join(asked[0])}, asked by lm-evaluation-harness")
+        records, there = kept.records(
+            harness.facts(*asked), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *asked)
+        )
+        write_records(self._path(TASKS, who), records)
+        means = (f"{name} {100 * harness.values(records, name).mean():.1f}" for name in asked[0])
+        self.listener.say(f"{who}: {', '.join(means)}{AGAIN if there else ''}")
 
     def _if_there(self, what: str, who: str) -> list[Record]:
         """The records of what a recipe may leave out, and older runs do."""

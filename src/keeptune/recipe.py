@@ -47,9 +47,12 @@ class Recipe(Section):
     gate: GateSection = GateSection()
 
     @model_validator(mode="after")
-    def _trained_as_its_family_can_be(self) -> Recipe:
+    def _trained_as_it_can_be(self) -> Recipe:
         family, train = self.adapter.family, self.train
-        return or_refuse(self, families.refused_training(family, train.loraplus_ratio, train.weight_decay))
+        faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
+        if train.table_share and self.data.skill != "arithmetic":
+            faults.append("train.table_share practises logarithms, for data.skill: arithmetic; leave it out")
+        return or_refuse(self, faults)
 
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
@@ -109,9 +112,10 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
 
     score, train, model = recipe.score, recipe.train, recipe.model
     (reading,) = embedded_or_files((score.retained,))
+    own = locate(score.tasks_path) if score.tasks_path else None
     changes = {
         "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
-        "score": section(score, retained=reading, general=embedded_or_files(score.general)),
+        "score": section(score, retained=reading, general=embedded_or_files(score.general), tasks_path=own),
         "train": section(train, replay=embedded_or_files(train.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),

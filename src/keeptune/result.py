@@ -13,22 +13,24 @@ import numpy as np
 from keeptune.model.adapter import Parameters
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
-from keeptune.score import contest, drift, retained, skill
+from keeptune.score import contest, drift, harness, retained, skill
 from keeptune.score.number import HEADLINE
 from keeptune.score.reading_prompt import other
 from keeptune.score.statistics import Estimate, mcnemar, paired_difference
-from keeptune.select.gate import verdict
+from keeptune.select.gate import Task, verdict, with_tasks
 
 Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The records of one model, one a question: skill, retained ability, and this under the other reading prompt."""
+    """The records of one model, one a question: skill, retained ability, this under the other reading prompt, and tasks
+    of lm-evaluation-harness."""
 
     skill: Sequence[Record]
     retained: Sequence[Record]
     other_prompt: Sequence[Record] = ()
+    tasks: Sequence[Record] = ()
 
 
 def result(
@@ -55,6 +57,10 @@ def result(
         questions=len(base.retained),
         likelihood=likelihood,
     )
+    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
+    gate = with_tasks(
+        gate, [Task(name, own["ratio"], own["base"] * own["n"] / 100, own["n"]) for name, own in tasks.items()]
+    )
     tuned_skill = skill.summary(tuned.skill)
     return {
         "name": recipe.name,
@@ -68,6 +74,7 @@ def result(
             **_by_metric(base.retained, tuned.retained),
             "ratio": {"f1": _finite(f1), "em": _finite(em), "likelihood": likelihood and _finite(likelihood)},
             "other_prompt": _other_prompt(recipe, base.other_prompt, tuned.other_prompt),
+            "tasks": {name: {**own, "ratio": _finite(own["ratio"])} for name, own in tasks.items()},
             "token_loss": drift.loss_summary(moved, resamples, seed),
             "kl": {own: drift.divergence_summary(moved, own, resamples, seed) for own in drift.SORTS}
             if moved

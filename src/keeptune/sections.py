@@ -401,6 +401,11 @@ class ScoreSection(Section):
         description="ask the reading questions under the other reading prompt, too; it takes their time once more, and "
         "the gate rests on reading_prompt alone",
     )
+    tasks: tuple[str, ...] = Field(
+        (), description="tasks of lm-evaluation-harness that have to be kept as well (pip install 'keeptune[harness]')"
+    )
+    tasks_limit: int = Field(0, ge=0, description="only the first so many questions of each task; 0: all")
+    tasks_path: str | None = Field(None, description="a folder with task files of your own")
     dev_limit: int = Field(60, ge=0, description="dev problems and reading questions for scores during training")
     general: tuple[str, ...] = Field(
         ("embedded",),
@@ -409,7 +414,7 @@ class ScoreSection(Section):
     )
     general_limit: int = Field(0, ge=0, description="only the first so many texts, which empty lines part; 0: all")
 
-    @field_validator("general", mode="before")
+    @field_validator("general", "tasks", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return one_or_several(given)

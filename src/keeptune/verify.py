@@ -22,7 +22,7 @@ from keeptune.data.prepare import load_examples
 from keeptune.data.split import PARTS
 from keeptune.errors import DataError
 from keeptune.files import file_sha256, read_json
-from keeptune.final_scores import SKILL, WHO
+from keeptune.final_scores import SKILL, TASKS, WHO
 from keeptune.manifest import git_state
 from keeptune.run import Run
 from keeptune.score.number import grade, truth
@@ -96,6 +96,7 @@ def verify(folder: Path) -> Verification:
     _check_skill(run, made)
     for what, layout in run.final.layouts().items():
         _check_reading(run, what, layout, made)
+    _check_tasks(run, made)
     _check_texts(run, made)
     stored, again = read_json(folder / "result.json"), run.result()
     for place, value, found in _leaves(stored, again):
@@ -195,6 +196,14 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
                 made.expect(f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout))
                 made.expect(f"{place}, references", record["references"], list(item.answers))
             _read_again(record, place, made)
+
+
+def _check_tasks(run: Run, made: Verification) -> None:
+    """Base and tuned were asked the same by lm-evaluation-harness; its own scoring is not done again."""
+    base, tuned = (run.final.scores(who).tasks for who in WHO)
+    for key in ("task", "id", "prompt_hash", "target"):
+        found = [[record[key] for record in records] for records in (tuned, base)]
+        made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
 
 
 def _check_texts(run: Run, made: Verification) -> None:

@@ -13,10 +13,12 @@ from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
     SOURCES,
+    TASKS,
     VERDICTS,
     kind_order,
     predictions,
     reading_metrics,
+    tasks,
 )
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
@@ -126,6 +128,7 @@ def _retained(found: Facts) -> list[str]:
         f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
         + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
         table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
+        *([table(TASKS, rows)] if (rows := tasks(retained)) else []),
         *([table(PREDICTIONS, moved)] if (moved := predictions(retained)) else []),
     ]
 

@@ -20,10 +20,12 @@ from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
     SOURCES,
+    TASKS,
     VERDICTS,
     kind_order,
     predictions,
     reading_metrics,
+    tasks,
 )
 
 
@@ -58,6 +60,8 @@ def html(found: Facts) -> str:
             policies=POLICIES,
             sources=SOURCES,
             reading_metrics=reading_metrics(result.retained),
+            tasks=tasks(result.retained),
+            tasks_head=TASKS,
             predictions=predictions(result.retained),
             predictions_head=PREDICTIONS,
             kinds_plot=Markup(plots.kinds(result.skill, order)),

@@ -99,12 +99,23 @@ class Divergence(Estimate):
     tokens: int
 
 
+class TaskScore(Part):
+    """A task of lm-evaluation-harness: both means in percent over `n` questions, and tuned over base."""
+
+    metric: str
+    n: int
+    base: float
+    tuned: float
+    ratio: Estimate
+
+
 class Retained(Reading):
     """The retained ability: reading, what of it is seen under another prompt, and how far predictions moved."""
 
     set: str
     metric: str
     other_prompt: Reading | None = None
+    tasks: dict[str, TaskScore] = {}
     token_loss: TokenLoss | None = None
     kl: dict[str, Divergence | None] | None = None
 

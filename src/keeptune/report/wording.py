@@ -58,6 +58,24 @@ def reading_metrics(retained: Retained) -> list[tuple[str, BeforeAfter]]:
     ]
 
 
+def tasks(retained: Retained) -> list[list[str]]:
+    """The tasks of the harness: name and metric, questions, base, tuned, what was kept with its interval."""
+    return [
+        [
+            f"{name}, {own.metric}",
+            text.count(own.n),
+            text.decimal(own.base),
+            text.decimal(own.tuned),
+            f"{text.percent(own.ratio.point)} ({text.ratio_interval(own.ratio)})",
+        ]
+        for name, own in retained.tasks.items()
+    ]
+
+
+TASKS = ["task of lm-evaluation-harness", "questions", "base", "tuned", "kept, 95 %"]
+"""The head of that table."""
+
+
 def predictions(retained: Retained) -> list[list[str]]:
     """How well and how differently tokens are predicted: measure, base, tuned, change with its interval, tokens."""
     rows = []

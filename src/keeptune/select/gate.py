@@ -6,7 +6,7 @@ undecided, not in a lucky pass.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
 from typing import Literal
@@ -49,7 +49,6 @@ def verdict(
     was lost; `likelihood`, tuned over base, of the reference answers' tokens then takes its place. Where that is not
     known, the gate can fail on the other measure but never pass.
     """
-    asked = f"the gate asks for {threshold:.1%}"
     totals = {"F1": base_f1_total, "EM": base_em_total}
     meaningless = [name for name in totals if not totals[name] >= MINIMUM_BASE_TOTAL]
     ratios = {name: ratio for name, ratio in (("F1", f1), ("EM", em)) if name not in meaningless}
@@ -57,14 +56,46 @@ def verdict(
     few = f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless"
     if meaningless and likelihood:
         ratios["likelihood of the reference answers"] = likelihood
+    if meaningless and not likelihood and not any(ratio.high95 < threshold for ratio in ratios.values()):
+        return Gate("undecided", threshold, f"{few}, and the likelihood of the reference answers was not measured.")
     told = f"{few}; the likelihood of the reference answers decides instead. " if meaningless and likelihood else ""
+    return _decided(ratios, threshold, questions, told)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A further ability: tuned over base, the base's score summed over all questions, and how many these are."""
+
+    name: str
+    ratio: Ratio
+    base_total: float
+    questions: int
+
+
+def with_tasks(gate: Gate, tasks: Sequence[Task]) -> Gate:
+    """The gate where these abilities have to be kept, too: the worst verdict of all, and why, of each that has it."""
+    gates = [gate]
+    for task in tasks:
+        if task.base_total < MINIMUM_BASE_TOTAL:
+            few = f"The base's {task.name} amounts to {task.base_total:.1f} right answers, too few for a ratio to it."
+            gates.append(Gate("undecided", gate.threshold, few))
+        else:
+            gates.append(_decided({task.name: task.ratio}, gate.threshold, task.questions, ""))
+    worst = max((own.verdict for own in gates), key=("pass", "undecided", "fail").index)
+    those = [own for own in gates if own.verdict == worst]
+    more = [own.more_questions for own in those]
+    needed = max((count for count in more if count is not None), default=None) if None not in more else None
+    return Gate(worst, gate.threshold, " ".join(own.reason for own in those), needed)
+
+
+def _decided(ratios: Mapping[str, Ratio], threshold: float, questions: int, told: str) -> Gate:
+    """The verdict on abilities that a ratio means something for; `told` stands before the reason."""
+    asked = f"the gate asks for {threshold:.1%}"
     lost = [name for name in ratios if ratios[name].high95 < threshold]
     unproven = [name for name in ratios if not ratios[name].low95 >= threshold]
     if lost:
         losses = " and ".join(f"{name} at most {ratios[name].high95:.1%}" for name in lost)
         return Gate("fail", threshold, f"{told}Kept of the base's score: {losses} (95 % interval); {asked}.")
-    if meaningless and not likelihood:
-        return Gate("undecided", threshold, f"{few}, and the likelihood of the reference answers was not measured.")
     if unproven:
         doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
         more = _more_questions(ratios.values(), threshold, questions)
