@@ -263,8 +263,8 @@ class Run:
             wanted, sources = round(tokens * settings.replay_share), [practice_items(name) for name in settings.replay]
             examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, seed)
         if settings.table_share:
-            recite = skill_of(self.recipe.data).recited
-            examples += table(recite, self.tokenizer, round(tokens * settings.table_share), seed)
+            recite, wanted = skill_of(self.recipe.data).recited, round(tokens * settings.table_share)
+            examples += table(recite, self.tokenizer, wanted, seed, self.recipe.data.spelling)
         return examples
 
     def _score_dev(self, step: int) -> Record:

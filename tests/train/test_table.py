@@ -1,6 +1,7 @@
 """Lines of a skill's table fill as many tokens as were wanted, labelled on what is to be written and no more."""
 
 import random
+import re
 from typing import Any
 
 import tiny
@@ -35,3 +36,11 @@ def test_what_is_given_is_not_learnt() -> None:
     assert told.count("\n") == ROW_LINES
     assert "\n" not in given_part
     assert "<" not in given_part.removeprefix(tiny.BEGIN)
+
+
+def test_numbers_are_spelled_as_in_solutions() -> None:
+    (row, *_) = table(Arithmetic().recited, WORDS, 1, seed=3, spelling="spaced")
+    lines = WORDS.decode(row.tokens, skip_special_tokens=True).splitlines()
+    assert len(lines) == ROW_LINES
+    assert not any(re.search("[0-9]{2}", line) for line in lines)
+    assert any(re.fullmatch(r"lg[0-9 ]{5}=[0-9 ]{13}", line) for line in lines)
