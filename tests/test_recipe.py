@@ -329,3 +329,16 @@ def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
     }  # fmt: skip
     assert stored_as("ia3") == {"family": "ia3", "targets": "ia3", "layers": None, "start": None}
     assert parse({**SYNTH, "adapter": {"family": "vera", "rank": 64}}, "").adapter.rank == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"replay_share": 0.6, "table_share": 0.4}}, "leave no tokens for the skill's own rows"),
+        ({"data": {"files": ["a"], "skill": "text"}, "train": {"table_share": 0.1}}, "practises logarithms"),
+        ({"train": {"learning_rate": 1e38}}, "train.learning_rate"),
+    ],
+)
+def test_shares_and_rates_that_no_training_can_have(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse({"data": {"files": ["a"]}, **changes}, "recipe.yaml")

@@ -88,6 +88,7 @@ def plan(
         "tokens": {
             "training": tokens,
             "replay_share": recipe.train.replay_share,
+            "table_share": recipe.train.table_share,
             "padded_share": padded_share(planned, lengths),
         },
         "steps": round(len(planned) / (1 - share)),
@@ -176,10 +177,11 @@ def text(made: Plan) -> str:
         f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
     )
     tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
+    table = f"{tokens['table_share']:.0%} table, " if tokens["table_share"] else ""
     return "\n".join(
         [
             *lines,
-            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
+            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, {table}"
             f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
             f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
             f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "

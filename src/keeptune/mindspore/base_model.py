@@ -15,7 +15,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tokenizers import processors
 from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerFast
@@ -40,11 +40,21 @@ _HEADS = {
 }
 """Attention heads of the published Llama 2 and 3, by width and vocabulary."""
 
+
+class _Generation(NamedTuple):
+    """Base of the rotary angles, the longest text, and the tokens that begin and end it."""
+
+    theta: float
+    longest: int
+    begin: int
+    end: int
+
+
 _GENERATIONS = {
-    _LLAMA_2: {"theta": 10_000.0, "longest": 4096, "begin": 1, "end": 2},
-    _LLAMA_3: {"theta": 500_000.0, "longest": 8192, "begin": 128_000, "end": 128_001},
+    _LLAMA_2: _Generation(10_000.0, 4096, 1, 2),
+    _LLAMA_3: _Generation(500_000.0, 8192, 128_000, 128_001),
 }
-"""Base of the rotary angles, the longest text, and the tokens that begin and end it, by vocabulary."""
+"""By vocabulary."""
 
 _SPECIAL_TOKENS = (
     "<|begin_of_text|>",
@@ -129,13 +139,13 @@ def configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
         num_hidden_layers=len(layers),
         num_attention_heads=heads,
         num_key_value_heads=key_width * heads // width,
-        max_position_embeddings=known["longest"],
+        max_position_embeddings=known.longest,
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": known["theta"]},
+        rope_parameters={"rope_type": "default", "rope_theta": known.theta},
         tie_word_embeddings="lm_head.weight" not in shapes,
         dtype=DTYPES[tensors["model.embed_tokens.weight"].dtype],
-        bos_token_id=known["begin"],
-        eos_token_id=known["end"],
+        bos_token_id=known.begin,
+        eos_token_id=known.end,
         architectures=["LlamaForCausalLM"],
     )
 

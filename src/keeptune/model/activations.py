@@ -37,17 +37,17 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 def kept_values(config: Any, family: str, tokens: int, recomputed: bool = False) -> float:
     """The values that so many padded tokens keep for the backward pass."""
-    layer = tokens * config.hidden_size * VALUES * FAMILIES.get(family, 1)
-    if recomputed:
-        return layer + tokens * config.hidden_size * config.num_hidden_layers
-    return layer * config.num_hidden_layers
+    layer: float = tokens * config.hidden_size * VALUES * FAMILIES.get(family, 1)
+    layers: int = config.num_hidden_layers
+    inputs: float = tokens * config.hidden_size * layers
+    return layer + inputs if recomputed else layer * layers
 
 
 def free_bytes(device: torch.device) -> int:
     """What can still be had: of the accelerator's memory, or of the machine's, or of what a container is given."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    free = psutil.virtual_memory().available
+        return int(torch.cuda.mem_get_info(device)[0])
+    free: int = psutil.virtual_memory().available
     try:
         limit, used = ((_CGROUP / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
         return min(free, int(limit) - int(used))

@@ -123,7 +123,7 @@ class Arithmetic:
         problem = chosen.random(generator)
         return chosen.write(problem), chosen.raw_solution(problem)
 
-    def recited(self, generator: random.Random) -> tuple[str, str] | None:
+    def recited(self, generator: random.Random) -> tuple[str, str]:
         """A logarithm, or the one that some decimals lie behind."""
         return logarithm.recited(generator)
 
