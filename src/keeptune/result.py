@@ -74,7 +74,11 @@ def result(
             **_by_metric(base.retained, tuned.retained),
             "ratio": {"f1": _finite(f1), "em": _finite(em), "likelihood": likelihood and _finite(likelihood)},
             "other_prompt": _other_prompt(recipe, base.other_prompt, tuned.other_prompt),
-            "tasks": {name: {**own, "ratio": _finite(own["ratio"])} for name, own in tasks.items()},
+            **(
+                {"tasks": {name: {**own, "ratio": _finite(own["ratio"])} for name, own in tasks.items()}}
+                if tasks
+                else {}
+            ),
             "token_loss": drift.loss_summary(moved, resamples, seed),
             "kl": {own: drift.divergence_summary(moved, own, resamples, seed) for own in drift.SORTS}
             if moved
