@@ -191,7 +191,7 @@ TREES = st.fixed_dictionaries(
         "seed": st.integers(),
         "prompt": st.builds(lambda a, b: {"template": f"{a}{{problem}}{b}"}, TEXT, TEXT),
         "adapter": st.fixed_dictionaries({"targets": TEXT | st.lists(TEXT), "rank": st.integers(1, 999)}),
-        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e300), "replay": TEXT}),
+        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e30), "replay": TEXT}),
     },
 )
 

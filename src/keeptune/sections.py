@@ -320,7 +320,7 @@ class TrainSection(Section):
     optimizer: Literal["adamw", "mindformers"] = Field(
         "adamw", description="mindformers: Adam without bias correction, and a warm-up from zero, as MindFormers trains"
     )
-    learning_rate: float = Field(1e-3, gt=0, le=10)
+    learning_rate: float = Field(1e-3, gt=0, le=1e30)
     loraplus_ratio: float = Field(
         1.0, gt=0, description="LoRA+: the learning rate of B over that of A; its paper takes 16"
     )

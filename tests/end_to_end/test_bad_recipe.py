@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: Input should be a finite number"),
         ({"prompt": {"template": "no slot"}}, "it must hold {problem} exactly once"),
         ({"data": {"files": []}}, "give either data.files or data.synth, and not both"),
-        ({"model": {"dtype": "int4"}}, "model.dtype: Input should be 'auto', 'bfloat16' or 'float32'"),
+        ({"model": {"dtype": "int4"}}, "model.dtype: Input should be 'auto', 'bfloat16', 'float16' or 'float32'"),
     ],
 )
 def test_a_recipe_that_cannot_be_used(make_recipe: MakeRecipe, tmp_path: Path, changes: Any, told: str) -> None:
