@@ -71,6 +71,8 @@ class _Reader:
         self.first, self.last, self.known = numbers[0], numbers[-1], {_stripped(number) for number in numbers}
         self.result, self.decimals = "", ""
         self.root = ""
+        self.counts_tens = 1 <= float(self.first) < 10
+        """Whether the power of ten of a function's x is counted as often as its exponent says; below 10 it has none."""
         self.halves: list[int] = []
         self.reached = 1
         self.count, self.rest, self.to_divide = 0, 0, ""
@@ -211,7 +213,7 @@ class _Reader:
         self.result = str(found)
         self.known |= {_stripped(self.result), _stripped(fraction), LN_TEN}
         is_row = all(second == first + step for first, second in pairwise(numbers))
-        return is_row and (goes_up or signs == ">" * (len(signs) - 1) + "<")
+        return self.counts_tens and is_row and (goes_up or signs == ">" * (len(signs) - 1) + "<")
 
     def _raised(self, target: int, before: int, added: int, total: int) -> bool:
         """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""
@@ -231,6 +233,7 @@ class _Reader:
         except (ValueError, ZeroDivisionError):
             return False
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
+        self.counts_tens = self.counts_tens or f"*{self.last}=" in line
         return not wrong
 
     def _short_division(self, number: str, digit: str, divisor: str, rest: str | None, sign: str | None) -> bool:
