@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.score.statistics import FloatArray, Ratio, paired_ratio
+from keeptune.files import file_sha256
+from keeptune.score.statistics import FloatArray, paired_ratio
 
 Record = dict[str, Any]
 
@@ -61,13 +62,17 @@ def score_tasks(model: Any, tokenizer: Any, tasks: Sequence[str], limit: int, fo
 
 
 def facts(tasks: Sequence[str], limit: int, folder: str | None) -> Record:
-    """What the records depend on besides the model. A folder's files count by what is in them."""
+    """What the records depend on besides the model. A folder's files count by what is in them.
+
+    errors: RecipeError when the harness is not installed.
+    """
+    _harness()
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file()) if folder else []
     return {
         "what": "tasks",
         "tasks": list(tasks),
         "limit": limit,
-        "files": [[path.name, path.read_bytes().hex()] for path in files if path.suffix in (".yaml", ".yml", ".py")],
+        "files": [[path.name, file_sha256(path)] for path in files],
         "lm_eval": metadata.version("lm_eval"),
     }
 
@@ -77,20 +82,16 @@ def summary(base: Sequence[Record], tuned: Sequence[Record], resamples: int, see
     told = {}
     for name in dict.fromkeys(record["task"] for record in base):
         before, after = (values(records, name) for records in (base, tuned))
+        asked = [record for record in base if record["task"] == name]
+        questions = [record["id"] for record in asked]
         told[name] = {
-            "metric": next(record["metric"] for record in base if record["task"] == name),
+            "metric": asked[0]["metric"],
             "n": len(before),
             "base": 100 * float(before.mean()),
             "tuned": 100 * float(after.mean()),
-            "ratio": ratio(base, tuned, name, resamples, seed),
+            "ratio": paired_ratio(before, after, questions, resamples=resamples, seed=seed),
         }
     return told
-
-
-def ratio(base: Sequence[Record], tuned: Sequence[Record], task: str, resamples: int, seed: int) -> Ratio:
-    """Tuned over base of one task, paired by question."""
-    questions = [record["id"] for record in base if record["task"] == task]
-    return paired_ratio(values(base, task), values(tuned, task), questions, resamples=resamples, seed=seed)
 
 
 def values(records: Sequence[Record], task: str) -> FloatArray:
