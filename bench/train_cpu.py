@@ -15,7 +15,6 @@ the same order, and their losses are compared.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from common import write_result
-from training import PEERS, Figures, Job, keeptune_side, prepare, run, seed_side
+from training import PEERS, Figures, Job, keeptune_side, prepare, run, seed_side, tell
 
 from keeptune.model import load as models
 from keeptune.sections import AdapterSection
@@ -74,7 +73,7 @@ def main() -> None:
     parser.add_argument("--side", choices=list(OWN), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(OWN[options.side](json.loads(Path("job.json").read_text(encoding="utf-8")))))
+        tell(OWN[options.side])
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -12,19 +12,18 @@ frozen weight costs two operations a token on the way there and two on the way b
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from common import write_result
-from training import PEERS, Figures, Job, keeptune_side, prepare, run, usual_side
+from training import PEERS, Figures, Job, keeptune_side, prepare, run, tell, usual_side
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from keeptune.model import load as models
+from keeptune.plan import matrix_speed
 from keeptune.sections import AdapterSection
 
 OWN = {"keeptune": keeptune_side, "transformers_peft": usual_side}
@@ -58,17 +57,6 @@ def put_model(folder: Path, layers: int) -> str:
     return str(folder)
 
 
-def matrix_speed(size: int) -> float:
-    """Operations a second in a product of bfloat16, the best of ten."""
-    left, right = (torch.randn(size, size, device=models.device(), dtype=torch.bfloat16) for _ in range(2))
-    best = float("inf")
-    for _ in range(10):
-        started = time.perf_counter()
-        (left @ right).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
 def operations_a_token(model: str) -> int:
     """Four for each weight of the blocks and of the output layer; embeddings are looked up."""
     with torch.device("meta"):
@@ -87,12 +75,13 @@ def main() -> None:
     parser.add_argument("--side", choices=list(OWN), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(OWN[options.side](json.loads(Path("job.json").read_text(encoding="utf-8")))))
+        tell(OWN[options.side])
         return
     figures: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = put_model(Path(scratch) / "model", options.layers)
-        limit = matrix_speed(LARGE if models.device().type != "cpu" else LARGE // 8) / operations_a_token(model)
+        size = LARGE if models.device().type != "cpu" else LARGE // 8
+        limit = matrix_speed(size, size, size) / operations_a_token(model)
         print(f"at the measured matrix speed: {limit:,.0f} tokens/s")
         for name, section in ADAPTERS.items():
             folder = Path(scratch) / name.replace(" ", "-")

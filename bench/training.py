@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import problems
+from common import LENGTH_MIX, problems
 from peft import PeftModel
 
 from keeptune.model import adapter as adapters
@@ -31,7 +31,6 @@ Job = dict[str, Any]
 Figures = dict[str, Any]
 Step = list[list[Example]]
 
-KINDS = ("add", "sub", "equation", "mean", "area", "mass", "sales", "discount")
 PADDED_TOKENS = 256
 PEERS = Path(__file__).parent / "peers"
 
@@ -53,7 +52,7 @@ def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Jo
     """The rows and the adapter that all start from, and the job with the model and its number format."""
     tokenizer, prompt = models.load_tokenizer(model), Prompt(PromptSection().template)
     told = []
-    for _, problem, solution in problems(count, KINDS, 0):
+    for _, problem, solution in problems(count, LENGTH_MIX, 0):
         asked, answer = prompt.encode(tokenizer, problem), prompt.encode_solution(tokenizer, solution)
         labelled = [0] * len(asked) + [1] * len(answer)
         texts = {"prompt": prompt.render(problem), "solution": solution + tokenizer.eos_token}
@@ -125,6 +124,11 @@ def usual_side(job: Job, width: int | None = None) -> Figures:
         return float(loss.detach())
 
     return _timed(job, model, _in_order(job, _rows()), backward)
+
+
+def tell(side: Callable[[Job], Figures]) -> None:
+    """Does the job that lies where this process was started, and prints the figures on the last line."""
+    print(json.dumps(side(json.loads(Path("job.json").read_text(encoding="utf-8")))))
 
 
 def seed_side(job: Job) -> Figures:

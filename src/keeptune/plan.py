@@ -122,16 +122,16 @@ def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
     return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
 
 
-def matrix_speed(inputs: int, outputs: int) -> float:
+def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
     """Operations a second in one layer's product here, the best of five."""
     kind, device = models.dtype("auto"), models.device()
-    x, w = torch.randn(512, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
+    x, w = torch.randn(tokens, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
     best = float("inf")
     for _ in range(5):
         started = time.perf_counter()
         (x @ w.t()).sum().item()
         best = min(best, time.perf_counter() - started)
-    return 2 * 512 * inputs * outputs / best
+    return 2 * tokens * inputs * outputs / best
 
 
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Self
 import psutil
 import torch
 
+from keeptune.model.adapter import causal_model
 from keeptune.sections import RecomputePolicy
 
 VALUES = 34
@@ -86,7 +87,7 @@ class Recompute:
         if not self.wanted(tokens):
             yield
             return
-        causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+        causal = causal_model(model)
         causal.activation_checkpointing_enable({"use_reentrant": False})
         try:
             yield

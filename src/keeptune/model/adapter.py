@@ -130,6 +130,11 @@ def _go_on_from(tuned: PeftModel, folder: Path) -> None:
     restore_adapter(tuned, folder)
 
 
+def causal_model(model: Any) -> Any:
+    """The causal model that an adapter was put into; a model without one is it itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
 def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
     """The model with the adapter in `folder`. errors: ModelError when it is missing or does not fit."""
     if not (folder / "adapter_config.json").is_file():

@@ -128,7 +128,7 @@ def _retained(found: Facts) -> list[str]:
         f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
         + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
         table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
-        *([table(TASKS, rows)] if (rows := tasks(retained)) else []),
+        *([table(TASKS, asked)] if (asked := tasks(retained)) else []),
         *([table(PREDICTIONS, moved)] if (moved := predictions(retained)) else []),
     ]
 

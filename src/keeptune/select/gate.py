@@ -83,8 +83,8 @@ def with_tasks(gate: Gate, tasks: Sequence[Task]) -> Gate:
             gates.append(_decided({task.name: task.ratio}, gate.threshold, task.questions, ""))
     worst = max((own.verdict for own in gates), key=("pass", "undecided", "fail").index)
     those = [own for own in gates if own.verdict == worst]
-    more = [own.more_questions for own in those]
-    needed = max((count for count in more if count is not None), default=None) if None not in more else None
+    more = [own.more_questions for own in those if own.more_questions is not None]
+    needed = max(more) if len(more) == len(those) else None
     return Gate(worst, gate.threshold, " ".join(own.reason for own in those), needed)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from keeptune.model.adapter import scaled
+from keeptune.model.adapter import causal_model, scaled
 from keeptune.sections import Anchored
 from keeptune.train import replay, table
 from keeptune.train.batches import Example
@@ -55,19 +55,16 @@ class Objective(nn.Module):
         (anchored,).
         """
         base = self._base_states(ids, anchors) if anchors else None
-        states, head = self._states(ids), self._causal().get_output_embeddings().weight
+        states, head = self._states(ids), causal_model(self.model).get_output_embeddings().weight
         total, losses = weighted_nll(states[rows, columns], head, labels, token_weights)
         if anchors is None or base is None:
             return total, losses, losses.new_empty(0)
         held, divergences = weighted_divergence(states[anchors.rows, anchors.columns], base, head, anchors.weight)
         return total + held, losses, divergences
 
-    def _causal(self) -> Any:
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-
     def _states(self, ids: Tensor) -> Tensor:
         """The last hidden states. shape: (rows, tokens, width)."""
-        states: Tensor = self._causal().get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        states: Tensor = causal_model(self.model).get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
         return states
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ _SHORT_DIVISION = re.compile(
 )
 _FACT = re.compile(r"lg([1-9][0-9]{2})=([0-9]{7})")
 _LOCATED = re.compile(r"([0-9]{7})((?: lg[1-9][0-9]{2}=[0-9]{7}[<>])+)")
-_COMPARED = re.compile(r" (lg([1-9][0-9]{2})=([0-9]{7}))([<>])")
+_COMPARED = re.compile(r" lg([1-9][0-9]{2})=([0-9]{7})([<>])")
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
@@ -200,11 +200,11 @@ class _Reader:
         self.known.add(_stripped(decimals))
         return decimals == f"{math.log10(number / 100):.7f}"[2:]
 
-    def _located(self, fraction: str, compared: list[tuple[str, str, str, str]]) -> bool:
+    def _located(self, fraction: str, compared: list[tuple[str, str, str]]) -> bool:
         """Logarithms of numbers side by side, up or down to the two that these decimals lie between."""
-        numbers = [int(number) for _, number, _, _ in compared]
-        signs = "".join(sign for _, _, _, sign in compared)
-        for _, number, decimals, sign in compared:
+        numbers = [int(number) for number, _, _ in compared]
+        signs = "".join(sign for _, _, sign in compared)
+        for number, decimals, sign in compared:
             if not self._fact(int(number), decimals) or (sign == "<") != (decimals <= fraction):
                 return False
         goes_up = signs == "<" * (len(signs) - 1) + ">" or (set(signs) == {"<"} and numbers[-1] == LAST_NUMBER)

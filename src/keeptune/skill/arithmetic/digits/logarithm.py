@@ -40,11 +40,9 @@ def decimals(number: int) -> str:
 def located(fraction: str) -> tuple[str, int]:
     """The line that finds the last number whose logarithm is not above these decimals, and that number."""
     found = FIRST - 1 + bisect_right(_table(), fraction)
-    asked = [_guess(fraction, found)]
-    while asked[-1] <= found and asked[-1] < LAST:
-        asked.append(asked[-1] + 1)
-    while asked[-1] > found and found not in asked:
-        asked.append(asked[-1] - 1)
+    first = _guess(fraction, found)
+    up, down = range(first, min(found + 1, LAST) + 1), range(first, found - 1, -1)
+    asked = up if first <= found else down
     compared = (f" {fact(number)}{'<' if number <= found else '>'}" for number in asked)
     return fraction + "".join(compared), found
 
