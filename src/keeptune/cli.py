@@ -136,6 +136,7 @@ def compare(
     leaderboard: Annotated[
         bool, typer.Option("--leaderboard", help="also among the contest's published results")
     ] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="PAGE.html", help="write a page of it, too")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Runs side by side: scores, cost, and paired differences from the first."""
@@ -143,6 +144,11 @@ def compare(
     from keeptune.compare import published, text
 
     made = side_by_side(folders, other_questions)
+    if out:
+        from keeptune.files import write_text
+        from keeptune.report.comparison import page
+
+        write_text(out, page(made))
     print(_json(made) if as_json else text(made))
     if leaderboard and not as_json:
         print(f"\n{published(made)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,16 +78,30 @@ def text(made: Record) -> str:
     return "\n".join(lines)
 
 
-def published(made: Record) -> str:
-    """The contest's leaderboard, with the runs of a comparison where their scores would stand."""
-    rows = [(entry.score, entry.team, entry.accuracy_percent, entry.ratio) for entry in leaderboard.PHASE1]
+class Standing(NamedTuple):
+    """A line of the contest's leaderboard, a published one or a run's."""
+
+    score: float
+    name: str
+    accuracy_percent: float
+    ratio: float
+
+
+def standings(made: Record) -> list[Standing]:
+    """The contest's leaderboard, with the runs of a comparison where their scores would stand; the best first."""
+    rows = [Standing(entry.score, entry.team, entry.accuracy_percent, entry.ratio) for entry in leaderboard.PHASE1]
     for row in made["runs"]:
         accuracy, ratio = 100 * row["skill"]["accuracy"], row["parameters"]["ratio"]
-        rows.append((row["contest"]["phase1"], f"→ {row['run']}, {row['model']}", accuracy, ratio))
+        rows.append(Standing(row["contest"]["phase1"], f"→ {row['run']}, {row['model']}", accuracy, ratio))
+    return sorted(rows, reverse=True)
+
+
+def published(made: Record) -> str:
+    """The leaderboard for people to read."""
     lines = [
         "score   right    trained  phase 1 of the contest: LLaMA3-8B, its own test rows; → ours, on other questions"
     ]
-    for score, name, accuracy, ratio in sorted(rows, reverse=True):
+    for score, name, accuracy, ratio in standings(made):
         lines.append(f"{score:.4f}  {accuracy:5.2f} %  {ratio:.4%}  {name}")
     return "\n".join(lines)
 
@@ -109,10 +123,11 @@ def _figures(run: Finished) -> Record:
     return {
         "run": str(run.folder),
         "model": made["model"],
-        "skill": {key: tuned[key] for key in ("accuracy", "n", "ci95")},
+        "skill": {key: tuned[key] for key in ("accuracy", "n", "ci95", "by_kind")},
         "retained": {key: made["retained"]["tuned"][key] for key in ("f1", "em", "n")},
         "ratio": made["retained"]["ratio"],
         "gate": made["gate"]["verdict"],
+        "threshold": made["gate"]["threshold"],
         "parameters": made["parameters"],
         "contest": made["contest"],
         "cost": made["cost"],

@@ -110,11 +110,11 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     def embedded_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name == "embedded" else locate(name) for name in names)
 
-    score, train, model = recipe.score, recipe.train, recipe.model
+    data, score, train, model = recipe.data, recipe.score, recipe.train, recipe.model
     (reading,) = embedded_or_files((score.retained,))
     own = locate(score.tasks_path) if score.tasks_path else None
     changes = {
-        "data": section(recipe.data, files=files(recipe.data.files), unseen=files(recipe.data.unseen)),
+        "data": section(data, files=files(data.files), unseen=files(data.unseen), test_files=files(data.test_files)),
         "score": section(score, retained=reading, general=embedded_or_files(score.general), tasks_path=own),
         "train": section(train, replay=embedded_or_files(train.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),

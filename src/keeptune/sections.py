@@ -81,7 +81,7 @@ class SplitSection(Section):
     """How many chosen problems are held back; a problem is never in two parts."""
 
     dev: int = Field(100, ge=0, description="problems for choices: checkpoint, scale")
-    test: int = Field(300, ge=1, description="problems for the one final score")
+    test: int = Field(300, ge=1, description="problems for the one final score; data.test_files take their place")
     by: Literal["problem", "range"] = Field(
         "problem", description="range: whole ranges of a number are held back, of kinds with one sentence for all"
     )
@@ -179,6 +179,11 @@ class DataSection(Section):
     fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems taken, before quotas")
     slices: tuple[SliceSection, ...] = Field((), description="in place of quota and fraction: so many from each part")
     unseen: tuple[str, ...] = Field((), description="files of problems that must not be taught, e.g. a test set")
+    test_files: tuple[str, ...] = Field(
+        (),
+        description="files of problems for the final score, all asked in place of held-back ones and never taught: "
+        "so runs with different rows can be compared",
+    )
     near_duplicates: Literal["keep", "drop"] = Field(
         "keep",
         description="problems that say what another says; kept ones stay on one side of the split",

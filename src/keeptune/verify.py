@@ -146,7 +146,8 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> No
 
 def _check_sources(run: Run, made: Verification) -> None:
     """The files that the rows came from are what they were."""
-    for source in read_json(run.folder / "data" / "card.json")["files"]:
+    card = read_json(run.folder / "data" / "card.json")
+    for source in (*card["files"], *card.get("test_files", ())):
         name = source["file"]
         if Path(name).is_file():
             made.hashes += 1

@@ -134,6 +134,37 @@ def test_a_file_of_unseen_problems_that_forbids_nothing_is_an_error(tmp_path: Pa
         prepare(job, SKILL, characters, tmp_path / "data")
 
 
+def test_brought_problems_are_all_asked_and_none_is_taught(tmp_path: Path) -> None:
+    pairs = rows(200)
+    own = ("What is $1+1$?", "It is $\\boxed{2}$.")
+    brought = write(tmp_path / "test.jsonl", [*pairs[:30], own, pairs[0]])
+    job = recipe(files=[write(tmp_path / "a", pairs)], test_files=[brought], split={"dev": 5, "test": 100})
+    card = run(job, tmp_path / "data")
+    parts = everything(tmp_path / "data")
+    assert [(e.problem, e.solution) for e in parts["test"]] == [*pairs[:30], own]
+    assert [e.line for e in parts["test"]] == list(range(1, 32))
+    assert len(parts["dev"]) == 5
+    assert not {e.problem for e in (*parts["train"], *parts["dev"])} & {problem for problem, _ in pairs[:30]}
+    assert card["test_files"] == [
+        {"file": brought, "sha256": hashlib.sha256(Path(brought).read_bytes()).hexdigest(), "bytes": 1}
+        | {"bytes": Path(brought).stat().st_size}
+    ]
+    assert card["kinds"]["english"]["test"] == 1
+    assert card["splits"]["test"]["rows"] == 31
+    assert sum(kind["chosen"] for kind in card["kinds"].values()) == len(parts["train"]) + 5
+    assert (card["test_rejected"], sum(card["leaks"]["held_twins_by_kind"].values())) == (0, 0)
+
+
+def test_brought_rows_that_cannot_be_asked_are_named(tmp_path: Path) -> None:
+    pairs = rows(60)
+    brought = write(tmp_path / "test.jsonl", [*pairs[:9], ("What?", "Nothing.")])
+    job = recipe(files=[write(tmp_path / "a", pairs)], test_files=[brought], reject_limit=0.05)
+    with pytest.raises(DataError, match=r"(?s)1 of 10 rows in data.test_files.*test.jsonl:10: no known kind.*raise"):
+        prepare(job, SKILL, characters, tmp_path / "data")
+    job = recipe(files=job.data.files, test_files=[brought], reject_limit=0.1)
+    assert run(job, tmp_path / "data")["test_rejected"] == 1
+
+
 STORY = "{name} has {number} red apples and buys {more} more at the old market. How many apples has {name} now?"
 
 

@@ -77,3 +77,15 @@ def test_runs_stand_among_the_published_results(finished: Path) -> None:
     assert len(teams) == 21
     assert teams == sorted(teams, reverse=True)
     assert sum("→" in line for line in teams) == 1
+
+
+def test_the_page_shows_every_run_and_every_kind(finished: Path, other: Path, tmp_path: Path) -> None:
+    change(other / "scores" / "skill-tuned.jsonl", flip_first)
+    made = ok("compare", finished, other, "--out", tmp_path / "page.html", "--json").json
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for number, row in enumerate(made["runs"], start=1):
+        assert page.count(f"{number} {row['run']}") == number  # the second stands among the differences, too
+    for kind in made["runs"][0]["skill"]["by_kind"]:
+        assert f'<th scope="row">{kind}</th>' in page
+    assert f"{made['runs'][1]['difference']['skill']['point']:+.1f} (" in page
+    assert page.count('"row">→ ') == len(made["runs"])

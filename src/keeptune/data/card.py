@@ -31,9 +31,9 @@ class Lengths:
 class KindCard:
     """One kind. `rows` are the understood ones, of which `rejected` were wrong; `unique` problems are left of the
     others, of which `unseen` may not be taught and `near_duplicates` say what another one says, with its numbers
-    exchanged or in almost the same words. `chosen` are those in train, dev and test, with `corrected` the ones whose
-    stored solution was wrong; `too_coarse` of them have an answer that the headline grader rejects, because the recipe
-    rounds so. `answer_digits` are those of the last line."""
+    exchanged or in almost the same words. `chosen` are those in train, dev and test, but for test problems that were
+    brought, with `corrected` the ones whose stored solution was wrong; `too_coarse` of them have an answer that the
+    headline grader rejects, because the recipe rounds so. `answer_digits` are those of the last line."""
 
     rows: int
     rejected: int
@@ -63,6 +63,7 @@ class PartCard:
 class Card:
     """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
 
+    `test_files` hold the test problems where these were brought, and `test_rejected` of their rows cannot be asked.
     `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt;
     `truncated` examples are longer than `max_tokens`, and there are none: they are an error, or are dropped;
     `left_out` problems stand in ranges that are held back, and found no room in dev and test. `spelling` is that of the
@@ -70,6 +71,8 @@ class Card:
     """
 
     files: list[SourceFile]
+    test_files: list[SourceFile]
+    test_rejected: int
     rows_read: int
     rows_rejected: int
     rejected_by_reason: dict[str, int]
@@ -101,9 +104,14 @@ class Found:
 
 
 def kind_card(
-    found: Found, parts: Mapping[Part, Sequence[Example]], mistaken: Container[tuple[str, int]], rounding: Rounding
+    found: Found,
+    parts: Mapping[Part, Sequence[Example]],
+    mistaken: Container[tuple[str, int]],
+    rounding: Rounding,
+    brought: int,
 ) -> KindCard:
-    """The card of a kind, given its examples; `mistaken` are the places of rows whose stored solution was wrong."""
+    """The card of a kind, given its examples; `mistaken` are the places of rows whose stored solution was wrong, and
+    `brought` is how many test problems come from files of their own."""
     examples = [example for part in PARTS for example in parts[part]]
     return KindCard(
         rows=found.rows,
@@ -116,7 +124,7 @@ def kind_card(
         too_coarse=too_coarse(examples, rounding),
         train=len(parts["train"]),
         dev=len(parts["dev"]),
-        test=len(parts["test"]),
+        test=len(parts["test"]) + brought,
         prompt_tokens=_lengths([example.prompt_tokens for example in examples]),
         solution_tokens=_lengths([example.solution_tokens for example in examples]),
         answer_digits=_lengths([sum(map(str.isdigit, _last_line(example.solution))) for example in examples]),
@@ -146,6 +154,8 @@ def summary(card: Card) -> list[str]:
         f"{card.unique:,} unique problems, {chosen:,} chosen"
     ]
     lines += [f"rejected: {count:,} × {reason}" for reason, count in card.rejected_by_reason.items()]
+    if card.test_files:
+        lines.append(f"{card.splits['test'].rows:,} test problems brought, {card.test_rejected:,} rows cannot be asked")
     lines += [
         f"{name}: {kind.too_coarse:,} answers are rounded coarser than the grader allows"
         for name, kind in card.kinds.items()

@@ -26,13 +26,14 @@ from keeptune.skill.synth import Refused
 
 
 def without_unseen(rows: list[Candidate], section: DataSection, skill: Skill) -> tuple[list[Candidate], Counter[str]]:
-    """The rows that are no problem of the files in data.unseen, and how many were by kind.
+    """The rows that are no problem of the files in data.unseen or data.test_files, and how many were by kind.
 
     A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
     """
-    if not section.unseen:
+    names = (*section.unseen, *section.test_files)
+    if not names:
         return rows, Counter()
-    forbidden = Forbidden(_problems_in(section.unseen, section.columns, skill), skill.free_text)
+    forbidden = Forbidden(_problems_in(names, section.columns, skill), skill.free_text)
     found = [forbidden.match(_stated(row.question, skill)) for row in rows]
     kept = [row for row, match in zip(rows, found, strict=True) if match is None]
     return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from keeptune.data import card as cards
+from keeptune.data.brought import Brought, brought
 from keeptune.data.card import Card, KindCard
 from keeptune.data.gather import SYNTH, Gathered, Task, gather, rejected_rows
 from keeptune.data.guard import leaks as find_leaks
@@ -57,6 +58,7 @@ def prepare(
     found = sources(section.files)
     _begin(directory)
     with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():
+        tested = brought(section, skill, count_tokens)
         gathered, unique = _sift(found.shards, recipe, skill, kinds, directory, staff)
         chosen = _choose(gathered, unique, section, skill)
         written = rewrite(chosen.rows, skill, section, count_tokens, staff)
@@ -67,9 +69,14 @@ def prepare(
         origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
         parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory)
         parts["train"] = repeat(parts["train"], chosen.repeated, section.repeat_limit)
-        leaks = find_leaks(parts, together, skill.free_text, recipe.score.retained, staff)
+        truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
+        kind_cards = _kind_cards(chosen, parts, section, tested)
+        parts["test"] += tested.examples
+        leaks = find_leaks(parts, together | tested.twins, skill.free_text, recipe.score.retained, staff)
     card = Card(
         files=found.files,
+        test_files=tested.files,
+        test_rejected=tested.rejected,
         rows_read=gathered.read,
         rows_rejected=gathered.rejected,
         rejected_by_reason=gathered.by_reason(),
@@ -78,10 +85,10 @@ def prepare(
         duplicates=gathered.kept.total() - unique.problems.total(),
         conflicts=unique.conflicts,
         unwrapped=gathered.unwrapped,
-        kinds=_kind_cards(chosen, parts, section),
+        kinds=kind_cards,
         splits=cards.part_cards(parts),
         max_tokens=section.max_tokens,
-        truncated=sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part]),
+        truncated=truncated,
         too_long_dropped=len(written) - len(examples),
         left_out=left_out,
         spelling=section.spelling,
@@ -199,7 +206,7 @@ def _split(
         [example.kind for example in examples],
         [twins[example.id] for example in examples],
         section.split.dev,
-        section.split.test,
+        0 if section.test_files else section.split.test,
         seed,
         by=section.split.by,
         texts=[example.problem for example in examples],
@@ -210,14 +217,17 @@ def _split(
     return parts
 
 
-def _kind_cards(chosen: _Chosen, parts: Mapping[Part, list[Example]], section: DataSection) -> dict[str, KindCard]:
+def _kind_cards(
+    chosen: _Chosen, parts: Mapping[Part, list[Example]], section: DataSection, tested: Brought
+) -> dict[str, KindCard]:
     mistaken = {(row.file, row.line) for row in chosen.rows if row.fault}
+    asked = Counter(example.kind for example in tested.examples)
     by_kind: dict[str, dict[Part, list[Example]]] = {kind: {part: [] for part in PARTS} for kind in chosen.found}
     for part in PARTS:
         for example in parts[part]:
             by_kind[example.kind][part].append(example)
     return {
-        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding(kind))
+        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding(kind), asked[kind])
         for kind, found in chosen.found.items()
     }
 

@@ -152,7 +152,7 @@ def _data(found: Facts) -> list[str]:
     kinds = [
         [plain(name), *(text.count(n) for n in (kind.rows, kind.unique, kind.chosen, kind.train, kind.dev, kind.test))]
         for name, kind in card.kinds.items()
-        if kind.rows
+        if kind.rows or kind.test
     ]
     blocks = [
         f"{text.count(card.rows_read)} rows read, {text.count(card.rows_rejected)} rejected, "

@@ -157,19 +157,19 @@ def frontier(chosen: Chosen, threshold: float) -> str | None:
     return _svg(figure, "frontier", "Dev accuracy against what was kept, for every checkpoint and scale.")
 
 
-def trials(points: Sequence[tuple[int, float, float, int, bool]], threshold: float) -> str:
-    """Dev accuracy against what was kept, for the trials of a sweep: number, share kept, accuracy, trainable
-    parameters, and whether it is on the front. The size of a dot grows with the logarithm of the parameters."""
+def runs(points: Sequence[tuple[int, float, float, int, bool]], threshold: float) -> str:
+    """Accuracy against what was kept, of several runs: number, share kept, accuracy, trainable parameters, and whether
+    it stands out. The size of a dot grows with the logarithm of the parameters."""
     figure, axes = _skill_over_kept()
     most = max(trainable for *_, trainable, _ in points)
     kept = [min(100 * share, _WIDEST_PERCENT) for _, share, *_ in points]
-    for at, (number, _, accuracy, trainable, on_front) in zip(kept, points, strict=True):
-        colour = TUNED if on_front else BASE
+    for at, (number, _, accuracy, trainable, stands_out) in zip(kept, points, strict=True):
+        colour = TUNED if stands_out else BASE
         size = max(4.0, 11 + 2 * np.log10(trainable / most))
         axes.plot([at], [100 * accuracy], color=colour, marker="o", markersize=size, alpha=0.8)
         axes.annotate(str(number), (at, 100 * accuracy), (6, 5), textcoords="offset points", color=colour, fontsize=11)
     _mark_gate(axes, kept, threshold)
-    return _svg(figure, "trials", "Dev accuracy against what was kept, for every trial; the table has the figures.")
+    return _svg(figure, "runs", "Accuracy against what was kept, for every run; the table has the figures.")
 
 
 def _skill_over_kept() -> tuple[Figure, Any]:

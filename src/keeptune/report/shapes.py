@@ -279,6 +279,8 @@ class Card(Part):
     """data/card.json."""
 
     files: list[SourceFile]
+    test_files: list[SourceFile] = []
+    test_rejected: int = 0
     rows_read: int
     rows_rejected: int
     rejected_by_reason: dict[str, int]

@@ -22,7 +22,7 @@ def page(made: dict[str, Any]) -> str:
     return (
         environment()
         .get_template("sweep.html")
-        .render(sweep=made, names=names, rows=rows, plot=Markup(plots.trials(drawn, made["threshold"])))
+        .render(sweep=made, names=names, rows=rows, plot=Markup(plots.runs(drawn, made["threshold"])))
     )
 
 
