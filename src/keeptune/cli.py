@@ -222,7 +222,8 @@ def score(
     listener = ConsoleListener()
     scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, listener)
     listener.close()
-    print(_json(scored) if as_json else text(scored))
+    if scored is not None:
+        print(_json(scored) if as_json else text(scored))
 
 
 @app.command()

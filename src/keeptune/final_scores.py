@@ -12,7 +12,6 @@ from typing import Any
 from keeptune.data.prepare import load_examples
 from keeptune.files import read_json, read_records, write_records
 from keeptune.listen import Listener
-from keeptune.model import adapter as adapters
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.result import Scores
@@ -24,6 +23,7 @@ from keeptune.score.generate import Generator
 from keeptune.score.likelihood import answer_nll
 from keeptune.score.reading import ReadingItem, reading_items
 from keeptune.score.reading_prompt import Layout, other
+from keeptune.score.shared import SharedGenerator
 
 Record = dict[str, Any]
 
@@ -85,15 +85,15 @@ class FinalScores:
         """Whether all is scored."""
         return all(path.is_file() for path in self.paths())
 
-    def score(self, model: Any, tokenizer: Any, adapter: Path, scale: float, kept: RecordCache) -> None:
+    def score(self, generator: SharedGenerator, adapter: Path, scale: float, kept: RecordCache) -> None:
         """Scores what has no records yet, but for what `kept` has of the very same model and questions.
 
-        `model` holds the adapter in the folder `adapter`, which is to count `scale` times.
+        The generator's model holds the adapter in the folder `adapter`, which is to count `scale` times.
         """
-        generator = Generator(model, tokenizer)
+        model, tokenizer = generator.model, generator.tokenizer
         for who, own in (("base", 0.0), ("tuned", scale)):
             facts = adapter_facts(adapter, own)
-            with adapters.scaled(model, own):
+            with generator.scaled(own):
                 if not self._path(SKILL, who).is_file():
                     self._score_skill(generator, who, kept.with_facts(facts))
                 for what in self.layouts():

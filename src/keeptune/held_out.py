@@ -24,10 +24,12 @@ from keeptune.score.facts import adapter_facts, record_cache
 from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
 from keeptune.score.reading import reading_items
+from keeptune.score.shared import SharedGenerator, help_out
 from keeptune.sections import PromptSection, ScoreSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Skill
 from keeptune.skill.find import skill_named
+from keeptune.train.processes import processes
 
 Record = dict[str, Any]
 _SHOWN_REJECTED = 20
@@ -82,8 +84,11 @@ def score_files(
     other_prompt: bool = False,
     out: Path | None = None,
     listener: Listener | None = None,
-) -> Record:
-    """The scores of a target on held-out files: `skill` and `retained` as in result.json, and how it was asked."""
+) -> Record | None:
+    """The scores of a target on held-out files: `skill` and `retained` as in result.json, and how it was asked.
+
+    Of several processes each writes a share of the answers, and the first has the scores; None on the others.
+    """
     if skill is None and reading is None:
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or both")
     listener = listener or Silent()
@@ -91,7 +96,11 @@ def score_files(
     items = reading_items(reading, limit) if reading else []
     opened = open_target(target, template, other_prompt, remembered=True)
     assert opened.kept is not None
-    settings = ScoreSection()
+    group = processes()
+    if not group.first:
+        help_out(group, lambda: opened.generator)
+        return None
+    generator, settings = SharedGenerator(opened.generator.model, opened.generator.tokenizer, group), ScoreSection()
     scored: Record = {
         "target": target,
         "model": opened.model,
@@ -101,7 +110,7 @@ def score_files(
         count = listener.counter("problems", len(asked))
         records, there = opened.kept.records(
             skills.facts(opened.prompt, asked, opened.budgets),
-            lambda: skills.score_skill(opened.generator, opened.prompt, asked, opened.budgets, count),
+            lambda: skills.score_skill(generator, opened.prompt, asked, opened.budgets, count),
         )
         if there:
             listener.say(f"problems{AGAIN}")
@@ -113,7 +122,7 @@ def score_files(
         layout = settings.reading_prompt
         records, there = opened.kept.records(
             retained.facts(items, layout),
-            lambda: retained.score_retained(opened.generator, items, layout, count),
+            lambda: retained.score_retained(generator, items, layout, count),
         )
         if there:
             listener.say(f"reading questions{AGAIN}")
@@ -126,6 +135,7 @@ def score_files(
         }
         if out:
             write_records(out / "retained.jsonl", records)
+    group.gather(None)  # the others need not wait for questions any more
     return scored
 
 

@@ -39,6 +39,7 @@ from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
+from keeptune.score.shared import SharedGenerator, help_out
 from keeptune.select.choose import Candidate, brought_nothing, choose
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
@@ -107,13 +108,15 @@ class Run:
         return cls(folder, recipes.load(stored), listener)
 
     def all(self) -> Record | None:
-        """result.json, after every stage that was not complete; None on a process that only helps to train."""
+        """result.json, after every stage that was not complete; None on a process that only helps."""
         self.data()
         self.train()
         if not self.processes.first:
+            help_out(self.processes, self._adapted)
             return None
         for stage in (self.select, self.score):
             stage()
+        self.processes.gather(None)  # the others need not wait for questions any more
         return self.report()
 
     def data(self) -> None:
@@ -189,13 +192,16 @@ class Run:
         self.select()
         with self._stage("score"):
             folder = self.folder / "adapter"
-            base = self._fresh_model()
-            kept = record_cache(base, self.tokenizer)
-            scale = adapter_card.load(folder).scale
-            self.final.score(adapters.load_adapter(base, folder), self.tokenizer, folder, scale, kept)
+            kept = record_cache(self._fresh_model(), self.tokenizer)
+            self.final.score(self._adapted(), folder, adapter_card.load(folder).scale, kept)
             made = read_json(self.folder / "manifest.json")
             made["hashes"] |= {name: file_sha256(self.folder / name) for name in self.hashed_files()}
             write_json(self.folder / "manifest.json", made)
+
+    def _adapted(self) -> SharedGenerator:
+        """The base with the adapter that was chosen, ready to answer."""
+        model = adapters.load_adapter(self._fresh_model(), self.folder / "adapter")
+        return SharedGenerator(model, self.tokenizer, self.processes)
 
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""

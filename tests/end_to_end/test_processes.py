@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 import torch
-from end_to_end.command import ended, files, logged_steps, process, wait_until
+from end_to_end.command import ended, files, logged_steps, ok, process, wait_until
 from end_to_end.conftest import MakeRecipe
 from safetensors.torch import load
 
@@ -34,18 +34,22 @@ def figures(run: Path) -> dict[str, Any]:
     return {"skill": skill, **kept, "chosen": result["chosen"]["checkpoint"]}
 
 
+def by_two(*arguments: object) -> str:
+    """What a command of keeptune prints when torchrun starts two processes of it."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    done = subprocess.run(
+        [*command, "keeptune", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_SECONDS
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
 def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
     """On a divided base, which asks the most of it: the model is gathered for scores and loaded anew at the end."""
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, "-m", "--", "keeptune", "run", str(make_recipe(train={"shard": True})), "--run", str(run)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("verdict") == 1 and "Traceback" not in done.stderr
+    out = by_two("run", make_recipe(train={"shard": True}), "--run", run)
+    assert out.count("verdict") == 1
     own, its = files(run), files(finished)
     assert own.keys() == its.keys()
     assert all(own[name] == its[name] for name in its if name.startswith("data/"))
@@ -54,6 +58,20 @@ def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tm
     for name, tensor in adapter.items():
         torch.testing.assert_close(tensor, its_adapter[name], atol=1e-5, rtol=1e-5)
     assert figures(run) == figures(finished)
+
+
+def test_two_processes_answer_what_one_does(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = tmp_path / "asked.jsonl"
+    rows = [{"problem": f"计算 {n}.50 + 7.25 等于多少？", "solution": f"{n + 7}.75"} for n in range(10, 15)]
+    asked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    told = []
+    for who, start in (("one", lambda *given: ok(*given).out), ("two", by_two)):
+        monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / who))  # or the second would be told what the first was
+        target = (finished, "--skill", asked, "--retained", "embedded", "--limit", "7", "--out", tmp_path / who)
+        told.append(json.loads(start("score", *target, "--json")))
+    assert told[0] == told[1]
+    for name in ("skill.jsonl", "retained.jsonl"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
 @pytest.fixture
