@@ -49,9 +49,11 @@ $(MINDSPORE_READY): constraints-mindspore.txt
 	@echo "== ready"
 
 # Its generated protocol buffers are older than what protobuf's fast implementation accepts.
-test-mindspore: setup-mindspore
+test-mindspore: setup setup-mindspore
 	@echo "== tests against mindspore itself"
-	PYTHONPATH=src PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(MINDSPORE_BIN)/python -m pytest tests/oracle_mindspore
+	PYTHONPATH=src PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(MINDSPORE_BIN)/python -m pytest $(addprefix tests/oracle_mindspore/test_,ckpt.py record.py)
+	@echo "== training with mindspore beside training with torch"
+	KEEPTUNE_MINDSPORE_PYTHON=$(CURDIR)/$(MINDSPORE_BIN)/python $(BIN)/python -m pytest tests/oracle_mindspore/test_engine.py tests/oracle_mindspore/test_optimiser.py tests/end_to_end/test_mindspore_engine.py
 
 lint: setup
 	@echo "== types and style"

@@ -21,6 +21,7 @@ from keeptune.errors import RecipeError
 from keeptune.sections import (
     AdapterSection,
     DataSection,
+    Engine,
     GateSection,
     ModelSection,
     PromptSection,
@@ -37,6 +38,7 @@ class Recipe(Section):
 
     name: str = "run"
     seed: int = 0
+    engine: Engine = "torch"
     model: ModelSection = ModelSection()
     data: DataSection
     prompt: PromptSection = PromptSection()

@@ -45,6 +45,7 @@ from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
+from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
 from keeptune.train.table import table
@@ -145,8 +146,7 @@ class Run:
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
             self._tuned = model
-            recompute = self._recompute(model)
-            trainer = Trainer(model, examples, self.recipe.train, self.recipe.seed, self.folder, recompute)
+            trainer = self._trainer(model, examples)
             if self.processes.first:
                 write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
@@ -256,6 +256,14 @@ class Run:
             labelled = (False,) * len(prompt) + (True,) * len(solution)
             examples.append(Example(f"{row.file}:{row.line}", row.kind, (*prompt, *solution), labelled))
         return examples
+
+    def _trainer(self, model: Any, examples: list[Example]) -> Trainer:
+        """errors: RecipeError when the recipe's engine cannot train this."""
+        settings, seed = self.recipe.train, self.recipe.seed
+        if self.recipe.engine == "mindspore":
+            require_supported(model, self.recipe.adapter, settings)
+            return MindSporeTrainer(model, examples, settings, seed, self.folder)
+        return Trainer(model, examples, settings, seed, self.folder, self._recompute(model))
 
     def _recompute(self, model: Any) -> Recompute:
         """Which batches are too large for the memory that is free now, with the model loaded."""

@@ -30,6 +30,9 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 """The number format of the frozen model; the adapter and its optimiser have float32. float16 is for accelerators
 without bfloat16, such as Ascend 910A, V100 and T4."""
 
+Engine = Literal["torch", "mindspore"]
+"""What trains. mindspore runs in a Python of its own (docs/mindspore.md); all else is done by torch in any case."""
+
 RecomputePolicy = Literal["auto", "always", "never"]
 """Which batches compute their activations twice; auto: those that do not fit into what is free."""
 

@@ -1,0 +1,154 @@
+"""The MindSpore engine: a process that takes one training step after the other, as it is told.
+
+    python -m keeptune.mindspore.engine FOLDER ANSWERS
+
+FOLDER holds a job, its rows, the base's weights and the state to begin with. Requests come as lines of JSON on the
+standard input, answers go out through the file descriptor ANSWERS, for MindSpore writes what it likes to the others.
+`{"batches": […], "rate": r, "step": n}` takes the n-th step along the gradient of these batches and answers with each
+row's losses and the gradient's norm; `{"save": FILE}` writes the adapter and the optimiser's means. The process ends
+with its input. On processors it computes in float32. On Ascend (bfloat16) it has never been run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mindspore as ms
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from keeptune.mindspore.job import BASE, INVERSE_FREQUENCIES, STATE, Job, Optimiser, Pass, Rows, passes
+from keeptune.mindspore.llama import Objective, adapter_parameters, gradient_function
+
+FIRST, SECOND = "m.", "v."
+"""What the names of the optimiser's two means begin with."""
+
+_add = ops.MultitypeFuncGraph("add")
+
+
+@_add.register("Tensor", "Tensor")
+def _add_to(total: Tensor, own: Tensor) -> Any:
+    return ops.assign_add(total, own)
+
+
+class Gradient(nn.Cell):
+    """Adds the gradient of one pass to the sums of the step, and gives the loss of each labelled token."""
+
+    def __init__(self, objective: Objective, parameters: list[Parameter], sums: list[Parameter]) -> None:
+        super().__init__()
+        self.objective, self.sums = objective, ms.ParameterTuple(sums)
+        self.gradient, self.each = gradient_function(objective, parameters), ops.HyperMap()
+
+    def construct(self, ids: Tensor, places: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+        """shapes: as of Objective."""
+        (_, losses), gradients = self.gradient(ids, places, labels, weights)
+        return ops.depend(losses, self.each(_add, self.sums, gradients))
+
+
+class Engine:
+    """The model, the adapter in training and its optimiser."""
+
+    def __init__(self, folder: Path) -> None:
+        self.job, self.rows = Job.read(folder), Rows.read(folder)
+        state = ms.load_checkpoint(str(folder / STATE))
+        trained = {name: tensor for name, tensor in state.items() if not name.startswith((FIRST, SECOND))}
+        self.adapter = adapter_parameters(trained)
+        self.means = {
+            prefix: {name: _mean(prefix, name, state, tensor.shape) for name, tensor in self.adapter.items()}
+            for prefix in (FIRST, SECOND)
+        }
+        self.sums = [Parameter(ops.zeros_like(own), name=f"sum.{name}") for name, own in self.adapter.items()]
+        objective = Objective(self.job, _weights(folder, self.job.half), self.adapter)
+        self.gradient = Gradient(objective, list(self.adapter.values()), self.sums)
+
+    def step(self, batches: Sequence[Sequence[int]], rate: float, number: int) -> dict[str, Any]:
+        """One step: each row's summed loss and number of labelled tokens, and the norm of the gradient."""
+        labelled = sum(int(self.rows.row(index)[1].sum()) for batch in batches for index in batch)
+        losses: dict[int, list[float]] = {}
+        for batch in batches:
+            for own in passes(self.rows, batch, self.job.tokens_per_batch, 1 / labelled):
+                found = self.gradient(*map(Tensor, own[:4])).asnumpy()
+                _note(losses, own, found)
+        norm = self._move(rate, number) if all(math.isfinite(total) for total, _ in losses.values()) else math.nan
+        return {"losses": [[index, total, count] for index, (total, count) in losses.items()], "norm": norm}
+
+    def _move(self, rate: float, number: int) -> float:
+        """Takes the step, unless its gradient is not finite; the norm of the gradient, before it is clipped."""
+        adam = self.job.optimiser
+        gradients = [total.asnumpy() for total in self.sums]
+        norm = math.sqrt(sum(float(np.square(own, dtype=np.float64).sum()) for own in gradients))
+        if math.isfinite(norm):
+            clip = min(1.0, adam.clip_norm / (norm + 1e-6))
+            for (name, own), gradient in zip(self.adapter.items(), gradients, strict=True):
+                layer = name.removesuffix(".lora_B.weight")
+                faster = self.job.adapted.get(layer, 1.0) if name.endswith(".lora_B.weight") else 1.0
+                own.set_data(Tensor(self._moved(adam, name, own.asnumpy(), clip * gradient, rate * faster, number)))
+        for total in self.sums:
+            total.set_data(ops.zeros_like(total))
+        return norm
+
+    def _moved(self, adam: Optimiser, name: str, own: Any, gradient: Any, rate: float, number: int) -> Any:
+        """A tensor after its step; its means go on."""
+        first, second = self.means[FIRST], self.means[SECOND]
+        first[name] = adam.beta1 * first[name] + (1 - adam.beta1) * gradient
+        second[name] = adam.beta2 * second[name] + (1 - adam.beta2) * gradient * gradient
+        corrected = [1 - beta**number if adam.corrected else 1.0 for beta in (adam.beta1, adam.beta2)]
+        change = first[name] / corrected[0] / (np.sqrt(second[name] / corrected[1]) + adam.epsilon)
+        return (own - rate * (change + adam.weight_decay * own)).astype(np.float32)
+
+    def save(self, path: Path) -> None:
+        """Writes the adapter and the optimiser's means."""
+        tensors = {name: own.asnumpy() for name, own in self.adapter.items()}
+        for prefix, means in self.means.items():
+            tensors |= {f"{prefix}{name}": own for name, own in means.items()}
+        named = [{"name": name, "data": Tensor(own.astype(np.float32))} for name, own in tensors.items()]
+        ms.save_checkpoint(named, str(path))
+
+
+def _weights(folder: Path, half: bool) -> dict[str, Tensor]:
+    dtype = ms.bfloat16 if half else ms.float32
+    loaded = ms.load_checkpoint(str(folder / BASE))
+    return {name: own if name == INVERSE_FREQUENCIES else own.astype(dtype) for name, own in loaded.items()}
+
+
+def _mean(prefix: str, name: str, state: dict[str, Parameter], shape: tuple[int, ...]) -> Any:
+    stored = state.get(f"{prefix}{name}")
+    return np.zeros(shape, np.float32) if stored is None else stored.asnumpy()
+
+
+def _note(losses: dict[int, list[float]], own: Pass, found: Any) -> None:
+    for index, loss in zip(own.owners, found, strict=False):
+        total = losses.setdefault(index, [0.0, 0])
+        total[0] += float(loss)
+        total[1] += 1
+
+
+def main() -> None:
+    """Answers requests until there are no more."""
+    # Both are for the process that asks; it stops between two steps.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    folder = Path(sys.argv[1])
+    ms.set_context(mode=ms.GRAPH_MODE)
+    with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as answers:
+        engine = Engine(folder)
+        print(json.dumps({"ready": True}), file=answers, flush=True)
+        for line in sys.stdin:
+            request = json.loads(line)
+            if "save" in request:
+                engine.save(Path(request["save"]))
+                answer: dict[str, Any] = {"saved": request["save"]}
+            else:
+                answer = engine.step(request["batches"], request["rate"], request["step"])
+            print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Training with MindSpore: the loop, the plan and the checkpoints are the usual ones, the steps are taken elsewhere.
+
+MindSpore wants numpy 1 and must be imported before other libraries, so it runs in a process and a Python of its own
+(`make setup-mindspore`). It gets the rows, the base's weights and the adapter once, then one request a step; before a
+checkpoint or a score the adapter and the optimiser's state come back. So a checkpoint is of no engine: what one saved
+the other goes on with.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import keeptune
+from keeptune.errors import RecipeError, TrainingError
+from keeptune.mindspore import ckpt, job
+from keeptune.mindspore.tensors import restored, stored
+from keeptune.model.adapter import added_parameters, causal_model
+from keeptune.sections import AdapterSection, TrainSection
+from keeptune.train import checkpoint
+from keeptune.train.batches import Example
+from keeptune.train.loop import Enough, Score, Step, Trainer
+from keeptune.train.optimiser import BETAS, EPSILON, learning_rate
+from keeptune.train.processes import processes
+
+PYTHON = "KEEPTUNE_MINDSPORE_PYTHON"
+"""The environment variable that names the Python with MindSpore in it."""
+
+_USUAL_PYTHON = Path(".venv-mindspore/bin/python")
+_MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
+"""What the optimisers call their two means: torch's AdamW, and ours without correction."""
+
+_PREFIXES = ("m.", "v.")
+_LAST_WORDS = 2000
+
+
+def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) -> None:
+    """errors: RecipeError listing all that the engine cannot do, of a recipe and its model."""
+    config = causal_model(model).config
+    faults = [
+        told
+        for wrong, told in (
+            (config.model_type != "llama", f"model: a {config.model_type}; the engine knows Llamas"),
+            (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False), "model: it has biases"),
+            (adapter.family not in ("lora", "rslora"), f"adapter.family: {adapter.family}; choose lora or rslora"),
+            (adapter.dropout > 0, "adapter.dropout: set it to 0"),
+            (train.kl_weight > 0, "train.kl_weight: set it to 0"),
+            (train.recompute == "always", "train.recompute: always; leave it out"),
+            (processes().count > 1, "several processes; start one"),
+        )
+        if wrong
+    ]
+    if faults:
+        listed = "".join(f"\n  - {fault}" for fault in faults)
+        raise RecipeError(f"engine: mindspore cannot train this; change it, or take engine: torch:{listed}")
+
+
+class MindSporeTrainer(Trainer):
+    """A trainer whose steps MindSpore takes."""
+
+    def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
+        super().__init__(model, examples, settings, seed, run)
+        self.python = _python()
+        self.scratch = run / "mindspore"
+        self.named = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
+
+    def run(
+        self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
+    ) -> checkpoint.Progress:
+        """As of Trainer. errors: also TrainingError when MindSpore ends, with the last that it said."""
+        try:
+            return super().run(on_step, score, enough)
+        finally:
+            self._end()
+
+    def _resume(self) -> checkpoint.Progress:
+        progress = super()._resume()
+        self._hand_over()
+        self._start()
+        return progress
+
+    def _step(self, index: int) -> Step:
+        started = time.perf_counter()
+        rate = learning_rate(index, len(self.plan), self.settings)
+        told = self._ask({"batches": self.plan[index], "rate": rate, "step": index + 1})
+        rows = {row: (total, count) for row, total, count in told["losses"]}
+        if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
+            self._refuse(index, refused, "the loss is not finite")
+        if not math.isfinite(told["norm"]):
+            self._refuse(index, tuple(rows), "the gradient is not finite")
+        seconds, tokens = time.perf_counter() - started, sum(self.lengths[row] for row in rows)
+        by_kind = {
+            kind: _mean([own for row, own in rows.items() if self.examples[row].kind == kind])
+            for kind in sorted({self.examples[row].kind for row in rows})
+        }
+        loss, speed = _mean(list(rows.values())), tokens / seconds
+        return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, told["norm"], speed, seconds)
+
+    def _save(self, progress: checkpoint.Progress) -> None:
+        self._take_back(progress.step)
+        super()._save(progress)
+
+    def _hand_over(self) -> None:
+        """Everything that the other process needs, as files."""
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        self.scratch.mkdir(parents=True)
+        self._job().write(self.scratch)
+        tokens, labelled = zip(*((row.tokens, row.labelled) for row in self.examples), strict=True)
+        job.Rows.of(tokens, labelled).write(self.scratch)
+        base = causal_model(self.peft_model)
+        added = set(added_parameters(self.peft_model).values())
+        weights = {_plain(name): own for name, own in base.named_parameters() if own not in added}
+        weights[job.INVERSE_FREQUENCIES] = base.get_decoder().rotary_emb.inv_freq.float()
+        ckpt.write(self.scratch / job.BASE, [stored(name, own) for name, own in weights.items()])
+        ckpt.write(self.scratch / job.STATE, [stored(name, own) for name, own in self._state().items()])
+
+    def _job(self) -> job.Job:
+        base, train = causal_model(self.peft_model), self.settings
+        config, layers = base.config, [m for m in self.peft_model.modules() if hasattr(m, "lora_A")]
+        heads = config.num_attention_heads
+        shape = job.Shape(
+            layers=config.num_hidden_layers,
+            heads=heads,
+            groups=config.num_key_value_heads,
+            head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            epsilon=config.rms_norm_eps,
+            attention_scale=float(base.get_decoder().rotary_emb.attention_scaling),
+            tied=bool(config.tie_word_embeddings),
+        )
+        corrected = train.optimizer == "adamw"
+        optimiser = job.Optimiser(corrected, *BETAS, EPSILON, train.weight_decay, train.clip_norm)
+        adapted = {_layer(name): train.loraplus_ratio for name in self.named}
+        half = any(p.dtype == torch.bfloat16 for p in base.parameters()) and _on_ascend()
+        scale = float(layers[0].scaling["default"])
+        return job.Job(shape, optimiser, adapted, scale, train.tokens_per_batch, half)
+
+    def _state(self) -> dict[str, Tensor]:
+        """The adapter and, after a first step, the optimiser's means, by the engine's names."""
+        tensors: dict[str, Tensor] = {_engine_name(name): own for name, own in self.named.items()}
+        for name, parameter in self.named.items():
+            state = self.optimiser.state.get(parameter, {})
+            for prefix, mean in zip(_PREFIXES, self._means, strict=True):
+                if mean in state:
+                    tensors[f"{prefix}{_engine_name(name)}"] = state[mean]
+        return tensors
+
+    @property
+    def _means(self) -> tuple[str, str]:
+        return _MEANS[self.settings.optimizer == "adamw"]
+
+    def _take_back(self, step: int) -> None:
+        """Puts the engine's adapter and means into the model and the optimiser here."""
+        path = self.scratch / "saved.ckpt"
+        self._ask({"save": str(path)})
+        tensors = {name: restored(own) for name, own in ckpt.read(path).items()}
+        with torch.no_grad():
+            for name, parameter in self.named.items():
+                parameter.copy_(tensors[_engine_name(name)])
+                state = {
+                    mean: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
+                    for prefix, mean in zip(_PREFIXES, self._means, strict=True)
+                }
+                counted = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
+                self.optimiser.state[parameter] = {**counted, **state}
+
+    def _start(self) -> None:
+        answers, given = os.pipe()
+        package = Path(keeptune.__file__).parents[1]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(package),
+            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+        }
+        command = [str(self.python), "-m", "keeptune.mindspore.engine", str(self.scratch), str(given)]
+        with (self.scratch / "mindspore.log").open("wb") as log:
+            self.worker = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[given], env=environment, text=True
+            )
+        os.close(given)
+        self.answers = os.fdopen(answers, encoding="utf-8")
+        self._answer()
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert self.worker.stdin is not None
+        with suppress(BrokenPipeError):  # what it said last is told below
+            print(json.dumps(request), file=self.worker.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        line = self.answers.readline()
+        if not line:
+            code = self.worker.wait()
+            said = (self.scratch / "mindspore.log").read_text(encoding="utf-8", errors="replace").strip()
+            raise TrainingError(
+                f"MindSpore ended with code {code}; its last words:\n{said[-_LAST_WORDS:]}"
+            )
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _end(self) -> None:
+        """Lets the other process go; what was handed over is of no use any more."""
+        worker = getattr(self, "worker", None)
+        if worker is not None:
+            worker.stdin.close()
+            worker.wait()
+            self.answers.close()
+            if worker.returncode == 0:
+                shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def _python() -> Path:
+    """errors: RecipeError when no Python with MindSpore is known."""
+    found = Path(os.environ.get(PYTHON, _USUAL_PYTHON))
+    if shutil.which(found) is None:
+        raise RecipeError(
+            f"engine: mindspore needs a Python with MindSpore, and {found} is none; `make setup-mindspore` makes "
+            f"{_USUAL_PYTHON}, or name another in {PYTHON}"
+        )
+    return found.absolute()
+
+
+def _on_ascend() -> bool:
+    return Path("/dev/davinci_manager").exists()
+
+
+def _mean(losses: Sequence[tuple[float, int]]) -> float:
+    return sum(total for total, _ in losses) / sum(count for _, count in losses)
+
+
+def _plain(name: str) -> str:
+    """A weight's name in the base, where PEFT has put a layer around it."""
+    return name.replace(".base_layer.", ".")
+
+
+def _engine_name(name: str) -> str:
+    """A LoRA tensor's name, as the layer's in the base and its half."""
+    return name.removeprefix("base_model.model.")
+
+
+def _layer(name: str) -> str:
+    return _engine_name(name).rsplit(".lora_", 1)[0]
