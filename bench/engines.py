@@ -1,0 +1,72 @@
+"""Both engines on the embedded model: whether they train alike, and what MindSpore takes longer.
+
+    KEEPTUNE_MINDSPORE_PYTHON=.venv-mindspore/bin/python python bench/engines.py [--steps 30] [--questions 40]
+
+The same rows, batches, rates and start, both in float32. Each answers the same unseen problems afterwards. The first
+step of every width compiles a graph; speed is the median of the steps, so that this is told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import LENGTH_MIX, examples, problems, write_result
+
+from keeptune.model import adapter as adapters
+from keeptune.model import load as models
+from keeptune.prompt.template import Prompt
+from keeptune.score.generate import Generator
+from keeptune.score.skill import answered
+from keeptune.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.train.loop import Step, Trainer
+from keeptune.train.mindspore_engine import MindSporeTrainer
+
+ENGINES = {"torch": Trainer, "mindspore": MindSporeTrainer}
+STEP_TOKENS = 1024
+ANSWER_TOKENS = 200
+
+
+def trained(engine: str, steps: int, questions: int) -> dict[str, Any]:
+    """The losses of an engine, its speed, and what its adapter answers."""
+    tokenizer = models.load_tokenizer(models.EMBEDDED)
+    model = adapters.attach(models.load_model(models.EMBEDDED, "float32"), AdapterSection(), 0)
+    sizes = {"tokens_per_step": STEP_TOKENS, "tokens_per_batch": 512, "tokens": steps * STEP_TOKENS}
+    rows, seen, started = examples(tokenizer, 20 * steps), list[Step](), time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        ENGINES[engine](model, rows, TrainSection.model_validate(sizes), 0, Path(folder)).run(seen.append)
+    prompt = Prompt(PromptSection().template)
+    asked = [prompt.encode(tokenizer, problem) for _, problem, _ in problems(questions, LENGTH_MIX, 99)]
+    answers = Generator(model.eval(), tokenizer).answer(asked, [ANSWER_TOKENS] * len(asked), answered)
+    return {
+        "losses": [step.loss for step in seen],
+        "useful_tokens_per_second": statistics.median(step.tokens / step.seconds for step in seen),
+        "seconds": time.perf_counter() - started,
+        "answers": [answer.text for answer in answers],
+    }
+
+
+def main() -> None:
+    """Prints how far the losses are apart, the equal answers, and the speeds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--questions", type=int, default=40)
+    options = parser.parse_args()
+    made = {engine: trained(engine, options.steps, options.questions) for engine in ENGINES}
+    ours, theirs = (made[engine]["losses"] for engine in ENGINES)
+    apart = max(abs(other / own - 1) for own, other in zip(ours, theirs, strict=True))
+    alike = sum(one == other for one, other in zip(*(made[engine]["answers"] for engine in ENGINES), strict=True))
+    print(f"{len(ours)} steps, loss {ours[0]:.3f} to {ours[-1]:.3f}; at most {apart:.1e} apart, relatively")
+    print(f"{alike} of {options.questions} answers equal")
+    for engine, own in made.items():
+        speed = own["useful_tokens_per_second"]
+        print(f"{engine:10} {speed:7.0f} useful tokens/s in the median step, {own['seconds']:.0f} s")
+    write_result("engines", {"losses_apart": apart, "equal_answers": alike, "questions": options.questions, **made})
+
+
+if __name__ == "__main__":
+    main()
