@@ -7,8 +7,11 @@ READY := $(VENV)/.ready
 MINDSPORE_VENV := .venv-mindspore
 MINDSPORE_BIN := $(MINDSPORE_VENV)/bin
 MINDSPORE_READY := $(MINDSPORE_VENV)/.ready
+MINDFORMERS_VENV := .venv-mindformers
+MINDFORMERS_BIN := $(MINDFORMERS_VENV)/bin
+MINDFORMERS_READY := $(MINDFORMERS_VENV)/.ready
 
-.PHONY: setup demo test test-slow setup-mindspore test-mindspore lint clean
+.PHONY: setup demo test test-slow setup-mindspore test-mindspore setup-mindformers test-mindformers lint clean
 
 setup: $(READY)
 
@@ -55,10 +58,24 @@ test-mindspore: setup setup-mindspore
 	@echo "== training with mindspore beside training with torch"
 	KEEPTUNE_MINDSPORE_PYTHON=$(CURDIR)/$(MINDSPORE_BIN)/python $(BIN)/python -m pytest tests/oracle_mindspore/test_engine.py tests/oracle_mindspore/test_optimiser.py tests/end_to_end/test_mindspore_engine.py
 
+# MindFormers pins transformers 4, so it cannot share an environment either.
+setup-mindformers: $(MINDFORMERS_READY)
+
+$(MINDFORMERS_READY): constraints-mindformers.txt
+	@echo "== setting up $(MINDFORMERS_VENV): mindformers 1.9.0 on mindspore 2.9.0 (3 GB on the disk)"
+	@test -d $(MINDFORMERS_VENV) || $(PYTHON) -m venv $(MINDFORMERS_VENV)
+	@$(MINDFORMERS_BIN)/pip install --quiet --constraint constraints-mindformers.txt mindspore mindformers
+	@touch $(MINDFORMERS_READY)
+	@echo "== ready"
+
+test-mindformers: setup setup-mindformers
+	@echo "== MindFormers computes what keeptune exports, and trains on"
+	KEEPTUNE_MINDFORMERS_PYTHON=$(CURDIR)/$(MINDFORMERS_BIN)/python $(BIN)/python -m pytest tests/end_to_end/test_mindformers_oracle.py
+
 lint: setup
 	@echo "== types and style"
 	$(BIN)/mypy
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) runs .mypy_cache .ruff_cache .pytest_cache
