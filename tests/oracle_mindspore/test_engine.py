@@ -15,7 +15,7 @@ import torch
 from keeptune.errors import TrainingError
 from keeptune.train import checkpoint
 from keeptune.train.loop import Step, Trainer
-from keeptune.train.mindspore_engine import PYTHON, MindSporeTrainer
+from keeptune.train.mindspore_engine import PYTHON, WORKERS, MindSporeTrainer
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with mindspore")
 
@@ -58,6 +58,19 @@ def test_both_engines_train_alike(model_folder: Path, tmp_path: Path, changes: d
         assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-3)
     for own, its in zip(*map(parameters, made), strict=True):
         torch.testing.assert_close(its, own, atol=1e-4, rtol=1e-3)
+
+
+def test_two_processes_take_the_steps_of_one(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = trainer(Trainer, model_folder, tmp_path / "one", epochs=1)
+    expected = trained(made)
+    monkeypatch.setenv(WORKERS, "2")
+    both = trainer(MindSporeTrainer, model_folder, tmp_path / "two", epochs=1)
+    steps = trained(both)
+    assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=1e-4)
+    for own, its in zip(parameters(both), parameters(made), strict=True):
+        torch.testing.assert_close(own, its, atol=1e-4, rtol=1e-3)
 
 
 def test_tied_embeddings_and_another_turn_of_positions(tmp_path: Path) -> None:
@@ -106,10 +119,11 @@ def test_a_loss_that_is_not_finite_names_its_rows(model_folder: Path, tmp_path: 
 
 def test_an_engine_that_ends_is_told_with_what_it_said(model_folder: Path, tmp_path: Path) -> None:
     made = trainer(MindSporeTrainer, model_folder, tmp_path / "run")
+    assert isinstance(made, MindSporeTrainer)
 
     def kill(step: Step) -> None:
         if step.step == 2:
-            made.worker.kill()
+            made.workers[0].process.kill()
 
     with pytest.raises(TrainingError, match=r"MindSpore ended with code -9"):
         made.run(kill)

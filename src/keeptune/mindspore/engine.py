@@ -4,9 +4,12 @@
 
 FOLDER holds a job, its rows, the base's weights and the state to begin with. Requests come as lines of JSON on the
 standard input, answers go out through the file descriptor ANSWERS, for MindSpore writes what it likes to the others.
-`{"batches": […], "rate": r, "step": n}` takes the n-th step along the gradient of these batches and answers with each
-row's losses and the gradient's norm; `{"save": FILE}` writes the adapter and the optimiser's means. The process ends
-with its input. On processors it computes in float32. On Ascend (bfloat16) it has never been run.
+`{"batches": […], "weight": w, "rate": r, "step": n}` takes the n-th step along the gradient of these batches, in which
+every labelled token counts w, and answers with each row's losses and the gradient's norm; `{"save": FILE}` writes the
+adapter and the optimiser's means. The process ends with its input. Several, joined as MindSpore's dynamic cluster (its
+MS_ROLE and so on), each take their batches, add their gradients up and make the same move.
+
+On processors it computes in float32. On Ascend (bfloat16, flash attention) it has never been run.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 import mindspore as ms
 import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
+from mindspore.communication import init
 
 from keeptune.mindspore.job import BASE, INVERSE_FREQUENCIES, STATE, Job, Optimiser, Pass, Rows, passes
 from keeptune.mindspore.llama import Objective, adapter_parameters, gradient_function
@@ -52,10 +56,23 @@ class Gradient(nn.Cell):
         return ops.depend(losses, self.each(_add, self.sums, gradients))
 
 
+class Together(nn.Cell):
+    """Adds up what every process has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduce = ops.AllReduce()
+
+    def construct(self, own: Tensor) -> Tensor:
+        """shape: (parameters,), in and out."""
+        return self.reduce(own)
+
+
 class Engine:
     """The model, the adapter in training and its optimiser."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, together: Together | None) -> None:
+        self.together = together
         self.job, self.rows = Job.read(folder), Rows.read(folder)
         state = ms.load_checkpoint(str(folder / STATE))
         trained = {name: tensor for name, tensor in state.items() if not name.startswith((FIRST, SECOND))}
@@ -68,28 +85,31 @@ class Engine:
         objective = Objective(self.job, _weights(folder, self.job.half), self.adapter)
         self.gradient = Gradient(objective, list(self.adapter.values()), self.sums)
 
-    def step(self, batches: Sequence[Sequence[int]], rate: float, number: int) -> dict[str, Any]:
-        """One step: each row's summed loss and number of labelled tokens, and the norm of the gradient."""
-        labelled = sum(int(self.rows.row(index)[1].sum()) for batch in batches for index in batch)
+    def step(self, batches: Sequence[Sequence[int]], weight: float, rate: float, number: int) -> dict[str, Any]:
+        """One step: each row's summed loss and number of labelled tokens, and the norm of the gradient of all."""
         losses: dict[int, list[float]] = {}
         for batch in batches:
-            for own in passes(self.rows, batch, self.job.tokens_per_batch, 1 / labelled):
+            for own in passes(self.rows, batch, self.job.tokens_per_batch, weight):
                 found = self.gradient(*map(Tensor, own[:4])).asnumpy()
                 _note(losses, own, found)
-        norm = self._move(rate, number) if all(math.isfinite(total) for total, _ in losses.values()) else math.nan
-        return {"losses": [[index, total, count] for index, (total, count) in losses.items()], "norm": norm}
+        told = [[index, total, count] for index, (total, count) in losses.items()]
+        return {"losses": told, "norm": self._move(rate, number)}
 
     def _move(self, rate: float, number: int) -> float:
         """Takes the step, unless its gradient is not finite; the norm of the gradient, before it is clipped."""
         adam = self.job.optimiser
-        gradients = [total.asnumpy() for total in self.sums]
-        norm = math.sqrt(sum(float(np.square(own, dtype=np.float64).sum()) for own in gradients))
+        flat = np.concatenate([total.asnumpy().reshape(-1) for total in self.sums])
+        if self.together:
+            flat = self.together(Tensor(flat)).asnumpy()
+        norm = math.sqrt(float(np.square(flat, dtype=np.float64).sum()))
         if math.isfinite(norm):
-            clip = min(1.0, adam.clip_norm / (norm + 1e-6))
-            for (name, own), gradient in zip(self.adapter.items(), gradients, strict=True):
+            flat *= min(1.0, adam.clip_norm / (norm + 1e-6))
+            parts = np.split(flat, np.cumsum([total.size for total in self.sums])[:-1])
+            for (name, own), part in zip(self.adapter.items(), parts, strict=True):
                 layer = name.removesuffix(".lora_B.weight")
                 faster = self.job.adapted.get(layer, 1.0) if name.endswith(".lora_B.weight") else 1.0
-                own.set_data(Tensor(self._moved(adam, name, own.asnumpy(), clip * gradient, rate * faster, number)))
+                gradient = part.reshape(own.shape)
+                own.set_data(Tensor(self._moved(adam, name, own.asnumpy(), gradient, rate * faster, number)))
         for total in self.sums:
             total.set_data(ops.zeros_like(total))
         return norm
@@ -137,8 +157,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     folder = Path(sys.argv[1])
     ms.set_context(mode=ms.GRAPH_MODE)
+    if "MS_ROLE" in os.environ:
+        init()
     with os.fdopen(int(sys.argv[2]), "w", encoding="utf-8") as answers:
-        engine = Engine(folder)
+        engine = Engine(folder, Together() if "MS_ROLE" in os.environ else None)
         print(json.dumps({"ready": True}), file=answers, flush=True)
         for line in sys.stdin:
             request = json.loads(line)
@@ -146,7 +168,7 @@ def main() -> None:
                 engine.save(Path(request["save"]))
                 answer: dict[str, Any] = {"saved": request["save"]}
             else:
-                answer = engine.step(request["batches"], request["rate"], request["step"])
+                answer = engine.step(request["batches"], request["weight"], request["rate"], request["step"])
             print(json.dumps(answer), file=answers, flush=True)
 
 

@@ -62,6 +62,7 @@ class Block(nn.Cell):
         def linear(name: str) -> Linear:
             return Linear(f"{prefix}.{name}", weights, adapter, job.lora_scale)
 
+        self.flash = job.half  # a kernel of Ascend's, for bfloat16
         self.heads, self.groups, self.head_size = shape.heads, shape.groups, shape.head_size
         self.query, self.key, self.value = (linear(f"self_attn.{name}_proj") for name in "qkv")
         self.out = linear("self_attn.o_proj")
@@ -79,10 +80,15 @@ class Block(nn.Cell):
     def attend(self, x: Tensor, rows: int, cosines: Tensor, sines: Tensor, mask: Tensor) -> Tensor:
         """Attention, before it is added. shapes: as of construct."""
         query = turned(self.split(self.query(x), rows, self.heads), cosines, sines)
-        key = self.shared(turned(self.split(self.key(x), rows, self.groups), cosines, sines))
-        value = self.shared(self.split(self.value(x), rows, self.groups))
-        scores = ops.matmul(query, key.swapaxes(-1, -2)).astype(ms.float32) * self.head_size**-0.5 + mask
-        mixed = ops.matmul(ops.softmax(scores, -1).astype(value.dtype), value)
+        key = turned(self.split(self.key(x), rows, self.groups), cosines, sines)
+        value = self.split(self.value(x), rows, self.groups)
+        scale = self.head_size**-0.5
+        if self.flash:
+            options = {"attn_mask": mask, "scalar_value": scale, "input_layout": "BNSD"}
+            mixed = ops.flash_attention_score(query, key, value, self.heads, **options)
+        else:
+            scores = ops.matmul(query, self.shared(key).swapaxes(-1, -2)).astype(ms.float32) * scale + mask
+            mixed = ops.matmul(ops.softmax(scores, -1).astype(value.dtype), self.shared(value))
         return self.out(mixed.swapaxes(1, 2).reshape(x.shape[0], -1))
 
     def split(self, x: Tensor, rows: int, heads: int) -> Tensor:
@@ -111,7 +117,7 @@ class Objective(nn.Cell):
         self.norm = Norm("model.norm", weights, job.shape.epsilon)
         self.head = self.embedding if job.shape.tied else frozen("lm_head", weights["lm_head.weight"])
         self.frequencies = weights[INVERSE_FREQUENCIES].astype(ms.float32)
-        self.attention_scale = job.shape.attention_scale
+        self.attention_scale, self.flash = job.shape.attention_scale, job.half
 
     def construct(self, ids: Tensor, places: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """shapes: ids (rows, tokens); places, labels, weights (rows · tokens,); results (), (rows · tokens,)."""
@@ -126,7 +132,8 @@ class Objective(nn.Cell):
         angles = ops.arange(tokens).astype(ms.float32).expand_dims(1) * self.frequencies.expand_dims(0)
         angles = ops.concat((angles, angles), -1)
         cosines, sines = ops.cos(angles) * self.attention_scale, ops.sin(angles) * self.attention_scale
-        mask = ops.triu(ops.ones((tokens, tokens), ms.float32), 1) * _NEVER
+        later = ops.triu(ops.ones((tokens, tokens), ms.float32), 1)
+        mask = later.astype(ms.uint8) if self.flash else later * _NEVER
         x = ops.gather(self.embedding, ids.reshape(-1), 0)
         for block in self.blocks:
             x = block(x, rows, cosines, sines, mask)

@@ -12,12 +12,14 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor
@@ -29,7 +31,7 @@ from keeptune.mindspore.tensors import restored, stored
 from keeptune.model.adapter import added_parameters, causal_model
 from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Example
+from keeptune.train.batches import Example, shares
 from keeptune.train.loop import Enough, Score, Step, Trainer
 from keeptune.train.optimiser import BETAS, EPSILON, learning_rate
 from keeptune.train.processes import processes
@@ -37,12 +39,18 @@ from keeptune.train.processes import processes
 PYTHON = "KEEPTUNE_MINDSPORE_PYTHON"
 """The environment variable that names the Python with MindSpore in it."""
 
+WORKERS = "KEEPTUNE_MINDSPORE_WORKERS"
+"""The environment variable that says how many processes of it train together, one a card."""
+
 _USUAL_PYTHON = Path(".venv-mindspore/bin/python")
 _MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """What the optimisers call their two means: torch's AdamW, and ours without correction."""
 
 _PREFIXES = ("m.", "v.")
 _LAST_WORDS = 2000
+_LOG = "mindspore.log"
+_PATIENCE_SECONDS = 60
+_SCHEDULER = "from mindspore.communication import init; init()"
 
 
 def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) -> None:
@@ -57,7 +65,7 @@ def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) 
             (adapter.dropout > 0, "adapter.dropout: set it to 0"),
             (train.kl_weight > 0, "train.kl_weight: set it to 0"),
             (train.recompute == "always", "train.recompute: always; leave it out"),
-            (processes().count > 1, "several processes; start one"),
+            (processes().count > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
         )
         if wrong
     ]
@@ -72,6 +80,8 @@ class MindSporeTrainer(Trainer):
     def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
         super().__init__(model, examples, settings, seed, run)
         self.python = _python()
+        self.workers: list[_Worker] = []
+        self.scheduler: subprocess.Popen[str] | None = None
         self.scratch = run / "mindspore"
         self.named = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
@@ -93,11 +103,17 @@ class MindSporeTrainer(Trainer):
     def _step(self, index: int) -> Step:
         started = time.perf_counter()
         rate = learning_rate(index, len(self.plan), self.settings)
-        told = self._ask({"batches": self.plan[index], "rate": rate, "step": index + 1})
-        rows = {row: (total, count) for row, total, count in told["losses"]}
+        labelled = sum(sum(self.examples[row].labelled) for batch in self.plan[index] for row in batch)
+        common = {"weight": 1 / labelled, "rate": rate, "step": index + 1}
+        dealt = shares(self.plan[index], self.lengths, len(self.workers))
+        for worker, batches in zip(self.workers, dealt, strict=True):
+            worker.tell({"batches": batches, **common})
+        told = [worker.answer() for worker in self.workers]
+        rows = {row: (total, count) for own in told for row, total, count in own["losses"]}
+        norm = float(told[0]["norm"])
         if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
             self._refuse(index, refused, "the loss is not finite")
-        if not math.isfinite(told["norm"]):
+        if not math.isfinite(norm):
             self._refuse(index, tuple(rows), "the gradient is not finite")
         seconds, tokens = time.perf_counter() - started, sum(self.lengths[row] for row in rows)
         by_kind = {
@@ -105,7 +121,7 @@ class MindSporeTrainer(Trainer):
             for kind in sorted({self.examples[row].kind for row in rows})
         }
         loss, speed = _mean(list(rows.values())), tokens / seconds
-        return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, told["norm"], speed, seconds)
+        return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
 
     def _save(self, progress: checkpoint.Progress) -> None:
         self._take_back(progress.step)
@@ -162,7 +178,8 @@ class MindSporeTrainer(Trainer):
     def _take_back(self, step: int) -> None:
         """Puts the engine's adapter and means into the model and the optimiser here."""
         path = self.scratch / "saved.ckpt"
-        self._ask({"save": str(path)})
+        self.workers[0].tell({"save": str(path)})
+        self.workers[0].answer()
         tensors = {name: restored(own) for name, own in ckpt.read(path).items()}
         with torch.no_grad():
             for name, parameter in self.named.items():
@@ -175,48 +192,97 @@ class MindSporeTrainer(Trainer):
                 self.optimiser.state[parameter] = {**counted, **state}
 
     def _start(self) -> None:
+        """Starts the workers; several find each other through a scheduler, as `msrun` has it."""
+        count = workers_wanted()
+        cluster = {"MS_WORKER_NUM": str(count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_open_port())}
+        if count > 1:
+            self.scheduler = self._python_process(["-c", _SCHEDULER], {**cluster, "MS_ROLE": "MS_SCHED"})
+        for number in range(count):
+            joined = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(number), "DEVICE_ID": str(number)}
+            self.workers.append(self._worker(joined if count > 1 else {}))
+        for worker in self.workers:
+            worker.answer()
+
+    def _worker(self, joined: dict[str, str]) -> _Worker:
         answers, given = os.pipe()
-        package = Path(keeptune.__file__).parents[1]
+        module = ["-m", "keeptune.mindspore.engine", str(self.scratch), str(given)]
+        process = self._python_process(module, joined, stdin=subprocess.PIPE, pass_fds=[given])
+        os.close(given)
+        return _Worker(process, os.fdopen(answers, encoding="utf-8"), self.scratch / _LOG)
+
+    def _python_process(self, arguments: list[str], joined: dict[str, str], **options: Any) -> subprocess.Popen[str]:
+        """A process of the Python with MindSpore; what it says is added to the log."""
+        package = str(Path(keeptune.__file__).parents[1])
         environment = {
             **os.environ,
-            "PYTHONPATH": str(package),
+            **joined,
+            "PYTHONPATH": package,
             "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
         }
-        command = [str(self.python), "-m", "keeptune.mindspore.engine", str(self.scratch), str(given)]
-        with (self.scratch / "mindspore.log").open("wb") as log:
-            self.worker = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[given], env=environment, text=True
+        with (self.scratch / _LOG).open("ab") as log:
+            return subprocess.Popen(
+                [str(self.python), *arguments], stdout=log, stderr=log, env=environment, text=True, **options
             )
-        os.close(given)
-        self.answers = os.fdopen(answers, encoding="utf-8")
-        self._answer()
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        assert self.worker.stdin is not None
-        with suppress(BrokenPipeError):  # what it said last is told below
-            print(json.dumps(request), file=self.worker.stdin, flush=True)
-        return self._answer()
+    def _end(self) -> None:
+        """Lets the other processes go; what was handed over is of no use any more."""
+        codes = [worker.end() for worker in self.workers]
+        if self.scheduler is not None:
+            self.scheduler.wait()
+        if not any(codes):
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _answer(self) -> dict[str, Any]:
+
+@dataclass(slots=True)
+class _Worker:
+    """A process of the engine: lines of JSON in and out."""
+
+    process: subprocess.Popen[str]
+    answers: TextIO
+    log: Path
+
+    def tell(self, request: dict[str, Any]) -> None:
+        """Sends a request. Of a process that has ended, `answer` tells."""
+        with suppress(BrokenPipeError):
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer. errors: TrainingError when the process has ended instead."""
         line = self.answers.readline()
         if not line:
-            code = self.worker.wait()
-            said = (self.scratch / "mindspore.log").read_text(encoding="utf-8", errors="replace").strip()
-            raise TrainingError(
-                f"MindSpore ended with code {code}; its last words:\n{said[-_LAST_WORDS:]}"
-            )
+            code = self.process.wait()
+            said = self.log.read_text(encoding="utf-8", errors="replace").strip()
+            raise TrainingError(f"MindSpore ended with code {code}; its last words:\n{said[-_LAST_WORDS:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def _end(self) -> None:
-        """Lets the other process go; what was handed over is of no use any more."""
-        worker = getattr(self, "worker", None)
-        if worker is not None:
-            worker.stdin.close()
-            worker.wait()
-            self.answers.close()
-            if worker.returncode == 0:
-                shutil.rmtree(self.scratch, ignore_errors=True)
+    def end(self) -> int:
+        """Its exit code, after it has seen the end of its input."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            code = self.process.wait(_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:  # it waits for another one, which has ended
+            self.process.kill()
+            code = self.process.wait()
+        self.answers.close()
+        return code
+
+
+def workers_wanted() -> int:
+    """How many processes take a step together. errors: RecipeError when that is no number."""
+    given = os.environ.get(WORKERS, "1")
+    if not given.isdecimal() or int(given) == 0:
+        raise RecipeError(f"{WORKERS} is {given!r}; it is how many processes of MindSpore train together, such as 4")
+    return int(given)
+
+
+def _open_port() -> int:
+    """One that nobody listens on."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def _python() -> Path:
