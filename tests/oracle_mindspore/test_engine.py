@@ -15,7 +15,8 @@ import torch
 from keeptune.errors import TrainingError
 from keeptune.train import checkpoint
 from keeptune.train.loop import Step, Trainer
-from keeptune.train.mindspore_engine import PYTHON, WORKERS, MindSporeTrainer
+from keeptune.train.mindspore_engine import MindSporeTrainer
+from keeptune.train.mindspore_workers import PYTHON, WORKERS
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with mindspore")
 
@@ -123,7 +124,7 @@ def test_an_engine_that_ends_is_told_with_what_it_said(model_folder: Path, tmp_p
 
     def kill(step: Step) -> None:
         if step.step == 2:
-            made.workers[0].process.kill()
+            made.workers.kill(0)
 
     with pytest.raises(TrainingError, match=r"MindSpore ended with code -9"):
         made.run(kill)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -152,9 +151,6 @@ def _note(losses: dict[int, list[float]], own: Pass, found: Any) -> None:
 
 def main() -> None:
     """Answers requests until there are no more."""
-    # Both are for the process that asks; it stops between two steps.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
     folder = Path(sys.argv[1])
     ms.set_context(mode=ms.GRAPH_MODE)
     if "MS_ROLE" in os.environ:

@@ -8,24 +8,18 @@ the other goes on with.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
-import keeptune
-from keeptune.errors import RecipeError, TrainingError
+from keeptune.errors import RecipeError
+from keeptune.files import unwritable
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import restored, stored
 from keeptune.model.adapter import added_parameters, causal_model
@@ -33,24 +27,14 @@ from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example, shares
 from keeptune.train.loop import Enough, Score, Step, Trainer
+from keeptune.train.mindspore_workers import WORKERS, Workers
 from keeptune.train.optimiser import BETAS, EPSILON, learning_rate
 from keeptune.train.processes import processes
 
-PYTHON = "KEEPTUNE_MINDSPORE_PYTHON"
-"""The environment variable that names the Python with MindSpore in it."""
-
-WORKERS = "KEEPTUNE_MINDSPORE_WORKERS"
-"""The environment variable that says how many processes of it train together, one a card."""
-
-_USUAL_PYTHON = Path(".venv-mindspore/bin/python")
 _MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """What the optimisers call their two means: torch's AdamW, and ours without correction."""
 
 _PREFIXES = ("m.", "v.")
-_LAST_WORDS = 2000
-_LOG = "mindspore.log"
-_PATIENCE_SECONDS = 60
-_SCHEDULER = "from mindspore.communication import init; init()"
 
 
 def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) -> None:
@@ -79,9 +63,7 @@ class MindSporeTrainer(Trainer):
 
     def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
         super().__init__(model, examples, settings, seed, run)
-        self.python = _python()
-        self.workers: list[_Worker] = []
-        self.scheduler: subprocess.Popen[str] | None = None
+        self.workers = Workers()
         self.scratch = run / "mindspore"
         self.named = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
@@ -92,12 +74,17 @@ class MindSporeTrainer(Trainer):
         try:
             return super().run(on_step, score, enough)
         finally:
-            self._end()
+            # What was handed over is of no use any more; what MindSpore said may be.
+            if self.workers.end():
+                shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _resume(self) -> checkpoint.Progress:
         progress = super()._resume()
-        self._hand_over()
-        self._start()
+        try:
+            self._hand_over()
+        except OSError as error:
+            raise unwritable(self.scratch, error) from None
+        self.workers.start(self.scratch)
         return progress
 
     def _step(self, index: int) -> Step:
@@ -105,10 +92,8 @@ class MindSporeTrainer(Trainer):
         rate = learning_rate(index, len(self.plan), self.settings)
         labelled = sum(sum(self.examples[row].labelled) for batch in self.plan[index] for row in batch)
         common = {"weight": 1 / labelled, "rate": rate, "step": index + 1}
-        dealt = shares(self.plan[index], self.lengths, len(self.workers))
-        for worker, batches in zip(self.workers, dealt, strict=True):
-            worker.tell({"batches": batches, **common})
-        told = [worker.answer() for worker in self.workers]
+        dealt = shares(self.plan[index], self.lengths, self.workers.count)
+        told = self.workers.ask([{"batches": batches, **common} for batches in dealt])
         rows = {row: (total, count) for own in told for row, total, count in own["losses"]}
         norm = float(told[0]["norm"])
         if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
@@ -178,8 +163,7 @@ class MindSporeTrainer(Trainer):
     def _take_back(self, step: int) -> None:
         """Puts the engine's adapter and means into the model and the optimiser here."""
         path = self.scratch / "saved.ckpt"
-        self.workers[0].tell({"save": str(path)})
-        self.workers[0].answer()
+        self.workers.ask([{"save": str(path)}])
         tensors = {name: restored(own) for name, own in ckpt.read(path).items()}
         with torch.no_grad():
             for name, parameter in self.named.items():
@@ -190,110 +174,6 @@ class MindSporeTrainer(Trainer):
                 }
                 counted = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
                 self.optimiser.state[parameter] = {**counted, **state}
-
-    def _start(self) -> None:
-        """Starts the workers; several find each other through a scheduler, as `msrun` has it."""
-        count = workers_wanted()
-        cluster = {"MS_WORKER_NUM": str(count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_open_port())}
-        if count > 1:
-            self.scheduler = self._python_process(["-c", _SCHEDULER], {**cluster, "MS_ROLE": "MS_SCHED"})
-        for number in range(count):
-            joined = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(number), "DEVICE_ID": str(number)}
-            self.workers.append(self._worker(joined if count > 1 else {}))
-        for worker in self.workers:
-            worker.answer()
-
-    def _worker(self, joined: dict[str, str]) -> _Worker:
-        answers, given = os.pipe()
-        module = ["-m", "keeptune.mindspore.engine", str(self.scratch), str(given)]
-        process = self._python_process(module, joined, stdin=subprocess.PIPE, pass_fds=[given])
-        os.close(given)
-        return _Worker(process, os.fdopen(answers, encoding="utf-8"), self.scratch / _LOG)
-
-    def _python_process(self, arguments: list[str], joined: dict[str, str], **options: Any) -> subprocess.Popen[str]:
-        """A process of the Python with MindSpore; what it says is added to the log."""
-        package = str(Path(keeptune.__file__).parents[1])
-        environment = {
-            **os.environ,
-            **joined,
-            "PYTHONPATH": package,
-            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
-        }
-        with (self.scratch / _LOG).open("ab") as log:
-            return subprocess.Popen(
-                [str(self.python), *arguments], stdout=log, stderr=log, env=environment, text=True, **options
-            )
-
-    def _end(self) -> None:
-        """Lets the other processes go; what was handed over is of no use any more."""
-        codes = [worker.end() for worker in self.workers]
-        if self.scheduler is not None:
-            self.scheduler.wait()
-        if not any(codes):
-            shutil.rmtree(self.scratch, ignore_errors=True)
-
-
-@dataclass(slots=True)
-class _Worker:
-    """A process of the engine: lines of JSON in and out."""
-
-    process: subprocess.Popen[str]
-    answers: TextIO
-    log: Path
-
-    def tell(self, request: dict[str, Any]) -> None:
-        """Sends a request. Of a process that has ended, `answer` tells."""
-        with suppress(BrokenPipeError):
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer. errors: TrainingError when the process has ended instead."""
-        line = self.answers.readline()
-        if not line:
-            code = self.process.wait()
-            said = self.log.read_text(encoding="utf-8", errors="replace").strip()
-            raise TrainingError(f"MindSpore ended with code {code}; its last words:\n{said[-_LAST_WORDS:]}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def end(self) -> int:
-        """Its exit code, after it has seen the end of its input."""
-        assert self.process.stdin is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.close()
-        try:
-            code = self.process.wait(_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:  # it waits for another one, which has ended
-            self.process.kill()
-            code = self.process.wait()
-        self.answers.close()
-        return code
-
-
-def workers_wanted() -> int:
-    """How many processes take a step together. errors: RecipeError when that is no number."""
-    given = os.environ.get(WORKERS, "1")
-    if not given.isdecimal() or int(given) == 0:
-        raise RecipeError(f"{WORKERS} is {given!r}; it is how many processes of MindSpore train together, such as 4")
-    return int(given)
-
-
-def _open_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-def _python() -> Path:
-    """errors: RecipeError when no Python with MindSpore is known."""
-    found = Path(os.environ.get(PYTHON, _USUAL_PYTHON))
-    if shutil.which(found) is None:
-        raise RecipeError(
-            f"engine: mindspore needs a Python with MindSpore, and {found} is none; `make setup-mindspore` makes "
-            f"{_USUAL_PYTHON}, or name another in {PYTHON}"
-        )
-    return found.absolute()
 
 
 def _on_ascend() -> bool:
