@@ -35,7 +35,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
 from keeptune.result import result
-from keeptune.score import retained
+from keeptune.score import harness, retained
 from keeptune.score import skill as skills
 from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
@@ -83,7 +83,12 @@ class Run:
         listener: Listener | None = None,
         staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
     ) -> Self:
-        """A new run, or the one that is in `folder` already. errors: RunError when that is of another recipe."""
+        """A new run, or the one that is in `folder` already.
+
+        errors: RunError when that is of another recipe; RecipeError when something that it asks for is not installed.
+        """
+        if recipe.score.tasks:
+            harness.require_installed()  # now, and not after hours of training
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
 

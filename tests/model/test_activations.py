@@ -10,6 +10,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 
 from keeptune.errors import TrainingError
+from keeptune.model import activations
 from keeptune.model.activations import KEPT_MEMORY, Recompute, free_bytes, is_out_of_memory
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.objective import Objective, collate
@@ -70,6 +71,18 @@ def test_what_fits_is_what_is_free(model_folder: Path) -> None:
     assert Recompute.planned("auto", model, "lora", 0).wanted(1)
     assert Recompute.planned("always", model, "lora", free).wanted(1)
     assert not Recompute.planned("never", model, "lora", 0).wanted(10**9)
+    assert free_bytes(CPU) > 2**20
+
+
+def test_a_containers_limit_counts_and_files_that_were_read_give_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations, "_CGROUP", tmp_path)
+    told = {"max": "5000000", "current": "4000000", "stat": "anon 3100000\nactive_file 200000\ninactive_file 700000"}
+    for name, text in told.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n", encoding="ascii")
+    assert free_bytes(CPU) == 1_700_000
+    (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
     assert free_bytes(CPU) > 2**20
 
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import yaml
 from end_to_end.command import keeptune, ok
 
 from keeptune.errors import RecipeError
+from keeptune.recipe import Recipe
+from keeptune.run import Run
 from keeptune.score import harness
 from keeptune.score.statistics import Ratio
 from keeptune.select.gate import Gate, Task, with_tasks
@@ -112,3 +115,11 @@ def test_a_base_that_knows_nothing_proves_nothing() -> None:
     made = with_tasks(KEPT, [Task("own", Ratio(1.0, 1.0, 1.0), 3.0, 100)])
     assert (made.verdict, made.more_questions) == ("undecided", None)
     assert with_tasks(KEPT, []) == KEPT
+
+
+def test_without_the_harness_a_run_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    recipe = Recipe.model_validate({"data": {"synth": {"rows": 10}}, "score": {"tasks": ["arc_easy"]}})
+    with pytest.raises(RecipeError, match=r"pip install 'keeptune\[harness\]'"):
+        Run.create(tmp_path / "run", recipe)
+    assert not (tmp_path / "run").exists()

@@ -50,8 +50,12 @@ def free_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     free: int = psutil.virtual_memory().available
     try:
-        limit, used = ((_CGROUP / name).read_text(encoding="ascii") for name in ("memory.max", "memory.current"))
-        return min(free, int(limit) - int(used))
+        limit, used, stat = (
+            (_CGROUP / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current", "stat")
+        )
+        # Files that were read and are in no use count as used, and give way: model weights, for instance.
+        idle = dict(line.split() for line in stat.splitlines()).get("inactive_file", "0")
+        return min(free, int(limit) - int(used) + int(idle))
     except (OSError, ValueError):  # no container, or one without a limit (`max`)
         return free
 

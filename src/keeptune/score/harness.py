@@ -66,7 +66,7 @@ def facts(tasks: Sequence[str], limit: int, folder: str | None) -> Record:
 
     errors: RecipeError when the harness is not installed.
     """
-    _harness()
+    require_installed()
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file()) if folder else []
     return {
         "what": "tasks",
@@ -97,6 +97,11 @@ def summary(base: Sequence[Record], tuned: Sequence[Record], resamples: int, see
 def values(records: Sequence[Record], task: str) -> FloatArray:
     """The score of each question of a task, from 0 to 1."""
     return np.array([record["value"] for record in records if record["task"] == task], dtype=np.float64)
+
+
+def require_installed() -> None:
+    """errors: RecipeError when the harness is not there."""
+    _harness()
 
 
 def _harness() -> tuple[Any, Any, Any]:
