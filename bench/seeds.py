@@ -27,8 +27,7 @@ from keeptune.report.comparison import page
 from keeptune.run import Run
 from keeptune.skill.synth import corpus, unique_corpus
 
-ROOT = Path(__file__).parent.parent
-SEEDS = ROOT / "recipes" / "seeds"
+SEEDS = Path(__file__).parent.parent / "recipes" / "seeds"
 OURS = "ours"
 NAMES = (OURS, "000", "001", "002", "004")
 ROWS = 809_993
@@ -39,7 +38,7 @@ OWN: dict[str, tuple[str, ...]] = {"004": ("train.loraplus_ratio=16",)}
 
 def files(folder: Path, problems: int) -> tuple[Path, Path]:
     """The corpus in the contest's format, and the problems to ask, made here if they are not there."""
-    rows, asked = folder / "train.json", folder / f"test-{problems}.jsonl"
+    rows, asked = folder.resolve() / "train.json", folder.resolve() / f"test-{problems}.jsonl"
     if not rows.is_file():
         write_records(rows, list(corpus(ROWS, 11)))
     if not asked.is_file():
@@ -77,7 +76,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=150_000, help="useful training tokens, of each")
     parser.add_argument("--problems", type=int, default=300)
     parser.add_argument("--retrained", action="store_true", help="also each selection with our training")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "seeds")
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"))
     options = parser.parse_args()
     found = files(options.runs, options.problems)
     jobs: list[tuple[str, bool]] = [(name, False) for name in NAMES]

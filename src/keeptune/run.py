@@ -94,16 +94,18 @@ class Run:
 
     @staticmethod
     def _lay_out(folder: Path, recipe: Recipe) -> None:
-        stored, text = folder / "recipe.yaml", recipes.dump(recipe)
+        stored = folder / "recipe.yaml"
         # Until there is data, a recipe can be mended: an impossible quota should not cost a new directory.
-        begun = (folder / "data" / "card.json").is_file()
-        if begun and stored.is_file() and stored.read_bytes() != text.encode():
-            raise RunError(
-                f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
-            )
+        if (folder / "data" / "card.json").is_file() and stored.is_file():
+            # Compared as it is understood: an older keeptune stored fewer settings, and its file has a hash.
+            if recipes.load(stored) != recipe:
+                raise RunError(
+                    f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
+                )
+            return
         if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
-        write_text(stored, text)
+        write_text(stored, recipes.dump(recipe))
 
     @classmethod
     def open(cls, folder: Path, listener: Listener | None = None) -> Self:
