@@ -126,3 +126,17 @@ def test_a_run_of_another_recipe_is_left_alone(make_recipe: MakeRecipe, finished
     assert outcome.code == 2
     assert "holds a run of another recipe; choose another directory with --run" in outcome.err
     assert files(finished) == before
+
+
+def test_a_run_of_an_older_keeptune_with_fewer_settings_is_gone_on_with(
+    make_recipe: MakeRecipe, finished: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    stored = (run / "recipe.yaml").read_text(encoding="utf-8")
+    older = stored.replace("engine: torch\n", "")
+    assert older != stored
+    (run / "recipe.yaml").write_text(older, encoding="utf-8")
+    (run / "result.json").unlink()
+    ok("run", make_recipe(), "--run", run)
+    assert (run / "result.json").is_file()
+    assert (run / "recipe.yaml").read_text(encoding="utf-8") == older
