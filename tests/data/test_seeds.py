@@ -76,6 +76,6 @@ def test_fifteen_balanced_kinds(choices: dict[str, Choice]) -> None:
 
 
 def test_every_selection_is_a_recipe() -> None:
-    assert SEEDS == ["000", "001", "002", "004", "balanced-15"]
+    assert SEEDS == ["000", "001", "002", "004", "balanced-15", "ours"]
     for name in SEEDS:
         assert recipes.load(FOLDER / f"{name}.yaml").name in (name, f"seed-{name}")
