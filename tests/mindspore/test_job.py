@@ -39,18 +39,15 @@ def test_every_labelled_token_is_predicted_once_from_before_it(
 
 
 @given(st.integers(1, 100_000))
-def test_a_width_holds_the_row_and_little_more(longest: int) -> None:
+def test_a_width_holds_the_row_and_less_than_as_much_again(longest: int) -> None:
     wide = job.width(longest)
     assert wide >= longest
-    assert wide == job.NARROWEST or wide <= 1.5 * longest
-    assert wide % 16 == 0
+    assert wide == job.NARROWEST or wide < 2 * longest
     assert job.width(wide) == wide
 
 
 def test_widths_are_few() -> None:
-    assert sorted({job.width(length) for length in range(1, 1025)}) == [
-        32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024,
-    ]  # fmt: skip
+    assert sorted({job.width(length) for length in range(1, 1025)}) == [64, 128, 256, 512, 1024]
 
 
 def test_a_job_and_its_rows_come_back(tmp_path: Path) -> None:

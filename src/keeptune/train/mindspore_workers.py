@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -31,6 +32,10 @@ _SCHEDULER = "from mindspore.communication import init; init()"
 _LOG = "mindspore.log"
 _LAST_WORDS = 2000
 _PATIENCE_SECONDS = 60
+_KILLED = (
+    ", as a system ends what takes too much memory. Every width of rows (64, 128, 256 …) is a graph that stays; "
+    "teach rows of fewer lengths (data.max_tokens), or train where more memory is free. What was saved is gone on with"
+)
 
 
 class Workers:
@@ -130,7 +135,8 @@ class _Worker:
         if not line:
             code = self.process.wait()
             said = self.log.read_text(encoding="utf-8", errors="replace").strip()
-            raise TrainingError(f"MindSpore ended with code {code}; its last words:\n{said[-_LAST_WORDS:]}")
+            told = _KILLED if code == -signal.SIGKILL else f"; its last words:\n{said[-_LAST_WORDS:]}"
+            raise TrainingError(f"MindSpore ended with code {code}{told}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
