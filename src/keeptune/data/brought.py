@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keeptune.data.read import read_shard
+from keeptune.data.guard import stated, understood
+from keeptune.data.leak import Problem
 from keeptune.data.rewrite import NAMED_ROWS, CountTokens, Example
 from keeptune.data.row import Rejected, reject
 from keeptune.data.select import digest
@@ -20,43 +21,46 @@ from keeptune.skill.base import Question, Skill
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """The files, their problems with the solutions that stand there, the text that each id shares with its twins, and
-    how many rows cannot be asked."""
+    """The files, their problems with the solutions that stand there, the same problems as they are compared with
+    others, and how many rows cannot be asked."""
 
     files: list[SourceFile] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
-    twins: dict[str, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
     rejected: int = 0
+
+    @property
+    def twins(self) -> dict[str, str]:
+        """The text that each example shares with its twins, by the example's id."""
+        return {example.id: problem.twin for example, problem in zip(self.examples, self.problems, strict=True)}
 
 
 def brought(section: DataSection, skill: Skill, count_tokens: CountTokens) -> Brought:
     """The problems of data.test_files, each once, in the order of the files.
 
-    errors: DataError for files that cannot be read, and where more rows cannot be asked than data.reject_limit allows.
+    errors: DataError for files that cannot be read or hold no problem, and where more rows cannot be asked than
+    data.reject_limit allows.
     """
     found = sources(section.test_files)
     questions: dict[str, tuple[Question, str, str, int]] = {}
     rejected, read = [], 0
-    for shard in found.shards:
-        for row in read_shard(shard, section.columns):
-            read += 1
-            if isinstance(row, Rejected):
-                rejected.append(row)
-                continue
-            question = skill.read(row.problem, row.solution, row.label)
-            if question is None:
-                rejected.append(reject(row.file, row.line, "no known kind of problem", row.problem))
-            else:
-                questions.setdefault(question.text, (question, row.solution, row.file, row.line))
-    if len(rejected) > section.reject_limit * read or (section.test_files and not questions):
+    for row, question in understood(found, section.columns, skill):
+        read += 1
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        elif question is None:
+            rejected.append(reject(row.file, row.line, "no known kind of problem", row.problem))
+        else:
+            questions.setdefault(question.text, (question, row.solution, row.file, row.line))
+    if len(rejected) > section.reject_limit * read:
         raise _not_asked(rejected, read, section.reject_limit)
     counts = count_tokens([(text, solution) for text, (_, solution, _, _) in questions.items()])
     examples = [
         Example(digest(text).hex(), question.kind, text, solution, str(question.truth), file, line, *tokens)
         for (text, (question, solution, file, line)), tokens in zip(questions.items(), counts, strict=True)
     ]
-    twins = {digest(text).hex(): skill.twin(question) for text, (question, *_) in questions.items()}
-    return Brought(found.files, examples, twins, len(rejected))
+    problems = [stated(question, skill) for question, *_ in questions.values()]
+    return Brought(found.files, examples, problems, len(rejected))
 
 
 def _not_asked(rejected: list[Rejected], read: int, limit: float) -> DataError:

@@ -7,15 +7,16 @@ hash of a text: problems that give each other away stand together, and what slip
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from keeptune.data.leak import Forbidden, Leaks, Problem, find_leaks, overlap_by_kind
 from keeptune.data.near import near_groups, representatives
 from keeptune.data.normal import operands
-from keeptune.data.read import Rejected, read_shard
+from keeptune.data.read import read_shard
 from keeptune.data.rewrite import Example
+from keeptune.data.row import Rejected, Row
 from keeptune.data.select import Candidate
-from keeptune.data.source import sources
+from keeptune.data.source import Sources, sources
 from keeptune.data.split import Part
 from keeptune.data.workers import Workers
 from keeptune.errors import DataError
@@ -25,16 +26,18 @@ from keeptune.skill.base import Question, Skill
 from keeptune.skill.synth import Refused
 
 
-def without_unseen(rows: list[Candidate], section: DataSection, skill: Skill) -> tuple[list[Candidate], Counter[str]]:
-    """The rows that are no problem of the files in data.unseen or data.test_files, and how many were by kind.
+def without_unseen(
+    rows: list[Candidate], section: DataSection, skill: Skill, tested: Sequence[Problem]
+) -> tuple[list[Candidate], Counter[str]]:
+    """The rows that are none of the `tested` problems and none of the files in data.unseen, and how many were by kind.
 
     A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
     """
-    names = (*section.unseen, *section.test_files)
-    if not names:
+    unseen = [*tested, *_problems_in(section.unseen, section.columns, skill)]
+    if not unseen:
         return rows, Counter()
-    forbidden = Forbidden(_problems_in(names, section.columns, skill), skill.free_text)
-    found = [forbidden.match(_stated(row.question, skill)) for row in rows]
+    forbidden = Forbidden(unseen, skill.free_text)
+    found = [forbidden.match(stated(row.question, skill)) for row in rows]
     kept = [row for row, match in zip(rows, found, strict=True) if match is None]
     return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)
 
@@ -55,7 +58,7 @@ def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
 
     def refused(problem: str, solution: str) -> bool:
         question = skill.read(problem, solution)
-        match = None if question is None else forbidden.match(_stated(question, skill))
+        match = None if question is None else forbidden.match(stated(question, skill))
         return operands(problem) in numbers if match == "overlap" else match is not None
 
     return refused
@@ -109,25 +112,35 @@ def leaks(
 def _problems_in(names: Sequence[str], columns: ColumnsSection, skill: Skill) -> list[Problem]:
     """The problems of all files that the names stand for.
 
+    errors: as of `understood`.
+    """
+    read = understood(sources(names), columns, skill)
+    return [stated(question, skill) for _, question in read if question is not None]
+
+
+def understood(
+    found: Sources, columns: ColumnsSection, skill: Skill
+) -> Iterator[tuple[Row | Rejected, Question | None]]:
+    """All rows of these files, each with its question or None.
+
     errors: DataError for a file that cannot be read; and for one without a problem, which would forbid nothing.
     """
-    found = sources(names)
-    problems, without = [], {source.file for source in found.files}
+    without = {source.file for source in found.files}
     for shard in found.shards:
         for row in read_shard(shard, columns):
             question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
             if question is not None:
-                problems.append(_stated(question, skill))
                 without.discard(shard.file)
+            yield row, question
     if without:
         raise DataError(
             f"{min(without)}: no row of it is a problem that can be recognised, so it would forbid nothing; "
             "check the file and the names of its columns"
         )
-    return problems
 
 
-def _stated(question: Question, skill: Skill) -> Problem:
+def stated(question: Question, skill: Skill) -> Problem:
+    """The problem as it is compared with others."""
     return Problem(question.kind, question.text, skill.twin(question))
 
 

@@ -60,7 +60,7 @@ def prepare(
     with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():
         tested = brought(section, skill, count_tokens)
         gathered, unique = _sift(found.shards, recipe, skill, kinds, directory, staff)
-        chosen = _choose(gathered, unique, section, skill)
+        chosen = _choose(gathered, unique, section, skill, tested)
         written = rewrite(chosen.rows, skill, section, count_tokens, staff)
         together = dict(zip((example.id for example in written), chosen.together, strict=True))
         examples = fit(written, section)
@@ -175,11 +175,11 @@ class _Chosen:
     found: dict[str, cards.Found]
 
 
-def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Skill) -> _Chosen:
+def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Skill, tested: Brought) -> _Chosen:
     choice = gathered.selection.choose(unique.problems)
     if not choice.rows:
         raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
-    rows, unseen = without_unseen(choice.rows, section, skill)
+    rows, unseen = without_unseen(choice.rows, section, skill, tested.problems)
     together = sides(rows, section, skill)
     again = repeats(rows, together)
     near = Counter(row.question.kind for row, repeated in zip(rows, again, strict=True) if repeated)
