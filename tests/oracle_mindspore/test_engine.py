@@ -124,7 +124,7 @@ def test_an_engine_that_ends_is_told_with_what_it_said(model_folder: Path, tmp_p
 
     def kill(step: Step) -> None:
         if step.step == 2:
-            made.workers.kill(0)
+            made.workers._started[0].process.kill()
 
     with pytest.raises(TrainingError, match=r"MindSpore ended with code -9"):
         made.run(kill)

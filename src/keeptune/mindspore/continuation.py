@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 from transformers import AutoConfig
 
 from keeptune import recipe as recipes
@@ -18,6 +17,7 @@ from keeptune.files import write_json, write_records, write_text
 from keeptune.mindspore import ckpt, names
 from keeptune.mindspore.handover import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
 from keeptune.mindspore.tensors import stored
+from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.prompt.named import asked_in_conversation
 
@@ -37,18 +37,9 @@ def write(card: AdapterCard, run: Path, tuned: Any, out: Path) -> None:
     for name, text in Handover(recipe, rows, base, lora, longest).files().items():
         write_text(out / name, text)
     halves = ckpt.read(out / "adapter.ckpt")
-    weights = names.exported(_base_weights(tuned, base.tie_word_embeddings))
+    weights = names.exported(adapters.base_weights(tuned))
     dtype = base.dtype or torch.float32
     ckpt.write(out / CHECKPOINT, [*halves.values(), *(stored(name, own.to(dtype)) for name, own in weights.items())])
     write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in asked])
     if human := asked_in_conversation(card.prompt):
         write_json(out / CONVERSATIONS, conversations(human, rows))
-
-
-def _base_weights(tuned: Any, tied: bool) -> dict[str, Tensor]:
-    """The base's own weights, which the adapter leaves alone, under their own names."""
-    stored_under = tuned.get_base_model().state_dict()
-    weights = {name.replace(".base_layer.", "."): own for name, own in stored_under.items() if ".lora_" not in name}
-    if tied:
-        weights.pop("lm_head.weight", None)
-    return weights

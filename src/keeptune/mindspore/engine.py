@@ -27,11 +27,8 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore.communication import init
 
-from keeptune.mindspore.job import BASE, INVERSE_FREQUENCIES, STATE, Job, Optimiser, Pass, Rows, passes
+from keeptune.mindspore.job import BASE, INVERSE_FREQUENCIES, MEANS, STATE, Job, Optimiser, Pass, Rows, passes
 from keeptune.mindspore.llama import Objective, adapter_parameters, gradient_function
-
-FIRST, SECOND = "m.", "v."
-"""What the names of the optimiser's two means begin with."""
 
 _add = ops.MultitypeFuncGraph("add")
 
@@ -74,11 +71,11 @@ class Engine:
         self.together = together
         self.job, self.rows = Job.read(folder), Rows.read(folder)
         state = ms.load_checkpoint(str(folder / STATE))
-        trained = {name: tensor for name, tensor in state.items() if not name.startswith((FIRST, SECOND))}
+        trained = {name: tensor for name, tensor in state.items() if not name.startswith(MEANS)}
         self.adapter = adapter_parameters(trained)
         self.means = {
             prefix: {name: _mean(prefix, name, state, tensor.shape) for name, tensor in self.adapter.items()}
-            for prefix in (FIRST, SECOND)
+            for prefix in MEANS
         }
         self.sums = [Parameter(ops.zeros_like(own), name=f"sum.{name}") for name, own in self.adapter.items()]
         objective = Objective(self.job, _weights(folder, self.job.half), self.adapter)
@@ -115,7 +112,7 @@ class Engine:
 
     def _moved(self, adam: Optimiser, name: str, own: Any, gradient: Any, rate: float, number: int) -> Any:
         """A tensor after its step; its means go on."""
-        first, second = self.means[FIRST], self.means[SECOND]
+        first, second = (self.means[prefix] for prefix in MEANS)
         first[name] = adam.beta1 * first[name] + (1 - adam.beta1) * gradient
         second[name] = adam.beta2 * second[name] + (1 - adam.beta2) * gradient * gradient
         corrected = [1 - beta**number if adam.corrected else 1.0 for beta in (adam.beta1, adam.beta2)]

@@ -24,6 +24,9 @@ JOB, ROWS, BASE, STATE = "job.json", "rows.npz", "base.ckpt", "state.ckpt"
 INVERSE_FREQUENCIES = "inverse_frequencies"
 """How fast each pair of a head turns with the position: a tensor beside the base's weights."""
 
+MEANS = ("m.", "v.")
+"""What the names of the optimiser's two means begin with."""
+
 NARROWEST = 64
 
 

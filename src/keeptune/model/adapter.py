@@ -204,6 +204,17 @@ def added_parameters(model: Any) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if f".{model.base_model.prefix}" in name}
 
 
+def base_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The base's own weights, which the adapter leaves alone, under their own names; tied ones once."""
+    added = set(added_parameters(model))
+    prefix = "base_model.model."
+    return {
+        name.removeprefix(prefix).replace(".base_layer.", "."): own
+        for name, own in model.named_parameters()
+        if name not in added
+    }
+
+
 def set_scale(model: nn.Module, scale: float) -> None:
     """The adapter counts `scale` times what it was trained to."""
     for layer in _layers(model):

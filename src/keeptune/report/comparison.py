@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from math import isnan
 from typing import Any
 
 from markupsafe import Markup
@@ -10,15 +10,16 @@ from markupsafe import Markup
 from keeptune.compare import standings
 from keeptune.report import plots, text
 from keeptune.report.page import environment
+from keeptune.report.shapes import Ratio
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 MEASURES = ("skill", "f1", "em")
 
 
-def page(made: Mapping[str, Any]) -> str:
+def page(made: Row) -> str:
     """The page, from what `compare` found."""
-    rows = made["runs"]
+    rows = [{**row, "ratio": Ratio.model_validate(row["ratio"])} for row in made["runs"]]
     kinds = sorted({kind for row in rows for kind in row["skill"]["by_kind"]})
     threshold = max(row["threshold"] for row in rows)
     drawn = [
@@ -34,7 +35,7 @@ def page(made: Mapping[str, Any]) -> str:
             read=rows[0]["retained"]["n"],
             kinds={kind: [row["skill"]["by_kind"].get(kind) for row in rows] for kind in kinds},
             differences=[_differences(number, row) for number, row in enumerate(rows[1:], start=2)],
-            standings=standings(dict(made)),
+            standings=standings(made),
             plot=Markup(plots.runs(drawn, threshold)),
         )
     )
@@ -42,7 +43,8 @@ def page(made: Mapping[str, Any]) -> str:
 
 def _kept(row: Row) -> float:
     """The worse of F1's and EM's share that was kept; 0 where the base had nothing to keep."""
-    return min(measure["point"] or 0.0 for measure in row["ratio"].values())
+    points = row["ratio"].f1.point, row["ratio"].em.point
+    return min(0.0 if isnan(point) else point for point in points)
 
 
 def _differences(number: int, row: Row) -> list[str]:

@@ -22,7 +22,7 @@ from keeptune.errors import RecipeError
 from keeptune.files import unwritable
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import restored, stored
-from keeptune.model.adapter import added_parameters, causal_model
+from keeptune.model.adapter import added_parameters, base_weights, causal_model
 from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example, shares
@@ -33,8 +33,6 @@ from keeptune.train.processes import processes
 
 _MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """What the optimisers call their two means: torch's AdamW, and ours without correction."""
-
-_PREFIXES = ("m.", "v.")
 
 
 def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) -> None:
@@ -119,10 +117,8 @@ class MindSporeTrainer(Trainer):
         self._job().write(self.scratch)
         tokens, labelled = zip(*((row.tokens, row.labelled) for row in self.examples), strict=True)
         job.Rows.of(tokens, labelled).write(self.scratch)
-        base = causal_model(self.peft_model)
-        added = set(added_parameters(self.peft_model).values())
-        weights = {_plain(name): own for name, own in base.named_parameters() if own not in added}
-        weights[job.INVERSE_FREQUENCIES] = base.get_decoder().rotary_emb.inv_freq.float()
+        weights = base_weights(self.peft_model)
+        weights[job.INVERSE_FREQUENCIES] = causal_model(self.peft_model).get_decoder().rotary_emb.inv_freq.float()
         ckpt.write(self.scratch / job.BASE, [stored(name, own) for name, own in weights.items()])
         ckpt.write(self.scratch / job.STATE, [stored(name, own) for name, own in self._state().items()])
 
@@ -151,7 +147,7 @@ class MindSporeTrainer(Trainer):
         tensors: dict[str, Tensor] = {_engine_name(name): own for name, own in self.named.items()}
         for name, parameter in self.named.items():
             state = self.optimiser.state.get(parameter, {})
-            for prefix, mean in zip(_PREFIXES, self._means, strict=True):
+            for prefix, mean in zip(job.MEANS, self._means, strict=True):
                 if mean in state:
                     tensors[f"{prefix}{_engine_name(name)}"] = state[mean]
         return tensors
@@ -170,7 +166,7 @@ class MindSporeTrainer(Trainer):
                 parameter.copy_(tensors[_engine_name(name)])
                 state = {
                     mean: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
-                    for prefix, mean in zip(_PREFIXES, self._means, strict=True)
+                    for prefix, mean in zip(job.MEANS, self._means, strict=True)
                 }
                 counted = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
                 self.optimiser.state[parameter] = {**counted, **state}
@@ -182,11 +178,6 @@ def _on_ascend() -> bool:
 
 def _mean(losses: Sequence[tuple[float, int]]) -> float:
     return sum(total for total, _ in losses) / sum(count for _, count in losses)
-
-
-def _plain(name: str) -> str:
-    """A weight's name in the base, where PEFT has put a layer around it."""
-    return name.replace(".base_layer.", ".")
 
 
 def _engine_name(name: str) -> str:

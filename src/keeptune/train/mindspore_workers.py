@@ -80,10 +80,6 @@ class Workers:
             codes.append(_ended(self._scheduler))
         return not any(codes)
 
-    def kill(self, number: int) -> None:
-        """Ends one at once."""
-        self._started[number].process.kill()
-
     def _worker(self, folder: Path, joined: dict[str, str]) -> _Worker:
         answers, given = os.pipe()
         module = ["-m", "keeptune.mindspore.engine", str(folder), str(given)]
