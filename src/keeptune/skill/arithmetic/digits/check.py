@@ -28,8 +28,8 @@ _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(
     r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+)([<>])\5|-)"
 )
-_FACT = re.compile(r"lg([1-9][0-9]{2})=([0-9]{7})")
-_LOCATED = re.compile(r"([0-9]{7})((?: lg[1-9][0-9]{2}=[0-9]{7}[<>])+)")
+_FACT = re.compile(r"([0-9]+(?:\.[0-9]+)?):lg([1-9][0-9]{2})=([0-9]{7})")
+_LOCATED = re.compile(r"([0-9]{7})((?: lg[1-9][0-9]{2}=[0-9]{7}[<>]\1)+)")
 _COMPARED = re.compile(r" lg([1-9][0-9]{2})=([0-9]{7})([<>])")
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
@@ -164,7 +164,8 @@ class _Reader:
         if match := _REACHED.fullmatch(line):
             return self._raised(*map(int, match.groups()))
         if match := _FACT.fullmatch(line):
-            return self._are_known(match[1]) and self._fact(int(match[1]), match[2])
+            asked = _significant(match[1])[:3].ljust(3, "0")
+            return _stripped(match[1]) in self.known and asked == match[2] and self._fact(int(match[2]), match[3])
         if match := _LOCATED.fullmatch(line):
             return self.result.endswith(match[1]) and self._located(match[1], _COMPARED.findall(match[2]))
         if match := _FIRST_SQUARE.fullmatch(line):
@@ -201,19 +202,15 @@ class _Reader:
         return decimals == f"{math.log10(number / 100):.7f}"[2:]
 
     def _located(self, fraction: str, compared: list[tuple[str, str, str]]) -> bool:
-        """Logarithms of numbers side by side, up or down to the two that these decimals lie between."""
-        numbers = [int(number) for number, _, _ in compared]
-        signs = "".join(sign for _, _, sign in compared)
+        """Logarithms that are looked at, among them the two beside each other that these decimals lie between."""
         for number, decimals, sign in compared:
             if not self._fact(int(number), decimals) or (sign == "<") != (decimals <= fraction):
                 return False
-        goes_up = signs == "<" * (len(signs) - 1) + ">" or (set(signs) == {"<"} and numbers[-1] == LAST_NUMBER)
-        step = 1 if signs[0] == "<" else -1
-        found = numbers[-1] if signs[-1] == "<" else numbers[-2]
+        found = max((int(number) for number, _, sign in compared if sign == "<"), default=0)
+        is_between = found == LAST_NUMBER or any(int(number) == found + 1 for number, _, _ in compared)
         self.result = str(found)
         self.known |= {_stripped(self.result), _stripped(fraction), LN_TEN}
-        is_row = all(second == first + step for first, second in pairwise(numbers))
-        return self.counts_tens and is_row and (goes_up or signs == ">" * (len(signs) - 1) + "<")
+        return self.counts_tens and found > 0 and is_between
 
     def _raised(self, target: int, before: int, added: int, total: int) -> bool:
         """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""

@@ -166,13 +166,13 @@ def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
     if not x:
         return Worked([], "0")
     base, factor = _numeral(x), Numeral.of(str(coefficient))
-    looked_up, added = (int(number.cut(3).digits) for number in (base, factor))
-    multiplied, product = exact(logarithm.decimals(looked_up), str(exponent), logarithm.DECIMALS)
-    total = combined(product, logarithm.decimals(added).zfill(len(product)), "+", logarithm.DECIMALS)
+    of_base, of_factor = logarithm.looked_up(str(x)), logarithm.looked_up(str(coefficient))
+    multiplied, product = exact(of_base[1], str(exponent), logarithm.DECIMALS)
+    total = combined(product, of_factor[1].zfill(len(product)), "+", logarithm.DECIMALS)
     whole, fraction = int(total.digits[: -logarithm.DECIMALS]), total.digits[-logarithm.DECIMALS :]
     magnitudes, places = _magnitude(whole, base.places - 1, factor.places - 1, exponent)
     located, found = logarithm.located(fraction)
-    lines = [logarithm.fact(looked_up), *multiplied, logarithm.fact(added), *total.lines, *magnitudes, located]
+    lines = [of_base[0], *multiplied, of_factor[0], *total.lines, *magnitudes, located]
     grown, digits = _grown(found, fraction)
     return Worked([*lines, *grown], Numeral(digits, places + len(digits) - GROWN_PLACES).text())
 
