@@ -4,9 +4,10 @@
     python bench/train_gpu.py --trl trl/bin/python
     python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     without one: that it runs
 
-The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; TRL with packed
-rows and liger's kernels. Speed is told in useful tokens, and as a share of what the measured matrix product allows: a
-frozen weight costs two operations a token on the way there and two on the way back.
+The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; keeptune also
+with its frozen base in fp8 and in four bits, TRL with packed rows and liger's kernels. Speed is told in useful tokens,
+and as a share of what the measured matrix product allows: a frozen weight costs two operations a token on the way there
+and two on the way back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,7 +28,12 @@ from keeptune.model import load as models
 from keeptune.plan import matrix_speed
 from keeptune.sections import AdapterSection
 
-OWN = {"keeptune": keeptune_side, "transformers_peft": usual_side}
+OWN = {
+    "keeptune": keeptune_side,
+    "keeptune_fp8": partial(keeptune_side, quantization="fp8"),
+    "keeptune_nf4": partial(keeptune_side, quantization="nf4"),
+    "transformers_peft": usual_side,
+}
 ADAPTERS = {
     "attention-qv r8": AdapterSection(rank=8, alpha=16, targets="attention-qv"),
     "all-linear r16": AdapterSection(rank=16, alpha=32, targets="all-linear"),

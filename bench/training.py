@@ -80,10 +80,11 @@ def run(python: str, script: list[str], folder: Path, job: Job) -> Figures:
     return figures
 
 
-def keeptune_side(job: Job) -> Figures:
+def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     """keeptune's own training step, as its loop does it."""
     keep_freed_memory()
-    model = adapters.load_adapter(models.load_model(job["model"]), Path(job["adapter"]), trainable=True)
+    base = models.load_model(job["model"], quantization=quantization)
+    model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
     module, rows = Objective(model), _rows()
 
     def backward(step: Step) -> float:

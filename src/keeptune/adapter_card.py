@@ -19,7 +19,8 @@ FILE = "keeptune.json"
 
 @dataclass(frozen=True, slots=True)
 class AdapterCard:
-    """The contents of keeptune.json. `budgets` are upper bounds of new tokens by kind, `dtype` is the recipe's."""
+    """The contents of keeptune.json. `budgets` are upper bounds of new tokens by kind, `dtype` and `quantization` are
+    the recipe's."""
 
     model: str
     skill: str
@@ -27,6 +28,7 @@ class AdapterCard:
     budgets: dict[str, int]
     scale: float
     dtype: str = "auto"
+    quantization: str | None = None
 
 
 def save(card: AdapterCard, folder: Path) -> None:
@@ -40,6 +42,7 @@ def save(card: AdapterCard, folder: Path) -> None:
             "budgets": card.budgets,
             "scale": card.scale,
             "dtype": card.dtype,
+            "quantization": card.quantization,
         },
     )
 
@@ -56,6 +59,7 @@ def load(folder: Path) -> AdapterCard:
             {str(kind): int(tokens) for kind, tokens in tree["budgets"].items()},
             float(tree["scale"]),
             str(tree.get("dtype", "auto")),
+            tree.get("quantization"),
         )
         stated = tree["prompt"]["sha256"]
     except OSError as error:

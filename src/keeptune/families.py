@@ -58,3 +58,16 @@ def refused_training(family: Family, loraplus_ratio: float, weight_decay: float)
             "model; set it to 0, or choose lora, rslora or vera"
         )
     return faults
+
+
+def refused_quantised(family: Family, by_mindspore: bool, is_sharded: bool) -> list[str]:
+    """What cannot be done beside frozen weights in fewer bits, and what to do."""
+    instead = "take model.quantization out"
+    faults = []
+    if family in ("dora", "pissa"):
+        faults.append(f"model.quantization: {family} computes with the base's whole weights; {instead}, or choose lora")
+    if by_mindspore:
+        faults.append(f"model.quantization is for engine: torch; {instead}")
+    if is_sharded:
+        faults.append(f"model.quantization does not go with train.shard; {instead}, or set train.shard: false")
+    return faults

@@ -66,7 +66,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     prompt = named.prompt(template) if template is not None else card.prompt
     if not other_prompt:
         prompt.require_same(card.prompt, str(folder))
-    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype)
+    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
     kept = record_cache(base, tokenizer).with_facts(adapter_facts(folder, card.scale)) if remembered else None
     model = adapters.load_adapter(base, folder)

@@ -17,12 +17,13 @@ from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, kept_values
+from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest
 from keeptune.score.generate import CACHE_TOKENS
-from keeptune.sections import AdapterSection
+from keeptune.sections import AdapterSection, Quantization
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 
@@ -138,12 +139,21 @@ def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, l
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
     or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
     width = models.dtype(recipe.model.dtype).itemsize
+    weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
     activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
     head_size = config.hidden_size // config.num_attention_heads
     cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
-    needed = (parameters.total + activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
+    needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
     return int(KEPT_MEMORY * needed)
+
+
+def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
+    """What the frozen weights take: all but the embeddings in fewer bits, where they are quantised."""
+    if quantization is None:
+        return total * width
+    embedded = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    return embedded * width + (total - embedded) * BYTES_A_WEIGHT[quantization]
 
 
 def text(made: Plan) -> str:

@@ -54,6 +54,8 @@ class Recipe(Section):
         faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
         if train.table_share and self.data.skill != "arithmetic":
             faults.append("train.table_share practises logarithms, for data.skill: arithmetic; leave it out")
+        if self.model.quantization:
+            faults += families.refused_quantised(family, self.engine == "mindspore", train.shard)
         return or_refuse(self, faults)
 
 

@@ -242,8 +242,9 @@ class Run:
         return self._load()
 
     def _load(self, placed: bool = True) -> Any:
-        self.listener.say(f"loading {self.recipe.model.name} (the embedded model is unpacked on its first use)")
-        model = models.load_model(self.recipe.model.name, self.recipe.model.dtype, placed)
+        own = self.recipe.model
+        self.listener.say(f"loading {own.name} (the embedded model is unpacked on its first use)")
+        model = models.load_model(own.name, own.dtype, own.quantization, placed)
         models.check_tokenizer(model, self.tokenizer)
         return model
 
@@ -331,7 +332,9 @@ class Run:
 
     def _card(self, scale: float) -> adapter_card.AdapterCard:
         model, data = self.recipe.model, self.recipe.data
-        return adapter_card.AdapterCard(model.name, data.skill, self.prompt, self.final.budgets(), scale, model.dtype)
+        return adapter_card.AdapterCard(
+            model.name, data.skill, self.prompt, self.final.budgets(), scale, model.dtype, model.quantization
+        )
 
     def _choose(self) -> Record:
         """The checkpoint to hand over, its scale, and all that they were chosen among: chosen.json.

@@ -30,6 +30,9 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 """The number format of the frozen model; the adapter and its optimiser have float32. float16 is for accelerators
 without bfloat16, such as Ascend 910A, V100 and T4."""
 
+Quantization = Literal["int8", "nf4", "fp8"]
+"""In what the frozen weights of linear layers are kept; model/quantised.py says what each is."""
+
 Engine = Literal["torch", "mindspore"]
 """What trains. mindspore runs in a Python of its own (docs/mindspore.md); all else is done by torch in any case."""
 
@@ -68,6 +71,9 @@ class ModelSection(Section):
         "smollm2-135m", description="a local folder, a MindSpore .ckpt, a Hugging Face id, or `smollm2-135m`"
     )
     dtype: Dtype = Field("auto", description="auto: bfloat16 where the machine multiplies it natively, else float32")
+    quantization: Quantization | None = Field(
+        None, description="frozen linear weights in 8 bits (int8; fp8 for Hopper) or 4 (nf4); none: as dtype says"
+    )
 
 
 class SynthSection(Section):

@@ -27,6 +27,7 @@ from keeptune.mindspore.names import CELLS
 from keeptune.model import pissa
 from keeptune.model.fused import fuse
 from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
+from keeptune.model.quantised import hidden_numbers
 from keeptune.model.scale import rescale
 from keeptune.sections import AdapterSection
 
@@ -196,7 +197,7 @@ def count(model: Any) -> Parameters:
     """Trained parameters, and all of the base model's (the adapter's own are not counted in the total)."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     added = sum(p.numel() for p in added_parameters(model).values())
-    return Parameters(trainable, sum(p.numel() for p in model.parameters()) - added)
+    return Parameters(trainable, sum(p.numel() for p in model.parameters()) + hidden_numbers(model) - added)
 
 
 def added_parameters(model: Any) -> dict[str, nn.Parameter]:

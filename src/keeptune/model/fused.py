@@ -15,40 +15,41 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from keeptune.model.pissa import INITIAL, low_rank
+from keeptune.model.quantised import QuantisedLinear, product, product_back
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; W and bias are frozen and get no gradient."""
+    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; the base layer, W and bias, is frozen and gets no gradient."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """shapes: x (..., inputs); weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
+    def forward(ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        """shapes: x (..., inputs); base.weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
         rows = x.reshape(-1, x.shape[-1])
         a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
         down = rows @ a_cast.t()
-        out = rows @ weight.t() if bias is None else torch.addmm(bias, rows, weight.t())
+        out = product(base, rows)
         out.addmm_(down, b_cast.t(), alpha=scale)
-        ctx.save_for_backward(rows, weight, a_cast, b_cast, down)
-        ctx.scale, ctx.shape = scale, x.shape
+        ctx.save_for_backward(rows, a_cast, b_cast, down)
+        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        rows, weight, a, b, down = ctx.saved_tensors
-        grad = gradients[0].reshape(-1, weight.shape[0])
+        (rows, a, b, down), base = ctx.saved_tensors, ctx.base
+        grad = gradients[0].reshape(-1, b.shape[0])
         grad_down = (grad @ b).mul_(ctx.scale)
         grad_b = (grad.t() @ down).float().mul_(ctx.scale)
         grad_a = (grad_down.t() @ rows).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = (grad @ weight).addmm_(grad_down, a).view(ctx.shape)
-        return grad_x, None, None, grad_a, grad_b, None
+            grad_x = product_back(base, grad).addmm_(grad_down, a).view(ctx.shape)
+        return grad_x, None, grad_a, grad_b, None
 
 
 def fuse(model: nn.Module) -> int:
     """The number of LoRA layers of `model` that now run the fused product.
 
-    Layers that the product does not cover (dropout, DoRA, VeRA, (IA)³, quantised base) keep PEFT's forward.
+    Layers that the product does not cover (dropout, DoRA, VeRA, (IA)³) keep PEFT's forward.
     """
     fused = 0
     for layer in model.modules():
@@ -62,7 +63,7 @@ def is_plain_lora(layer: Any) -> bool:
     """Whether the layer adds nothing but one low-rank product, PiSSA's included."""
     names = list(layer.lora_A)
     return (
-        type(layer.base_layer) is nn.Linear
+        (type(layer.base_layer) is nn.Linear or isinstance(layer.base_layer, QuantisedLinear))
         and names[1:] in ([], [INITIAL])
         and isinstance(layer.lora_dropout[names[0]], nn.Identity)
         and not layer.use_dora.get(names[0], False)
@@ -84,4 +85,4 @@ class _FusedForward:
             return base(x)  # type: ignore[no-any-return]
         a, b = low_rank(layer)
         scale = layer.scaling[self.name]
-        return _LoraProduct.apply(x, base.weight, base.bias, a, b, scale)  # type: ignore
+        return _LoraProduct.apply(x, base, a, b, scale)  # type: ignore

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from keeptune.errors import ModelError, RunError
 from keeptune.mindspore import base_model
 from keeptune.model.attention import implementation
+from keeptune.model.quantised import quantise
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -68,12 +69,13 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(resolve(name))
 
 
-def load_model(name: str, wanted_dtype: str = "auto", placed: bool = True) -> Any:
+def load_model(name: str, wanted_dtype: str = "auto", quantization: str | None = None, placed: bool = True) -> Any:
     """The model in evaluation mode on the accelerator or processor, with the attention that is fastest there.
 
-    Where it is not to be `placed`, it stays in the processor's memory: it may be more than one accelerator holds.
+    `quantization` rounds the weights of its linear layers (model/quantised.py). Where the model is not to be `placed`,
+    it stays in the processor's memory: it may be more than one accelerator holds.
 
-    errors: ModelError when it is missing, incomplete, or not a causal language model.
+    errors: ModelError when it is missing, incomplete, not a causal language model, or cannot be quantised so.
     """
     target = device()
     with _explained(name):
@@ -87,6 +89,8 @@ def load_model(name: str, wanted_dtype: str = "auto", placed: bool = True) -> An
         # transformers fills missing layers with random numbers, and only warns.
         if found["missing_keys"]:
             raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
+    if quantization:
+        quantise(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
 
 
