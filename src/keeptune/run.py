@@ -46,6 +46,7 @@ from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
+from keeptune.train.mindspore_workers import python_with_mindspore
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
 from keeptune.train.table import table
@@ -87,8 +88,11 @@ class Run:
 
         errors: RunError when that is of another recipe; RecipeError when something that it asks for is not installed.
         """
+        # Now, and not after hours of preparing and training.
         if recipe.score.tasks:
-            harness.require_installed()  # now, and not after hours of training
+            harness.require_installed()
+        if recipe.engine == "mindspore":
+            python_with_mindspore()
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
 

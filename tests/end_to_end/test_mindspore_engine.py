@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,19 @@ def test_a_whole_run(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) ->
     assert "all of it follows" in ok("verify", run).out
 
 
-def test_what_it_cannot_do_is_listed(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_what_it_cannot_do_is_listed(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTHON, "true")  # says yes to whether MindSpore is there; it is not started
     recipe = make_recipe(engine="mindspore", adapter={"family": "dora"}, train={"kl_weight": 0.5})
     message = refused(2, "run", recipe, "--run", tmp_path / "run")
     assert "adapter.family: dora; choose lora or rslora" in message
     assert "train.kl_weight: set it to 0" in message
 
 
-def test_without_its_python_it_says_how_to_get_one(
-    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("python", ["/nowhere/python", sys.executable])
+def test_without_mindspore_it_says_how_to_get_it_before_anything_is_done(
+    make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, python: str
 ) -> None:
-    monkeypatch.setenv(PYTHON, str(tmp_path / "none"))
+    monkeypatch.setenv(PYTHON, python)
     message = refused(2, "run", make_recipe(engine="mindspore"), "--run", tmp_path / "run")
     assert "make setup-mindspore" in message
+    assert not (tmp_path / "run").exists()

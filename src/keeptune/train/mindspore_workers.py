@@ -28,6 +28,7 @@ WORKERS = "KEEPTUNE_MINDSPORE_WORKERS"
 """The environment variable that says how many processes of it train together, one a card."""
 
 _USUAL_PYTHON = Path(".venv-mindspore/bin/python")
+_LOOK = "import sys; from importlib.util import find_spec; sys.exit(find_spec('mindspore') is None)"
 _SCHEDULER = "from mindspore.communication import init; init()"
 _LOG = "mindspore.log"
 _LAST_WORDS = 2000
@@ -45,7 +46,7 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self.python, self.count = _python(), _count()
+        self.python, self.count = python_with_mindspore(), _count()
         self._started: list[_Worker] = []
         self._scheduler: subprocess.Popen[str] | None = None
 
@@ -155,9 +156,10 @@ def _ended(process: subprocess.Popen[str]) -> int:
         return process.wait()
 
 
-def _python() -> Path:
+def python_with_mindspore() -> Path:
+    """The Python that trains. errors: RecipeError when there is none, or MindSpore is not in it."""
     found = Path(os.environ.get(PYTHON, _USUAL_PYTHON))
-    if shutil.which(found) is None:
+    if shutil.which(found) is None or subprocess.run([found, "-c", _LOOK], check=False).returncode:
         raise RecipeError(
             f"engine: mindspore needs a Python with MindSpore, and {found} is none; `make setup-mindspore` makes "
             f"{_USUAL_PYTHON}, or name another in {PYTHON}"
