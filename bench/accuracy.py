@@ -6,14 +6,16 @@
     python bench/accuracy.py adapters --tokens 200000   adapters from 0.01 to 4 % of the parameters, at an equal budget
 
 Everything is scored on problems that no training row repeats, in the mix of the contest's unique rows, made here if
-they are not there; reading is scored with and without the adapter. Each command prints a table and writes
+they are not there; reading is scored with and without the adapter. With --kinds add,sub only these are taught and
+asked: what a small budget can teach, so that variants differ. Each command prints a table and writes
 results/accuracy-NAME.json; a run that was interrupted goes on where it stopped when the same command is given again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from keeptune.held_out import score_files
 from keeptune.run import Run
 from keeptune.score import contest
 from keeptune.score.number import POLICIES
+from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.synth import unique_corpus
 
 ROOT = Path(__file__).parent.parent
@@ -36,6 +39,12 @@ UNSEEN = {"test": (2000, 20261121), "dev": (550, 77)}
 
 PROBE_TOKENS = 12_000
 """Trained on first where the budget is a time, to see how fast this machine is."""
+
+ROWS_A_KIND = 4000
+"""Of each of --kinds, so that no variant sees a row twice within the budgets that this is for."""
+
+FRESH_RATE = 1.5e-3
+"""The best recipe's rate is one to go on with."""
 
 Variants = Mapping[str, tuple[str, ...]]
 """Overrides of the best recipe, by the name of what they make of it."""
@@ -67,6 +76,31 @@ def unseen(name: str) -> Path:
     return path
 
 
+def asked(kinds: Sequence[str]) -> Path:
+    """The file of problems to score on, of these kinds alone where there are any."""
+    everything = unseen("test")
+    if not kinds:
+        return everything
+    skill, path = Arithmetic(), everything.with_name(f"test-{'-'.join(kinds)}.jsonl")
+    rows = map(json.loads, everything.read_text(encoding="utf-8").splitlines())
+    read = ((row, skill.read(row["problem"], row["solution"])) for row in rows)
+    write_records(path, [row for row, question in read if question is not None and question.kind in kinds])
+    return path
+
+
+def only(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Overrides that have these kinds alone taught, from a fresh adapter, with nothing looked up in a table."""
+    if not kinds:
+        return ()
+    return (
+        f"data.kinds=[{','.join(kinds)}]",
+        f"data.quota={{default: {ROWS_A_KIND}}}",
+        "data.exclude=[]",
+        "train.table_share=0",
+        f"train.learning_rate={FRESH_RATE}",
+    )
+
+
 def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
     """The best recipe with some of its settings changed, trained in `folder` up to its adapter."""
     run = Run.create(folder, recipes.load(RECIPE, overrides), ConsoleListener())
@@ -86,10 +120,11 @@ def speed(folder: Path) -> float:
     return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
 
 
-def scored(run: Run, problems: int, reading: str, questions: int) -> dict[str, Any]:
+def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Skill and reading of a run's adapter, its size and what it cost."""
-    skill = score_files(str(run.folder), unseen("test"), None, problems, out=run.folder, listener=run.listener)["skill"]
-    kept = score_files(str(run.folder), None, reading, questions, out=run.folder, listener=run.listener)["retained"]
+    name, out, listener = str(run.folder), run.folder, run.listener
+    skill = score_files(name, test, None, arguments.problems, out=out, listener=listener)["skill"]
+    kept = score_files(name, None, arguments.reading, arguments.questions, out=out, listener=listener)["retained"]
     last = training_steps(run)[-1]
     sizes = read_json(run.folder / "manifest.json")["parameters"]
     ratio = sizes["trainable"] / sizes["total"]
@@ -109,12 +144,7 @@ def scored(run: Run, problems: int, reading: str, questions: int) -> dict[str, A
 def best(arguments: argparse.Namespace, folder: Path) -> None:
     """Trains the best recipe, and prints its accuracy by kind and by policy."""
     tokens = arguments.tokens or int(speed(folder / "probe") * 60 * arguments.minutes)
-    figures = scored(
-        trained(folder / f"best-{tokens}", (f"train.tokens={tokens}",)),
-        arguments.problems,
-        arguments.reading,
-        arguments.questions,
-    )
+    figures = scored(trained(folder / f"best-{tokens}", (f"train.tokens={tokens}",)), unseen("test"), arguments)
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     write_result("accuracy-best", {"base": {"retained": base}, "tuned": figures})
     skill, kept = figures["skill"], figures["retained"]
@@ -129,11 +159,13 @@ def ranked(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Trains every variant on the same number of tokens, and prints them from the best down."""
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     rows = {}
-    for variant, overrides in VARIANTS[name].items():
-        run = trained(folder / f"{name}-{arguments.tokens}" / variant, (*overrides, f"train.tokens={arguments.tokens}"))
-        rows[variant] = scored(run, arguments.problems, arguments.reading, arguments.questions)
+    for variant, own in VARIANTS[name].items():
+        overrides = (*only(arguments.kinds), *own, f"train.tokens={arguments.tokens}")
+        run = trained(folder / "-".join((name, *arguments.kinds, str(arguments.tokens))) / variant, overrides)
+        rows[variant] = scored(run, asked(arguments.kinds), arguments)
     ordered = dict(sorted(rows.items(), key=lambda row: -row[1]["skill"]["accuracy"]))
-    write_result(f"accuracy-{name}", {"base": {"retained": base}, "tokens": arguments.tokens, "variants": ordered})
+    settings = {"tokens": arguments.tokens, "kinds": arguments.kinds}
+    write_result(f"accuracy-{name}", {"base": {"retained": base}, **settings, "variants": ordered})
     print(f"{'':22} trained   right     95 %          F1 / base  contest 1")
     for variant, figures in ordered.items():
         skill, size = figures["skill"], figures["parameters"]["ratio"]
@@ -172,6 +204,7 @@ def main() -> None:
     budget = parser.add_mutually_exclusive_group(required=True)
     budget.add_argument("--tokens", type=int, help="useful training tokens, of each variant")
     budget.add_argument("--minutes", type=float, help="of training, for `best`")
+    parser.add_argument("--kinds", type=lambda given: given.split(","), default=[], help="only these, such as add,sub")
     parser.add_argument("--problems", type=int, default=0, help="only the first so many of the 2,000; 0: all")
     parser.add_argument("--reading", default="embedded", help="a SQuAD v1.1 file, or `embedded`")
     parser.add_argument("--questions", type=int, default=0, help="only the first so many reading questions; 0: all")
@@ -179,6 +212,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.minutes and arguments.what != "best":
         parser.error("variants are compared at an equal number of tokens; give --tokens")
+    if arguments.kinds and arguments.what == "best":
+        parser.error("--kinds is for comparing variants; the best recipe teaches all")
     for name in UNSEEN:
         unseen(name)
     if arguments.what == "best":
