@@ -92,7 +92,7 @@ class FinalScores:
         """
         model, tokenizer = generator.model, generator.tokenizer
         for who, own in (("base", 0.0), ("tuned", scale)):
-            facts = adapter_facts(adapter, own)
+            facts = {**adapter_facts(adapter, own), "answered_by": generator.packages}
             with generator.scaled(own):
                 if not self._path(SKILL, who).is_file():
                     self._score_skill(generator, who, kept.with_facts(facts))

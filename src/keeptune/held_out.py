@@ -21,10 +21,10 @@ from keeptune.score import retained
 from keeptune.score import skill as skills
 from keeptune.score.cache import AGAIN, RecordCache
 from keeptune.score.facts import adapter_facts, record_cache
-from keeptune.score.generate import Generator
 from keeptune.score.number import final_answer
 from keeptune.score.reading import reading_items
 from keeptune.score.shared import SharedGenerator, help_out
+from keeptune.score.vllm_engine import Served, final_generator
 from keeptune.sections import PromptSection, ScoreSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Skill
@@ -41,7 +41,7 @@ class Target:
 
     name: str
     model: str
-    generator: Generator
+    generator: SharedGenerator
     prompt: Prompt
     budgets: dict[str, int]
     same_prompt: bool
@@ -61,7 +61,8 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
         models.check_tokenizer(model, tokenizer)
         kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
-        return Target(name, name, Generator(model, tokenizer), prompt, {}, True, kept)
+        generator = _generator(model, tokenizer, Served(name), remembered)
+        return Target(name, name, generator, prompt, {}, True, kept)
     card = adapter_card.load(folder)
     prompt = named.prompt(template) if template is not None else card.prompt
     if not other_prompt:
@@ -72,7 +73,15 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)
     same = prompt.sha256 == card.prompt.sha256
-    return Target(name, card.model, Generator(model, tokenizer), prompt, card.budgets, same, kept)
+    served = Served(card.model, card.dtype, card.quantization, folder, card.scale)
+    generator = _generator(model, tokenizer, served, remembered)
+    return Target(name, card.model, generator, prompt, card.budgets, same, kept)
+
+
+def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> SharedGenerator:
+    """What writes answers: for `many` the one of final scores."""
+    group = processes()
+    return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
 
 
 def score_files(
@@ -100,7 +109,8 @@ def score_files(
     if not group.first:
         help_out(group, lambda: opened.generator)
         return None
-    generator, settings = SharedGenerator(opened.generator.model, opened.generator.tokenizer, group), ScoreSection()
+    generator, settings = opened.generator, ScoreSection()
+    kept = opened.kept.with_facts({"answered_by": generator.packages})
     scored: Record = {
         "target": target,
         "model": opened.model,
@@ -108,7 +118,7 @@ def score_files(
     }
     if skill:
         count = listener.counter("problems", len(asked))
-        records, there = opened.kept.records(
+        records, there = kept.records(
             skills.facts(opened.prompt, asked, opened.budgets),
             lambda: skills.score_skill(generator, opened.prompt, asked, opened.budgets, count),
         )
@@ -120,7 +130,7 @@ def score_files(
     if reading:
         count = listener.counter("reading questions", len(items))
         layout = settings.reading_prompt
-        records, there = opened.kept.records(
+        records, there = kept.records(
             retained.facts(items, layout),
             lambda: retained.score_retained(generator, items, layout, count),
         )

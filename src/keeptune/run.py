@@ -40,6 +40,7 @@ from keeptune.score import skill as skills
 from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
 from keeptune.score.shared import SharedGenerator, help_out
+from keeptune.score.vllm_engine import Served, final_generator
 from keeptune.select.choose import Candidate, brought_nothing, choose
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
@@ -204,15 +205,19 @@ class Run:
         with self._stage("score"):
             folder = self.folder / "adapter"
             kept = record_cache(self._fresh_model(), self.tokenizer)
-            self.final.score(self._adapted(), folder, adapter_card.load(folder).scale, kept)
+            generator = self._adapted()
+            self.final.score(generator, folder, adapter_card.load(folder).scale, kept)
             made = read_json(self.folder / "manifest.json")
+            made["packages"] |= generator.packages
             made["hashes"] |= {name: file_sha256(self.folder / name) for name in self.hashed_files()}
             write_json(self.folder / "manifest.json", made)
 
     def _adapted(self) -> SharedGenerator:
         """The base with the adapter that was chosen, ready to answer."""
-        model = adapters.load_adapter(self._fresh_model(), self.folder / "adapter")
-        return SharedGenerator(model, self.tokenizer, self.processes)
+        own, folder = self.recipe.model, self.folder / "adapter"
+        model = adapters.load_adapter(self._fresh_model(), folder)
+        served = Served(own.name, own.dtype, own.quantization, folder)
+        return final_generator(model, self.tokenizer, self.processes, served)
 
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""

@@ -43,7 +43,9 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Row:
+class Row:
+    """A prompt, how many tokens may follow it, and those that it got so far."""
+
     index: int
     prompt: list[int]
     budget: int
@@ -116,7 +118,7 @@ class Generator:
         `budgets` are upper bounds in new tokens. `stop` sees the text so far whenever a line ends; the result keeps
         the text up to there. The result does not depend on the order of the prompts, up to floating-point ties.
         """
-        rows = [_Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
         answers: dict[int, Answer] = {}
         if not rows:
             return []
@@ -131,13 +133,13 @@ class Generator:
         self,
         cache: _SlotCache,
         slots: int,
-        waiting: list[_Row],
+        waiting: list[Row],
         stop: StopRule,
         answers: dict[int, Answer],
         progress: Callable[[int], None] | None,
     ) -> None:
         """Fills `answers` until no row is waiting or running."""
-        running: list[_Row] = []
+        running: list[Row] = []
         while waiting or running:
             if waiting and len(running) <= slots * 3 // 4:
                 admitted = [waiting.pop() for _ in range(min(slots - len(running), len(waiting)))]
@@ -147,7 +149,7 @@ class Generator:
             else:
                 next_tokens = self._step(cache, running)
                 fresh = range(len(running))
-            for slot in reversed(self._append(running, fresh, next_tokens, stop, answers)):
+            for slot in reversed(self.append(running, fresh, next_tokens, stop, answers)):
                 if progress:
                     progress(1)
                 moved = running.pop()
@@ -155,10 +157,10 @@ class Generator:
                     cache.copy(len(running), slot, len(moved.prompt) + len(moved.output))
                     running[slot] = moved
 
-    def _append(
-        self, running: list[_Row], slots: Sequence[int], tokens: list[int], stop: StopRule, answers: dict[int, Answer]
+    def append(
+        self, running: list[Row], slots: Sequence[int], tokens: list[int], stop: StopRule, answers: dict[int, Answer]
     ) -> list[int]:
-        """The slots whose row has just finished; their answers are recorded."""
+        """The slots whose row has finished with its new token; their answers are recorded."""
         finished = []
         for slot, token in zip(slots, tokens, strict=True):
             row = running[slot]
@@ -172,7 +174,7 @@ class Generator:
                 finished.append(slot)
         return finished
 
-    def _admit(self, cache: _SlotCache, first: int, rows: list[_Row]) -> list[int]:
+    def _admit(self, cache: _SlotCache, first: int, rows: list[Row]) -> list[int]:
         """The first new token of each row, after its prompt has been computed into the slots from `first` on."""
         result: list[int] = []
         for start, stop, parent, shared in _waves([row.prompt for row in rows]):
@@ -187,7 +189,7 @@ class Generator:
                 result += self._forward(cache, first + start + at, some, [begin] * len(some))
         return result
 
-    def _step(self, cache: _SlotCache, running: list[_Row]) -> list[int]:
+    def _step(self, cache: _SlotCache, running: list[Row]) -> list[int]:
         lengths = [len(row.prompt) + len(row.output) - 1 for row in running]
         return self._forward(cache, 0, [[row.output[-1]] for row in running], lengths)
 
@@ -211,14 +213,14 @@ class Generator:
         return chosen
 
 
-def _slots(row: _Row) -> int:
+def _slots(row: Row) -> int:
     """How many rows as long as this one can get are decoded together."""
     return max(1, min(SLOTS, CACHE_TOKENS // row.capacity))
 
 
-def _alike(rows: list[_Row]) -> list[list[_Row]]:
+def _alike(rows: list[Row]) -> list[list[Row]]:
     """The rows in groups, the longest first: a few that may get long must not leave the rest with few slots."""
-    groups: list[list[_Row]] = []
+    groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: row.capacity, reverse=True):
         if not groups or _slots(row) >= 2 * _slots(groups[-1][0]):
             groups.append([])
@@ -226,7 +228,7 @@ def _alike(rows: list[_Row]) -> list[list[_Row]]:
     return groups
 
 
-def _ordered(rows: list[_Row]) -> list[_Row]:
+def _ordered(rows: list[Row]) -> list[Row]:
     """Rows from last to first: neighbours share a prefix where all do, else they have like lengths."""
     ordered = sorted(rows, key=lambda row: row.prompt)
     if len(ordered) > 1 and _common(ordered[0].prompt, ordered[-1].prompt) >= SHARED_TOKENS:

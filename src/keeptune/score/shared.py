@@ -38,6 +38,8 @@ class SharedGenerator(Generator):
     def __init__(self, model: Any, tokenizer: Any, group: Processes) -> None:
         super().__init__(model, tokenizer)
         self.group = group
+        self.packages: dict[str, str] = {}
+        """Others than keeptune's own that answers depend on, and their versions."""
         self._scale: float | None = None
 
     @contextmanager

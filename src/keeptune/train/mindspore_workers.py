@@ -6,20 +6,16 @@ started as `msrun` starts them on one machine, with a scheduler through which th
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import signal
 import socket
 import subprocess
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import keeptune
 from keeptune.errors import RecipeError, TrainingError
+from keeptune.other_python import Ending, OtherPython, ended, has_package, started
 
 PYTHON = "KEEPTUNE_MINDSPORE_PYTHON"
 """The environment variable that names the Python with MindSpore in it."""
@@ -28,14 +24,13 @@ WORKERS = "KEEPTUNE_MINDSPORE_WORKERS"
 """The environment variable that says how many processes of it train together, one a card."""
 
 _USUAL_PYTHON = Path(".venv-mindspore/bin/python")
-_LOOK = "import sys; from importlib.util import find_spec; sys.exit(find_spec('mindspore') is None)"
 _SCHEDULER = "from mindspore.communication import init; init()"
 _LOG = "mindspore.log"
-_LAST_WORDS = 2000
-_PATIENCE_SECONDS = 60
-_KILLED = (
+_ENDING = Ending(
+    "MindSpore",
     ", as a system ends what takes too much memory. Every width of rows (64, 128, 256 …) is a graph that stays; "
-    "teach rows of fewer lengths (data.max_tokens), or train where more memory is free. What was saved is gone on with"
+    "teach rows of fewer lengths (data.max_tokens), or train where more memory is free. What was saved is gone on with",
+    TrainingError,
 )
 
 
@@ -47,7 +42,7 @@ class Workers:
 
     def __init__(self) -> None:
         self.python, self.count = python_with_mindspore(), _count()
-        self._started: list[_Worker] = []
+        self._started: list[OtherPython] = []
         self._scheduler: subprocess.Popen[str] | None = None
 
     def start(self, folder: Path) -> None:
@@ -55,12 +50,17 @@ class Workers:
 
         errors: TrainingError when one ends instead.
         """
+        log, python = folder / _LOG, str(self.python)
+        package = str(Path(keeptune.__file__).parents[1])
+        common = {"PYTHONPATH": package, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
         cluster = {"MS_WORKER_NUM": str(self.count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_open_port())}
         if self.count > 1:
-            self._scheduler = self._process(folder, ["-c", _SCHEDULER], {**cluster, "MS_ROLE": "MS_SCHED"})
+            self._scheduler = started([python, "-c", _SCHEDULER], log, {**common, **cluster, "MS_ROLE": "MS_SCHED"})
         for number in range(self.count):
             joined = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(number), "DEVICE_ID": str(number)}
-            self._started.append(self._worker(folder, joined if self.count > 1 else {}))
+            environment = {**common, **(joined if self.count > 1 else {})}
+            command = [python, "-m", "keeptune.mindspore.engine", str(folder)]
+            self._started.append(OtherPython.start(command, log, environment, _ENDING))
         for worker in self._started:
             worker.answer()
 
@@ -78,88 +78,14 @@ class Workers:
         """Lets them go; whether all ended as they should."""
         codes = [worker.end() for worker in self._started]
         if self._scheduler is not None:
-            codes.append(_ended(self._scheduler))
+            codes.append(ended(self._scheduler))
         return not any(codes)
-
-    def _worker(self, folder: Path, joined: dict[str, str]) -> _Worker:
-        answers, given = os.pipe()
-        module = ["-m", "keeptune.mindspore.engine", str(folder), str(given)]
-        process = self._process(folder, module, joined, pass_on=[given])
-        os.close(given)
-        return _Worker(process, os.fdopen(answers, encoding="utf-8"), folder / _LOG)
-
-    def _process(
-        self, folder: Path, arguments: list[str], joined: dict[str, str], pass_on: Sequence[int] = ()
-    ) -> subprocess.Popen[str]:
-        """A process of the Python with MindSpore; what it says is added to the log."""
-        package = str(Path(keeptune.__file__).parents[1])
-        environment = {
-            **os.environ,
-            **joined,
-            "PYTHONPATH": package,
-            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
-        }
-        with (folder / _LOG).open("ab") as log:
-            return subprocess.Popen(
-                [str(self.python), *arguments],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                env=environment,
-                pass_fds=pass_on,
-                text=True,
-                # In a session of its own: Ctrl-C is for the process that asks, which stops between two steps.
-                start_new_session=True,
-            )
-
-
-@dataclass(slots=True)
-class _Worker:
-    """One process: lines of JSON in and out."""
-
-    process: subprocess.Popen[str]
-    answers: TextIO
-    log: Path
-
-    def tell(self, request: dict[str, Any]) -> None:
-        """Sends a request. Of a process that has ended, `answer` tells."""
-        with suppress(BrokenPipeError):
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer. errors: TrainingError when the process has ended instead."""
-        line = self.answers.readline()
-        if not line:
-            code = self.process.wait()
-            said = self.log.read_text(encoding="utf-8", errors="replace").strip()
-            told = _KILLED if code == -signal.SIGKILL else f"; its last words:\n{said[-_LAST_WORDS:]}"
-            raise TrainingError(f"MindSpore ended with code {code}{told}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def end(self) -> int:
-        """Its exit code, after it has seen the end of its input."""
-        code = _ended(self.process)
-        self.answers.close()
-        return code
-
-
-def _ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a process whose input ends; one that waits in vain for another, which has ended, is killed."""
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):
-        process.stdin.close()
-    try:
-        return process.wait(_PATIENCE_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def python_with_mindspore() -> Path:
     """The Python that trains. errors: RecipeError when there is none, or MindSpore is not in it."""
     found = Path(os.environ.get(PYTHON, _USUAL_PYTHON))
-    if shutil.which(found) is None or subprocess.run([found, "-c", _LOOK], check=False).returncode:
+    if not has_package(found, "mindspore"):
         raise RecipeError(
             f"engine: mindspore needs a Python with MindSpore, and {found} is none; `make setup-mindspore` makes "
             f"{_USUAL_PYTHON}, or name another in {PYTHON}"
