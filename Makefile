@@ -10,8 +10,11 @@ MINDSPORE_READY := $(MINDSPORE_VENV)/.ready
 MINDFORMERS_VENV := .venv-mindformers
 MINDFORMERS_BIN := $(MINDFORMERS_VENV)/bin
 MINDFORMERS_READY := $(MINDFORMERS_VENV)/.ready
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: setup demo test test-slow setup-mindspore test-mindspore setup-mindformers test-mindformers lint clean
+.PHONY: setup demo test test-slow setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint clean
 
 setup: $(READY)
 
@@ -72,10 +75,25 @@ test-mindformers: setup setup-mindformers
 	@echo "== MindFormers computes what keeptune exports, and trains on"
 	KEEPTUNE_MINDFORMERS_PYTHON=$(CURDIR)/$(MINDFORMERS_BIN)/python $(BIN)/python -m pytest tests/end_to_end/test_mindformers_oracle.py
 
+# vLLM pins transformers below keeptune's; this is its build for processors, without the packages for pictures and sound.
+setup-vllm: $(VLLM_READY)
+
+$(VLLM_READY): constraints-vllm.txt
+	@echo "== setting up $(VLLM_VENV): vLLM 0.32.0 for processors"
+	@test -d $(VLLM_VENV) || $(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_BIN)/pip install --quiet torch==2.13.0
+	@$(VLLM_BIN)/pip install --quiet --no-deps --requirement constraints-vllm.txt
+	@touch $(VLLM_READY)
+	@echo "== ready"
+
+test-vllm: setup setup-vllm
+	@echo "== vLLM answers what keeptune's own generator answers"
+	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/score/test_vllm_engine.py
+
 lint: setup
 	@echo "== types and style"
 	$(BIN)/mypy
 	$(BIN)/ruff check .
 
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs .mypy_cache .ruff_cache .pytest_cache

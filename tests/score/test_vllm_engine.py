@@ -1,7 +1,7 @@
-"""Answers that vLLM writes are those of keeptune's own generator: base and tuned, at any scale, stopped by the same rule.
+"""Answers that vLLM writes are those of keeptune's own generator: base and tuned, at any scale, with one stop rule.
 
-vLLM's pins exclude keeptune's, so it goes into a Python of its own. Where that is, KEEPTUNE_VLLM_PYTHON says; without it
-what needs vLLM is skipped.
+vLLM's pins exclude keeptune's, so it goes into a Python of its own. Where that is, KEEPTUNE_VLLM_PYTHON says; without
+it what needs vLLM is skipped.
 """
 
 import json
@@ -109,8 +109,6 @@ def test_what_vllm_would_compute_otherwise_is_refused(
         final_generator(loaded, tiny.tokenizer(), processes(), Served(str(model), quantization="nf4"))
 
 
-def test_where_it_is_wrong_nothing_is_scored(
-    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_it_is_wrong_nothing_is_scored(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON, "/nowhere/python")
     assert "name a Python, or unset it" in refused(2, "score", folders[1], "--retained", "embedded", "--limit", "1")
