@@ -7,6 +7,7 @@ Results go to standard output, everything else to standard error. Exit codes: 0 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -45,6 +46,8 @@ class _Stopped(BaseException):
 def main() -> None:
     """The command `keeptune`: runs a verb, and turns keeptune's errors into one message and their exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # PEFT imports it wherever it is installed, and it then says which kernels it has not got.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Training waits for the end of its step instead (train/loop.py); no other stage has anything to save.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
