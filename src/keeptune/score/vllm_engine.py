@@ -80,12 +80,12 @@ class VllmGenerator(SharedGenerator):
         """One answer a prompt, in their order. errors: ModelError when vLLM ends before it has them."""
         rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
         answers: dict[int, Answer] = {}
-        process = self._started() if rows else None
-        if process is None:
+        if not rows:
             return []
+        process = self._started()
         process.tell({"prompts": [row.prompt for row in rows], "budgets": list(budgets), **self._adapter()})
         while (told := process.answer()) is not None:
-            new = {int(number): token for number, tokens in told.items() for token in tokens}
+            new = {int(number): token for number, (token,) in told.items()}
             ended = self.append(rows, list(new), list(new.values()), stop, answers)
             process.tell([str(number) for number in ended])
             if progress and ended:
