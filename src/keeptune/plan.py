@@ -152,7 +152,7 @@ def weight_bytes(config: Any, total: int, width: int, quantization: Quantization
     """What the frozen weights take: all but the embeddings in fewer bits, where they are quantised."""
     if quantization is None:
         return total * width
-    embedded = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    embedded: int = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
     return embedded * width + (total - embedded) * BYTES_A_WEIGHT[quantization]
 
 

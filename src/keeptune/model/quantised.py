@@ -32,6 +32,8 @@ FLOAT8_MULTIPLE = 16
 class QuantisedLinear(nn.Linear):
     """A linear layer whose weight does not change and is kept rounded; PEFT takes it for any other linear layer."""
 
+    scale: Tensor
+
     def __init__(self, layer: nn.Linear) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features, self.bias = layer.in_features, layer.out_features, layer.bias
@@ -90,13 +92,18 @@ class Nf4Linear(QuantisedLinear):
         from bitsandbytes import functional as bitsandbytes
 
         shape = torch.Size((self.out_features, self.in_features))
-        state = bitsandbytes.QuantState(self.scale, shape, None, NF4_BLOCK, "nf4", self.number_format)
+        state = bitsandbytes.QuantState(  # type: ignore[no-untyped-call]
+            self.scale, shape, None, NF4_BLOCK, "nf4", self.number_format
+        )
         whole: Tensor = bitsandbytes.dequantize_4bit(self.weight, state)
         return whole
 
 
 class Float8Linear(QuantisedLinear):
     """Eight-bit floats, multiplied as such. Stored as bytes, or PEFT would make the adapter of the same format."""
+
+    weight_back: Tensor
+    scale_back: Tensor
 
     def _keep(self, weight: Tensor) -> None:
         if self.in_features % FLOAT8_MULTIPLE or self.out_features % FLOAT8_MULTIPLE:
