@@ -129,7 +129,7 @@ def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any
     sizes = read_json(run.folder / "manifest.json")["parameters"]
     ratio = sizes["trainable"] / sizes["total"]
     return {
-        "skill": skill,
+        "skill": {**skill, "file": test.name},
         "retained": kept,
         "parameters": {**sizes, "ratio": ratio},
         "contest": {
