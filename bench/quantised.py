@@ -46,7 +46,8 @@ def trained(kind: str | None, steps: int) -> dict[str, Any]:
     """The base's loss on general text, then a training's: its last steps' loss, and useful tokens a second."""
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     base = models.load_model(models.EMBEDDED, quantization=kind)
-    weight_bytes = sum(tensor.nbytes for tensor in base.state_dict().values())
+    # By their place in memory: tied embeddings are two names of one weight.
+    weight_bytes = sum({tensor.data_ptr(): tensor.nbytes for tensor in base.state_dict().values()}.values())
     model = adapters.attach(base, AdapterSection(), 0)
     records = score_drift(model, 1.0, tokenizer, general_texts(["embedded"]))
     seen: list[Step] = []
