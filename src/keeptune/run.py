@@ -35,12 +35,11 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
 from keeptune.result import result
-from keeptune.score import harness, retained
+from keeptune.score import harness, retained, vllm_engine
 from keeptune.score import skill as skills
 from keeptune.score.facts import record_cache
 from keeptune.score.generate import Generator
 from keeptune.score.shared import SharedGenerator, help_out
-from keeptune.score.vllm_engine import Served, final_generator
 from keeptune.select.choose import Candidate, brought_nothing, choose
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
@@ -94,6 +93,7 @@ class Run:
             harness.require_installed()
         if recipe.engine == "mindspore":
             python_with_mindspore()
+        vllm_engine.require_installed()
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
 
@@ -216,8 +216,8 @@ class Run:
         """The base with the adapter that was chosen, ready to answer."""
         own, folder = self.recipe.model, self.folder / "adapter"
         model = adapters.load_adapter(self._fresh_model(), folder)
-        served = Served(own.name, own.dtype, own.quantization, folder)
-        return final_generator(model, self.tokenizer, self.processes, served)
+        served = vllm_engine.Served(own.name, own.dtype, own.quantization, folder)
+        return vllm_engine.final_generator(model, self.tokenizer, self.processes, served)
 
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""

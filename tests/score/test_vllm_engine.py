@@ -112,3 +112,11 @@ def test_what_vllm_would_compute_otherwise_is_refused(
 def test_where_it_is_wrong_nothing_is_scored(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON, "/nowhere/python")
     assert "name a Python, or unset it" in refused(2, "score", folders[1], "--retained", "embedded", "--limit", "1")
+
+
+def test_a_run_says_so_before_anything_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PYTHON, sys.executable)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: {synth: {rows: 100}}\n", encoding="utf-8")
+    assert "has no vLLM" in refused(2, "run", recipe, "--run", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -57,6 +57,12 @@ def final_generator(model: Any, tokenizer: Any, group: Processes, served: Served
     )
 
 
+def require_installed() -> None:
+    """errors: RecipeError when a Python is named that has no vLLM."""
+    if python := os.environ.get(PYTHON):
+        _version(python)
+
+
 class VllmGenerator(SharedGenerator):
     """A generator whose tokens come from vLLM, which is started for the first answers and ends with it."""
 
