@@ -158,11 +158,11 @@ def best(arguments: argparse.Namespace, folder: Path) -> None:
 def ranked(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Trains every variant on the same number of tokens, and prints them from the best down."""
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
-    rows = {}
+    rows, test = {}, asked(arguments.kinds)
     for variant, own in VARIANTS[name].items():
         overrides = (*only(arguments.kinds), *own, f"train.tokens={arguments.tokens}")
         run = trained(folder / "-".join((name, *arguments.kinds, str(arguments.tokens))) / variant, overrides)
-        rows[variant] = scored(run, asked(arguments.kinds), arguments)
+        rows[variant] = scored(run, test, arguments)
     ordered = dict(sorted(rows.items(), key=lambda row: -row[1]["skill"]["accuracy"]))
     settings = {"tokens": arguments.tokens, "kinds": arguments.kinds}
     write_result(f"accuracy-{name}", {"base": {"retained": base}, **settings, "variants": ordered})

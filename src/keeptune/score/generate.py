@@ -122,12 +122,22 @@ class Generator:
         answers: dict[int, Answer] = {}
         if not rows:
             return []
+        self._fill(answers, rows, stop, progress)
+        return [answers[index] for index in range(len(prompts))]
+
+    def _fill(
+        self,
+        answers: dict[int, Answer],
+        rows: list[Row],
+        stop: StopRule,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """Fills `answers`: the part of answering that another engine does in its own way."""
         with packed_weights(self.model):
             for alike in _alike(rows):
                 slots = min(_slots(alike[0]), len(alike))
                 cache = _SlotCache(self.model.config, slots, alike[0].capacity, self.head.weight)
                 self._run(cache, slots, _ordered(alike), stop, answers, progress)
-        return [answers[index] for index in range(len(prompts))]
 
     def _run(
         self,
@@ -149,7 +159,7 @@ class Generator:
             else:
                 next_tokens = self._step(cache, running)
                 fresh = range(len(running))
-            for slot in reversed(self.append(running, fresh, next_tokens, stop, answers)):
+            for slot in reversed(self._append(running, fresh, next_tokens, stop, answers)):
                 if progress:
                     progress(1)
                 moved = running.pop()
@@ -157,7 +167,7 @@ class Generator:
                     cache.copy(len(running), slot, len(moved.prompt) + len(moved.output))
                     running[slot] = moved
 
-    def append(
+    def _append(
         self, running: list[Row], slots: Sequence[int], tokens: list[int], stop: StopRule, answers: dict[int, Answer]
     ) -> list[int]:
         """The slots whose row has finished with its new token; their answers are recorded."""

@@ -13,8 +13,9 @@ import shutil
 import subprocess
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from keeptune.errors import ModelError, RecipeError
 from keeptune.files import read_json, write_json
 from keeptune.model import load as models
 from keeptune.other_python import Ending, OtherPython
-from keeptune.score.generate import Answer, Row, StopRule
+from keeptune.score.generate import Answer, Generator, Row, StopRule
 from keeptune.score.shared import SharedGenerator
 from keeptune.train.processes import Processes
 
@@ -76,27 +77,26 @@ class VllmGenerator(SharedGenerator):
         self._scratch = Path(tempfile.mkdtemp(prefix="keeptune-vllm-"))
         weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
 
-    def answer(
+    answer = Generator.answer
+    """By this process alone: what several processes would share is done by vLLM."""
+
+    def _fill(
         self,
-        prompts: Sequence[Sequence[int]],
-        budgets: Sequence[int],
+        answers: dict[int, Answer],
+        rows: list[Row],
         stop: StopRule,
-        progress: Callable[[int], None] | None = None,
-    ) -> list[Answer]:
-        """One answer a prompt, in their order. errors: ModelError when vLLM ends before it has them."""
-        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
-        answers: dict[int, Answer] = {}
-        if not rows:
-            return []
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """Fills `answers`. errors: ModelError when vLLM ends before it has them."""
         process = self._started()
-        process.tell({"prompts": [row.prompt for row in rows], "budgets": list(budgets), **self._adapter()})
+        prompts, budgets = [row.prompt for row in rows], [row.budget for row in rows]
+        process.tell({"prompts": prompts, "budgets": budgets, **self._adapter()})
         while (told := process.answer()) is not None:
             new = {int(number): token for number, (token,) in told.items()}
-            ended = self.append(rows, list(new), list(new.values()), stop, answers)
+            ended = self._append(rows, list(new), list(new.values()), stop, answers)
             process.tell([str(number) for number in ended])
             if progress and ended:
                 progress(len(ended))
-        return [answers[index] for index in range(len(rows))]
 
     def _started(self) -> OtherPython:
         if self._process is None:
@@ -123,6 +123,7 @@ class VllmGenerator(SharedGenerator):
         return {"adapter": self._adapters[scale], "adapter_number": list(self._adapters).index(scale) + 1}
 
 
+@cache
 def _version(python: str) -> str:
     try:
         told = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True, check=False)
