@@ -46,6 +46,9 @@ ROWS_A_KIND = 4000
 FRESH_RATE = 1.5e-3
 """The best recipe's rate is one to go on with."""
 
+VECTOR_RATE = 1e-2
+"""For adapters that train vectors alone: the papers of VeRA and IA3 too give them several times LoRA's rate."""
+
 Variants = Mapping[str, tuple[str, ...]]
 """Overrides of the best recipe, by the name of what they make of it."""
 
@@ -58,8 +61,8 @@ VARIANTS: Mapping[str, Variants] = {
         for spelling in ("plain", "spaced", "grouped", "reversed")
     },
     "adapters": {
-        "ia3": ("adapter={family: ia3}",),
-        "vera r256": ("adapter={family: vera, rank: 256}",),
+        "ia3": ("adapter={family: ia3}", f"train.learning_rate={VECTOR_RATE}"),
+        "vera r256": ("adapter={family: vera, rank: 256}", f"train.learning_rate={VECTOR_RATE}"),
         "lora attention-qv r4": ("adapter={rank: 4, alpha: 8, targets: attention-qv}",),
         "lora attention-qv r8": ("adapter={rank: 8, alpha: 16, targets: attention-qv}",),
         "lora all-linear r4": ("adapter={rank: 4, alpha: 8}",),
@@ -89,14 +92,13 @@ def asked(kinds: Sequence[str]) -> Path:
 
 
 def only(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Overrides that have these kinds alone taught, from a fresh adapter, with nothing looked up in a table."""
+    """Overrides that have these kinds alone taught, from a fresh adapter."""
     if not kinds:
         return ()
     return (
         f"data.kinds=[{','.join(kinds)}]",
         f"data.quota={{default: {ROWS_A_KIND}}}",
         "data.exclude=[]",
-        "train.table_share=0",
         f"train.learning_rate={FRESH_RATE}",
     )
 

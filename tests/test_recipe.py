@@ -334,8 +334,6 @@ def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"replay_share": 0.6, "table_share": 0.4}}, "leave no tokens for the skill's own rows"),
-        ({"data": {"files": ["a"], "skill": "text"}, "train": {"table_share": 0.1}}, "practises logarithms"),
         ({"train": {"learning_rate": 1e38}}, "train.learning_rate"),
     ],
 )

@@ -67,7 +67,7 @@ def plan(
     lengths = [row.prompt_tokens + row.solution_tokens for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
-    share = recipe.train.practised_share
+    share = recipe.train.replay_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
     planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
@@ -89,7 +89,6 @@ def plan(
         "tokens": {
             "training": tokens,
             "replay_share": recipe.train.replay_share,
-            "table_share": recipe.train.table_share,
             "padded_share": padded_share(planned, lengths),
         },
         "steps": round(len(planned) / (1 - share)),
@@ -187,11 +186,10 @@ def text(made: Plan) -> str:
         f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
     )
     tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
-    table = f"{tokens['table_share']:.0%} table, " if tokens["table_share"] else ""
     return "\n".join(
         [
             *lines,
-            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, {table}"
+            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
             f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
             f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
             f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "

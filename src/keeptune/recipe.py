@@ -52,8 +52,6 @@ class Recipe(Section):
     def _trained_as_it_can_be(self) -> Recipe:
         family, train = self.adapter.family, self.train
         faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
-        if train.table_share and self.data.skill != "arithmetic":
-            faults.append("train.table_share practises logarithms, for data.skill: arithmetic; leave it out")
         if self.model.quantization:
             faults += families.refused_quantised(family, self.engine == "mindspore", train.shard)
         return or_refuse(self, faults)

@@ -49,7 +49,6 @@ from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
 from keeptune.train.mindspore_workers import python_with_mindspore
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
-from keeptune.train.table import table
 from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
@@ -289,13 +288,10 @@ class Run:
 
     def _training_examples(self) -> list[Example]:
         examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed
-        tokens = sum(len(example.tokens) for example in examples) / (1 - settings.practised_share)
+        tokens = sum(len(example.tokens) for example in examples) / (1 - settings.replay_share)
         if settings.replay_share:
             wanted, sources = round(tokens * settings.replay_share), [practice_items(name) for name in settings.replay]
             examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, seed)
-        if settings.table_share:
-            recite, wanted = skill_of(self.recipe.data).recited, round(tokens * settings.table_share)
-            examples += table(recite, self.tokenizer, wanted, seed, self.recipe.data.spelling)
         return examples
 
     def _score_dev(self, step: int) -> Record:

@@ -346,9 +346,6 @@ class TrainSection(Section):
     replay: tuple[str, ...] = Field(
         ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
     )
-    table_share: float = Field(
-        0.0, ge=0, lt=1, description="share of the tokens that practises the logarithms that functions look up by heart"
-    )
     kl_weight: float = Field(
         0.0,
         ge=0,
@@ -385,19 +382,6 @@ class TrainSection(Section):
                 "train.kl_on: replay is for replayed rows; set train.replay_share, or train.kl_on: prompts"
             )
         return self
-
-    @model_validator(mode="after")
-    def _rows_left(self) -> TrainSection:
-        if self.practised_share >= 1:
-            raise ValueError(
-                "train.replay_share and train.table_share leave no tokens for the skill's own rows; lower them"
-            )
-        return self
-
-    @property
-    def practised_share(self) -> float:
-        """The share of the tokens that is no row of the skill's own."""
-        return self.replay_share + self.table_share
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

@@ -83,7 +83,3 @@ class Skill(Protocol):
 
     def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
         """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
-
-    def recited(self, generator: random.Random) -> tuple[str, str]:
-        """A line of what its procedures look up by heart: what is given, and what is to be written behind it.
-        errors: RecipeError where there is nothing to look up."""

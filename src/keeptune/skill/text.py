@@ -79,10 +79,6 @@ class Text:
         """errors: RecipeError, for nobody can invent rows of an unknown sort."""
         raise RecipeError("data.synth invents arithmetic rows only; give data.files with data.skill: text")
 
-    def recited(self, generator: random.Random) -> tuple[str, str]:  # noqa: ARG002
-        """errors: RecipeError, for no procedure is known that looks something up."""
-        raise RecipeError("train.table_share practises logarithms, for data.skill: arithmetic; leave it out")
-
     def _kind(self, problem: str, label: str | None) -> str | None:
         if self.labels:
             return label if label in self.labels else OTHER

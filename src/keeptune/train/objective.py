@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from keeptune.model.adapter import causal_model, scaled
 from keeptune.sections import Anchored
-from keeptune.train import replay, table
+from keeptune.train import replay
 from keeptune.train.batches import Example
 from keeptune.train.loss import weighted_divergence, weighted_nll
 
@@ -101,7 +101,7 @@ def anchored(example: Example, where: Anchored) -> list[int]:
 
     Behind a prompt's last token stands what is to be learnt, and behind a row's last one nothing.
     """
-    if example.kind == table.KIND or (example.kind == replay.KIND) != (where == "replay"):
+    if (example.kind == replay.KIND) != (where == "replay"):
         return []
     following = enumerate(example.labelled[1:])
     return [place for place, labelled in following if where == "replay" or not labelled]

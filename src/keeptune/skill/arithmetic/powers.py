@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
-from keeptune.skill.arithmetic.digits import logarithm, procedures
+from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
 from keeptune.skill.arithmetic.kind import (
     AMOUNT,
@@ -185,8 +185,7 @@ class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
         return [*lines, last], Fraction(result)
 
     def reaches(self, problem: Monomial) -> bool:
-        looked_up = problem.x, Decimal(problem.coefficient)
-        return problem.exponent <= procedures.LARGEST_EXPONENT and all(map(logarithm.has, looked_up))
+        return problem.exponent <= procedures.LARGEST_EXPONENT
 
     def worked(self, problem: Monomial) -> Worked:
         return procedures.function(problem.x, problem.coefficient, problem.exponent)

@@ -12,7 +12,6 @@ from keeptune.score.number import grade
 from keeptune.skill import story
 from keeptune.skill.arithmetic import check, rule_check
 from keeptune.skill.arithmetic.digits import check as digits_check
-from keeptune.skill.arithmetic.digits import logarithm
 from keeptune.skill.arithmetic.kind import Kind, KindByDigits
 from keeptune.skill.arithmetic.kinds import KINDS, find
 from keeptune.skill.arithmetic.steps import false_step
@@ -122,10 +121,6 @@ class Arithmetic:
         chosen = next(other for other in KINDS if other.name == kind)
         problem = chosen.random(generator)
         return chosen.write(problem), chosen.raw_solution(problem)
-
-    def recited(self, generator: random.Random) -> tuple[str, str]:
-        """A logarithm, or the one that some decimals lie behind."""
-        return logarithm.recited(generator)
 
 
 def _by_digits(kind: Kind[Any], problem: Any) -> KindByDigits[Any] | None:

@@ -236,7 +236,7 @@ class Quotient:
         if self.rest < 0:
             return f"{column}-"
         sign = "<" if self.rest < int(self.divisor[: self.width]) else ">"
-        return column + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + sign + first_two
+        return column + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + f",{first_two}{sign}"
 
     def corrected(self, digit: int, operation: str, text: str) -> bool:
         """The divisor put back, because one too many was taken off, or taken off once more."""

@@ -6,7 +6,6 @@ stands in the problem or is the result of an earlier line, and the answer has th
 
 from __future__ import annotations
 
-import math
 import re
 from fractions import Fraction
 from itertools import pairwise
@@ -21,25 +20,18 @@ _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
+_VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
+_POINT = re.compile(r"(-?[0-9]+\+-?[0-9]+=(-?[0-9]+))(?:([a-z])|E(-?[0-9]+),(-?[0-9]+))")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
 _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(
-    r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+)([<>])\5|-)"
+    r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+),\5([<>])|-)"
 )
-_FACT = re.compile(r"([0-9]+(?:\.[0-9]+)?):lg([1-9][0-9]{2})=([0-9]{7})")
-_LOCATED = re.compile(r"([0-9]{7})((?: lg[1-9][0-9]{2}=[0-9]{7}[<>]\1)+)")
-_COMPARED = re.compile(r" lg([1-9][0-9]{2})=([0-9]{7})([<>])")
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
-
-LN_TEN = "2303"
-"""The digits of ln 10: what a number grows by with its logarithm."""
-
-LAST_NUMBER = 999
-"""The last number that there is a logarithm of."""
 
 ROOT_DIGITS = 3
 """Digits of a root that are found one by one."""
@@ -71,8 +63,6 @@ class _Reader:
         self.first, self.last, self.known = numbers[0], numbers[-1], {_stripped(number) for number in numbers}
         self.result, self.decimals = "", ""
         self.root = ""
-        self.counts_tens = 1 <= float(self.first) < 10
-        """Whether the power of ten of a function's x is counted as often as its exponent says; below 10 it has none."""
         self.halves: list[int] = []
         self.reached = 1
         self.count, self.rest, self.to_divide = 0, 0, ""
@@ -138,9 +128,10 @@ class _Reader:
                 self._next_root_digit(f"{block.rest}{self.decimals}")
             return holds
         follows = _significant(so_far) == _significant(block.result)
-        taken, _, verdict = cells.rpartition(",")
-        holds = block.line(first_three, first_two, int(digit), taken) and verdict == block.verdict(first_two)
-        return self._settled(follows and holds, block)
+        if not (verdict := _VERDICT.search(cells)):
+            return False
+        holds = block.line(first_three, first_two, int(digit), cells[: verdict.start()])
+        return self._settled(follows and holds and verdict[1] == block.verdict(first_two), block)
 
     def _settled(self, holds: bool, block: Pass | Product | Quotient) -> bool:
         """What a block of lines has come to so far may be used later."""
@@ -163,13 +154,10 @@ class _Reader:
             return halved and self.halves[-1] == 1 and str(self.halves[0]) == self.last
         if match := _REACHED.fullmatch(line):
             return self._raised(*map(int, match.groups()))
-        if match := _FACT.fullmatch(line):
-            asked = _significant(match[1])[:3].ljust(3, "0")
-            return _stripped(match[1]) in self.known and asked == match[2] and self._fact(int(match[2]), match[3])
-        if match := _LOCATED.fullmatch(line):
-            return self.result.endswith(match[1]) and self._located(match[1], _COMPARED.findall(match[2]))
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
+        if self.product is not None and (match := _POINT.fullmatch(line)):
+            return self._statement(match[1]) and self._pointed(self.product, *match.groups()[1:])
         if self.root and (match := _ROOT_SUM.fullmatch(line)):
             follows = _stripped(match[1]) == _stripped(self.root) and match[2] == self.result
             self.result = match[3]
@@ -196,22 +184,6 @@ class _Reader:
         width = len(twice) + 1
         self.quotient = Quotient(names(width), int(left), twice, width)
 
-    def _fact(self, number: int, decimals: str) -> bool:
-        """The decimals of a logarithm; the product and the sum that follow may start from them."""
-        self.known.add(_stripped(decimals))
-        return decimals == f"{math.log10(number / 100):.7f}"[2:]
-
-    def _located(self, fraction: str, compared: list[tuple[str, str, str]]) -> bool:
-        """Logarithms that are looked at, among them the two beside each other that these decimals lie between."""
-        for number, decimals, sign in compared:
-            if not self._fact(int(number), decimals) or (sign == "<") != (decimals <= fraction):
-                return False
-        found = max((int(number) for number, _, sign in compared if sign == "<"), default=0)
-        is_between = found == LAST_NUMBER or any(int(number) == found + 1 for number, _, _ in compared)
-        self.result = str(found)
-        self.known |= {_stripped(self.result), _stripped(fraction), LN_TEN}
-        return self.counts_tens and found > 0 and is_between
-
     def _raised(self, target: int, before: int, added: int, total: int) -> bool:
         """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""
         if len(self.halves) < 2 or before != self.reached or total != before + added:
@@ -230,8 +202,15 @@ class _Reader:
         except (ValueError, ZeroDivisionError):
             return False
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
-        self.counts_tens = self.counts_tens or f"*{self.last}=" in line
         return not wrong
+
+    @staticmethod
+    def _pointed(product: Product, places: str, name: str | None, exponent: str | None, less: str | None) -> bool:
+        """The digit that a product's point stands behind, its carry counted; or its exponents, without and with a 0
+        there."""
+        if name is not None:
+            return 1 < int(places) <= len(product.names) + 1 and name == product.names[int(places) - 2]
+        return [int(places) - 1, int(places) - 2] == [int(exponent or 0), int(less or 0)]
 
     def _short_division(self, number: str, digit: str, divisor: str, rest: str | None, sign: str | None) -> bool:
         """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit.

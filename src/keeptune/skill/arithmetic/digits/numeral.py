@@ -60,16 +60,25 @@ class Numeral:
             marked.insert(self.places, ".")
         return "".join(marked)
 
+    def point(self, labels: Sequence[str]) -> str:
+        """The name of the digit that the point stands behind, or the exponents without and with a zero in front."""
+        if 0 < self.places < len(labels):
+            return labels[self.places - 1]
+        return f"E{self.places - 1},{self.places - 2}" if self._is_far() else ""
+
     def text(self) -> str:
         """The number in decimals, as many as its digits give; zeros where they do not reach the point, or an exponent
         where the point is far behind them."""
         if -PLAIN_PLACES < self.places <= 0:
             return "0." + "0" * -self.places + self.digits
-        if self.places <= -PLAIN_PLACES or self.places > max(len(self.digits), PLAIN_PLACES):
+        if self._is_far():
             return self._scientific()
         digits = self.digits.ljust(self.places, "0")
         whole, decimals = digits[: self.places].lstrip("0") or "0", digits[self.places :]
         return f"{whole}.{decimals}" if decimals else whole
+
+    def _is_far(self) -> bool:
+        return self.places <= -PLAIN_PLACES or self.places > max(len(self.digits), PLAIN_PLACES)
 
     def _scientific(self) -> str:
         digits = self.digits.lstrip("0")

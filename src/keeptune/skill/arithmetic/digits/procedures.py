@@ -15,7 +15,6 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
 
-from keeptune.skill.arithmetic.digits import logarithm
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
@@ -33,14 +32,8 @@ MORE_DIGITS = (2.5, 15, 150, 1_500)
 Found by trying, with exponents up to 99.
 """
 
-LN_TEN = "2.303"
-"""How much faster a number grows than its logarithm."""
-
-GROWN_PLACES = 6
-"""Decimals of a number between 1 and 10 that was found by its logarithm."""
-
 LARGEST_EXPONENT = 100
-"""Logarithms are not exact enough for functions of higher powers."""
+"""Functions of higher powers would take more than 5,000 tokens."""
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
@@ -117,8 +110,8 @@ def area(length: int, width: int) -> Worked:
 def mean(values: Sequence[int]) -> Worked:
     """The mean of integers: counted, all tens and all ones added up side by side, then divided.
 
-    A line of the division ends with whether what is left is less than the divisor (`<`, `>`), or below zero (`-`). Then
-    it is tried once more, as in one of six lines on purpose.
+    A line of the division ends with what is left, the divisor, and whether it is less (`<`, `>`), or with `-` for below
+    zero. Where it does not fit it is tried once more, as three in ten lines are on purpose.
     """
     tens = ones = 0
     parts = []
@@ -142,7 +135,7 @@ def mean(values: Sequence[int]) -> Worked:
 def _short_trial(number: int, divisor: int, digit: int) -> str:
     taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
     rest = number - digit * divisor
-    return taken + ("-" if rest < 0 else f"{rest}{'<' if rest < divisor else '>'}{divisor}")
+    return taken + ("-" if rest < 0 else f"{rest},{divisor}{'<' if rest < divisor else '>'}")
 
 
 def power(base: Decimal, exponent: int) -> Worked:
@@ -158,45 +151,13 @@ def power(base: Decimal, exponent: int) -> Worked:
 
 
 def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
-    """A power of x, times the coefficient, by logarithms: looked up, multiplied, added, and looked up the other way.
-
-    What the sum of logarithms has over that of the number found, times ln 10, is how much larger the result is than
-    that number, but for a square that is half of what the headline grader forgives at most.
-    """
+    """A power of x, worked as one, and its product with the coefficient."""
     if not x:
         return Worked([], "0")
-    base, factor = _numeral(x), Numeral.of(str(coefficient))
-    of_base, of_factor = logarithm.looked_up(str(x)), logarithm.looked_up(str(coefficient))
-    multiplied, product = exact(of_base[1], str(exponent), logarithm.DECIMALS)
-    total = combined(product, of_factor[1].zfill(len(product)), "+", logarithm.DECIMALS)
-    whole, fraction = int(total.digits[: -logarithm.DECIMALS]), total.digits[-logarithm.DECIMALS :]
-    magnitudes, places = _magnitude(whole, base.places - 1, factor.places - 1, exponent)
-    located, found = logarithm.located(fraction)
-    lines = [of_base[0], *multiplied, of_factor[0], *total.lines, *magnitudes, located]
-    grown, digits = _grown(found, fraction)
-    return Worked([*lines, *grown], Numeral(digits, places + len(digits) - GROWN_PLACES).text())
-
-
-def _magnitude(whole: int, of_base: int, of_factor: int, exponent: int) -> tuple[list[str], int]:
-    """How many places the first digit of the result stands before the point, less one: every power of ten counted."""
-    reached = whole + of_factor
-    lines = [f"{whole}+{of_factor}={reached}"]
-    if of_base:
-        sign, step, before = "-" if of_base < 0 else "+", abs(of_base), reached
-        reached += of_base * exponent
-        lines.append(f"{before}{sign}{step}*{exponent}={before}{sign}{step * exponent}={reached}")
-    return lines, reached
-
-
-def _grown(found: int, fraction: str) -> tuple[list[str], str]:
-    """The number found, made larger by what these decimals have over its logarithm; digits with GROWN_PLACES."""
-    over = combined(fraction, logarithm.decimals(found), "-", logarithm.DECIMALS)
-    left = Numeral.of(f"0.{over.digits}")
-    slope_lines, slope = abridged(Numeral.of(LN_TEN), Numeral(str(found), 1), 3)
-    more_lines, more = abridged(slope, left, 4)
-    decimals = ("0" * -more.places + more.digits)[:GROWN_PLACES]
-    total = combined(str(found).ljust(GROWN_PLACES + 1, "0"), f"0{decimals}", "+", GROWN_PLACES)
-    return [*over.lines, *slope_lines, *more_lines, *total.lines], total.digits
+    lines, raised = _powered(_numeral(x), exponent)
+    left = raised.leading() if exponent > 1 else raised
+    written, result = abridged(left, Numeral.of(str(coefficient)))
+    return Worked([*lines, str(coefficient), *written], result.text())
 
 
 def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:

@@ -6,6 +6,10 @@ itself, its product with 3, that with the carry, and that with the digit that th
 last digit stays and the first is the next carry. Each step joins two numbers only, which a small model learns far
 sooner than three at once.
 
+Before the lines of an abridged product stands where its point will be: `4+2=6e`, behind digit e, the sixth with the
+carry; `6+6=12E11,10`, too far for that, so it has an exponent, 11, or 10 should the carry be 0. A model that had to
+count digits while it listed them put the point elsewhere in nearly every product that it got wrong (results/LOG.md).
+
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
 longer with every line. A line of a 0 only repeats what stands there. Behind the last line the product is listed from
 its first digit, `1a6b5.c8`: the last carry, the digits of the last line, and those that earlier lines ended with.
@@ -36,7 +40,8 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
     places = left.places + right.places
     lines, digits = _lines(left.digits, right.digits, whole=False)
     labels, product = names(width + 1), Numeral(digits, places)
-    head = [left.listed(labels), right.listed(far_names(width)), f"{left.places}+{right.places}={places}"]
+    point = f"{left.places}+{right.places}={places}{product.point(('', *labels))}"
+    head = [left.listed(labels), right.listed(far_names(width)), point]
     return [*head, *lines, product.listed(("", *labels))], product
 
 

@@ -1,18 +1,19 @@
 """Long division, one digit of the quotient a line.
 
     a26b27                                    the digits of dividend and divisor, under each other: 22 / 67 * 10
-    0.3 190/67=2:b714+0=14,0-4=16a612+2=14,9-4=05,1-1=056<67
+    0.3 190/67=2:b714+0=14,0-4=16a612+2=14,9-4=05,1-1=056,67<
 A line begins with what has been found so far, and a trial: the first three digits of what is left over the first two
 of the divisor. The divisor times that digit is then taken off, from the right. For every digit of the divisor: its name
 and itself, its product, that with what has to be borrowed, and the digit that was left here less the last digit of
 that: 1 if it has to borrow, and the digit that is left. The first digits of both are what the next column has to give.
 The line ends with the column before all others: what is below zero is `-`; else the first three digits of what is left,
-and whether it is less than the divisor. A line of a 0 only repeats what stands there. The divisor moves one place to
-the right with each line; what moves behind the last place that is kept is dropped.
+the first two of the divisor, and behind both whether it is less. A line of a 0 only repeats what stands there. The
+divisor moves one place to the right with each line; what moves behind the last place that is kept is dropped.
 
-A trial can be one off; where it need not be, one in six is so on purpose. Behind `-` the next line puts the divisor
-back (`2+…`), behind `>` it takes it off once more (`4-…`), in columns: so a model that misjudges a close case can still
-end right. Before a line said so itself, seven of eight wrong quotients had gone on with what did not fit.
+A trial can be one off; of ten, two are put one too low on purpose and one too high. Behind `-` the next line puts the
+divisor back (`2+…`), behind `>` it takes it off once more (`4-…`), in columns: so a model that misjudges a close case
+can still end right. Where one line in sixty ended with `>`, and the sign stood before the divisor, a model wrote `<`
+behind two of three that were too low: most of its wrong quotients (results/LOG.md).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class _Left:
         """Whether it is less than the divisor, or below zero: what says if the trial was right."""
         if self.before < 0:
             return "-"
-        return f"{self.first_three}{'<' if self.number < int(divisor) else '>'}{leading}"
+        return f"{self.first_three},{leading}{'<' if self.number < int(divisor) else '>'}"
 
 
 def quotient(
@@ -69,7 +70,7 @@ def quotient(
             left = _moved(left, used)
         leading = (divisor + "0")[:2]
         first, over = int(left.first_three), int(leading)
-        tried = _rough_trial(first, over) if used > len(leading) else mostly_right(first, over, found)
+        tried = (_rough_trial if used > len(leading) else mostly_right)(first, over, found)
         written, digit, left = _digit(left, divisor[:used], leading, tried)
         lines += [so_far(found, whole) + written[0], *written[1:]]
         found += str(digit)
@@ -83,13 +84,8 @@ def trial(left: str, divisor: str, digit: int) -> str:
 
 
 def mostly_right(number: int, divisor: int, found: str) -> int:
-    """A digit to try where the divisor is known whole. What is right could be said each time; but a model will misjudge
-    close cases, and is to have seen how both ways of being one off are mended. The digits found before decide as well,
-    so that no division is always tried wrong."""
-    digit, drawn = min(LARGEST_DIGIT, number // divisor), crc32(f"{found}:{number}/{divisor}".encode()) % 12
-    if drawn == 0 and digit > int(number > 99):  # The line of a 0 does not list the digit before its columns.
-        return digit - 1
-    return digit + 1 if drawn == 1 and digit < LARGEST_DIGIT else digit
+    """A digit to try where the divisor is known whole."""
+    return _sometimes_off(min(LARGEST_DIGIT, number // divisor), number, divisor, found)
 
 
 def so_far(found: str, whole: int) -> str:
@@ -123,9 +119,19 @@ def _digit(left: _Left, divisor: str, leading: str, digit: int) -> tuple[list[st
     return lines, digit, left
 
 
-def _rough_trial(first_three: int, leading: int) -> int:
+def _rough_trial(first_three: int, leading: int, found: str) -> int:
     """A digit to try where the divisor has more digits: as if they came to a half, so it can be one off both ways."""
-    return min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1))
+    return _sometimes_off(min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1)), first_three, leading, found)
+
+
+def _sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
+    """The digit, or one beside it. What is right could be said each time; but a model will misjudge close cases, and is
+    to have seen how both ways of being one off are mended. The digits found before decide as well, so that no division
+    is always tried wrong."""
+    drawn = crc32(f"{found}:{number}/{divisor}".encode()) % 10
+    if drawn < 2 and digit > int(number > 99):  # The line of a 0 does not list the digit before its columns.
+        return digit - 1
+    return digit + 1 if drawn == 2 and digit < LARGEST_DIGIT else digit
 
 
 def _tried(left: _Left, divisor: str, leading: str, digit: int) -> tuple[str, _Left]:
