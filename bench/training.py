@@ -21,6 +21,7 @@ from peft import PeftModel
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.memory import keep_freed_memory
+from keeptune.model.varlen import has_kernel
 from keeptune.prompt.template import Prompt
 from keeptune.sections import AdapterSection, PromptSection, TrainSection
 from keeptune.train.batches import Example, steps
@@ -85,20 +86,20 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     keep_freed_memory()
     base = models.load_model(job["model"], quantization=quantization)
     model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
-    module, rows = Objective(model), _rows()
+    module, rows, end_to_end = Objective(model), _rows(), has_kernel(model)
 
     def backward(step: Step) -> float:
         supervised = sum(sum(row.labelled) for batch in step for row in batch)
         totals = []
         for batch in step:
             inputs, _ = collate(batch, 1 / supervised, models.device())
-            total, *_ = module(*inputs)
+            lengths = [len(row.tokens) for row in batch] if end_to_end else None
+            total, *_ = module(*inputs, lengths=lengths)
             total.backward()
             totals.append(total.detach())
         return float(sum(totals))
 
-    lengths = [len(row.tokens) for row in rows]
-    plan = steps(lengths, job["tokens_per_step"], job["tokens_per_step"], 1.0, 0)
+    plan = steps([len(row.tokens) for row in rows], job["tokens_per_step"], job["tokens_per_step"], 1.0, 0)
     planned = [[[rows[index] for index in batch] for batch in step] for step in plan]
     return _timed(job, model, _in_order(job, rows) if job["ordered"] else planned, backward)
 

@@ -1,5 +1,6 @@
 """Short attention is PyTorch's own attention: same values, same gradients, with and without a mask."""
 
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from keeptune.model.attention import (
+    CUDA_ATTENTION,
     LONGEST_SHORT_ROW_TOKENS,
     SHORT_ATTENTION,
     causal_mask,
+    cuda_attention,
     implementation,
     short_attention,
 )
+from keeptune.model.varlen import Rows, has_kernel
 
 MODULE = nn.Identity()
 
@@ -67,6 +71,35 @@ def test_scaling_can_be_given() -> None:
     assert_same(drawn(2, 2, 2, 5, 5), None, scaling=0.3)
 
 
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=4))
+def test_rows_end_to_end_attend_to_themselves_alone(lengths: list[int]) -> None:
+    inputs = drawn(1, 2, 2, sum(lengths), sum(lengths))
+    rows = Rows.of(lengths, torch.device("cpu"))
+    assert rows.starts.tolist() == [0, *accumulate(lengths)]
+    found, _ = short_attention(MODULE, *inputs, None, rows_end_to_end=rows)
+    row = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+    allowed = (row[:, None] == row) & torch.ones(len(row), len(row), dtype=torch.bool).tril()
+    expected = scaled_dot_product_attention(*inputs, attn_mask=allowed, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_on_an_accelerator_rows_side_by_side_go_to_pytorch() -> None:
+    inputs = drawn(2, 2, 2, 5, 5)
+    expected = scaled_dot_product_attention(*inputs, is_causal=True, enable_gqa=True).transpose(1, 2)
+    module = nn.Module()
+    module.num_key_value_groups = 2
+    torch.testing.assert_close(cuda_attention(module, *inputs, None)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_processor_has_no_kernel_for_rows_end_to_end(model_folder: Path) -> None:
+    assert not has_kernel(tiny.load(model_folder))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the kernel runs on CUDA")
+def test_an_accelerator_has_one(model_folder: Path) -> None:
+    assert has_kernel(tiny.load(model_folder).to(torch.bfloat16))
+
+
 def test_dropout_is_refused() -> None:
     with pytest.raises(NotImplementedError, match="attention dropout"):
         short_attention(MODULE, *drawn(1, 1, 1, 2, 2), None, dropout=0.1)
@@ -80,7 +113,8 @@ def test_the_mask_lets_the_last_query_see_all() -> None:
 
 
 def test_a_model_on_a_processor_runs_it_and_computes_the_same(model_folder: Path) -> None:
-    assert implementation(torch.device("cuda")) == "sdpa"
+    assert implementation(torch.device("cuda")) == CUDA_ATTENTION
+    assert implementation(torch.device("meta")) == "sdpa"
     model, reference = tiny.load(model_folder), tiny.reference(model_folder)
     assert model.config._attn_implementation == SHORT_ATTENTION == implementation(torch.device("cpu"))
     ids = torch.randint(2, 300, (3, 50), generator=torch.Generator().manual_seed(0))

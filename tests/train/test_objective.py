@@ -9,6 +9,7 @@ import tiny
 import torch
 from torch.nn import functional
 
+from keeptune.model.activations import Recompute
 from keeptune.model.adapter import scaled
 from keeptune.sections import Anchored, TrainSection
 from keeptune.train.batches import Example
@@ -57,6 +58,23 @@ def test_the_divergence_is_that_of_the_two_whole_models(model_folder: Path) -> N
     torch.testing.assert_close(total, losses.sum() + 0.5 * divergences.sum(), rtol=1e-5, atol=1e-4)
     total.backward()
     assert all(p.grad is not None for p in tuned.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("recomputed", [False, True])
+def test_rows_end_to_end_are_what_they_are_side_by_side(model_folder: Path, recomputed: bool) -> None:
+    tuned, rows = moved(model_folder).train(), [*SKILL, *READING]
+    assert len({len(row.tokens) for row in rows}) > 3, "nothing is padded"
+    labelled = sum(sum(row.labelled) for row in rows)
+    inputs, _ = collate(rows, 1 / labelled, CPU)
+    found = []
+    for lengths in (None, [len(row.tokens) for row in rows]):
+        with Recompute(0 if recomputed else float("inf")).around(tuned, 1):
+            total, *each = Objective(tuned)(*inputs, anchors(rows, "replay", 0.5 / labelled, CPU), lengths)
+            total.backward()
+        found.append([total, *each, *(p.grad for p in tuned.parameters() if p.requires_grad)])
+        tuned.zero_grad()
+    for padded, end_to_end in zip(*found, strict=True):
+        torch.testing.assert_close(end_to_end, padded, rtol=1e-5, atol=1e-5)
 
 
 def trained(model_folder: Path, run: Path, **changes: Any) -> list[Step]:

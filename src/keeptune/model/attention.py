@@ -1,9 +1,11 @@
-"""Causal attention for the short rows that keeptune trains and asks on, on a processor.
+"""Causal attention for the short rows that keeptune trains and asks on.
 
 Most rows are 50–400 tokens long. On that length PyTorch's own CPU attention spends more time in its backward pass
 than the matrix products it replaces (a quarter of a training step of SmolLM2-135M), so the scores are formed
 directly, one product per group of heads that shares its keys. Those of long rows would fill the memory (a row of 5,000
 tokens: 13 GB over the layers of SmolLM2-135M), so they go to PyTorch. On an accelerator its kernels are better anyway.
+
+Rows can stand end to end as well (model/varlen.py): on CUDA by a kernel, on a processor one by one.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from keeptune.model.varlen import Rows, varlen_attention
 
 SHORT_ATTENTION = "keeptune_short"
+CUDA_ATTENTION = "keeptune_cuda"
 
 LONGEST_SHORT_ROW_TOKENS = 1024
 """PyTorch's kernel keeps no scores, and from here on is no slower: there and back in 69 ms, where scores take 137."""
@@ -23,32 +29,57 @@ LONGEST_SHORT_ROW_TOKENS = 1024
 
 def implementation(device: torch.device) -> str:
     """The name of the attention to load a model with on `device`."""
-    if device.type != "cpu":
+    if device.type not in ("cpu", "cuda"):
         return "sdpa"
-    AttentionInterface.register(SHORT_ATTENTION, short_attention)
-    return SHORT_ATTENTION
+    name, attention = (SHORT_ATTENTION, short_attention) if device.type == "cpu" else (CUDA_ATTENTION, cuda_attention)
+    AttentionInterface.register(name, attention)
+    return name
+
+
+def cuda_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    rows_end_to_end: Rows | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """PyTorch's attention, or its kernel for rows that stand end to end. shapes: as in short_attention."""
+    if rows_end_to_end is not None:
+        return varlen_attention(query, key, value, rows_end_to_end, scaling), None
+    mixed, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
+    return mixed, None
 
 
 def short_attention(
-    module: nn.Module,  # noqa: ARG001
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    rows_end_to_end: Rows | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention of queries over keys, in the layout that transformers expects back.
 
     Without a mask it is causal with the last query at the last key: rows are padded on the right, so no real
-    token ever sees padding and no mask is needed.
+    token ever sees padding and no mask is needed. Rows end to end attend to themselves alone.
 
     shapes: query (rows, heads, queries, head_size); key, value (rows, groups, keys, head_size);
     attention_mask (rows, 1, queries, keys), added to the scores; result (rows, queries, heads, head_size).
     """
     if dropout:
         raise NotImplementedError("attention dropout is not part of keeptune's engine")
+    if rows_end_to_end is not None:
+        alone = (
+            short_attention(module, query[:, :, part], key[:, :, part], value[:, :, part], None, scaling)[0]
+            for part in rows_end_to_end.parts()
+        )
+        return torch.cat(list(alone), dim=1), None
     rows, heads, queries, head_size = query.shape
     groups, keys = key.shape[1], key.shape[2]
     shared = heads // groups

@@ -32,6 +32,7 @@ from keeptune.model.activations import Recompute, is_out_of_memory
 from keeptune.model.adapter import added_parameters
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
+from keeptune.model.varlen import has_kernel
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, padded_tokens, shares, steps
@@ -95,6 +96,7 @@ class Trainer:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.model = Objective(model)
+        self.end_to_end = has_kernel(model)
         self.optimiser = optimiser(model, settings)
         self.loss_scale = FIRST_LOSS_SCALE if has_half_precision(model) else 1.0
         self.scored: set[int] = set()
@@ -273,10 +275,11 @@ class Trainer:
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
         held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
+        lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
         padded_tokens = inputs[0].numel()
         try:
             with self.recompute.around(self.peft_model, padded_tokens):
-                total, losses, divergences = self.model(*inputs, held)
+                total, losses, divergences = self.model(*inputs, held, lengths)
                 total.backward()
         except RuntimeError as error:
             if not is_out_of_memory(error):

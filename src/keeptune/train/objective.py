@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.model.adapter import causal_model, scaled
+from keeptune.model.varlen import Rows
 from keeptune.sections import Anchored
 from keeptune.train import replay
 from keeptune.train.batches import Example
@@ -47,31 +48,46 @@ class Objective(nn.Module):
         labels: Tensor,
         token_weights: Tensor,
         anchors: Anchors | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The weighted sum of all, each labelled token's own loss, and each anchor's own divergence, in nats.
 
-        Rows are padded on the right and attention is causal, so padding needs no mask.
+        Rows are padded on the right and attention is causal, so padding needs no mask. Where their `lengths` are given,
+        they go through the model end to end, without padding.
         shapes: ids (rows, tokens); rows, columns, labels, token_weights (labelled,); results (), (labelled,),
         (anchored,).
         """
-        base = self._base_states(ids, anchors) if anchors else None
-        states, head = self._states(ids), causal_model(self.model).get_output_embeddings().weight
+        base = self._base_states(ids, anchors, lengths) if anchors else None
+        states, head = self._states(ids, lengths), causal_model(self.model).get_output_embeddings().weight
         total, losses = weighted_nll(states[rows, columns], head, labels, token_weights)
         if anchors is None or base is None:
             return total, losses, losses.new_empty(0)
         held, divergences = weighted_divergence(states[anchors.rows, anchors.columns], base, head, anchors.weight)
         return total + held, losses, divergences
 
-    def _states(self, ids: Tensor) -> Tensor:
-        """The last hidden states. shape: (rows, tokens, width)."""
-        states: Tensor = causal_model(self.model).get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+    def _states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
+        """The last hidden states; zeros at padding that did not go through the model. shape: (rows, tokens, width)."""
+        decoder = causal_model(self.model).get_decoder()
+        if lengths is None:
+            padded: Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
+            return padded
+        columns = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        wanted = columns < torch.tensor(lengths, device=ids.device)[:, None]
+        own: Tensor = decoder(
+            input_ids=ids[wanted][None],
+            position_ids=columns[wanted][None],
+            rows_end_to_end=Rows.of(lengths, ids.device),
+            use_cache=False,
+        ).last_hidden_state
+        states = own.new_zeros(*ids.shape, own.shape[-1])
+        states[wanted] = own[0]
         return states
 
     @torch.no_grad()
-    def _base_states(self, ids: Tensor, anchors: Anchors) -> Tensor:
+    def _base_states(self, ids: Tensor, anchors: Anchors, lengths: Sequence[int] | None) -> Tensor:
         """The base's states at the anchors. shape: (anchored, width)."""
         with scaled(self.model, 0.0):
-            return self._states(ids)[anchors.rows, anchors.columns]
+            return self._states(ids, lengths)[anchors.rows, anchors.columns]
 
 
 def collate(
