@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from keeptune.data.prepare import load_examples, prepare
@@ -16,7 +17,8 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, kept_values
+from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, kept_values
+from keeptune.model.packed import LAYOUTS, SPARE_SHARE, to_lay_out
 from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
@@ -111,9 +113,12 @@ def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameter
 
     errors: ModelError when the targets match nothing, or do not suit the family.
     """
+    return adapters.count(_without_memory(config, adapter))
+
+
+def _without_memory(config: Any, adapter: AdapterSection) -> PeftModel:
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        return adapters.count(adapters.attach(model, adapter, seed=0))
+        return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)
 
 
 def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
@@ -144,7 +149,17 @@ def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, l
     head_size = config.hidden_size // config.num_attention_heads
     cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
     needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
-    return int(KEPT_MEMORY * needed)
+    return int(KEPT_MEMORY * needed + laid_out_bytes(config, recipe, width))
+
+
+def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
+    """What the frozen layers take that are laid out for training on a processor, if there is room for that."""
+    device = models.device()
+    if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
+        return 0
+    layers = to_lay_out(_without_memory(config, recipe.adapter))
+    needed = LAYOUTS * width * sum(layer.weight.numel() for layer in layers)
+    return needed if needed <= SPARE_SHARE * free_bytes(device) else 0
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:

@@ -30,6 +30,7 @@ from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import Recompute, free_bytes
+from keeptune.model.packed import lay_out
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -279,12 +280,12 @@ class Run:
         if self.recipe.engine == "mindspore":
             require_supported(model, self.recipe.adapter, settings)
             return MindSporeTrainer(model, examples, settings, seed, self.folder)
-        return Trainer(model, examples, settings, seed, self.folder, self._recompute(model))
-
-    def _recompute(self, model: Any) -> Recompute:
-        """Which batches are too large for the memory that is free now, with the model loaded."""
-        free = free_bytes(next(model.parameters()).device)
-        return Recompute.planned(self.recipe.train.recompute, model, self.recipe.adapter.family, free)
+        device = next(model.parameters()).device
+        if not settings.shard:
+            lay_out(model, free_bytes(device))
+        # Which batches are too large for the memory that is free now, with the model loaded.
+        recompute = Recompute.planned(settings.recompute, model, self.recipe.adapter.family, free_bytes(device))
+        return Trainer(model, examples, settings, seed, self.folder, recompute)
 
     def _training_examples(self) -> list[Example]:
         examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed

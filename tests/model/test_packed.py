@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from keeptune.model import adapter as adapters
-from keeptune.model.packed import packed_weights
+from keeptune.model.packed import lay_out, packed_weights, to_lay_out
 
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
 
@@ -78,3 +78,24 @@ def test_dora_forgets_its_norms_afterwards(model_folder: Path) -> None:
         after = logits(tuned)
     torch.testing.assert_close(after, logits(tuned), rtol=1e-4, atol=1e-4)
     assert (after - before).abs().max() > 0.1
+
+
+def test_laid_out_layers_train_as_they_did(model_folder: Path) -> None:
+    found = []
+    for free in (0, 10**12):
+        model = tiny.tune(tiny.load(model_folder)).train()
+        lay_out(model, free)
+        laid_out = [layer for layer in to_lay_out(model) if "laid_out" in layer.__dict__]
+        assert len(laid_out) == (len(to_lay_out(model)) if free else 0), "only where memory is enough"
+        loss = model(input_ids=IDS, labels=IDS).loss
+        loss.backward()
+        found.append([loss, *(p.grad for p in model.parameters() if p.requires_grad)])
+    for plain, own in zip(*found, strict=True):
+        torch.testing.assert_close(own, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_laid_out_is_not_saved(model_folder: Path) -> None:
+    model = tiny.tune(tiny.load(model_folder))
+    names = set(model.state_dict())
+    lay_out(model, 10**12)
+    assert set(model.state_dict()) == names

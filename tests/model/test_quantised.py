@@ -167,4 +167,4 @@ def test_the_estimate_counts_the_bits() -> None:
     for quantization in (None, "int8", "nf4", "fp8"):
         tree = {"data": {"synth": {"rows": 10}}, "model": {"dtype": "bfloat16", "quantization": quantization}}
         needed[quantization] = memory_bytes(tiny.LLAMA3_8B, parameters, recipe.parse(tree, "x"), 100)
-    assert needed["nf4"] < needed["int8"] < needed["fp8"] == needed[None]
+    assert needed["nf4"] < needed["int8"] < needed["fp8"] <= needed[None], "more where there is room for layouts"

@@ -1,8 +1,11 @@
-"""Frozen linear layers with weights laid out for oneDNN, for as long as a model only answers.
+"""Frozen linear layers with weights laid out for oneDNN.
 
 A plain product lays the weight out anew at every call, and in float32 PyTorch calls MKL, which runs at a third of
 oneDNN's speed on an AMD processor. While many answers are written nothing is trained, so the layout is made once:
 64 rows by 49,152 words in float32 take 10 ms instead of 36. It costs a second copy of the weights in memory.
+
+In training only the adapter changes, so there too the frozen layers under LoRA are laid out once, for the way there and
+for the way back: a tenth faster in bfloat16, for two more copies of these layers.
 """
 
 from __future__ import annotations
@@ -22,6 +25,14 @@ from keeptune.model.pissa import low_rank
 
 TYPICAL_ROWS = 64
 """How many rows the layout is chosen for; others are computed alike, a little slower."""
+
+TRAINING_ROWS = 512
+
+LAYOUTS = 2
+"""Of a layer in training: there and back."""
+
+SPARE_SHARE = 0.25
+"""Of the free memory, what the layouts of training may take; where they need more there are none."""
 
 
 @contextmanager
@@ -78,11 +89,33 @@ def _supported(weight: Any) -> bool:
     return weight.dtype is torch.float32
 
 
+def lay_out(model: nn.Module, free: int) -> None:
+    """Lays the frozen layers under LoRA out for training, if a part of so many free bytes is enough for that."""
+    layers = [layer for layer in to_lay_out(model) if _supported(layer.weight)]
+    if sum(LAYOUTS * layer.weight.nbytes for layer in layers) <= SPARE_SHARE * free:
+        for layer in layers:
+            layer.__dict__["laid_out"] = LaidOut(layer)  # beside its weights, so that it is never saved
+
+
+def to_lay_out(model: nn.Module) -> list[nn.Linear]:
+    """The frozen layers under LoRA that can be laid out."""
+    layers = [layer.base_layer for layer in model.modules() if isinstance(layer, LoraLinear) and is_plain_lora(layer)]
+    return [layer for layer in layers if type(layer) is nn.Linear]
+
+
+class LaidOut:
+    """A frozen linear layer there and back; the gradient is of what enters it."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        self.product = _PackedLinear(layer.weight, layer.bias, TRAINING_ROWS)
+        self.product_back = _PackedLinear(layer.weight.t().contiguous(), None, TRAINING_ROWS)
+
+
 class _PackedLinear:
     """x Wᵀ + bias."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), TYPICAL_ROWS)
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, rows: int = TYPICAL_ROWS) -> None:
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
         self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:

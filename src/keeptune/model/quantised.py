@@ -149,15 +149,21 @@ def quantise(model: nn.Module, kind: str, device: torch.device) -> None:
 
 
 def product(layer: nn.Linear, rows: Tensor) -> Tensor:
-    """rows Wᵀ + bias of a linear layer, quantised or not. shapes: rows (rows, inputs); returned (rows, outputs)."""
-    if isinstance(layer, QuantisedLinear):
-        return layer.product(rows)
-    return functional.linear(rows, layer.weight, layer.bias)
+    """rows Wᵀ + bias of a linear layer, quantised or laid out or neither. shapes: rows (rows, inputs); returned
+    (rows, outputs)."""
+    own = _own_products(layer)
+    return functional.linear(rows, layer.weight, layer.bias) if own is None else own.product(rows)
 
 
 def product_back(layer: nn.Linear, gradient: Tensor) -> Tensor:
     """The gradient of what entered it. shapes: gradient (rows, outputs); returned (rows, inputs)."""
-    return layer.product_back(gradient) if isinstance(layer, QuantisedLinear) else gradient @ layer.weight
+    own = _own_products(layer)
+    return gradient @ layer.weight if own is None else own.product_back(gradient)
+
+
+def _own_products(layer: nn.Linear) -> Any:
+    """What has products of its own: a quantised layer itself, or how a layer was laid out (model/packed.py)."""
+    return layer if isinstance(layer, QuantisedLinear) else layer.__dict__.get("laid_out")
 
 
 def hidden_numbers(model: nn.Module) -> int:

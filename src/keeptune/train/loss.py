@@ -38,15 +38,17 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
     """
     losses, gradient = _like(hidden)
     with torch.no_grad():
+        room = torch.empty(min(CHUNK_TOKENS, len(hidden)), len(weight), dtype=torch.float32, device=hidden.device)
         for part in _chunks(hidden):
-            logits = (hidden[part] @ weight.t()).float()
-            targets = labels[part, None]
-            log_total = torch.logsumexp(logits, dim=-1, keepdim=True)
-            losses[part] = (log_total - logits.gather(1, targets)).squeeze(1)
-            probabilities = logits.sub_(log_total).exp_()
-            probabilities.scatter_add_(1, targets, -torch.ones_like(targets, dtype=torch.float32))
-            probabilities.mul_(token_weights[part, None])
-            gradient[part] = probabilities.to(hidden.dtype) @ weight
+            targets, weights = labels[part, None], token_weights[part, None]
+            logits = room[: len(targets)].copy_(hidden[part] @ weight.t())
+            own, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
+            # From here on in place: a second array of all words would take as long as the product.
+            shares = logits.sub_(largest).exp_()
+            total = shares.sum(dim=-1, keepdim=True)
+            losses[part] = (total.log() + largest - own).squeeze(1)
+            shares.mul_(weights / total).scatter_add_(1, targets, -weights)
+            gradient[part] = shares.to(hidden.dtype) @ weight
     return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
@@ -61,8 +63,9 @@ def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weig
     with torch.no_grad():
         for part in _chunks(hidden):
             own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
-            wanted = reference.exp()
-            divergences[part] = (wanted * (reference - own)).sum(-1)
+            further = reference - own
+            wanted = reference.exp_()
+            divergences[part] = further.mul_(wanted).sum(-1)
             gradient[part] = own.exp_().sub_(wanted).mul_(token_weight).to(hidden.dtype) @ weight
     return _with_gradient(hidden, divergences.sum() * token_weight, gradient), divergences
 
