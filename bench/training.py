@@ -21,9 +21,9 @@ from peft import PeftModel
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import free_bytes
+from keeptune.model.attention import has_kernel
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.packed import lay_out
-from keeptune.model.varlen import has_kernel
 from keeptune.prompt.template import Prompt
 from keeptune.sections import AdapterSection, PromptSection, TrainSection
 from keeptune.train.batches import Example, steps
@@ -64,7 +64,7 @@ def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Jo
     adapters.attach(models.load_model(model), adapter, 0).save_pretrained(folder / "adapter")
     return {
         **JOB,
-        "model": str(models.resolve(model)),
+        "model": model,
         "cpu": models.device().type == "cpu",
         "bfloat16": models.dtype("auto") == torch.bfloat16,
     }

@@ -18,7 +18,7 @@ from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, kept_values
-from keeptune.model.packed import LAYOUTS, SPARE_SHARE, to_lay_out
+from keeptune.model.packed import layout_bytes, to_lay_out
 from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
@@ -157,9 +157,7 @@ def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
     device = models.device()
     if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
         return 0
-    layers = to_lay_out(_without_memory(config, recipe.adapter))
-    needed = LAYOUTS * width * sum(layer.weight.numel() for layer in layers)
-    return needed if needed <= SPARE_SHARE * free_bytes(device) else 0
+    return layout_bytes(to_lay_out(_without_memory(config, recipe.adapter)), width, free_bytes(device))
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:

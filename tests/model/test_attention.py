@@ -17,10 +17,11 @@ from keeptune.model.attention import (
     SHORT_ATTENTION,
     causal_mask,
     cuda_attention,
+    has_kernel,
     implementation,
     short_attention,
 )
-from keeptune.model.varlen import Rows, has_kernel
+from keeptune.model.varlen import Rows
 
 MODULE = nn.Identity()
 
@@ -89,6 +90,18 @@ def test_on_an_accelerator_rows_side_by_side_go_to_pytorch() -> None:
     module = nn.Module()
     module.num_key_value_groups = 2
     torch.testing.assert_close(cuda_attention(module, *inputs, None)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_on_an_accelerator_padding_is_masked_as_ever(model_folder: Path) -> None:
+    reference = tiny.reference(model_folder)
+    model = tiny.reference(model_folder)
+    model.set_attn_implementation(implementation(torch.device("cuda")))
+    ids = torch.randint(2, 300, (2, 9), generator=torch.Generator().manual_seed(0))
+    seen = torch.tensor([[0, 0, 0, *[1] * 6], [1] * 9])
+    expected = reference(input_ids=ids, attention_mask=seen).logits
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=seen).logits[seen > 0], expected[seen > 0])
+    unseen = model(input_ids=ids).logits
+    assert not torch.allclose(unseen[0, 3:], expected[0, 3:], atol=1e-3), "the padding would not matter"
 
 
 def test_a_processor_has_no_kernel_for_rows_end_to_end(model_folder: Path) -> None:

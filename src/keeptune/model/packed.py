@@ -10,7 +10,7 @@ for the way back: a tenth faster in bfloat16, for two more copies of these layer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,7 +92,7 @@ def _supported(weight: Any) -> bool:
 def lay_out(model: nn.Module, free: int) -> None:
     """Lays the frozen layers under LoRA out for training, if a part of so many free bytes is enough for that."""
     layers = [layer for layer in to_lay_out(model) if _supported(layer.weight)]
-    if sum(LAYOUTS * layer.weight.nbytes for layer in layers) <= SPARE_SHARE * free:
+    if layers and layout_bytes(layers, layers[0].weight.itemsize, free):
         for layer in layers:
             layer.__dict__["laid_out"] = LaidOut(layer)  # beside its weights, so that it is never saved
 
@@ -101,6 +101,13 @@ def to_lay_out(model: nn.Module) -> list[nn.Linear]:
     """The frozen layers under LoRA that can be laid out."""
     layers = [layer.base_layer for layer in model.modules() if isinstance(layer, LoraLinear) and is_plain_lora(layer)]
     return [layer for layer in layers if type(layer) is nn.Linear]
+
+
+def layout_bytes(layers: Sequence[nn.Linear], width: int, free: int) -> int:
+    """What the layouts of these layers take, `width` bytes a number; 0 where a part of so many free bytes is too little
+    and there are none."""
+    needed = LAYOUTS * width * sum(layer.weight.numel() for layer in layers)
+    return needed if needed <= SPARE_SHARE * free else 0
 
 
 class LaidOut:

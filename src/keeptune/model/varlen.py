@@ -9,18 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
-
-TRIED_ROWS = (3, 5)
-"""Lengths of the rows that the kernel is tried with."""
-
-NEAR = 0.05
-"""How far values of about one, in formats of two bytes, may be from what PyTorch's own attention says of each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,35 +60,3 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scal
 def _flat(states: Tensor) -> Tensor:
     """shapes: states (1, heads, tokens, head_size); result (tokens, heads, head_size)."""
     return states[0].transpose(0, 1)
-
-
-def has_kernel(model: Any) -> bool:
-    """Whether the kernel computes what it should for a model as it stands: tried there and back, for what a build of
-    PyTorch and a card can do together is written nowhere."""
-    weight, config = next(model.parameters()), model.config
-    if weight.device.type != "cuda":
-        return False
-    heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    draw = torch.Generator().manual_seed(0)
-    query, key, value = (
-        torch.randn(1, count, sum(TRIED_ROWS), size, generator=draw).to(weight).requires_grad_()
-        for count in (heads, groups, groups)
-    )
-    try:
-        found = varlen_attention(query, key, value, Rows.of(TRIED_ROWS, weight.device))
-        own = torch.autograd.grad(found.sum(), (query, key, value))
-    except (RuntimeError, ValueError, TypeError):
-        return False
-    expected = torch.cat(
-        [
-            scaled_dot_product_attention(
-                query[:, :, part], key[:, :, part], value[:, :, part], is_causal=True, enable_gqa=True
-            )
-            for part in Rows.of(TRIED_ROWS, weight.device).parts()
-        ],
-        dim=2,
-    ).transpose(1, 2)
-    theirs = torch.autograd.grad(expected.sum(), (query, key, value))
-    pairs = zip((found, *own), (expected, *theirs), strict=True)
-    return all(torch.allclose(left.float(), right.float(), rtol=NEAR, atol=NEAR) for left, right in pairs)

@@ -30,9 +30,9 @@ from keeptune.files import write_text
 from keeptune.journal import Journal
 from keeptune.model.activations import Recompute, is_out_of_memory
 from keeptune.model.adapter import added_parameters
+from keeptune.model.attention import has_kernel
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
-from keeptune.model.varlen import has_kernel
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, padded_tokens, shares, steps

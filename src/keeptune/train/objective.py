@@ -75,6 +75,8 @@ class Objective(nn.Module):
         wanted = columns < torch.tensor(lengths, device=ids.device)[:, None]
         own: Tensor = decoder(
             input_ids=ids[wanted][None],
+            # Nothing is hidden; without it transformers would look for rows in the positions and write their mask out.
+            attention_mask=torch.ones(1, sum(lengths), dtype=torch.bool, device=ids.device),
             position_ids=columns[wanted][None],
             rows_end_to_end=Rows.of(lengths, ids.device),
             use_cache=False,

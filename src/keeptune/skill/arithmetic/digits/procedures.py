@@ -18,7 +18,7 @@ from typing import NamedTuple
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, mostly_right, quotient, so_far, trial
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far, sometimes_off, trial
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
@@ -125,7 +125,7 @@ def mean(values: Sequence[int]) -> Worked:
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
         right, rest = divmod(current, len(values))
-        tried = mostly_right(current, len(values), digits)
+        tried = sometimes_off(right, current, len(values), digits)
         for one in (tried, right) if tried != right else (right,):
             lines.append(so_far(digits, len(str(total))) + _short_trial(current, len(values), one))
         digits += str(right)

@@ -70,7 +70,9 @@ def quotient(
             left = _moved(left, used)
         leading = (divisor + "0")[:2]
         first, over = int(left.first_three), int(leading)
-        tried = (_rough_trial if used > len(leading) else mostly_right)(first, over, found)
+        # A divisor with more digits is taken as if they came to a half, so a trial can be one off both ways.
+        fits = 2 * first // (2 * over + 1) if used > len(leading) else first // over
+        tried = sometimes_off(min(LARGEST_DIGIT, fits), first, over, found)
         written, digit, left = _digit(left, divisor[:used], leading, tried)
         lines += [so_far(found, whole) + written[0], *written[1:]]
         found += str(digit)
@@ -83,9 +85,14 @@ def trial(left: str, divisor: str, digit: int) -> str:
     return _tried(_Left(before, tuple(digits)), divisor, divisor[:2], digit)[0]
 
 
-def mostly_right(number: int, divisor: int, found: str) -> int:
-    """A digit to try where the divisor is known whole."""
-    return _sometimes_off(min(LARGEST_DIGIT, number // divisor), number, divisor, found)
+def sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
+    """The digit to try, or one beside it. What is right could be said each time; but a model will misjudge close cases,
+    and is to have seen how both ways of being one off are mended. The digits found before decide as well, so that no
+    division is always tried wrong."""
+    drawn = crc32(f"{found}:{number}/{divisor}".encode()) % 10
+    if drawn < 2 and digit > int(number > 99):  # The line of a 0 does not list the digit before its columns.
+        return digit - 1
+    return digit + 1 if drawn == 2 and digit < LARGEST_DIGIT else digit
 
 
 def so_far(found: str, whole: int) -> str:
@@ -117,21 +124,6 @@ def _digit(left: _Left, divisor: str, leading: str, digit: int) -> tuple[list[st
         left = _Left(left.before + (carry if operation == "+" else -carry), tuple(map(int, rest)))
         lines.append(f"{digit}{operation}{line}")
     return lines, digit, left
-
-
-def _rough_trial(first_three: int, leading: int, found: str) -> int:
-    """A digit to try where the divisor has more digits: as if they came to a half, so it can be one off both ways."""
-    return _sometimes_off(min(LARGEST_DIGIT, 2 * first_three // (2 * leading + 1)), first_three, leading, found)
-
-
-def _sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
-    """The digit, or one beside it. What is right could be said each time; but a model will misjudge close cases, and is
-    to have seen how both ways of being one off are mended. The digits found before decide as well, so that no division
-    is always tried wrong."""
-    drawn = crc32(f"{found}:{number}/{divisor}".encode()) % 10
-    if drawn < 2 and digit > int(number > 99):  # The line of a 0 does not list the digit before its columns.
-        return digit - 1
-    return digit + 1 if drawn == 2 and digit < LARGEST_DIGIT else digit
 
 
 def _tried(left: _Left, divisor: str, leading: str, digit: int) -> tuple[str, _Left]:
