@@ -230,13 +230,16 @@ class Quotient:
         return self.rest == int(digits_left) + (before // _ten_to(self.width) - borrow) * _ten_to(self.width)
 
     def verdict(self, first_two: str) -> str:
-        """How a line has to end: the column before the first one, and what is left beside the divisor, or `-`."""
-        over = self.rest // _ten_to(self.width)
-        column = f"{self.before}-{self.before - over}=" if self.found[-1] else ""
+        """How a line has to end: that column, and what is left beside the divisor, or `-`."""
         if self.rest < 0:
-            return f"{column}-"
+            return f"{self.column()}-"
         sign = "<" if self.rest < int(self.divisor[: self.width]) else ">"
-        return column + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + f",{first_two}{sign}"
+        return self.column() + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + f",{first_two}{sign}"
+
+    def column(self) -> str:
+        """The column before the first one, which the line of a 0 does not have."""
+        over = self.rest // _ten_to(self.width)
+        return f"{self.before}-{self.before - over}=" if self.found[-1] else ""
 
     def corrected(self, digit: int, operation: str, text: str) -> bool:
         """The divisor put back, because one too many was taken off, or taken off once more."""

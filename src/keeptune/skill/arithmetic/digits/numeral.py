@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
+FEW_DIGITS = 6
+
 PLAIN_PLACES = 9
 """Numbers of so many places before the point are written without an exponent, whatever they end with."""
 
@@ -25,8 +27,10 @@ def under_each_other(left: str, right: str) -> str:
 
 
 def far_names(count: int) -> str:
-    """The names of the digits of a right-hand factor: the end of the alphabet, so that no name stands for two."""
-    return ALPHABET[-count:]
+    """The names of the digits of a right-hand factor: the end of the alphabet, so that no name stands for two. Up to
+    six digits begin with u: were z always the last, v would be the first of five and the second of six, and a model
+    that tells places by their names miscounted them."""
+    return ALPHABET[-max(count, FEW_DIGITS) :][:count]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +64,21 @@ class Numeral:
             marked.insert(self.places, ".")
         return "".join(marked)
 
-    def point(self, labels: Sequence[str]) -> str:
-        """The name of the digit that the point stands behind, or the exponents without and with a zero in front."""
-        if 0 < self.places < len(labels):
-            return labels[self.places - 1]
-        return f"E{self.places - 1},{self.places - 2}" if self._is_far() else ""
+    def place(self) -> str:
+        """Where the point of a product with its carry is: `7f`, the seventh place, behind digit f; `1.`, before all
+        named digits; `12E`, too far for either, so that there is an exponent."""
+        if self._is_far():
+            return f"{self.places}E"
+        return f"{self.places}{ALPHABET[self.places - 2] if self.places > 1 else '.'}"
+
+    def placed(self) -> str:
+        """A product with its carry behind its `place`, and how many places are left if the carry is 0, the exponent
+        with them where there is one: `7f1a3b5c7d3e9f1.g0=7`, `12E0a9b8c7d2e0f1g5=11E10`."""
+        filled = self.digits if self._is_far() else self.digits.ljust(self.places, "0")
+        listed = Numeral(filled, self.places).listed(("", *names(len(filled) - 1)))
+        count = self.places - filled.startswith("0")
+        end = "." if self.places == len(filled) else ""
+        return f"{self.place()}{listed}{end}={count}" + (f"E{count - 1}" if self._is_far() else "")
 
     def text(self) -> str:
         """The number in decimals, as many as its digits give; zeros where they do not reach the point, or an exponent

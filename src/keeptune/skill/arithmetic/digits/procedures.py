@@ -9,7 +9,6 @@ holds the signs of both numbers and then that of the result; in a sum the last i
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -18,7 +17,8 @@ from typing import NamedTuple
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, quotient, so_far, sometimes_off, trial
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, corrected, quotient, so_far, sometimes_off
+from keeptune.skill.arithmetic.digits.root import first_digits
 
 DECIMALS = 3
 """Decimals of quotients, means and roots, cut off: a fifth of what the headline grader forgives at most."""
@@ -111,7 +111,7 @@ def mean(values: Sequence[int]) -> Worked:
     """The mean of integers: counted, all tens and all ones added up side by side, then divided.
 
     A line of the division ends with what is left, the divisor, and whether it is less (`<`, `>`), or with `-` for below
-    zero. Where it does not fit it is tried once more, as three in ten lines are on purpose.
+    zero; where it does not fit, as in three of ten lines on purpose, it says what is tried instead: `>,4+1=5`.
     """
     tens = ones = 0
     parts = []
@@ -135,7 +135,9 @@ def mean(values: Sequence[int]) -> Worked:
 def _short_trial(number: int, divisor: int, digit: int) -> str:
     taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
     rest = number - digit * divisor
-    return taken + ("-" if rest < 0 else f"{rest},{divisor}{'<' if rest < divisor else '>'}")
+    if rest < 0:
+        return f"{taken}-{corrected(digit, -1)}"
+    return f"{taken}{rest},{divisor}" + ("<" if rest < divisor else f">{corrected(digit, 1)}")
 
 
 def power(base: Decimal, exponent: int) -> Worked:
@@ -189,15 +191,11 @@ def _width(exponent: int, reached: int) -> int:
 
 
 def square_root(number: Decimal) -> Worked:
-    """A root: its first three digits one by one, and then what their square leaves over twice what they make.
+    """A root: its first three digits one by one (root.py), and then what their square leaves over twice what they make.
 
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
-    for the steps are not exact enough then. The first digit is that of the root of the first pair of digits. The second
-    one, d, is found by a trial, d · (20 · first + d) is taken off, and the third in the same way. What is left over
-    twice the three digits is nearly the rest: its own square is neglected.
-
-    A digit need not be the largest that fits: where the root is little above it, the one below is taken, so that a
-    model that misjudges a close case can still end right.
+    for the steps are not exact enough then. What is left over twice the three digits is nearly the rest of the root:
+    its own square is neglected.
     """
     if not number:
         return Worked([], "0")
@@ -207,55 +205,14 @@ def square_root(number: Decimal) -> Worked:
     while moved < 100:
         moved, exponent = moved * 100, exponent - 1
     hundredths = int(moved * 100)
-    whole, decimals = divmod(hundredths, 100)
-    ones, tenths = _first_digits(hundredths)
+    found, tenths = first_digits(hundredths)
     divisor = str(2 * tenths)
     left = f"{hundredths - tenths * tenths:0{len(divisor)}d}"
     written, digits = quotient(left, divisor, DECIMALS, whole=0)
     root = Decimal(tenths).scaleb(-1)
     answer = root + Decimal(int(digits)).scaleb(-DECIMALS)
-    return Worked(
-        [
-            f"{whole:04d}.{decimals:02d}" + (f"E{exponent:+d}" if exponent else ""),
-            *_first_two(whole, ones),
-            f"{ones}+{ones}={2 * ones}",
-            _next(hundredths - 100 * ones * ones, 2 * ones, tenths % 10),
-            f"{tenths}+{tenths}={divisor}",
-            *written,
-            f"{root}+0.{digits}={answer}",
-        ],
-        f"{answer.scaleb(exponent):f}",
-    )
-
-
-def _first_digits(hundredths: int) -> tuple[int, int]:
-    """The integer near the root of a number that is so many hundredths, and so many tenths near it.
-
-    What either leaves over must not have more digits than twice itself, for the columns of the steps that follow.
-    """
-    thousandths = math.isqrt(hundredths * 10**4)
-    for close_to_one, close_to_tenth in ((100, 20), (0, 20)):
-        ones = (thousandths - close_to_one) // 1000
-        tenths = min((thousandths - close_to_tenth) // 100, 10 * ones + 9)
-        leaves_few = hundredths - 100 * ones * ones < 100 * 10 ** len(str(2 * ones))
-        if 10 <= ones <= tenths // 10 and leaves_few and hundredths - tenths * tenths < 10 ** len(str(2 * tenths)):
-            return ones, tenths
-    return thousandths // 1000, thousandths // 100
-
-
-def _first_two(number: int, root: int) -> list[str]:
-    """The first two digits of the root of a number with four digits, and what their square leaves of it."""
-    pair, next_pair = divmod(number, 100)
-    first, second = divmod(root, 10)
-    rest = pair - first * first
-    square = f"{pair:02d}-{first}*{first}={pair:02d}-{first * first:02d}={rest:02d}"
-    return [square, _next(100 * rest + next_pair, 2 * first, second, width=2)]
-
-
-def _next(left: int, twice: int, digit: int, width: int = 0) -> str:
-    """The next digit of a root, by a trial: it is taken off as often as it says, behind twice the digits before it."""
-    divisor = f"{twice:0{width}d}{digit}"
-    return trial(f"{left:0{len(divisor) + 1}d}", divisor, digit)
+    restated = f"{hundredths // 100:04d}.{hundredths % 100:02d}" + (f"E{exponent:+d}" if exponent else "")
+    return Worked([restated, *found, *written, f"{root}+0.{digits}={answer}"], f"{answer.scaleb(exponent):f}")
 
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:

@@ -7,8 +7,10 @@ last digit stays and the first is the next carry. Each step joins two numbers on
 sooner than three at once.
 
 Before the lines of an abridged product stands where its point will be: `4+2=6e`, behind digit e, the sixth with the
-carry; `6+6=12E11,10`, too far for that, so it has an exponent, 11, or 10 should the carry be 0. A model that had to
-count digits while it listed them put the point elsewhere in nearly every product that it got wrong (results/LOG.md).
+carry; `6+6=12E`, too far for that, so it has an exponent. The listing repeats that and ends with the places there are:
+`6e0a6b5c8d0e4.f1g2=5`, one less where the carry is 0; `12E1a6b5c8d0e4f1g2=12E11`. Nearly every product that a model
+got wrong had all its digits and another point: it had to count digits while it listed them, and later, when it did not
+have to count, to remember the letter over all lines (results/LOG.md).
 
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
 longer with every line. A line of a 0 only repeats what stands there. Behind the last line the product is listed from
@@ -37,12 +39,10 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
     The last digit or two are too small, for what lies behind them is never computed.
     """
     left, right = left.cut(width + 1), right.cut(width)
-    places = left.places + right.places
     lines, digits = _lines(left.digits, right.digits, whole=False)
-    labels, product = names(width + 1), Numeral(digits, places)
-    point = f"{left.places}+{right.places}={places}{product.point(('', *labels))}"
-    head = [left.listed(labels), right.listed(far_names(width)), point]
-    return [*head, *lines, product.listed(("", *labels))], product
+    product = Numeral(digits, left.places + right.places)
+    listed = [left.listed(names(width + 1)), right.listed(far_names(width))]
+    return [*listed, f"{left.places}+{right.places}={product.place()}", *lines, product.placed()], product
 
 
 def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:

@@ -79,10 +79,11 @@ def quotient(
     return lines, found.ljust(digits, "0")
 
 
-def trial(left: str, divisor: str, digit: int) -> str:
-    """The line of one digit: `left`, which has a digit more than the divisor, less the digit times the divisor."""
+def taken_off(left: str, divisor: str, digit: int) -> tuple[str, int]:
+    """A digit times the divisor taken off `left`, which has a digit more: the line, up to what is left, and that."""
     before, *digits = map(int, left)
-    return _tried(_Left(before, tuple(digits)), divisor, divisor[:2], digit)[0]
+    line, rest = _tried(_Left(before, tuple(digits)), divisor, divisor[:2], digit)
+    return f"{line},{_first_column(before, rest, digit)}", int(left) - digit * int(divisor)
 
 
 def sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
@@ -93,6 +94,11 @@ def sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
     if drawn < 2 and digit > int(number > 99):  # The line of a 0 does not list the digit before its columns.
         return digit - 1
     return digit + 1 if drawn == 2 and digit < LARGEST_DIGIT else digit
+
+
+def corrected(digit: int, by: int) -> str:
+    """What is tried next, where a trial is made anew. A model that had to conclude it wrote the same line once more."""
+    return f",{digit}{by:+d}={digit + by}"
 
 
 def so_far(found: str, whole: int) -> str:
@@ -114,8 +120,7 @@ def _moved(left: _Left, used: int) -> _Left:
 def _digit(left: _Left, divisor: str, leading: str, digit: int) -> tuple[list[str], int, _Left]:
     before = left.before
     line, left = _tried(left, divisor, leading, digit)
-    taken = f"{before}-{before - left.before}=" if digit else ""
-    lines = [f"{line},{taken}{left.against(divisor, leading)}"]
+    lines = [f"{line},{_first_column(before, left, digit)}{left.against(divisor, leading)}"]
     while left.before < 0 or (left.number >= int(divisor) and digit < LARGEST_DIGIT):
         operation: Operation = "+" if left.before < 0 else "-"
         digit += -1 if operation == "+" else 1
@@ -124,6 +129,11 @@ def _digit(left: _Left, divisor: str, leading: str, digit: int) -> tuple[list[st
         left = _Left(left.before + (carry if operation == "+" else -carry), tuple(map(int, rest)))
         lines.append(f"{digit}{operation}{line}")
     return lines, digit, left
+
+
+def _first_column(before: int, left: _Left, digit: int) -> str:
+    """The digit before all columns, less what they carry there; a line of a 0 has no such column."""
+    return f"{before}-{before - left.before}=" if digit else ""
 
 
 def _tried(left: _Left, divisor: str, leading: str, digit: int) -> tuple[str, _Left]:
