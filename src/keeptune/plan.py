@@ -17,7 +17,7 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, kept_values
+from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, head_size, kept_values
 from keeptune.model.packed import layout_bytes, to_lay_out
 from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
@@ -141,13 +141,12 @@ def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
 
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
-    or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
+    or of a row that is longer, and the least cache of the answers, times what the allocator keeps."""
     width = models.dtype(recipe.model.dtype).itemsize
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
     activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
-    head_size = config.hidden_size // config.num_attention_heads
-    cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size
+    cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
     needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
     return int(KEPT_MEMORY * needed + laid_out_bytes(config, recipe, width))
 

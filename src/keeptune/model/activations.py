@@ -44,6 +44,12 @@ def kept_values(config: Any, family: str, tokens: int, recomputed: bool = False)
     return layer + inputs if recomputed else layer * layers
 
 
+def head_size(config: Any) -> int:
+    """The width of one attention head."""
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
+
+
 def free_bytes(device: torch.device) -> int:
     """What can still be had: of the accelerator's memory, or of the machine's, or of what a container is given."""
     if device.type == "cuda":

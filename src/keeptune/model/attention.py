@@ -19,6 +19,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from keeptune.model.activations import head_size
 from keeptune.model.varlen import Rows, varlen_attention
 
 SHORT_ATTENTION = "keeptune_short"
@@ -116,7 +117,7 @@ def has_kernel(model: Any) -> bool:
     if weight.device.type != "cuda" or getattr(config, "sliding_window", None):
         return False
     heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    size = head_size(config)
     draw, rows = torch.Generator().manual_seed(0), Rows.of(TRIED_ROWS, weight.device)
     query, key, value = (
         torch.randn(1, count, sum(TRIED_ROWS), size, generator=draw).to(weight).requires_grad_()

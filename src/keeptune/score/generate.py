@@ -15,11 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.model.activations import free_bytes, head_size
 from keeptune.model.packed import packed_weights
 
 SLOTS = 128
+"""The most rows that are decoded together."""
+
 CACHE_TOKENS = 40_960
-"""Upper bounds: rows decoded together, and tokens that the cache holds for all of them."""
+CACHE_SHARE = 0.25
+"""Tokens that the cache holds for all rows at least, and the share of the free memory that it may take for more: seven
+answers of up to 5,500 tokens at a time kept the rows of one kind waiting longer than all others took."""
 
 PREFILL_TOKENS = 2_048
 """Prompts are computed in parts of about this many tokens, so that what lies between two layers stays in the cache."""
@@ -66,10 +71,9 @@ class _SlotCache:
     """
 
     def __init__(self, config: Any, slots: int, capacity: int, like: Tensor) -> None:
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        groups, layers = config.num_key_value_heads, range(config.num_hidden_layers)
-        self.keys = [like.new_zeros(slots, groups, head_size, capacity) for _ in layers]
-        self.values = [like.new_zeros(slots, groups, capacity, head_size) for _ in layers]
+        size, groups, layers = head_size(config), config.num_key_value_heads, range(config.num_hidden_layers)
+        self.keys = [like.new_zeros(slots, groups, size, capacity) for _ in layers]
+        self.values = [like.new_zeros(slots, groups, capacity, size) for _ in layers]
         self.first = 0
         self.positions = torch.empty(0, 0, dtype=torch.long)
 
@@ -134,8 +138,9 @@ class Generator:
     ) -> None:
         """Fills `answers`: the part of answering that another engine does in its own way."""
         with packed_weights(self.model):
-            for alike in _alike(rows):
-                slots = min(_slots(alike[0]), len(alike))
+            room = _room(self.model.config, self.head.weight)
+            for alike in _alike(rows, room):
+                slots = min(_slots(alike[0], room), len(alike))
                 cache = _SlotCache(self.model.config, slots, alike[0].capacity, self.head.weight)
                 self._run(cache, slots, _ordered(alike), stop, answers, progress)
 
@@ -223,16 +228,25 @@ class Generator:
         return chosen
 
 
-def _slots(row: Row) -> int:
-    """How many rows as long as this one can get are decoded together."""
-    return max(1, min(SLOTS, CACHE_TOKENS // row.capacity))
+def _room(config: Any, like: Tensor) -> int:
+    """How many tokens the cache may hold: a power of two times the least, so that a little more or less free memory
+    does not change which rows are decoded together."""
+    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * like.itemsize
+    least = CACHE_TOKENS * token_bytes
+    times = max(1, int(CACHE_SHARE * free_bytes(like.device) / least))
+    return CACHE_TOKENS << times.bit_length() - 1
 
 
-def _alike(rows: list[Row]) -> list[list[Row]]:
+def _slots(row: Row, room: int) -> int:
+    """How many rows as long as this one can get are decoded together, in a cache of so many tokens."""
+    return max(1, min(SLOTS, room // row.capacity))
+
+
+def _alike(rows: list[Row], room: int) -> list[list[Row]]:
     """The rows in groups, the longest first: a few that may get long must not leave the rest with few slots."""
     groups: list[list[Row]] = []
     for row in sorted(rows, key=lambda row: row.capacity, reverse=True):
-        if not groups or _slots(row) >= 2 * _slots(groups[-1][0]):
+        if not groups or _slots(row, room) >= 2 * _slots(groups[-1][0], room):
             groups.append([])
         groups[-1].append(row)
     return groups

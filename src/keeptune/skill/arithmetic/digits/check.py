@@ -93,7 +93,8 @@ class _Reader:
             and line.startswith(self.place)
             and (match := _PLACED.fullmatch(line))
         ):
-            return self._settled(self._placed(self.product, *match.groups()), self.product)
+            holds, self.place = self._placed(self.product, *match.groups()), ""
+            return self._settled(holds, self.product)
         if self.product is not None and not self.place and line[:1].isdigit() and result(line):
             return self._settled(self.product.listing(line), self.product)
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
@@ -119,12 +120,12 @@ class _Reader:
         return self._are_known(left, right)
 
     def _listed(self, found: list[Cell]) -> bool:
-        """The digits of a factor, by whose names it is the first or the second. Columns have to be worked out first."""
+        """The digits of a factor, by whose names it is the first or the second. What is before it has to be finished."""
         if self.columns is not None and not self.columns.digits:
             return False
         names, own = joined(found, "name"), joined(found, "digit")
-        if names[0] == "a":
-            self.factors, self.product, self.place = [(names, own)], None, ""
+        if names[0] == "a" and not self.place:
+            self.factors, self.product = [(names, own)], None
         elif len(self.factors) == 1 and names == far_names(len(names)):
             self.factors.append((names, own))
             self.product = Product(*self.factors[0], *self.factors[1])
