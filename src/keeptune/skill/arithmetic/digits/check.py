@@ -120,7 +120,7 @@ class _Reader:
         return self._are_known(left, right)
 
     def _listed(self, found: list[Cell]) -> bool:
-        """The digits of a factor, by whose names it is the first or the second. What is before it has to be finished."""
+        """The digits of a factor, by whose names it is the first or the second. What is before it must be finished."""
         if self.columns is not None and not self.columns.digits:
             return False
         names, own = joined(found, "name"), joined(found, "digit")
