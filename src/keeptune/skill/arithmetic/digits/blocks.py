@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from keeptune.skill.arithmetic.digits.numeral import PLAIN_PLACES, names
+
 _DIGIT = re.compile(r"(?P<name>[a-z])(?P<digit>[0-9])\.?")
 _RESULT = re.compile(r"(?P<carry>[0-9]?)\.?(?P<cells>[a-z].*)")
 _PAIR = re.compile(r"(?P<name>[a-z])(?P<left>[0-9])(?P<right>[0-9])")
@@ -23,6 +25,10 @@ _FACTOR = re.compile(
 _TAKEN = re.compile(
     r"(?P<name>[a-z])(?P<own>[0-9])(?P<product>[0-9]{2})\+(?P<borrow>[0-9])=(?P<taken>[0-9]{2})"
     r",(?P<before>[0-9])-(?P<last>[0-9])=(?P<short>[0-9])(?P<digit>[0-9])"
+)
+
+_PLACED = re.compile(
+    r"(?P<place>(?P<places>-?[0-9]+)[a-z.E])(?P<listed>[0-9].*)=(?P<left>-?[0-9]+)(?:E(?P<exponent>-?[0-9]+))?"
 )
 
 Cell = dict[str, str]
@@ -133,6 +139,7 @@ class Product:
     width: int = 0
     lines: int = 0
     done: str = ""
+    place: str = ""
 
     def line(self, line: str) -> bool:
         """What the line before left here, and a digit of the right number times the left one or its first digits."""
@@ -166,11 +173,39 @@ class Product:
             carry, digits_kept = total // 10, f"{total % 10}{digits_kept}"
         return int(f"{carry}{digits_kept}") == self.kept
 
+    def has_place(self, places: int, mark: str) -> bool:
+        """Where the point will be: the digit that it stands behind, or `.` and `E` before and far behind them all."""
+        self.place = f"{places}{mark}"
+        if places <= -PLAIN_PLACES or places > max(len(self.left) + 1, PLAIN_PLACES):
+            return mark == "E"
+        return mark == (names(places - 1)[-1] if places > 1 else ".")
+
+    def is_placed(self, line: str) -> bool:
+        """Whether the product is listed behind where its point is."""
+        return bool(self.place) and _PLACED.fullmatch(line) is not None
+
     def listing(self, line: str) -> bool:
         """The product from its first digit: what the last line left, and behind it what earlier lines ended with."""
         if self.lines != len(self.right):
             return False
-        return result(line) == (self.names + self.right_names[1:][: len(self.done)], self.result)
+        if not self.place:
+            return result(line) == (self.names + self.right_names[1:][: len(self.done)], self.result)
+        match = _PLACED.fullmatch(line)
+        place, self.place = self.place, ""
+        return match is not None and match["place"] == place and self._point_holds(match)
+
+    def _point_holds(self, match: re.Match[str]) -> bool:
+        """Zeros as far as the point, the point behind as many digits as it says, the places that a carry of 0 leaves."""
+        places, listed, is_far = int(match["places"]), match["listed"], match["place"].endswith("E")
+        width = len(self.result) if is_far else max(len(self.result), places)
+        before_point = sum(map(str.isdigit, listed.partition(".")[0])) if "." in listed else None
+        left = places - self.result.startswith("0")
+        return (
+            result(listed) == (names(width - 1), self.result.ljust(width, "0"))
+            and before_point == (places if 0 < places <= width else None)
+            and match["left"] == str(left)
+            and match["exponent"] == (str(left - 1) if is_far else None)
+        )
 
     @property
     def result(self) -> str:

@@ -13,7 +13,8 @@ from itertools import pairwise
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import wrong_statement
 from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs, result
-from keeptune.skill.arithmetic.digits.numeral import PLAIN_PLACES, far_names, names
+from keeptune.skill.arithmetic.digits.numeral import far_names
+from keeptune.skill.arithmetic.digits.root_check import Root, retried
 from keeptune.skill.base import ANSWER_MARKER
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -22,8 +23,6 @@ _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
 _PLACE = re.compile(r"(-?[0-9]+\+-?[0-9]+=(-?[0-9]+))([a-z.E])")
-_PLACED = re.compile(r"((-?[0-9]+)[a-z.E])([0-9].*)=(-?[0-9]+)(?:E(-?[0-9]+))?")
-_ROOT_VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{4,5}|-))((?:,[0-9]-1=[0-9])?)$")
 _DOUBLED = re.compile(r"(([0-9]+)\+\2=0*([0-9]+)),([0-9]+)([<>])((?:,[0-9]\+1=[0-9])?)")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
@@ -35,9 +34,6 @@ _SHORT_DIVISION = re.compile(
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
-
-ROOT_DIGITS = 3
-"""Digits of a root that are found one by one."""
 
 
 def fault(solution: str, problem: str, truth: Fraction) -> str | None:
@@ -65,15 +61,13 @@ class _Reader:
         numbers = _NUMBER.findall(problem)
         self.first, self.last, self.known = numbers[0], numbers[-1], {_stripped(number) for number in numbers}
         self.result, self.decimals = "", ""
-        self.root, self.root_left = "", 0
-        self.tried, self.to_try = "", ""
+        self.root: Root | None = None
         self.halves: list[int] = []
         self.reached = 1
-        self.count, self.rest, self.to_divide = 0, 0, ""
+        self.count, self.rest, self.to_divide, self.to_try = 0, 0, "", ""
         self.columns: Pass | None = None
         self.factors: list[tuple[str, str]] = []
         self.product: Product | None = None
-        self.place = ""
         self.quotient: Quotient | None = None
 
     def holds(self, line: str) -> bool:
@@ -86,17 +80,11 @@ class _Reader:
             return self._settled(self.columns.listing(line), self.columns)
         if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
             holds = self.product.line(line)
-            return holds if self.place else self._settled(holds, self.product)
-        if (
-            self.product is not None
-            and self.place
-            and line.startswith(self.place)
-            and (match := _PLACED.fullmatch(line))
-        ):
-            holds, self.place = self._placed(self.product, *match.groups()), ""
-            return self._settled(holds, self.product)
-        if self.product is not None and not self.place and line[:1].isdigit() and result(line):
+            return holds if self.product.place else self._settled(holds, self.product)
+        if self.product is not None and (self.product.is_placed(line) or (line[:1].isdigit() and result(line))):
             return self._settled(self.product.listing(line), self.product)
+        if self.root is not None and not self.root.is_complete and (match := _TRIAL.fullmatch(line)):
+            return match[1] is None and self.root.trial(*match.groups()[1:])
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
             return self._tried(self.quotient, *match.groups(default=""))
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
@@ -113,9 +101,9 @@ class _Reader:
     def _paired(self, found: list[Cell]) -> bool:
         """Two numbers under each other, for a sum or a quotient."""
         left, right = joined(found, "left"), joined(found, "right")
-        if self.root and self.quotient is not None:
-            rest, self.quotient = self.quotient.rest, Quotient.of(found)
-            return len(self.root) == ROOT_DIGITS and int(left) == rest and int(right) == 2 * int(self.root)
+        if self.root is not None:
+            self.quotient = Quotient.of(found)
+            return self.root.is_complete and (int(left), int(right)) == (self.root.rest, 2 * int(self.root.digits))
         self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
         return self._are_known(left, right)
 
@@ -124,7 +112,7 @@ class _Reader:
         if self.columns is not None and not self.columns.digits:
             return False
         names, own = joined(found, "name"), joined(found, "digit")
-        if names[0] == "a" and not self.place:
+        if names[0] == "a" and (self.product is None or not self.product.place):
             self.factors, self.product = [(names, own)], None
         elif len(self.factors) == 1 and names == far_names(len(names)):
             self.factors.append((names, own))
@@ -134,9 +122,7 @@ class _Reader:
         return self._are_known(own)
 
     def _tried(self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str) -> bool:
-        """What has been found so far, and the next digit of a quotient; or a digit of a root."""
-        if self.root and len(self.root) < ROOT_DIGITS:
-            return not so_far and self._root_tried(first_three, first_two, digit, cells)
+        """What has been found so far, and the next digit of a quotient."""
         follows = _significant(so_far) == _significant(block.result)
         if not (verdict := _VERDICT.search(cells)):
             return False
@@ -167,14 +153,11 @@ class _Reader:
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
         if self.product is not None and (match := _PLACE.fullmatch(line)):
-            self.place = match[2] + match[3]
-            return self._statement(match[1]) and self.place == match[2] + _mark(
-                int(match[2]), len(self.product.left) + 1
-            )
-        if self.quotient is not None and (match := _DOUBLED.fullmatch(line)):
-            return self._statement(match[1]) and self._doubled(self.quotient, *match.groups()[1:])
-        if self.root and (match := _ROOT_SUM.fullmatch(line)):
-            follows = _stripped(match[1]) == _stripped(self.root) and match[2] == self.result
+            return self._statement(match[1]) and self.product.has_place(int(match[2]), match[3])
+        if self.root is not None and (match := _DOUBLED.fullmatch(line)):
+            return self._statement(match[1]) and self.root.doubled(*match.groups()[1:])
+        if self.root is not None and (match := _ROOT_SUM.fullmatch(line)):
+            follows = _stripped(match[1]) == _stripped(self.root.digits) and match[2] == self.result
             self.result = match[3]
             return follows and self._statement(line)
         if ":" in line:
@@ -189,45 +172,8 @@ class _Reader:
     def _rooted(self, pair: str, first: str, rest: str) -> bool:
         """The first digit of a root, from the first pair of the number's digits, and what its square leaves of them."""
         whole = self.to_divide.partition(".")[0]
-        self._next_root_digit(first, int(rest + whole[2:] or 0))
+        self.root = Root(first, int(rest + whole[2:]), self.decimals)
         return len(whole) == 4 and whole.startswith(pair)
-
-    def _next_root_digit(self, root: str, left: int) -> None:
-        """The digits of a root so far; the next one, d, and twice those before it make what is taken off d times."""
-        self.root, self.root_left, self.tried = root, left, ""
-        twice = f"{2 * int(root):02d}"
-        width = len(twice) + 1
-        self.quotient = Quotient(names(width), left, twice, width)
-
-    def _root_tried(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
-        """A trial for a root's next digit, and what it leaves; one that is not below zero has to be compared next."""
-        if self.tried or digit != (self.to_try or digit):
-            return False
-        self._next_root_digit(self.root, self.root_left)
-        block, verdict = self.quotient, _ROOT_VERDICT.search(cells)
-        if block is None or verdict is None:
-            return False
-        block.divisor += digit
-        holds = block.line(first_three, first_two, int(digit), cells[: verdict.start()])
-        self.tried = digit if block.rest >= 0 else ""
-        left = "-" if block.rest < 0 else str(block.rest).zfill(block.width + 1)
-        return (
-            holds and verdict[1] == block.column() + left and self._next(digit, -1 if block.rest < 0 else 0, verdict[2])
-        )
-
-    def _doubled(self, block: Quotient, found: str, twice: str, rest: str, sign: str, end: str) -> bool:
-        """Twice the digits of a root up to the tried one beside what that left, which must not be more."""
-        if not self.tried or found != self.root + self.tried or int(rest) != block.rest:
-            return False
-        is_more = block.rest > int(twice)
-        if (sign == ">") != is_more or not self._next(self.tried, int(is_more), end):
-            return False
-        self.tried = ""
-        if sign == "<":
-            self._next_root_digit(found, int(f"{block.rest}{self.decimals}"))
-        if len(self.root) == ROOT_DIGITS:
-            self.quotient = block
-        return True
 
     def _raised(self, target: int, before: int, added: int, total: int) -> bool:
         """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""
@@ -249,28 +195,6 @@ class _Reader:
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
-    def _placed(self, product: Product, place: str, places: str, listed: str, count: str, exponent: str | None) -> bool:
-        """A product with its point, zeros up to it, and the places that it has without a carry of 0."""
-        found, before_point = result(listed), int(places)
-        if found is None or product.lines != len(product.right) or place != self.place:
-            return False
-        own, left = found[1], int(count)
-        is_far = self.place.endswith("E")
-        point = listed.find(".")
-        width = len(product.result) if is_far else max(len(product.result), before_point)
-        return (
-            own == product.result.ljust(width, "0")
-            and found[0] == names(width - 1)
-            and (sum(map(str.isdigit, listed[:point])) == before_point if 0 < before_point <= width else point < 0)
-            and left == before_point - own.startswith("0")
-            and exponent == (str(left - 1) if is_far else None)
-        )
-
-    def _next(self, digit: str, by: int, end: str) -> bool:
-        """Whether a trial that is one off ends with what must be tried next."""
-        self.to_try = str(int(digit) + by) if by else ""
-        return end == (f",{digit}{by:+d}={self.to_try}" if by else "")
-
     def _short_division(
         self, number: str, digit: str, divisor: str, rest: str | None, sign: str | None, end: str
     ) -> bool:
@@ -279,7 +203,9 @@ class _Reader:
         It counts where what is left fits; else it must say so, and another one is tried.
         """
         left = int(number) - int(digit) * int(divisor)
-        if digit != (self.to_try or digit) or not self._next(digit, -1 if left < 0 else int(left >= self.count), end):
+        is_expected = digit == (self.to_try or digit)
+        expected, self.to_try = retried(digit, -1 if left < 0 else int(left >= self.count))
+        if not is_expected or end != expected:
             return False
         if int(divisor) != self.count or int(number) != 10 * self.rest + int(self.to_divide[:1] or 0):
             return False
@@ -312,13 +238,6 @@ class _Reader:
     def _are_known(self, *digits: str) -> bool:
         """Whether these are the digits, or the first ones, of known numbers."""
         return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
-
-
-def _mark(places: int, width: int) -> str:
-    """The digit that a product's point stands behind, of so many digits; or `.` and `E` before and far behind them."""
-    if places <= -PLAIN_PLACES or places > max(width, PLAIN_PLACES):
-        return "E"
-    return names(places - 1)[-1] if places > 1 else "."
 
 
 def _significant(number: str) -> str:
