@@ -195,7 +195,7 @@ class Product:
         return match is not None and match["place"] == place and self._point_holds(match)
 
     def _point_holds(self, match: re.Match[str]) -> bool:
-        """Zeros as far as the point, the point behind as many digits as it says, the places that a carry of 0 leaves."""
+        """Zeros as far as the point, that behind as many digits as it says, and the places that a carry of 0 leaves."""
         places, listed, is_far = int(match["places"]), match["listed"], match["place"].endswith("E")
         width = len(self.result) if is_far else max(len(self.result), places)
         before_point = sum(map(str.isdigit, listed.partition(".")[0])) if "." in listed else None
