@@ -13,7 +13,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from keeptune.model.attention import (
     CUDA_ATTENTION,
-    LONGEST_SHORT_ROW_TOKENS,
+    LONGEST_KEPT_TOKENS,
+    PART_TOKENS,
     SHORT_ATTENTION,
     causal_mask,
     cuda_attention,
@@ -62,10 +63,23 @@ def test_with_a_mask(rows: int, shared: int, queries: int, keys: int, seed: int)
     assert_same(inputs, torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
 
 
-def test_long_rows_too() -> None:
-    long = LONGEST_SHORT_ROW_TOKENS + 1
-    assert_same(drawn(1, 2, 2, long, long), None)
-    assert_same(drawn(1, 1, 1, long, long), None, scaling=0.3)
+@pytest.mark.parametrize("tokens", [PART_TOKENS + 1, 3 * PART_TOKENS, LONGEST_KEPT_TOKENS, LONGEST_KEPT_TOKENS + 1])
+def test_long_rows_too(tokens: int) -> None:
+    assert_same(drawn(2, 2, 2, tokens, tokens), None)
+    assert_same(drawn(1, 1, 1, tokens, tokens), None, scaling=0.3)
+
+
+def test_very_long_rows_keep_no_scores() -> None:
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    tokens = LONGEST_KEPT_TOKENS + 1
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        short_attention(MODULE, *drawn(1, 1, 1, tokens, tokens), None)
+    assert max(kept, default=0) <= 8 * tokens
 
 
 def test_scaling_can_be_given() -> None:
