@@ -24,7 +24,7 @@ from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest
-from keeptune.score.generate import CACHE_TOKENS
+from keeptune.score.generate import cache_tokens
 from keeptune.sections import AdapterSection, Quantization
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
@@ -141,12 +141,13 @@ def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
 
 def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
     """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
-    or of a row that is longer, and the least cache of the answers, times what the allocator keeps."""
+    or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
     width = models.dtype(recipe.model.dtype).itemsize
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
     activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
-    cache = 2 * CACHE_TOKENS * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
+    cached = cache_tokens(config, width, models.device())
+    cache = 2 * cached * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
     needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
     return int(KEPT_MEMORY * needed + laid_out_bytes(config, recipe, width))
 

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from keeptune.model import adapter as adapters
 from keeptune.score import generate
-from keeptune.score.generate import SHARED_TOKENS, Answer, Generator, _common, _waves
+from keeptune.score.generate import SHARED_TOKENS, Answer, Generator, _common, _waves, cache_tokens
 
 Prompts = list[list[int]]
 WORDS = tiny.tokenizer()
@@ -137,7 +137,7 @@ def test_a_small_cache_changes_nothing(generator: Generator, monkeypatch: pytest
     prompts = sharing(1) + ragged(1)
     budgets = [LONGEST_ANSWER] * len(prompts)
     wide = generator.answer(prompts, budgets, never)
-    monkeypatch.setattr(generate, "_room", lambda *_: 10)
+    monkeypatch.setattr(generate, "cache_tokens", lambda *_: 10)
     assert generator.answer(prompts, budgets, never) == wide
 
 
@@ -155,20 +155,19 @@ def test_one_long_budget_leaves_the_other_rows_their_slots(
     prompts = [prompt[:9] for prompt in ragged(3) if len(prompt) >= 9]
     budgets = [1] * len(prompts)
     budgets[2] = LONGEST_ANSWER
-    monkeypatch.setattr(generate, "_room", lambda *_: 10 * len(prompts))
+    monkeypatch.setattr(generate, "cache_tokens", lambda *_: 10 * len(prompts))
     answers = generator.answer(prompts, budgets, never)
     assert answers == [oracle.answer(*asked, never) for asked in zip(prompts, budgets, strict=True)]
     assert slots == [1, len(prompts) - 1]
 
 
-@pytest.mark.parametrize(("free_of_least", "expected"), [(0.1, 1), (4, 1), (8.1, 2), (15, 2), (17, 4)])
-def test_more_free_memory_holds_more_answers_at_once(
-    free_of_least: float, expected: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("memory_of_least", "expected"), [(0.1, 1), (4, 1), (8.1, 2), (15, 2), (17, 4)])
+def test_more_memory_holds_more_answers_at_once(
+    memory_of_least: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    like, config = torch.zeros(1, dtype=torch.bfloat16), tiny.LLAMA3_8B
     least = generate.CACHE_TOKENS * 131_072  # bytes of a token: 2 · 32 layers · 8 heads · 128 · 2
-    monkeypatch.setattr(generate, "free_bytes", lambda _: int(free_of_least * least))
-    assert generate._room(config, like) == expected * generate.CACHE_TOKENS
+    monkeypatch.setattr(generate, "total_bytes", lambda _: int(memory_of_least * least))
+    assert cache_tokens(tiny.LLAMA3_8B, 2, torch.device("cpu")) == expected * generate.CACHE_TOKENS
 
 
 def test_answers_come_in_the_order_of_the_prompts(generator: Generator) -> None:

@@ -50,6 +50,17 @@ def head_size(config: Any) -> int:
     return size
 
 
+def total_bytes(device: torch.device) -> int:
+    """The accelerator's memory, or the machine's, or what a container is given of it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    total: int = psutil.virtual_memory().total
+    try:
+        return min(total, int((_CGROUP / "memory.max").read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no container, or one without a limit (`max`)
+        return total
+
+
 def free_bytes(device: torch.device) -> int:
     """What can still be had: of the accelerator's memory, or of the machine's, or of what a container is given."""
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Causal attention for the short rows that keeptune trains and asks on.
+"""Causal attention for the rows that keeptune trains and asks on.
 
 Most rows are 50–400 tokens long. On that length PyTorch's own CPU attention spends more time in its backward pass
 than the matrix products it replaces (a quarter of a training step of SmolLM2-135M), so the scores are formed
@@ -97,36 +97,36 @@ def short_attention(
             for part in rows_end_to_end.parts()
         )
         return torch.cat(list(alone), dim=1), None
-    rows, heads, queries, head_size = query.shape
+    rows, heads, queries, size = query.shape
     groups, keys = key.shape[1], key.shape[2]
     shared = heads // groups
     if attention_mask is None and queries == keys > PART_TOKENS:
         return _in_parts(module, query, key, value, scaling), None
-    scale = head_size**-0.5 if scaling is None else scaling
-    grouped = (query * scale).reshape(rows * groups, shared * queries, head_size)
-    keys_flat = key.reshape(rows * groups, keys, head_size)
+    scale = size**-0.5 if scaling is None else scaling
+    grouped = (query * scale).reshape(rows * groups, shared * queries, size)
+    keys_flat = key.reshape(rows * groups, keys, size)
     scores = torch.bmm(grouped, keys_flat.transpose(1, 2)).view(rows, heads, queries, keys)
     if attention_mask is None:
         attention_mask = causal_mask(queries, keys, scores)
     weights = torch.softmax(scores + attention_mask, dim=-1)
-    mixed = torch.bmm(
-        weights.view(rows * groups, shared * queries, keys), value.reshape(rows * groups, keys, head_size)
-    )
-    return mixed.view(rows, heads, queries, head_size).transpose(1, 2).contiguous(), None
+    mixed = torch.bmm(weights.view(rows * groups, shared * queries, keys), value.reshape(rows * groups, keys, size))
+    return mixed.view(rows, heads, queries, size).transpose(1, 2).contiguous(), None
 
 
 def _in_parts(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
     """Causal attention, queries part by part, each over the keys up to its end. shapes: as short_attention."""
 
-    def part(start: int) -> Tensor:
-        stop = start + PART_TOKENS
-        return short_attention(module, query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop], None, scaling)[0]
+    def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return short_attention(module, query, key, value, None, scaling)[0]
 
-    tokens = query.shape[2]
-    starts = range(0, tokens, PART_TOKENS)
-    if tokens <= LONGEST_KEPT_TOKENS:
-        return torch.cat([part(start) for start in starts], dim=1)
-    parts = [checkpoint(part, start, use_reentrant=False, preserve_rng_state=False) for start in starts]
+    tokens, parts = query.shape[2], []
+    for start in range(0, tokens, PART_TOKENS):
+        stop = start + PART_TOKENS
+        states = query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop]
+        if tokens > LONGEST_KEPT_TOKENS:
+            parts.append(checkpoint(attended, *states, use_reentrant=False, preserve_rng_state=False))
+        else:
+            parts.append(attended(*states))
     return torch.cat(parts, dim=1)
 
 

@@ -13,18 +13,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
-from keeptune.model.activations import free_bytes, head_size
+from keeptune.model.activations import head_size, total_bytes
 from keeptune.model.packed import packed_weights
 
 SLOTS = 128
 """The most rows that are decoded together."""
 
 CACHE_TOKENS = 40_960
+"""Tokens that the cache holds for all rows, at least."""
+
 CACHE_SHARE = 0.25
-"""Tokens that the cache holds for all rows at least, and the share of the free memory that it may take for more: seven
-answers of up to 5,500 tokens at a time kept the rows of one kind waiting longer than all others took."""
+"""Of the memory, that the cache may take for more: seven answers of up to 5,500 tokens at a time kept the rows of one
+kind waiting longer than all others took."""
 
 PREFILL_TOKENS = 2_048
 """Prompts are computed in parts of about this many tokens, so that what lies between two layers stays in the cache."""
@@ -138,7 +140,7 @@ class Generator:
     ) -> None:
         """Fills `answers`: the part of answering that another engine does in its own way."""
         with packed_weights(self.model):
-            room = _room(self.model.config, self.head.weight)
+            room = cache_tokens(self.model.config, self.head.weight.itemsize, self.head.weight.device)
             for alike in _alike(rows, room):
                 slots = min(_slots(alike[0], room), len(alike))
                 cache = _SlotCache(self.model.config, slots, alike[0].capacity, self.head.weight)
@@ -228,12 +230,12 @@ class Generator:
         return chosen
 
 
-def _room(config: Any, like: Tensor) -> int:
-    """How many tokens the cache may hold: a power of two times the least, so that a little more or less free memory
-    does not change which rows are decoded together."""
-    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * like.itemsize
-    least = CACHE_TOKENS * token_bytes
-    times = max(1, int(CACHE_SHARE * free_bytes(like.device) / least))
+def cache_tokens(config: Any, itemsize: int, device: torch.device) -> int:
+    """How many tokens the cache may hold: a power of two times the least. What is free does not count, so base and
+    tuned get the same slots; processes on one machine share it."""
+    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * itemsize
+    processes = distributed.get_world_size() if device.type == "cpu" and distributed.is_initialized() else 1
+    times = max(1, int(CACHE_SHARE * total_bytes(device) / processes / (CACHE_TOKENS * token_bytes)))
     return CACHE_TOKENS << times.bit_length() - 1
 
 

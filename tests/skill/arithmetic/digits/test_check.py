@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from keeptune.skill.arithmetic.digits.check import fault
 from keeptune.skill.arithmetic.kind import KindByDigits
 from keeptune.skill.arithmetic.kinds import KINDS
+from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.skill.base import Rounding
 
+SKILL = Arithmetic()
 WORKED = tuple(kind for kind in KINDS if isinstance(kind, KindByDigits))
 
 SUM = "计算 7860.75 + 12.05 等于多少？"
@@ -31,6 +34,12 @@ def test_a_changed_digit_is_found(kind: KindByDigits[Any], seed: int, data: st.D
     digit = (int(steps[place]) + data.draw(st.integers(1, 9))) % 10
     changed = f"{solution[:place]}{digit}{solution[place + 1 :]}"
     assert fault(changed, text, kind.value(problem)) is not None
+
+
+def written(text: str) -> str:
+    read = SKILL.read(text, "")
+    assert read is not None
+    return SKILL.solve(read, "", "digits", Rounding())
 
 
 def wrong_trial(line: str) -> bool:
@@ -80,6 +89,48 @@ def test_other_peoples_numbers_are_not_taken() -> None:
     assert fault(SOLVED, text, Fraction("7872.8")) == "the line 'a70b80c61d02e70f55' does not hold"
 
 
-@given(st.text("+-0123456789abyz:=r,. \n", max_size=60))
+@given(st.text("+-0123456789abuvyzE:=<>r,./*( \n", max_size=60))
 def test_no_text_is_too_strange(text: str) -> None:
     fault(f"{text}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1))
+
+
+@given(st.sampled_from(WORKED), st.integers(0, 2**64), st.data())
+def test_no_change_is_too_strange(kind: KindByDigits[Any], seed: int, data: st.DataObject) -> None:
+    problem = kind.random(random.Random(seed))
+    solution = kind.by_digits(problem)
+    start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(solution))] * 2)))
+    put = data.draw(st.text("+-0123456789abuvz:=E<>,./* \n", max_size=9)) * data.draw(st.sampled_from([1, 2, 3000]))
+    fault(f"{solution[:start]}{put}{solution[stop:]}", kind.write(problem), kind.value(problem))
+
+
+@pytest.mark.parametrize("line", ["(" * 900 + "=1", "1E+999999999=1", "9" * 5000 + ":1", "8" * 5000 + "+1=1"])
+def test_lines_that_python_cannot_read(line: str) -> None:
+    assert fault(f"{line}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1)) == f"the line {line!r} does not hold"
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "before", "after"),
+    [
+        ("计算 54.40 * 8.00 等于多少？", "435.2", "2+1=3b", "1+2=3b"),
+        ("计算 54.40 * 8.00 等于多少？", "435.2", "=3\n", "=4\n"),
+        ("计算 54.40 * 8.00 等于多少？", "435.2", "b5.c2", "b5.c2."),
+        ("计算 491.30 的 4 次方？", "58261950437.1361", "6+6=12E", "7+6=13E"),
+        ("当 x = 3.47 时，求函数 y = 68x^2 的值", "818.7812", "\n68\n", "\n60\n"),
+        ("计算 25.18 的平方根？", "5.0179677", "2518.00E-1", "2518.00E-3"),
+        ("计算 4080.17 的平方根？", "63.8762", "63+63=0126", "63+63=126"),
+        ("计算 3.00 的 2 次方？", "9", "+ 2 +", "+ 3 +"),
+    ],
+)
+def test_what_stands_for_something_else_is_found(text: str, truth: str, before: str, after: str) -> None:
+    solution = written(text)
+    assert fault(solution, text, Fraction(truth)) is None
+    assert before in solution
+    assert fault(solution.replace(before, after), text, Fraction(truth)) is not None
+
+
+def test_a_root_takes_all_columns_off() -> None:
+    text, truth = "计算 4080.17 的平方根？", Fraction("63.8762")
+    solution = written(text)
+    line = next(line for line in solution.split("\n") if line.startswith("048/12=2:"))
+    short = "480/12=2:b204+0=04,0-4=16a102+1=03,8-3=05,4-0=0456"
+    assert fault(solution.replace(line, short).replace("0124,0236", "0124,0456"), text, truth) is not None

@@ -47,6 +47,22 @@ def result(line: str) -> tuple[str, str] | None:
     return (joined(found, "name"), match["carry"] + joined(found, "digit")) if match and found else None
 
 
+def point_of(listed: str) -> int | None:
+    """How many digits stand before the only point; None without one, -1 with more."""
+    if listed.count(".") > 1:
+        return -1
+    before, point, _ = listed.partition(".")
+    return sum(map(str.isdigit, before)) if point else None
+
+
+def retried(digit: str, by: int) -> tuple[str, str]:
+    """What a line says at its end where its digit is one off, and the digit that is then to be tried."""
+    if not by:
+        return "", ""
+    other = str(int(digit) + by)
+    return f",{digit}{by:+d}={other}", other
+
+
 def pairs(line: str) -> list[Cell] | None:
     """The cells `a42b25` of two numbers under each other, or None."""
     return _cells(_PAIR, line)
@@ -137,9 +153,11 @@ class Product:
     right: str
     kept: int = 0
     width: int = 0
+    points: tuple[int | None, int | None] = (None, None)
     lines: int = 0
     done: str = ""
     place: str = ""
+    places_left: int | None = None
 
     def line(self, line: str) -> bool:
         """What the line before left here, and a digit of the right number times the left one or its first digits."""
@@ -173,9 +191,13 @@ class Product:
             carry, digits_kept = total // 10, f"{total % 10}{digits_kept}"
         return int(f"{carry}{digits_kept}") == self.kept
 
-    def has_place(self, places: int, mark: str) -> bool:
-        """Where the point will be: the digit that it stands behind, or `.` and `E` before and far behind them all."""
+    def place_stated(self, left: int, right: int, mark: str) -> bool:
+        """Places before the point of both factors, and the digit that their product's point will stand behind; `.` and
+        `E` before and far behind them all."""
+        places = left + right
         self.place = f"{places}{mark}"
+        if not _suits(left, self.points[0], len(self.left)) or not _suits(right, self.points[1], len(self.right)):
+            return False
         if places <= -PLAIN_PLACES or places > max(len(self.left) + 1, PLAIN_PLACES):
             return mark == "E"
         return mark == (names(places - 1)[-1] if places > 1 else ".")
@@ -198,11 +220,10 @@ class Product:
         """Zeros as far as the point, that behind as many digits as it says, and the places that a carry of 0 leaves."""
         places, listed, is_far = int(match["places"]), match["listed"], match["place"].endswith("E")
         width = len(self.result) if is_far else max(len(self.result), places)
-        before_point = sum(map(str.isdigit, listed.partition(".")[0])) if "." in listed else None
-        left = places - self.result.startswith("0")
+        left = self.places_left = places - self.result.startswith("0")
         return (
             result(listed) == (names(width - 1), self.result.ljust(width, "0"))
-            and before_point == (places if 0 < places <= width else None)
+            and point_of(listed) == (places if 0 < places <= width else None)
             and match["left"] == str(left)
             and match["exponent"] == (str(left - 1) if is_far else None)
         )
@@ -210,6 +231,11 @@ class Product:
     @property
     def result(self) -> str:
         return str(self.kept).zfill(self.width + 1) + self.done
+
+
+def _suits(places: int, point: int | None, width: int) -> bool:
+    """Whether a listing with its point there, or with none, can be of a number with so many places."""
+    return places == point if point is not None else not 0 < places < width
 
 
 @dataclass(slots=True)
@@ -237,6 +263,8 @@ class Quotient:
         if self.rest < 0 or found is None or len(found) > self.width:
             return False
         if joined(found[::-1], "name") != self.names[: len(found)]:
+            return False
+        if not self.found and len(found) < self.width:
             return False
         if self.found:
             self.rest = self.rest * 10 // _ten_to(self.width - len(found))

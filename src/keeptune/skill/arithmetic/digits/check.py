@@ -1,20 +1,33 @@
 """Whether a solution worked digit by digit holds, judged without the code that wrote it.
 
-Every line must be true (blocks.py), and no number may appear from nowhere: what a sum, product or quotient starts from
-stands in the problem or is the result of an earlier line, and the answer has the digits that the lines end with.
+Every line must be true (blocks.py, root_check.py), and no number may appear from nowhere: what a sum, product or
+quotient starts from stands in the problem or is the result of an earlier line, and the answer has the digits that the
+lines end with.
 """
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
 
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import wrong_statement
-from keeptune.skill.arithmetic.digits.blocks import Cell, Pass, Product, Quotient, digits, joined, pairs, result
-from keeptune.skill.arithmetic.digits.numeral import far_names
-from keeptune.skill.arithmetic.digits.root_check import Root, retried
+from keeptune.skill.arithmetic.digits.blocks import (
+    Cell,
+    Pass,
+    Product,
+    Quotient,
+    digits,
+    joined,
+    pairs,
+    point_of,
+    result,
+    retried,
+)
+from keeptune.skill.arithmetic.digits.numeral import far_names, names
+from keeptune.skill.arithmetic.digits.root_check import Root
 from keeptune.skill.base import ANSWER_MARKER
 
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
@@ -22,8 +35,8 @@ _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
-_PLACE = re.compile(r"(-?[0-9]+\+-?[0-9]+=(-?[0-9]+))([a-z.E])")
-_DOUBLED = re.compile(r"(([0-9]+)\+\2=0*([0-9]+)),([0-9]+)([<>])((?:,[0-9]\+1=[0-9])?)")
+_PLACE = re.compile(r"((-?[0-9]+)\+(-?[0-9]+)=-?[0-9]+)([a-z.E])")
+_DOUBLED = re.compile(r"([0-9]+)\+\1=[0-9]+,[0-9]+[<>].*")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
@@ -31,9 +44,14 @@ _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(
     r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+),\5([<>])|-)((?:,[0-9][-+]1=[0-9])?)"
 )
+_HUGE = re.compile(r"E[-+]?[0-9]{4}")
 _HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
-_RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E[-+][0-9]+)?")
+_RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E([-+][0-9]))?")
+
+
+LONGEST_LINE = 1_000
+"""Characters; a mean of ten numbers takes 300. What is longer is no number that Python reads."""
 
 
 def fault(solution: str, problem: str, truth: Fraction) -> str | None:
@@ -48,7 +66,7 @@ def fault(solution: str, problem: str, truth: Fraction) -> str | None:
     if not grade(last, truth).correct:
         return f"the answer {last!r} is not {truth}"
     answer = last.removeprefix(f"{ANSWER_MARKER} ")
-    if lines and _stripped(answer.lstrip("-").partition("E")[0]) != _stripped(reader.result):
+    if lines and not reader.ends_with(answer.lstrip("-")):
         return f"the answer {last!r} is not what the steps end with"
     return None
 
@@ -66,12 +84,15 @@ class _Reader:
         self.reached = 1
         self.count, self.rest, self.to_divide, self.to_try = 0, 0, "", ""
         self.columns: Pass | None = None
-        self.factors: list[tuple[str, str]] = []
+        self.left = ""  # the first factor of a product, until the second one is listed
+        self.left_point: int | None = None
         self.product: Product | None = None
         self.quotient: Quotient | None = None
 
     def holds(self, line: str) -> bool:
         """Whether a line is true after those before it."""
+        if len(line) > LONGEST_LINE:
+            return False
         if (found := pairs(line)) and found[0]["name"] == "a":
             return self._paired(found)
         if self.columns is not None and not self.columns.digits and line[:1] == self.columns.names[-1]:
@@ -90,8 +111,15 @@ class _Reader:
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
             return self._settled(self.quotient.corrected(int(match[1]), match[2], match[3]), self.quotient)
         if found := digits(line):
-            return self._listed(found)
+            return self._listed(found, point_of(line))
         return self._stated(line)
+
+    def ends_with(self, answer: str) -> bool:
+        """Whether an answer has the digits that the lines end with, and a product's point."""
+        if _stripped(answer.partition("E")[0]) != _stripped(self.result):
+            return False
+        places = self.product.places_left if self.product is not None else None
+        return places is None or Decimal(answer).is_zero() or Decimal(answer).adjusted() == places - 1
 
     @staticmethod
     def _may_be_listed(columns: Pass) -> bool:
@@ -107,16 +135,16 @@ class _Reader:
         self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
         return self._are_known(left, right)
 
-    def _listed(self, found: list[Cell]) -> bool:
+    def _listed(self, found: list[Cell], point: int | None) -> bool:
         """The digits of a factor, by whose names it is the first or the second. What is before it must be finished."""
         if self.columns is not None and not self.columns.digits:
             return False
-        names, own = joined(found, "name"), joined(found, "digit")
-        if names[0] == "a" and (self.product is None or not self.product.place):
-            self.factors, self.product = [(names, own)], None
-        elif len(self.factors) == 1 and names == far_names(len(names)):
-            self.factors.append((names, own))
-            self.product = Product(*self.factors[0], *self.factors[1])
+        found_names, own = joined(found, "name"), joined(found, "digit")
+        if found_names == names(len(own)) and (self.product is None or not self.product.place):
+            self.left, self.left_point, self.product = own, point, None
+        elif self.left and found_names == far_names(len(own)):
+            self.product = Product(names(len(self.left)), self.left, found_names, own, points=(self.left_point, point))
+            self.left = ""
         else:
             return False
         return self._are_known(own)
@@ -143,7 +171,7 @@ class _Reader:
         if match := _POWER_SIGNS.fullmatch(line):
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
-            return _stripped(match[2]) in self.known and (match[3] == "-") == negative
+            return match[2] == self.last and (match[3] == "-") == negative
         if _HALVES.fullmatch(line):
             self.halves = [int(half) for half in line.split(":")]
             halved = all(one // 2 == other for one, other in pairwise(self.halves))
@@ -153,9 +181,9 @@ class _Reader:
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
         if self.product is not None and (match := _PLACE.fullmatch(line)):
-            return self._statement(match[1]) and self.product.has_place(int(match[2]), match[3])
-        if self.root is not None and (match := _DOUBLED.fullmatch(line)):
-            return self._statement(match[1]) and self.root.doubled(*match.groups()[1:])
+            return self._statement(match[1]) and self.product.place_stated(int(match[2]), int(match[3]), match[4])
+        if self.root is not None and _DOUBLED.fullmatch(line):
+            return self.root.compared(line)
         if self.root is not None and (match := _ROOT_SUM.fullmatch(line)):
             follows = _stripped(match[1]) == _stripped(self.root.digits) and match[2] == self.result
             self.result = match[3]
@@ -166,7 +194,7 @@ class _Reader:
             follows = _significant(match[1] or "") == _significant(self.result)
             return follows and self._statement(match[2]) and self._short_division(*match.groups()[2:])
         if match := _RESTATED.fullmatch(line):
-            return self._restated(match[1])
+            return self._restated(match[1], int(match[2] or 0))
         return self._statement(line)
 
     def _rooted(self, pair: str, first: str, rest: str) -> bool:
@@ -187,7 +215,9 @@ class _Reader:
         return is_next
 
     def _statement(self, line: str) -> bool:
-        """A statement of two sides."""
+        """A statement of two sides. Brackets and exponents of thousands stand in no line that is written here."""
+        if "(" in line or _HUGE.search(line):
+            return False
         try:
             wrong = wrong_statement(line)
         except (ValueError, ZeroDivisionError):
@@ -214,11 +244,12 @@ class _Reader:
         self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
         return rest == str(left) and sign == "<"
 
-    def _restated(self, number: str) -> bool:
-        """A number of the problem, or what the lines before it came to."""
+    def _restated(self, number: str, exponent: int) -> bool:
+        """A number of the problem, moved by pairs of digits where it says so, or what the lines before it came to."""
         self.decimals = number.partition(".")[2]
         self.result, self.to_divide = "", number
-        return self._are_known(number.replace(".", ""))
+        is_moved = not exponent or Fraction(number) * Fraction(100) ** exponent == Fraction(self.first)
+        return is_moved and _stripped(number) in self.known
 
     def _running(self, line: str) -> bool:
         """Every number of a list, with the tens and the ones added up so far."""

@@ -3,8 +3,8 @@
 Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
 written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
 means and roots have three decimals or six digits, products and powers seven or eight; always more than the headline
-grader asks for. What a line says is described in columns.py, product.py and quotient.py. A first line such as `+ - -`
-holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
+grader asks for. What a line says is described in columns.py, product.py, quotient.py and root.py. A first line such as
+`+ - -` holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
 from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
-from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, corrected, quotient, so_far, sometimes_off
+from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, corrected, quotient, so_far, trials
 from keeptune.skill.arithmetic.digits.root import first_digits
 
 DECIMALS = 3
@@ -125,8 +125,7 @@ def mean(values: Sequence[int]) -> Worked:
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
         right, rest = divmod(current, len(values))
-        tried = sometimes_off(right, current, len(values), digits)
-        for one in (tried, right) if tried != right else (right,):
+        for one in trials(right, current, len(values), digits):
             lines.append(so_far(digits, len(str(total))) + _short_trial(current, len(values), one))
         digits += str(right)
     return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())

@@ -1,7 +1,7 @@
 """Long multiplication, one digit of the right factor a line, from its last digit to its first.
 
-    y3b412+0=12+1=13a515+1=16+2=18
-is the line of the right factor's digit y, which is 3. For every digit of the left factor, from the right: its name and
+    u3b412+0=12+1=13a515+1=16+2=18
+is the line of the right factor's digit u, which is 3. For every digit of the left factor, from the right: its name and
 itself, its product with 3, that with the carry, and that with the digit that the line before left here, of which the
 last digit stays and the first is the next carry. Each step joins two numbers only, which a small model learns far
 sooner than three at once.
@@ -14,7 +14,7 @@ have to count, to remember the letter over all lines (results/LOG.md).
 
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
 longer with every line. A line of a 0 only repeats what stands there. Behind the last line the product is listed from
-its first digit, `1a6b5.c8`: the last carry, the digits of the last line, and those that earlier lines ended with.
+its first digit, `1a8b3v6`: the last carry, the digits of the last line, and those that earlier lines ended with.
 """
 
 from __future__ import annotations

@@ -96,6 +96,12 @@ def sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
     return digit + 1 if drawn == 2 and digit < LARGEST_DIGIT else digit
 
 
+def trials(digit: int, number: int, divisor: int, found: str) -> tuple[int, ...]:
+    """The digits to try where a trial that is one off is made anew: the right one comes last."""
+    tried = sometimes_off(digit, number, divisor, found)
+    return (digit,) if tried == digit else (tried, digit)
+
+
 def corrected(digit: int, by: int) -> str:
     """What is tried next, where a trial is made anew. A model that had to conclude it wrote the same line once more."""
     return f",{digit}{by:+d}={digit + by}"

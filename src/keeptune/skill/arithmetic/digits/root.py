@@ -1,7 +1,7 @@
 """The first three digits of a square root, one by one, by hand as it was taught before there were machines.
 
     40-6*6=40-36=04
-    048/12=3:c309+0=09,0-9=11b206+1=07,8-7=01a103+0=03,4-3=01,0-0=00111
+    048/12=3:c309+0=09,0-9=11b206+1=07,8-7=01a103+0=03,4-3=01,0-0=0111
     63+63=0126,0111<
 The first digit is that of the root of the first two digits of a number with four. What its square leaves of them
 moves on with the next two: 0480. The next digit, d, is found by a trial: 12 is twice what has been found, 123 is that
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 
-from keeptune.skill.arithmetic.digits.quotient import corrected, sometimes_off, taken_off
+from keeptune.skill.arithmetic.digits.quotient import corrected, taken_off, trials
 
 
 def first_digits(hundredths: int) -> tuple[list[str], int]:
@@ -38,9 +38,8 @@ def _next(left: int, found: int, digit: int) -> list[str]:
     twice = f"{2 * found:02d}"
     width = len(twice) + 2
     written = f"{left:0{width}d}"
-    tried = sometimes_off(digit, int(written[:3]), int(twice), str(found))
     lines = []
-    for one in (tried, digit) if tried != digit else (digit,):
+    for one in trials(digit, int(written[:3]), int(twice), str(found)):
         line, rest = taken_off(written, f"{twice}{one}", one)
         if rest < 0:
             lines.append(f"{line}-{corrected(one, -1)}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from keeptune.skill.arithmetic.digits.blocks import Quotient
+from keeptune.skill.arithmetic.digits.blocks import Quotient, retried
 from keeptune.skill.arithmetic.digits.numeral import names
 
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{4,5}|-))((?:,[0-9]-1=[0-9])?)$")
 
-ROOT_DIGITS = 3
+TRIED_DIGITS = 3
 """Digits of a root that are found one by one."""
 
 
@@ -28,7 +28,7 @@ class Root:
     @property
     def is_complete(self) -> bool:
         """Whether all digits are found; then `rest` is what their square leaves."""
-        return len(self.digits) == ROOT_DIGITS
+        return len(self.digits) == TRIED_DIGITS
 
     def trial(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
         """The next digit, d, taken off d times behind twice those before it; what is left has to be compared next."""
@@ -45,21 +45,16 @@ class Root:
         left = "-" if is_below_zero else str(block.rest).zfill(len(divisor) + 1)
         return verdict[1] == block.column() + left and verdict[2] == end
 
-    def doubled(self, found: str, twice: str, rest: str, sign: str, end: str) -> bool:
+    def compared(self, line: str) -> bool:
         """Twice the digits up to the tried one, beside what that left, which must not be more."""
-        is_more = self.rest > int(twice)
-        expected, self.to_try = retried(self.tried or "0", int(is_more))
-        if not self.tried or found != self.digits + self.tried or int(rest) != self.rest or end != expected:
+        found, width = self.digits + self.tried, len(f"{2 * int(self.digits):02d}") + 2
+        twice = 2 * int(found)
+        is_more = self.rest > twice
+        end, self.to_try = retried(self.tried or "0", int(is_more))
+        expected = f"{found}+{found}={twice:0{width}d},{self.rest:0{width}d}{'>' if is_more else '<'}{end}"
+        if not self.tried or line != expected:
             return False
         self.tried = ""
         if not is_more:
             self.digits, self.left = found, int(f"{self.rest}{self.decimals}")
-        return (sign == ">") == is_more
-
-
-def retried(digit: str, by: int) -> tuple[str, str]:
-    """What a line says at its end where its digit is one off, and the digit that is then to be tried."""
-    if not by:
-        return "", ""
-    other = str(int(digit) + by)
-    return f",{digit}{by:+d}={other}", other
+        return True
