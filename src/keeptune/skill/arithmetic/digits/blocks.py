@@ -27,9 +27,7 @@ _TAKEN = re.compile(
     r",(?P<before>[0-9])-(?P<last>[0-9])=(?P<short>[0-9])(?P<digit>[0-9])"
 )
 
-_PLACED = re.compile(
-    r"(?P<place>(?P<places>-?[0-9]+)[a-z.E])(?P<listed>[0-9].*)=(?P<left>-?[0-9]+)(?:E(?P<exponent>-?[0-9]+))?"
-)
+_PLACED = re.compile(r"(?P<listed>[0-9].*)=(?P<left>-?[0-9]+)(?:E(?P<exponent>-?[0-9]+))?")
 
 Cell = dict[str, str]
 """What a line states of one digit, by the names in its pattern."""
@@ -55,12 +53,9 @@ def point_of(listed: str) -> int | None:
     return sum(map(str.isdigit, before)) if point else None
 
 
-def retried(digit: str, by: int) -> tuple[str, str]:
-    """What a line says at its end where its digit is one off, and the digit that is then to be tried."""
-    if not by:
-        return "", ""
-    other = str(int(digit) + by)
-    return f",{digit}{by:+d}={other}", other
+def retried(digit: str, by: int) -> str:
+    """How the next line must begin, where a digit was one off."""
+    return f"{digit}{by:+d}={int(digit) + by}:" if by else ""
 
 
 def pairs(line: str) -> list[Cell] | None:
@@ -157,6 +152,7 @@ class Product:
     lines: int = 0
     done: str = ""
     place: str = ""
+    is_repeated: bool = False
     places_left: int | None = None
 
     def line(self, line: str) -> bool:
@@ -202,9 +198,10 @@ class Product:
             return mark == "E"
         return mark == (names(places - 1)[-1] if places > 1 else ".")
 
-    def is_placed(self, line: str) -> bool:
-        """Whether the product is listed behind where its point is."""
-        return bool(self.place) and _PLACED.fullmatch(line) is not None
+    def place_repeated(self, line: str) -> bool:
+        """What was said of the point, once more behind all lines."""
+        self.is_repeated = self.lines == len(self.right) and line == self.place
+        return self.is_repeated
 
     def listing(self, line: str) -> bool:
         """The product from its first digit: what the last line left, and behind it what earlier lines ended with."""
@@ -214,11 +211,11 @@ class Product:
             return result(line) == (self.names + self.right_names[1:][: len(self.done)], self.result)
         match = _PLACED.fullmatch(line)
         place, self.place = self.place, ""
-        return match is not None and match["place"] == place and self._point_holds(match)
+        return match is not None and self.is_repeated and self._point_holds(match, place)
 
-    def _point_holds(self, match: re.Match[str]) -> bool:
+    def _point_holds(self, match: re.Match[str], place: str) -> bool:
         """Zeros as far as the point, that behind as many digits as it says, and the places that a carry of 0 leaves."""
-        places, listed, is_far = int(match["places"]), match["listed"], match["place"].endswith("E")
+        places, listed, is_far = int(place[:-1]), match["listed"], place.endswith("E")
         width = len(self.result) if is_far else max(len(self.result), places)
         left = self.places_left = places - self.result.startswith("0")
         return (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import wrong_statement
@@ -36,16 +36,16 @@ _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
 _PLACE = re.compile(r"((-?[0-9]+)\+(-?[0-9]+)=-?[0-9]+)([a-z.E])")
-_DOUBLED = re.compile(r"([0-9]+)\+\1=[0-9]+,[0-9]+[<>].*")
+_DOUBLED = re.compile(r"([0-9]+)\+\1=[0-9]+,[0-9]+[<>]")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
 _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
 _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
-_SHORT_DIVISION = re.compile(
-    r"(?:([0-9]+(?:\.[0-9]*)?) )?(([0-9]+)-([0-9])\*([0-9]+)=\3-[0-9]+)=(?:([0-9]+),\5([<>])|-)((?:,[0-9][-+]1=[0-9])?)"
-)
+_SHORT_DIVISION = re.compile(r"(([0-9]+)-([0-9])\*([0-9]+)=\2-[0-9]+)=(?:([0-9]+),\4([<>])|-)")
 _HUGE = re.compile(r"E[-+]?[0-9]{4}")
-_HALVES = re.compile(r"[0-9]+(?::[0-9]+)+")
+_HALVES = re.compile(r"[0-9]+(?::[-0-9*=,]+)+")
+_HALVED = re.compile(r"([0-9]+)-([0-9])\*2=([01])")
+_MONOMIAL = re.compile(r"([0-9]+)\*([0-9]+\.[0-9]+)\^([0-9]+)")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E([-+][0-9]))?")
 
@@ -76,13 +76,13 @@ class _Reader:
 
     def __init__(self, problem: str) -> None:
         self.is_equation = "x" in problem
-        numbers = _NUMBER.findall(problem)
-        self.first, self.last, self.known = numbers[0], numbers[-1], {_stripped(number) for number in numbers}
+        self.numbers = _NUMBER.findall(problem)
+        self.first, self.last, self.known = self.numbers[0], self.numbers[-1], set(map(_stripped, self.numbers))
         self.result, self.decimals = "", ""
         self.root: Root | None = None
         self.halves: list[int] = []
         self.reached = 1
-        self.count, self.rest, self.to_divide, self.to_try = 0, 0, "", ""
+        self.count, self.rest, self.to_divide, self.retry = 0, 0, "", ""
         self.columns: Pass | None = None
         self.left = ""  # the first factor of a product, until the second one is listed
         self.left_point: int | None = None
@@ -102,10 +102,16 @@ class _Reader:
         if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
             holds = self.product.line(line)
             return holds if self.product.place else self._settled(holds, self.product)
-        if self.product is not None and (self.product.is_placed(line) or (line[:1].isdigit() and result(line))):
+        if self.product is not None and line == self.product.place:
+            return self.product.place_repeated(line)
+        if self.product is not None and line[:1].isdigit() and result(line.partition("=")[0]):
             return self._settled(self.product.listing(line), self.product)
         if self.root is not None and not self.root.is_complete and (match := _TRIAL.fullmatch(line)):
             return match[1] is None and self.root.trial(*match.groups()[1:])
+        if self.root is not None and self.root.retry and line.startswith(self.root.retry):
+            return self.root.tried_again(line)
+        if self.retry and line.startswith(self.retry):
+            return self._divided(line.removeprefix(self.retry))
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
             return self._tried(self.quotient, *match.groups(default=""))
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
@@ -172,10 +178,10 @@ class _Reader:
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
             return match[2] == self.last and (match[3] == "-") == negative
+        if match := _MONOMIAL.fullmatch(line):
+            return [match[2], match[1], match[3]] == self.numbers
         if _HALVES.fullmatch(line):
-            self.halves = [int(half) for half in line.split(":")]
-            halved = all(one // 2 == other for one, other in pairwise(self.halves))
-            return halved and self.halves[-1] == 1 and str(self.halves[0]) == self.last
+            return self._halved(line.split(":"))
         if match := _REACHED.fullmatch(line):
             return self._raised(*map(int, match.groups()))
         if match := _FIRST_SQUARE.fullmatch(line):
@@ -190,9 +196,9 @@ class _Reader:
             return follows and self._statement(line)
         if ":" in line:
             return self._running(line)
-        if match := _SHORT_DIVISION.fullmatch(line):
-            follows = _significant(match[1] or "") == _significant(self.result)
-            return follows and self._statement(match[2]) and self._short_division(*match.groups()[2:])
+        if self.count and not self.retry and _SHORT_DIVISION.fullmatch(line.rpartition(" ")[2]):
+            so_far, _, trial = line.rpartition(" ")
+            return _significant(so_far) == _significant(self.result) and self._divided(trial)
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1], int(match[2] or 0))
         return self._statement(line)
@@ -225,24 +231,52 @@ class _Reader:
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
-    def _short_division(
-        self, number: str, digit: str, divisor: str, rest: str | None, sign: str | None, end: str
-    ) -> bool:
+    def _divided(self, line: str) -> bool:
         """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit.
 
-        It counts where what is left fits; else it must say so, and another one is tried.
+        It counts where what is left fits; else the next line has to try the digit beside it.
         """
-        left = int(number) - int(digit) * int(divisor)
-        is_expected = digit == (self.to_try or digit)
-        expected, self.to_try = retried(digit, -1 if left < 0 else int(left >= self.count))
-        if not is_expected or end != expected:
+        match = _SHORT_DIVISION.fullmatch(line)
+        if match is None or not self._statement(match[1]):
             return False
-        if int(divisor) != self.count or int(number) != 10 * self.rest + int(self.to_divide[:1] or 0):
+        number, digit, divisor = int(match[2]), match[3], int(match[4])
+        left = number - int(digit) * divisor
+        if divisor != self.count or number != 10 * self.rest + int(self.to_divide[:1] or 0):
             return False
-        if left < 0 or left >= self.count:
-            return rest == (None if left < 0 else str(left)) and sign != "<"
-        self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
-        return rest == str(left) and sign == "<"
+        if self.retry and not self.retry.endswith(f"={digit}:"):
+            return False
+        fits = 0 <= left < self.count
+        self.retry = "" if fits else retried(digit, -1 if left < 0 else 1)
+        if (match[5], match[6]) != ((None, None) if left < 0 else (str(left), "<" if fits else ">")):
+            return False
+        if fits:
+            self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
+        return True
+
+    def _halved(self, parts: list[str]) -> bool:
+        """An exponent's halves up to 1; one with more digits is halved digit by digit."""
+        numbers = [part for part in parts if "*" not in part]
+        self.halves = [int(number) for number in numbers]
+        expected = [part for number in numbers for part in (number, *(["*"] if len(number) > 1 else []))]
+        if [("*" if "*" in part else part) for part in parts] != expected:
+            return False
+        steps = iter(part for part in parts if "*" in part)
+        digit_by_digit = all(self._halves_digits(number, next(steps)) for number in numbers if len(number) > 1)
+        halved = all(one // 2 == other for one, other in pairwise(self.halves))
+        return halved and digit_by_digit and self.halves[-1] == 1 and numbers[0] == self.last
+
+    @staticmethod
+    def _halves_digits(number: str, steps: str) -> bool:
+        """Half of each digit with what the one before it left; the halves of all make the next number."""
+        found, rest = "", 0
+        for digit, step in zip_longest(number, steps.split(",")):
+            if digit is None or (match := _HALVED.fullmatch(step or "")) is None:
+                return False
+            halved, half, left = map(int, match.groups())
+            if halved != 10 * rest + int(digit) or halved != 2 * half + left:
+                return False
+            found, rest = f"{found}{half}", left
+        return int(found) == int(number) // 2
 
     def _restated(self, number: str, exponent: int) -> bool:
         """A number of the problem, moved by pairs of digits where it says so, or what the lines before it came to."""

@@ -72,13 +72,13 @@ class Numeral:
         return f"{self.places}{ALPHABET[self.places - 2] if self.places > 1 else '.'}"
 
     def placed(self) -> str:
-        """A product with its carry behind its `place`, and how many places are left if the carry is 0, the exponent
-        with them where there is one: `7f1a3b5c7d3e9f1.g0=7`, `12E0a9b8c7d2e0f1g5=11E10`."""
+        """A product with its carry and its point, and how many places are left if the carry is 0, the exponent with
+        them where there is one: `1a3b5c7d3e9f1.g0=7`, `0a9b8c7d2e0f1g5=11E10`."""
         filled = self.digits if self._is_far() else self.digits.ljust(self.places, "0")
         listed = Numeral(filled, self.places).listed(("", *names(len(filled) - 1)))
         count = self.places - filled.startswith("0")
         end = "." if self.places == len(filled) else ""
-        return f"{self.place()}{listed}{end}={count}" + (f"E{count - 1}" if self._is_far() else "")
+        return f"{listed}{end}={count}" + (f"E{count - 1}" if self._is_far() else "")
 
     def text(self) -> str:
         """The number in decimals, as many as its digits give; zeros where they do not reach the point, or an exponent

@@ -111,7 +111,7 @@ def mean(values: Sequence[int]) -> Worked:
     """The mean of integers: counted, all tens and all ones added up side by side, then divided.
 
     A line of the division ends with what is left, the divisor, and whether it is less (`<`, `>`), or with `-` for below
-    zero; where it does not fit, as in three of ten lines on purpose, it says what is tried instead: `>,4+1=5`.
+    zero. Where it does not fit, as three in ten on purpose, the next line begins with what is tried instead: `4+1=5:`.
     """
     tens = ones = 0
     parts = []
@@ -125,18 +125,18 @@ def mean(values: Sequence[int]) -> Worked:
     for digit in str(total) + "0" * DECIMALS:
         current = 10 * rest + int(digit)
         right, rest = divmod(current, len(values))
+        begin = so_far(digits, len(str(total)))
         for one in trials(right, current, len(values), digits):
-            lines.append(so_far(digits, len(str(total))) + _short_trial(current, len(values), one))
+            lines.append(begin + _short_trial(current, len(values), one))
+            begin = corrected(one, 1 if one < right else -1)
         digits += str(right)
     return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
 
 
 def _short_trial(number: int, divisor: int, digit: int) -> str:
-    taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
     rest = number - digit * divisor
-    if rest < 0:
-        return f"{taken}-{corrected(digit, -1)}"
-    return f"{taken}{rest},{divisor}" + ("<" if rest < divisor else f">{corrected(digit, 1)}")
+    taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
+    return taken + ("-" if rest < 0 else f"{rest},{divisor}{'<' if rest < divisor else '>'}")
 
 
 def power(base: Decimal, exponent: int) -> Worked:
@@ -158,7 +158,7 @@ def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
     lines, raised = _powered(_numeral(x), exponent)
     left = raised.leading() if exponent > 1 else raised
     written, result = abridged(left, Numeral.of(str(coefficient)))
-    return Worked([*lines, str(coefficient), *written], result.text())
+    return Worked([f"{coefficient}*{x}^{exponent}", *lines, str(coefficient), *written], result.text())
 
 
 def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
@@ -167,13 +167,25 @@ def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
     A line such as `5:2+2=4` stands before each product: what the exponent is to come to next, and what it comes to now.
     """
     halves = [exponent >> shift for shift in range(exponent.bit_length())]
-    lines, result = [":".join(map(str, halves))] if exponent > 1 else [], base
+    lines, result = [":".join(map(_halved, halves))] if exponent > 1 else [], base
     for target, reached, added in _products(halves):
         left = result.leading() if reached > 1 else base
         right = base if added == 1 else left
         written, result = abridged(left, right, _width(exponent, reached + added))
         lines += [f"{target}:{reached}+{added}={reached + added}", *written]
     return lines, result
+
+
+def _halved(number: int) -> str:
+    """A number, and where it has more digits than one, how each is halved: `97:9-4*2=1,17-8*2=1`."""
+    if number < 10:
+        return str(number)
+    steps, rest = [], 0
+    for digit in str(number):
+        current = 10 * rest + int(digit)
+        rest = current % 2
+        steps.append(f"{current}-{current // 2}*2={rest}")
+    return f"{number}:{','.join(steps)}"
 
 
 def _products(halves: Sequence[int]) -> Iterator[tuple[int, int, int]]:

@@ -7,10 +7,10 @@ last digit stays and the first is the next carry. Each step joins two numbers on
 sooner than three at once.
 
 Before the lines of an abridged product stands where its point will be: `4+2=6e`, behind digit e, the sixth with the
-carry; `6+6=12E`, too far for that, so it has an exponent. The listing repeats that and ends with the places there are:
-`6e0a6b5c8d0e4.f1g2=5`, one less where the carry is 0; `12E1a6b5c8d0e4f1g2=12E11`. Nearly every product that a model
-got wrong had all its digits and another point: it had to count digits while it listed them, and later, when it did not
-have to count, to remember the letter over all lines (results/LOG.md).
+carry; `6+6=12E`, too far for that, so it has an exponent. That is said once more before the listing, which ends with
+the places there are: `6e` and `0a6b5c8d0e4.f1g2=5`, one less where the carry is 0; `12E` and `1a6b5c8d0e4f1g2=12E11`.
+Nearly every product that a model got wrong had all its digits and another point: it had to count digits while it listed
+them, and later, when it did not have to count, to remember the letter over all lines (results/LOG.md).
 
 A line begins where the product's last digit that is kept stands, so short of an exact product it gets one digit
 longer with every line. A line of a 0 only repeats what stands there. Behind the last line the product is listed from
@@ -41,8 +41,9 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
     left, right = left.cut(width + 1), right.cut(width)
     lines, digits = _lines(left.digits, right.digits, whole=False)
     product = Numeral(digits, left.places + right.places)
-    listed = [left.listed(names(width + 1)), right.listed(far_names(width))]
-    return [*listed, f"{left.places}+{right.places}={product.place()}", *lines, product.placed()], product
+    place = product.place()
+    head = [left.listed(names(width + 1)), right.listed(far_names(width)), f"{left.places}+{right.places}={place}"]
+    return [*head, *lines, place, product.placed()], product
 
 
 def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:

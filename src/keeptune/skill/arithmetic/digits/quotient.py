@@ -79,11 +79,13 @@ def quotient(
     return lines, found.ljust(digits, "0")
 
 
-def taken_off(left: str, divisor: str, digit: int) -> tuple[str, int]:
-    """A digit times the divisor taken off `left`, which has a digit more: the line, up to what is left, and that."""
+def taken_off(left: str, divisor: str, digit: int) -> tuple[str, str, int]:
+    """A digit times the divisor taken off `left`, which has a digit more: how the line begins, its columns up to what
+    is left, and that."""
     before, *digits = map(int, left)
     line, rest = _tried(_Left(before, tuple(digits)), divisor, divisor[:2], digit)
-    return f"{line},{_first_column(before, rest, digit)}", int(left) - digit * int(divisor)
+    head, colon, columns = line.partition(":")
+    return head + colon, f"{columns},{_first_column(before, rest, digit)}", int(left) - digit * int(divisor)
 
 
 def sometimes_off(digit: int, number: int, divisor: int, found: str) -> int:
@@ -103,8 +105,9 @@ def trials(digit: int, number: int, divisor: int, found: str) -> tuple[int, ...]
 
 
 def corrected(digit: int, by: int) -> str:
-    """What is tried next, where a trial is made anew. A model that had to conclude it wrote the same line once more."""
-    return f",{digit}{by:+d}={digit + by}"
+    """How a trial begins that is made anew, because the one before it was one off. Begun as that one was, a model
+    copied it to its end, the digit included."""
+    return f"{digit}{by:+d}={digit + by}:"
 
 
 def so_far(found: str, whole: int) -> str:

@@ -8,9 +8,9 @@ moves on with the next two: 0480. The next digit, d, is found by a trial: 12 is 
 and d, and is taken off d times, in the columns of a quotient. The line ends with what is left; the next one compares
 that with twice the digits found so far: were it more, the digit would be too small.
 
-A trial that does not fit, as three in ten do on purpose, is made once more. It ends with `-` for below zero, or the
-comparison with `>`, and with what is tried next: `>,2+1=3`. Before there was a comparison, a digit was one off in half
-of the roots that a model got wrong (results/LOG.md).
+A trial that does not fit, as three in ten do on purpose, ends with `-` for below zero, or the comparison with `>`; the
+next line begins with what is tried instead: `2+1=3:c309+0=09…`. Before there was a comparison, a digit was one off in
+half of the roots that a model got wrong (results/LOG.md).
 """
 
 from __future__ import annotations
@@ -38,13 +38,16 @@ def _next(left: int, found: int, digit: int) -> list[str]:
     twice = f"{2 * found:02d}"
     width = len(twice) + 2
     written = f"{left:0{width}d}"
-    lines = []
+    lines, retried = [], ""
     for one in trials(digit, int(written[:3]), int(twice), str(found)):
-        line, rest = taken_off(written, f"{twice}{one}", one)
+        head, columns, rest = taken_off(written, f"{twice}{one}", one)
+        begin = retried or head
         if rest < 0:
-            lines.append(f"{line}-{corrected(one, -1)}")
+            lines.append(f"{begin}{columns}-")
+            retried = corrected(one, -1)
             continue
         both = 10 * found + one
-        sign = f">{corrected(one, 1)}" if rest > 2 * both else "<"
-        lines += [f"{line}{rest:0{width}d}", f"{both}+{both}={2 * both:0{width}d},{rest:0{width}d}{sign}"]
+        sign = ">" if rest > 2 * both else "<"
+        lines += [f"{begin}{columns}{rest:0{width}d}", f"{both}+{both}={2 * both:0{width}d},{rest:0{width}d}{sign}"]
+        retried = corrected(one, 1)
     return lines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from keeptune.skill.arithmetic.digits.blocks import Quotient, retried
 from keeptune.skill.arithmetic.digits.numeral import names
 
-_VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{4,5}|-))((?:,[0-9]-1=[0-9])?)$")
+_VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{4,5}|-))$")
 
 TRIED_DIGITS = 3
 """Digits of a root that are found one by one."""
@@ -23,7 +23,7 @@ class Root:
     decimals: str
     rest: int = 0
     tried: str = ""
-    to_try: str = ""
+    retry: str = ""
 
     @property
     def is_complete(self) -> bool:
@@ -32,8 +32,20 @@ class Root:
 
     def trial(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
         """The next digit, d, taken off d times behind twice those before it; what is left has to be compared next."""
+        return not self.retry and self._holds(first_three, first_two, digit, cells)
+
+    def tried_again(self, line: str) -> bool:
+        """The same with another digit, of which the line before said that it is one more or one less."""
+        digit, _, cells = line.removeprefix(self.retry[:-2]).partition(":")
+        return self._holds(*self._leading(digit), digit, cells)
+
+    def _leading(self, digit: str) -> tuple[str, str]:
+        divisor = f"{2 * int(self.digits):02d}{digit}"
+        return str(self.left).zfill(len(divisor) + 1)[:3], divisor[:2]
+
+    def _holds(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
         verdict = _VERDICT.search(cells)
-        if verdict is None or self.tried or digit != (self.to_try or digit):
+        if verdict is None or self.tried:
             return False
         divisor = f"{2 * int(self.digits):02d}{digit}"
         block = Quotient(names(len(divisor)), self.left, divisor, len(divisor))
@@ -41,20 +53,19 @@ class Root:
             return False
         self.rest, is_below_zero = block.rest, block.rest < 0
         self.tried = "" if is_below_zero else digit
-        end, self.to_try = retried(digit, -1 if is_below_zero else 0)
+        self.retry = retried(digit, -1 if is_below_zero else 0)
         left = "-" if is_below_zero else str(block.rest).zfill(len(divisor) + 1)
-        return verdict[1] == block.column() + left and verdict[2] == end
+        return verdict[1] == block.column() + left
 
     def compared(self, line: str) -> bool:
         """Twice the digits up to the tried one, beside what that left, which must not be more."""
         found, width = self.digits + self.tried, len(f"{2 * int(self.digits):02d}") + 2
         twice = 2 * int(found)
         is_more = self.rest > twice
-        end, self.to_try = retried(self.tried or "0", int(is_more))
-        expected = f"{found}+{found}={twice:0{width}d},{self.rest:0{width}d}{'>' if is_more else '<'}{end}"
+        expected = f"{found}+{found}={twice:0{width}d},{self.rest:0{width}d}{'>' if is_more else '<'}"
         if not self.tried or line != expected:
             return False
-        self.tried = ""
+        self.retry, self.tried = retried(self.tried, int(is_more)), ""
         if not is_more:
             self.digits, self.left = found, int(f"{self.rest}{self.decimals}")
         return True
