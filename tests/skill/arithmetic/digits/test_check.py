@@ -128,4 +128,4 @@ def test_a_root_takes_all_columns_off() -> None:
     solution = written(text)
     line = next(line for line in solution.split("\n") if line.startswith("048/12=2:"))
     short = "480/12=2:b204+0=04,0-4=16a102+1=03,8-3=05,4-0=0456"
-    assert fault(solution.replace(line, short).replace("0124,0236", "0124,0456"), text, truth) is not None
+    assert fault(solution.replace(line, short).replace("0124,0236:1,2", "0124,0456:1,4"), text, truth) is not None

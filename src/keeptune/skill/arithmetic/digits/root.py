@@ -2,11 +2,12 @@
 
     40-6*6=40-36=04
     048/12=3:c309+0=09,0-9=11b206+1=07,8-7=01a103+0=03,4-3=01,0-0=0111
-    63+63=0126,0111<
+    63+63=0126,0111:2,1<
 The first digit is that of the root of the first two digits of a number with four. What its square leaves of them
 moves on with the next two: 0480. The next digit, d, is found by a trial: 12 is twice what has been found, 123 is that
 and d, and is taken off d times, in the columns of a quotient. The line ends with what is left; the next one compares
-that with twice the digits found so far: were it more, the digit would be too small.
+that with twice the digits found so far, by the first two digits that differ: were it more, the digit would be too
+small.
 
 A trial that does not fit, as three in ten do on purpose, ends with `-` for below zero, or the comparison with `>`; the
 next line begins with what is tried instead: `2+1=3:c309+0=09…`. Before there was a comparison, a digit was one off in
@@ -47,7 +48,16 @@ def _next(left: int, found: int, digit: int) -> list[str]:
             retried = corrected(one, -1)
             continue
         both = 10 * found + one
-        sign = ">" if rest > 2 * both else "<"
-        lines += [f"{begin}{columns}{rest:0{width}d}", f"{both}+{both}={2 * both:0{width}d},{rest:0{width}d}{sign}"]
+        doubled, remaining = f"{2 * both:0{width}d}", f"{rest:0{width}d}"
+        lines += [f"{begin}{columns}{remaining}"]
+        lines += [f"{both}+{both}={doubled},{remaining}:{_compared(doubled, remaining)}"]
         retried = corrected(one, 1)
     return lines
+
+
+def _compared(doubled: str, remaining: str) -> str:
+    """The first two digits that differ, and how what is left compares: `2,1<`, or `<` alone where none do."""
+    pair = next(((one, other) for one, other in zip(doubled, remaining, strict=True) if one != other), None)
+    if pair is None:
+        return "<"
+    return f"{pair[0]},{pair[1]}{'>' if pair[1] > pair[0] else '<'}"

@@ -62,7 +62,9 @@ class Root:
         found, width = self.digits + self.tried, len(f"{2 * int(self.digits):02d}") + 2
         twice = 2 * int(found)
         is_more = self.rest > twice
-        expected = f"{found}+{found}={twice:0{width}d},{self.rest:0{width}d}{'>' if is_more else '<'}"
+        doubled, left = f"{twice:0{width}d}", f"{self.rest:0{width}d}"
+        pairs = [f"{one},{other}" for one, other in zip(doubled, left, strict=False) if one != other]
+        expected = f"{found}+{found}={doubled},{left}:{''.join(pairs[:1])}{'>' if is_more else '<'}"
         if not self.tried or line != expected:
             return False
         self.retry, self.tried = retried(self.tried, int(is_more)), ""
