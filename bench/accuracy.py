@@ -188,11 +188,12 @@ def draw(rows: Mapping[str, Any], base_f1: float) -> None:
     for variant, figures in rows.items():
         share, accuracy = 100 * figures["parameters"]["ratio"], 100 * figures["skill"]["accuracy"]
         axes.plot(share, accuracy, "o", color="C0")
-        axes.annotate(variant, (share, accuracy), textcoords="offset points", xytext=(5, 5), fontsize=8)
+        axes.annotate(variant, (share, accuracy), textcoords="offset points", xytext=(3, 5), fontsize=8, rotation=40)
         axes.plot(share, 100 * figures["retained"]["f1"] / base_f1, "s", color="C1")
     axes.plot([], [], "o", color="C0", label="problems right, %")
     axes.plot([], [], "s", color="C1", label="reading F1, % of the base's")
     axes.set_xscale("log")
+    axes.margins(x=0.15)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("trained parameters, % of all")
     axes.legend()
