@@ -17,14 +17,14 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, head_size, kept_values
+from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, kept_values
 from keeptune.model.packed import layout_bytes, to_lay_out
 from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest
-from keeptune.score.generate import cache_tokens
+from keeptune.score.generate import cache_tokens, cached_values
 from keeptune.sections import AdapterSection, Quantization
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
@@ -146,8 +146,7 @@ def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, l
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
     tokens = max(recipe.train.tokens_per_batch, longest_tokens)
     activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
-    cached = cache_tokens(config, width, models.device())
-    cache = 2 * cached * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
+    cache = cached_values(config) * cache_tokens(config, width, models.device())
     needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
     return int(KEPT_MEMORY * needed + laid_out_bytes(config, recipe, width))
 

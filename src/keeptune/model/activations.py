@@ -56,7 +56,7 @@ def total_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[1])
     total: int = psutil.virtual_memory().total
     try:
-        return min(total, int((_CGROUP / "memory.max").read_text(encoding="ascii")))
+        return min(total, int(_container("max")))
     except (OSError, ValueError):  # no container, or one without a limit (`max`)
         return total
 
@@ -67,14 +67,17 @@ def free_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     free: int = psutil.virtual_memory().available
     try:
-        limit, used, stat = (
-            (_CGROUP / f"memory.{name}").read_text(encoding="ascii") for name in ("max", "current", "stat")
-        )
+        limit, used, stat = map(_container, ("max", "current", "stat"))
         # Files that were read and are in no use count as used, and give way: model weights, for instance.
         idle = dict(line.split() for line in stat.splitlines()).get("inactive_file", "0")
         return min(free, int(limit) - int(used) + int(idle))
     except (OSError, ValueError):  # no container, or one without a limit (`max`)
         return free
+
+
+def _container(name: str) -> str:
+    """What the kernel says of this container's memory."""
+    return (_CGROUP / f"memory.{name}").read_text(encoding="ascii")
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

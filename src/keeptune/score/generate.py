@@ -230,10 +230,16 @@ class Generator:
         return chosen
 
 
+def cached_values(config: Any) -> int:
+    """The numbers that a token leaves in the cache: its keys and values of all layers."""
+    values: int = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
+    return values
+
+
 def cache_tokens(config: Any, itemsize: int, device: torch.device) -> int:
     """How many tokens the cache may hold: a power of two times the least. What is free does not count, so base and
     tuned get the same slots; processes on one machine share it."""
-    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config) * itemsize
+    token_bytes = cached_values(config) * itemsize
     processes = distributed.get_world_size() if device.type == "cpu" and distributed.is_initialized() else 1
     times = max(1, int(CACHE_SHARE * total_bytes(device) / processes / (CACHE_TOKENS * token_bytes)))
     return CACHE_TOKENS << times.bit_length() - 1

@@ -98,7 +98,10 @@ def test_no_change_is_too_strange(kind: KindByDigits[Any], seed: int, data: st.D
     fault(f"{solution[:start]}{put}{solution[stop:]}", kind.write(problem), kind.value(problem))
 
 
-@pytest.mark.parametrize("line", ["(" * 900 + "=1", "1E+999999999=1", "9" * 5000 + ":1", "8" * 5000 + "+1=1"])
+@pytest.mark.parametrize(
+    "line",
+    ["(" * 900 + "=1", "1E+999999999=1", "9" * 5000 + ":1", "8" * 5000 + "+1=1", "12:3-1:1", "5:2:=", "12:6,*:1"],
+)
 def test_lines_that_python_cannot_read(line: str) -> None:
     assert fault(f"{line}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1)) == f"the line {line!r} does not hold"
 
@@ -114,6 +117,9 @@ def test_lines_that_python_cannot_read(line: str) -> None:
         ("计算 25.18 的平方根？", "5.0179677", "2518.00E-1", "2518.00E-3"),
         ("计算 4080.17 的平方根？", "63.8762", "63+63=0126", "63+63=126"),
         ("计算 3.00 的 2 次方？", "9", "+ 2 +", "+ 3 +"),
+        ("当 x = 1.02 时，求函数 y = 7x^13 的值", "9.0552447", "13:1-0*2=1,13-6*2=1:6", "13:6"),
+        ("当 x = 1.02 时，求函数 y = 7x^13 的值", "9.0552447", "13-6*2=1:6", "13-6*2=1:13-6*2=1:6"),
+        ("当 x = 1.02 时，求函数 y = 7x^13 的值", "9.0552447", "13-6*2=1:6:3", "13-6*2=1:6:6-3*2=0:3"),
     ],
 )
 def test_what_stands_for_something_else_is_found(text: str, truth: str, before: str, after: str) -> None:

@@ -198,9 +198,9 @@ class Product:
             return mark == "E"
         return mark == (names(places - 1)[-1] if places > 1 else ".")
 
-    def place_repeated(self, line: str) -> bool:
-        """What was said of the point, once more behind all lines."""
-        self.is_repeated = self.lines == len(self.right) and line == self.place
+    def place_repeated(self) -> bool:
+        """What was said of the point, once more: it has to stand behind all lines."""
+        self.is_repeated = self.lines == len(self.right)
         return self.is_repeated
 
     def listing(self, line: str) -> bool:
@@ -290,14 +290,14 @@ class Quotient:
         return self.rest == int(digits_left) + (before // _ten_to(self.width) - borrow) * _ten_to(self.width)
 
     def verdict(self, first_two: str) -> str:
-        """How a line has to end: that column, and what is left beside the divisor, or `-`."""
+        """How a line has to end: the column before the first one, and what is left beside the divisor, or `-`."""
         if self.rest < 0:
             return f"{self.column()}-"
         sign = "<" if self.rest < int(self.divisor[: self.width]) else ">"
         return self.column() + f"{str(self.rest).zfill(self.width + 1)}0"[:3] + f",{first_two}{sign}"
 
     def column(self) -> str:
-        """The column before the first one, which the line of a 0 does not have."""
+        """That column; the line of a 0 does not have it."""
         over = self.rest // _ten_to(self.width)
         return f"{self.before}-{self.before - over}=" if self.found[-1] else ""
 

@@ -43,12 +43,11 @@ _FIRST_SQUARE = re.compile(r"([0-9]{2})-([1-9])\*\2=\1-[0-9]{2}=([0-9]{2})")
 _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(r"(([0-9]+)-([0-9])\*([0-9]+)=\2-[0-9]+)=(?:([0-9]+),\4([<>])|-)")
 _HUGE = re.compile(r"E[-+]?[0-9]{4}")
-_HALVES = re.compile(r"[0-9]+(?::[-0-9*=,]+)+")
 _HALVED = re.compile(r"([0-9]+)-([0-9])\*2=([01])")
+_HALVES = re.compile(r"[0-9]+(?::(?:[0-9]+|[0-9]+-[0-9]\*2=[01](?:,[0-9]+-[0-9]\*2=[01])*))+")
 _MONOMIAL = re.compile(r"([0-9]+)\*([0-9]+\.[0-9]+)\^([0-9]+)")
 _REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E([-+][0-9]))?")
-
 
 LONGEST_LINE = 1_000
 """Characters; a mean of ten numbers takes 300. What is longer is no number that Python reads."""
@@ -103,7 +102,7 @@ class _Reader:
             holds = self.product.line(line)
             return holds if self.product.place else self._settled(holds, self.product)
         if self.product is not None and line == self.product.place:
-            return self.product.place_repeated(line)
+            return self.product.place_repeated()
         if self.product is not None and line[:1].isdigit() and result(line.partition("=")[0]):
             return self._settled(self.product.listing(line), self.product)
         if self.root is not None and not self.root.is_complete and (match := _TRIAL.fullmatch(line)):
@@ -111,7 +110,8 @@ class _Reader:
         if self.root is not None and self.root.retry and line.startswith(self.root.retry):
             return self.root.tried_again(line)
         if self.retry and line.startswith(self.retry):
-            return self._divided(line.removeprefix(self.retry))
+            match = _SHORT_DIVISION.fullmatch(line.removeprefix(self.retry))
+            return match is not None and self._divided(match)
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
             return self._tried(self.quotient, *match.groups(default=""))
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
@@ -196,9 +196,9 @@ class _Reader:
             return follows and self._statement(line)
         if ":" in line:
             return self._running(line)
-        if self.count and not self.retry and _SHORT_DIVISION.fullmatch(line.rpartition(" ")[2]):
-            so_far, _, trial = line.rpartition(" ")
-            return _significant(so_far) == _significant(self.result) and self._divided(trial)
+        so_far, _, division = line.rpartition(" ")
+        if self.count and not self.retry and (match := _SHORT_DIVISION.fullmatch(division)):
+            return _significant(so_far) == _significant(self.result) and self._divided(match)
         if match := _RESTATED.fullmatch(line):
             return self._restated(match[1], int(match[2] or 0))
         return self._statement(line)
@@ -231,13 +231,12 @@ class _Reader:
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
         return not wrong
 
-    def _divided(self, line: str) -> bool:
+    def _divided(self, match: re.Match[str]) -> bool:
         """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit.
 
         It counts where what is left fits; else the next line has to try the digit beside it.
         """
-        match = _SHORT_DIVISION.fullmatch(line)
-        if match is None or not self._statement(match[1]):
+        if not self._statement(match[1]):
             return False
         number, digit, divisor = int(match[2]), match[3], int(match[4])
         left = number - int(digit) * divisor
@@ -256,14 +255,13 @@ class _Reader:
     def _halved(self, parts: list[str]) -> bool:
         """An exponent's halves up to 1; one with more digits is halved digit by digit."""
         numbers = [part for part in parts if "*" not in part]
+        workings = {before: part for before, part in pairwise(parts) if "*" in part}
         self.halves = [int(number) for number in numbers]
-        expected = [part for number in numbers for part in (number, *(["*"] if len(number) > 1 else []))]
-        if [("*" if "*" in part else part) for part in parts] != expected:
+        if set(workings) != {number for number in numbers if len(number) > 1}:
             return False
-        steps = iter(part for part in parts if "*" in part)
-        digit_by_digit = all(self._halves_digits(number, next(steps)) for number in numbers if len(number) > 1)
         halved = all(one // 2 == other for one, other in pairwise(self.halves))
-        return halved and digit_by_digit and self.halves[-1] == 1 and numbers[0] == self.last
+        worked = all(self._halves_digits(number, steps) for number, steps in workings.items())
+        return halved and worked and self.halves[-1] == 1 and numbers[0] == self.last
 
     @staticmethod
     def _halves_digits(number: str, steps: str) -> bool:

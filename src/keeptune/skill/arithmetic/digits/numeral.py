@@ -11,6 +11,7 @@ from dataclasses import dataclass
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 FEW_DIGITS = 6
+"""Right-hand factors of up to so many digits begin with the same name."""
 
 PLAIN_PLACES = 9
 """Numbers of so many places before the point are written without an exponent, whatever they end with."""

@@ -134,8 +134,8 @@ def mean(values: Sequence[int]) -> Worked:
 
 
 def _short_trial(number: int, divisor: int, digit: int) -> str:
-    rest = number - digit * divisor
     taken = f"{number}-{digit}*{divisor}={number}-{digit * divisor}="
+    rest = number - digit * divisor
     return taken + ("-" if rest < 0 else f"{rest},{divisor}{'<' if rest < divisor else '>'}")
 
 

@@ -39,19 +39,15 @@ def _next(left: int, found: int, digit: int) -> list[str]:
     twice = f"{2 * found:02d}"
     width = len(twice) + 2
     written = f"{left:0{width}d}"
-    lines, retried = [], ""
+    lines, begin = [], ""
     for one in trials(digit, int(written[:3]), int(twice), str(found)):
         head, columns, rest = taken_off(written, f"{twice}{one}", one)
-        begin = retried or head
-        if rest < 0:
-            lines.append(f"{begin}{columns}-")
-            retried = corrected(one, -1)
-            continue
-        both = 10 * found + one
-        doubled, remaining = f"{2 * both:0{width}d}", f"{rest:0{width}d}"
-        lines += [f"{begin}{columns}{remaining}"]
-        lines += [f"{both}+{both}={doubled},{remaining}:{_compared(doubled, remaining)}"]
-        retried = corrected(one, 1)
+        lines.append(f"{begin or head}{columns}{'-' if rest < 0 else f'{rest:0{width}d}'}")
+        if rest >= 0:
+            both = 10 * found + one
+            doubled, remaining = f"{2 * both:0{width}d}", f"{rest:0{width}d}"
+            lines.append(f"{both}+{both}={doubled},{remaining}:{_compared(doubled, remaining)}")
+        begin = corrected(one, 1 if one < digit else -1)
     return lines
 
 

@@ -30,24 +30,24 @@ class Root:
         """Whether all digits are found; then `rest` is what their square leaves."""
         return len(self.digits) == TRIED_DIGITS
 
+    @property
+    def _twice(self) -> str:
+        return f"{2 * int(self.digits):02d}"
+
     def trial(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
         """The next digit, d, taken off d times behind twice those before it; what is left has to be compared next."""
-        return not self.retry and self._holds(first_three, first_two, digit, cells)
+        return not self.retry and self._taken_off(first_three, first_two, digit, cells)
 
     def tried_again(self, line: str) -> bool:
-        """The same with another digit, of which the line before said that it is one more or one less."""
-        digit, _, cells = line.removeprefix(self.retry[:-2]).partition(":")
-        return self._holds(*self._leading(digit), digit, cells)
+        """The same with the digit that the line before said is one more or one less."""
+        written = str(self.left).zfill(len(self._twice) + 2)
+        return self._taken_off(written[:3], self._twice[:2], self.retry[-2], line.removeprefix(self.retry))
 
-    def _leading(self, digit: str) -> tuple[str, str]:
-        divisor = f"{2 * int(self.digits):02d}{digit}"
-        return str(self.left).zfill(len(divisor) + 1)[:3], divisor[:2]
-
-    def _holds(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
+    def _taken_off(self, first_three: str, first_two: str, digit: str, cells: str) -> bool:
         verdict = _VERDICT.search(cells)
         if verdict is None or self.tried:
             return False
-        divisor = f"{2 * int(self.digits):02d}{digit}"
+        divisor = self._twice + digit
         block = Quotient(names(len(divisor)), self.left, divisor, len(divisor))
         if not block.line(first_three, first_two, int(digit), cells[: verdict.start()]):
             return False
@@ -59,10 +59,9 @@ class Root:
 
     def compared(self, line: str) -> bool:
         """Twice the digits up to the tried one, beside what that left, which must not be more."""
-        found, width = self.digits + self.tried, len(f"{2 * int(self.digits):02d}") + 2
-        twice = 2 * int(found)
-        is_more = self.rest > twice
-        doubled, left = f"{twice:0{width}d}", f"{self.rest:0{width}d}"
+        found, width = self.digits + self.tried, len(self._twice) + 2
+        is_more = self.rest > 2 * int(found)
+        doubled, left = f"{2 * int(found):0{width}d}", f"{self.rest:0{width}d}"
         pairs = [f"{one},{other}" for one, other in zip(doubled, left, strict=False) if one != other]
         expected = f"{found}+{found}={doubled},{left}:{''.join(pairs[:1])}{'>' if is_more else '<'}"
         if not self.tried or line != expected:
