@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
-from keeptune.files import file_sha256, read_json, whole_folder, write_json, write_text
+from keeptune.files import alone_in, file_sha256, read_json, whole_folder, write_json, write_text
 from keeptune.final_scores import WHO, FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
@@ -379,10 +379,14 @@ class Run:
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
-        """Announces a stage, and logs what it took."""
-        self.listener.stage(name)
-        with self.journal.stage(name) if self.processes.first else nullcontext():
+        """Announces a stage, and logs what it took; meanwhile no other command works in the directory."""
+        if not self.processes.first:
             yield
+            return
+        with alone_in(self.folder):
+            self.listener.stage(name)
+            with self.journal.stage(name):
+                yield
 
     def _trained(self) -> bool:
         return (self.folder / "checkpoints" / "trained.json").is_file()

@@ -7,7 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from end_to_end.command import Outcome, assert_same_bytes, ended, files, keeptune, logged_steps, ok, process, wait_until
+from end_to_end.command import (
+    Outcome,
+    assert_same_bytes,
+    ended,
+    files,
+    keeptune,
+    logged_steps,
+    ok,
+    process,
+    refused,
+    wait_until,
+)
 from end_to_end.conftest import MakeRecipe
 
 from keeptune.train import checkpoint
@@ -55,6 +66,20 @@ def test_terminated_in_the_middle_of_training(recipe: Path, finished: Path, tmp_
     ok("run", recipe, "--run", run)
     assert_same_bytes(run, finished)
     assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def test_a_second_process_in_the_same_directory_is_refused(recipe: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with process("run", recipe, "--run", run) as running:
+        wait_until(lambda: logged_steps(run) >= 2, running)
+        running.send_signal(signal.SIGSTOP)
+        before = files(run)
+        for command in (["run", recipe, "--run", run], ["train", run]):
+            assert "another process is at work in this directory" in refused(2, *command)
+        assert files(run) == before
+        running.send_signal(signal.SIGCONT)
+        assert ended(running).code == 0
+    assert_same_bytes(run, finished)
 
 
 def test_a_score_that_an_interruption_came_before_is_made_up_for(recipe: Path, finished: Path, tmp_path: Path) -> None:
