@@ -169,6 +169,8 @@ class FinalScores:
         records, there = kept.records(
             harness.facts(*asked), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *asked)
         )
+        if who == "tuned":
+            harness.check_same(self.records(TASKS, "base"), records)
         write_records(self._path(TASKS, who), records)
         means = (f"{name} {100 * harness.values(records, name).mean():.1f}" for name in asked[0])
         self.listener.say(f"{who}: {', '.join(means)}{AGAIN if there else ''}")

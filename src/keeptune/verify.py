@@ -25,6 +25,7 @@ from keeptune.files import file_sha256, read_json
 from keeptune.final_scores import SKILL, TASKS, WHO
 from keeptune.manifest import git_state
 from keeptune.run import Run
+from keeptune.score.harness import ASKED
 from keeptune.score.number import grade, truth
 from keeptune.score.reading import contest, squad_v11
 from keeptune.score.reading_prompt import Layout, first_line, question_text
@@ -202,7 +203,7 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
 def _check_tasks(run: Run, made: Verification) -> None:
     """Base and tuned were asked the same by lm-evaluation-harness; its own scoring is not done again."""
     base, tuned = (run.final.scores(who).tasks for who in WHO)
-    for key in ("task", "id", "prompt_hash", "target"):
+    for key in ASKED:
         found = [[record[key] for record in records] for records in (tuned, base)]
         made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
 

@@ -10,7 +10,7 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok
 
-from keeptune.errors import RecipeError
+from keeptune.errors import DataError, RecipeError
 from keeptune.recipe import Recipe
 from keeptune.run import Run
 from keeptune.score import harness
@@ -57,6 +57,14 @@ def test_one_record_a_question_and_a_group_is_its_tasks(model_folder: Path, fold
     assert {record["value"] for record in records} <= {0.0, 1.0}
     told = harness.summary(records, records, 1000, 0)
     assert (told["own"]["n"], told["own"]["ratio"].point) == (20, 1.0)
+
+
+def test_base_and_tuned_must_have_been_asked_the_same(model_folder: Path, folder: Path) -> None:
+    records = harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own_sums"], 4, str(folder))
+    harness.check_same(records, [{**record, "value": 0.5} for record in records])
+    for changed in ([*records[:3], {**records[3], "prompt_hash": "another"}], records[:3], [*records, records[0]]):
+        with pytest.raises(DataError, match="the base was asked other questions than the tuned model"):
+            harness.check_same(changed, records)
 
 
 def test_a_run_keeps_a_task_or_does_not_pass(model_folder: Path, folder: Path, tmp_path: Path) -> None:

@@ -16,12 +16,16 @@ import numpy as np
 
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import file_sha256
+from keeptune.model.load import cache_folder
 from keeptune.score.statistics import FloatArray, paired_ratio
 
 Record = dict[str, Any]
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em")
 """Which of a task's metrics counts: the first of these that it has; from 0 to 1, more is better."""
+
+ASKED = ("task", "id", "prompt_hash", "target")
+"""What must be equal for base and tuned, question by question."""
 
 BATCH_ROWS = 8
 
@@ -92,6 +96,23 @@ def summary(base: Sequence[Record], tuned: Sequence[Record], resamples: int, see
             "ratio": paired_ratio(before, after, questions, resamples=resamples, seed=seed),
         }
     return told
+
+
+def check_same(base: Sequence[Record], tuned: Sequence[Record]) -> None:
+    """The base's answers may be from an earlier day, and data on a hub can change.
+
+    errors: DataError when the two were not asked the same.
+    """
+    if [_asked(record) for record in base] != [_asked(record) for record in tuned]:
+        raise DataError(
+            "scores/tasks-base.jsonl: the base was asked other questions than the tuned model, for the data of a task in "
+            f"score.tasks changed in between; delete it and the older answers in {cache_folder() / 'scores'}, then run "
+            "the same command again"
+        )
+
+
+def _asked(record: Record) -> list[Any]:
+    return [record[key] for key in ASKED]
 
 
 def values(records: Sequence[Record], task: str) -> FloatArray:
