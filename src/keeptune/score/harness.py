@@ -105,8 +105,8 @@ def check_same(base: Sequence[Record], tuned: Sequence[Record]) -> None:
     """
     if [_asked(record) for record in base] != [_asked(record) for record in tuned]:
         raise DataError(
-            "scores/tasks-base.jsonl: the base was asked other questions than the tuned model, for the data of a task in "
-            f"score.tasks changed in between; delete it and the older answers in {cache_folder() / 'scores'}, then run "
+            "scores/tasks-base.jsonl: the base was asked other questions than the tuned model, for the data of a task "
+            f"in score.tasks changed in between; delete it and older answers in {cache_folder() / 'scores'}, then run "
             "the same command again"
         )
 
