@@ -141,7 +141,8 @@ class Run:
             return
         with self._stage("data"):
             counter = TokenCounter.of(self.tokenizer, self.prompt)
-            card = prepare(self.recipe, skill_of(self.recipe.data), counter, self.folder / "data", self.staffing)
+            skill, folder = skill_of(self.recipe.data), self.folder / "data"
+            card = prepare(self.recipe, skill, counter, folder, self.staffing, self.listener)
             for line in (*cards.summary(card), *writer_summary(self.folder / "data")):
                 self.listener.say(line)
 

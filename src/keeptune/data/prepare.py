@@ -28,6 +28,7 @@ from keeptune.data.workers import Staffing, Workers, without_collector, workers
 from keeptune.data.writer.rows import with_written_texts
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
+from keeptune.listen import Listener, Silent
 from keeptune.recipe import Recipe
 from keeptune.sections import DataSection
 from keeptune.skill.base import Skill
@@ -44,6 +45,7 @@ def prepare(
     count_tokens: CountTokens,
     directory: Path,
     staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+    listener: Listener = Silent(),  # noqa: B008  (holds nothing)
 ) -> Card:
     """The data card, after train, dev and test, the rejected rows and the card itself are in `directory`.
 
@@ -67,7 +69,7 @@ def prepare(
         parts = _split(examples, together, section, recipe.seed)
         left_out = len(examples) - sum(map(len, parts.values()))
         origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
-        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory)
+        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory, listener)
         parts["train"] = repeat(parts["train"], chosen.repeated, section.repeat_limit)
         truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
         kind_cards = _kind_cards(chosen, parts, section, tested)

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from data.writer.server import Behaviour, Reply, Server, said, serve
 
 from keeptune.data.writer.write import Wanted, Written, write
 from keeptune.errors import RecipeError, WriterError
+from keeptune.listen import Silent
 from keeptune.sections import WriterSection
 from keeptune.skill.base import Question
 
@@ -78,6 +80,20 @@ def test_proven_solutions_come_back_with_a_summary(tmp_path: Path) -> None:
     body = server.received[0].body
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("teacher", 0.7, 1024)
     assert set(body) == {"model", "temperature", "max_tokens", "messages"}
+
+
+def test_each_problem_is_counted_once_however_often_it_was_asked_for(tmp_path: Path) -> None:
+    told: list[tuple[str, int]] = []
+
+    class Watcher(Silent):
+        def counter(self, what: str, total: int) -> Callable[[int], None]:
+            return lambda amount: told.append((f"{what} {total}", amount))
+
+    lying = said("10 + 1 = 12\n#### 11")
+    with serve(first(lying)) as (url, server):
+        write(wanted(3), settings(url, samples=2), tmp_path / "writer.jsonl", Watcher())
+    assert len(server.received) == 6
+    assert told == [("texts of teacher 3", 1)] * 3
 
 
 def test_a_second_run_asks_nothing_and_says_the_same(tmp_path: Path) -> None:

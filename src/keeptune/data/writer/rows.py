@@ -13,6 +13,7 @@ from keeptune.data.select import Candidate, digest
 from keeptune.data.writer.wording import form
 from keeptune.data.writer.write import Wanted, write
 from keeptune.files import write_json
+from keeptune.listen import Listener
 from keeptune.sections import DataSection, WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Skill
 from keeptune.skill.synth import ENGLISH
@@ -27,6 +28,7 @@ def with_written_texts(
     section: DataSection,
     count_tokens: CountTokens,
     directory: Path,
+    listener: Listener,
 ) -> list[Example]:
     """The training rows in their order, those with an accepted text changed; as they are without `data.writer`.
 
@@ -41,7 +43,7 @@ def with_written_texts(
         return list(train)
     chosen = {example.id: example for example in train if _is_chosen(example, candidates[example.id], writer)}
     wanted = [_wanted(example, candidates, skill, section, count_tokens) for example in chosen.values()]
-    written = write(wanted, writer, directory / ANSWERS_FILE)
+    written = write(wanted, writer, directory / ANSWERS_FILE, listener)
     write_json(directory / SUMMARY_FILE, {"model": writer.model, "task": writer.task, **asdict(written.summary)})
     return [_changed(example, written.texts.get(example.problem), writer, count_tokens) for example in train]
 

@@ -19,6 +19,7 @@ from keeptune.data.writer.cache import Cache
 from keeptune.data.writer.exchange import Answer, Request, Unanswered
 from keeptune.data.writer.wording import wording
 from keeptune.errors import RecipeError, WriterError
+from keeptune.listen import Listener, Silent
 from keeptune.sections import WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Question
 
@@ -69,14 +70,20 @@ class Written:
     summary: Summary
 
 
-def write(wanted: Sequence[Wanted], settings: WriterSection, cache: Path) -> Written:
+def write(
+    wanted: Sequence[Wanted],
+    settings: WriterSection,
+    cache: Path,
+    listener: Listener = Silent(),  # noqa: B008  (holds nothing)
+) -> Written:
     """A proven text for as many of the problems as the server has one for. `cache` is the file of its answers.
 
     errors: RecipeError when the package openai is missing or the key is none; WriterError when the server cannot be
     reached, refuses, or fails too often; RunError when the cache cannot be read or written.
     """
     started = time.monotonic()
-    writer = _Writer(settings, Cache(cache))
+    count = listener.counter(f"texts of {settings.model}", len(wanted))
+    writer = _Writer(settings, Cache(cache), count)
     try:
         asyncio.run(writer.write_all(wanted))
     except BaseExceptionGroup as group:
@@ -102,8 +109,8 @@ def _client(settings: WriterSection) -> Client:
 class _Writer:
     """Asks, judges and counts; so many problems at a time as the settings allow requests."""
 
-    def __init__(self, settings: WriterSection, cache: Cache) -> None:
-        self.settings = settings
+    def __init__(self, settings: WriterSection, cache: Cache, count: Callable[[int], None]) -> None:
+        self.settings, self.count = settings, count
         self.texts: dict[str, str] = {}
         self._cache = cache
         self._asked = self._from_cache = self._prompt_tokens = self._completion_tokens = 0
@@ -148,6 +155,7 @@ class _Writer:
                     self.texts[one.question.text] = text
                 if text is not None or not answered:
                     break
+            self.count(1)
 
     async def _solution(self, one: Wanted, sample: int) -> tuple[bool, str | None]:
         """Whether the server answered, and the solution if it may be taught."""
