@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,9 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        app()
+        # However a command ends, it leaves no bar behind, and the cursor.
+        with closing(ConsoleListener()) as listener:
+            app(obj=listener)
     except KeeptuneError as error:
         _complain(str(error))
         sys.exit(error.exit_code)
@@ -73,6 +76,7 @@ def _stop(number: int, _: Any) -> None:
 
 @app.command()
 def run(
+    context: typer.Context,
     recipe: RecipeFile,
     folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
     settings: Settings = [],  # noqa: B006  (typer copies it)
@@ -82,7 +86,7 @@ def run(
 ) -> None:
     """All stages: data, train, select, score, report. The same command again resumes."""
     loaded = recipes.load(recipe, tuple(settings))
-    job = _create(folder or Path("runs") / loaded.name, loaded, processes, cluster)
+    job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     result = job.all()
     if result is None:  # this process has only helped to train
         return
@@ -93,6 +97,7 @@ def run(
 
 @app.command()
 def sweep(
+    context: typer.Context,
     recipe: RecipeFile,
     vary: Annotated[
         list[str],
@@ -112,7 +117,7 @@ def sweep(
 
     varied, overrides = tuple(map(parse, vary)), tuple(settings)
     place = folder or Path("runs") / f"{recipes.load(recipe, overrides).name}-sweep"
-    made = search(recipe, overrides, varied, trials, place, ConsoleListener())
+    made = search(recipe, overrides, varied, trials, place, context.obj)
     print(_json(made) if as_json else f"{text(made)}\n{place / 'sweep.html'}")
 
 
@@ -159,6 +164,7 @@ def compare(
 
 @app.command()
 def plan(
+    context: typer.Context,
     recipe: RecipeFile,
     settings: Settings = [],  # noqa: B006
     processes: Processes = 0,
@@ -171,12 +177,13 @@ def plan(
     from keeptune.plan import plan as make_plan
     from keeptune.plan import text
 
-    made = make_plan(loaded, ConsoleListener(), Staffing(processes, cluster))
+    made = make_plan(loaded, context.obj, Staffing(processes, cluster))
     print(_json(made) if as_json else text(made))
 
 
 @app.command()
 def data(
+    context: typer.Context,
     recipe: RecipeFile,
     folder: Annotated[Path | None, typer.Option("--run", help="run directory; default: runs/NAME")] = None,
     settings: Settings = [],  # noqa: B006
@@ -185,31 +192,32 @@ def data(
 ) -> None:
     """Only the data stage of a recipe, into a run directory."""
     loaded = recipes.load(recipe, tuple(settings))
-    job = _create(folder or Path("runs") / loaded.name, loaded, processes, cluster)
+    job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     job.data()
     print(job.folder / "data" / "card.json")
 
 
 @app.command()
-def train(folder: RunFolder) -> None:
+def train(context: typer.Context, folder: RunFolder) -> None:
     """The training stage of a run; resumes from its newest checkpoint."""
-    _open(folder).train()
+    _open(context, folder).train()
 
 
 @app.command()
-def select(folder: RunFolder) -> None:
+def select(context: typer.Context, folder: RunFolder) -> None:
     """Chooses the checkpoint to hand over, on dev questions alone."""
-    _open(folder).select()
+    _open(context, folder).select()
 
 
 @app.command()
-def report(folder: RunFolder, as_json: AsJson = False) -> None:
+def report(context: typer.Context, folder: RunFolder, as_json: AsJson = False) -> None:
     """Makes result.json, report.html and report.md anew from the stored answers."""
-    _print_result(_open(folder).report(), folder, as_json)
+    _print_result(_open(context, folder).report(), folder, as_json)
 
 
 @app.command()
 def score(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="run directory, adapter folder or model")],
     skill: Annotated[Path | None, typer.Option(help="problems in any format that the data stage reads")] = None,
     retained: Annotated[str | None, typer.Option(help="a SQuAD v1.1 file, or `embedded`")] = None,
@@ -222,9 +230,7 @@ def score(
     """Scores a run, an adapter or a base model on any held-out files."""
     from keeptune.held_out import score_files, text
 
-    listener = ConsoleListener()
-    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, listener)
-    listener.close()
+    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj)
     if scored is not None:
         print(_json(scored) if as_json else text(scored))
 
@@ -353,17 +359,17 @@ def synth(
     print(out)
 
 
-def _create(folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
+def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
     from keeptune.data.workers import Staffing
     from keeptune.run import Run
 
-    return Run.create(folder, recipe, ConsoleListener(), Staffing(processes, cluster))
+    return Run.create(folder, recipe, context.obj, Staffing(processes, cluster))
 
 
-def _open(folder: Path) -> Any:
+def _open(context: typer.Context, folder: Path) -> Any:
     from keeptune.run import Run
 
-    return Run.open(folder, ConsoleListener())
+    return Run.open(folder, context.obj)
 
 
 def _json(tree: Any) -> str:

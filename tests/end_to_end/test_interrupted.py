@@ -1,10 +1,17 @@
 """A run that is stopped and started again ends in the same bytes as one that was left alone."""
 
 import json
+import os
+import pty
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from end_to_end.command import (
@@ -66,6 +73,34 @@ def test_terminated_in_the_middle_of_training(recipe: Path, finished: Path, tmp_
     ok("run", recipe, "--run", run)
     assert_same_bytes(run, finished)
     assert steps_and_scores(run) == steps_and_scores(finished)
+
+
+def test_on_a_terminal_a_stopped_command_takes_its_bar_away_and_leaves_the_cursor(recipe: Path, tmp_path: Path) -> None:
+    run, shown = tmp_path / "run", bytearray()
+    screen, terminal = pty.openpty()
+
+    def watch() -> None:
+        with suppress(OSError):  # what Linux says at the end
+            while read := os.read(screen, 4096):
+                shown.extend(read)
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    command = [sys.executable, "-m", "keeptune", "run", str(recipe), "--run", str(run)]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=terminal, env={**os.environ, "TERM": "xterm"}
+    ) as own:
+        os.close(terminal)
+        while logged_steps(run) < 2:
+            assert own.poll() is None, shown.decode()
+            time.sleep(0.01)
+        own.send_signal(signal.SIGINT)
+    watcher.join()
+    os.close(screen)
+    assert own.returncode == 5
+    hide, show = b"\x1b[?25l", b"\x1b[?25h"
+    assert shown.count(hide) == shown.count(show) > 0
+    assert shown.rpartition(show)[2].rstrip().endswith(b"run the same command again to go on")
 
 
 def test_a_second_process_in_the_same_directory_is_refused(recipe: Path, finished: Path, tmp_path: Path) -> None:
