@@ -36,12 +36,11 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
 from keeptune.result import result
-from keeptune.score import harness, retained, vllm_engine
-from keeptune.score import skill as skills
+from keeptune.score import harness, vllm_engine
 from keeptune.score.facts import record_cache
-from keeptune.score.generate import Generator
 from keeptune.score.shared import SharedGenerator, help_out
-from keeptune.select.choose import Candidate, brought_nothing, choose
+from keeptune.select.choose import Candidate, choose
+from keeptune.select.on_dev import DevScores
 from keeptune.skill.find import skill_of
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example
@@ -247,6 +246,11 @@ class Run:
         return models.load_tokenizer(self.recipe.model.name)
 
     @cached_property
+    def dev(self) -> DevScores:
+        """The scores that checkpoints are compared by."""
+        return DevScores(self.recipe, self.final, self.prompt, self.tokenizer, self.journal, self.listener)
+
+    @cached_property
     def model(self) -> Any:
         """The base model."""
         return self._load()
@@ -299,43 +303,13 @@ class Run:
     def _score_dev(self, step: int) -> Record:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
         if self.recipe.train.patience:
-            self._base_on_dev()  # here, where all processes wait
-        scores = self._dev_scores(f"step {step}")
+            self.dev.of_base(self._tuned)  # here, where all processes wait
+        scores = self.dev.of(self._tuned, f"step {step}")
         self._trackers.log("dev", step, scores)
         return scores
 
-    def _base_on_dev(self) -> Candidate:
-        """The dev scores of the base, asked once: the model in training with its adapter switched off."""
-        logged = [event for event in self.journal.events() if event["event"] == "base"]
-        if not logged:
-            with adapters.scaled(self._tuned, 0.0):
-                logged = [{"event": "base", **self._dev_scores("base")}]
-            self.journal.log(logged[0])
-        return _candidate("base", 0.0, logged[0])
-
     def _is_enough(self) -> bool:
-        """Whether as many dev scores as there is patience brought nothing better to hand over."""
-        recipe, base = self.recipe, self._base_on_dev()
-        without = brought_nothing(self._scored(), base, recipe.gate.threshold, recipe.select.kept_weight)
-        return without >= recipe.train.patience
-
-    def _scored(self) -> list[Candidate]:
-        """The steps that were scored during training."""
-        events = [event for event in self.journal.events() if event["event"] == "score"]
-        return [_candidate(f"step-{event['step']}", 1.0, event) for event in events]
-
-    def _dev_scores(self, who: str) -> Record:
-        asked, items = self.final.asked("dev", self.recipe.score.dev_limit), self.final.reading()[0]
-        generator = Generator(self._tuned.eval(), self.tokenizer)
-        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self.final.budgets()))
-        kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
-        self.listener.say(
-            f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
-        )
-        return {
-            "skill": {"accuracy": answers["accuracy"], "n": answers["n"]},
-            "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
-        }
+        return self.dev.are_enough(self._tuned)
 
     def _card(self, scale: float) -> adapter_card.AdapterCard:
         model, data = self.recipe.model, self.recipe.data
@@ -355,10 +329,10 @@ class Run:
             return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
         if self._tuned is None:
             self._tuned = adapters.load_adapter(self.model, last)
-        base = self._base_on_dev()
+        base = self.dev.of_base(self._tuned)
         before = {path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last}
-        candidates = [candidate for candidate in self._scored() if candidate.checkpoint in before]
-        candidates.append(_candidate(last.name, 1.0, self._dev_scores(last.name)))
+        candidates = [candidate for candidate in self.dev.of_steps() if candidate.checkpoint in before]
+        candidates.append(self.dev.candidate(self._tuned, last.name))
         wanted = self.recipe.gate.threshold, self.recipe.select.kept_weight
         best = choose(candidates, base, *wanted).checkpoint
         for name in dict.fromkeys((best, last.name)):
@@ -375,7 +349,7 @@ class Run:
         candidates = []
         for scale in self.recipe.select.scales:
             with adapters.scaled(self._tuned, scale):
-                candidates.append(_candidate(name, scale, self._dev_scores(f"{name}, scale {scale:g}")))
+                candidates.append(self.dev.candidate(self._tuned, name, scale))
         return candidates
 
     @contextmanager
@@ -421,10 +395,6 @@ class Run:
         counted = adapters.count(self._tuned)
         parameters = {"trainable": counted.trainable, "total": counted.total}
         return {**manifest(hashes, self.recipe.seed), "parameters": parameters}
-
-
-def _candidate(name: str, scale: float, scores: Record) -> Candidate:
-    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale)
 
 
 def _name_base_model(config: Path, name: str) -> None:
