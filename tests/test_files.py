@@ -104,6 +104,7 @@ def test_a_folder_that_one_process_works_in_is_free_again_afterwards(tmp_path: P
         _ = 1 / 0
     with alone_in(tmp_path):
         pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:

@@ -75,7 +75,8 @@ def alone_in(folder: Path) -> Iterator[None]:
 
     errors: RunError when another one is in it, or nothing can be written there.
     """
-    lock = FileLock(folder / ".lock", blocking=False)
+    path = folder / ".lock"
+    lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
     except Timeout:
@@ -88,6 +89,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        # While it is held: filelock never takes a file that is gone by then for the lock.
+        path.unlink(missing_ok=True)
         lock.release()
 
 

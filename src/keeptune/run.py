@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,8 @@ class Run:
             return
         if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
-        write_text(stored, recipes.dump(recipe))
+        with alone_in(folder) if stored.is_file() else nullcontext():
+            write_text(stored, recipes.dump(recipe))
 
     @classmethod
     def open(cls, folder: Path, listener: Listener | None = None) -> Self:

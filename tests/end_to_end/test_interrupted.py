@@ -117,6 +117,19 @@ def test_a_second_process_in_the_same_directory_is_refused(recipe: Path, finishe
     assert_same_bytes(run, finished)
 
 
+def test_a_recipe_is_not_exchanged_while_its_data_is_prepared(
+    make_recipe: MakeRecipe, recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with process("data", make_recipe(data=SLOW_DATA), "--run", run) as running:
+        wait_until((run / ".lock").exists, running)
+        running.send_signal(signal.SIGSTOP)
+        before = files(run)
+        assert "another process is at work in this directory" in refused(2, "data", recipe, "--run", run)
+        assert files(run) == before
+    ok("data", recipe, "--run", run)  # the other one was killed
+
+
 def test_a_score_that_an_interruption_came_before_is_made_up_for(recipe: Path, finished: Path, tmp_path: Path) -> None:
     """Killed between the checkpoint of step 12 and its dev score: the choice must not depend on it."""
     run = tmp_path / "run"
