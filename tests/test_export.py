@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from keeptune import adapter_card
-from keeptune.errors import ModelError, RunError
+from keeptune.errors import ModelError, PromptError, RunError
 from keeptune.export import export
+from keeptune.held_out import open_target
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.names import imported
 from keeptune.model import adapter as adapters
@@ -45,6 +46,15 @@ def test_a_merged_model_answers_alike(tmp_path: Path, family: str) -> None:
         own = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(input_ids=TOKENS).logits
     assert torch.allclose(own, logits(tmp_path), atol=1e-4)
     assert adapter_card.load(tmp_path / "out").prompt == tiny.PROMPT
+
+
+def test_a_merged_model_is_asked_as_it_was_taught(tmp_path: Path) -> None:
+    export(str(tuned_folder(tmp_path)), "merged", tmp_path / "out")
+    opened = open_target(str(tmp_path / "out"))
+    assert (opened.prompt, opened.budgets, opened.same_prompt) == (tiny.PROMPT, {"add": 30}, True)
+    with pytest.raises(PromptError):
+        open_target(str(tmp_path / "out"), "Other: {problem}")
+    assert not open_target(str(tmp_path / "out"), "Other: {problem}", other_prompt=True).same_prompt
 
 
 def test_the_scale_of_the_adapter_is_merged_too(tmp_path: Path) -> None:

@@ -75,6 +75,29 @@ def test_only_arithmetic_is_invented() -> None:
     assert told == ["data: data.synth invents arithmetic problems; give data.files, or take data.skill: text out"]
 
 
+def test_a_text_cannot_be_corrected() -> None:
+    told = faults({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
+    assert told == ["data: data.wrong: correct is for data.skill: arithmetic; a text cannot be computed anew"]
+
+
+@pytest.mark.parametrize("choice", [{"train": {"score_every_steps": 9}}, {"select": {"scales": [0.5]}}])
+def test_a_choice_needs_dev_questions(choice: dict[str, Any]) -> None:
+    for none in ({"data": {**SYNTH["data"], "split": {"dev": 0}}}, {**SYNTH, "score": {"dev_limit": 0}}):
+        assert "set data.split.dev and score.dev_limit above 0" in faults({**none, **choice})[0]
+
+
+def test_an_unknown_key_in_a_list_of_sections_has_a_suggestion() -> None:
+    told = faults({"data": {"files": ["a.jsonl"], "slices": [{"kind": "add", "row": [1, 2]}]}})
+    assert "data.slices.0.row: no such key; did you mean rows?" in told
+
+
+def test_a_linked_file_keeps_the_name_that_says_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "blob").touch()
+    (tmp_path / "rows.csv").symlink_to(tmp_path / "blob")
+    path = stored(tmp_path, "data: {files: [x/../rows.csv]}")
+    assert load(path).data.files == (str(tmp_path / "rows.csv"),)
+
+
 def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
     assert parse(SYNTH, "a.yaml").data.spelling == "plain"
     assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"

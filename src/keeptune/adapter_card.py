@@ -47,6 +47,12 @@ def save(card: AdapterCard, folder: Path) -> None:
     )
 
 
+def beside(name: str) -> AdapterCard | None:
+    """The card in a folder with a whole model, as `keeptune export --to merged` leaves one; None for other models."""
+    folder = Path(name).expanduser()
+    return load(folder) if (folder / FILE).is_file() else None
+
+
 def load(folder: Path) -> AdapterCard:
     """The card beside an adapter. errors: ModelError when it is missing, damaged, or its prompt was edited."""
     path = folder / FILE

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.data.prepare import load_examples
+from keeptune.errors import DataError
 from keeptune.files import read_json, read_records, write_records
 from keeptune.listen import Listener
 from keeptune.prompt.template import Prompt
@@ -51,12 +52,20 @@ class FinalScores:
         return asked[:limit] if limit else asked
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
-        """The reading questions for choices and for the final score; no passage is in both."""
+        """The reading questions for choices and for the final score; no passage is in both.
+
+        errors: DataError where both are needed and there is one passage, or less than four questions.
+        """
         settings = self.recipe.score
         items = reading_items(settings.retained, settings.retained_limit)
         cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.chooses else 0)
         while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
             cut -= 1
+        if self.chooses and cut in (0, len(items)):
+            raise DataError(
+                f"score.retained: {len(items)} questions cannot be divided by passage into some for choices and some "
+                "for the final score; raise score.retained_limit, or give a file with more passages"
+            )
         return items[cut:], items[:cut]
 
     @property
@@ -155,7 +164,9 @@ class FinalScores:
                     record[retained.LIKELIHOOD] = nll
             return records
 
-        records, there = kept.records({**retained.facts(items, layout), "what": what}, score)
+        records, there = kept.records(
+            {**retained.facts(items, layout), "what": what, "with_likelihood": what == READING}, score
+        )
         write_records(self._path(what, who), records)
         scores = retained.summary(records)
         self.listener.say(

@@ -49,30 +49,31 @@ class Target:
 
 
 def open_target(name: str, template: str | None = None, other_prompt: bool = False, remembered: bool = False) -> Target:
-    """The model behind a run directory, an adapter folder, or the name of a base model.
+    """The model behind a run directory, an adapter folder, a merged model's folder, or the name of a base model.
 
     `remembered`: what it answers to the same questions is kept. That takes a hash of all weights.
 
     errors: PromptError when `template` is not the stored prompt, unless `other_prompt` says that this is meant.
     """
     folder = adapter_folder(name)
-    if folder is None:
-        prompt = named.prompt(PromptSection().template if template is None else template)
+    card = _card(name)
+    prompt = (
+        named.prompt(template) if template is not None else card.prompt if card else Prompt(PromptSection().template)
+    )
+    if card and not other_prompt:
+        prompt.require_same(card.prompt, str(folder or name))
+    same = card is None or prompt.sha256 == card.prompt.sha256
+    if folder is None or card is None:
         tokenizer, model = models.load_tokenizer(name), models.load_model(name)
         models.check_tokenizer(model, tokenizer)
         kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
         generator = _generator(model, tokenizer, Served(name), remembered)
-        return Target(name, name, generator, prompt, {}, True, kept)
-    card = adapter_card.load(folder)
-    prompt = named.prompt(template) if template is not None else card.prompt
-    if not other_prompt:
-        prompt.require_same(card.prompt, str(folder))
+        return Target(name, name, generator, prompt, card.budgets if card else {}, same, kept)
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
     kept = record_cache(base, tokenizer).with_facts(adapter_facts(folder, card.scale)) if remembered else None
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)
-    same = prompt.sha256 == card.prompt.sha256
     served = Served(card.model, card.dtype, card.quantization, folder, card.scale)
     generator = _generator(model, tokenizer, served, remembered)
     return Target(name, card.model, generator, prompt, card.budgets, same, kept)
@@ -219,9 +220,15 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
 
 
 def _skill(target: str) -> Skill:
-    """What an adapter was taught; a base model is asked arithmetic."""
+    """What a model was taught; a base model is asked arithmetic."""
+    card = _card(target)
+    return skill_named(card.skill if card else Arithmetic.name)
+
+
+def _card(target: str) -> adapter_card.AdapterCard | None:
+    """What an adapter, or a model that one was merged into, must not be separated from; None of a base model."""
     folder = adapter_folder(target)
-    return skill_named(adapter_card.load(folder).skill if folder else Arithmetic.name)
+    return adapter_card.beside(target) if folder is None else adapter_card.load(folder)
 
 
 def _shown(rejected: Sequence[Rejected]) -> Record:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ class Recipe(Section):
             faults += families.refused_quantised(family, self.engine == "mindspore", train.shard)
         return or_refuse(self, faults)
 
+    @model_validator(mode="after")
+    def _chosen_on_something(self) -> Recipe:
+        if (self.train.score_every_steps or self.select.scales) and not (self.data.split.dev and self.score.dev_limit):
+            raise ValueError(
+                "train.score_every_steps and select.scales compare on dev questions; set data.split.dev and "
+                "score.dev_limit above 0"
+            )
+        return self
+
 
 def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe in the file at `path`, with `a.b=c` overrides applied.
@@ -101,7 +111,8 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its files named from the root: a run is resumed from wherever one stands."""
 
     def locate(name: str) -> str:
-        return str((folder / Path(name).expanduser()).resolve())
+        # A link keeps its own name, whose ending says how the file is to be read.
+        return os.path.normpath(folder.absolute() / Path(name).expanduser())
 
     def files(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name.startswith("hf:") else locate(name) for name in names)
@@ -160,6 +171,8 @@ def _describe(fault: Any) -> str:
 def _keys(place: tuple[Any, ...]) -> list[str]:
     section: type[BaseModel] = Recipe
     for part in place:
+        if isinstance(part, int):  # of several sections in a list, this one
+            continue
         annotation = section.model_fields[str(part)].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]
         section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

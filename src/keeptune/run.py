@@ -85,7 +85,8 @@ class Run:
     ) -> Self:
         """A new run, or the one that is in `folder` already.
 
-        errors: RunError when that is of another recipe; RecipeError when something that it asks for is not installed.
+        errors: RunError when that is of another recipe; RecipeError when something that it asks for is not installed;
+        DataError when there are too few reading questions for all that they are to decide.
         """
         # Now, and not after hours of preparing and training.
         if recipe.score.tasks:
@@ -93,6 +94,7 @@ class Run:
         if recipe.engine == "mindspore":
             python_with_mindspore()
         vllm_engine.require_installed()
+        FinalScores(folder, recipe, Silent()).reading()
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
 

@@ -43,6 +43,10 @@ Anchored = Literal["replay", "prompts"]
 """Where predictions are held near the base's: all tokens of replayed rows, or the prompts of the skill's own."""
 
 
+REJECT_LIMIT = 0.01
+"""The share of rows that may be bad, unless a recipe says otherwise."""
+
+
 class Section(BaseModel):
     """A part of the recipe: no key that it does not know, no change after it is read."""
 
@@ -213,7 +217,7 @@ class DataSection(Section):
     )
     writer: WriterSection | None = Field(None, description="another model that writes solutions or paraphrases")
     wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
-    reject_limit: float = Field(0.01, ge=0, le=1, description="a larger share of rejected rows stops the run")
+    reject_limit: float = Field(REJECT_LIMIT, ge=0, le=1, description="a larger share of rejected rows stops the run")
     max_tokens: int = Field(512, gt=1, description="longest example, prompt and solution together")
     too_long: Literal["error", "drop"] = "error"
     split: SplitSection = SplitSection()
@@ -251,6 +255,8 @@ class DataSection(Section):
             raise ValueError("data.spelling is for data.skill: arithmetic; rows of any sort are taught as they are")
         if self.skill == "text" and self.synth:
             raise ValueError("data.synth invents arithmetic problems; give data.files, or take data.skill: text out")
+        if self.skill == "text" and self.wrong == "correct":
+            raise ValueError("data.wrong: correct is for data.skill: arithmetic; a text cannot be computed anew")
         if self.patterns and self.columns.kind:
             raise ValueError("give either data.patterns or data.columns.kind, and not both")
         if self.columns.kind and not self.kinds:

@@ -9,13 +9,14 @@ from. A trial that on the way falls behind the middle of the others in skill and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from keeptune import recipe as recipes
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
-from keeptune.files import read_json, write_json, write_text
+from keeptune.files import alone_in, read_json, write_json, write_text
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.recipe import Recipe
@@ -81,22 +82,21 @@ def sweep(
     listener = listener or Silent()
     recipe = _checked(path, overrides, varied)
     _claim(folder, {"recipe": recipes.sha256(recipe), "vary": [str(vary) for vary in varied]})
-    study = _study(folder)
-    while True:
-        seen = study.get_trials(deepcopy=False)
-        open_ones = [(trial.number, trial.params) for trial in seen if not trial.state.is_finished()]
-        if len(seen) - len(open_ones) >= trials:
-            break
-        number, drawn = open_ones[0] if open_ones else _asked(study, varied, recipe.seed)
-        chosen = settings(varied, drawn)
-        listener.say(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
-        job = Trial.create(_folder(folder, number), _recipe(path, overrides, chosen), listener)
-        job.others = _others(folder, number)
-        _tell(study, number, job, listener)
-    made = _summary(study, folder, varied, recipe.gate.threshold)
-    write_json(folder / "sweep.json", made)
-    write_text(folder / "sweep.html", page(made))
-    return made
+    with alone_in(folder):
+        study = _study(folder)
+        while True:
+            seen = study.get_trials(deepcopy=False)
+            open_ones = [(trial.number, trial.params) for trial in seen if not trial.state.is_finished()]
+            if len(seen) - len(open_ones) >= trials:
+                break
+            number, drawn = open_ones[0] if open_ones else _asked(study, varied, recipe.seed)
+            chosen = settings(varied, drawn)
+            listener.say(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
+            _try(study, number, folder, partial(_recipe, path, overrides, chosen), listener)
+        made = _summary(study, folder, varied, recipe.gate.threshold)
+        write_json(folder / "sweep.json", made)
+        write_text(folder / "sweep.html", page(made))
+        return made
 
 
 def text(made: Record) -> str:
@@ -185,11 +185,14 @@ def _distribution(vary: Vary) -> Any:
     return FloatDistribution(vary.low, vary.high, log=vary.logarithmic)
 
 
-def _tell(study: Any, number: int, job: Trial, listener: Listener) -> None:
-    """Runs a trial and tells the study how it ended."""
+def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], listener: Listener) -> None:
+    """Runs a trial and tells the study how it ended; values that cannot be had together are a failure, too."""
     from optuna.trial import TrialState
 
+    own = _folder(folder, number)
     try:
+        job = Trial.create(own, load(), listener)
+        job.others = _others(folder, number)
         job.select()
     except HopelessError:
         listener.say("given up: behind the middle of the others in skill and in reading")
@@ -198,10 +201,10 @@ def _tell(study: Any, number: int, job: Trial, listener: Listener) -> None:
         raise
     except KeeptuneError as error:
         listener.say(f"failed: {error}")
-        write_text(job.folder / "failed.txt", f"{error}\n")
+        write_text(own / "failed.txt", f"{error}\n")
         study.tell(number, state=TrialState.FAIL)
     else:
-        scores = _scores(job.folder)
+        scores = _scores(own)
         study.tell(number, [scores["accuracy"], scores["kept"], scores["trainable"]])
 
 

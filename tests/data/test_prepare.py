@@ -127,6 +127,25 @@ def test_unseen_problems_are_not_taught(tmp_path: Path) -> None:
     assert sum(kind["unseen"] for kind in card["kinds"].values()) == 200 - len(taught) >= 30
 
 
+def test_unseen_problems_are_not_taught_where_their_answers_are_missing(tmp_path: Path) -> None:
+    asked = [f"What is the name of river number {number} on that old map?" for number in range(20)]
+    own = [(problem, "\\boxed{7}") for problem in asked]
+    forbidden = write(tmp_path / "test.jsonl", [*rows(1), *((problem, "unknown") for problem in asked[:5])])
+    job = recipe(files=[write(tmp_path / "a", [*rows(100), *own])], unseen=[forbidden], exclude=[])
+    assert run(job, tmp_path / "data")["kinds"]["english"]["unseen"] >= 5
+    taught = {example.problem for examples in everything(tmp_path / "data").values() for example in examples}
+    assert not taught & set(asked[:5])
+
+
+def test_a_file_of_unseen_problems_that_can_hardly_be_read_is_an_error(tmp_path: Path) -> None:
+    forbidden = write(tmp_path / "test.jsonl", rows(9))
+    with (tmp_path / "test.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write("{broken\n")
+    job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])
+    with pytest.raises(DataError, match=r"(?s)1 of 10 rows of the problems .*test.jsonl:10: malformed JSON"):
+        prepare(job, SKILL, characters, tmp_path / "data")
+
+
 def test_a_file_of_unseen_problems_that_forbids_nothing_is_an_error(tmp_path: Path) -> None:
     forbidden = write(tmp_path / "test.jsonl", [("计算 5 的阶乘？", "120")])
     job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])

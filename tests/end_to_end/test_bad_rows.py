@@ -52,9 +52,8 @@ BAD_LINES = {
 def test_a_bad_line_is_rejected_with_its_place(taught: Any, good: list[str], tmp_path: Path, reason: str) -> None:
     ok("data", taught(BAD_LINES[reason], **LIMIT), "--run", tmp_path / "run")
     rejected = records(tmp_path / "run" / "data" / "rejected.jsonl")
-    assert [(Path(row["file"]).name, row["line"], row["reason"]) for row in rejected] == [
-        ("rows.jsonl", len(good) + 1, reason)
-    ]
+    assert [(Path(row["file"]).name, row["line"]) for row in rejected] == [("rows.jsonl", len(good) + 1)]
+    assert rejected[0]["reason"].partition(":")[0] == reason
     assert len(rejected[0]["text"]) <= 2000
     card = json.loads((tmp_path / "run" / "data" / "card.json").read_text(encoding="utf-8"))
     assert card["rows_read"] == 2 * len(good) + 1

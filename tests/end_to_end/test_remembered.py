@@ -42,6 +42,14 @@ def test_a_base_is_asked_once_for_several_recipes(make_recipe: MakeRecipe, own_c
     assert ok("verify", tmp_path / "two").out.rstrip().endswith("all of it follows")
 
 
+def test_a_run_measures_what_a_score_of_the_same_questions_did_not(
+    make_recipe: MakeRecipe, model_folder: Path, squad: Path, tmp_path: Path
+) -> None:
+    ok("score", model_folder, "--retained", squad)
+    made = ok("run", make_recipe(train=BRIEF), "--run", tmp_path / "run", "--json").json
+    assert made["retained"]["ratio"]["likelihood"] is not None
+
+
 def test_both_prompts_and_own_texts_are_measured_and_verified(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("The mill is old.\n\nThe ferry is new.\n\nThe inn is full.\n", encoding="utf-8")

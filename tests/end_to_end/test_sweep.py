@@ -10,6 +10,7 @@ from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
 from keeptune import recipe as recipes
+from keeptune.files import alone_in
 from keeptune.sweep import HopelessError, Trial, hopeless
 
 VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")
@@ -84,6 +85,24 @@ def test_a_trial_that_fails_is_told_of_and_the_rest_goes_on(make_recipe: MakeRec
         assert (Path(trial["run"]) / "failed.txt").is_file() == (trial["state"] == "failed")
 
 
+def test_values_that_exclude_each_other_are_a_trial_that_failed(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    vary = ("--vary", "adapter.family=pissa,lora", "--vary", "adapter.dropout=0.1,0.5")
+    recipe, folder = make_recipe(), tmp_path / "sweep"
+    made = ok("sweep", recipe, *vary, "--trials", 5, "--run", folder, "--set", "train.epochs=1", "--json").json
+    excluded = ["adapter.family=pissa" in trial["settings"] for trial in made["trials"]]  # it has no dropout
+    assert any(excluded) and not all(excluded)
+    assert [trial["state"] == "failed" for trial in made["trials"]] == excluded
+    for trial in made["trials"]:
+        assert (Path(trial["run"]) / "failed.txt").is_file() == (trial["state"] == "failed")
+
+
+def test_a_second_sweep_in_the_same_directory_is_refused(sweep: tuple[Path, Any], recipe: Path) -> None:
+    before = files(sweep[0])
+    with alone_in(sweep[0]):
+        assert "another process is at work" in refused(2, "sweep", recipe, *VARIED, "--trials", 3, "--run", sweep[0])
+    assert files(sweep[0]) == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -91,7 +110,7 @@ def test_a_trial_that_fails_is_told_of_and_the_rest_goes_on(make_recipe: MakeRec
         (("--vary", "adapter.rank=0..4"), "adapter.rank"),
         (("--vary", "adapter.rank=4,8", "--vary", "adapter.rank=1..3"), "each once"),
         (("--vary", "adapter.rank"), "write KEY=LOW..HIGH"),
-        (("--vary", "adapter.rank=4,8", "--set", "data.split.dev=0"), "judged on dev"),
+        (("--vary", "adapter.rank=4,8", "--set", "data.split.dev=0"), "set data.split.dev and score.dev_limit"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_before_anything_runs(

@@ -23,6 +23,7 @@ from keeptune.model.attention import (
     has_kernel,
     implementation,
     short_attention,
+    short_mask,
 )
 from keeptune.model.varlen import Rows
 
@@ -133,6 +134,19 @@ def test_on_an_accelerator_padding_is_masked_as_ever(model_folder: Path) -> None
     torch.testing.assert_close(model(input_ids=ids, attention_mask=seen).logits[seen > 0], expected[seen > 0])
     unseen = model(input_ids=ids).logits
     assert not torch.allclose(unseen[0, 3:], expected[0, 3:], atol=1e-3), "the padding would not matter"
+
+
+def test_on_a_processor_padding_on_the_left_is_masked_where_others_ask(model_folder: Path) -> None:
+    reference, model = tiny.reference(model_folder), tiny.load(model_folder)
+    assert model.config._attn_implementation == SHORT_ATTENTION
+    ids = torch.randint(2, 300, (2, 9), generator=torch.Generator().manual_seed(0))
+    seen = torch.tensor([[0, 0, 0, *[1] * 6], [1] * 9])
+    expected = reference(input_ids=ids, attention_mask=seen).logits
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=seen).logits[seen > 0], expected[seen > 0])
+    assert short_mask(2, 9, 9, attention_mask=torch.ones(2, 9, dtype=torch.bool)) is None, "nothing is to be masked"
+    settings = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 0}
+    written = [own.generate(input_ids=ids, attention_mask=seen, **settings) for own in (model, reference)]
+    assert torch.equal(*written)
 
 
 def test_a_processor_has_no_kernel_for_rows_end_to_end(model_folder: Path) -> None:

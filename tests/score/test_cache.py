@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny
 
 from keeptune.prompt.template import Prompt
 from keeptune.score.cache import RecordCache, code_facts, sha256_of
+from keeptune.score.facts import model_facts
 from keeptune.score.reading import ReadingItem
 from keeptune.score.retained import facts as reading_facts
 from keeptune.score.skill import Asked
@@ -58,6 +60,15 @@ def test_another_prompt_budget_or_question_is_another_entry(tmp_path: Path, ask:
     assert not asked(cache)
     assert not ask(cache)
     assert ask(cache) and asked(cache)
+
+
+def test_a_model_that_is_configured_otherwise_is_another(model_folder: Path) -> None:
+    model, words = tiny.load(model_folder), tiny.tokenizer()
+    before = model_facts(model, words)
+    assert model_facts(tiny.load(model_folder), words) == before
+    model.config.rms_norm_eps *= 10
+    changed = model_facts(model, words)
+    assert {key for key in before if before[key] != changed[key]} == {"configuration"}
 
 
 def test_reading_depends_on_its_layout_questions_and_references() -> None:

@@ -59,6 +59,28 @@ def test_one_record_a_question_and_a_group_is_its_tasks(model_folder: Path, fold
     assert (told["own"]["n"], told["own"]["ratio"].point) == (20, 1.0)
 
 
+def test_an_answer_that_is_read_in_two_ways_counts_once(model_folder: Path, folder: Path) -> None:
+    """The harness has a sample of a question for each filter, as its gsm8k has."""
+    task = {
+        "task": "own_written",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(folder / "sums.jsonl")}},
+        "test_split": "test",
+        "output_type": "generate_until",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 4},
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{choices[answer]}}",
+        "metric_list": [{"metric": "exact_match", "aggregation": "mean"}],
+        "filter_list": [
+            {"name": name, "filter": [{"function": "regex", "regex_pattern": pattern}, {"function": "take_first"}]}
+            for name, pattern in (("strict", "^([0-9]+)$"), ("anywhere", "([0-9]+)"))
+        ],
+    }
+    (folder / "written.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+    records = harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own_written"], 6, str(folder))
+    assert len(records) == len({record["id"] for record in records}) == 6
+
+
 def test_base_and_tuned_must_have_been_asked_the_same(model_folder: Path, folder: Path) -> None:
     records = harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own_sums"], 4, str(folder))
     harness.check_same(records, [{**record, "value": 0.5} for record in records])

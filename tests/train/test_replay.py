@@ -98,7 +98,8 @@ def test_what_is_too_long_is_left_out() -> None:
     chosen = replay([ITEMS], WORDS, 20_000, limit, seed=0)
     assert chosen
     assert max(len(example.tokens) for example in chosen) <= limit
-    assert replay([ITEMS], WORDS, 20_000, max_tokens=3, seed=0) == []
+    with pytest.raises(DataError, match=r"none has at most 3 tokens with its questions; raise data\.max_tokens"):
+        replay([ITEMS], WORDS, 20_000, max_tokens=3, seed=0)
     assert replay([ITEMS], WORDS, 0, max_tokens=2000, seed=0) == []
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from keeptune.data.guard import stated, understood
+from keeptune.data.guard import stated, too_many, understood
 from keeptune.data.leak import Problem
-from keeptune.data.rewrite import NAMED_ROWS, CountTokens, Example
-from keeptune.data.row import Rejected, reject
+from keeptune.data.rewrite import CountTokens, Example
+from keeptune.data.row import NOT_UNDERSTOOD, Rejected, reject
 from keeptune.data.select import digest
 from keeptune.data.source import SourceFile, sources
-from keeptune.errors import DataError
 from keeptune.sections import DataSection
 from keeptune.skill.base import Question, Skill
 
@@ -49,11 +48,11 @@ def brought(section: DataSection, skill: Skill, count_tokens: CountTokens) -> Br
         if isinstance(row, Rejected):
             rejected.append(row)
         elif question is None:
-            rejected.append(reject(row.file, row.line, "no known kind of problem", row.problem))
+            rejected.append(reject(row.file, row.line, NOT_UNDERSTOOD, row.problem))
         else:
             questions.setdefault(question.text, (question, row.solution, row.file, row.line))
     if len(rejected) > section.reject_limit * read:
-        raise _not_asked(rejected, read, section.reject_limit)
+        raise too_many(rejected, read, "in data.test_files cannot be asked", section.reject_limit)
     counts = count_tokens([(text, solution) for text, (_, solution, _, _) in questions.items()])
     examples = [
         Example(digest(text).hex(), question.kind, text, solution, str(question.truth), file, line, *tokens)
@@ -61,12 +60,3 @@ def brought(section: DataSection, skill: Skill, count_tokens: CountTokens) -> Br
     ]
     problems = [stated(question, skill) for question, *_ in questions.values()]
     return Brought(found.files, examples, problems, len(rejected))
-
-
-def _not_asked(rejected: list[Rejected], read: int, limit: float) -> DataError:
-    named = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in rejected[:NAMED_ROWS])
-    more = f"\n  and {len(rejected) - NAMED_ROWS} more" if len(rejected) > NAMED_ROWS else ""
-    return DataError(
-        f"{len(rejected)} of {read} rows in data.test_files cannot be asked, more than data.reject_limit = {limit:g} "
-        f"allows:{named}{more}\nRepair the files, take the rows out, or raise data.reject_limit."
-    )

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 from keeptune.data.read import Rejected, Row, read_shard, reject
+from keeptune.data.row import NOT_UNDERSTOOD
 from keeptune.data.select import Candidate, Rules, Selection
 from keeptune.data.source import Shard
 from keeptune.data.tally import Tally
@@ -137,7 +138,7 @@ def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats
         return None
     question = task.skill.read(row.problem, row.solution, row.label)
     if question is None:
-        return reject(row.file, row.line, "no known kind of problem", f"{row.problem}\n{row.solution}")
+        return reject(row.file, row.line, NOT_UNDERSTOOD, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
     fault = task.skill.fault(question, row.solution) if kind in task.rules.kinds else None

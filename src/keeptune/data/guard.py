@@ -13,7 +13,7 @@ from keeptune.data.leak import Forbidden, Leaks, Problem, find_leaks, overlap_by
 from keeptune.data.near import near_groups, representatives
 from keeptune.data.normal import operands
 from keeptune.data.read import read_shard
-from keeptune.data.rewrite import Example
+from keeptune.data.rewrite import NAMED_ROWS, Example
 from keeptune.data.row import Rejected, Row
 from keeptune.data.select import Candidate
 from keeptune.data.source import Sources, sources
@@ -21,7 +21,7 @@ from keeptune.data.split import Part
 from keeptune.data.workers import Workers
 from keeptune.errors import DataError
 from keeptune.score.reading import reading_items
-from keeptune.sections import ColumnsSection, DataSection
+from keeptune.sections import REJECT_LIMIT, ColumnsSection, DataSection
 from keeptune.skill.base import Question, Skill
 from keeptune.skill.synth import Refused
 
@@ -33,7 +33,7 @@ def without_unseen(
 
     A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
     """
-    unseen = [*tested, *_problems_in(section.unseen, section.columns, skill)]
+    unseen = [*tested, *_problems_in(section.unseen, section.columns, section.reject_limit, skill)]
     if not unseen:
         return rows, Counter()
     forbidden = Forbidden(unseen, skill.free_text)
@@ -52,7 +52,7 @@ def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
     """
     if not names:
         return None
-    problems = _problems_in(names, ColumnsSection(), skill)
+    problems = _problems_in(names, ColumnsSection(), REJECT_LIMIT, skill)
     forbidden = Forbidden(problems, skill.free_text)
     numbers = {operands(problem.text) for problem in problems if problem.kind in skill.free_text}
 
@@ -68,22 +68,22 @@ def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list
     """A text for each row that is the same for problems which may not be parted: of its twins, or of the
     near-duplicates of a problem in free text."""
     texts = [skill.twin(row.question) for row in rows]
-    for kind in skill.free_text:
-        places = [place for place, row in enumerate(rows) if row.question.kind == kind]
-        own = [rows[place].question.text for place in places]
-        groups = near_groups(own, section.near_threshold)
-        for place, first in zip(places, representatives(own, groups), strict=True):
-            texts[place] = first
+    places = [place for place, row in enumerate(rows) if row.question.kind in skill.free_text]
+    own = [rows[place].question.text for place in places]
+    groups = near_groups(own, section.near_threshold)
+    for place, first in zip(places, representatives(own, groups), strict=True):
+        texts[place] = first
     return texts
 
 
-def repeats(rows: Sequence[Candidate], together: Sequence[str]) -> list[bool]:
-    """Whether each row says what an earlier one says: its numbers exchanged, or in free text almost the same words."""
-    seen: set[tuple[str, str]] = set()
+def repeats(together: Sequence[str]) -> list[bool]:
+    """Whether each row says what an earlier one says, by their `sides`: its numbers exchanged, or in free text almost
+    the same words."""
+    seen: set[str] = set()
     found = []
-    for row, text in zip(rows, together, strict=True):
-        found.append((row.question.kind, text) in seen)
-        seen.add((row.question.kind, text))
+    for text in together:
+        found.append(text in seen)
+        seen.add(text)
     return found
 
 
@@ -109,13 +109,33 @@ def leaks(
     return find_leaks([_problem(example, together) for example in train], held, free_text, from_retained)
 
 
-def _problems_in(names: Sequence[str], columns: ColumnsSection, skill: Skill) -> list[Problem]:
-    """The problems of all files that the names stand for.
+def _problems_in(names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill) -> list[Problem]:
+    """The problems of all files that the names stand for; one that is not understood is a free text.
 
-    errors: as of `understood`.
+    errors: as of `understood`; DataError when a larger share of rows than `limit` cannot be read.
     """
-    read = understood(sources(names), columns, skill)
-    return [stated(question, skill) for _, question in read if question is not None]
+    problems, rejected, read = [], [], 0
+    for row, question in understood(sources(names), columns, skill):
+        read += 1
+        if isinstance(row, Rejected):
+            rejected.append(row)
+        elif question is None:
+            problems.append(Problem(min(skill.free_text), row.problem, row.problem))
+        else:
+            problems.append(stated(question, skill))
+    if len(rejected) > limit * read:
+        raise too_many(rejected, read, "of the problems that must not be taught cannot be read", limit)
+    return problems
+
+
+def too_many(rejected: Sequence[Rejected], read: int, what: str, limit: float) -> DataError:
+    """The error where so many rows cannot be used that the rest says little: which, and what to do."""
+    named = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in rejected[:NAMED_ROWS])
+    more = f"\n  and {len(rejected) - NAMED_ROWS} more" if len(rejected) > NAMED_ROWS else ""
+    return DataError(
+        f"{len(rejected)} of {read} rows {what}, more than data.reject_limit = {limit:g} "
+        f"allows:{named}{more}\nRepair the files, take the rows out, or raise data.reject_limit in the recipe."
+    )
 
 
 def understood(

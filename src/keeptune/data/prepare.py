@@ -183,7 +183,7 @@ def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Ski
         raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
     rows, unseen = without_unseen(choice.rows, section, skill, tested.problems)
     together = sides(rows, section, skill)
-    again = repeats(rows, together)
+    again = repeats(together)
     near = Counter(row.question.kind for row, repeated in zip(rows, again, strict=True) if repeated)
     if section.near_duplicates == "drop":
         firsts = [index for index, repeated in enumerate(again) if not repeated]

@@ -12,6 +12,7 @@ LONGEST_TEXT = 2_000
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
+NOT_UNDERSTOOD = "no known kind of problem: nor a text whose answer can be graded, of at most 400 characters"
 
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 

@@ -47,6 +47,7 @@ def implementation(device: torch.device) -> str:
         return "sdpa"
     if device.type == "cpu":
         AttentionInterface.register(SHORT_ATTENTION, short_attention)
+        AttentionMaskInterface.register(SHORT_ATTENTION, short_mask)
         return SHORT_ATTENTION
     AttentionInterface.register(CUDA_ATTENTION, cuda_attention)
     AttentionMaskInterface.register(CUDA_ATTENTION, sdpa_mask)
@@ -111,6 +112,16 @@ def short_attention(
     weights = torch.softmax(scores + attention_mask, dim=-1)
     mixed = torch.bmm(weights.view(rows * groups, shared * queries, keys), value.reshape(rows * groups, keys, size))
     return mixed.view(rows, heads, queries, size).transpose(1, 2).contiguous(), None
+
+
+def short_mask(*sizes: Any, dtype: torch.dtype = torch.float32, **others: Any) -> Tensor | None:
+    """What short_attention adds to the scores where a row is padded on the left, as others than keeptune ask, or sees
+    a window only; None where attention is causal and nothing else. shape: (rows, 1, queries, keys)."""
+    allowed = sdpa_mask(*sizes, **others)
+    if allowed is None:
+        return None
+    # Half of the least number: a padded query sees nothing, and its scores are not to become infinite.
+    return torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min / 2)
 
 
 def _in_parts(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:

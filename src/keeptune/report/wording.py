@@ -35,6 +35,7 @@ SOURCES = {
     "marker": "after the final-answer marker ####",
     "boxed": "in a \\boxed{}",
     "last_number": "the last number, for want of a stated answer",
+    "whole": "all of the text, for want of a stated answer",
     "none": "no answer at all",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from keeptune.score.cache import RecordCache, code_facts, sha256_of
 
 
 def model_facts(base: Any, tokenizer: Any) -> dict[str, Any]:
-    """Of a base model without an adapter: its weights and their format, its tokenizer, and the machine that computes.
+    """Of a base model without an adapter: its weights and their format, how they are used, its tokenizer, and the
+    machine that computes.
 
     The machine counts, because another order of summation can pick another token where two are nearly as likely.
     """
@@ -22,9 +24,16 @@ def model_facts(base: Any, tokenizer: Any) -> dict[str, Any]:
     words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.get_vocab()
     return {
         "weights": weights_sha256(base),
+        "configuration": sha256_of(_configuration(base)),
         "tokenizer": sha256_of([words, tokenizer.eos_token_id]),
         "machine": [machine["cpu"], machine["accelerator"], torch.get_num_threads()],
     }
+
+
+def _configuration(base: Any) -> dict[str, Any]:
+    """What is computed with the weights, such as the base of the rotary positions; not where they lay."""
+    told: dict[str, Any] = json.loads(base.config.to_json_string(use_diff=False))
+    return {key: value for key, value in told.items() if key not in ("_name_or_path", "transformers_version")}
 
 
 def record_cache(base: Any, tokenizer: Any) -> RecordCache:

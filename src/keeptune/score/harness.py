@@ -144,7 +144,9 @@ def _leaves(name: str, parts: Mapping[str, Sequence[str]]) -> list[str]:
 def _records(name: str, leaves: Sequence[str], samples: Mapping[str, Sequence[Record]]) -> list[Record]:
     records = []
     for leaf in leaves:
-        for sample in samples[leaf]:
+        # Where answers are read by several filters there is a sample for each, and the first filter counts.
+        first = samples[leaf][0].get("filter") if samples[leaf] else None
+        for sample in (own for own in samples[leaf] if own.get("filter") == first):
             metric = next((metric for metric in METRICS if metric in sample), None)
             if metric is None:
                 raise RecipeError(f"score.tasks: {leaf} has none of the metrics {', '.join(METRICS)}; leave it out")

@@ -17,8 +17,8 @@ from typing import Literal
 from keeptune.skill.base import ANSWER_MARKER, Truth
 from keeptune.skill.word import boxed, normalise
 
-Source = Literal["marker", "boxed", "last_number"]
-"""Where an answer was found; "last_number" is the fallback for an output that does not state its answer."""
+Source = Literal["marker", "boxed", "last_number", "whole"]
+"""Where an answer was found; "last_number", or "whole" where a text is wanted, for an output that does not state it."""
 
 Policy = Literal["2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_1e-2"]
 
@@ -133,9 +133,10 @@ def grade(output: str, truth: Truth) -> Graded:
     - `isclose_1e-2`: |answer − truth| ≤ 0.01 + |truth| / 100,000, as `numpy.isclose(answer, truth, atol=1e-2)`
       does; a team's judge found the organisers' baseline of 20 % this way
 
-    A truth that is a text (a surd, a tuple) has one verdict under all names: the normalised texts are equal.
+    A truth that is a text (a surd, a tuple) has one verdict under all names: the normalised texts are equal. No number
+    in an output is such an answer, so all of an output that does not mark or box one is it.
     """
-    found = final_answer(output)
+    found = _wanted_answer(output, truth)
     if found is None:
         return Graded(None, None, None, dict.fromkeys(POLICIES, False))
     answer, source = found
@@ -147,6 +148,13 @@ def grade(output: str, truth: Truth) -> Graded:
     if number is None:
         return Graded(answer, None, source, dict.fromkeys(POLICIES, False))
     return Graded(answer, value, source, _verdicts(number, truth))
+
+
+def _wanted_answer(output: str, truth: Truth) -> tuple[str, Source] | None:
+    found = final_answer(output)
+    if isinstance(truth, str) and (found is None or found[1] == "last_number"):
+        return (output.strip(), "whole") if output.strip() else None
+    return found
 
 
 @dataclass(frozen=True, slots=True)

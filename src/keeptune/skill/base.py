@@ -72,7 +72,7 @@ class Skill(Protocol):
 
     def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
         """The solution text to train on, ending in a line `#### answer` (except style "raw"). `solution` is the
-        stored one; only kinds whose truth comes from it make use of it."""
+        stored one; only "raw", and kinds whose truth comes from it, make use of it."""
 
     def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
         """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None. Where `rounding`

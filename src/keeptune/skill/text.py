@@ -18,8 +18,8 @@ from keeptune.skill.arithmetic.steps import false_step
 from keeptune.skill.base import Question, Rounding, Style, Truth
 from keeptune.skill.word import answer_line, boxed_truth, normalise, number, worked
 
-OTHER = "other"
-"""The kind of a row whose column names one that the recipe does not list."""
+OTHER = "(not in data.kinds)"
+"""The kind of a row whose column names one that the recipe does not list; no column would name this one."""
 
 ONLY = "text"
 """The one kind of all rows where the recipe names neither patterns nor a column."""

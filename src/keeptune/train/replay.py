@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from keeptune.errors import DataError
 from keeptune.prompt.template import encode_prompt
 from keeptune.score.likelihood import laid_out
 from keeptune.score.reading import ReadingItem, load_squad
@@ -39,6 +40,8 @@ def replay(
     A row holds several passages, as the few-shot prompt does that measures reading: what has to be kept is to look the
     answer up in the last of them, and rows of one passage each do not practise that. Passages come in a random order,
     and again from the start when they run out. Those over `max_tokens` are left out.
+
+    errors: DataError where no passage of a source is left.
     """
     rows: list[Example] = []
     for number, items in enumerate(sources):
@@ -55,12 +58,17 @@ def _rows(
         passages.setdefault(item.context, []).append(item)
     examples = [_example(group, tokenizer, generator) for group in passages.values()]
     fitting = [example for example in examples if len(example.tokens) <= row_tokens]
+    if tokens and not fitting:
+        raise DataError(
+            f"train.replay: of {len(examples)} passages in one source none has at most {row_tokens} tokens with its "
+            "questions; raise data.max_tokens, give other files, or set train.replay_share: 0"
+        )
     # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
     blank_line = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])
     opening = len(encode_prompt(tokenizer, ""))  # a BOS, which stands at the beginning of a row alone
     rows: list[Example] = []
     filled = 0
-    while fitting and filled < tokens:
+    while filled < tokens:
         generator.shuffle(fitting)
         for example in fitting:
             if filled >= tokens:

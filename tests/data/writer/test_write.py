@@ -96,6 +96,18 @@ def test_each_problem_is_counted_once_however_often_it_was_asked_for(tmp_path: P
     assert told == [("texts of teacher 3", 1)] * 3
 
 
+def test_failures_are_judged_by_all_that_was_asked_for_also_before(tmp_path: Path) -> None:
+    """Forty problems, of which three always fail: more than a tenth of what is left to ask after an interruption."""
+
+    def mostly(prompt: str, _: int) -> Reply:
+        return Reply(status=400) if addend(prompt) in (10, 20, 30) else well(prompt)
+
+    first_time, _ = run(tmp_path, mostly, 40, failure_limit=0.1, concurrency=1)
+    again, server = run(tmp_path, mostly, 40, failure_limit=0.1, concurrency=1)
+    assert len(again.texts) == len(first_time.texts) == 37
+    assert {addend(received.body["messages"][-1]["content"]) for received in server.received} == {10, 20, 30}
+
+
 def test_a_second_run_asks_nothing_and_says_the_same(tmp_path: Path) -> None:
     lying = said("10 + 1 = 12\n#### 11")
     first_time, _ = run(tmp_path, first(lying), 3)

@@ -39,6 +39,15 @@ def drawn(kind: str, seed: int) -> tuple[Question, str]:
     return understood(problem, solution), solution
 
 
+def test_raw_solutions_are_taught_as_they_stand_where_they_are_right() -> None:
+    question = understood("计算 10.00 / 3.00 等于多少？")
+    for stored in ("10.00 / 3.00 = 10 / 3 = 3.33", "10.00 / 3.00 = 3.33"):
+        assert SKILL.fault(question, stored) is None
+        assert SKILL.solve(question, stored, "raw", TWO) == stored
+    wrong = "10.00 / 3.00 = 10 / 4 = 2.50"
+    assert SKILL.solve(question, wrong, "raw", TWO).startswith("10.00 / 3.00 = 3.333")
+
+
 def test_kinds() -> None:
     assert SKILL.name == "arithmetic"
     assert len(SKILL.kinds) == len(set(SKILL.kinds)) == 15

@@ -125,7 +125,7 @@ class _Writer:
             left = iter(wanted)
             for _ in range(min(self.settings.concurrency, len(wanted))):
                 group.create_task(self._work(left))
-        self._require_few_failures(self._asked)
+        self._require_few_failures(0)
 
     def summary(self, problems: int, seconds: float) -> Summary:
         """What was done so far."""
@@ -201,20 +201,21 @@ class _Writer:
                 answer = await self._client.ask(request)
             except Unanswered as failure:
                 self._failed[str(failure)] += 1
-                self._require_few_failures(max(FEWEST_REQUESTS, self._asked))
+                self._require_few_failures(FEWEST_REQUESTS)
                 return None
             self._cache.put(request, answer)
         self._prompt_tokens += answer.prompt_tokens
         self._completion_tokens += answer.completion_tokens
         return answer
 
-    def _require_few_failures(self, requests: int) -> None:
-        failed, limit = self._failed, self.settings.failure_limit
-        if failed.total() <= limit * requests:
+    def _require_few_failures(self, fewest: int) -> None:
+        """What the cache answered was asked for, too: by an earlier start, which had its failures then."""
+        failed, limit, requests = self._failed, self.settings.failure_limit, self._asked + self._from_cache
+        if failed.total() <= limit * max(fewest, requests):
             return
         listed = "\n".join(f"  {count} × {reason}" for reason, count in failed.most_common())
         raise WriterError(
-            f"{self.settings.url}: {failed.total()} of {self._asked} requests failed, more than "
+            f"{self.settings.url}: {failed.total()} of {requests} requests failed, more than "
             f"data.writer.failure_limit = {limit:g} allows:\n{listed}\nSee to the server, lower "
             f"data.writer.concurrency, or raise timeout_seconds or failure_limit. {self._cache.path} keeps what "
             "was answered: the same command goes on from there."

@@ -83,12 +83,12 @@ class Arithmetic:
         return f"wrong answer: {given[1]} instead of {expected[1]}"
 
     def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
-        """The solution to train on. `solution` is the stored one; only English problems make use of it."""
+        """The solution to train on. `solution` is the stored one; English problems and the style raw make use of it."""
         if question.kind == ENGLISH:
             return worked(solution, style)
         kind, parsed = _found(question)
         if style == "raw":
-            return kind.raw_solution(parsed)
+            return solution if self.fault(question, solution) is None else kind.raw_solution(parsed)
         if style == "answer":
             return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
         if style == "digits" and (by_digits := _by_digits(kind, parsed)):
