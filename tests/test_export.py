@@ -1,5 +1,7 @@
 """What is exported answers as the tuned model does, in plain transformers and under MindFormers' names."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from keeptune.held_out import open_target
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.names import imported
 from keeptune.model import adapter as adapters
+from keeptune.model.load import load_model
 
 TOKENS = torch.arange(2, 40)[None]
 
@@ -62,6 +65,29 @@ def test_the_scale_of_the_adapter_is_merged_too(tmp_path: Path) -> None:
     with torch.no_grad():
         own = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(input_ids=TOKENS).logits
     assert torch.allclose(own, logits(tmp_path, 0.5), atol=1e-4)
+
+
+def test_what_has_a_llamas_tensors_and_is_none_is_not_written_for_mindspore(tmp_path: Path) -> None:
+    folder = tuned_folder(tmp_path)
+    config = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="a llama with gelu activations: MindFormers' Llama would compute"):
+        export(str(folder), "mindspore", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert export(str(folder), "merged", tmp_path / "out")
+
+
+def test_a_base_in_fewer_bits_is_merged_as_it_computed(tmp_path: Path) -> None:
+    folder = tuned_folder(tmp_path)
+    card = adapter_card.load(folder)
+    adapter_card.save(replace(card, quantization="int8"), folder)
+    export(str(folder), "merged", tmp_path / "out")
+    assert adapter_card.load(tmp_path / "out").quantization is None
+    rounded = adapters.load_adapter(load_model(card.model, "float32", "int8"), folder)
+    with torch.no_grad():
+        own = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(input_ids=TOKENS).logits
+        assert torch.allclose(own, rounded(input_ids=TOKENS).logits, atol=1e-4)
+    assert not torch.allclose(own, logits(tmp_path), atol=1e-4)
 
 
 def test_mindspore_checkpoints_hold_the_same_numbers(tmp_path: Path) -> None:

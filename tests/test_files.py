@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from keeptune.errors import RunError
-from keeptune.files import alone_in, flush, new_folder, unwritable, whole_folder, write_json, write_text, write_whole
+from keeptune.files import flush, new_folder, unwritable, whole_folder, write_json, write_text, write_whole
 
 
 def test_text_and_json_come_back_as_written(tmp_path: Path) -> None:
@@ -94,20 +94,4 @@ def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
     assert (target / "a").read_text(encoding="utf-8") == "one"
     with pytest.raises(RunError, match="it exists already"), new_folder(target):
-        pass
-
-
-def test_a_folder_that_one_process_works_in_is_free_again_afterwards(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), alone_in(tmp_path):
-        with pytest.raises(RunError, match="another process is at work in this directory; wait"), alone_in(tmp_path):
-            pass
-        _ = 1 / 0
-    with alone_in(tmp_path):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
-    (tmp_path / "run").touch()
-    with pytest.raises(RunError, match="run: cannot be written"), alone_in(tmp_path / "run"):
         pass

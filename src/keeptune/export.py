@@ -6,6 +6,7 @@ or both are written as MindSpore checkpoints under MindFormers' names, with conf
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from keeptune.mindspore import ckpt, continuation, names
 from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.quantised import made_whole
 
 Form = Literal["merged", "mindspore", "mindformers"]
 
@@ -39,6 +41,8 @@ def export(target: str, form: Form, out: Path) -> list[str]:
         raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
         card = adapter_card.load(folder)
+        if form != "merged":
+            names.require_llama(AutoConfig.from_pretrained(models.resolve(card.model)))
         if form == "mindformers":
             _write_continuation(card, folder, Path(target).expanduser(), scratch)
         else:
@@ -56,7 +60,7 @@ def _write(card: adapter_card.AdapterCard, folder: Path, form: Form, out: Path) 
     else:
         merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    adapter_card.save(card, out)
+    adapter_card.save(replace(card, quantization=None), out)
 
 
 def _write_continuation(card: adapter_card.AdapterCard, folder: Path, run: Path, out: Path) -> None:
@@ -68,8 +72,13 @@ def _write_continuation(card: adapter_card.AdapterCard, folder: Path, run: Path,
 
 
 def _tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
-    """Base and adapter in float32, so that what is merged is rounded once."""
-    tuned = adapters.load_adapter(models.load_model(card.model, "float32"), folder)
+    """Base and adapter in float32, so that what is merged is rounded once. Of a base that was kept in fewer bits, the
+    weights that it computed with: the adapter was taught, and judged, beside those."""
+    if card.quantization is None:
+        base = models.load_model(card.model, "float32")
+    else:
+        base = made_whole(models.load_model(card.model, card.dtype, card.quantization)).float()
+    tuned = adapters.load_adapter(base, folder)
     adapters.set_scale(tuned, card.scale)
     return tuned
 

@@ -1,5 +1,4 @@
-"""Files and folders that are whole or not there: written beside their place, flushed, moved into it; and read.
-A folder that one process at a time works in."""
+"""Files and folders that are whole or not there: written beside their place, flushed, moved into it; and read."""
 
 from __future__ import annotations
 
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from keeptune.errors import RunError
@@ -67,31 +65,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
         raise RunError(f"{folder}: it exists already; choose another folder, or delete it first")
     with whole_folder(folder) as scratch:
         yield scratch
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """While it lasts, no other process that asks gets into `folder`. It ends with its process, however that ends.
-
-    errors: RunError when another one is in it, or nothing can be written there.
-    """
-    path = folder / ".lock"
-    lock = FileLock(path, blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise RunError(
-            f"{folder}: another process is at work in this directory; wait until it has ended, or stop it (it can be "
-            "resumed), then run the same command again"
-        ) from None
-    except OSError as error:
-        raise unwritable(folder, error) from None
-    try:
-        yield
-    finally:
-        # While it is held: filelock never takes a file that is gone by then for the lock.
-        path.unlink(missing_ok=True)
-        lock.release()
 
 
 def write_json(path: Path, value: Any) -> None:

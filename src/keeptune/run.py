@@ -16,13 +16,14 @@ from typing import Any, Self
 
 from keeptune import adapter_card
 from keeptune import recipe as recipes
+from keeptune.alone import alone_in
 from keeptune.data import card as cards
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
-from keeptune.files import alone_in, file_sha256, read_json, whole_folder, write_json, write_text
+from keeptune.files import file_sha256, read_json, whole_folder, write_json, write_text
 from keeptune.final_scores import WHO, FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent

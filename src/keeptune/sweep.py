@@ -15,8 +15,9 @@ from statistics import median
 from typing import Any
 
 from keeptune import recipe as recipes
+from keeptune.alone import alone_in
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
-from keeptune.files import alone_in, read_json, write_json, write_text
+from keeptune.files import read_json, write_json, write_text
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.recipe import Recipe

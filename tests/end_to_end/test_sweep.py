@@ -10,7 +10,7 @@ from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
 from keeptune import recipe as recipes
-from keeptune.files import alone_in
+from keeptune.alone import alone_in
 from keeptune.sweep import HopelessError, Trial, hopeless
 
 VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")

@@ -22,6 +22,7 @@ from keeptune.mindspore import ckpt
 from keeptune.mindspore.configuration import read
 from keeptune.mindspore.names import imported
 from keeptune.mindspore.recipe_yaml import import_recipe
+from keeptune.mindspore.run_rows import export_training
 from keeptune.model import adapter as adapters
 from keeptune.prompt.named import prompt
 
@@ -124,6 +125,31 @@ def test_another_prompt_is_not_left_to_the_kit(tmp_path: Path) -> None:
     )
     optimiser = yaml.safe_load((tmp_path / "out" / "finetune.yaml").read_text())["optimizer"]
     assert optimiser == {"type": "AdamW", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.01}
+
+
+def test_rows_that_keeptune_writes_are_found_by_their_name_length_and_padding(tmp_path: Path) -> None:
+    run = run_folder(tmp_path, tiny.PROMPT.template)
+    export(str(run), "mindformers", tmp_path / "out")
+    export_training(run, 300, tmp_path / "rows")
+    made = read(tmp_path / "out" / "finetune.yaml")
+    name = str(made.get("train_dataset.data_loader.dataset_dir"))
+    assert (tmp_path / "rows" / name).is_file() and (tmp_path / "rows" / f"{name}.db").is_file()
+    assert f"$HERE/{name}" in (tmp_path / "out" / "commands.sh").read_text(encoding="utf-8")
+    about = json.loads((tmp_path / "rows" / "about.json").read_text(encoding="utf-8"))
+    for file in ("finetune", "evaluate", "predict"):
+        own = read(tmp_path / "out" / f"{file}.yaml")
+        assert own.get("model.model_config.pad_token_id") == about["pad_token_id"]
+    assert made.get("model.model_config.seq_length") == about["seq_length"]
+
+
+def test_what_is_not_carried_over_is_said_and_not_made_up_for_in_epochs(tmp_path: Path) -> None:
+    """1,200 tokens of rows and as many of reading, gone through twice."""
+    run = run_folder(tmp_path, optimizer="adamw", replay_share=0.5, tokens=4800, loraplus_ratio=16)
+    export(str(run), "mindformers", tmp_path / "out")
+    text = (tmp_path / "out" / "finetune.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["runner_config"]["epochs"] == 2
+    assert "# Not carried over: train.loraplus_ratio: 16: " in text
+    assert "# Not carried over: train.replay_share: 0.5: " in text
 
 
 def test_an_adapter_alone_does_not_say_how_it_was_trained(exported: Path, tmp_path: Path) -> None:

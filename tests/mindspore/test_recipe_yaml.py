@@ -129,8 +129,11 @@ def test_the_batch_is_what_all_devices_take_together(tmp_path: Path) -> None:
         parallel_config__data_parallel=2,
         parallel_config__micro_batch_num=3,
         runner_config__gradient_accumulation_steps=5,
+        micro_batch_interleave_num=7,
     )
-    assert imported(tmp_path, tree).recipe["train"]["tokens_per_step"] == 64 * 2 * 3 * 5 * 256
+    assert imported(tmp_path, tree).recipe["train"]["tokens_per_step"] == 64 * 2 * 7 * 5 * 256
+    tree["parallel_config"]["pipeline_stage"] = 2
+    assert imported(tmp_path, tree).recipe["train"]["tokens_per_step"] == 64 * 2 * 7 * 3 * 256
     alone = kit.training(parallel_config__data_parallel=2, use_parallel=False)
     assert imported(tmp_path, alone).recipe["train"]["tokens_per_step"] == 64 * 256
 

@@ -9,7 +9,7 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok
 
-from keeptune.errors import DataError
+from keeptune.errors import DataError, RecipeError
 from keeptune.mindspore.record_rows import write_rows
 from keeptune.mindspore.record_set import Layout, Row, write_set
 from keeptune.mindspore.run_rows import IGNORED
@@ -43,6 +43,31 @@ def test_the_kits_prompts_are_taken_off(model_folder: Path, tmp_path: Path, name
     taken = write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
     assert texts(tmp_path / "rows.jsonl") == [(PROBLEM, SOLUTION)]
     assert taken.text() == f"1 rows, 1 in {name}"
+
+
+@pytest.mark.parametrize(
+    "template", ["{problem}\nAnswer:", f"{tiny.BEGIN}asked\n{{problem}}{tiny.END}\n", "Q {problem} A"]
+)
+def test_a_prompt_is_taken_off_wherever_it_stands(model_folder: Path, tmp_path: Path, template: str) -> None:
+    own, other = template.replace(SLOT, PROBLEM), "another prompt"
+    path = saved(tmp_path, [row(own, SOLUTION), row(other, SOLUTION)])
+    taken = write_rows(path, str(model_folder), template, tmp_path / "rows.jsonl")
+    assert texts(tmp_path / "rows.jsonl") == [(PROBLEM, SOLUTION)]
+    assert taken.text().splitlines()[1:] == ["1 left out, not in the prompt that was given: rows 2"]
+
+
+def test_rows_of_another_model_are_refused(model_folder: Path, tmp_path: Path) -> None:
+    path = saved(tmp_path, [row("Q: a\n", "b"), Row("", [len(WORDS), END], [IGNORED, END])])
+    with pytest.raises(DataError, match=r"row 2 has the token \d+, and the tokenizer .* give the model"):
+        write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+def test_nothing_that_is_there_is_replaced(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("mine", encoding="utf-8")
+    with pytest.raises(RecipeError, match="it exists already"):
+        write_rows(saved(tmp_path, [row("Q: a\n", "b")]), str(model_folder), None, tmp_path / "rows.jsonl")
+    assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == "mine"
 
 
 def test_what_was_cut_or_masked_is_named(model_folder: Path, tmp_path: Path) -> None:

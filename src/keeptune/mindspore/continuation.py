@@ -16,6 +16,7 @@ from keeptune.errors import ModelError
 from keeptune.files import write_json, write_records, write_text
 from keeptune.mindspore import ckpt, names
 from keeptune.mindspore.handover import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
+from keeptune.mindspore.run_rows import padding_token
 from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -34,7 +35,8 @@ def write(card: AdapterCard, run: Path, tuned: Any, out: Path) -> None:
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])
-    for name, text in Handover(recipe, rows, base, lora, longest).files().items():
+    padding = padding_token(models.load_tokenizer(card.model))
+    for name, text in Handover(recipe, rows, base, lora, longest, padding).files().items():
         write_text(out / name, text)
     halves = ckpt.read(out / "adapter.ckpt")
     weights = names.exported(adapters.base_weights(tuned))

@@ -20,26 +20,38 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.train.optimiser import BETAS, EPSILON
 
-CHECKPOINT, RECORD, CONVERSATIONS, QUESTIONS = "tuned.ckpt", "train.mindrecord", "conversations.json", "questions.jsonl"
+CHECKPOINT, CONVERSATIONS, QUESTIONS = "tuned.ckpt", "conversations.json", "questions.jsonl"
 _PREFIX = "tuned"
 _READING_NEW_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What the files are made of: a run's recipe and rows, its base model's configuration and its LoRA's."""
+    """What the files are made of: a run's recipe and rows, its base model's configuration and its LoRA's. `padding` is
+    the token that MindRecords are filled with: MindFormers finds the length of a row by it."""
 
     recipe: Recipe
     rows: Sequence[Example]
     base: Any
     lora: dict[str, Any]
     longest_answer: int
+    padding: int
 
     @property
     def devices(self) -> int:
         """How many devices share a layer: four as in the contest, or as many as its heads can be dealt to."""
         heads = (self.base.num_attention_heads, self.base.num_key_value_heads)
         return next(number for number in (4, 2, 1) if all(count % number == 0 for count in heads))
+
+    @property
+    def in_conversation(self) -> bool:
+        """Whether the kit's preprocessing makes the rows: under any other prompt keeptune writes them."""
+        return asked_in_conversation(Prompt(self.recipe.prompt.template)) is not None
+
+    @property
+    def record(self) -> str:
+        """The file of the rows as tokens. MindSpore refuses one that was renamed, so it is what its writer calls it."""
+        return "train.mindrecord" if self.in_conversation else f"train-{self.recipe.data.max_tokens}.mindrecord"
 
     @property
     def rows_per_step(self) -> int:
@@ -53,7 +65,9 @@ class Handover:
         evaluation = {"seq_length": window + self.longest_answer, "max_new_tokens": self.longest_answer}
         reading = {"seq_length": 8192, "max_new_tokens": _READING_NEW_TOKENS}
         return {
-            "finetune.yaml": _text("trains on", self._common("finetune", {"seq_length": window}) | self._training()),
+            "finetune.yaml": _text(
+                "trains on", self._common("finetune", {"seq_length": window}) | self._training(), self._left_behind()
+            ),
             "evaluate.yaml": _text(
                 "is measured by", self._common("eval", reading) | {"metric": {"type": "EmF1Metric"}}
             ),
@@ -105,7 +119,7 @@ class Handover:
             "rms_norm_eps": base.rms_norm_eps,
             "bos_token_id": base.bos_token_id,
             "eos_token_id": base.eos_token_id,
-            "pad_token_id": base.eos_token_id if base.pad_token_id is None else base.pad_token_id,
+            "pad_token_id": self.padding,
             "ignore_token_id": -100,
             "theta": rope["rope_theta"],
             "tie_word_embeddings": base.tie_word_embeddings,
@@ -119,15 +133,26 @@ class Handover:
             "pet_config": self.lora,
         }
 
+    def _left_behind(self) -> list[str]:
+        """What the run was trained with and MindFormers has no setting for."""
+        train = self.recipe.train
+        settings = (
+            (train.loraplus_ratio != 1, f"loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a"),
+            (train.replay_share > 0, f"replay_share: {train.replay_share:g}: reading is not practised"),
+            (train.kl_weight > 0, f"kl_weight: {train.kl_weight:g}: predictions are not held near the base's"),
+        )
+        return [f"train.{what}" for used, what in settings if used]
+
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
-        epochs = train.epochs_of(sum(row.tokens for row in self.rows))
+        # Rows of replay count in keeptune's tokens, and are not among these.
+        epochs = train.epochs_of(round(sum(row.tokens for row in self.rows) / (1 - train.replay_share)))
         every = train.checkpoint_every_steps
         if train.optimizer == "mindformers":
             optimiser: dict[str, Any] = {"type": "FP32StateAdamWeightDecay", "beta1": BETAS[0], "beta2": BETAS[1]}
         else:
             optimiser = {"type": "AdamW", "betas": list(BETAS)}
-        loader = {"type": "MindDataset", "dataset_dir": RECORD, "shuffle": True}
+        loader = {"type": "MindDataset", "dataset_dir": self.record, "shuffle": True}
         return {
             "runner_config": {
                 "epochs": max(1, round(epochs)),
@@ -173,10 +198,11 @@ class Handover:
         tokens = self.recipe.data.max_tokens
         prepared = (
             f"python llama3/llama_preprocess.py --dataset_type qa --input_glob $HERE/{CONVERSATIONS} "
-            f"--model_file $HERE/tokenizer.model --seq_length {tokens} --output_file $HERE/{RECORD}"
-            if asked_in_conversation(Prompt(self.recipe.prompt.template))
+            f"--model_file $HERE/tokenizer.model --seq_length {tokens} --output_file $HERE/{self.record}"
+            if self.in_conversation
             else "# The kit's preprocessing would put the vicuna conversation around this prompt. keeptune writes\n"
-            f"# them: keeptune export RUN --to mindrecord --seq-length {tokens} --out ROWS; name file and .db {RECORD}."
+            f"# them: keeptune export RUN --to mindrecord --seq-length {tokens} --out ROWS; put {self.record} and its\n"
+            "# .db beside this file under the names that they have, for MindSpore refuses others."
         )
         return "\n".join(
             [
@@ -188,7 +214,7 @@ class Handover:
                 "# Training goes on from the adapter:",
                 f"{start} llama3/run_llama3.py --config $HERE/finetune.yaml --load_checkpoint $HERE/{CHECKPOINT} "
                 f"--auto_trans_ckpt False --use_parallel {devices > 1} --run_mode finetune "
-                f"--train_dataset $HERE/{RECORD}",
+                f"--train_dataset $HERE/{self.record}",
                 "# Answers to the test questions, which hold the prompt already:",
                 "python llama3/run_llama3_test.py --config $HERE/predict.yaml --run_mode predict --use_parallel False "
                 f"--load_checkpoint $HERE/{CHECKPOINT} --vocab_file $HERE/tokenizer.model --auto_trans_ckpt False "
@@ -213,8 +239,9 @@ def conversations(template: str, rows: Sequence[Example]) -> list[dict[str, Any]
     ]
 
 
-def _text(what: str, tree: dict[str, Any]) -> str:
+def _text(what: str, tree: dict[str, Any], left_behind: Sequence[str] = ()) -> str:
     head = (
         f"# What MindFormers {what}; written by keeptune. pet_config is the same in all three files and has to stay so."
     )
+    head += "".join(f"\n# Not carried over: {one}" for one in left_behind)
     return head + "\n" + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

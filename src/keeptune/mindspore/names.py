@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from keeptune.errors import ModelError
 
@@ -74,6 +74,15 @@ def _translated(name: str, outside: Mapping[str, str], in_layer: Mapping[str, st
         rest = in_layer.get(match[2])
         return f"{match[1]}{rest}" if rest else None
     return outside.get(name)
+
+
+def require_llama(config: Any) -> None:
+    """errors: ModelError where a model computes something else with its tensors, though they are named as a Llama's."""
+    if config.model_type != "llama" or config.hidden_act != "silu":
+        raise ModelError(
+            f"a {config.model_type} with {getattr(config, 'hidden_act', 'unknown')} activations: MindFormers' Llama "
+            "would compute something else with its weights; export it as `merged`"
+        )
 
 
 def exported(tensors: Mapping[str, Value]) -> dict[str, Value]:

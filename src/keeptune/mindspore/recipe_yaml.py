@@ -255,11 +255,8 @@ class _Maker:
         epochs = training.number("runner_config.epochs", 1.0)
         self._use("runner_config.epochs", "train.epochs")
         self._use("runner_config.batch_size", "train.tokens_per_step")
-        factors = ["runner_config.gradient_accumulation_steps", "parallel_config.micro_batch_num"]
-        if training.get("use_parallel") is True:
-            factors.append("parallel_config.data_parallel")
         assert rows is not None
-        for name in factors:
+        for name in self._batch_factors():
             rows *= training.whole(name, 1) or 1
             self._use(name, "train.tokens_per_step")
         self.imported.assumed.append(
@@ -271,6 +268,18 @@ class _Maker:
             made["checkpoint_every_steps"] = training.whole(every)
             self._use(every, "train.checkpoint_every_steps")
         return made
+
+    def _batch_factors(self) -> list[str]:
+        """What multiplies a batch: MindFormers accumulates outside of a pipeline, and inside has micro-batches instead.
+
+        Source: mindformers/trainer/base_trainer.py of 1.9.0.
+        """
+        together, accumulated = self.training.get("use_parallel") is True, "runner_config.gradient_accumulation_steps"
+        if not together:
+            return [accumulated]
+        piped = (self.training.whole("parallel_config.pipeline_stage", 1) or 1) > 1
+        within = "parallel_config.micro_batch_num" if piped else accumulated
+        return ["parallel_config.data_parallel", "micro_batch_interleave_num", within]
 
 
 def _lengths(rows: Path, recipe: dict[str, Any]) -> traps.Lengths:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keeptune.errors import DataError
+from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_whole
 from keeptune.mindspore.record_reader import read
 from keeptune.mindspore.record_set import FIELDS, LeftOut
@@ -26,6 +26,8 @@ from keeptune.prompt.template import SLOT
 
 Texts = tuple[str, str]
 """A problem and its solution."""
+
+GIVEN, UNKNOWN = "the prompt", "no known prompt"
 
 SHOWN = 3
 """Of the rows that were left out for one reason, how many are named."""
@@ -55,15 +57,20 @@ def write_rows(path: Path, model: str, template: str | None, out: Path) -> Taken
     The prompt is taken off: `template`, or whichever of the known ones a row stands in; else all before the first token
     to learn is the problem.
 
-    errors: DataError when the data set cannot be read, or no row is left; ModelError without the model's tokenizer;
-    RunError when `out` cannot be written.
+    errors: DataError when the data set cannot be read, has tokens that the model does not have, or no row is left;
+    ModelError without the model's tokenizer; RecipeError when `out` exists; RunError when it cannot be written.
     """
+    if out.exists():
+        raise RecipeError(f"{out}: it exists already; choose another name with --out")
     tokenizer, taken = load_tokenizer(model), Taken()
-    templates = {"the prompt": template} if template else NAMED
+    named = {GIVEN: template} if template else NAMED
+    templates = {name: _around(own, tokenizer) for name, own in named.items()}
+
+    rows = _known(read(path, FIELDS), path, model, tokenizer)
 
     def write(scratch: Path) -> None:
         with scratch.open("w", encoding="utf-8") as file:
-            for problem, solution in _texts(read(path, FIELDS), tokenizer, templates, taken):
+            for problem, solution in _texts(rows, tokenizer, templates, taken):
                 record = {"problem": problem, "solution": solution}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
         if not taken.rows:
@@ -73,7 +80,18 @@ def write_rows(path: Path, model: str, template: str | None, out: Path) -> Taken
     return taken
 
 
-def _texts(rows: Iterable[Any], tokenizer: Any, templates: dict[str, str], taken: Taken) -> Iterator[Texts]:
+def _known(rows: Iterable[Any], path: Path, model: str, tokenizer: Any) -> Iterator[Any]:
+    """The rows, all of whose tokens the tokenizer has. errors: DataError naming the first that has others."""
+    for number, (ids, labels) in enumerate(rows, start=1):
+        if len(ids) and max(ids) >= len(tokenizer):
+            raise DataError(
+                f"{path}: row {number} has the token {max(ids)}, and the tokenizer of {model} has {len(tokenizer)}; "
+                "give the model that the rows were made for with --model"
+            )
+        yield ids, labels
+
+
+def _texts(rows: Iterable[Any], tokenizer: Any, templates: dict[str, tuple[str, str]], taken: Taken) -> Iterator[Texts]:
     for number, (ids, labels) in enumerate(rows, start=1):
         reason, length = "", len(ids)
         learned = np.flatnonzero(np.asarray(labels) != IGNORED)
@@ -91,6 +109,9 @@ def _texts(rows: Iterable[Any], tokenizer: Any, templates: dict[str, str], taken
         if not problem.strip() or not answered.strip():
             taken.left_out.append(LeftOut(str(number), "no text before or behind the first token to learn", length))
             continue
+        if name == UNKNOWN and GIVEN in templates:
+            taken.left_out.append(LeftOut(str(number), "not in the prompt that was given", length))
+            continue
         taken.rows += 1
         taken.prompts[name] += 1
         yield problem, answered.strip()
@@ -101,11 +122,17 @@ def _decoded(tokenizer: Any, ids: Any) -> str:
     return text
 
 
-def _unwrapped(asked: str, templates: dict[str, str]) -> Texts:
+def _around(template: str, tokenizer: Any) -> tuple[str, str]:
+    """What stands before and behind a problem, as it comes back from tokens: without special ones."""
+    coded = (tokenizer.encode(part, add_special_tokens=False) for part in template.split(SLOT))
+    before, after = (_decoded(tokenizer, tokens).strip() for tokens in coded)
+    return before, after
+
+
+def _unwrapped(asked: str, templates: dict[str, tuple[str, str]]) -> Texts:
     """The name of the prompt that a problem stands in, and the problem."""
-    for name, template in sorted(templates.items(), key=lambda item: -len(item[1])):
-        before, after = template.split(SLOT)
-        inside = asked.strip().removeprefix(before.strip())
-        if inside != asked.strip() and inside.endswith(after.strip()):
-            return name, inside.removesuffix(after.strip()).strip()
-    return "no known prompt", asked.strip()
+    whole = asked.strip()
+    for name, (before, after) in sorted(templates.items(), key=lambda item: -len("".join(item[1]))):
+        if whole.startswith(before) and whole.endswith(after) and len(whole) >= len(before) + len(after):
+            return name, whole.removeprefix(before).removesuffix(after).strip()
+    return UNKNOWN, whole

@@ -148,6 +148,17 @@ def quantise(model: nn.Module, kind: str, device: torch.device) -> None:
             setattr(model.get_submodule(parent), name, KINDS[kind](layer.to(device)))
 
 
+def made_whole(model: Any) -> Any:
+    """The model with plain linear layers in place of rounded ones, of the weights that these compute with."""
+    for path, layer in list(model.named_modules()):
+        parent, _, name = path.rpartition(".")
+        if isinstance(layer, QuantisedLinear):
+            plain = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+            plain.weight, plain.bias = nn.Parameter(layer.whole_weight(), requires_grad=False), layer.bias
+            setattr(model.get_submodule(parent), name, plain)
+    return model
+
+
 def product(layer: nn.Linear, rows: Tensor) -> Tensor:
     """rows Wᵀ + bias of a linear layer, quantised or laid out or neither. shapes: rows (rows, inputs); returned
     (rows, outputs)."""

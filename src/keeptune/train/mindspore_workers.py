@@ -51,8 +51,7 @@ class Workers:
         errors: TrainingError when one ends instead.
         """
         log, python = folder / _LOG, str(self.python)
-        package = str(Path(keeptune.__file__).parents[1])
-        common = {"PYTHONPATH": package, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+        common = {"PYTHONPATH": str(_package_alone(folder)), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
         cluster = {"MS_WORKER_NUM": str(self.count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_open_port())}
         if self.count > 1:
             self._scheduler = started([python, "-c", _SCHEDULER], log, {**common, **cluster, "MS_ROLE": "MS_SCHED"})
@@ -98,6 +97,16 @@ def _count() -> int:
     if not given.isdecimal() or int(given) == 0:
         raise RecipeError(f"{WORKERS} is {given!r}; it is how many processes of MindSpore train together, such as 4")
     return int(given)
+
+
+def _package_alone(folder: Path) -> Path:
+    """A folder with nothing but keeptune in it: installed, it stands among packages that are not MindSpore's."""
+    alone = folder / "package"
+    alone.mkdir(exist_ok=True)
+    link = alone / "keeptune"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path(keeptune.__file__).parent.resolve(), target_is_directory=True)
+    return alone.resolve()
 
 
 def _open_port() -> int:
