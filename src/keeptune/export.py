@@ -47,6 +47,8 @@ def export(target: str, form: Form, out: Path) -> list[str]:
             _write_continuation(card, folder, Path(target).expanduser(), scratch)
         else:
             _write(card, folder, form, scratch)
+        # What is written is whole, also where the base was kept in fewer bits.
+        adapter_card.save(replace(card, quantization=None), scratch)
     return sorted(path.name for path in out.iterdir())
 
 
@@ -60,15 +62,13 @@ def _write(card: adapter_card.AdapterCard, folder: Path, form: Form, out: Path) 
     else:
         merged.save_pretrained(out)
     tokenizer.save_pretrained(out)
-    adapter_card.save(replace(card, quantization=None), out)
 
 
 def _write_continuation(card: adapter_card.AdapterCard, folder: Path, run: Path, out: Path) -> None:
-    tuned = _tuned(card, folder)
+    tuned, tokenizer = _tuned(card, folder), models.load_tokenizer(card.model)
     _write_lora(tuned, card.scale, out)
-    continuation.write(card, run, tuned, out)
-    models.load_tokenizer(card.model).save_pretrained(out)
-    adapter_card.save(card, out)
+    continuation.write(card, run, tuned, tokenizer, out)
+    tokenizer.save_pretrained(out)
 
 
 def _tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:

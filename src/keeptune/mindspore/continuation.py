@@ -23,7 +23,7 @@ from keeptune.model import load as models
 from keeptune.prompt.named import asked_in_conversation
 
 
-def write(card: AdapterCard, run: Path, tuned: Any, out: Path) -> None:
+def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
     """Adds to `out`, which holds adapter.ckpt and pet_config.yaml, all that is needed to go on with the run.
 
     errors: ModelError when `run` is no run's folder, or its model none that MindFormers knows.
@@ -35,8 +35,7 @@ def write(card: AdapterCard, run: Path, tuned: Any, out: Path) -> None:
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])
-    padding = padding_token(models.load_tokenizer(card.model))
-    for name, text in Handover(recipe, rows, base, lora, longest, padding).files().items():
+    for name, text in Handover(recipe, rows, base, lora, longest, padding_token(tokenizer)).files().items():
         write_text(out / name, text)
     halves = ckpt.read(out / "adapter.ckpt")
     weights = names.exported(adapters.base_weights(tuned))
