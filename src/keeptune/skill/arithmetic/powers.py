@@ -6,13 +6,13 @@ import math
 import random
 import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
-from keeptune.skill.arithmetic.digits.procedures import Worked
+from keeptune.skill.arithmetic.digits.procedures import LARGEST_EXPONENT, Worked
 from keeptune.skill.arithmetic.kind import (
     AMOUNT,
     ANSWER,
@@ -24,6 +24,7 @@ from keeptune.skill.arithmetic.kind import (
     KindByDigits,
     P,
     amount,
+    any_length,
     random_nonzero,
 )
 from keeptune.skill.base import ANSWER_MARKER, Rounding
@@ -110,6 +111,9 @@ class Power(RoundedWork[Powered], KindByDigits[Powered]):
         lines, result = longhand.power(problem.base, problem.exponent)
         return lines, Fraction(result)
 
+    def reaches(self, problem: Powered) -> bool:
+        return problem.exponent <= LARGEST_EXPONENT
+
     def worked(self, problem: Powered) -> Worked:
         return procedures.power(problem.base, problem.exponent)
 
@@ -185,7 +189,7 @@ class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
         return [*lines, last], Fraction(result)
 
     def reaches(self, problem: Monomial) -> bool:
-        return problem.exponent <= procedures.LARGEST_EXPONENT
+        return problem.exponent <= LARGEST_EXPONENT
 
     def worked(self, problem: Monomial) -> Worked:
         return procedures.function(problem.x, problem.coefficient, problem.exponent)
@@ -193,6 +197,10 @@ class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
     def rule(self, problem: Monomial, result: str) -> list[str]:
         return rules.function(problem.x, problem.coefficient, problem.exponent, result)
 
+    def random_size(self, generator: random.Random) -> Monomial:
+        drawn = self.random(generator)
+        return replace(drawn, exponent=abs(any_length(generator, LARGEST_EXPONENT)))
+
     def random(self, generator: random.Random) -> Monomial:
         x = amount(generator.randint(1, 1_000))
-        return Monomial(x, generator.randint(1, 100), generator.randint(1, 100))
+        return Monomial(x, generator.randint(1, 100), generator.randint(1, LARGEST_EXPONENT))

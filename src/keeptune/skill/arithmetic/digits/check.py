@@ -7,10 +7,11 @@ lines end with.
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 
 from keeptune.score.number import grade
 from keeptune.skill.arithmetic.check import wrong_statement
@@ -35,7 +36,7 @@ _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
-_PLACE = re.compile(r"((-?[0-9]+)\+(-?[0-9]+)=-?[0-9]+)([a-z.E])")
+_PLACE = re.compile(r"((-?[0-9]+)\+(-?[0-9]+)(?:=(-?[0-9]+)[-+][0-9]+)?=-?[0-9]+)([a-z.E])")
 _DOUBLED = re.compile(r"([0-9]+)\+\1=[0-9]+,[0-9]+:.*")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
@@ -44,9 +45,9 @@ _ROOT_SUM = re.compile(r"([0-9]{2}\.[0-9])\+0\.([0-9]+)=([0-9.]+)")
 _SHORT_DIVISION = re.compile(r"(([0-9]+)-([0-9])\*([0-9]+)=\2-[0-9]+)=(?:([0-9]+),\4([<>])|-)")
 _HUGE = re.compile(r"E[-+]?[0-9]{4}")
 _HALVED = re.compile(r"([0-9]+)-([0-9])\*2=([01])")
-_HALVES = re.compile(r"[0-9]+(?::(?:[0-9]+|[0-9]+-[0-9]\*2=[01](?:,[0-9]+-[0-9]\*2=[01])*))+")
+_EARLIER = re.compile(r"([0-9]+)(-1|:[-*=,0-9]+)?:([0-9]+(?:,[0-9]+)+)")
 _MONOMIAL = re.compile(r"([0-9]+)\*([0-9]+\.[0-9]+)\^([0-9]+)")
-_REACHED = re.compile(r"([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+)")
+_REACHED = re.compile(r"([0-9]+(?:,[0-9]+)*):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E([-+][0-9]))?")
 
 LONGEST_LINE = 1_000
@@ -79,7 +80,7 @@ class _Reader:
         self.first, self.last, self.known = self.numbers[0], self.numbers[-1], set(map(_stripped, self.numbers))
         self.result, self.decimals = "", ""
         self.root: Root | None = None
-        self.halves: list[int] = []
+        self.exponents: list[str] = []  # from the one reached so far to the last one
         self.reached = 1
         self.count, self.rest, self.to_divide, self.retry = 0, 0, "", ""
         self.columns: Pass | None = None
@@ -180,14 +181,16 @@ class _Reader:
             return match[2] == self.last and (match[3] == "-") == negative
         if match := _MONOMIAL.fullmatch(line):
             return [match[2], match[1], match[3]] == self.numbers
-        if _HALVES.fullmatch(line):
-            return self._halved(line.split(":"))
+        if match := _EARLIER.fullmatch(line):
+            return self._planned(match[1], match[2] or "", match[3].split(","))
         if match := _REACHED.fullmatch(line):
-            return self._raised(*map(int, match.groups()))
+            return self._raised(match[1].split(","), *map(int, match.groups()[1:]))
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
         if self.product is not None and (match := _PLACE.fullmatch(line)):
-            return self._statement(match[1]) and self.product.place_stated(int(match[2]), int(match[3]), match[4])
+            left, right = int(match[2]), int(match[3])
+            holds = self._statement(match[1]) and _adds_tens(left, right, match[4])
+            return holds and self.product.place_stated(left, right, match[5])
         if self.root is not None and _DOUBLED.fullmatch(line):
             return self.root.compared(line)
         if self.root is not None and (match := _ROOT_SUM.fullmatch(line)):
@@ -209,16 +212,11 @@ class _Reader:
         self.root = Root(first, int(rest + whole[2:]), self.decimals)
         return len(whole) == 4 and whole.startswith(pair)
 
-    def _raised(self, target: int, before: int, added: int, total: int) -> bool:
-        """What the exponent comes to by the next product: a half of it doubled, or one more where it is odd."""
-        if len(self.halves) < 2 or before != self.reached or total != before + added:
-            return False
-        *others, half = self.halves
-        is_next = target == others[-1] and (added == before == half or (added == 1 and total == target))
-        self.reached = total
-        if total == target:
-            self.halves = others
-        return is_next
+    def _raised(self, exponents: list[str], before: int, added: int, total: int) -> bool:
+        """The exponents still to come, and how the first of them is made of the one before: doubled, or one more."""
+        follows = [str(before), *exponents] == self.exponents and before == self.reached
+        self.exponents, self.reached = exponents, total
+        return follows and str(total) == exponents[0] and total == before + added and added in (1, before)
 
     def _statement(self, line: str) -> bool:
         """A statement of two sides. Brackets and exponents of thousands stand in no line that is written here."""
@@ -252,29 +250,29 @@ class _Reader:
             self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
         return True
 
-    def _halved(self, parts: list[str]) -> bool:
-        """An exponent's halves up to 1; one with more digits is halved digit by digit."""
-        numbers = [part for part in parts if "*" not in part]
-        workings = {before: part for before, part in pairwise(parts) if "*" in part}
-        self.halves = [int(number) for number in numbers]
-        if set(workings) != {number for number in numbers if len(number) > 1}:
-            return False
-        halved = all(one // 2 == other for one, other in pairwise(self.halves))
-        worked = all(self._halves_digits(number, steps) for number, steps in workings.items())
-        return halved and worked and self.halves[-1] == 1 and numbers[0] == self.last
+    def _planned(self, exponent: str, work: str, exponents: list[str]) -> bool:
+        """An exponent, and with those after it the one before: one less than an odd one, or half of an even one, which
+        is found digit by digit where it has more than one."""
+        earlier, *later = exponents
+        follows = later == (self.exponents or [self.last]) and exponent == later[0] != "1"
+        self.exponents = exponents
+        if int(exponent) % 2:
+            return follows and work == "-1" and int(earlier) == int(exponent) - 1
+        is_worked = self._halves_digits(exponent, work[1:]) if len(exponent) > 1 else not work
+        return follows and is_worked and 2 * int(earlier) == int(exponent)
 
     @staticmethod
     def _halves_digits(number: str, steps: str) -> bool:
-        """Half of each digit with what the one before it left; the halves of all make the next number."""
-        found, rest = "", 0
+        """Half of each digit with what the one before it left."""
+        rest = 0
         for digit, step in zip_longest(number, steps.split(",")):
             if digit is None or (match := _HALVED.fullmatch(step or "")) is None:
                 return False
             halved, half, left = map(int, match.groups())
             if halved != 10 * rest + int(digit) or halved != 2 * half + left:
                 return False
-            found, rest = f"{found}{half}", left
-        return int(found) == int(number) // 2
+            rest = left
+        return True
 
     def _restated(self, number: str, exponent: int) -> bool:
         """A number of the problem, moved by pairs of digits where it says so, or what the lines before it came to."""
@@ -301,6 +299,14 @@ class _Reader:
     def _are_known(self, *digits: str) -> bool:
         """Whether these are the digits, or the first ones, of known numbers."""
         return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
+
+
+def _adds_tens(left: int, right: int, between: str | None) -> bool:
+    """Whether the tens of two numbers are stated before their ones, where one of them has any: `47+5=40+12=52`."""
+    if abs(left) < 10 and abs(right) < 10:
+        return between is None
+    tens = sum(number - int(math.fmod(number, 10)) for number in (left, right))
+    return between == str(tens)
 
 
 def _significant(number: str) -> str:

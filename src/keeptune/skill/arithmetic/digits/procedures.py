@@ -9,7 +9,7 @@ grader asks for. What a line says is described in columns.py, product.py, quotie
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 from typing import NamedTuple
@@ -26,14 +26,21 @@ DECIMALS = 3
 MOST_DIGITS = 6
 """Digits of a quotient, where three decimals would be more."""
 
-MORE_DIGITS = (2.5, 15, 150, 1_500)
-"""A product on the way to a power is worked with one digit more for each of these that it is a factor of it more often.
+SMALL_EXPONENT = 5
+"""Powers up to this one, which are all that the data set has, are worked with factors of as many digits as products."""
 
-Found by trying, with exponents up to 99.
-"""
+FUNCTION_WIDTH = WIDTH + 1
+"""Digits of a function's factors: what a product cuts off is cut off as often as it is a factor of the power. With one
+digit fewer every eighth function would be wrong."""
+
+FUNCTION_DIGITS = 3
+"""Digits of an x as the data set has it."""
+
+POWER_WIDTH = WIDTH + 2
+"""The same for numbers of more digits than these, raised to higher powers than the data set has."""
 
 LARGEST_EXPONENT = 100
-"""Functions of higher powers would take more than 5,000 tokens."""
+"""Higher powers would take more than 5,000 tokens, and more digits."""
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
@@ -59,11 +66,12 @@ def addition(left: Decimal, right: Decimal) -> Worked:
 
 def multiplication(left: Decimal, right: Decimal) -> Worked:
     """The product of two numbers, abridged: with a digit less where their first digits' product has two already."""
+    if not left or not right:
+        return Worked([], "0")
     first, second = _numeral(left), _numeral(right)
-    is_large = int(first.digits[:1] or 0) * int(second.digits[:1] or 0) >= 10
+    is_large = int(first.digits[0]) * int(second.digits[0]) >= 10
     lines, product = abridged(first, second, WIDTH - 1 if is_large else WIDTH)
-    answer = product.text() if left and right else "0"
-    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
+    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), product.text()))
 
 
 def division(left: Decimal, right: Decimal) -> Worked:
@@ -147,7 +155,7 @@ def power(base: Decimal, exponent: int) -> Worked:
         return Worked(lines, "0" if exponent else "1")
     if exponent == 1:
         return Worked(lines, str(base))
-    written, result = _powered(_numeral(base), exponent)
+    written, result = _powered(_numeral(base), exponent, WIDTH if exponent <= SMALL_EXPONENT else POWER_WIDTH)
     return Worked([*lines, *written], signed(negative, result.text()))
 
 
@@ -155,50 +163,50 @@ def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
     """A power of x, worked as one, and its product with the coefficient."""
     if not x:
         return Worked([], "0")
-    lines, raised = _powered(_numeral(x), exponent)
+    base = _numeral(x)
+    width = FUNCTION_WIDTH if len(base.digits) <= FUNCTION_DIGITS else POWER_WIDTH
+    lines, raised = _powered(base, exponent, width)
     left = raised.leading() if exponent > 1 else raised
-    written, result = abridged(left, Numeral.of(str(coefficient)))
+    written, result = abridged(left, Numeral.of(str(coefficient)), width)
     return Worked([f"{coefficient}*{x}^{exponent}", *lines, str(coefficient), *written], result.text())
 
 
-def _powered(base: Numeral, exponent: int) -> tuple[list[str], Numeral]:
-    """The exponent halved until it is 1, and from there back: each half doubled, and one more where it was odd.
+def _powered(base: Numeral, exponent: int, width: int) -> tuple[list[str], Numeral]:
+    """The exponents on the way to the last one, found from there down to 1, and then a product for each.
 
-    A line such as `5:2+2=4` stands before each product: what the exponent is to come to next, and what it comes to now.
+    A line such as `5,10,21:4+1=5` stands before each product: the exponents that are still to come, and how the first
+    of them is made of the one before. The next line's exponents are these without the first, so that nobody has to
+    remember how far the work has come.
     """
-    halves = [exponent >> shift for shift in range(exponent.bit_length())]
-    lines, result = [":".join(map(_halved, halves))] if exponent > 1 else [], base
-    for target, reached, added in _products(halves):
-        left = result.leading() if reached > 1 else base
-        right = base if added == 1 else left
-        written, result = abridged(left, right, _width(exponent, reached + added))
-        lines += [f"{target}:{reached}+{added}={reached + added}", *written]
+    lines, exponents, result = [], [exponent], base
+    while exponents[0] > 1:
+        written, earlier = _made_from(exponents[0])
+        exponents = [earlier, *exponents]
+        lines.append(f"{written}:{_joined(exponents)}")
+    for place, (before, total) in enumerate(pairwise(exponents), start=1):
+        left = result.leading() if before > 1 else base
+        written_product, result = abridged(left, left if total == 2 * before else base, width)
+        lines += [f"{_joined(exponents[place:])}:{before}+{total - before}={total}", *written_product]
     return lines, result
 
 
-def _halved(number: int) -> str:
-    """A number, and where it has more digits than one, how each is halved: `97:9-4*2=1,17-8*2=1`."""
-    if number < 10:
-        return str(number)
+def _made_from(exponent: int) -> tuple[str, int]:
+    """The exponent before this one, and what says so: one less than an odd one, `97-1`; half of an even one, and digit
+    by digit where it has more than one, `96:9-4*2=1,16-8*2=0`."""
+    if exponent % 2:
+        return f"{exponent}-1", exponent - 1
+    if exponent < 10:
+        return str(exponent), exponent // 2
     steps, rest = [], 0
-    for digit in str(number):
+    for digit in str(exponent):
         current = 10 * rest + int(digit)
         rest = current % 2
         steps.append(f"{current}-{current // 2}*2={rest}")
-    return f"{number}:{','.join(steps)}"
+    return f"{exponent}:{','.join(steps)}", exponent // 2
 
 
-def _products(halves: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Every product on the way back: the half it is for, the exponent before it, and what it adds to that."""
-    for half, target in pairwise(reversed(halves)):
-        yield target, half, half
-        if target % 2:
-            yield target, 2 * half, 1
-
-
-def _width(exponent: int, reached: int) -> int:
-    """Digits of a factor: what a product loses in its last digit is lost as often as it is a factor of the power."""
-    return WIDTH + sum(exponent > times * reached for times in MORE_DIGITS)
+def _joined(exponents: Sequence[int]) -> str:
+    return ",".join(map(str, exponents))
 
 
 def square_root(number: Decimal) -> Worked:

@@ -38,12 +38,20 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
 
     The last digit or two are too small, for what lies behind them is never computed.
     """
-    left, right = left.cut(width + 1), right.cut(width)
+    left, right = left.cut(width + 1), right.cut(min(width, len(right.digits)))
     lines, digits = _lines(left.digits, right.digits, whole=False)
     product = Numeral(digits, left.places + right.places)
     place = product.place()
-    head = [left.listed(names(width + 1)), right.listed(far_names(width)), f"{left.places}+{right.places}={place}"]
-    return [*head, *lines, place, product.placed()], product
+    factors = [left.listed(names(width + 1)), right.listed(far_names(len(right.digits)))]
+    return [*factors, f"{_added(left.places, right.places)}={place}", *lines, place, product.placed()], product
+
+
+def _added(left: int, right: int) -> str:
+    """A sum of places; where one has two digits, tens and ones are added first: `47+47=80+14`, `-19+1=-10-8`."""
+    if max(abs(left), abs(right)) < 10:
+        return f"{left}+{right}"
+    tens = 10 * (int(left / 10) + int(right / 10))
+    return f"{left}+{right}={tens}{left + right - tens:+d}"
 
 
 def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:
