@@ -1,7 +1,7 @@
 """Training speed on the processor: keeptune, the contest kits' layout, TRL and LLaMA-Factory, side by side in one run.
 
-    python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0
-    python -m venv lf && lf/bin/pip install torch==2.13.0 llamafactory==0.9.5
+    python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2
+    python -m venv lf && lf/bin/pip install torch==2.13.0 torchvision==0.28.0 llamafactory==0.9.5
     python bench/train_cpu.py --trl trl/bin/python --llamafactory lf/bin/python
 
 The same rows, the same adapter from the same start, AdamW with the same settings, and about as many useful tokens a
@@ -79,14 +79,15 @@ def main() -> None:
         folder = Path(scratch)
         section = AdapterSection(rank=16, alpha=32, targets="all-linear")
         rows = 10 * max(COMPARED_STEPS, options.steps + 4)
-        job = {**prepare(folder, rows, models.EMBEDDED, section), "steps": options.steps}
+        job = {**prepare(folder, rows, models.resolve(models.EMBEDDED), section), "steps": options.steps}
         taking_part = sides(options)
         alike = compared(folder, job, taking_part)
         rounds: dict[str, list[Figures]] = {name: [] for name in taking_part}
         for _ in range(options.rounds):
             for name, (python, script, special) in taking_part.items():
                 rounds[name].append(run(python, script, folder, {**job, **special}))
-    report({**job, "rounds": options.rounds, "rank": 16, "targets": "all-linear"}, alike, rounds)
+    named = {"model": models.EMBEDDED, "rounds": options.rounds, "rank": 16, "targets": "all-linear"}
+    report({**job, **named}, alike, rounds)
 
 
 def report(settings: Job, alike: Figures, rounds: dict[str, list[Figures]]) -> None:

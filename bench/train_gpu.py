@@ -1,6 +1,6 @@
 """Training speed on one accelerator at the shape of Llama-3-8B with random weights: keeptune, transformers + PEFT, TRL.
 
-    python -m venv trl && trl/bin/pip install torch==2.13.0 trl==1.16.0 liger-kernel==0.8.5
+    python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2 liger-kernel==0.8.5
     python bench/train_gpu.py --trl trl/bin/python
     python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     without one: that it runs
 

@@ -17,6 +17,7 @@ from typing import Any, Self
 from keeptune import adapter_card
 from keeptune import recipe as recipes
 from keeptune.alone import alone_in
+from keeptune.beforehand import require_sources, require_tools
 from keeptune.data import card as cards
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.split import PARTS
@@ -37,7 +38,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
 from keeptune.result import result
-from keeptune.score import harness, vllm_engine
+from keeptune.score import vllm_engine
 from keeptune.score.facts import record_cache
 from keeptune.score.shared import SharedGenerator, help_out
 from keeptune.select.choose import Candidate, choose
@@ -47,7 +48,6 @@ from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
-from keeptune.train.mindspore_workers import python_with_mindspore
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice_items, replay
 from keeptune.train.tracking import Trackers
@@ -86,16 +86,9 @@ class Run:
     ) -> Self:
         """A new run, or the one that is in `folder` already.
 
-        errors: RunError when that is of another recipe; RecipeError when something that it asks for is not installed;
-        DataError when there are too few reading questions for all that they are to decide.
+        errors: RunError when that is of another recipe, and those of beforehand.py.
         """
-        # Now, and not after hours of preparing and training.
-        if recipe.score.tasks:
-            harness.require_installed()
-        if recipe.engine == "mindspore":
-            python_with_mindspore()
-        vllm_engine.require_installed()
-        FinalScores(folder, recipe, Silent()).reading()
+        require_tools(folder, recipe)
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
 
@@ -112,6 +105,7 @@ class Run:
             return
         if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
             raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
+        require_sources(recipe)
         with alone_in(folder) if stored.is_file() else nullcontext():
             write_text(stored, recipes.dump(recipe))
 

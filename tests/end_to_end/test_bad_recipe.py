@@ -152,6 +152,21 @@ def test_a_rate_that_training_does_not_survive(make_recipe: MakeRecipe, tmp_path
     assert not list((run / "checkpoints").glob("*")) and not (run / "adapter").exists()
 
 
+@pytest.mark.parametrize(
+    ("code", "changes", "told"),
+    [
+        (2, {"adapter": {"start": "none"}}, "none: no adapter there to go on from"),
+        (3, {"train": {"replay": ["none.json"]}}, "none.json: cannot be read"),
+        (3, {"score": {"retained": "none.json"}}, "none.json: cannot be read"),
+    ],
+)
+def test_what_is_missing_is_told_before_anything_is_prepared(
+    make_recipe: MakeRecipe, tmp_path: Path, code: int, changes: Any, told: str
+) -> None:
+    assert f"{tmp_path / told}" in refused(code, "run", make_recipe(**changes), "--run", tmp_path / "run")
+    assert not (tmp_path / "run" / "data").exists()
+
+
 def test_a_folder_with_foreign_files_is_left_alone(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "holiday.txt").write_text("photos", encoding="utf-8")
     before = files(tmp_path)

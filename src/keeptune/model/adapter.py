@@ -115,12 +115,18 @@ def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
     return tuned
 
 
-def _go_on_from(tuned: PeftModel, folder: Path) -> None:
-    """Puts a stored adapter in place of the fresh one. errors: ModelError unless it is of the same shape and scale."""
+def stored_config(folder: Path) -> PeftConfig:
+    """What an adapter to go on from says of itself. errors: ModelError when there is none."""
     try:
-        stored = PeftConfig.from_pretrained(str(folder))
+        stored: PeftConfig = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"adapter.start: {folder}: no adapter there to go on from ({error})") from None
+    return stored
+
+
+def _go_on_from(tuned: PeftModel, folder: Path) -> None:
+    """Puts a stored adapter in place of the fresh one. errors: ModelError unless it is of the same shape and scale."""
+    stored = stored_config(folder)
     own = tuned.peft_config["default"]
     for option in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
         if getattr(stored, option, None) != getattr(own, option, None):

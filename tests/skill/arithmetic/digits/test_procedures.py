@@ -172,7 +172,8 @@ def test_a_digit_too_large_for_a_root_leaves_less_than_nothing() -> None:
 
 def test_a_power_says_which_exponents_are_still_to_come() -> None:
     steps = [line for line in lines(procedures.power(Decimal("2.00"), 13)) if ":" in line]
-    assert steps[:5] == ["13-1:12,13", "12:1-0*2=1,12-6*2=0:6,12,13", "6:3,6,12,13", "3-1:2,3,6,12,13", "2:1,2,3,6,12,13"]
+    assert steps[:3] == ["13-1:12,13", "12:1-0*2=1,12-6*2=0:6,12,13", "6:3,6,12,13"]
+    assert steps[3:5] == ["3-1:2,3,6,12,13", "2:1,2,3,6,12,13"]
     assert steps[5:] == ["2,3,6,12,13:1+1=2", "3,6,12,13:2+1=3", "6,12,13:3+3=6", "12,13:6+6=12", "13:12+1=13"]
 
 

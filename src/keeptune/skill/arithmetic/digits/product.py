@@ -22,7 +22,8 @@ from __future__ import annotations
 from keeptune.skill.arithmetic.digits.numeral import Numeral, far_names, names
 
 WIDTH = 6
-"""Digits of a right factor that are used, and one more of a left one: enough for an error far below 1 in 10,000."""
+"""Digits of a right factor that are used at most, and one more of a left one, filled up with zeros: enough for an error
+far below 1 in 10,000."""
 
 
 def exact(left: str, right: str, decimals: int = 0) -> tuple[list[str], str]:
@@ -38,7 +39,7 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
 
     The last digit or two are too small, for what lies behind them is never computed.
     """
-    left, right = left.cut(width + 1), right.cut(min(width, len(right.digits)))
+    left, right = left.cut(width + 1), right.cut(min(len(right.digits), width))
     lines, digits = _lines(left.digits, right.digits, whole=False)
     product = Numeral(digits, left.places + right.places)
     place = product.place()
