@@ -9,6 +9,7 @@ from typing import Any
 
 from keeptune import adapter_card
 from keeptune.data.read import Rejected, read_rows, reject
+from keeptune.data.row import NOT_UNDERSTOOD
 from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_records
@@ -207,7 +208,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
             continue
         question = skill.read(row.problem, row.solution)
         if question is None:
-            rejected.append(reject(row.file, row.line, "of no known kind", row.problem))
+            rejected.append(reject(row.file, row.line, NOT_UNDERSTOOD, row.problem))
         else:
             name = f"{row.line}:{digest(row.problem).hex()}"
             asked.append(skills.Asked(name, question.kind, question.text, question.truth))
