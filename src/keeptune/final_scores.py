@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from keeptune import adapter_card
 from keeptune.data.prepare import load_examples
 from keeptune.errors import DataError
 from keeptune.files import read_json, read_records, write_records
@@ -121,10 +122,14 @@ class FinalScores:
             self.listener.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
 
     def budgets(self) -> dict[str, int]:
-        """How many tokens an answer may have, by kind: as many as the longest solution, and a few more."""
+        """How many tokens an answer may have, by kind: as many as the longest solution, and a few more; and no fewer
+        than the adapter that this one went on from, whose rows may have been longer."""
         kinds = read_json(self.folder / "data" / "card.json")["kinds"]
+        start = self.recipe.adapter.start
+        card = adapter_card.beside(start) if start else None
+        before = card.budgets if card else {}
         return {
-            kind: facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS
+            kind: max(facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS, before.get(kind, 0))
             for kind, facts in kinds.items()
             if facts["train"]
         }

@@ -2,9 +2,10 @@
 
 Every function returns the lines of a solution, and the number that they come to, which is the answer as it is
 written: it is cut off where the steps end, and not rounded, for that would be one more step to get wrong. Quotients,
-means and roots have three decimals or six digits, products and powers seven or eight; always more than the headline
-grader asks for. What a line says is described in columns.py, product.py, quotient.py and root.py. A first line such as
-`+ - -` holds the signs of both numbers and then that of the result; in a sum the last is what is done with the numbers.
+means and roots have three decimals or six digits, products and powers seven or eight, functions nine; always more than
+the headline grader asks for. What a line says is described in columns.py, product.py, quotient.py and root.py. A first
+line such as `+ - -` holds the signs of both numbers and then that of the result; in a sum the last is what is done with
+the numbers.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ POWER_WIDTH = WIDTH + 2
 """The same for numbers of more digits than these, raised to higher powers than the data set has."""
 
 LARGEST_EXPONENT = 100
-"""A function of this power takes 5,800 tokens at most; higher powers are in no data set, and would need more digits."""
+"""Functions up to this one take 5,800 tokens at most; higher powers are in no data set, and would need more digits."""
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
