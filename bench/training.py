@@ -20,7 +20,7 @@ from peft import PeftModel
 
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import free_bytes
+from keeptune.model.activations import total_bytes
 from keeptune.model.attention import has_kernel
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.packed import lay_out
@@ -88,7 +88,7 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     keep_freed_memory()
     base = models.load_model(job["model"], quantization=quantization)
     model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
-    lay_out(model, free_bytes(models.device()))
+    lay_out(model, total_bytes(models.device()))
     module, rows, end_to_end = Objective(model), _rows(), has_kernel(model)
 
     def backward(step: Step) -> float:

@@ -47,7 +47,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         yield scratch
-        flush(scratch)
+        for path in (*scratch.rglob("*"), scratch):
+            flush(path)
         if folder.exists():
             shutil.rmtree(folder)
         scratch.replace(folder)

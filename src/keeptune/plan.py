@@ -17,7 +17,7 @@ from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, free_bytes, kept_values
+from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, kept_values, total_bytes
 from keeptune.model.packed import layout_bytes, to_lay_out
 from keeptune.model.quantised import BYTES_A_WEIGHT
 from keeptune.prompt.count import TokenCounter
@@ -156,7 +156,7 @@ def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
     device = models.device()
     if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
         return 0
-    return layout_bytes(to_lay_out(_without_memory(config, recipe.adapter)), width, free_bytes(device))
+    return layout_bytes(to_lay_out(_without_memory(config, recipe.adapter)), width, total_bytes(device))
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:

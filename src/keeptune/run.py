@@ -31,7 +31,7 @@ from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import Recompute, free_bytes
+from keeptune.model.activations import Recompute, free_bytes, total_bytes
 from keeptune.model.packed import lay_out
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
@@ -145,7 +145,8 @@ class Run:
 
     def train(self) -> None:
         """Examples to checkpoints and log.jsonl; resumes from the newest whole checkpoint."""
-        if self._trained():
+        # All by what the first sees: on a shared disk another may not see the file yet, and would wait alone.
+        if self.processes.gather(self._trained())[0]:
             return
         self.data()
         with self._stage("train"):
@@ -283,11 +284,12 @@ class Run:
         if self.recipe.engine == "mindspore":
             require_supported(model, self.recipe.adapter, settings)
             return MindSporeTrainer(model, examples, settings, seed, self.folder)
-        device = next(model.parameters()).device
+        device = models.device()
         if not settings.shard:
-            lay_out(model, free_bytes(device))
+            lay_out(model, total_bytes(device) // self.processes.beside)
         # Which batches are too large for the memory that is free now, with the model loaded.
-        recompute = Recompute.planned(settings.recompute, model, self.recipe.adapter.family, free_bytes(device))
+        free = free_bytes(device) // (self.processes.beside if device.type == "cpu" else 1)
+        recompute = Recompute.planned(settings.recompute, model, self.recipe.adapter.family, free)
         return Trainer(model, examples, settings, seed, self.folder, recompute)
 
     def _training_examples(self) -> list[Example]:

@@ -1,10 +1,13 @@
 """The chunked losses are cross entropy and Kullback-Leibler divergence: same values, same gradients."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from keeptune.train.loss import CHUNK_TOKENS, weighted_divergence, weighted_nll
+from keeptune.train.loss import CHUNK_TOKENS, CHUNK_VALUES, weighted_divergence, weighted_nll
 
 
 def drawn(tokens: int, width: int = 24, vocabulary: int = 97) -> tuple[torch.Tensor, ...]:
@@ -27,6 +30,28 @@ def test_loss_and_gradient_are_those_of_cross_entropy(tokens: int) -> None:
     (3 * total).backward()
     (3 * (expected * token_weights).sum()).backward()
     torch.testing.assert_close(own.grad, hidden.grad, rtol=1e-5, atol=1e-5)
+
+
+class Largest(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that anything makes while it lasts."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        # A transposed weight is the weight itself.
+        if isinstance(made, torch.Tensor) and not made._is_view():
+            self.numbers = max(self.numbers, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("vocabulary", [49_152, 128_256])
+def test_memory_grows_with_neither_the_vocabulary_nor_the_batch(vocabulary: int) -> None:
+    hidden, weight, labels, token_weights = drawn(700, 8, vocabulary)
+    with Largest() as largest:
+        weighted_nll(hidden, weight, labels, token_weights)[0].backward()
+        weighted_divergence(hidden, hidden.detach() + 1, weight, 1.0)[0].backward()
+    assert CHUNK_VALUES / 2 < largest.numbers <= CHUNK_VALUES
 
 
 def test_large_logits_stay_finite() -> None:

@@ -33,6 +33,9 @@ quickstart: 3.65 GB for batches of 800 tokens, 4.59 GB for 1,024; estimated with
 ADAPTER_BYTES = 16
 """Of a trainable parameter: itself, its gradient and two moments of Adam."""
 
+OF_THE_MACHINE = ("cpu", "mps")
+"""Devices without a memory of their own."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -52,8 +55,8 @@ def head_size(config: Any) -> int:
 
 def total_bytes(device: torch.device) -> int:
     """The accelerator's memory, or the machine's, or what a container is given of it."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
+    if device.type not in OF_THE_MACHINE:
+        return int(torch.accelerator.get_memory_info(device)[1])
     total: int = psutil.virtual_memory().total
     try:
         return min(total, int(_container("max")))
@@ -63,8 +66,8 @@ def total_bytes(device: torch.device) -> int:
 
 def free_bytes(device: torch.device) -> int:
     """What can still be had: of the accelerator's memory, or of the machine's, or of what a container is given."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type not in OF_THE_MACHINE:
+        return int(torch.accelerator.get_memory_info(device)[0])
     free: int = psutil.virtual_memory().available
     try:
         limit, used, stat = map(_container, ("max", "current", "stat"))

@@ -42,8 +42,17 @@ def dtype(wanted: str) -> torch.dtype:
     """The number format to compute in. `auto` is bfloat16 where it is multiplied natively, else float32."""
     if wanted != "auto":
         return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
-    native = device().type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if _multiplies_bfloat16(device()) else torch.float32
+
+
+def _multiplies_bfloat16(own: torch.device) -> bool:
+    """Whether the device itself does; a V100 or an Ascend 910A does not."""
+    if own.type == "cpu":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if own.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = getattr(getattr(torch, own.type), "is_bf16_supported", None)
+    return bool(asked()) if asked else True
 
 
 def resolve(name: str) -> str:

@@ -32,7 +32,9 @@ LAYOUTS = 2
 """Of a layer in training: there and back."""
 
 SPARE_SHARE = 0.25
-"""Of the free memory, what the layouts of training may take; where they need more there are none."""
+"""Of the memory, what the layouts of training may take; where they need more there are none. Of all memory, and not of
+what is free at the time: products with and without a layout round differently, and a training that goes on has to
+come to the same bytes."""
 
 
 @contextmanager
@@ -89,10 +91,10 @@ def _supported(weight: Any) -> bool:
     return weight.dtype is torch.float32
 
 
-def lay_out(model: nn.Module, free: int) -> None:
-    """Lays the frozen layers under LoRA out for training, if a part of so many free bytes is enough for that."""
+def lay_out(model: nn.Module, memory_bytes: int) -> None:
+    """Lays the frozen layers under LoRA out for training, if a part of the memory is enough for that."""
     layers = [layer for layer in to_lay_out(model) if _supported(layer.weight)]
-    if layers and layout_bytes(layers, layers[0].weight.itemsize, free):
+    if layers and layout_bytes(layers, layers[0].weight.itemsize, memory_bytes):
         for layer in layers:
             layer.__dict__["laid_out"] = LaidOut(layer)  # beside its weights, so that it is never saved
 
@@ -103,11 +105,11 @@ def to_lay_out(model: nn.Module) -> list[nn.Linear]:
     return [layer for layer in layers if type(layer) is nn.Linear]
 
 
-def layout_bytes(layers: Sequence[nn.Linear], width: int, free: int) -> int:
-    """What the layouts of these layers take, `width` bytes a number; 0 where a part of so many free bytes is too little
-    and there are none."""
+def layout_bytes(layers: Sequence[nn.Linear], width: int, memory_bytes: int) -> int:
+    """What the layouts of these layers take, `width` bytes a number; 0 where a part of the memory is too little and
+    there are none."""
     needed = LAYOUTS * width * sum(layer.weight.numel() for layer in layers)
-    return needed if needed <= SPARE_SHARE * free else 0
+    return needed if needed <= SPARE_SHARE * memory_bytes else 0
 
 
 class LaidOut:

@@ -45,14 +45,16 @@ def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: P
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`, or None."""
-    return next(iter(reversed(whole(folder))), None)
+    return next((path for path in reversed(_steps(folder)) if is_whole(path)), None)
 
 
 def whole(folder: Path) -> list[Path]:
     """All checkpoints in `folder` whose files match their complete.json, from first to last."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit() and is_whole(path)]
+    return [path for path in _steps(folder) if is_whole(path)]
+
+
+def _steps(folder: Path) -> list[Path]:
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
 
 

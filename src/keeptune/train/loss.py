@@ -2,7 +2,8 @@
 
 A vocabulary of 49,152 (or 128,256) times every token of a batch is the largest tensor of a training step, and most of
 it belongs to prompt tokens that carry no label. So hidden states are picked first, and the output layer is applied
-to a few hundred of them at a time; the gradient is formed in the same pass, and no logits outlive their chunk.
+to a few hundred of them at a time, fewer the larger the vocabulary is; the gradient is formed in the same pass, and no
+logits outlive their chunk. So the memory for it depends on neither the batch nor the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import torch
 from torch import Tensor
 
 CHUNK_TOKENS = 256
+"""Of a vocabulary of 49,152 words or fewer."""
+
+CHUNK_VALUES = CHUNK_TOKENS * 49_152
+"""Logits at a time: 50 MB in float32."""
 
 
 class _WithGradient(torch.autograd.Function):
@@ -38,8 +43,10 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
     """
     losses, gradient = _like(hidden)
     with torch.no_grad():
-        room = torch.empty(min(CHUNK_TOKENS, len(hidden)), len(weight), dtype=torch.float32, device=hidden.device)
-        for part in _chunks(hidden):
+        parts = _chunks(hidden, len(weight))
+        longest = max((part.stop - part.start for part in parts), default=0)
+        room = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
+        for part in parts:
             targets, weights = labels[part, None], token_weights[part, None]
             logits = room[: len(targets)].copy_(hidden[part] @ weight.t())
             own, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
@@ -61,7 +68,7 @@ def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weig
     """
     divergences, gradient = _like(hidden)
     with torch.no_grad():
-        for part in _chunks(hidden):
+        for part in _chunks(hidden, len(weight)):
             own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
             further = reference - own
             wanted = reference.exp_()
@@ -75,8 +82,9 @@ def _like(hidden: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty(len(hidden), dtype=torch.float32, device=hidden.device), torch.empty_like(hidden)
 
 
-def _chunks(hidden: Tensor) -> list[slice]:
-    return [slice(start, start + CHUNK_TOKENS) for start in range(0, len(hidden), CHUNK_TOKENS)]
+def _chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
+    tokens = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
+    return [slice(start, min(start + tokens, len(hidden))) for start in range(0, len(hidden), tokens)]
 
 
 def _with_gradient(hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ class Processes:
         # Where torchrun, accelerate and others leave them.
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.number = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
+        self.beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
+        """How many of them share this machine's processor and its memory."""
         self._processors: Any = None
         if self.count > 1:
             self._join()
