@@ -9,23 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import ADAPTER_BYTES, KEPT_MEMORY, kept_values, total_bytes
-from keeptune.model.packed import layout_bytes, to_lay_out
-from keeptune.model.quantised import BYTES_A_WEIGHT
+from keeptune.peak import peak_bytes, without_memory
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest
-from keeptune.score.generate import cache_tokens, cached_values
-from keeptune.sections import AdapterSection, Quantization
+from keeptune.score.reading import reading_items
+from keeptune.sections import AdapterSection
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 
@@ -37,9 +34,6 @@ STEP_EFFICIENCY = 0.45
 STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
 """Seconds of a step as a multiple of LoRA's, for families that PEFT computes in float32 beside each layer: DoRA with a
 norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
-
-RUNTIME_BYTES = 600_000_000
-"""What Python, torch and transformers take before a model is loaded."""
 
 
 def plan(
@@ -73,6 +67,8 @@ def plan(
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
     planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
+    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
+    questions = max(card.splits["test"].rows, reading)
     rate = tokens_per_second(config, parameters) / STEP_SECONDS.get(recipe.adapter.family, 1)
     return {
         "model": recipe.model.name,
@@ -103,7 +99,7 @@ def plan(
         "estimate": {
             "tokens_per_second": rate,
             "training_seconds": tokens / rate,
-            "memory_bytes": memory_bytes(config, parameters, recipe, max(lengths, default=0)),
+            "memory_bytes": peak_bytes(config, parameters, recipe, max(lengths, default=0), questions),
         },
     }
 
@@ -113,12 +109,7 @@ def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameter
 
     errors: ModelError when the targets match nothing, or do not suit the family.
     """
-    return adapters.count(_without_memory(config, adapter))
-
-
-def _without_memory(config: Any, adapter: AdapterSection) -> PeftModel:
-    with torch.device("meta"):
-        return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)
+    return adapters.count(without_memory(config, adapter))
 
 
 def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
@@ -137,34 +128,6 @@ def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
         (x @ w.t()).sum().item()
         best = min(best, time.perf_counter() - started)
     return 2 * tokens * inputs * outputs / best
-
-
-def memory_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest_tokens: int) -> int:
-    """The estimated peak: libraries, weights, adapter with gradient and two Adam moments, activations of one batch
-    or of a row that is longer, and the cache of the answers, times what the allocator keeps."""
-    width = models.dtype(recipe.model.dtype).itemsize
-    weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
-    tokens = max(recipe.train.tokens_per_batch, longest_tokens)
-    activations = kept_values(config, recipe.adapter.family, tokens, recipe.train.recompute == "always")
-    cache = cached_values(config) * cache_tokens(config, width, models.device())
-    needed = weights + (activations + cache) * width + parameters.trainable * ADAPTER_BYTES + RUNTIME_BYTES
-    return int(KEPT_MEMORY * needed + laid_out_bytes(config, recipe, width))
-
-
-def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
-    """What the frozen layers take that are laid out for training on a processor, if there is room for that."""
-    device = models.device()
-    if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
-        return 0
-    return layout_bytes(to_lay_out(_without_memory(config, recipe.adapter)), width, total_bytes(device))
-
-
-def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
-    """What the frozen weights take: all but the embeddings in fewer bits, where they are quantised."""
-    if quantization is None:
-        return total * width
-    embedded: int = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
-    return embedded * width + (total - embedded) * BYTES_A_WEIGHT[quantization]
 
 
 def text(made: Plan) -> str:

@@ -15,7 +15,7 @@ from keeptune.held_out import open_target
 from keeptune.model import adapter as adapters
 from keeptune.model.load import load_model, weights_sha256
 from keeptune.model.quantised import KINDS, QuantisedLinear, quantise
-from keeptune.plan import memory_bytes
+from keeptune.peak import peak_bytes
 from keeptune.train.loop import Step, Trainer
 
 OFF_BY = {"int8": 0.01, "nf4": 0.12, "fp8": 0.04}
@@ -166,5 +166,5 @@ def test_the_estimate_counts_the_bits() -> None:
     needed = {}
     for quantization in (None, "int8", "nf4", "fp8"):
         tree = {"data": {"synth": {"rows": 10}}, "model": {"dtype": "bfloat16", "quantization": quantization}}
-        needed[quantization] = memory_bytes(tiny.LLAMA3_8B, parameters, recipe.parse(tree, "x"), 100)
+        needed[quantization] = peak_bytes(tiny.LLAMA3_8B, parameters, recipe.parse(tree, "x"), 100, 100)
     assert needed["nf4"] < needed["int8"] < needed["fp8"] <= needed[None], "more where there is room for layouts"

@@ -25,6 +25,7 @@ from keeptune.model import adapter as adapters
 from keeptune.prompt.template import encode_prompt
 from keeptune.score.statistics import FloatArray, mean_of_parts
 from keeptune.train.batches import batched
+from keeptune.train.loss import chunks
 
 Record = dict[str, Any]
 
@@ -38,7 +39,6 @@ TEXT_TOKENS = 512
 """Longer texts are cut, so that a file of whole books costs no more memory than one of paragraphs."""
 
 _BATCH_TOKENS = 2048
-_CHUNK_TOKENS = 256
 _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 
 
@@ -121,8 +121,7 @@ def _compared(head: Any, before: Tensor, after: Tensor, own: Tensor) -> tuple[fl
     shapes: before, after (at least tokens, width); own (tokens,).
     """
     totals = torch.zeros(3, dtype=torch.float64)
-    for start in range(0, len(own), _CHUNK_TOKENS):
-        here = slice(start, min(start + _CHUNK_TOKENS, len(own)))
+    for here in chunks(len(own), len(head.weight)):
         base, tuned = (head(states[here]).float().log_softmax(-1) for states in (before, after))
         following = own[here.start + 1 : here.stop + 1]
         for place, chances in enumerate((base, tuned)):

@@ -18,6 +18,7 @@ from keeptune.score.generate import Generator
 from keeptune.score.reading import ReadingItem
 from keeptune.score.reading_prompt import practice_text
 from keeptune.train.batches import batched
+from keeptune.train.loss import chunks
 
 BATCH_TOKENS = 2048
 
@@ -73,6 +74,13 @@ def _losses(generator: Generator, rows: Sequence[tuple[int, ...]]) -> list[torch
     ids = torch.tensor(padded, device=generator.head.weight.device)
     hidden = generator.decoder(input_ids=ids, use_cache=False).last_hidden_state
     return [
-        functional.cross_entropy(generator.head(states[: len(row) - 1]).float(), own[1 : len(row)], reduction="none")
+        _row_losses(generator.head, states[: len(row) - 1], own[1 : len(row)])
         for states, own, row in zip(hidden, ids, rows, strict=True)
     ]
+
+
+def _row_losses(head: Any, states: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    """shapes: states (tokens, width); following and result (tokens,)."""
+    parts = chunks(len(states), len(head.weight))
+    losses = [functional.cross_entropy(head(states[part]).float(), following[part], reduction="none") for part in parts]
+    return torch.cat(losses)

@@ -20,6 +20,12 @@ CHUNK_VALUES = CHUNK_TOKENS * 49_152
 """Logits at a time: 50 MB in float32."""
 
 
+def chunks(tokens: int, vocabulary: int) -> list[slice]:
+    """So many tokens in parts whose logits may be in memory at a time."""
+    at_once = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
+    return [slice(start, min(start + at_once, tokens)) for start in range(0, tokens, at_once)]
+
+
 class _WithGradient(torch.autograd.Function):
     """A scalar whose gradient in `hidden` was formed while it was computed."""
 
@@ -43,7 +49,7 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
     """
     losses, gradient = _like(hidden)
     with torch.no_grad():
-        parts = _chunks(hidden, len(weight))
+        parts = chunks(len(hidden), len(weight))
         longest = max((part.stop - part.start for part in parts), default=0)
         room = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
         for part in parts:
@@ -68,7 +74,7 @@ def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weig
     """
     divergences, gradient = _like(hidden)
     with torch.no_grad():
-        for part in _chunks(hidden, len(weight)):
+        for part in chunks(len(hidden), len(weight)):
             own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
             further = reference - own
             wanted = reference.exp_()
@@ -80,11 +86,6 @@ def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weig
 def _like(hidden: Tensor) -> tuple[Tensor, Tensor]:
     """Room for a value of each token, and for the gradient. shapes: (tokens,), (tokens, width)."""
     return torch.empty(len(hidden), dtype=torch.float32, device=hidden.device), torch.empty_like(hidden)
-
-
-def _chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
-    tokens = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
-    return [slice(start, min(start + tokens, len(hidden))) for start in range(0, len(hidden), tokens)]
 
 
 def _with_gradient(hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:
