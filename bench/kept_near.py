@@ -21,7 +21,7 @@ from keeptune.model import load as models
 from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
-from keeptune.train.replay import practice_items, replay
+from keeptune.train.replay import practice, replay
 
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -48,7 +48,7 @@ def main() -> None:
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     rows = examples(tokenizer, 240)
     tokens = sum(len(row.tokens) for row in rows)
-    rows += replay([practice_items("embedded")], tokenizer, tokens // 9, 512, 0)
+    rows += replay([practice("embedded")], tokenizer, tokens // 9, 512, 0)
     speeds: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(options.rounds):
         for name, way in WAYS.items():

@@ -10,7 +10,7 @@ from keeptune.model.adapter import stored_config
 from keeptune.recipe import Recipe
 from keeptune.score import harness, vllm_engine
 from keeptune.train.mindspore_workers import python_with_mindspore
-from keeptune.train.replay import practice_items
+from keeptune.train.replay import practice
 
 
 def require_tools(folder: Path, recipe: Recipe) -> None:
@@ -37,4 +37,4 @@ def require_sources(recipe: Recipe) -> None:
         stored_config(Path(recipe.adapter.start))
     if recipe.train.replay_share:
         for source in recipe.train.replay:
-            practice_items(source)
+            practice(source)

@@ -49,7 +49,7 @@ from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
 from keeptune.train.processes import processes
-from keeptune.train.replay import practice_items, replay
+from keeptune.train.replay import practice, replay
 from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
@@ -296,7 +296,7 @@ class Run:
         examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed
         tokens = sum(len(example.tokens) for example in examples) / (1 - settings.replay_share)
         if settings.replay_share:
-            wanted, sources = round(tokens * settings.replay_share), [practice_items(name) for name in settings.replay]
+            wanted, sources = round(tokens * settings.replay_share), [practice(name) for name in settings.replay]
             examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, seed)
         return examples
 

@@ -348,9 +348,11 @@ class TrainSection(Section):
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises reading")
+    replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises what is to be kept")
     replay: tuple[str, ...] = Field(
-        ("embedded",), min_length=1, description="SQuAD files to practise on, or `embedded`, each for the same share"
+        ("embedded",),
+        min_length=1,
+        description="SQuAD files (.json) or plain text to practise on, or `embedded`, each for the same share",
     )
     kl_weight: float = Field(
         0.0,

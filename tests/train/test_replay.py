@@ -15,10 +15,10 @@ from keeptune.prompt.template import encode_prompt
 from keeptune.score.reading import ReadingItem
 from keeptune.score.reading_prompt import question_text
 from keeptune.train.batches import Example
-from keeptune.train.replay import KIND, ROW_TOKENS, practice_items, replay
+from keeptune.train.replay import KIND, ROW_TOKENS, practice, replay
 
 WORDS: Any = tiny.tokenizer(before=[tiny.BEGIN])
-ITEMS = practice_items("embedded")
+ITEMS = practice("embedded")
 BY_ID = {item.question_id: item for item in ITEMS}
 
 
@@ -121,6 +121,28 @@ def test_another_file_can_be_practised(tmp_path: Path) -> None:
     tree = {"data": [{"title": "T", "paragraphs": [{"context": "C c.", "qas": [entry]}]}]}
     path = tmp_path / "squad.json"
     path.write_text(json.dumps(tree), encoding="utf-8")
-    assert practice_items(str(path)) == [ReadingItem("T", 0, "C c.", "1", "Q?", ("c",))]
+    assert practice(str(path)) == [ReadingItem("T", 0, "C c.", "1", "Q?", ("c",))]
     with pytest.raises(DataError, match=r"none\.json"):
-        practice_items(str(tmp_path / "none.json"))
+        practice(str(tmp_path / "none.json"))
+
+
+def test_a_text_is_practised_whole(tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text("Mass is conserved.\n\n" + "Wool is spun. " * 40, encoding="utf-8")
+    texts = practice(str(path))
+    assert len(texts) == 2
+    rows = replay([texts], WORDS, tokens=1, max_tokens=2000, seed=0)
+    for row in rows:
+        assert row.kind == KIND
+        assert row.labelled == (False, *[True] * (len(row.tokens) - 1)), "all but the token that begins a text"
+    parts = replay([texts[1:]], WORDS, tokens=len(WORDS.encode(texts[1])), max_tokens=50, seed=0)
+    assert max(len(part.tokens) for part in parts) == 50
+    assert sum(len(part.tokens) - 1 for part in parts) >= len(WORDS.encode(texts[1])) - 1, "no part is left out"
+
+
+def test_texts_and_questions_have_the_same_share(tmp_path: Path) -> None:
+    path = tmp_path / "own.txt"
+    path.write_text("\n\n".join(f"Line {number} of a chronicle." for number in range(50)), encoding="utf-8")
+    rows = replay([ITEMS, practice(str(path))], WORDS, tokens=20_000, max_tokens=2000, seed=0)
+    sizes = [sum(len(row.tokens) for row in rows if ("text" in row.name) is whole) for whole in (True, False)]
+    assert abs(sizes[0] - sizes[1]) < 2000

@@ -1,7 +1,7 @@
-"""Practice for what is to be kept: reading questions, mixed into training as a share of its tokens.
+"""Practice for what is to be kept: reading questions or plain text, mixed into training as a share of its tokens.
 
 A few percent of replay is the cheapest known guard against forgetting (arXiv 2502.06042). The passages are the
-project's own and share nothing with the set that retention is measured on; a SQuAD file can be given instead.
+project's own and share nothing with the set that retention is measured on; SQuAD files and texts can be given instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from keeptune.errors import DataError
 from keeptune.prompt.template import encode_prompt
+from keeptune.score.drift import general_texts
 from keeptune.score.likelihood import laid_out
 from keeptune.score.reading import ReadingItem, load_squad
 from keeptune.train.batches import Example
@@ -24,22 +25,30 @@ ROW_TOKENS = 1024
 """The longest row of passages: about as many tokens as the few-shot prompt and a passage of SQuAD."""
 
 
-def practice_items(source: str) -> list[ReadingItem]:
-    """The questions to practise on: from a SQuAD file, or the embedded ones."""
-    if source != "embedded":
+Practice = Sequence[ReadingItem] | Sequence[str]
+"""What a source has to practise on: questions, or texts."""
+
+
+def practice(source: str) -> Practice:
+    """The questions of a SQuAD file (`.json`), or the embedded ones; or the texts of a file of plain text, which empty
+    lines part.
+
+    errors: DataError when the file cannot be read, or holds none.
+    """
+    if source == "embedded":
+        with resources.as_file(resources.files("keeptune.train") / "reading_practice.json") as path:
+            return load_squad(path).items
+    if source.endswith(".json"):
         return load_squad(Path(source)).items
-    with resources.as_file(resources.files("keeptune.train") / "reading_practice.json") as path:
-        return load_squad(path).items
+    return [text.text for text in general_texts([source])]
 
 
-def replay(
-    sources: Sequence[Sequence[ReadingItem]], tokenizer: Any, tokens: int, max_tokens: int, seed: int
-) -> list[Example]:
-    """Rows of at least `tokens` tokens in all, from each source the same share, labelled on answers alone.
+def replay(sources: Sequence[Practice], tokenizer: Any, tokens: int, max_tokens: int, seed: int) -> list[Example]:
+    """Rows of at least `tokens` tokens in all, from each source the same share, labelled on answers or whole texts.
 
     A row holds several passages, as the few-shot prompt does that measures reading: what has to be kept is to look the
     answer up in the last of them, and rows of one passage each do not practise that. Passages come in a random order,
-    and again from the start when they run out. Those over `max_tokens` are left out.
+    and again from the start when they run out. Those over `max_tokens` are left out; longer texts come in parts.
 
     errors: DataError where no passage of a source is left.
     """
@@ -50,13 +59,15 @@ def replay(
     return rows
 
 
-def _rows(
-    items: Sequence[ReadingItem], tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random
-) -> list[Example]:
+def _rows(items: Practice, tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random) -> list[Example]:
     passages: dict[str, list[ReadingItem]] = {}
-    for item in items:
-        passages.setdefault(item.context, []).append(item)
-    examples = [_example(group, tokenizer, generator) for group in passages.values()]
+    examples: list[Example] = []
+    for number, item in enumerate(items, start=1):
+        if isinstance(item, str):
+            examples += _text_examples(item, number, tokenizer, row_tokens)
+        else:
+            passages.setdefault(item.context, []).append(item)
+    examples += [_example(group, tokenizer, generator) for group in passages.values()]
     fitting = [example for example in examples if len(example.tokens) <= row_tokens]
     if tokens and not fitting:
         raise DataError(
@@ -88,6 +99,18 @@ def _joined(row: Example, passage: Example, blank_line: tuple[int, ...], opening
     tokens = (*row.tokens, *blank_line, *passage.tokens[opening:])
     labelled = (*row.labelled, *(False for _ in blank_line), *passage.labelled[opening:])
     return Example(row.name, KIND, tokens, labelled)
+
+
+def _text_examples(text: str, number: int, tokenizer: Any, row_tokens: int) -> list[Example]:
+    """A text in parts of so many tokens; all are learnt but the first, which nothing stands before."""
+    opening = tuple(encode_prompt(tokenizer, ""))
+    tokens, size = encode_prompt(tokenizer, text)[len(opening) :], row_tokens - len(opening)
+    parts = [(*opening, *tokens[start : start + size]) for start in range(0, len(tokens), max(size, 1))]
+    unlearnt = max(1, len(opening))
+    return [
+        Example(f"practice:text {number}", KIND, part, (False,) * unlearnt + (True,) * (len(part) - unlearnt))
+        for part in parts
+    ]
 
 
 def _example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> Example:
