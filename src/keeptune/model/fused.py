@@ -81,10 +81,8 @@ class _FusedForward:
 
     def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         layer, base = self.layer, self.layer.base_layer
-        if layer.merged or (layer.disable_adapters and torch.is_grad_enabled()):
+        if layer.merged or layer.disable_adapters:
             return base(x)  # type: ignore[no-any-return]
-        if layer.disable_adapters:
-            return product(base, x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
         a, b = low_rank(layer)
         scale = layer.scaling[self.name]
         return _LoraProduct.apply(x, base, a, b, scale)  # type: ignore
