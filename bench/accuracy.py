@@ -91,16 +91,12 @@ def asked(kinds: Sequence[str]) -> Path:
     return path
 
 
-def only(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Overrides that have these kinds alone taught, from a fresh adapter."""
+def fresh(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Overrides of the best recipe for a fresh adapter, taught these kinds alone where there are any."""
+    rate = f"train.learning_rate={FRESH_RATE}"
     if not kinds:
-        return ()
-    return (
-        f"data.kinds=[{','.join(kinds)}]",
-        f"data.quota={{default: {ROWS_A_KIND}}}",
-        "data.exclude=[]",
-        f"train.learning_rate={FRESH_RATE}",
-    )
+        return (rate,)
+    return (rate, f"data.kinds=[{','.join(kinds)}]", f"data.quota={{default: {ROWS_A_KIND}}}", "data.exclude=[]")
 
 
 def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
@@ -146,7 +142,8 @@ def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any
 def best(arguments: argparse.Namespace, folder: Path) -> None:
     """Trains the best recipe, and prints its accuracy by kind and by policy."""
     tokens = arguments.tokens or int(speed(folder / "probe") * 60 * arguments.minutes)
-    figures = scored(trained(folder / f"best-{tokens}", (f"train.tokens={tokens}",)), unseen("test"), arguments)
+    run = trained(folder / f"best-{tokens}", (*fresh(()), f"train.tokens={tokens}"))
+    figures = scored(run, unseen("test"), arguments)
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     write_result("accuracy-best", {"base": {"retained": base}, "tuned": figures})
     skill, kept = figures["skill"], figures["retained"]
@@ -162,7 +159,7 @@ def ranked(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     rows, test = {}, asked(arguments.kinds)
     for variant, own in VARIANTS[name].items():
-        overrides = (*only(arguments.kinds), *own, f"train.tokens={arguments.tokens}")
+        overrides = (*fresh(arguments.kinds), *own, f"train.tokens={arguments.tokens}")
         run = trained(folder / "-".join((name, *arguments.kinds, str(arguments.tokens))) / variant, overrides)
         rows[variant] = scored(run, test, arguments)
     ordered = dict(sorted(rows.items(), key=lambda row: -row[1]["skill"]["accuracy"]))
