@@ -243,8 +243,9 @@ class Trainer:
         rows = [self.examples[i] for batch in self.plan[index] for i in batch]
         labelled = sum(sum(row.labelled) for row in rows)
         weights = self.loss_scale / labelled, self.loss_scale * self._anchor_weight(rows)
-        if self.processes.count > 1:
-            # For dropout: not the same on all, and the same again after an interruption.
+        if self.processes.count > 1 or self.device.type != "cpu":
+            # For dropout: not the same on all, and the same again after an interruption, for a checkpoint holds the
+            # random state of the first one's processor alone.
             torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
         totals = Totals()
         for batch in dealt[self.processes.number]:
