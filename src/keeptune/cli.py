@@ -35,7 +35,7 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory"
 Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="override a value of the recipe")]
 Processes = Annotated[int, typer.Option(min=0, help="processes for the data stage; 0: as many as pay")]
 ClusterAddress = Annotated[
-    str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Ray cluster for the data stage")
+    str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Ray cluster (HOST:PORT) for the data stage")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
@@ -82,12 +82,13 @@ def run(
     settings: Settings = [],  # noqa: B006  (typer copies it)
     processes: Processes = 0,
     cluster: ClusterAddress = None,
+    workers: Annotated[int, typer.Option(min=0, help="with --cluster: workers that train there together")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """All stages: data, train, select, score, report. The same command again resumes."""
     loaded = recipes.load(recipe, tuple(settings))
     job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
-    result = job.all()
+    result = _on_workers(job, recipe, settings, cluster, workers) if workers else job.all()
     if result is None:  # this process has only helped to train
         return
     _print_result(result, job.folder, as_json)
@@ -364,6 +365,23 @@ def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int
     from keeptune.run import Run
 
     return Run.create(folder, recipe, context.obj, Staffing(processes, cluster))
+
+
+def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None, workers: int) -> dict[str, Any]:
+    """What a run comes to whose later stages are a job on a cluster; its data is made first, by the same machines."""
+    from keeptune.files import read_json
+    from keeptune.train.on_cluster import on_cluster
+
+    if cluster is None:
+        raise RecipeError("--workers are those of a Ray cluster; give its --cluster HOST:PORT, or use torchrun")
+    job.data()
+    overrides = [part for setting in settings for part in ("--set", setting)]
+    same = ["run", str(recipe.absolute()), "--run", str(job.folder.absolute()), *overrides]
+    code = on_cluster(cluster, workers, same, job.folder / "tracking")
+    if code not in (0, EXIT_GATE_FAILED):
+        sys.exit(code)
+    made: dict[str, Any] = read_json(job.folder / "result.json")
+    return made
 
 
 def _open(context: typer.Context, folder: Path) -> Any:

@@ -180,7 +180,8 @@ class Run:
         """Checkpoints to adapter/, the one that is handed over, with its prompt beside it."""
         if (self.folder / "adapter" / adapter_card.FILE).is_file():
             return
-        self.train()
+        if not self._trained():  # of several processes the first is alone here, and the others wait for questions
+            self.train()
         with self._stage("select"):
             chosen = self._choose()
             checkpoint_folder = self.folder / "checkpoints" / chosen["checkpoint"]

@@ -76,14 +76,14 @@ class Processes:
 class Cluster:
     """The processes of a Ray cluster. All nodes must see the input files and the run directory under the same path."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, show_output: bool = False) -> None:
         try:
             self.ray: Any = importlib.import_module("ray")
         except ImportError:
             raise RunError("--cluster needs Ray; install it with: pip install 'keeptune[cluster]'") from None
         _knock(address)
         try:
-            self.ray.init(address=address, log_to_driver=False, configure_logging=False)
+            self.ray.init(address=address, log_to_driver=show_output, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RunError(f"--cluster {address}: no Ray cluster answers there ({error})") from None
         self.count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
