@@ -102,7 +102,9 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
             totals.append(total.detach())
         return float(sum(totals))
 
-    plan = steps([len(row.tokens) for row in rows], job["tokens_per_step"], job["tokens_per_step"], 1.0, 0)
+    # A step is one batch, as the peers' is: one that is nearly full counts as enough.
+    size = job["tokens_per_step"]
+    plan = steps([len(row.tokens) for row in rows], size * 3 // 4, size, 1.0, 0)
     planned = [[[rows[index] for index in batch] for batch in step] for step in plan]
     return _timed(job, model, _in_order(job, rows) if job["ordered"] else planned, backward)
 
