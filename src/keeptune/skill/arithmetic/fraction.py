@@ -45,11 +45,16 @@ class Simplification(Kind[Ratio]):
         return f"最简化的形式为：{self.value(problem)}"
 
     def steps(self, problem: Ratio, places: int) -> list[str]:  # noqa: ARG002
+        """Euclid's divisions down to nothing; what was divided by last divides both."""
         top, bottom = problem.numerator, problem.denominator
-        common = math.gcd(top, bottom)
-        if common == 1:
-            return []
-        return [f"{top}/{bottom}=({top}/{common})/({bottom}/{common})={top // common}/{bottom // common}"]
+        lines, number, divisor = [], bottom, top
+        while divisor:
+            times, rest = divmod(number, divisor)
+            lines.append(f"{number}-{times}*{divisor}={rest}")
+            number, divisor = divisor, rest
+        if number > 1:
+            lines.append(f"{top}/{bottom}=({top}/{number})/({bottom}/{number})={top // number}/{bottom // number}")
+        return lines
 
     def answer(self, problem: Ratio, rounding: Rounding) -> str:  # noqa: ARG002
         """The fraction in lowest terms; a fraction is never rounded."""

@@ -138,6 +138,12 @@ def any_length(generator: random.Random, limit: int) -> int:
     return drawn if generator.random() < 0.5 else -drawn
 
 
+def any_size(generator: random.Random, limit: int) -> int:
+    """An integer from 1..limit, of every number of digits equally often."""
+    digits = generator.randint(1, len(str(limit)))
+    return generator.randint(10 ** (digits - 1), min(limit, 10**digits - 1))
+
+
 def random_nonzero(generator: random.Random, limit: int) -> int:
     """An integer drawn evenly from -limit..-1 and 1..limit."""
     drawn = generator.randrange(-limit, limit)

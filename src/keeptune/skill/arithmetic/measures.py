@@ -10,7 +10,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, Kind, KindByDigits
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, any_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,14 @@ class Area(KindByDigits[Rectangle]):
     def rule(self, problem: Rectangle, result: str) -> list[str]:
         return rules.area(problem.length, problem.width, result)
 
+    def random_size(self, generator: random.Random) -> Rectangle:
+        return Rectangle(any_size(generator, 100), any_size(generator, 100))
+
     def random(self, generator: random.Random) -> Rectangle:
         return Rectangle(generator.randint(1, 100), generator.randint(1, 100))
 
 
-class Mass(Kind[Body]):
+class Mass(KindByDigits[Body]):
     """`某物体的密度为 10 克/立方厘米，体积为 3 立方厘米，请计算该物体的质量。` → `30 克`"""
 
     name = "mass"
@@ -84,6 +87,9 @@ class Mass(Kind[Body]):
 
     def steps(self, problem: Body, places: int) -> list[str]:  # noqa: ARG002
         return [f"{problem.density}*{problem.volume}={problem.density * problem.volume}"]
+
+    def worked(self, problem: Body) -> Worked:
+        return procedures.area(problem.density, problem.volume)
 
     def rule(self, problem: Body, result: str) -> list[str]:
         return rules.mass(problem.density, problem.volume, result)

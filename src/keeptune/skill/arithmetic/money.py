@@ -14,7 +14,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, any_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ class Discount(KindByDigits[Price]):
     def rule(self, problem: Price, result: str) -> list[str]:
         return rules.discount(problem.before, problem.after, result)
 
+    def random_size(self, generator: random.Random) -> Price:
+        return Price(any_size(generator, 100), any_size(generator, 100))
+
     def random(self, generator: random.Random) -> Price:
         return Price(generator.randint(1, 100), generator.randint(1, 100))
 
@@ -104,6 +107,9 @@ class Sales(KindByDigits[Growth]):
 
     def rule(self, problem: Growth, result: str) -> list[str]:
         return rules.sales(problem.sales, problem.percent, result)
+
+    def random_size(self, generator: random.Random) -> Growth:
+        return Growth(any_size(generator, 100), any_size(generator, 100))
 
     def random(self, generator: random.Random) -> Growth:
         return Growth(generator.randint(1, 100), generator.randint(1, 100))

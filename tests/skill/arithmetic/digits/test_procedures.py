@@ -64,6 +64,20 @@ def test_a_difference_below_zero_is_listed_once_more() -> None:
     ]
 
 
+def test_a_mass_is_worked_as_an_area_is() -> None:
+    text = "某物体的密度为 5 克/立方厘米，体积为 10 立方厘米，请计算该物体的质量。"
+    assert written(text).split("\n") == ["a5", "u1v0", "v0a0", "u1a505+0=05+0=05", "0a5v0", "#### 50"]
+
+
+def test_numbers_of_every_size_are_drawn_where_most_are_long() -> None:
+    by_name = {kind.name: kind for kind in WORKED}
+    for name in ("area", "sales", "discount"):
+        generator = random.Random(0)
+        drawn = [by_name[name].random_size(generator) for _ in range(600)]
+        sizes = Counter(len(number) for one in drawn for number in re.findall("[0-9]+", by_name[name].write(one)))
+        assert all(sizes[size] > 300 for size in (1, 2, 3)), sizes
+
+
 def test_a_product_line_by_line() -> None:
     assert lines(procedures.area(54, 34)) == [
         "a5b4",
@@ -269,7 +283,6 @@ def test_functions_beyond_the_data_set(hundredths: int, coefficient: int, expone
 @pytest.mark.parametrize(
     "text",
     [
-        "某物体的密度为 5 克/立方厘米，体积为 5 立方厘米，请计算该物体的质量。",
         "将分数 4/10 进行简化。",
         "计算 11471.86 的平方根？",
         "当 x = 1.23 时，求函数 y = 5x^101 的值",

@@ -111,7 +111,7 @@ def sales(before: int, percent: int) -> Worked:
 
 
 def area(length: int, width: int) -> Worked:
-    """A product of two integers."""
+    """A product of two integers; that of a density and a volume is worked in the same way."""
     lines, digits = exact(str(length), str(width))
     return Worked(lines, Numeral(digits, len(digits)).text())
 
