@@ -237,13 +237,13 @@ def square_root(number: Decimal) -> Worked:
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
     """The lines of left / right · 10^shift, and the quotient."""
-    places = left.places - right.places
-    count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places + shift))
+    places = left.places - right.places + shift
+    count = max(1, min(MOST_DIGITS, 1 + DECIMALS + places))
     kept = KEPT_PLACES if count > 1 + DECIMALS else KEPT_PLACES - 1
     width = min(kept, max(len(left.digits), len(right.digits.rstrip("0"))))
-    whole = 1 + places + shift
+    whole = 1 + places
     lines, digits = quotient(left.cut(width).digits, right.cut(width).digits, count, whole, kept)
-    head = f"{left.places}-{right.places}={places}"
+    head = f"{left.places}-{right.places}{f'+{shift}' if shift else ''}={places}"
     return [lines[0], head, *lines[1:]], Numeral(digits, whole).text()
 
 
