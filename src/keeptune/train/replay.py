@@ -25,7 +25,7 @@ ROW_TOKENS = 1024
 """The longest row of passages: about as many tokens as the few-shot prompt and a passage of SQuAD."""
 
 
-Practice = Sequence[ReadingItem] | Sequence[str]
+Practice = Sequence[ReadingItem | str]
 """What a source has to practise on: questions, or texts."""
 
 
