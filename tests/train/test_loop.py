@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -338,35 +337,4 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     killed = checkpoint.latest(tmp_path / "checkpoints")
     assert (killed.name if killed else None) == {1: None, 3: "step-2", 6: "step-4"}[kill_at]
     trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-KILLED_AT_ANY_TIME = """
-import os, signal, sys, threading, time
-from pathlib import Path
-import test_loop as loop
-
-def kill():
-    time.sleep(float(sys.argv[3]))
-    os.kill(os.getpid(), signal.SIGKILL)
-
-trainer = loop.trainer(Path(sys.argv[1]), Path(sys.argv[2]), loop.SETTINGS)
-threading.Thread(target=kill, daemon=True).start()
-trainer.run(loop.watch_nothing, loop.score)
-"""
-
-
-@pytest.mark.slow
-def test_a_training_killed_twenty_times_goes_on_as_if_nothing_had_happened(
-    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    """Wherever it is at the time: in a step, in a score, or while a checkpoint is written."""
-    here, draw, killed = Path(__file__).parent, random.Random(0), 0
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    command = [sys.executable, "-c", KILLED_AT_ANY_TIME, str(model_folder), str(tmp_path)]
-    for _ in range(20):
-        seconds = str(draw.uniform(0, 0.2))
-        killed += subprocess.run([*command, seconds], env=environment, check=False).returncode == -signal.SIGKILL
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert killed > 5, "the others came to their end before"
     assert left(tmp_path) == uninterrupted(0.0)
