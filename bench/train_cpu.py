@@ -1,8 +1,11 @@
 """Training speed on the processor: keeptune, the contest kits' layout, TRL and LLaMA-Factory, side by side in one run.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2
-    python -m venv lf && lf/bin/pip install torch==2.13.0 torchvision==0.28.0 llamafactory==0.9.5
+    python -m venv lf && lf/bin/pip install torch==2.13.0 llamafactory==0.9.5
     python bench/train_cpu.py --trl trl/bin/python --llamafactory lf/bin/python
+
+Where torch is a build for processors, LLaMA-Factory's torchvision and torchaudio, which are for CUDA, have to go (`pip
+uninstall torchvision torchaudio`); it imports torchaudio all the same, so an empty module takes its place.
 
 The same rows, the same adapter from the same start, AdamW with the same settings, and about as many useful tokens a
 step. Each side runs in processes of its own, in turns, so that none inherits another's memory settings and all see the

@@ -1,7 +1,9 @@
 """What all tests share: no network, one thread, and one tiny model on disk."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -25,3 +27,15 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny
 
     return tiny.save(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def ray_address() -> Iterator[str]:
+    """Of a Ray cluster: a head and a second node on this machine, one processor each."""
+    from ray.cluster_utils import Cluster as LocalCluster
+
+    cluster: Any = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield cluster.address
+    cluster.shutdown()

@@ -1,9 +1,7 @@
 """A Ray cluster of two nodes chooses, byte for byte, what one process chooses. Runs where Ray is installed."""
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tiny
@@ -21,24 +19,12 @@ COUNTER = TokenCounter.of(tiny.tokenizer(), tiny.PROMPT)
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """A head and a second node on this machine, one processor each."""
-    from ray.cluster_utils import Cluster as LocalCluster
-
-    cluster: Any = LocalCluster(initialize_head=True, head_node_args={"num_cpus": 1})
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster.address
-    cluster.shutdown()
-
-
-def test_two_nodes_choose_what_one_process_does(address: str, tmp_path: Path) -> None:
+def test_two_nodes_choose_what_one_process_does(ray_address: str, tmp_path: Path) -> None:
     pairs = [*rows(400), WRONG, ("What?", "Nothing.")]
     random.Random(1).shuffle(pairs)
     files = [write(tmp_path / f"{start}.jsonl", pairs[start : start + 60]) for start in range(0, 402, 60)]
     job = recipe(files=files, quota={"default": 30}, reject_limit=0.1)
-    for name, staffing in (("one", Staffing(1)), ("two", Staffing(2)), ("cluster", Staffing(cluster=address))):
+    for name, staffing in (("one", Staffing(1)), ("two", Staffing(2)), ("cluster", Staffing(cluster=ray_address))):
         prepare(job, SKILL, COUNTER, tmp_path / name, staffing)
     for name in ("card.json", "rejected.jsonl", "train.parquet", "dev.parquet", "test.parquet"):
         expected = (tmp_path / "one" / name).read_bytes()
@@ -46,10 +32,10 @@ def test_two_nodes_choose_what_one_process_does(address: str, tmp_path: Path) ->
         assert (tmp_path / "cluster" / name).read_bytes() == expected
 
 
-def test_the_cluster_has_two_workers_and_keeps_the_errors(address: str, tmp_path: Path) -> None:
-    with workers(0, Staffing(cluster=address)) as staff:
+def test_the_cluster_has_two_workers_and_keeps_the_errors(ray_address: str, tmp_path: Path) -> None:
+    with workers(0, Staffing(cluster=ray_address)) as staff:
         assert isinstance(staff, Cluster)
         assert staff.count == 2
     with pytest.raises(DataError, match="wrong answer"):
         prepare(recipe(files=[write(tmp_path / "a", [*rows(50), WRONG])]), SKILL, COUNTER, tmp_path / "out",
-                Staffing(cluster=address))  # fmt: skip
+                Staffing(cluster=ray_address))  # fmt: skip

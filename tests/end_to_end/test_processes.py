@@ -34,6 +34,18 @@ def figures(run: Path) -> dict[str, Any]:
     return {"skill": skill, **kept, "chosen": result["chosen"]["checkpoint"]}
 
 
+def assert_same_but_for_rounding(run: Path, finished: Path) -> None:
+    """Fails unless a run of several processes came to what one process came to."""
+    own, its = files(run), files(finished)
+    assert own.keys() == its.keys()
+    assert all(own[name] == its[name] for name in its if name.startswith("data/"))
+    assert events(run) == events(finished)
+    adapter, its_adapter = (load(made["adapter/adapter_model.safetensors"]) for made in (own, its))
+    for name, tensor in adapter.items():
+        torch.testing.assert_close(tensor, its_adapter[name], atol=1e-5, rtol=1e-5)
+    assert figures(run) == figures(finished)
+
+
 def by_two(*arguments: object) -> str:
     """What a command of keeptune prints when torchrun starts two processes of it."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
@@ -50,14 +62,7 @@ def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tm
     run = tmp_path / "run"
     out = by_two("run", make_recipe(train={"shard": True}), "--run", run)
     assert out.count("verdict") == 1
-    own, its = files(run), files(finished)
-    assert own.keys() == its.keys()
-    assert all(own[name] == its[name] for name in its if name.startswith("data/"))
-    assert events(run) == events(finished)
-    adapter, its_adapter = (load(made["adapter/adapter_model.safetensors"]) for made in (own, its))
-    for name, tensor in adapter.items():
-        torch.testing.assert_close(tensor, its_adapter[name], atol=1e-5, rtol=1e-5)
-    assert figures(run) == figures(finished)
+    assert_same_but_for_rounding(run, finished)
 
 
 def test_two_processes_answer_what_one_does(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
