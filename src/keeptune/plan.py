@@ -25,6 +25,7 @@ from keeptune.score.reading import reading_items
 from keeptune.sections import AdapterSection
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
+from keeptune.train.openings import row_tokens
 
 Plan = dict[str, Any]
 
@@ -60,7 +61,7 @@ def plan(
             staffing,
         )
         rows = load_examples(folder / "train.parquet")
-    lengths = [row.prompt_tokens + row.solution_tokens for row in rows]
+    lengths = [row_tokens(row, recipe.train.openings, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.train.replay_share

@@ -48,6 +48,7 @@ from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
+from keeptune.train.openings import opened
 from keeptune.train.processes import processes
 from keeptune.train.replay import practice, replay
 from keeptune.train.tracking import Trackers
@@ -276,7 +277,7 @@ class Run:
             prompt = self.prompt.encode(self.tokenizer, row.problem)
             solution = self.prompt.encode_solution(self.tokenizer, row.solution)
             labelled = (False,) * len(prompt) + (True,) * len(solution)
-            examples.append(Example(f"{row.file}:{row.line}", row.kind, (*prompt, *solution), labelled))
+            examples.append(Example(row.name, row.kind, (*prompt, *solution), labelled))
         return examples
 
     def _trainer(self, model: Any, examples: list[Example]) -> Trainer:
@@ -294,7 +295,8 @@ class Run:
         return Trainer(model, examples, settings, seed, self.folder, recompute)
 
     def _training_examples(self) -> list[Example]:
-        examples, settings, seed = self.examples(), self.recipe.train, self.recipe.seed
+        settings, seed = self.recipe.train, self.recipe.seed
+        examples = [opened(example, settings.openings, seed) for example in self.examples()]
         tokens = sum(len(example.tokens) for example in examples) / (1 - settings.replay_share)
         if settings.replay_share:
             wanted, sources = round(tokens * settings.replay_share), [practice(name) for name in settings.replay]

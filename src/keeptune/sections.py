@@ -348,6 +348,9 @@ class TrainSection(Section):
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    openings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {}, description="share of a kind's rows, by kind, that are trained only up to a random place"
+    )
     replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises what is to be kept")
     replay: tuple[str, ...] = Field(
         ("embedded",),

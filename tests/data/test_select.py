@@ -246,3 +246,8 @@ def test_unknown_kinds_are_named_with_the_nearest(key: str) -> None:
         wanted_kinds(section(**{key: value}), KINDS)
     assert f"data.{key}: there is no kind 'aera'; did you mean area?" in str(caught.value)
     assert "'zzz'; known are add, mean, area" in str(caught.value)
+
+
+def test_unknown_kinds_of_openings_are_named_too() -> None:
+    with pytest.raises(RecipeError, match=r"train\.openings: there is no kind 'aera'; did you mean area\?"):
+        wanted_kinds(section(), KINDS, {"aera": 0.5})

@@ -50,6 +50,11 @@ def test_kinds_that_do_not_exist(make_recipe: MakeRecipe, tmp_path: Path, change
     assert not (tmp_path / "run" / "data").exists()
 
 
+def test_openings_of_a_kind_that_does_not_exist(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    told = "train.openings: there is no kind 'functions'; did you mean function?"
+    assert told in refused(2, "run", make_recipe(train={"openings": {"functions": 0.5}}), "--run", tmp_path / "run")
+
+
 @pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff", b"name: 2024-99-99\n", b"a: &a [*a]\n"])
 def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "recipe.yaml"

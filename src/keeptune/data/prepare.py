@@ -56,7 +56,7 @@ def prepare(
     WriterError when the server of data.writer cannot be reached or fails too often.
     """
     section = recipe.data
-    kinds = wanted_kinds(section, skill.kinds)
+    kinds = wanted_kinds(section, skill.kinds, recipe.train.openings)
     found = sources(section.files)
     _begin(directory)
     with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():

@@ -46,6 +46,11 @@ class Example:
     solution_tokens: int
 
     @property
+    def name(self) -> str:
+        """Where it stood, as messages and the log name it."""
+        return f"{self.file}:{self.line}"
+
+    @property
     def tokens(self) -> int:
         """The length of the whole example."""
         return self.prompt_tokens + self.solution_tokens
@@ -87,9 +92,7 @@ def rewrite(
     ]
     for example in examples:
         if example.solution_tokens == 0:
-            raise DataError(
-                f"{example.file}:{example.line}: the solution {example.solution!r} has no token; remove the row"
-            )
+            raise DataError(f"{example.name}: the solution {example.solution!r} has no token; remove the row")
     return examples
 
 
@@ -100,7 +103,7 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
     """
     long = [example for example in examples if example.tokens > section.max_tokens]
     if long and section.too_long == "error":
-        named = "".join(f"\n  {row.file}:{row.line} ({row.kind}): {row.tokens} tokens" for row in long[:NAMED_ROWS])
+        named = "".join(f"\n  {row.name} ({row.kind}): {row.tokens} tokens" for row in long[:NAMED_ROWS])
         more = f"\n  and {len(long) - NAMED_ROWS} more" if len(long) > NAMED_ROWS else ""
         raise DataError(
             f"{len(long)} of {len(examples)} examples are longer than data.max_tokens = {section.max_tokens}:"

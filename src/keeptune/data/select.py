@@ -12,7 +12,7 @@ import difflib
 import math
 import re
 from bisect import bisect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
@@ -90,23 +90,24 @@ def digest(*parts: str) -> bytes:
     return blake2b(b"".join(blake2b(part.encode(), digest_size=16).digest() for part in parts), digest_size=16).digest()
 
 
-def wanted_kinds(section: DataSection, known: Sequence[str]) -> tuple[str, ...]:
-    """The kinds that the recipe asks for, in the skill's order.
+def wanted_kinds(section: DataSection, known: Sequence[str], opened: Collection[str] = frozenset()) -> tuple[str, ...]:
+    """The kinds that the recipe asks for, in the skill's order; `opened` are those that train.openings names.
 
     errors: RecipeError listing every name of a kind that does not exist, with the nearest one that does.
     """
     named = {
-        "kinds": section.kinds,
-        "exclude": section.exclude,
-        "quota": section.quota.keys() - {"default"},
-        "styles": section.styles.keys() - {"default"},
-        "places": section.places.keys() - {"default"},
-        "digits": section.digits.keys() - {"default"},
-        "writer.kinds": section.writer.kinds if section.writer else (),
-        "halves": section.halves.keys() - {"default"},
+        "data.kinds": section.kinds,
+        "data.exclude": section.exclude,
+        "data.quota": section.quota.keys() - {"default"},
+        "data.styles": section.styles.keys() - {"default"},
+        "data.places": section.places.keys() - {"default"},
+        "data.digits": section.digits.keys() - {"default"},
+        "data.writer.kinds": section.writer.kinds if section.writer else (),
+        "data.halves": section.halves.keys() - {"default"},
+        "train.openings": opened,
     }
     faults = [
-        f"  - data.{key}: there is no kind {name!r}; {_nearest(name, known)}"
+        f"  - {key}: there is no kind {name!r}; {_nearest(name, known)}"
         for key, names in named.items()
         for name in sorted(set(names) - set(known))
     ]

@@ -18,6 +18,7 @@ from keeptune.errors import ModelError
 from keeptune.prompt.named import asked_in_conversation
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
+from keeptune.train.openings import row_tokens
 from keeptune.train.optimiser import BETAS, EPSILON
 
 CHECKPOINT, CONVERSATIONS, QUESTIONS = "tuned.ckpt", "conversations.json", "questions.jsonl"
@@ -138,6 +139,7 @@ class Handover:
         train = self.recipe.train
         settings = (
             (train.loraplus_ratio != 1, f"loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a"),
+            (bool(train.openings), f"openings: {train.openings}: every row is trained whole"),
             (train.replay_share > 0, f"replay_share: {train.replay_share:g}: reading is not practised"),
             (train.kl_weight > 0, f"kl_weight: {train.kl_weight:g}: predictions are not held near the base's"),
         )
@@ -146,7 +148,8 @@ class Handover:
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
         # Rows of replay count in keeptune's tokens, and are not among these.
-        epochs = train.epochs_of(round(sum(row.tokens for row in self.rows) / (1 - train.replay_share)))
+        tokens = sum(row_tokens(row, train.openings, self.recipe.seed) for row in self.rows)
+        epochs = train.epochs_of(round(tokens / (1 - train.replay_share)))
         every = train.checkpoint_every_steps
         if train.optimizer == "mindformers":
             optimiser: dict[str, Any] = {"type": "FP32StateAdamWeightDecay", "beta1": BETAS[0], "beta2": BETAS[1]}
