@@ -28,6 +28,17 @@ def test_a_plan_says_what_the_run_will_be(finished: Path, recipe: Path) -> None:
     assert files(recipe.parent) == before
 
 
+def test_a_plan_counts_of_openings_what_is_trained(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    openings = {"replay_share": 0, "epochs": 1, "score_every_steps": 0, "openings": {"area": 1.0}}
+    recipe = make_recipe(train=openings, data={"styles": {"default": "longhand"}})
+    planned = ok("plan", recipe, "--json").json["tokens"]["training"]
+    whole = ok("plan", recipe, "--set", "train.openings={}", "--json").json["tokens"]["training"]
+    ok("data", recipe, "--run", tmp_path / "run")
+    ok("train", tmp_path / "run")
+    steps = [event for event in records(tmp_path / "run" / "log.jsonl") if event["event"] == "train"]
+    assert steps[-1]["tokens"] == planned < whole
+
+
 def test_a_plan_for_people(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     out = ok("plan", recipe).out

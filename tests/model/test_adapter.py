@@ -221,6 +221,13 @@ def test_a_stored_adapter_comes_back(model_folder: Path, stored: Path) -> None:
     assert adapters.count(again).trainable == adapters.count(tiny.tune(tiny.load(model_folder))).trainable
 
 
+def test_its_modules_are_named_in_one_order(model_folder: Path, stored: Path) -> None:
+    """PEFT keeps them as a set, whose order another process has otherwise."""
+    adapters.save_adapter(tiny.tune(tiny.load(model_folder)), stored)
+    names = json.loads((stored / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
+    assert names == sorted(target_modules("all-linear", LLAMA))
+
+
 def edit_config(**changes: Any) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         path = folder / "adapter_config.json"

@@ -338,3 +338,54 @@ def test_a_killed_training_goes_on_as_if_nothing_had_happened(
     assert (killed.name if killed else None) == {1: None, 3: "step-2", 6: "step-4"}[kill_at]
     trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
     assert left(tmp_path) == uninterrupted(0.0)
+
+
+KILLED_AT_ANY_TIME = """
+import os, random, signal, sys, threading, time
+from pathlib import Path
+import test_loop as loop
+
+model, run, whole = map(Path, sys.argv[1:4])
+
+def trained_in_a_child(folder, seconds):
+    child = os.fork()
+    if child == 0:
+        trainer = loop.trainer(model, folder, loop.SETTINGS)
+        started = time.monotonic()
+        if seconds is not None:
+            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        trainer.run(loop.watch_nothing, loop.score)
+        (whole / "seconds").write_text(str(time.monotonic() - started))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+whole.mkdir()
+assert trained_in_a_child(whole, None) == 0
+seconds, draw, kills, endings = float((whole / "seconds").read_text()), random.Random(0), 0, 0
+(whole / "seconds").unlink()
+while kills < 20:
+    code = trained_in_a_child(run, draw.uniform(0, seconds))
+    assert code in (0, -signal.SIGKILL), code
+    kills += code != 0
+    if code == 0:
+        (whole / "seconds").unlink()
+        run.rename(run.with_name(f"ended-{endings}"))
+        endings += 1
+print(endings)
+"""
+
+
+@pytest.mark.slow
+def test_a_training_killed_twenty_times_goes_on_as_if_nothing_had_happened(
+    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
+) -> None:
+    """Wherever it is at the time: in a step, in a score, or while a checkpoint is written; anew when it has ended."""
+    here, run = Path(__file__).parent, tmp_path / "run"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
+    command = [sys.executable, "-c", KILLED_AT_ANY_TIME, str(model_folder), str(run), str(tmp_path / "whole")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    trainer(model_folder, run, SETTINGS).run(watch_nothing, score)
+    ended = [tmp_path / f"ended-{number}" for number in range(int(done.stdout))]
+    for folder in (tmp_path / "whole", run, *ended):
+        assert left(folder) == uninterrupted(0.0)

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.errors import ModelError
+from keeptune.files import read_json, write_json
 from keeptune.mindspore.names import CELLS
 from keeptune.model import pissa
 from keeptune.model.fused import fuse
@@ -182,6 +183,14 @@ def save_adapter(tuned: Any, folder: Path) -> None:
     else:
         tuned.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)
+    _put_in_order(folder / "adapter_config.json")
+
+
+def _put_in_order(config: Path) -> None:
+    """Names of modules, which PEFT keeps as sets, in one order, so that the same training leaves the same bytes."""
+    settings = read_json(config)
+    ordered = {key: sorted(own) for key, own in settings.items() if key.endswith("_modules") and isinstance(own, list)}
+    write_json(config, settings | ordered)
 
 
 def restore_adapter(tuned: Any, folder: Path) -> None:
