@@ -1,11 +1,13 @@
-"""Training speed on the processor: keeptune, the contest kits' layout, TRL and LLaMA-Factory, side by side in one run.
+"""Training speed on the processor: keeptune, the contest kits' layout, TRL, LLaMA-Factory and Unsloth, in one run.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2
     python -m venv lf && lf/bin/pip install torch==2.13.0 llamafactory==0.9.5
-    python bench/train_cpu.py --trl trl/bin/python --llamafactory lf/bin/python
+    python -m venv us && us/bin/pip install torch==2.13.0 "trl[peft]==1.15.0" peft==0.21.2 unsloth==2026.10.9
+    python bench/train_cpu.py --trl trl/bin/python --llamafactory lf/bin/python --unsloth us/bin/python
 
 Where torch is a build for processors, LLaMA-Factory's torchvision and torchaudio, which are for CUDA, have to go (`pip
-uninstall torchvision torchaudio`); it imports torchaudio all the same, so an empty module takes its place.
+uninstall torchvision torchaudio`); it imports torchaudio all the same, so an empty module takes its place. Unsloth, its
+`unsloth_zoo` and `cut_cross_entropy` go in with `--no-deps` there, beside what else their import asks for.
 
 The same rows, the same adapter from the same start, AdamW with the same settings, and about as many useful tokens a
 step. Each side runs in processes of its own, in turns, so that none inherits another's memory settings and all see the
@@ -46,6 +48,8 @@ def sides(options: argparse.Namespace) -> dict[str, Side]:
         found["trl"], found["trl_packed"] = (options.trl, script, {}), (options.trl, script, {"packed": True})
     if options.llamafactory:
         found["llamafactory"] = (options.llamafactory, [str(PEERS / "llamafactory_side.py")], {})
+    if options.unsloth:
+        found["unsloth"] = (options.unsloth, [str(PEERS / "unsloth_side.py")], {})
     return found
 
 
@@ -73,6 +77,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trl", help="the Python of an environment with TRL")
     parser.add_argument("--llamafactory", help="the Python of an environment with LLaMA-Factory")
+    parser.add_argument("--unsloth", help="the Python of an environment with Unsloth")
     parser.add_argument("--side", choices=list(OWN), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -104,7 +109,7 @@ def report(settings: Job, alike: Figures, rounds: dict[str, list[Figures]]) -> N
         far = alike["furthest_relative"].get(name)
         print(f"{name:14} {speed}" + ("" if far is None else f"   losses within {far:.1e}"))
     trl = max((value for name in ("trl", "trl_packed") if (value := medians.get(name))), default=None)
-    named = {"keeptune": own, "trl": trl, "llamafactory": medians.get("llamafactory")}
+    named = {"keeptune": own, "trl": trl, **{name: medians.get(name) for name in ("llamafactory", "unsloth")}}
     own_versions = {name: version(name) for name in ("torch", "transformers", "peft")}
     figures: dict[str, Any] = {
         "useful_tokens_per_second": {**named, "seed_layout": medians["seed_layout"]},

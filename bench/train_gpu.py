@@ -1,13 +1,14 @@
-"""Training speed on one accelerator at the shape of Llama-3-8B with random weights: keeptune, transformers + PEFT, TRL.
+"""Training speed on one accelerator at the shape of Llama-3-8B with random weights: keeptune beside its peers.
 
     python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2 liger-kernel==0.8.5
-    python bench/train_gpu.py --trl trl/bin/python
+    python -m venv us && us/bin/pip install torch==2.13.0 "trl[peft]==1.15.0" peft==0.21.2 unsloth==2026.10.9
+    python bench/train_gpu.py --trl trl/bin/python --unsloth us/bin/python
     python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     without one: that it runs
 
 The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; keeptune also
-with its frozen base in fp8 and in four bits, TRL with packed rows and liger's kernels. Speed is told in useful tokens,
-and as a share of what the measured matrix product allows: a frozen weight costs two operations a token on the way there
-and two on the way back.
+with its frozen base in fp8 and in four bits, beside transformers with PEFT, TRL with packed rows and liger's kernels,
+and Unsloth with packed rows. Speed is told in useful tokens, and as a share of what the measured matrix product allows:
+a frozen weight costs two operations a token on the way there and two on the way back.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens-per-step", type=int, default=8192)
     parser.add_argument("--trl", help="the Python of an environment with TRL and liger-kernel")
+    parser.add_argument("--unsloth", help="the Python of an environment with Unsloth")
     parser.add_argument("--side", choices=list(OWN), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
@@ -104,13 +106,15 @@ def main() -> None:
 
 def measured(folder: Path, job: Job, options: argparse.Namespace) -> Figures:
     """What each side told in each round."""
-    rounds: Figures = {name: [] for name in (*OWN, *(["trl_liger"] if options.trl else []))}
+    sides = {name: (sys.executable, [__file__, "--side", name], job) for name in OWN}
+    if options.trl:
+        sides["trl_liger"] = (options.trl, [str(PEERS / "trl_side.py")], {**job, "packed": True, "liger": True})
+    if options.unsloth:
+        sides["unsloth"] = (options.unsloth, [str(PEERS / "unsloth_side.py")], {**job, "packed": True})
+    rounds: Figures = {name: [] for name in sides}
     for _ in range(options.rounds):
-        for name in OWN:
-            rounds[name].append(run(sys.executable, [__file__, "--side", name], folder, job))
-        if options.trl:
-            special = {"packed": True, "liger": True}
-            rounds["trl_liger"].append(run(options.trl, [str(PEERS / "trl_side.py")], folder, {**job, **special}))
+        for name, side in sides.items():
+            rounds[name].append(run(*side[:2], folder, side[2]))
     return rounds
 
 

@@ -29,15 +29,10 @@ def configuration() -> SFTConfig:
     return SFTConfig(**wanted)
 
 
-def main() -> None:
+def train(model: Any, tokenizer: Any, *packages: str) -> None:
     """Trains so many steps, and prints the figures on the last line."""
-    torch.manual_seed(0)
-    rows = json.loads(Path("rows.json").read_text(encoding="utf-8"))
+    rows, watch = json.loads(Path("rows.json").read_text(encoding="utf-8")), Watch()
     columns = {"input_ids": [row["tokens"] for row in rows], "completion_mask": [row["labelled"] for row in rows]}
-    dtype = torch.bfloat16 if JOB["bfloat16"] else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(JOB["model"], dtype=dtype)
-    model = PeftModel.from_pretrained(base, JOB["adapter"], is_trainable=True)
-    tokenizer, watch = AutoTokenizer.from_pretrained(JOB["model"]), Watch()
     SFTTrainer(
         model=model,
         args=configuration(),
@@ -45,7 +40,16 @@ def main() -> None:
         processing_class=tokenizer,
         callbacks=[watch],
     ).train()
-    watch.tell("trl")
+    watch.tell("trl", *packages)
+
+
+def main() -> None:
+    """Loads the model and the adapter with transformers and PEFT, and trains."""
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if JOB["bfloat16"] else torch.float32
+    base = AutoModelForCausalLM.from_pretrained(JOB["model"], dtype=dtype)
+    model = PeftModel.from_pretrained(base, JOB["adapter"], is_trainable=True)
+    train(model, AutoTokenizer.from_pretrained(JOB["model"]))
 
 
 if __name__ == "__main__":
