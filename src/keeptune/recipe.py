@@ -2,7 +2,7 @@
 
 `load` returns a recipe complete or raises one RecipeError that lists every fault at once, each with its place and, for
 a key that does not exist, the nearest one that does. Nothing in a recipe names code. The settings and their defaults
-are in sections.py.
+are in sections.py and data_section.py.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
 from keeptune import families
+from keeptune.data_section import DataSection
 from keeptune.errors import RecipeError
 from keeptune.sections import (
     AdapterSection,
-    DataSection,
     Engine,
     GateSection,
     ModelSection,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from keeptune.data.read import Rejected, Row, read_rows, read_shard
 from keeptune.data.source import sources
+from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
-from keeptune.sections import ColumnsSection
 
 Rows = list[Row | Rejected]
 

@@ -9,9 +9,9 @@ import pytest
 from keeptune.data import rewrite as rewriting
 from keeptune.data.rewrite import Example, fit, rewrite, too_coarse
 from keeptune.data.select import Candidate, digest
+from keeptune.data_section import DataSection
 from keeptune.errors import DataError
 from keeptune.score.number import grade
-from keeptune.sections import DataSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Question, Rounding, Spelling, Style
 from keeptune.skill.spelling import spell

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.data.select import Candidate, Candidates, Choice, Rules, Selection, digest, wanted_kinds
+from keeptune.data_section import DataSection, SliceSection
 from keeptune.errors import DataError, RecipeError
-from keeptune.sections import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 KINDS = ("add", "mean", "area")

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from keeptune.data import hub
 from keeptune.data.read import Rejected, Row, read_rows, read_shard
 from keeptune.data.source import Shard, sources
+from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError, RecipeError
-from keeptune.sections import ColumnsSection
 
 ROW = json.dumps({"problem": "计算 1 + 1", "solution": "2"}, ensure_ascii=False).encode()
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

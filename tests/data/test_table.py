@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from keeptune.data.read import Rejected, Row, read_rows, read_shard
 from keeptune.data.source import Shard
+from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
-from keeptune.sections import ColumnsSection
 
 QA = ColumnsSection(problem="question", solution="answer")
 QA_KIND = ColumnsSection(problem="question", solution="answer", kind="subject")

@@ -14,7 +14,7 @@ from keeptune.data.rewrite import CountTokens, Example
 from keeptune.data.row import NOT_UNDERSTOOD, Rejected, reject
 from keeptune.data.select import digest
 from keeptune.data.source import SourceFile, sources
-from keeptune.sections import DataSection
+from keeptune.data_section import DataSection
 from keeptune.skill.base import Question, Skill
 
 

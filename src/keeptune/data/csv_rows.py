@@ -17,8 +17,8 @@ from pathlib import Path
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, is_utf8, reject
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
 from keeptune.data.table import required, text_row
+from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
-from keeptune.sections import ColumnsSection
 
 _Line = tuple[int, str | LongLine]
 """A line and its number."""

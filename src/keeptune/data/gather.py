@@ -19,7 +19,7 @@ from keeptune.data.select import Candidate, Rules, Selection
 from keeptune.data.source import Shard
 from keeptune.data.tally import Tally
 from keeptune.data.workers import without_collector
-from keeptune.sections import DataSection
+from keeptune.data_section import DataSection
 from keeptune.skill.base import Skill
 from keeptune.skill.synth import corpus
 

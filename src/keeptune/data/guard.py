@@ -19,9 +19,9 @@ from keeptune.data.select import Candidate
 from keeptune.data.source import Sources, sources
 from keeptune.data.split import Part
 from keeptune.data.workers import Workers
+from keeptune.data_section import REJECT_LIMIT, ColumnsSection, DataSection
 from keeptune.errors import DataError
 from keeptune.score.reading import reading_items
-from keeptune.sections import REJECT_LIMIT, ColumnsSection, DataSection
 from keeptune.skill.base import Question, Skill
 from keeptune.skill.synth import Refused
 

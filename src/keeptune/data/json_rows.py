@@ -16,8 +16,8 @@ from sys import maxsize
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
 from keeptune.data.source import Shard
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
+from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
-from keeptune.sections import ColumnsSection
 
 _CONVERSATION_KEYS = {"id", "conversations"}
 _TURN_KEYS = {"from", "value"}

@@ -26,11 +26,11 @@ from keeptune.data.tally import Unique
 from keeptune.data.tally import unique as count_unique
 from keeptune.data.workers import Staffing, Workers, without_collector, workers
 from keeptune.data.writer.rows import with_written_texts
+from keeptune.data_section import DataSection
 from keeptune.errors import DataError, RunError
 from keeptune.files import unwritable, write_whole
 from keeptune.listen import Listener, Silent
 from keeptune.recipe import Recipe
-from keeptune.sections import DataSection
 from keeptune.skill.base import Skill
 
 _COLUMNS = [column.name for column in fields(Example)]

@@ -15,7 +15,7 @@ from keeptune.data.json_rows import read_json, read_lines
 from keeptune.data.row import Rejected, Row, reject
 from keeptune.data.source import Shard, form
 from keeptune.data.table import read_hub, read_parquet
-from keeptune.sections import ColumnsSection
+from keeptune.data_section import ColumnsSection
 
 __all__ = ["Rejected", "Row", "read_rows", "read_shard", "reject"]
 

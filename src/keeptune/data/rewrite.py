@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from keeptune.data.select import Candidate, Candidates, digest
 from keeptune.data.workers import Here, Workers, without_collector
+from keeptune.data_section import DataSection
 from keeptune.errors import DataError
 from keeptune.score.number import grade, truth
-from keeptune.sections import DataSection
 from keeptune.skill.base import Rounding, Skill, Spelling
 from keeptune.skill.spelling import plain, spell
 

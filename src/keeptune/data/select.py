@@ -19,8 +19,8 @@ from hashlib import blake2b
 from heapq import nsmallest
 from typing import Any, NamedTuple
 
+from keeptune.data_section import DataSection, SliceSection
 from keeptune.errors import DataError, RecipeError
-from keeptune.sections import DataSection, SliceSection
 from keeptune.skill.base import Question
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keeptune.sections import DataSection
+from keeptune.data_section import DataSection
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Skill
 from keeptune.skill.text import Text

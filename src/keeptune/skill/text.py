@@ -11,9 +11,9 @@ import random
 import re
 from collections.abc import Mapping
 
+from keeptune.data_section import DataSection
 from keeptune.errors import RecipeError
 from keeptune.score.number import grade
-from keeptune.sections import DataSection
 from keeptune.skill.arithmetic.steps import false_step
 from keeptune.skill.base import Question, Rounding, Style, Truth
 from keeptune.skill.word import answer_line, boxed_truth, normalise, number, worked

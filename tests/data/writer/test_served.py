@@ -17,8 +17,8 @@ import pytest
 
 from keeptune.data.writer.judge import reasoning_fault
 from keeptune.data.writer.write import Wanted, write
+from keeptune.data_section import WriterSection
 from keeptune.errors import WriterError
-from keeptune.sections import WriterSection
 from keeptune.skill.base import Question
 
 pytestmark = pytest.mark.slow

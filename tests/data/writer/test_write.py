@@ -14,9 +14,9 @@ import pytest
 from data.writer.server import Behaviour, Reply, Server, said, serve
 
 from keeptune.data.writer.write import Wanted, Written, write
+from keeptune.data_section import WriterSection
 from keeptune.errors import RecipeError, WriterError
 from keeptune.listen import Silent
-from keeptune.sections import WriterSection
 from keeptune.skill.base import Question
 
 # Without it the client waits half a second before it tries again.
@@ -145,7 +145,7 @@ def test_a_killed_process_goes_on(tmp_path: Path) -> None:
 
     program = (
         "import sys; from fractions import Fraction; from pathlib import Path\n"
-        "from keeptune.data.writer.write import Wanted, write; from keeptune.sections import WriterSection\n"
+        "from keeptune.data.writer.write import Wanted, write; from keeptune.data_section import WriterSection\n"
         "from keeptune.skill.base import Question\n"
         "rows = [Wanted(Question('add', f'Add 10 and {n}, please.', Fraction(10 + n)), str(10 + n), 'plainly',\n"
         "        lambda _: None) for n in range(1, 10)]\n"
@@ -367,7 +367,7 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path) -> None:
         "import sys; sys.modules['openai'] = None\n"
         "from pathlib import Path; from keeptune.data.writer.write import write\n"
         "from keeptune.errors import RecipeError\n"
-        "from keeptune.sections import WriterSection\n"
+        "from keeptune.data_section import WriterSection\n"
         "try: write([], WriterSection(url='http://localhost/v1', model='m', task='reasoning'), Path(sys.argv[1]))\n"
         "except RecipeError as error: print(error)\n"
     )

@@ -18,8 +18,8 @@ import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from keeptune.data.writer.exchange import Answer, Request, Unanswered
+from keeptune.data_section import WriterSection
 from keeptune.errors import RecipeError, WriterError
-from keeptune.sections import WriterSection
 
 QUOTED_CHARACTERS = 200
 """So much of what a server says is repeated in an error."""

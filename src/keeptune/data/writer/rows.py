@@ -12,9 +12,9 @@ from keeptune.data.rewrite import CountTokens, Example
 from keeptune.data.select import Candidate, digest
 from keeptune.data.writer.wording import form
 from keeptune.data.writer.write import Wanted, write
+from keeptune.data_section import DataSection, WriterSection
 from keeptune.files import write_json
 from keeptune.listen import Listener
-from keeptune.sections import DataSection, WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Skill
 from keeptune.skill.synth import ENGLISH
 

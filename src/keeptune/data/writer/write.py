@@ -18,9 +18,9 @@ from keeptune.data.writer import judge
 from keeptune.data.writer.cache import Cache
 from keeptune.data.writer.exchange import Answer, Request, Unanswered
 from keeptune.data.writer.wording import wording
+from keeptune.data_section import WriterSection
 from keeptune.errors import RecipeError, WriterError
 from keeptune.listen import Listener, Silent
-from keeptune.sections import WriterSection
 from keeptune.skill.base import ANSWER_MARKER, Question
 
 if TYPE_CHECKING:
