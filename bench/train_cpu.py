@@ -14,7 +14,7 @@ step. Each side runs in processes of its own, in turns, so that none inherits an
 same noise. Each peer does what is best for it here: rows of like length together, bfloat16 where the processor has
 it, no recomputation; TRL also with packed rows, and the faster of its two counts. `seed_layout` is what the contest's
 kits do: every row padded to 256 tokens, all logits, PEFT's own forward pass. First all are given the same batches in
-the same order, and their losses are compared.
+the same order in float32, and their losses are compared.
 """
 
 from __future__ import annotations
@@ -54,8 +54,15 @@ def sides(options: argparse.Namespace) -> dict[str, Side]:
 
 
 def compared(folder: Path, job: Job, taking_part: dict[str, Side]) -> Figures:
-    """Each side's losses on the same batches, and how far they are from keeptune's, relatively, at most."""
-    ordered = {**job, "ordered": True, "steps": COMPARED_STEPS - 1, "warm_up_steps": 1}
+    """Each side's losses on the same batches, and how far they are from keeptune's, relatively, at most.
+
+    In float32, because in bfloat16 any two of them differ by a hundredth.
+    """
+    exact = str(folder / "float32")  # a copy, because LLaMA-Factory computes in what a model is stored in
+    models.load_model(job["model"], "float32").save_pretrained(exact)
+    models.load_tokenizer(job["model"]).save_pretrained(exact)
+    steps = {"ordered": True, "steps": COMPARED_STEPS - 1, "warm_up_steps": 1}
+    ordered = {**job, **steps, "model": exact, "bfloat16": False}
     losses = {
         name: run(python, script, folder, ordered).get("losses")
         for name, (python, script, special) in taking_part.items()

@@ -86,7 +86,7 @@ def run(python: str, script: list[str], folder: Path, job: Job) -> Figures:
 def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     """keeptune's own training step, as its loop does it."""
     keep_freed_memory()
-    base = models.load_model(job["model"], quantization=quantization)
+    base = models.load_model(job["model"], "auto" if job["bfloat16"] else "float32", quantization)
     model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
     lay_out(model, total_bytes(models.device()))
     module, rows, end_to_end = Objective(model), _rows(), has_kernel(model)

@@ -401,8 +401,6 @@ class Run:
 
 
 def _name_base_model(config: Path, name: str) -> None:
-    """PEFT stores where the base model lay on this machine, and its sets in the order of this process; another machine
-    wants the model's name, and the same run the same bytes."""
-    tree = {key: sorted(value) if isinstance(value, list) else value for key, value in read_json(config).items()}
+    """PEFT stores where the base model lay on this machine; another machine wants the model's name."""
     hub_id = models.EMBEDDED_HUB_ID if name == models.EMBEDDED else name
-    write_json(config, {**tree, "base_model_name_or_path": hub_id})
+    write_json(config, read_json(config) | {"base_model_name_or_path": hub_id})
