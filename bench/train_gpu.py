@@ -8,7 +8,8 @@
 The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; keeptune also
 with its frozen base in fp8 and in four bits, beside transformers with PEFT, TRL with packed rows and liger's kernels,
 and Unsloth with packed rows. Speed is told in useful tokens, and as a share of what the measured matrix product allows:
-a frozen weight costs two operations a token on the way there and two on the way back.
+a frozen weight costs two operations a token on the way there and two on the way back. Where nvidia-ml-py is installed,
+energy is told too.
 """
 
 from __future__ import annotations
@@ -128,7 +129,9 @@ def report(adapter: str, rounds: Figures, limit: float) -> None:
             continue
         speed, peak = statistics.median(speeds), told[0].get("peak_memory_bytes")
         memory = f"  {peak / 1e9:5.1f} GB" if peak else ""
-        print(f"  {name:18} {speed:8,.0f} useful tokens/s  {speed / limit:4.0%} of the limit{memory}")
+        energy = told[0].get("joules_per_token")
+        used = f"  {1000 * energy:5.1f} mJ a token" if energy else ""
+        print(f"  {name:18} {speed:8,.0f} useful tokens/s  {speed / limit:4.0%} of the limit{memory}{used}")
 
 
 if __name__ == "__main__":

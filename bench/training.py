@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from common import LENGTH_MIX, problems
+from peers.energy import a_token, joules
 from peft import PeftModel
 
 from keeptune.model import adapter as adapters
@@ -162,10 +163,10 @@ def _timed(job: Job, model: Any, planned: list[Step], backward: Callable[[Step],
     wanted = job["warm_up_steps"] + job["steps"]
     if len(planned) < wanted:
         raise SystemExit(f"the rows make {len(planned)} steps, and {wanted} are wanted")
-    losses, tokens, started = [], 0, 0.0
+    losses, tokens, started, energy = [], 0, 0.0, None
     for index, step in enumerate(planned[:wanted]):
         if index == job["warm_up_steps"]:
-            tokens, started = 0, time.perf_counter()
+            tokens, started, energy = 0, time.perf_counter(), joules()
         losses.append(backward(step))
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
@@ -174,5 +175,9 @@ def _timed(job: Job, model: Any, planned: list[Step], backward: Callable[[Step],
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     speed = tokens / (time.perf_counter() - started)
-    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
-    return {"useful_tokens_per_second": speed, "losses": losses, "peak_memory_bytes": peak}
+    return {
+        "useful_tokens_per_second": speed,
+        "losses": losses,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+        "joules_per_token": a_token(energy, joules(), tokens),
+    }

@@ -55,6 +55,7 @@ def test_a_merged_model_is_asked_as_it_was_taught(tmp_path: Path) -> None:
     export(str(tuned_folder(tmp_path)), "merged", tmp_path / "out")
     opened = open_target(str(tmp_path / "out"))
     assert (opened.prompt, opened.budgets, opened.same_prompt) == (tiny.PROMPT, {"add": 30}, True)
+    assert opened.generator.model.dtype == torch.float32, "as the card says, and not as this machine prefers"
     with pytest.raises(PromptError):
         open_target(str(tmp_path / "out"), "Other: {problem}")
     assert not open_target(str(tmp_path / "out"), "Other: {problem}", other_prompt=True).same_prompt

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from energy import a_token, joules
 from transformers import TrainerCallback
 
 JOB = json.loads(Path("job.json").read_text(encoding="utf-8"))
@@ -19,12 +20,12 @@ class Watch(TrainerCallback):
     """Useful tokens and seconds of all steps behind the warm-up, and each step's loss."""
 
     def __init__(self) -> None:
-        self.marks: list[tuple[float, int]] = []
+        self.marks: list[tuple[float, int, float | None]] = []
         self.losses: list[float] = []
 
     def on_step_end(self, arguments: Any, state: Any, control: Any, **others: Any) -> None:  # noqa: ARG002
-        """Remembers when a step ended, and how many tokens had been trained on by then."""
-        self.marks.append((time.perf_counter(), int(state.num_input_tokens_seen)))
+        """Remembers when a step ended, and what tokens and energy had gone into training by then."""
+        self.marks.append((time.perf_counter(), int(state.num_input_tokens_seen), joules()))
 
     def on_log(self, arguments: Any, state: Any, control: Any, logs: dict[str, float], **others: Any) -> None:  # noqa: ARG002
         """Remembers a step's loss."""
@@ -33,11 +34,13 @@ class Watch(TrainerCallback):
 
     def tell(self, *packages: str) -> None:
         """The figures on the last line of what this process prints."""
-        (started, before), (ended, after) = self.marks[JOB["warm_up_steps"] - 1], self.marks[-1]
+        started, before, used = self.marks[JOB["warm_up_steps"] - 1]
+        ended, after, energy = self.marks[-1]
         figures = {
             "useful_tokens_per_second": (after - before) / (ended - started),
             "losses": self.losses,
             "peak_memory_bytes": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None,
+            "joules_per_token": a_token(used, energy, after - before),
             "versions": {name: _version(name) for name in ("torch", "transformers", "peft", *packages)},
         }
         print(json.dumps(figures))

@@ -65,10 +65,11 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         prompt.require_same(card.prompt, str(folder or name))
     same = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
-        tokenizer, model = models.load_tokenizer(name), models.load_model(name)
+        dtype = card.dtype if card else "auto"
+        tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
         kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
-        generator = _generator(model, tokenizer, Served(name), remembered)
+        generator = _generator(model, tokenizer, Served(name, dtype), remembered)
         return Target(name, name, generator, prompt, card.budgets if card else {}, same, kept)
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
