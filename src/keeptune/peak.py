@@ -41,20 +41,23 @@ def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, lon
     """The estimated peak, with rows of up to `longest` tokens and so many test questions, and as many on reading."""
     width = models.dtype(recipe.model.dtype).itemsize
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
-    training = training_bytes(config, parameters, recipe, longest, width)
+    training = training_bytes(config, parameters, recipe, longest, width, weights)
     scoring = scoring_bytes(config, weights, longest, questions, width)
     return int(RUNTIME_BYTES + weights + max(training, scoring))
 
 
-def training_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, width: int) -> float:
-    """The activations of one batch, or of a row that is longer, twice computed where they would not fit; the adapter's
-    gradient and moments, the loss, and layers that are laid out."""
-    settings, memory = recipe.train, total_bytes(models.device())
+def training_bytes(
+    config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, width: int, weights: float
+) -> float:
+    """The activations of one batch, or of a row that is longer, twice computed where they would not fit beside the
+    weights; the adapter's gradient and moments, the loss, and layers that are laid out."""
+    settings, free = recipe.train, total_bytes(models.device()) - weights
+    held = kept_memory(models.device())
     replayed = min(recipe.data.max_tokens, ROW_TOKENS) if settings.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
     once, twice = (kept_values(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
-    is_recomputed = settings.recompute == "always" or (settings.recompute == "auto" and once > memory)
-    activations: float = kept_memory(models.device()) * (twice if is_recomputed else once)
+    is_recomputed = settings.recompute == "always" or (settings.recompute == "auto" and held * once > free)
+    activations: float = held * (twice if is_recomputed else once)
     adapter, logits = parameters.trainable * ADAPTER_BYTES, int(min(CHUNK_VALUES, tokens * config.vocab_size))
     return activations + adapter + logits * TRAINED_LOGIT_BYTES + laid_out_bytes(config, recipe, width)
 

@@ -291,6 +291,8 @@ class Run:
             lay_out(model, total_bytes(device) // self.processes.beside)
         # Which batches are too large for the memory that is free now, with the model loaded.
         free = free_bytes(device) // (self.processes.beside if device.type == "cpu" else 1)
+        if settings.shard and device.type != "cpu":  # its part of the model is yet to come
+            free -= sum(own.numel() * own.element_size() for own in model.parameters()) // self.processes.count
         recompute = Recompute.planned(settings.recompute, model, self.recipe.adapter.family, free)
         return Trainer(model, examples, settings, seed, self.folder, recompute)
 

@@ -10,6 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
+from keeptune import adapter_card
 from keeptune.errors import ModelError
 from keeptune.model import adapter as adapters
 from keeptune.model.adapter import Parameters
@@ -239,6 +240,29 @@ def test_training_goes_on_from_a_stored_adapter(model_folder: Path, tmp_path: Pa
     second = adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=5)
     assert torch.equal(logits(first), logits(second))
     assert adapters.count(second).trainable == adapters.count(first).trainable
+
+
+def put_card(folder: Path, scale: float) -> None:
+    adapter_card.save(adapter_card.AdapterCard("model", "arithmetic", tiny.PROMPT, {"add": 30}, scale), folder)
+
+
+def test_an_adapter_is_gone_on_from_at_the_scale_that_it_was_handed_over_at(model_folder: Path, tmp_path: Path) -> None:
+    first = tiny.moved(tiny.tune_as(tiny.load(model_folder), "lora"))
+    adapters.save_adapter(first, tmp_path)
+    put_card(tmp_path, 0.5)
+    section = AdapterSection.model_validate({**tiny.FAMILIES["lora"], "start": str(tmp_path)})
+    second = adapters.attach(tiny.load(model_folder), section, seed=5)
+    whole = logits(first)
+    with adapters.scaled(first, 0.5):
+        assert torch.allclose(logits(first), logits(second), atol=1e-5) and not torch.allclose(whole, logits(second))
+
+
+def test_what_cannot_be_taken_in_part_is_no_start(model_folder: Path, tmp_path: Path) -> None:
+    adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model_folder), "dora")), tmp_path)
+    put_card(tmp_path, 0.5)
+    section = AdapterSection.model_validate({"family": "dora", **tiny.FAMILIES["dora"], "start": str(tmp_path)})
+    with pytest.raises(ModelError, match=r"handed over at scale 0\.5"):
+        adapters.attach(tiny.load(model_folder), section, seed=0)
 
 
 def test_another_adapter_is_no_start(model_folder: Path, tmp_path: Path) -> None:

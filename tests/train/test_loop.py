@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,12 +271,46 @@ def test_asked_to_stop_it_saves_and_goes_on_later(
     assert left(tmp_path) == uninterrupted(0.0)
 
 
-def test_asked_to_stop_at_the_last_step_it_is_done(model_folder: Path, tmp_path: Path) -> None:
+def test_asked_to_stop_at_the_last_step_it_is_done_and_stops_all_the_same(model_folder: Path, tmp_path: Path) -> None:
     def stop(step: Step) -> None:
         if step.step == step.total_steps:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    with pytest.raises(Interrupted, match="has come to its end"):
+        trainer(model_folder, tmp_path, SETTINGS).run(stop)
     assert trainer(model_folder, tmp_path, SETTINGS).run(stop).step == STEPS
+
+
+def test_asked_to_stop_during_the_score_that_is_enough_it_stops(model_folder: Path, tmp_path: Path) -> None:
+    def stop(step: int) -> dict[str, Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return score(step)
+
+    with pytest.raises(Interrupted, match="has come to its end"):
+        trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, stop, lambda: True)
+    assert trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, stop, lambda: True).step == 3
+
+
+def test_weights_that_were_thrown_off_are_not_saved(model_folder: Path, tmp_path: Path) -> None:
+    settings = tiny.settings(learning_rate=1e30, warmup_share=0, clip_norm=1e30, checkpoint_every_steps=1)
+    made = trainer(model_folder, tmp_path, settings)
+    made.parameters[0].data[0, 0] = float("inf")
+    with pytest.raises(TrainingError, match="not finite; nothing of"):
+        made.run(watch_nothing)
+    assert checkpoint.latest(tmp_path / "checkpoints") is None
+
+
+def test_a_training_does_not_go_on_with_other_rows(model_folder: Path, tmp_path: Path) -> None:
+    def stop(step: Step) -> None:
+        if step.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        trainer(model_folder, tmp_path, SETTINGS).run(stop)
+    others = [*EXAMPLES[:-1], replace(EXAMPLES[-1], tokens=(*EXAMPLES[-1].tokens[:-1], 5))]
+    with pytest.raises(RunError, match="its rows were others than there are now"):
+        trainer(model_folder, tmp_path, SETTINGS, others).run(watch_nothing)
+    assert trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score).step == STEPS
 
 
 def test_a_log_line_that_was_cut_off_is_written_again(

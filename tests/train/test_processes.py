@@ -153,9 +153,13 @@ def test_a_divided_base_trains_what_a_whole_one_trains(pair: Path, single: Path)
     assert not any("own share" in key for key in said(pair)[0] if key.startswith("plain"))
 
 
-@pytest.mark.parametrize("pairs", ["held", "sharded-held"])
-def test_two_processes_hold_what_one_holds(pairs: str, pair: Path, model_folder: Path, tmp_path: Path) -> None:
-    assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, kl_weight=0.5, kl_on="prompts"))
+@pytest.mark.parametrize(
+    ("pairs", "where"), [("held", "prompts"), ("sharded-held", "prompts"), ("sharded-held-on-replay", "replay")]
+)
+def test_two_processes_hold_what_one_holds(
+    pairs: str, where: str, pair: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, kl_weight=0.5, kl_on=where))
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

@@ -146,3 +146,13 @@ def test_texts_and_questions_have_the_same_share(tmp_path: Path) -> None:
     rows = replay([ITEMS, practice(str(path))], WORDS, tokens=20_000, max_tokens=2000, seed=0)
     sizes = [sum(len(row.tokens) for row in rows if ("text" in row.name) is whole) for whole in (True, False)]
     assert abs(sizes[0] - sizes[1]) < 2000
+
+
+def test_a_part_of_a_text_with_nothing_to_learn_is_left_out(tmp_path: Path) -> None:
+    """Without a begin token a row's first token has nothing before it, and a part of one token is that alone."""
+    words: Any = tiny.tokenizer()
+    path = tmp_path / "text.txt"
+    path.write_text("Where the river bends twice there stands a mill.", encoding="utf-8")
+    size = len(encode_prompt(words, path.read_text(encoding="utf-8"))) - 1
+    rows = replay([practice(str(path))], words, 1, size, seed=0)
+    assert [len(row.tokens) for row in rows] == [size] and any(rows[0].labelled)

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from train.test_loop import EXAMPLES, WORDS, Step, Trainer
 
 from keeptune.errors import KeeptuneError
 from keeptune.score.generate import Generator
+from keeptune.train import replay
 from keeptune.train.batches import Example
 from keeptune.train.processes import processes
 
@@ -35,7 +37,10 @@ def make(model_folder: Path, run: Path, family: str = "", dropout: float = 0.0, 
     run.mkdir(exist_ok=True)
     model = tiny.load(model_folder)
     tuned = tiny.moved(tiny.tune_as(model, family)) if family else tiny.tune(model, dropout=dropout)
-    return Trainer(tuned, EXAMPLES[:10] if family else EXAMPLES, settings(**changes), seed=3, run=run)
+    rows = EXAMPLES[:10] if family else EXAMPLES
+    if changes.get("kl_on") == "replay":  # a row in three, so that one process has one where the other has none
+        rows = [replace(row, kind=replay.KIND) if number % 3 == 0 else row for number, row in enumerate(rows)]
+    return Trainer(tuned, rows, settings(**changes), seed=3, run=run)
 
 
 def answers(made: Trainer) -> Callable[[int], dict[str, Any]]:
@@ -89,6 +94,7 @@ def main(model_folder: Path, folder: Path) -> None:
     go("held", kl_weight=0.5, kl_on="prompts")
     go("sharded", shard=True)
     go("sharded-held", shard=True, kl_weight=0.5, kl_on="prompts")
+    go("sharded-held-on-replay", shard=True, kl_weight=0.5, kl_on="replay")
     go("sharded-interrupted", interrupt, shard=True)
     go("sharded-interrupted again", shard=True)
     for family in tiny.FAMILIES:

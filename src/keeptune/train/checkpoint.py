@@ -25,12 +25,16 @@ COMPLETE = "complete.json"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training has come. With the plan of batches, which the recipe decides, it says what comes next."""
+    """How far training has come. With the plan of batches, which recipe and rows decide, it says what comes next.
+
+    `rows_sha256` is the hash of the rows as tokens; checkpoints of older versions have none.
+    """
 
     step: int
     tokens: int
     seconds: float
     loss_scale: float = 1.0
+    rows_sha256: str | None = None
 
 
 def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:

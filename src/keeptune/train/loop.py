@@ -86,6 +86,7 @@ class Trainer:
         self.examples, self.settings, self.seed, self.recompute = examples, settings, seed, recompute
         self.folder, self.journal = run / "checkpoints", Journal(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
+        self.rows_sha256 = hashlib.sha256(repr([(row.name, row.tokens) for row in examples]).encode()).hexdigest()
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.processes = processes()
@@ -128,7 +129,7 @@ class Trainer:
                 started = time.perf_counter()
                 done = self._step(index)
                 tokens, seconds = progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
-                progress = checkpoint.Progress(done.step, tokens, seconds, self.loss_scale)
+                progress = checkpoint.Progress(done.step, tokens, seconds, self.loss_scale, self.rows_sha256)
                 self._log({"event": "train", **_logged(done, progress)})
                 on_step(done)
                 last = done.step == len(self.plan)
@@ -144,6 +145,9 @@ class Trainer:
                         "same command again to go on"
                     )
                 self._score(done.step, score)
+            # Asked at the end, or during the last score: what comes after training is for the next time.
+            if any(self.processes.gather(bool(stop))):
+                raise Interrupted("training has come to its end, which is saved; run the same command again to go on")
         return progress
 
     def _score_due(self, step: int) -> bool:
@@ -166,6 +170,11 @@ class Trainer:
         return any(self.processes.gather(self.processes.first and enough()))
 
     def _save(self, progress: checkpoint.Progress) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+            raise TrainingError(
+                f"step {progress.step} left weights that are not finite; nothing of it is saved. Lower "
+                "train.learning_rate in a new run"
+            )
         if self.processes.first:
             checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
         self.processes.wait()
@@ -178,6 +187,11 @@ class Trainer:
             progress = checkpoint.Progress(0, 0, 0.0)
         else:
             progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
+            if progress.rows_sha256 not in (None, self.rows_sha256):
+                raise RunError(
+                    f"{newest}: its rows were others than there are now; undo what has changed since, a file of "
+                    "train.replay or the version of keeptune, or start a new run"
+                )
             self.loss_scale = progress.loss_scale
         self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
         return progress
@@ -276,6 +290,8 @@ class Trainer:
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
         held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
+        if held and not len(held.rows) and not self.shards:
+            held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
         lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
         padded_tokens = inputs[0].numel()
         try:

@@ -125,10 +125,8 @@ def anchored(example: Example, where: Anchored) -> list[int]:
     return [place for place, labelled in following if where == "replay" or not labelled]
 
 
-def anchors(examples: Sequence[Example], where: Anchored, weight: float, device: torch.device) -> Anchors | None:
-    """The anchors of a batch, or None where it has none."""
+def anchors(examples: Sequence[Example], where: Anchored, weight: float, device: torch.device) -> Anchors:
+    """The anchors of a batch, which may be none."""
     places = [(row, column) for row, example in enumerate(examples) for column in anchored(example, where)]
-    if not places:
-        return None
-    rows, columns = torch.tensor(places, device=device).unbind(1)
+    rows, columns = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)
     return Anchors(rows, columns, weight)

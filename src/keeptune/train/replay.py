@@ -110,6 +110,7 @@ def _text_examples(text: str, number: int, tokenizer: Any, row_tokens: int) -> l
     return [
         Example(f"practice:text {number}", KIND, part, (False,) * unlearnt + (True,) * (len(part) - unlearnt))
         for part in parts
+        if len(part) > unlearnt
     ]
 
 
