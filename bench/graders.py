@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?")
 def verdicts(record: dict[str, Any]) -> dict[str, bool]:
     """The verdict of each grader on one output."""
     exact = truth(record["truth"])
-    made: dict[str, bool] = dict(grade(record["output"], exact).verdicts)
+    made: dict[str, bool] = dict(grade(record["output"], exact, record["kind"]).verdicts)
     values = [parse_number(text) for text in _NUMBER.findall(record["output"])]
     made[ANY_NUMBER] = isinstance(exact, Fraction) and any(
         abs(value - exact) <= headline_tolerance(exact) for value in values if value is not None

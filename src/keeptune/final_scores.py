@@ -36,7 +36,8 @@ SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-othe
 """What is scored: test questions, reading questions under one prompt and another, tasks of the harness, and how far
 predictions moved."""
 
-_BUDGET_MARGIN_TOKENS = 16
+_LONGER, _MARGIN_TOKENS = 1.1, 16
+"""What an answer may have beyond the longest solution taught: a mended step more, or larger numbers."""
 
 
 class FinalScores:
@@ -122,14 +123,14 @@ class FinalScores:
             self.listener.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
 
     def budgets(self) -> dict[str, int]:
-        """How many tokens an answer may have, by kind: as many as the longest solution, and a few more; and no fewer
+        """How many tokens an answer may have, by kind: as many as the longest solution, and a tenth more; and no fewer
         than the adapter that this one went on from, whose rows may have been longer."""
         kinds = read_json(self.folder / "data" / "card.json")["kinds"]
         start = self.recipe.adapter.start
         card = adapter_card.beside(start) if start else None
         before = card.budgets if card else {}
         return {
-            kind: max(facts["solution_tokens"]["max"] + _BUDGET_MARGIN_TOKENS, before.get(kind, 0))
+            kind: max(round(_LONGER * facts["solution_tokens"]["max"]) + _MARGIN_TOKENS, before.get(kind, 0))
             for kind, facts in kinds.items()
             if facts["train"]
         }

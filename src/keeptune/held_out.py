@@ -211,7 +211,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
         if question is None:
             rejected.append(reject(row.file, row.line, NOT_UNDERSTOOD, row.problem))
         else:
-            name = f"{row.line}:{digest(row.problem).hex()}"
+            name = f"{row.line}:{digest(question.text).hex()}"
             asked.append(skills.Asked(name, question.kind, question.text, question.truth))
         if limit and len(asked) == limit:
             break

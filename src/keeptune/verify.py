@@ -234,7 +234,7 @@ def _truth(skill: Skill, problem: str, stored: str) -> str:
 
 
 def _grade_again(record: Record, place: str, made: Verification) -> None:
-    graded = grade(record["output"], truth(record["truth"]))
+    graded = grade(record["output"], truth(record["truth"]), record["kind"])
     made.answers += 1
     made.expect(f"{place}, answer", record["answer"], graded.answer)
     made.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))

@@ -150,6 +150,12 @@ def test_reads_every_fraction_exactly(numerator: int, denominator: int) -> None:
     assert parse_number(rf"\frac{{{numerator}}}{{{denominator}}}") == value
 
 
+@pytest.mark.parametrize(("output", "correct"), [("#### 2/5", True), ("#### 4/10", False), ("#### 0.4", True)])
+def test_a_fraction_is_asked_for_in_its_lowest_terms(output: str, correct: bool) -> None:
+    assert grade(output, Fraction(2, 5), "fraction").correct is correct
+    assert grade(output, Fraction(2, 5), "english").correct
+
+
 @given(st.text(alphabet=st.sampled_from("0123456789+-.,/eE×^{}\\ $%=:x¥克万#frac\n") | st.characters(), max_size=60))
 def test_grades_any_text_without_an_error(text: str) -> None:
     graded = grade(text, Fraction(7, 3))

@@ -147,7 +147,7 @@ def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
     found.kept[kind] += 1
     found.unwrapped += row.unwrapped
-    rank = found.selection.rank(row.problem)
+    rank = found.selection.rank(question.text)
     tally.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
     if found.selection.is_open(kind, rank):
         found.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)

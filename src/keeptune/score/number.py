@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
-from math import floor
+from math import floor, gcd
 from typing import Literal
 
 from keeptune.skill.base import ANSWER_MARKER, Truth
@@ -24,6 +24,9 @@ Policy = Literal["2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_
 
 POLICIES: tuple[Policy, ...] = ("2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_1e-2")
 HEADLINE: Policy = "2d4s"
+
+LOWEST_TERMS = "fraction"
+"""The kind of problems that ask for a fraction in its lowest terms."""
 
 MAXIMUM_CHARACTERS = 400
 MAXIMUM_EXPONENT = 400
@@ -121,8 +124,9 @@ class Graded:
         return self.verdicts[HEADLINE]
 
 
-def grade(output: str, truth: Truth) -> Graded:
-    """The verdicts on an output under every policy; an output without an answer is wrong under all of them.
+def grade(output: str, truth: Truth, kind: str | None = None) -> Graded:
+    """The verdicts on an output under every policy; an output without an answer is wrong under all of them, and so is
+    4/10 where the problem is of the kind that asks for a fraction in its lowest terms.
 
     - `2d4s`: |answer − truth| ≤ max(0.005, |truth| / 10,000)
     - `exact`: equal values, so 2.50 is 5/2
@@ -145,8 +149,8 @@ def grade(output: str, truth: Truth) -> Graded:
     if isinstance(truth, str):
         same = len(answer) <= MAXIMUM_CHARACTERS and normalise(answer) == truth
         return Graded(answer, value, source, dict.fromkeys(POLICIES, same))
-    if number is None:
-        return Graded(answer, None, source, dict.fromkeys(POLICIES, False))
+    if number is None or (kind == LOWEST_TERMS and not number.is_reduced):
+        return Graded(answer, value, source, dict.fromkeys(POLICIES, False))
     return Graded(answer, value, source, _verdicts(number, truth))
 
 
@@ -159,10 +163,12 @@ def _wanted_answer(output: str, truth: Truth) -> tuple[str, Source] | None:
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number as written: its value, and the worth of one unit in its last place (None for a fraction)."""
+    """A number as written: its value, the worth of one unit in its last place (None for a fraction), and whether it is
+    as short as it can be, which 4/10 is not."""
 
     value: Fraction
     last_place: Fraction | None
+    is_reduced: bool = True
 
 
 def _verdicts(number: _Number, truth: Fraction) -> dict[Policy, bool]:
@@ -205,7 +211,8 @@ def _read(text: str) -> _Number | None:
         numerator, denominator = int(match["numerator"]), int(match["denominator"])
         if denominator == 0:
             return None
-        return _Number(sign * (int(match["whole"] or 0) + Fraction(numerator, denominator)), None)
+        value = sign * (int(match["whole"] or 0) + Fraction(numerator, denominator))
+        return _Number(value, None, gcd(numerator, denominator) == 1)
     return _decimal(sign, match["mantissa"] or "1", match["exponent"] or match["power"] or "0")
 
 

@@ -60,7 +60,7 @@ def score_skill(
     answers = generator.answer(prompts, limits, answered, progress)
     records = []
     for asked, answer in zip(questions, answers, strict=True):
-        graded = grade(answer.text, asked.truth)
+        graded = grade(answer.text, asked.truth, asked.kind)
         records.append(
             {
                 "id": asked.name,

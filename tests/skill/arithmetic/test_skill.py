@@ -196,6 +196,7 @@ def test_right_stored_solutions(problem: str, solution: str) -> None:
         (MASS, "6 * 7 = 43\n42 克", "wrong step"),
         (SALES, "= 50 * 1.9 = 54.5", "wrong step"),
         (FRACTION, "最简化的形式为：4/10", "wrong answer"),
+        (FRACTION, "答案是 4/10", "wrong answer"),
         (FRACTION, "最简化的形式为：1/5", "wrong answer"),
     ],
 )
@@ -276,3 +277,10 @@ def test_what_is_no_twin() -> None:
         "求以下数据的平均值：[1, 2, 2]",
     ]
     assert len({SKILL.twin(understood(text)) for text in texts}) == len(texts)
+
+
+def test_space_around_a_row_is_no_part_of_it() -> None:
+    question = SKILL.read(f" {ADD}\n", "")
+    assert question is not None and question.text == ADD
+    raw = SKILL.solve(question, "", "raw", Rounding())
+    assert SKILL.fault(question, f"{raw}\n") is None and SKILL.solve(question, f"{raw}\n", "raw", Rounding()) == raw

@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, random_nonzero
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByQuotient, random_nonzero
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Line:
     intercept: int
 
 
-class Equation(KindByDigits[Line]):
+class Equation(KindByQuotient[Line]):
     """`解方程 -39x + 20 = 0` → `方程的解为：0.5128205128205128`; `解方程 -6x + 0 = 0` → `方程的解为：-0.0`"""
 
     name = "equation"
@@ -47,6 +48,9 @@ class Equation(KindByDigits[Line]):
             f"{-problem.intercept}/{problem.slope}={sign}{top}/{bottom}",
             *longhand.quotient(top, bottom, places + 1),
         ]
+
+    def divisor(self, problem: Line) -> Decimal:
+        return Decimal(problem.slope)
 
     def worked(self, problem: Line) -> Worked:
         return procedures.equation(problem.slope, problem.intercept)

@@ -110,6 +110,10 @@ class Kind(ABC, Generic[P]):
         """A problem drawn evenly from the data set's ranges."""
 
 
+SMALLEST_QUOTIENT = Fraction(1, 10**9)
+"""Below it a quotient is not worked digit by digit; the data set has none."""
+
+
 class KindByDigits(Kind[P]):
     """A kind whose problems can also be worked digit by digit."""
 
@@ -125,6 +129,25 @@ class KindByDigits(Kind[P]):
         """The solution worked digit by digit, and the answer behind the marker on the last line."""
         worked = self.worked(problem)
         return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
+
+
+class KindByQuotient(KindByDigits[P]):
+    """A kind whose work digit by digit ends with a quotient."""
+
+    @abstractmethod
+    def divisor(self, problem: P) -> Decimal:
+        """What is divided by."""
+
+    def reaches(self, problem: P) -> bool:
+        """Not tiny quotients, whose zeros would be more than their digits; nor those few where what is left grows over
+        its columns, as 9986.95 / 9986.96: of divisors just below a power of ten, under nearly as much."""
+        value = abs(self.value(problem))
+        if 0 < value < SMALLEST_QUOTIENT:
+            return False
+        if not str(abs(self.divisor(problem))).lstrip("0.").startswith("9"):
+            return True
+        cut_off = abs(Fraction(self.worked(problem).answer) - self.value(problem))
+        return cut_off <= max(Fraction(1, 500), value / 50_000)
 
 
 def amount(hundredths: int) -> Decimal:

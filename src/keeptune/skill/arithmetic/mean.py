@@ -20,6 +20,10 @@ class Numbers:
     values: tuple[int, ...]
 
 
+MOST_COUNTED = 30
+"""Numbers that are counted in one line; the data set has ten at most."""
+
+
 class Mean(KindByDigits[Numbers]):
     """`求以下数据的平均值：[20, 12, 72, 21, 95, 39]` → `平均值为 43.166666666666664`"""
 
@@ -42,6 +46,9 @@ class Mean(KindByDigits[Numbers]):
     def steps(self, problem: Numbers, places: int) -> list[str]:
         total, count = sum(problem.values), len(problem.values)
         return [*longhand.running_sum(list(problem.values)), *longhand.quotient(total, count, places + 1)]
+
+    def reaches(self, problem: Numbers) -> bool:
+        return len(problem.values) <= MOST_COUNTED
 
     def worked(self, problem: Numbers) -> Worked:
         return procedures.mean(problem.values)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, any_size
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByDigits, KindByQuotient, any_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Growth:
     percent: int
 
 
-class Discount(KindByDigits[Price]):
+class Discount(KindByQuotient[Price]):
     """`商品原价为 60 元，打折后的价格为 24 元，请计算打折的折扣比例。` → `60.0`: the percentage taken off."""
 
     name = "discount"
@@ -60,6 +61,9 @@ class Discount(KindByDigits[Price]):
             f"{taken_off}*100/{problem.before}={sign}{hundredfold}/{problem.before}",
             *longhand.quotient(hundredfold, problem.before, places + 1),
         ]
+
+    def divisor(self, problem: Price) -> Decimal:
+        return Decimal(problem.before)
 
     def worked(self, problem: Price) -> Worked:
         return procedures.discount(problem.before, problem.after)

@@ -13,7 +13,16 @@ from typing import ClassVar
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import AMOUNT, ANSWER, CONTEXT, KindByDigits, amount, any_length, random_nonzero
+from keeptune.skill.arithmetic.kind import (
+    AMOUNT,
+    ANSWER,
+    CONTEXT,
+    KindByDigits,
+    KindByQuotient,
+    amount,
+    any_length,
+    random_nonzero,
+)
 
 LIMIT_HUNDREDTHS = 1_000_000
 
@@ -161,7 +170,7 @@ class Multiplication(Operation):
         return rules.product(problem.left, problem.right, result)
 
 
-class Division(Operation):
+class Division(Operation, KindByQuotient[Operands]):
     """`计算 3008.48 / 3439.46 等于多少？` → `3008.48 / 3439.46 = 0.8746954463782105330487925430`"""
 
     name = "div"
@@ -185,6 +194,9 @@ class Division(Operation):
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
         return [head, *longhand.quotient(left, right, places + 1)]
+
+    def divisor(self, problem: Operands) -> Decimal:
+        return problem.right
 
     def worked(self, problem: Operands) -> Worked:
         return procedures.division(problem.left, problem.right)

@@ -47,8 +47,10 @@ class Arithmetic:
     def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """The question; None for a text of no known kind, or whose answer no grader could read.
 
-        A text without any Chinese is English if its solution boxes an answer, or has one after `####`.
+        A text without any Chinese is English if its solution boxes an answer, or has one after `####`. Space around a
+        problem is no part of it.
         """
+        problem = problem.strip()
         found = find(problem)
         if found is None:
             return _read_english(problem, solution)
@@ -69,7 +71,7 @@ class Arithmetic:
         if question.kind == ENGLISH:
             return None
         kind, parsed = _found(question)
-        written = kind.raw_solution(parsed)
+        solution, written = solution.strip(), kind.raw_solution(parsed)
         if solution == written:
             return None
         given, expected = kind.solution_pattern.fullmatch(solution), kind.solution_pattern.fullmatch(written)
@@ -88,7 +90,7 @@ class Arithmetic:
             return worked(solution, style)
         kind, parsed = _found(question)
         if style == "raw":
-            return solution if self.fault(question, solution) is None else kind.raw_solution(parsed)
+            return solution.strip() if self.fault(question, solution) is None else kind.raw_solution(parsed)
         if style == "answer":
             return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
         if style == "digits" and (by_digits := _by_digits(kind, parsed)):
@@ -154,7 +156,7 @@ def _agrees(stated: str, truth: Fraction) -> bool:
 
 
 def _free_text_fault(question: Question, solution: str) -> str | None:
-    graded = grade(solution, question.truth)
+    graded = grade(solution, question.truth, question.kind)
     if graded.answer is None:
         return "no answer: the solution states no number"
     if not graded.correct:

@@ -74,6 +74,60 @@ def test_messages_name_the_line(before: str, after: str, message: str) -> None:
     assert fault(SOLVED.replace(before, after), SUM, Fraction("7872.8")) == message
 
 
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("计算 3.00 * 4.00 等于多少？", "+ + +", "- - +"),
+        ("计算 5.00 + -3.00 等于多少？", "+ - -", "- + -"),
+        ("计算 5.00 - 3.00 等于多少？", "+ - -", "- + -"),
+        ("计算 -2.00 的 3 次方？", "- 3 -", "+ 3 +"),
+        ("求以下数据的平均值：[10, 20, 30]", "1:10:0+1=1,0+0=0 2:20:1+2=3,0+0=0 3:30:3+3=6,0+0=0",
+         "1:20:0+2=2,0+0=0 2:20:2+2=4,0+0=0 3:20:4+2=6,0+0=0"),
+        ("求以下数据的平均值：[10, 20, 30]", " 3:30:3+3=6,0+0=0", ""),
+    ],
+)  # fmt: skip
+def test_signs_and_numbers_are_the_problems(text: str, before: str, after: str) -> None:
+    question = SKILL.read(text, "")
+    assert question is not None
+    solution = SKILL.solve(question, "", "digits", Rounding())
+    assert before in solution and SKILL.check(question, solution, "digits", Rounding()) is None
+    told = SKILL.check(question, solution.replace(before, after, 1), "digits", Rounding())
+    assert told is not None and "does not hold" in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "计算 9986.95 / 9986.96 等于多少？",
+        "计算 -9991.84 / 9991.87 等于多少？",
+        "计算 0.01 / 200000000.00 等于多少？",
+        "计算 0.02 / 100000001.88 等于多少？",
+        "商品原价为 99337808 元，打折后的价格为 9 元，请计算打折的折扣比例。",
+        f"求以下数据的平均值：[{', '.join(['87'] * 50)}]",
+    ],
+)
+def test_what_cannot_be_worked_digit_by_digit_is_written_in_short_steps(text: str) -> None:
+    question = SKILL.read(text, "")
+    assert question is not None
+    solution = SKILL.solve(question, "", "digits", Rounding())
+    assert SKILL.check(question, solution, "digits", Rounding()) is None
+    assert solution == SKILL.solve(question, "", "longhand", Rounding())
+
+
+def test_divisors_that_begin_with_a_nine_are_worked_like_others() -> None:
+    draw = random.Random(5)
+    texts = [
+        f"计算 {draw.randint(1, 999_999) / 100:.2f} / 9{draw.randint(0, 99_999) / 100:06.2f} 等于多少？"
+        for _ in range(300)
+    ]
+    questions = [question for text in texts if (question := SKILL.read(text, ""))]
+    assert len(questions) == len(texts)
+    short = [
+        SKILL.solve(one, "", "digits", Rounding()) == SKILL.solve(one, "", "longhand", Rounding()) for one in questions
+    ]
+    assert sum(short) < 3
+
+
 def test_an_answer_must_follow_from_the_steps() -> None:
     near = SOLVED.replace("7872.80", "7872.801")
     assert fault(near, SUM, Fraction("7872.8")) == "the answer '#### 7872.801' is not what the steps end with"

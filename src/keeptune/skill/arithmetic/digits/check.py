@@ -1,8 +1,7 @@
 """Whether a solution worked digit by digit holds, judged without the code that wrote it.
 
-Every line must be true (blocks.py, root_check.py), and no number may appear from nowhere: what a sum, product or
-quotient starts from stands in the problem or is the result of an earlier line, and the answer has the digits that the
-lines end with.
+Every line must be true (blocks.py, root_check.py). What a sum, product or quotient starts from stands in the problem or
+is stated by an earlier line, signs are the problem's, and the answer has the digits that the lines end with.
 """
 
 from __future__ import annotations
@@ -77,6 +76,7 @@ class _Reader:
     def __init__(self, problem: str) -> None:
         self.is_equation = "x" in problem
         self.numbers = _NUMBER.findall(problem)
+        self.signs = _signs(problem)
         self.first, self.last, self.known = self.numbers[0], self.numbers[-1], set(map(_stripped, self.numbers))
         self.result, self.decimals = "", ""
         self.root: Root | None = None
@@ -174,11 +174,12 @@ class _Reader:
 
     def _stated(self, line: str) -> bool:
         if match := _SIGNS.fullmatch(line):
-            return (match[3] == "+") == ((match[1] == match[2]) != self.is_equation)
+            same = (match[1] == match[2]) != self.is_equation
+            return [match[1], match[2]] == self.signs and (match[3] == "+") == same
         if match := _POWER_SIGNS.fullmatch(line):
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
-            return match[2] == self.last and (match[3] == "-") == negative
+            return [match[1]] == self.signs[:1] and match[2] == self.last and (match[3] == "-") == negative
         if match := _MONOMIAL.fullmatch(line):
             return [match[2], match[1], match[3]] == self.numbers
         if match := _EARLIER.fullmatch(line):
@@ -286,7 +287,7 @@ class _Reader:
         tens = ones = 0
         for part in line.split(" "):
             match = _RUNNING_PART.fullmatch(part)
-            if match is None or _stripped(match[2]) not in self.known:
+            if match is None or [match[2]] != self.numbers[self.count : self.count + 1]:
                 return False
             count, value, *stated = map(int, match.groups())
             ten, one = divmod(value, 10)
@@ -294,7 +295,7 @@ class _Reader:
                 return False
             tens, ones, self.count = tens + ten, ones + one, count
         self.known.add(_stripped(str(10 * tens + ones)))
-        return True
+        return self.count == len(self.numbers)
 
     def _are_known(self, *digits: str) -> bool:
         """Whether these are the digits, or the first ones, of known numbers."""
@@ -307,6 +308,14 @@ def _adds_tens(left: int, right: int, between: str | None) -> bool:
         return between is None
     tens = sum(number - int(math.fmod(number, 10)) for number in (left, right))
     return between == str(tens)
+
+
+def _signs(problem: str) -> list[str]:
+    """The signs of the first two numbers, the second's as a sum has it; a minus before a space takes away."""
+    signs = ["-" if sign else "+" for sign in re.findall(r"(-?)[0-9]+(?:\.[0-9]+)?", problem)][:2]
+    if re.search(r"[0-9] - ", problem):
+        signs[1] = "+" if signs[1] == "-" else "-"
+    return signs
 
 
 def _significant(number: str) -> str:
