@@ -82,7 +82,7 @@ def sweep(
     """
     listener = listener or Silent()
     recipe = _checked(path, overrides, varied)
-    _claim(folder, {"recipe": recipes.sha256(recipe), "vary": [str(vary) for vary in varied]})
+    _claim(folder, recipe, [str(vary) for vary in varied])
     with alone_in(folder):
         study = _study(folder)
         while True:
@@ -139,16 +139,20 @@ def _recipe(path: Path, overrides: tuple[str, ...], chosen: tuple[str, ...]) -> 
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"score_every_steps": AT_ITS_END})})
 
 
-def _claim(folder: Path, asked: Record) -> None:
+def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
     """Marks the folder as this sweep's. errors: RunError when it is another's, or no sweep's."""
-    stored = folder / "asked.json"
-    if stored.is_file() and read_json(stored) != asked:
-        raise RunError(
-            f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
-        )
+    stored, values = folder / "recipe.yaml", folder / "varied.json"
+    if stored.is_file() and values.is_file():
+        # Compared as it is understood: an older keeptune stored fewer settings.
+        if recipes.load(stored) != recipe or read_json(values) != {"varied": varied}:
+            raise RunError(
+                f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
+            )
+        return
     if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no sweep; choose an empty or a new directory with --run")
-    write_json(stored, asked)
+    write_text(stored, recipes.dump(recipe))
+    write_json(values, {"varied": varied})
 
 
 def _study(folder: Path) -> Any:

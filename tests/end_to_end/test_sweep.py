@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
@@ -123,6 +124,15 @@ def test_what_cannot_be_tried_is_refused_before_anything_runs(
 def test_another_sweep_is_not_mixed_in(sweep: tuple[Path, Any], recipe: Path) -> None:
     said = refused(2, "sweep", recipe, "--vary", "adapter.rank=1,2,4", "--run", sweep[0])
     assert "holds a sweep of another recipe or other values" in said
+
+
+def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+    """Whose recipe has no key for what has come since."""
+    folder = Path(shutil.copytree(sweep[0], tmp_path / "sweep"))
+    stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    del stored["train"]["openings"]
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")
+    ok("sweep", recipe, *VARIED, "--trials", 2, "--run", folder)
 
 
 def test_a_trial_that_has_become_hopeless_stops_behind_its_score(recipe: Path, tmp_path: Path) -> None:

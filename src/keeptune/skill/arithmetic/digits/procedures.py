@@ -41,7 +41,7 @@ POWER_WIDTH = WIDTH + 2
 """The same for numbers of more digits than these, raised to higher powers than the data set has."""
 
 LARGEST_EXPONENT = 100
-"""Functions up to this one take some 6,000 tokens at most; higher powers are in no data set, and would need more digits."""
+"""Functions up to this one take some 6,000 tokens; higher powers are in no data set, and would need more digits."""
 
 LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
