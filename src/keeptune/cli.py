@@ -333,7 +333,9 @@ def import_(
 @app.command()
 def synth(
     preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
-    rows: Annotated[int, typer.Option(min=1, help="how many rows")] = 809_993,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="how many rows; left out: 809,993, or 2,000 of them unique")
+    ] = None,
     seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
     unique: Annotated[bool, typer.Option(help="the mix of the original's unique problems, without duplicates")] = False,
     bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
@@ -347,10 +349,13 @@ def synth(
     from keeptune.files import write_whole
     from keeptune.skill.arithmetic.skill import Arithmetic
     from keeptune.skill.spoil import spoilt
-    from keeptune.skill.synth import corpus, unique_corpus
+    from keeptune.skill.synth import ORIGINAL_CORPUS_ROWS, UNIQUE_CORPUS_ROWS, corpus, unique_corpus
 
     refused = refusal(exclude, Arithmetic())
-    made = unique_corpus(rows, seed, refused) if unique else corpus(rows, seed, refused=refused)
+    if unique:
+        made = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
+    else:
+        made = corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:

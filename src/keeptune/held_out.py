@@ -9,7 +9,7 @@ from typing import Any
 
 from keeptune import adapter_card
 from keeptune.data.read import Rejected, read_rows, reject
-from keeptune.data.row import NOT_UNDERSTOOD
+from keeptune.data.row import NOT_UNDERSTOOD, is_utf8
 from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_records
@@ -154,8 +154,11 @@ def score_files(
 
 def ask_one(target: str, problem: str) -> Record:
     """The model's answer to one problem: its output, and the final answer in it."""
-    if not problem.strip():
+    problem = problem.strip()
+    if not problem:
         raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
+    if not is_utf8(problem):
+        raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
     opened = open_target(target)
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
     answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]

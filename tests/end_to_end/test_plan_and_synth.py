@@ -51,6 +51,12 @@ def test_a_plan_for_people(recipe: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert not any(tmp_path.iterdir())
 
 
+def test_unique_problems_are_as_many_as_a_score_needs(tmp_path: Path) -> None:
+    ok("synth", "--unique", "--out", tmp_path / "test.jsonl")
+    problems = [row["problem"] for row in records(tmp_path / "test.jsonl")]
+    assert len(problems) == len(set(problems)) == 2000
+
+
 def test_a_plan_of_bad_data_exits_with_3(make_recipe: MakeRecipe) -> None:
     outcome = keeptune("plan", make_recipe(data={"quota": {"area": 9999}}), "--json")
     assert outcome.code == 3 and outcome.out == ""

@@ -204,7 +204,9 @@ def test_ask(finished: Path, adapter: Path, model_folder: Path) -> None:
     assert answer["prompt"] == f"Question: {PROBLEM}\nAnswer:\n"
     assert ok("ask", adapter, PROBLEM).out == f"{answer['output']}\n"
     assert ok("ask", model_folder, PROBLEM).out != f"{answer['output']}\n"
+    assert ok("ask", finished, f"{PROBLEM}\n", "--json").json == answer
     assert "the problem is empty" in refused(2, "ask", finished, "  ")
+    assert "not UTF-8" in refused(2, "ask", finished, "\udcff")
 
 
 def test_ask_answers_as_the_score_did(finished: Path) -> None:

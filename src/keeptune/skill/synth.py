@@ -61,6 +61,9 @@ UNIQUE_ROWS = {
     "fraction": 45,
     ENGLISH: 9_993,
 }
+
+ORIGINAL_CORPUS_ROWS, UNIQUE_CORPUS_ROWS = sum(ORIGINAL_ROWS.values()), 2_000
+"""How many are written unless it is said: as many as the original has, and enough to score on."""
 """Problems of each kind in the original once duplicates are dropped: the mix that a score should be made on, for what
 was asked six times counts once."""
 
