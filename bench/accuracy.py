@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,20 @@ def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any
     }
 
 
+def enough_rows(tokens: int) -> tuple[str, ...]:
+    """The best recipe's rows, as many times as often its tokens are wanted: new problems, and not the same ones again
+    but for kinds that have too few."""
+    recipe = recipes.load(RECIPE)
+    assert recipe.train.tokens
+    times = math.ceil(tokens / recipe.train.tokens)
+    quota = {kind: times * rows for kind, rows in recipe.data.quota.items()}
+    return f"data.quota={json.dumps(quota)}", f"data.repeat_limit={times}"
+
+
 def best(arguments: argparse.Namespace, folder: Path) -> None:
     """Trains the best recipe, and prints its accuracy by kind and by policy."""
     tokens = arguments.tokens or int(speed(folder / "probe") * 60 * arguments.minutes)
-    run = trained(folder / f"best-{tokens}", (*fresh(()), f"train.tokens={tokens}"))
+    run = trained(folder / f"best-{tokens}", (*fresh(()), *enough_rows(tokens), f"train.tokens={tokens}"))
     figures = scored(run, unseen("test"), arguments)
     base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
     write_result("accuracy-best", {"base": {"retained": base}, "tuned": figures})
