@@ -32,7 +32,7 @@ from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import Recompute, free_bytes, total_bytes
-from keeptune.model.packed import lay_out
+from keeptune.model.packed import drop_layouts, lay_out
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -170,6 +170,7 @@ class Run:
             patience = self.recipe.train.patience
             with self._tracked():
                 reached = trainer.run(self._on_step, self._score_dev, self._is_enough if patience else None)
+            drop_layouts(model)
             if reached.step < len(trainer.plan):
                 self.listener.say(f"ended at step {reached.step}: {patience} dev scores brought nothing better")
             if self.processes.first:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from keeptune.model import adapter as adapters
-from keeptune.model.packed import lay_out, packed_weights, to_lay_out
+from keeptune.model.packed import drop_layouts, lay_out, packed_weights, to_lay_out
 
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
 
@@ -92,6 +92,13 @@ def test_laid_out_layers_train_as_they_did(model_folder: Path) -> None:
         found.append([loss, *(p.grad for p in model.parameters() if p.requires_grad)])
     for plain, own in zip(*found, strict=True):
         torch.testing.assert_close(own, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_layouts_are_given_back(model_folder: Path) -> None:
+    model = tiny.tune(tiny.load(model_folder))
+    lay_out(model, 10**12)
+    drop_layouts(model)
+    assert not any("laid_out" in layer.__dict__ for layer in model.modules())
 
 
 def test_what_is_laid_out_is_not_saved(model_folder: Path) -> None:

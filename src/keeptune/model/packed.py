@@ -99,6 +99,12 @@ def lay_out(model: nn.Module, memory_bytes: int) -> None:
             layer.__dict__["laid_out"] = LaidOut(layer)  # beside its weights, so that it is never saved
 
 
+def drop_layouts(model: nn.Module) -> None:
+    """Gives their memory back, so that all that comes after training computes as it does in a process of its own."""
+    for layer in model.modules():
+        layer.__dict__.pop("laid_out", None)
+
+
 def to_lay_out(model: nn.Module) -> list[nn.Linear]:
     """The frozen layers under LoRA that can be laid out."""
     layers = [layer.base_layer for layer in model.modules() if isinstance(layer, LoraLinear) and is_plain_lora(layer)]
