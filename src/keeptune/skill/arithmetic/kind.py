@@ -110,10 +110,6 @@ class Kind(ABC, Generic[P]):
         """A problem drawn evenly from the data set's ranges."""
 
 
-SMALLEST_QUOTIENT = Fraction(1, 10**9)
-"""Below it a quotient is not worked digit by digit; the data set has none."""
-
-
 class KindByDigits(Kind[P]):
     """A kind whose problems can also be worked digit by digit."""
 
@@ -139,15 +135,13 @@ class KindByQuotient(KindByDigits[P]):
         """What is divided by."""
 
     def reaches(self, problem: P) -> bool:
-        """Not tiny quotients, whose zeros would be more than their digits; nor those few where what is left grows over
-        its columns, as 9986.95 / 9986.96: of divisors just below a power of ten, under nearly as much."""
-        value = abs(self.value(problem))
-        if 0 < value < SMALLEST_QUOTIENT:
-            return False
+        """Not those few where what is left grows over its columns, as 9986.95 / 9986.96: of divisors just below a power
+        of ten, under nearly as much."""
         if not str(abs(self.divisor(problem))).lstrip("0.").startswith("9"):
             return True
-        cut_off = abs(Fraction(self.worked(problem).answer) - self.value(problem))
-        return cut_off <= max(Fraction(1, 500), value / 50_000)
+        value = self.value(problem)
+        cut_off = abs(Fraction(self.worked(problem).answer) - value)
+        return cut_off <= max(Fraction(1, 500), abs(value) / 50_000)
 
 
 def amount(hundredths: int) -> Decimal:

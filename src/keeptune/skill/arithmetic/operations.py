@@ -195,6 +195,10 @@ class Division(Operation, KindByQuotient[Operands]):
         head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
         return [head, *longhand.quotient(left, right, places + 1)]
 
+    def reaches(self, problem: Operands) -> bool:
+        """Nor quotients with more zeros behind the point than are written out."""
+        return procedures.is_written_out(problem.left, problem.right) and super().reaches(problem)
+
     def divisor(self, problem: Operands) -> Decimal:
         return problem.right
 

@@ -198,14 +198,25 @@ def test_a_function_is_a_power_and_a_product() -> None:
     assert steps[-1] == "0.000000068537780"
 
 
-def test_tens_of_places_are_added_before_ones() -> None:
+def test_places_of_two_digits_are_added_digit_by_digit() -> None:
     def places(x: str, coefficient: int, exponent: int) -> list[str]:
         steps = lines(procedures.function(Decimal(x), coefficient, exponent))
-        return [line for line in steps if re.fullmatch(r"[-0-9+]+=[-0-9+=]+[a-z.E]", line)]
+        return [line for line in steps if re.fullmatch(r"[-0-9+]+[:=][-0-9+=,:]+[a-z.E]", line)]
 
-    assert places("9.09", 100, 45)[-4:] == ["11+11=20+2=22E", "22+22=40+4=44E", "43+1=40+4=44E", "44+3=40+7=47E"]
-    assert places("0.05", 7, 42)[-4:-2] == ["-13+-13=-20-6=-26E", "-26+-1=-20-7=-27E"]
-    assert places("0.05", 7, 42)[-2:] == ["-27+-27=-40-14=-54E", "-54+1=-50-3=-53E"]
+    assert places("9.09", 100, 45)[-4:] == [
+        "11+11:1+1=2,10+10=20:20+2=22E",
+        "22+22:2+2=4,20+20=40:40+4=44E",
+        "43+1:3+1=4,40+0=40:40+4=44E",
+        "44+3:4+3=7,40+0=40:40+7=47E",
+    ]
+    assert places("0.05", 7, 42)[-4:-2] == [
+        "-13+-13:-3+-3=-6,-10+-10=-20:-20-6=-26E",
+        "-26+-1:-6+-1=-7,-20+0=-20:-20-7=-27E",
+    ]
+    assert places("0.05", 7, 42)[-2:] == [
+        "-27+-27:-7+-7=-14,-20+-20=-40:-40-14=-54E",
+        "-54+1:-4+1=-3,-50+0=-50:-50-3=-53E",
+    ]
 
 
 def test_functions_keep_as_many_digits_as_they_need() -> None:

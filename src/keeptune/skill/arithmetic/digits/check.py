@@ -35,7 +35,7 @@ _SIGNS = re.compile(r"([-+]) ([-+]) ([-+])")
 _POWER_SIGNS = re.compile(r"([-+]) ([0-9]+) ([-+])")
 _TRIAL = re.compile(r"(?:([0-9]+(?:\.[0-9]*)?) )?([0-9]{3})/([0-9]{2})=([0-9]):([a-z].*)")
 _VERDICT = re.compile(r",((?:[0-9]-[0-9]=)?(?:[0-9]{3},[0-9]{2}[<>]|-))$")
-_PLACE = re.compile(r"((-?[0-9]+)\+(-?[0-9]+)(?:=(-?[0-9]+)[-+][0-9]+)?=-?[0-9]+)([a-z.E])")
+_PLACE = re.compile(r"(-?[0-9]+)\+(-?[0-9]+)(?::([-+=0-9]+),([-+=0-9]+):(-?[0-9]+[-+][0-9]+))?=(-?[0-9]+)([a-z.E])")
 _DOUBLED = re.compile(r"([0-9]+)\+\1=[0-9]+,[0-9]+:.*")
 _CORRECTED = re.compile(r"([0-9])([-+])([a-z].*)")
 _RUNNING_PART = re.compile(r"([0-9]+):([0-9]+):([0-9]+)\+([0-9]+)=([0-9]+),([0-9]+)\+([0-9])=([0-9]+)")
@@ -189,9 +189,9 @@ class _Reader:
         if match := _FIRST_SQUARE.fullmatch(line):
             return self._rooted(*match.groups()) and self._statement(line)
         if self.product is not None and (match := _PLACE.fullmatch(line)):
-            left, right = int(match[2]), int(match[3])
-            holds = self._statement(match[1]) and _adds_tens(left, right, match[4])
-            return holds and self.product.place_stated(left, right, match[5])
+            left, right = int(match[1]), int(match[2])
+            holds = left + right == int(match[6]) and _adds_digits(left, right, *match.groups()[2:5])
+            return holds and self.product.place_stated(left, right, match[7])
         if self.root is not None and _DOUBLED.fullmatch(line):
             return self.root.compared(line)
         if self.root is not None and (match := _ROOT_SUM.fullmatch(line)):
@@ -302,12 +302,15 @@ class _Reader:
         return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
 
 
-def _adds_tens(left: int, right: int, between: str | None) -> bool:
-    """Whether the tens of two numbers are stated before their ones, where one of them has any: `47+5=40+12=52`."""
+def _adds_digits(left: int, right: int, ones: str | None, tens: str | None, joined_sum: str | None) -> bool:
+    """Whether ones and tens of two numbers are added, and both sums joined, where one of them has tens:
+    `7+5=12`, `40+0=40` and `40+12` of 47+5."""
     if abs(left) < 10 and abs(right) < 10:
-        return between is None
-    tens = sum(number - int(math.fmod(number, 10)) for number in (left, right))
-    return between == str(tens)
+        return ones is None
+    last = [int(math.fmod(number, 10)) for number in (left, right)]
+    first = [left - last[0], right - last[1]]
+    expected = [f"{one}+{other}={one + other}" for one, other in (last, first)]
+    return [ones, tens, joined_sum] == [*expected, f"{sum(first)}{sum(last):+d}"]
 
 
 def _signs(problem: str) -> list[str]:

@@ -16,7 +16,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from keeptune.skill.arithmetic.digits.columns import Operation, combined
-from keeptune.skill.arithmetic.digits.numeral import Numeral, signed
+from keeptune.skill.arithmetic.digits.numeral import PLAIN_PLACES, Numeral, signed
 from keeptune.skill.arithmetic.digits.product import WIDTH, abridged, exact
 from keeptune.skill.arithmetic.digits.quotient import KEPT_PLACES, corrected, quotient, so_far, trials
 from keeptune.skill.arithmetic.digits.root import first_digits
@@ -81,6 +81,11 @@ def division(left: Decimal, right: Decimal) -> Worked:
         return Worked([], "0")
     lines, answer = _quotient(_numeral(left), _numeral(right))
     return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
+
+
+def is_written_out(left: Decimal, right: Decimal) -> bool:
+    """Whether their quotient needs no exponent."""
+    return not left or _numeral(left).places - _numeral(right).places >= -PLAIN_PLACES
 
 
 def equation(slope: int, intercept: int) -> Worked:

@@ -48,11 +48,15 @@ def abridged(left: Numeral, right: Numeral, width: int = WIDTH) -> tuple[list[st
 
 
 def _added(left: int, right: int) -> str:
-    """A sum of places; where one has two digits, tens and ones are added first: `47+47=80+14`, `-19+1=-10-8`."""
+    """A sum of places; where one has two digits, ones and tens are added first: `47+5:7+5=12,40+0=40:40+12`,
+    `-19+1:-9+1=-8,-10+0=-10:-10-8`. Every sum is of numbers that stand there: `14+2=10+6` had a 6 to be found unseen,
+    and that was where most functions went wrong (results/LOG.md)."""
     if max(abs(left), abs(right)) < 10:
         return f"{left}+{right}"
-    tens = 10 * (int(left / 10) + int(right / 10))
-    return f"{left}+{right}={tens}{left + right - tens:+d}"
+    tens_left, tens_right = 10 * int(left / 10), 10 * int(right / 10)
+    ones_left, ones_right = left - tens_left, right - tens_right
+    tens, ones = tens_left + tens_right, ones_left + ones_right
+    return f"{left}+{right}:{ones_left}+{ones_right}={ones},{tens_left}+{tens_right}={tens}:{tens}{ones:+d}"
 
 
 def _lines(left: str, right: str, whole: bool) -> tuple[list[str], str]:
