@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.train.batches import WINDOW_STEPS, Batch, padded_share, steps
+from keeptune.train.batches import WINDOW_STEPS, Batch, Example, padded_share, rows_sha256, steps
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=120)
 SEED = st.integers(0, 5)
@@ -79,3 +79,19 @@ def test_a_step_mixes_lengths_where_a_batch_is_smaller_than_a_step() -> None:
     planned = steps(lengths, 4096, 1024, 1, seed=0)
     spread = [max(lengths[row] for row in rows([step])) - min(lengths[row] for row in rows([step])) for step in planned]
     assert sorted(spread)[len(spread) // 2] > 100
+
+
+def test_rows_are_known_by_tokens_and_by_what_is_learnt() -> None:
+    def row(tokens: tuple[int, ...], prompt: int = 1) -> Example:
+        return Example("a:1", "add", tokens, (False,) * prompt + (True,) * (len(tokens) - prompt))
+
+    rows = [row((5, 6, 7)), row((8, 9))]
+    assert rows_sha256(rows) == rows_sha256(list(rows))
+    others = [
+        rows[::-1],
+        rows[:1],
+        [row((5, 6, 7), 2), rows[1]],
+        [row((5, 6)), row((7, 8, 9))],
+        [row((5, 6, 1)), rows[1]],
+    ]
+    assert len({rows_sha256(other) for other in (rows, *others)}) == 6

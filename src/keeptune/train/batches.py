@@ -7,7 +7,9 @@ often of one kind, and a step over one kind pulls the adapter away from the othe
 
 from __future__ import annotations
 
+import hashlib
 import random
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -29,6 +31,14 @@ class Example:
     kind: str
     tokens: tuple[int, ...]
     labelled: tuple[bool, ...]
+
+
+def rows_sha256(examples: Sequence[Example]) -> str:
+    """The hash of all tokens in their order, and of which are learnt; row by row, for they may be millions."""
+    digest = hashlib.sha256()
+    for row in examples:
+        digest.update(array("q", (len(row.tokens), *row.tokens)).tobytes() + bytes(row.labelled))
+    return digest.hexdigest()
 
 
 def steps(

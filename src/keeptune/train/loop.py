@@ -35,7 +35,7 @@ from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Batch, Example, padded_tokens, shares, steps
+from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
 from keeptune.train.objective import Objective, anchored, anchors, collate
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 from keeptune.train.processes import processes
@@ -86,7 +86,7 @@ class Trainer:
         self.examples, self.settings, self.seed, self.recompute = examples, settings, seed, recompute
         self.folder, self.journal = run / "checkpoints", Journal(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
-        self.rows_sha256 = hashlib.sha256(repr([(row.name, row.tokens) for row in examples]).encode()).hexdigest()
+        self.rows_sha256 = rows_sha256(examples)
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.processes = processes()
