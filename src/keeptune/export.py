@@ -23,6 +23,7 @@ from keeptune.mindspore import ckpt, continuation, names
 from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.out_of_memory import memory_for
 from keeptune.model.quantised import made_whole
 
 Form = Literal["merged", "mindspore", "mindformers"]
@@ -31,6 +32,7 @@ CLOSE_LOGITS = 1e-3
 """How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
 
 
+@memory_for("writing the model")
 def export(target: str, form: Form, out: Path) -> list[str]:
     """The names of the files written into the folder `out`, which must not exist.
 

@@ -16,6 +16,7 @@ from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.out_of_memory import memory_for
 from keeptune.prompt import named
 from keeptune.prompt.template import Prompt
 from keeptune.score import retained
@@ -87,6 +88,7 @@ def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> Shared
     return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
 
 
+@memory_for("scoring")
 def score_files(
     target: str,
     skill: Path | None,
@@ -152,6 +154,7 @@ def score_files(
     return scored
 
 
+@memory_for("answering")
 def ask_one(target: str, problem: str) -> Record:
     """The model's answer to one problem: its output, and the final answer in it."""
     problem = problem.strip()

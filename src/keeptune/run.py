@@ -9,7 +9,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +18,7 @@ from keeptune import recipe as recipes
 from keeptune.alone import alone_in
 from keeptune.beforehand import require_sources, require_tools
 from keeptune.data import card as cards
-from keeptune.data.prepare import load_examples, prepare
+from keeptune.data.prepare import prepare
 from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
@@ -31,8 +30,8 @@ from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.activations import Recompute, free_bytes, total_bytes
-from keeptune.model.packed import drop_layouts, lay_out
+from keeptune.model.out_of_memory import memory_for
+from keeptune.model.packed import drop_layouts
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -41,16 +40,14 @@ from keeptune.result import result
 from keeptune.score import vllm_engine
 from keeptune.score.facts import record_cache
 from keeptune.score.shared import SharedGenerator, help_out
-from keeptune.select.choose import Candidate, choose
+from keeptune.select.handover import handover
 from keeptune.select.on_dev import DevScores
 from keeptune.skill.find import skill_of
-from keeptune.train import checkpoint
 from keeptune.train.batches import Example
-from keeptune.train.loop import Step, Trainer
-from keeptune.train.mindspore_engine import MindSporeTrainer, require_supported
-from keeptune.train.openings import opened
+from keeptune.train.engine import trainer_of
+from keeptune.train.loop import Step
 from keeptune.train.processes import processes
-from keeptune.train.replay import practice, replay
+from keeptune.train.rows import skill_examples, training_examples
 from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
@@ -151,14 +148,14 @@ class Run:
             return
         self.data()
         with self._stage("train"):
-            examples = self._training_examples()
+            examples = training_examples(self.examples(), self.recipe, self.tokenizer)
             divided = self.recipe.train.shard and self.processes.count > 1
             base = self._load(placed=False) if divided else self.model
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
             self._tuned = model
-            trainer = self._trainer(model, examples)
+            trainer = trainer_of(self.recipe, model, examples, self.folder)
             if self.processes.first:
                 write_json(self.folder / "manifest.json", self._manifest(weights))
             self.listener.say(
@@ -185,7 +182,7 @@ class Run:
         if not self._trained():  # of several processes the first is alone here, and the others wait for questions
             self.train()
         with self._stage("select"):
-            chosen = self._choose()
+            chosen = handover(self.folder / "checkpoints", self.recipe, self.dev, self._tuned, self._tuned_by)
             checkpoint_folder = self.folder / "checkpoints" / chosen["checkpoint"]
             with whole_folder(self.folder / "adapter") as scratch:
                 for name in ("adapter_config.json", "adapter_model.safetensors"):
@@ -273,38 +270,7 @@ class Run:
 
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""
-        examples = []
-        for row in load_examples(self.folder / "data" / "train.parquet"):
-            prompt = self.prompt.encode(self.tokenizer, row.problem)
-            solution = self.prompt.encode_solution(self.tokenizer, row.solution)
-            labelled = (False,) * len(prompt) + (True,) * len(solution)
-            examples.append(Example(row.name, row.kind, (*prompt, *solution), labelled))
-        return examples
-
-    def _trainer(self, model: Any, examples: list[Example]) -> Trainer:
-        """errors: RecipeError when the recipe's engine cannot train this."""
-        settings, seed = self.recipe.train, self.recipe.seed
-        if self.recipe.engine == "mindspore":
-            require_supported(model, self.recipe.adapter, settings)
-            return MindSporeTrainer(model, examples, settings, seed, self.folder)
-        device = models.device()
-        if not settings.shard:
-            lay_out(model, total_bytes(device) // self.processes.beside)
-        # Which batches are too large for the memory that is free now, with the model loaded.
-        free = free_bytes(device) // (self.processes.beside if device.type == "cpu" else 1)
-        if settings.shard and device.type != "cpu":  # its part of the model is yet to come
-            free -= sum(own.numel() * own.element_size() for own in model.parameters()) // self.processes.count
-        recompute = Recompute.planned(settings.recompute, model, self.recipe.adapter.family, free)
-        return Trainer(model, examples, settings, seed, self.folder, recompute)
-
-    def _training_examples(self) -> list[Example]:
-        settings, seed = self.recipe.train, self.recipe.seed
-        examples = [opened(example, settings.openings, seed) for example in self.examples()]
-        tokens = sum(len(example.tokens) for example in examples) / (1 - settings.replay_share)
-        if settings.replay_share:
-            wanted, sources = round(tokens * settings.replay_share), [practice(name) for name in settings.replay]
-            examples += replay(sources, self.tokenizer, wanted, self.recipe.data.max_tokens, seed)
-        return examples
+        return skill_examples(self.folder / "data" / "train.parquet", self.prompt, self.tokenizer)
 
     def _score_dev(self, step: int) -> Record:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
@@ -323,51 +289,22 @@ class Run:
             model.name, data.skill, self.prompt, self.final.budgets(), scale, model.dtype, model.quantization
         )
 
-    def _choose(self) -> Record:
-        """The checkpoint to hand over, its scale, and all that they were chosen among: chosen.json.
-
-        Where nothing was scored during training and no scale is to be tried, there is no choice: the last as it is.
-        """
-        last = checkpoint.latest(self.folder / "checkpoints")
-        if last is None:
-            raise RunError(f"{self.folder}/checkpoints: no whole checkpoint; delete trained.json there to train again")
-        if not self.final.chooses:
-            return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
-        if self._tuned is None:
-            self._tuned = adapters.load_adapter(self.model, last)
-        base = self.dev.of_base(self._tuned)
-        before = {path.name for path in checkpoint.whole(self.folder / "checkpoints") if path != last}
-        candidates = [candidate for candidate in self.dev.of_steps() if candidate.checkpoint in before]
-        candidates.append(self.dev.candidate(self._tuned, last.name))
-        wanted = self.recipe.gate.threshold, self.recipe.select.kept_weight
-        best = choose(candidates, base, *wanted).checkpoint
-        for name in dict.fromkeys((best, last.name)):
-            candidates += self._at_other_scales(name)
-        chosen = choose(candidates, base, *wanted)
-        listed = [{**asdict(candidate), "kept": candidate.kept(base)} for candidate in candidates]
-        return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
-
-    def _at_other_scales(self, name: str) -> list[Candidate]:
-        """A checkpoint whose adapter counts less, or more, than it was trained to."""
-        if not self.recipe.select.scales:
-            return []
-        self._tuned = adapters.load_adapter(self._fresh_model(), self.folder / "checkpoints" / name)
-        candidates = []
-        for scale in self.recipe.select.scales:
-            with adapters.scaled(self._tuned, scale):
-                candidates.append(self.dev.candidate(self._tuned, name, scale))
-        return candidates
+    def _tuned_by(self, folder: Path) -> Any:
+        """The base with the adapter in `folder`, in place of the one that it had."""
+        self._tuned = adapters.load_adapter(self._fresh_model(), folder)
+        return self._tuned
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         """Announces a stage, and logs what it took; meanwhile no other command works in the directory."""
-        if not self.processes.first:
-            yield
-            return
-        with alone_in(self.folder):
-            self.listener.stage(name)
-            with self.journal.stage(name):
+        with memory_for(f"the stage `{name}` of {self.folder}"):
+            if not self.processes.first:
                 yield
+                return
+            with alone_in(self.folder):
+                self.listener.stage(name)
+                with self.journal.stage(name):
+                    yield
 
     def _trained(self) -> bool:
         return (self.folder / "checkpoints" / "trained.json").is_file()

@@ -20,6 +20,7 @@ from keeptune.score.generate import Answer
 from keeptune.score.skill import Asked, score_skill
 from keeptune.skill.arithmetic.skill import Arithmetic
 from keeptune.skill.base import Rounding, Style
+from keeptune.train.rows import training_examples
 
 KINDS = Arithmetic.kinds
 TOKENIZERS = {
@@ -65,7 +66,7 @@ def training_run(words: Any, folder: Path) -> Run:
 @each_tokenizer
 def test_training_and_asking_see_the_same_tokens(words: Any, tmp_path: Path) -> None:
     run = training_run(words, tmp_path)
-    examples = run._training_examples()
+    examples = training_examples(run.examples(), run.recipe, words)
     assert {example.kind for example in examples} == {*KINDS}
     for example in examples:
         length = example.labelled.index(True)

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from keeptune.model.load import load_model
-from keeptune.train import loop
+from keeptune.train.gradient import FIRST_LOSS_SCALE
 from keeptune.train.loop import Step, Trainer
 
 WORDS = tiny.tokenizer()
@@ -30,7 +30,7 @@ def trained(own: Trainer) -> list[Step]:
 
 def test_the_losses_are_those_of_float32(model_folder: Path, tmp_path: Path) -> None:
     half, single = (trainer(model_folder, tmp_path / dtype, dtype) for dtype in ("float16", "float32"))
-    assert half.loss_scale > 1 == single.loss_scale
+    assert half.gradient.loss_scale > 1 == single.gradient.loss_scale
     own, other = trained(half), trained(single)
     for name in ("loss", "grad_norm"):
         found, expected = ([getattr(step, name) for step in steps] for steps in (own, other))
@@ -41,9 +41,9 @@ def test_the_losses_are_those_of_float32(model_folder: Path, tmp_path: Path) -> 
 
 def test_too_large_a_scale_is_halved_and_the_step_is_done_again(model_folder: Path, tmp_path: Path) -> None:
     own = trainer(model_folder, tmp_path / "run", "float16")
-    own.loss_scale = 2.0**40
+    own.gradient.loss_scale = 2.0**40
     steps = trained(own)
-    assert 1 < own.loss_scale < 2.0**40
+    assert 1 < own.gradient.loss_scale < 2.0**40
     expected = trained(trainer(model_folder, tmp_path / "other", "float16"))
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=0.02)
 
@@ -54,6 +54,6 @@ def test_the_scale_is_part_of_a_checkpoint(model_folder: Path, tmp_path: Path) -
     newest = max((run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
     progress = json.loads((newest / "progress.json").read_text(encoding="utf-8"))
     again: Any = trainer(model_folder, run, "float16")
-    again.loss_scale = 7.0
+    again.gradient.loss_scale = 7.0
     again.run(lambda _: None)
-    assert again.loss_scale == progress["loss_scale"] == loop.FIRST_LOSS_SCALE
+    assert again.gradient.loss_scale == progress["loss_scale"] == FIRST_LOSS_SCALE

@@ -1,11 +1,7 @@
 """The training loop: plan of batches in, checkpoints and a log out, the same bytes however often it is interrupted.
 
-The gradient of a step is the gradient of its mean loss over supervised tokens, however many batches it takes: each
-token is weighted by one over the step's supervised tokens before anything is summed. The loss is logged per kind,
-because one kind that is not learnt hides easily in a mean.
-
-Several processes take a step together: each computes its share of the batches, the gradients are added up, and all
-make the same move. What is written, the first one writes. With one process nothing of this happens.
+What a step is, gradient.py computes. The loss is logged per kind, because one kind that is not learnt hides easily in a
+mean. Several processes make the same move; what is written, the first one writes.
 """
 
 from __future__ import annotations
@@ -13,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import random
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,23 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.files import write_text
 from keeptune.journal import Journal
-from keeptune.model.activations import Recompute, is_out_of_memory
+from keeptune.model.activations import Recompute
 from keeptune.model.adapter import added_parameters
-from keeptune.model.attention import has_kernel
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
-from keeptune.train.objective import Objective, anchored, anchors, collate
+from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, steps
+from keeptune.train.gradient import Gradient
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 from keeptune.train.processes import processes
-from keeptune.train.totals import Totals
 
 Score = Callable[[int], dict[str, Any]]
 """Scores the model as it stands at a step; the result is logged."""
@@ -62,10 +54,6 @@ class Step:
     grad_norm: float
     tokens_per_second: float
     seconds: float
-
-
-FIRST_LOSS_SCALE = 2.0**16
-"""What gradients are multiplied by in half precision, until that is too much."""
 
 
 class Trainer:
@@ -95,11 +83,8 @@ class Trainer:
         self.shards = Shards(model, self.processes.mesh()) if divided else None
         self.peft_model = model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.device = self.parameters[0].device
-        self.model = Objective(model)
-        self.end_to_end = has_kernel(model)
+        self.gradient = Gradient(model, examples, settings, seed, recompute, self.processes, self.shards)
         self.optimiser = optimiser(model, settings)
-        self.loss_scale = FIRST_LOSS_SCALE if has_half_precision(model) else 1.0
         self.scored: set[int] = set()
         torch.manual_seed(seed)
 
@@ -129,7 +114,7 @@ class Trainer:
                 started = time.perf_counter()
                 done = self._step(index)
                 tokens, seconds = progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
-                progress = checkpoint.Progress(done.step, tokens, seconds, self.loss_scale, self.rows_sha256)
+                progress = checkpoint.Progress(done.step, tokens, seconds, self.gradient.loss_scale, self.rows_sha256)
                 self._log({"event": "train", **_logged(done, progress)})
                 on_step(done)
                 last = done.step == len(self.plan)
@@ -192,7 +177,7 @@ class Trainer:
                     f"{newest}: its rows were others than there are now; undo what has changed since, a file of "
                     "train.replay or the version of keeptune, or start a new run"
                 )
-            self.loss_scale = progress.loss_scale
+            self.gradient.loss_scale = progress.loss_scale
         self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
         return progress
 
@@ -209,8 +194,9 @@ class Trainer:
         batches = self.plan[index]
         rows = tuple(i for batch in batches for i in batch)
         started = time.perf_counter()
-        self.model.train()
-        totals, norm = self._gradient(index)
+        totals, norm = self.gradient.of(index, self.plan[index])
+        if totals.refused:
+            self._refuse(index, totals.refused, "the loss is not finite")
         if not math.isfinite(norm):
             self._refuse(index, rows, "the gradient is not finite")
         rate = learning_rate(index, len(self.plan), self.settings)
@@ -232,78 +218,6 @@ class Trainer:
             seconds,
         )
 
-    def _gradient(self, index: int) -> tuple[Totals, float]:
-        """The sums of a step, and the norm of its gradient, which is clipped.
-
-        In half precision small gradients would vanish, so all are computed as many times as large as the loss scale
-        says. Where that is too large for the format, the step is computed again with half of it.
-        """
-        while True:
-            totals = self._add_up(index)
-            if totals.refused:
-                self._refuse(index, totals.refused, "the loss is not finite")
-            for parameter in self.parameters:
-                if parameter.grad is not None and self.loss_scale != 1:
-                    parameter.grad /= self.loss_scale
-            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
-            if math.isfinite(norm) or self.loss_scale <= 1:
-                return totals, norm
-            self.loss_scale /= 2
-            self.optimiser.zero_grad(set_to_none=True)
-
-    def _add_up(self, index: int) -> Totals:
-        """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
-        dealt = shares(self.plan[index], self.lengths, self.processes.count)
-        rows = [self.examples[i] for batch in self.plan[index] for i in batch]
-        labelled = sum(sum(row.labelled) for row in rows)
-        weights = self.loss_scale / labelled, self.loss_scale * self._anchor_weight(rows)
-        if self.processes.count > 1 or self.device.type != "cpu":
-            # For dropout: not the same on all, and the same again after an interruption, for a checkpoint holds the
-            # random state of the first one's processor alone.
-            torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
-        totals = Totals()
-        for batch in dealt[self.processes.number]:
-            kinds, losses, divergences = self._backward(batch, *weights)
-            totals.add(kinds, losses, divergences)
-            if not all(bool(torch.isfinite(values).all()) for values in (losses, divergences)):
-                totals.refused = totals.refused or batch
-        if self.shards:
-            # Weights are gathered by all or by none, so whoever has fewer batches computes one row for nothing.
-            for _ in range(max(map(len, dealt)) - len(dealt[self.processes.number])):
-                self._backward(self.plan[index][0][:1], 0.0, 0.0)
-        own, totals = totals, Totals()
-        for told in self.processes.gather(own):
-            totals.join(told)
-        if not totals.refused:
-            self.processes.add_gradients(self.parameters)
-        return totals
-
-    def _anchor_weight(self, rows: Sequence[Example]) -> float:
-        """What a nat of divergence counts at each anchor of a step."""
-        if not self.settings.kl_weight:
-            return 0.0
-        return self.settings.kl_weight / max(1, sum(len(anchored(row, self.settings.kl_on)) for row in rows))
-
-    def _backward(self, batch: Batch, token_weight: float, anchor_weight: float) -> tuple[list[str], Tensor, Tensor]:
-        """The kind and the loss of each labelled token of a batch, and the divergence at each anchor; the gradient is
-        added to the others'."""
-        rows = [self.examples[i] for i in batch]
-        inputs, kinds = collate(rows, token_weight, self.device)
-        held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
-        if held and not len(held.rows) and not self.shards:
-            held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
-        lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
-        padded_tokens = inputs[0].numel()
-        try:
-            with self.recompute.around(self.peft_model, padded_tokens):
-                total, losses, divergences = self.model(*inputs, held, lengths)
-                total.backward()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(self._too_large(len(rows), padded_tokens)) from None
-        return kinds, losses, divergences
-
     def _require_same_plan(self) -> None:
         """errors: RunError unless all processes are about to do the same."""
         own = hashlib.sha256(repr((self.plan, self.lengths, self.seed)).encode()).hexdigest()
@@ -312,14 +226,6 @@ class Trainer:
                 "the processes of this training have different rows; all must see the same run directory, "
                 "the same model and the same version of keeptune"
             )
-
-    def _too_large(self, rows: int, tokens: int) -> str:
-        smaller = f"train.tokens_per_batch: {tokens // 2}" if rows > 1 else "shorter rows (data.max_tokens)"
-        advice = smaller if self.recompute.wanted(tokens) else f"train.recompute: always, or with {smaller}"
-        return (
-            f"out of memory with a batch of {rows} × {tokens // rows:,} tokens; nothing of this step is saved. "
-            f"Run the same command where more memory is free, or start a new run with {advice}"
-        )
 
     def _refuse(self, index: int, rows: Batch, what: str) -> None:
         names = ", ".join(self.examples[i].name for i in rows[:20])
@@ -331,11 +237,6 @@ class Trainer:
     def _log(self, event: dict[str, Any]) -> None:
         if self.processes.first:
             self.journal.log(event)
-
-
-def has_half_precision(model: Any) -> bool:
-    """Whether the frozen weights are of a format in which small gradients vanish."""
-    return any(p.dtype == torch.float16 for p in model.parameters())
 
 
 def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:

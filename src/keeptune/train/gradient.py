@@ -1,0 +1,145 @@
+"""The gradient of one step, of all processes together.
+
+It is the gradient of the step's mean loss over supervised tokens, however many batches it takes: each token is weighted
+by one over the step's supervised tokens before anything is summed. Several processes take a step together: each
+computes its share of the batches, and the gradients are added up. With one process nothing of this happens.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from keeptune.errors import TrainingError
+from keeptune.model.activations import Recompute
+from keeptune.model.attention import has_kernel
+from keeptune.model.out_of_memory import is_out_of_memory
+from keeptune.model.shard import Shards
+from keeptune.sections import TrainSection
+from keeptune.train.batches import Batch, Example, shares
+from keeptune.train.objective import Objective, anchored, anchors, collate
+from keeptune.train.processes import Processes
+from keeptune.train.totals import Totals
+
+FIRST_LOSS_SCALE = 2.0**16
+"""What gradients are multiplied by in half precision, until that is too much."""
+
+
+class Gradient:
+    """Computes the gradients of a model's trainable parameters for steps over one list of examples."""
+
+    def __init__(
+        self,
+        model: Any,
+        examples: Sequence[Example],
+        settings: TrainSection,
+        seed: int,
+        recompute: Recompute,
+        processes: Processes,
+        shards: Shards | None,
+    ) -> None:
+        self.peft_model, self.examples, self.settings, self.seed = model, examples, settings, seed
+        self.recompute, self.processes, self.shards = recompute, processes, shards
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.device = self.parameters[0].device
+        self.model = Objective(model)
+        self.end_to_end = has_kernel(model)
+        self.lengths = [len(example.tokens) for example in examples]
+        self.loss_scale = FIRST_LOSS_SCALE if _has_half_precision(model) else 1.0
+
+    def of(self, index: int, batches: Sequence[Batch]) -> tuple[Totals, float]:
+        """The sums of a step, and the norm of its gradient, which then lies in the parameters, clipped.
+
+        Where a loss was not finite there is none: `refused` of the sums names the batch. In half precision small
+        gradients would vanish, so all are computed as many times as large as the loss scale says. Where that is too
+        large for the format, the step is computed again with half of it.
+        """
+        self.model.train()
+        while True:
+            totals = self._add_up(index, batches)
+            if totals.refused:
+                return totals, math.nan
+            for parameter in self.parameters:
+                if parameter.grad is not None and self.loss_scale != 1:
+                    parameter.grad /= self.loss_scale
+            norm = float(nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm))
+            if math.isfinite(norm) or self.loss_scale <= 1:
+                return totals, norm
+            self.loss_scale /= 2
+            self._forget()
+
+    def _add_up(self, index: int, batches: Sequence[Batch]) -> Totals:
+        """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
+        dealt = shares(batches, self.lengths, self.processes.count)
+        rows = [self.examples[i] for batch in batches for i in batch]
+        labelled = sum(sum(row.labelled) for row in rows)
+        weights = self.loss_scale / labelled, self.loss_scale * self._anchor_weight(rows)
+        if self.processes.count > 1 or self.device.type != "cpu":
+            # For dropout: not the same on all, and the same again after an interruption, for a checkpoint holds the
+            # random state of the first one's processor alone.
+            torch.manual_seed(random.Random(f"{self.seed}/{index}/{self.processes.number}").getrandbits(63))
+        totals = Totals()
+        for batch in dealt[self.processes.number]:
+            kinds, losses, divergences = self._backward(batch, *weights)
+            totals.add(kinds, losses, divergences)
+            if not all(bool(torch.isfinite(values).all()) for values in (losses, divergences)):
+                totals.refused = totals.refused or batch
+        if self.shards:
+            # Weights are gathered by all or by none, so whoever has fewer batches computes one row for nothing.
+            for _ in range(max(map(len, dealt)) - len(dealt[self.processes.number])):
+                self._backward(batches[0][:1], 0.0, 0.0)
+        own, totals = totals, Totals()
+        for told in self.processes.gather(own):
+            totals.join(told)
+        if not totals.refused:
+            self.processes.add_gradients(self.parameters)
+        return totals
+
+    def _anchor_weight(self, rows: Sequence[Example]) -> float:
+        """What a nat of divergence counts at each anchor of a step."""
+        if not self.settings.kl_weight:
+            return 0.0
+        return self.settings.kl_weight / max(1, sum(len(anchored(row, self.settings.kl_on)) for row in rows))
+
+    def _backward(self, batch: Batch, token_weight: float, anchor_weight: float) -> tuple[list[str], Tensor, Tensor]:
+        """The kind and the loss of each labelled token of a batch, and the divergence at each anchor; the gradient is
+        added to the others'."""
+        rows = [self.examples[i] for i in batch]
+        inputs, kinds = collate(rows, token_weight, self.device)
+        held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
+        if held and not len(held.rows) and not self.shards:
+            held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
+        lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
+        padded_tokens = inputs[0].numel()
+        try:
+            with self.recompute.around(self.peft_model, padded_tokens):
+                total, losses, divergences = self.model(*inputs, held, lengths)
+                total.backward()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(_too_large(self.recompute, len(rows), padded_tokens)) from None
+        return kinds, losses, divergences
+
+    def _forget(self) -> None:
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def _too_large(recompute: Recompute, rows: int, tokens: int) -> str:
+    smaller = f"train.tokens_per_batch: {tokens // 2}" if rows > 1 else "shorter rows (data.max_tokens)"
+    advice = smaller if recompute.wanted(tokens) else f"train.recompute: always, or with {smaller}"
+    return (
+        f"out of memory with a batch of {rows} × {tokens // rows:,} tokens; nothing of this step is saved. "
+        f"Run the same command where more memory is free, or start a new run with {advice}"
+    )
+
+
+def _has_half_precision(model: Any) -> bool:
+    """Whether the frozen weights are of a format in which small gradients vanish."""
+    return any(p.dtype == torch.float16 for p in model.parameters())
