@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.train.batches import WINDOW_STEPS, Batch, Example, padded_share, rows_sha256, steps
+from keeptune.train.batches import PADDED_SHARE, WINDOW_STEPS, Batch, Example, padded_share, rows_sha256, steps
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=120)
 SEED = st.integers(0, 5)
@@ -62,13 +62,21 @@ def test_another_seed_and_another_epoch_have_another_order() -> None:
     assert first[:60] != first[60:]
 
 
-def test_hardly_anything_is_padded() -> None:
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=200), st.integers(1, 4000), st.integers(1, 16_000), SEED)
+def test_hardly_anything_is_padded(lengths: list[int], per_step: int, per_batch: int, seed: int) -> None:
+    assert padded_share(steps(lengths, per_step, per_batch, 1, seed), lengths) <= PADDED_SHARE
+
+
+def test_batches_are_cut_no_smaller_than_that_takes() -> None:
+    assert sum(map(len, steps([100] * 300 + [103] * 300, 4096, 1030, 1, 0))) < 64
     generator = random.Random(0)
     lengths = [generator.randrange(40, 400) for _ in range(2000)]
-    planned = steps(lengths, 2048, 1024, 1, seed=0)
-    assert padded_share(planned, lengths) < 0.02
-    one_by_one = [[(row,)] for row in range(len(lengths))]
-    assert padded_share(one_by_one, lengths) == 0
+    batches = sum(map(len, steps(lengths, 2048, 2048, 1, seed=0)))
+    assert sum(lengths) / batches > 0.7 * 2048
+
+
+def test_the_padded_share_is_that_of_all_tokens() -> None:
+    assert padded_share([[(row,) for row in range(9)]], [*range(1, 10)]) == 0
     assert padded_share([[(0, 1)]], [10, 30]) == pytest.approx(1 / 3)
     assert padded_share([], []) == 0
 

@@ -8,6 +8,7 @@ often of one kind, and a step over one kind pulls the adapter away from the othe
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 from array import array
 from collections.abc import Sequence
@@ -15,6 +16,9 @@ from dataclasses import dataclass
 
 WINDOW_STEPS = 32
 """Rows are sorted by length within the rows of so many steps: enough to pad little, few enough to stay random."""
+
+PADDED_SHARE = 0.03
+"""What may be padding of the batches of a window. One such batch alone may hold more, as long as others hold less."""
 
 UNEVEN = 1.1
 """How many times its part of a step one process may have to do, if the step's rows allow less."""
@@ -47,7 +51,8 @@ def steps(
     """The whole training in order: a list of steps, each a list of batches.
 
     Every row comes once an epoch. A step holds at least `tokens_per_step` useful tokens (the last of a window
-    may hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer.
+    may hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer. At most
+    PADDED_SHARE of all is padding.
     """
     planned: list[list[Batch]] = []
     whole, rest = divmod(epochs, 1)
@@ -58,7 +63,7 @@ def steps(
         if epoch == int(whole):
             order = order[: max(1, round(rest * len(order)))]
         for window in _windows(order, lengths, WINDOW_STEPS * tokens_per_step):
-            batches = batched(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
+            batches = _hardly_padded(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
             generator.shuffle(batches)
             planned += _group(batches, lengths, tokens_per_step)
     return planned
@@ -114,18 +119,30 @@ def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list
     return windows
 
 
-def batched(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
-    """Rows cut into batches of at most so many padded tokens, unless one row alone is longer; `ordered` is from short
-    to long, so the last row of a batch sets its width."""
+def batched(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int, padded: float = 1.0) -> list[Batch]:
+    """Rows cut into batches of at most so many padded tokens, unless one row alone is longer, with at most the share
+    `padded` of padding; `ordered` is from short to long, so the last row of a batch sets its width."""
     batches: list[Batch] = []
     current: list[int] = []
+    useful = 0
     for index in ordered:
-        if current and (len(current) + 1) * lengths[index] > tokens_per_batch:
+        size = (len(current) + 1) * lengths[index]
+        if current and (size > tokens_per_batch or size - useful - lengths[index] > padded * size):
             batches.append(tuple(current))
-            current = []
+            current, useful = [], 0
         current.append(index)
+        useful += lengths[index]
     if current:
         batches.append(tuple(current))
+    return batches
+
+
+def _hardly_padded(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
+    """Batches as large as they may be with at most PADDED_SHARE of padding in all, for small ones are slower."""
+    for times in (math.inf, 4, 3, 2.5, 2, 1.5, 1):
+        batches = batched(ordered, lengths, tokens_per_batch, times * PADDED_SHARE)
+        if padded_share([batches], lengths) <= PADDED_SHARE:
+            break
     return batches
 
 

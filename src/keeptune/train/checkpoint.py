@@ -27,7 +27,7 @@ COMPLETE = "complete.json"
 class Progress:
     """How far training has come. With the plan of batches, which recipe and rows decide, it says what comes next.
 
-    `rows_sha256` is the hash of the rows as tokens; checkpoints of older versions have none.
+    `rows_sha256` is the hash of the rows as tokens and of the steps taken; checkpoints of older versions have none.
     """
 
     step: int

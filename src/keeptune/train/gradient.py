@@ -1,8 +1,9 @@
 """The gradient of one step, of all processes together.
 
 It is the gradient of the step's mean loss over supervised tokens, however many batches it takes: each token is weighted
-by one over the step's supervised tokens before anything is summed. Several processes take a step together: each
-computes its share of the batches, and the gradients are added up. With one process nothing of this happens.
+before anything is summed, by one over the step's supervised tokens, or over those of a step on average. Several
+processes take a step together: each computes its share of the batches, and the gradients are added up. With one process
+nothing of this happens.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Gradient:
         self.lengths = [len(example.tokens) for example in examples]
         self.loss_scale = FIRST_LOSS_SCALE if _has_half_precision(model) else 1.0
 
-    def of(self, index: int, batches: Sequence[Batch]) -> tuple[Totals, float]:
+    def of(self, index: int, batches: Sequence[Batch], token_weight: float) -> tuple[Totals, float]:
         """The sums of a step, and the norm of its gradient, which then lies in the parameters, clipped.
 
         Where a loss was not finite there is none: `refused` of the sums names the batch. In half precision small
@@ -61,7 +62,7 @@ class Gradient:
         """
         self.model.train()
         while True:
-            totals = self._add_up(index, batches)
+            totals = self._add_up(index, batches, token_weight)
             if totals.refused:
                 return totals, math.nan
             for parameter in self.parameters:
@@ -73,12 +74,11 @@ class Gradient:
             self.loss_scale /= 2
             self._forget()
 
-    def _add_up(self, index: int, batches: Sequence[Batch]) -> Totals:
+    def _add_up(self, index: int, batches: Sequence[Batch], token_weight: float) -> Totals:
         """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
         dealt = shares(batches, self.lengths, self.processes.count)
         rows = [self.examples[i] for batch in batches for i in batch]
-        labelled = sum(sum(row.labelled) for row in rows)
-        weights = self.loss_scale / labelled, self.loss_scale * self._anchor_weight(rows)
+        weights = self.loss_scale * token_weight, self.loss_scale * self._anchor_weight(rows)
         if self.processes.count > 1 or self.device.type != "cpu":
             # For dropout: not the same on all, and the same again after an interruption, for a checkpoint holds the
             # random state of the first one's processor alone.

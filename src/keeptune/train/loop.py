@@ -13,7 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,7 @@ class Trainer:
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.processes = processes()
+        self.labelled = [sum(sum(examples[i].labelled) for batch in step for i in batch) for step in self.plan]
         self._require_same_plan()
         divided = settings.shard and self.processes.count > 1
         self.shards = Shards(model, self.processes.mesh()) if divided else None
@@ -114,7 +115,7 @@ class Trainer:
                 started = time.perf_counter()
                 done = self._step(index)
                 tokens, seconds = progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
-                progress = checkpoint.Progress(done.step, tokens, seconds, self.gradient.loss_scale, self.rows_sha256)
+                progress = checkpoint.Progress(done.step, tokens, seconds, self.gradient.loss_scale)
                 self._log({"event": "train", **_logged(done, progress)})
                 on_step(done)
                 last = done.step == len(self.plan)
@@ -161,7 +162,8 @@ class Trainer:
                 "train.learning_rate in a new run"
             )
         if self.processes.first:
-            checkpoint.save(self.folder, self.peft_model, self.optimiser, progress)
+            known = replace(progress, rows_sha256=self._taken_sha256(progress.step))
+            checkpoint.save(self.folder, self.peft_model, self.optimiser, known)
         self.processes.wait()
 
     def _resume(self) -> checkpoint.Progress:
@@ -172,14 +174,18 @@ class Trainer:
             progress = checkpoint.Progress(0, 0, 0.0)
         else:
             progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
-            if progress.rows_sha256 not in (None, self.rows_sha256):
+            if progress.rows_sha256 not in (None, self._taken_sha256(progress.step)):
                 raise RunError(
-                    f"{newest}: its rows were others than there are now; undo what has changed since, a file of "
-                    "train.replay or the version of keeptune, or start a new run"
+                    f"{newest}: its rows, or their order, were others than they are now; undo what has changed since, "
+                    "a file of train.replay or the version of keeptune, or start a new run"
                 )
             self.gradient.loss_scale = progress.loss_scale
         self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
         return progress
+
+    def _taken_sha256(self, step: int) -> str:
+        """The hash of all rows and of the steps so far: what comes next is not what it would be with others."""
+        return hashlib.sha256(f"{self.rows_sha256} {self.plan[:step]}".encode()).hexdigest()
 
     def _cut_log(self, step: int) -> set[int]:
         """The steps that have a score; what the log tells of later steps is taken out, for it will happen again."""
@@ -194,7 +200,7 @@ class Trainer:
         batches = self.plan[index]
         rows = tuple(i for batch in batches for i in batch)
         started = time.perf_counter()
-        totals, norm = self.gradient.of(index, self.plan[index])
+        totals, norm = self.gradient.of(index, self.plan[index], self._token_weight(index))
         if totals.refused:
             self._refuse(index, totals.refused, "the loss is not finite")
         if not math.isfinite(norm):
@@ -217,6 +223,15 @@ class Trainer:
             tokens / seconds,
             seconds,
         )
+
+    def _token_weight(self, index: int) -> float:
+        """What a supervised token of a step counts.
+
+        A step of one long row has many more than others; as its mean, each of them would be learnt more slowly.
+        """
+        if self.settings.token_weight == "even":
+            return len(self.labelled) / sum(self.labelled)
+        return 1 / self.labelled[index]
 
     def _require_same_plan(self) -> None:
         """errors: RunError unless all processes are about to do the same."""

@@ -88,8 +88,7 @@ class MindSporeTrainer(Trainer):
     def _step(self, index: int) -> Step:
         started = time.perf_counter()
         rate = learning_rate(index, len(self.plan), self.settings)
-        labelled = sum(sum(self.examples[row].labelled) for batch in self.plan[index] for row in batch)
-        common = {"weight": 1 / labelled, "rate": rate, "step": index + 1}
+        common = {"weight": self._token_weight(index), "rate": rate, "step": index + 1}
         dealt = shares(self.plan[index], self.lengths, self.workers.count)
         told = self.workers.ask([{"batches": batches, **common} for batches in dealt])
         rows = {row: (total, count) for own in told for row, total, count in own["losses"]}
