@@ -148,9 +148,9 @@ class TrainSection(Section):
     warmup_share: float = Field(0.05, ge=0, lt=1)
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    token_weight: Literal["step", "even"] = Field(
-        "step",
-        description="what a token counts: one over its step's, or the same in all steps, also in those of one long row",
+    step_weight: Literal["one", "tokens"] = Field(
+        "one",
+        description="what a step counts: as much as any other, or by its tokens, for a row may be longer than a step",
     )
     openings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description="share of a kind's rows, by kind, that are trained only up to a random place"

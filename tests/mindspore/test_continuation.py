@@ -145,7 +145,7 @@ def test_rows_that_keeptune_writes_are_found_by_their_name_length_and_padding(tm
 def test_what_is_not_carried_over_is_said_and_not_made_up_for_in_epochs(tmp_path: Path) -> None:
     """1,200 tokens of rows and as many of reading, gone through twice."""
     openings = {"function": 0.5}
-    left = {"replay_share": 0.5, "loraplus_ratio": 16, "openings": openings, "token_weight": "even"}
+    left = {"replay_share": 0.5, "loraplus_ratio": 16, "openings": openings, "step_weight": "tokens"}
     run = run_folder(tmp_path, optimizer="adamw", tokens=4800, **left)
     export(str(run), "mindformers", tmp_path / "out")
     text = (tmp_path / "out" / "finetune.yaml").read_text(encoding="utf-8")
@@ -153,7 +153,7 @@ def test_what_is_not_carried_over_is_said_and_not_made_up_for_in_epochs(tmp_path
     assert "# Not carried over: train.loraplus_ratio: 16: " in text
     assert "# Not carried over: train.replay_share: 0.5: " in text
     assert "# Not carried over: train.openings: {'function': 0.5}: " in text
-    assert "# Not carried over: train.token_weight: even: " in text
+    assert "# Not carried over: train.step_weight: tokens: " in text
 
 
 def test_an_adapter_alone_does_not_say_how_it_was_trained(exported: Path, tmp_path: Path) -> None:

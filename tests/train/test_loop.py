@@ -43,19 +43,19 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
 
-def test_a_token_counts_the_same_in_every_step_where_that_is_wanted(model_folder: Path, tmp_path: Path) -> None:
-    def first_step(weight: str) -> tuple[Step, list[int]]:
+def test_a_longer_step_counts_more_where_that_is_wanted(model_folder: Path, tmp_path: Path) -> None:
+    def first_step(weight: str) -> tuple[Step, int]:
         seen: list[Step] = []
-        settings = tiny.settings(epochs=1, tokens_per_step=400, token_weight=weight)
+        settings = tiny.settings(epochs=1, tokens_per_step=400, step_weight=weight)
         made = trainer(model_folder, tmp_path / weight, settings)
         made.run(seen.append)
-        return seen[0], made.labelled
+        return seen[0], len(made.plan)
 
-    (by_step, labelled), (even, _) = map(first_step, ("step", "even"))
-    longer = labelled[0] / (sum(labelled) / len(labelled))
+    (one, steps), (weighted, _) = map(first_step, ("one", "tokens"))
+    longer = one.tokens * steps / sum(len(example.tokens) for example in EXAMPLES)
     assert abs(longer - 1) > 0.02
-    assert even.grad_norm == pytest.approx(longer * by_step.grad_norm, rel=1e-4)
-    assert even.loss == by_step.loss
+    assert weighted.grad_norm == pytest.approx(longer * one.grad_norm, rel=1e-4)
+    assert weighted.loss == one.loss
 
 
 def test_a_batch_is_its_rows_one_by_one(model_folder: Path) -> None:

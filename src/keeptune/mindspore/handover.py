@@ -139,7 +139,7 @@ class Handover:
         train = self.recipe.train
         settings = (
             (train.loraplus_ratio != 1, f"loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a"),
-            (train.token_weight != "step", f"token_weight: {train.token_weight}: a step's tokens share its weight"),
+            (train.step_weight != "one", f"step_weight: {train.step_weight}: all steps count the same"),
             (bool(train.openings), f"openings: {train.openings}: every row is trained whole"),
             (train.replay_share > 0, f"replay_share: {train.replay_share:g}: reading is not practised"),
             (train.kl_weight > 0, f"kl_weight: {train.kl_weight:g}: predictions are not held near the base's"),

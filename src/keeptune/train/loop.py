@@ -78,7 +78,11 @@ class Trainer:
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.processes = processes()
-        self.labelled = [sum(sum(examples[i].labelled) for batch in step for i in batch) for step in self.plan]
+        supervised = [sum(example.labelled) for example in examples]
+        self.tokens, self.labelled = (
+            [sum(counts[i] for batch in step for i in batch) for step in self.plan]
+            for counts in (self.lengths, supervised)
+        )
         self._require_same_plan()
         divided = settings.shard and self.processes.count > 1
         self.shards = Shards(model, self.processes.mesh()) if divided else None
@@ -225,13 +229,13 @@ class Trainer:
         )
 
     def _token_weight(self, index: int) -> float:
-        """What a supervised token of a step counts.
+        """What a supervised token of a step counts: the step is their mean, or as many times that as it is long.
 
-        A step of one long row has many more than others; as its mean, each of them would be learnt more slowly.
+        A step of one long row would teach each of its lines more slowly than others do. It is all tokens that make it
+        long: rows that practise reading have few supervised ones, and would hardly count.
         """
-        if self.settings.token_weight == "even":
-            return len(self.labelled) / sum(self.labelled)
-        return 1 / self.labelled[index]
+        times = 1.0 if self.settings.step_weight == "one" else self.tokens[index] * len(self.tokens) / sum(self.tokens)
+        return times / self.labelled[index]
 
     def _require_same_plan(self) -> None:
         """errors: RunError unless all processes are about to do the same."""
