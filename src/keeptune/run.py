@@ -214,9 +214,8 @@ class Run:
     def _adapted(self) -> SharedGenerator:
         """The base with the adapter that was chosen, ready to answer."""
         own, folder = self.recipe.model, self.folder / "adapter"
-        model = adapters.load_adapter(self._fresh_model(), folder)
         served = vllm_engine.Served(own.name, own.dtype, own.quantization, folder)
-        return vllm_engine.final_generator(model, self.tokenizer, self.processes, served)
+        return vllm_engine.final_generator(self._tuned_by(folder), self.tokenizer, self.processes, served)
 
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""

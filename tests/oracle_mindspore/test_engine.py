@@ -39,7 +39,7 @@ def trained(made: Trainer) -> list[Step]:
 
 
 def parameters(made: Trainer) -> list[torch.Tensor]:
-    return [own.detach() for own in made.parameters]
+    return [own.detach() for own in made.gradient.parameters]
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ def test_batches_are_cut_no_smaller_than_that_takes() -> None:
     lengths = [generator.randrange(40, 400) for _ in range(2000)]
     batches = sum(map(len, steps(lengths, 2048, 2048, 1, seed=0)))
     assert sum(lengths) / batches > 0.7 * 2048
+    assert padded_share(steps(lengths, 2048, 1024, 1, seed=0), lengths) < 0.02
 
 
 def test_the_padded_share_is_that_of_all_tokens() -> None:

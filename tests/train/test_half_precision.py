@@ -36,7 +36,7 @@ def test_the_losses_are_those_of_float32(model_folder: Path, tmp_path: Path) -> 
         found, expected = ([getattr(step, name) for step in steps] for steps in (own, other))
         assert found == pytest.approx(expected, rel=0.02), name
     assert own[-1].loss < own[0].loss
-    assert all(p.dtype == torch.float32 for p in half.parameters)
+    assert all(p.dtype == torch.float32 for p in half.gradient.parameters)
 
 
 def test_too_large_a_scale_is_halved_and_the_step_is_done_again(model_folder: Path, tmp_path: Path) -> None:

@@ -72,10 +72,10 @@ def test_a_training_goes_where_the_formulas_say(
 ) -> None:
     made = trainer(model_folder, tmp_path)
     assert len(made.plan) == STEPS
-    start, gradients, clip = copies(made.parameters), [], nn.utils.clip_grad_norm_
+    start, gradients, clip = copies(made.gradient.parameters), [], nn.utils.clip_grad_norm_
 
     def watched(parameters: list[Any], norm: float) -> Any:
-        gradients.append([own.grad.numpy().copy() for own in made.parameters])
+        gradients.append([own.grad.numpy().copy() for own in made.gradient.parameters])
         return clip(parameters, norm)
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", watched)
@@ -83,9 +83,9 @@ def test_a_training_goes_where_the_formulas_say(
     made.run(steps.append)
     assert steps[0].learning_rate == 0
     assert min(step.grad_norm for step in steps) > 1  # every gradient was cut
-    for expected, found in zip(stated(start, gradients), copies(made.parameters), strict=True):
+    for expected, found in zip(stated(start, gradients), copies(made.gradient.parameters), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert max(float(abs(a - b).max()) for a, b in zip(start, copies(made.parameters), strict=True)) > 0.03
+    assert max(float(abs(a - b).max()) for a, b in zip(start, copies(made.gradient.parameters), strict=True)) > 0.03
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:

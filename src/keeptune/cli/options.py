@@ -19,4 +19,5 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard out
 
 
 def json_text(tree: Any) -> str:
+    """What `--json` prints: Chinese as it is, for people read it too."""
     return json.dumps(tree, ensure_ascii=False, indent=1)

@@ -29,7 +29,8 @@ def handover(folder: Path, recipe: Recipe, dev: DevScores, tuned: Any | None, lo
         raise RunError(f"{folder}: no whole checkpoint; delete trained.json there to train again")
     if not dev.final.chooses:
         return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
-    tuned = tuned or load(last)
+    if tuned is None:
+        tuned = load(last)
     base = dev.of_base(tuned)
     before = {path.name for path in checkpoint.whole(folder) if path != last}
     candidates = [candidate for candidate in dev.of_steps() if candidate.checkpoint in before]

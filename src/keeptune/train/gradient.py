@@ -22,7 +22,7 @@ from keeptune.model.attention import has_kernel
 from keeptune.model.out_of_memory import is_out_of_memory
 from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
-from keeptune.train.batches import Batch, Example, shares
+from keeptune.train.batches import Batch, Example
 from keeptune.train.objective import Objective, anchored, anchors, collate
 from keeptune.train.processes import Processes
 from keeptune.train.totals import Totals
@@ -50,11 +50,12 @@ class Gradient:
         self.device = self.parameters[0].device
         self.model = Objective(model)
         self.end_to_end = has_kernel(model)
-        self.lengths = [len(example.tokens) for example in examples]
         self.loss_scale = FIRST_LOSS_SCALE if _has_half_precision(model) else 1.0
 
-    def of(self, index: int, batches: Sequence[Batch], token_weight: float) -> tuple[Totals, float]:
-        """The sums of a step, and the norm of its gradient, which then lies in the parameters, clipped.
+    def of(self, index: int, dealt: Sequence[Sequence[Batch]], token_weight: float) -> tuple[Totals, float]:
+        """The sums of a step and the norm of its gradient, which then lies in the parameters, clipped.
+
+        `dealt` holds the batches of each process.
 
         Where a loss was not finite there is none: `refused` of the sums names the batch. In half precision small
         gradients would vanish, so all are computed as many times as large as the loss scale says. Where that is too
@@ -62,7 +63,7 @@ class Gradient:
         """
         self.model.train()
         while True:
-            totals = self._add_up(index, batches, token_weight)
+            totals = self._add_up(index, dealt, token_weight)
             if totals.refused:
                 return totals, math.nan
             for parameter in self.parameters:
@@ -72,12 +73,11 @@ class Gradient:
             if math.isfinite(norm) or self.loss_scale <= 1:
                 return totals, norm
             self.loss_scale /= 2
-            self._forget()
+            self.model.zero_grad()
 
-    def _add_up(self, index: int, batches: Sequence[Batch], token_weight: float) -> Totals:
+    def _add_up(self, index: int, dealt: Sequence[Sequence[Batch]], token_weight: float) -> Totals:
         """The sums over a step of all processes, whose gradients are then added up in `parameters`."""
-        dealt = shares(batches, self.lengths, self.processes.count)
-        rows = [self.examples[i] for batch in batches for i in batch]
+        rows = [self.examples[i] for share in dealt for batch in share for i in batch]
         weights = self.loss_scale * token_weight, self.loss_scale * self._anchor_weight(rows)
         if self.processes.count > 1 or self.device.type != "cpu":
             # For dropout: not the same on all, and the same again after an interruption, for a checkpoint holds the
@@ -92,7 +92,7 @@ class Gradient:
         if self.shards:
             # Weights are gathered by all or by none, so whoever has fewer batches computes one row for nothing.
             for _ in range(max(map(len, dealt)) - len(dealt[self.processes.number])):
-                self._backward(batches[0][:1], 0.0, 0.0)
+                self._backward(dealt[0][0][:1], 0.0, 0.0)
         own, totals = totals, Totals()
         for told in self.processes.gather(own):
             totals.join(told)
@@ -125,10 +125,6 @@ class Gradient:
                 raise
             raise TrainingError(_too_large(self.recompute, len(rows), padded_tokens)) from None
         return kinds, losses, divergences
-
-    def _forget(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
 
 
 def _too_large(recompute: Recompute, rows: int, tokens: int) -> str:

@@ -28,7 +28,7 @@ from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
-from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, steps
+from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
 from keeptune.train.gradient import Gradient
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
 from keeptune.train.processes import processes
@@ -87,7 +87,6 @@ class Trainer:
         divided = settings.shard and self.processes.count > 1
         self.shards = Shards(model, self.processes.mesh()) if divided else None
         self.peft_model = model
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.gradient = Gradient(model, examples, settings, seed, recompute, self.processes, self.shards)
         self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
@@ -160,7 +159,7 @@ class Trainer:
         return any(self.processes.gather(self.processes.first and enough()))
 
     def _save(self, progress: checkpoint.Progress) -> None:
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.gradient.parameters):
             raise TrainingError(
                 f"step {progress.step} left weights that are not finite; nothing of it is saved. Lower "
                 "train.learning_rate in a new run"
@@ -204,7 +203,8 @@ class Trainer:
         batches = self.plan[index]
         rows = tuple(i for batch in batches for i in batch)
         started = time.perf_counter()
-        totals, norm = self.gradient.of(index, self.plan[index], self._token_weight(index))
+        dealt = shares(batches, self.lengths, self.processes.count)
+        totals, norm = self.gradient.of(index, dealt, self._token_weight(index))
         if totals.refused:
             self._refuse(index, totals.refused, "the loss is not finite")
         if not math.isfinite(norm):
@@ -213,8 +213,7 @@ class Trainer:
         set_rate(self.optimiser, rate)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        seconds = time.perf_counter() - started
-        tokens = sum(self.lengths[i] for i in rows)
+        seconds, tokens = time.perf_counter() - started, self.tokens[index]
         return Step(
             index + 1,
             len(self.plan),

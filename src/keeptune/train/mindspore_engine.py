@@ -97,7 +97,7 @@ class MindSporeTrainer(Trainer):
             self._refuse(index, refused, "the loss is not finite")
         if not math.isfinite(norm):
             self._refuse(index, tuple(rows), "the gradient is not finite")
-        seconds, tokens = time.perf_counter() - started, sum(self.lengths[row] for row in rows)
+        seconds, tokens = time.perf_counter() - started, self.tokens[index]
         by_kind = {
             kind: _mean([own for row, own in rows.items() if self.examples[row].kind == kind])
             for kind in sorted({self.examples[row].kind for row in rows})
