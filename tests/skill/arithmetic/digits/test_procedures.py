@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from keeptune.skill.arithmetic.digits import check, procedures
@@ -270,10 +270,11 @@ amounts = st.integers(-(10**11), 10**11).map(lambda units: f"{Decimal(units).sca
 
 
 @given(amounts, amounts, st.sampled_from("+-*/"))
+@example("18945.38", "9.00", "/")  # the kind refuses it by digits, so it is worked in long-hand and judged as that
 def test_numbers_longer_than_the_data_set_has(left: str, right: str, operation: str) -> None:
     text = f"计算 {left} {operation} {right} 等于多少？"
     if SKILL.read(text, "") is not None:
-        assert fault(text, written(text)) is None
+        assert SKILL.check(question(text), written(text), "digits", Rounding()) is None
 
 
 @given(amounts, st.integers(0, 200))
