@@ -22,7 +22,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest
 from keeptune.score.reading import reading_items
-from keeptune.sections import AdapterSection
+from keeptune.sections import AdapterSection, TrainSection
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 from keeptune.train.openings import row_tokens
@@ -35,6 +35,10 @@ STEP_EFFICIENCY = 0.45
 STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
 """Seconds of a step as a multiple of LoRA's, for families that PEFT computes in float32 beside each layer: DoRA with a
 norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
+
+KL_SECONDS = 0.4
+"""What rows that `train.kl_weight` holds near the base take more than others, as a share: they go through the base once
+as well (0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, rows of 860 tokens)."""
 
 
 def plan(
@@ -70,7 +74,8 @@ def plan(
     planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
-    rate = tokens_per_second(config, parameters) / STEP_SECONDS.get(recipe.adapter.family, 1)
+    seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * divergence_seconds(recipe.train)
+    rate = tokens_per_second(config, parameters) / seconds
     return {
         "model": recipe.model.name,
         "kinds": {kind: asdict(facts) for kind, facts in card.kinds.items()},
@@ -117,6 +122,14 @@ def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
     """The estimated training speed here: 4 operations a parameter and token (frozen weights get no gradient), at the
     share of this machine's measured matrix speed that a step reaches."""
     return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
+
+
+def divergence_seconds(train: TrainSection) -> float:
+    """Seconds of training as a multiple of those without `train.kl_weight`."""
+    if not train.kl_weight:
+        return 1.0
+    held = train.replay_share if train.kl_on == "replay" else 1 - train.replay_share
+    return 1 + held * KL_SECONDS
 
 
 def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
