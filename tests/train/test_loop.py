@@ -43,6 +43,13 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
 
+def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """To 1e-5 of each weight's largest: below that a single value is the rounding of what cancels out."""
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        assert (gradient - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
+
+
 def test_a_longer_step_counts_more_where_that_is_wanted(model_folder: Path, tmp_path: Path) -> None:
     def first_step(weight: str) -> tuple[Step, int]:
         seen: list[Step] = []
@@ -54,7 +61,7 @@ def test_a_longer_step_counts_more_where_that_is_wanted(model_folder: Path, tmp_
     (one, steps), (weighted, _) = map(first_step, ("one", "tokens"))
     longer = one.tokens * steps / sum(len(example.tokens) for example in EXAMPLES)
     assert abs(longer - 1) > 0.02
-    assert weighted.grad_norm == pytest.approx(longer * one.grad_norm, rel=1e-4)
+    assert weighted.grad_norm == pytest.approx(longer * one.grad_norm, rel=1e-5)
     assert weighted.loss == one.loss
 
 
@@ -73,10 +80,7 @@ def test_a_batch_is_its_rows_one_by_one(model_folder: Path) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
         expected.sum().backward()
     assert kinds == [example.kind for example in EXAMPLES[:7] for labelled in example.labelled if labelled]
-    one_by_one = gradients(tuned)
-    assert batched.keys() == one_by_one.keys()
-    for name, gradient in batched.items():
-        torch.testing.assert_close(gradient, one_by_one[name], rtol=1e-4, atol=1e-5)
+    assert_same(batched, gradients(tuned))
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 200, 600])
@@ -113,8 +117,7 @@ def test_the_gradient_of_many_batches_is_that_of_one(model_folder: Path) -> None
     whole = summed(len(EXAMPLES))
     assert any(bool(gradient.abs().max() > 1e-3) for gradient in whole.values())
     for size in (1, 5):
-        for name, gradient in summed(size).items():
-            torch.testing.assert_close(gradient, whole[name], rtol=1e-4, atol=1e-6)
+        assert_same(summed(size), whole)
 
 
 def test_training_reduces_the_loss_of_every_kind(model_folder: Path, tmp_path: Path) -> None:
