@@ -22,6 +22,15 @@ class SynthSection(Section):
     any_length: float = Field(
         0.0, ge=0, le=1, description="share of the problems whose numbers are of every length, where most are long"
     )
+    close_calls: float = Field(
+        0.0, ge=0, le=1, description="share of the problems in which a late digit decides, such as 80.96 / 80.64"
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> SynthSection:
+        if self.any_length + self.close_calls > 1:
+            raise ValueError("any_length and close_calls are shares of the same problems: together at most 1")
+        return self
 
 
 class SplitSection(Section):

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from zlib import crc32
 
@@ -17,6 +19,7 @@ from keeptune.skill.synth import ENGLISH, ORIGINAL_ROWS, corpus, mix
 from keeptune.skill.word import boxed_truth
 
 ROWS = 8_000
+QUOTIENT = re.compile("计算 -?([0-9.]+) / -?([0-9.]+) 等于多少？")
 
 
 def kind_of(problem: str) -> str:
@@ -47,14 +50,29 @@ def test_rows_have_the_mix_and_the_order() -> None:
     assert len(set(kinds[:100])) > 8
 
 
-def test_every_row_is_right() -> None:
-    for row in corpus(ROWS, generator_seed=4):
+@pytest.mark.parametrize("shares", [{}, {"any_length": 0.5, "close_calls": 0.5}])
+def test_every_row_is_right(shares: dict[str, float]) -> None:
+    for row in corpus(ROWS, generator_seed=4, **shares):
         assert list(row) == ["problem", "solution"]
         found = find(row["problem"])
         if found is None:
             assert boxed_truth(row["solution"]) is not None
         else:
             assert found[0].raw_solution(found[1]) == row["solution"]
+
+
+def test_close_calls_are_as_many_as_asked_for() -> None:
+    def alike(rows: Iterator[dict[str, str]]) -> float:
+        """Of all quotients, those whose numbers begin with the same two digits."""
+        quotients = [found.groups() for row in rows if (found := QUOTIENT.fullmatch(row["problem"]))]
+        return sum(leading(left) == leading(right) for left, right in quotients) / len(quotients)
+
+    def leading(number: str) -> str:
+        return number.replace(".", "").lstrip("0")[:2]
+
+    assert alike(corpus(ROWS, generator_seed=5)) < 0.05
+    assert 0.2 < alike(corpus(ROWS, generator_seed=5, close_calls=0.25)) < 0.32
+    assert alike(corpus(ROWS, generator_seed=5, close_calls=1)) == 1
 
 
 def test_duplicates_are_where_the_original_has_them() -> None:

@@ -167,7 +167,9 @@ def rejected_rows(scratch: Path) -> Iterator[str]:
 def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
     if shard.file != SYNTH or section.synth is None:
         return read_shard(shard, section.columns)
-    rows = enumerate(corpus(section.synth.rows, section.synth.seed, any_length=section.synth.any_length), start=1)
+    synth = section.synth
+    made = corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
+    rows = enumerate(made, start=1)
     return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
 
 

@@ -80,12 +80,17 @@ def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
 
 
 def corpus(
-    rows: int, generator_seed: int, refused: Refused | None = None, any_length: float = 0.0
+    rows: int,
+    generator_seed: int,
+    refused: Refused | None = None,
+    any_length: float = 0.0,
+    close_calls: float = 0.0,
 ) -> Iterator[dict[str, str]]:
     """Rows {"problem", "solution"}: first the Chinese kinds in random order, then the English ones, as in the
     original. The same seed gives the same rows. In place of a refused problem another of its kind is drawn.
 
-    A share `any_length` of the problems has numbers of every length, of which the original's have few that are short.
+    A share `any_length` of the problems has numbers of every length, of which the original's have few that are short;
+    in a share `close_calls` a late digit decides.
 
     errors: DataError when nearly all problems of a kind are refused.
     """
@@ -94,7 +99,7 @@ def corpus(
     kinds = [kind for kind in KINDS for _ in range(counts[kind.name])]
     generator.shuffle(kinds)
     for kind in [*kinds, *[None] * counts[ENGLISH]]:
-        problem, solution = _drawn(kind, generator, refused, any_length)
+        problem, solution = _drawn(kind, generator, refused, any_length, close_calls)
         yield {"problem": problem, "solution": solution}
 
 
@@ -120,15 +125,18 @@ def unique_corpus(rows: int, generator_seed: int, refused: Refused | None = None
 
 
 def _drawn(
-    kind: Kind[Any] | None, generator: random.Random, refused: Refused | None, any_length: float = 0.0
+    kind: Kind[Any] | None,
+    generator: random.Random,
+    refused: Refused | None,
+    any_length: float = 0.0,
+    close_calls: float = 0.0,
 ) -> tuple[str, str]:
     """A problem that is not refused, and its solution; English where there is no kind."""
     for _ in range(MOST_DRAWS):
         if kind is None:
             problem, solution = story.tell(generator)
         else:
-            sized = any_length > 0 and generator.random() < any_length
-            drawn = kind.random_size(generator) if sized else kind.random(generator)
+            drawn = _problem(kind, generator, any_length, close_calls)
             problem, solution = kind.write(drawn), kind.raw_solution(drawn)
         if refused is None or not refused(problem, solution):
             return problem, solution
@@ -137,3 +145,13 @@ def _drawn(
         "written already, or they or their twins are in the excluded files; ask for fewer rows, or take some of that "
         "kind out of those files"
     )
+
+
+def _problem(kind: Kind[Any], generator: random.Random, any_length: float, close_calls: float) -> Any:
+    """A problem of that kind, from one of the three draws."""
+    if not any_length + close_calls:
+        return kind.random(generator)
+    share = generator.random()
+    if share < any_length:
+        return kind.random_size(generator)
+    return kind.random_close(generator) if share < any_length + close_calls else kind.random(generator)

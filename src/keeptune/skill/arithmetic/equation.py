@@ -11,7 +11,7 @@ from fractions import Fraction
 from keeptune.skill.arithmetic import longhand, rules
 from keeptune.skill.arithmetic.digits import procedures
 from keeptune.skill.arithmetic.digits.procedures import Worked
-from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByQuotient, random_nonzero
+from keeptune.skill.arithmetic.kind import ANSWER, COUNT, KindByQuotient, any_size, random_nonzero
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,10 @@ class Equation(KindByQuotient[Line]):
 
     def rule(self, problem: Line, result: str) -> list[str]:
         return rules.equation(problem.slope, problem.intercept, result)
+
+    def random_size(self, generator: random.Random) -> Line:
+        slope, intercept = (generator.choice((-1, 1)) * any_size(generator, 100) for _ in range(2))
+        return Line(slope, intercept)
 
     def random(self, generator: random.Random) -> Line:
         return Line(random_nonzero(generator, 100), generator.randint(-100, 100))

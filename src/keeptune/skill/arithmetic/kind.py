@@ -105,6 +105,10 @@ class Kind(ABC, Generic[P]):
         """A problem whose numbers are of every length equally often, where the data set's are nearly all long."""
         return self.random(generator)
 
+    def random_close(self, generator: random.Random) -> P:
+        """A problem in which a late digit decides, of which an even draw has few."""
+        return self.random(generator)
+
     @abstractmethod
     def random(self, generator: random.Random) -> P:
         """A problem drawn evenly from the data set's ranges."""

@@ -70,6 +70,13 @@ class Operation(KindByDigits[Operands]):
         left = amount(any_length(generator, LIMIT_HUNDREDTHS))
         return Operands(left, amount(any_length(generator, LIMIT_HUNDREDTHS)))
 
+    def random_close(self, generator: random.Random) -> Operands:
+        """Numbers that begin with the same two digits: which is larger shows further on."""
+        right = random_nonzero(generator, LIMIT_HUNDREDTHS)
+        unit = 10 ** max(0, len(str(abs(right))) - 2)
+        left = abs(right) // unit * unit + generator.randrange(unit)
+        return Operands(amount(generator.choice((left, -left))), amount(right))
+
     def random(self, generator: random.Random) -> Operands:
         left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
         return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))

@@ -25,6 +25,7 @@ from keeptune.skill.arithmetic.kind import (
     P,
     amount,
     any_length,
+    any_size,
     random_nonzero,
 )
 from keeptune.skill.base import ANSWER_MARKER, Rounding
@@ -120,6 +121,9 @@ class Power(RoundedWork[Powered], KindByDigits[Powered]):
     def rule(self, problem: Powered, result: str) -> list[str]:
         return rules.power(problem.base, problem.exponent, result)
 
+    def random_size(self, generator: random.Random) -> Powered:
+        return replace(self.random(generator), base=amount(any_length(generator, 100_000)))
+
     def random(self, generator: random.Random) -> Powered:
         return Powered(amount(random_nonzero(generator, 100_000)), generator.randint(0, 5))
 
@@ -157,6 +161,14 @@ class SquareRoot(KindByDigits[Radicand]):
 
     def rule(self, problem: Radicand, result: str) -> list[str]:
         return rules.square_root(problem.number, result)
+
+    def random_size(self, generator: random.Random) -> Radicand:
+        return Radicand(amount(any_size(generator, 999_999)))
+
+    def random_close(self, generator: random.Random) -> Radicand:
+        """Of a root of two digits and next to nothing: what is left begins as the doubled root does."""
+        root = generator.randint(10, 99)
+        return Radicand(amount(100 * root * root + generator.randint(-10 * root, 30 * root)))
 
     def random(self, generator: random.Random) -> Radicand:
         return Radicand(amount(generator.randint(0, 1_000_000)))
@@ -198,8 +210,8 @@ class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
         return rules.function(problem.x, problem.coefficient, problem.exponent, result)
 
     def random_size(self, generator: random.Random) -> Monomial:
-        drawn = self.random(generator)
-        return replace(drawn, exponent=abs(any_length(generator, LARGEST_EXPONENT)))
+        x, exponent = (abs(any_length(generator, limit)) for limit in (1_000, LARGEST_EXPONENT))
+        return replace(self.random(generator), x=amount(x), exponent=exponent)
 
     def random(self, generator: random.Random) -> Monomial:
         x = amount(generator.randint(1, 1_000))
