@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
@@ -21,10 +21,13 @@ from keeptune.skill.arithmetic.kind import (
     KindByQuotient,
     amount,
     any_length,
+    near_short,
     random_nonzero,
 )
 
 LIMIT_HUNDREDTHS = 1_000_000
+QUOTIENT_CLOSE = 0.02
+"""How much of a digit's unit a close quotient is away from it at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +199,15 @@ class Division(Operation, KindByQuotient[Operands]):
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.divide(problem.left, problem.right)
+
+    def random_close(self, generator: random.Random) -> Operands:
+        """A quotient next to one of few digits."""
+        drawn = self.random(generator)
+        quotient = near_short(generator, float(abs(drawn.left / drawn.right)), QUOTIENT_CLOSE)
+        hundredths = round(quotient * _hundredths(drawn.right))
+        if hundredths > LIMIT_HUNDREDTHS:
+            return self.random_close(generator)
+        return replace(drawn, left=amount(hundredths).copy_sign(drawn.left))
 
     def steps(self, problem: Operands, places: int) -> list[str]:
         left, right = _hundredths(problem.left), _hundredths(problem.right)

@@ -26,6 +26,7 @@ from keeptune.skill.arithmetic.kind import (
     amount,
     any_length,
     any_size,
+    near_short,
     random_nonzero,
 )
 from keeptune.skill.base import ANSWER_MARKER, Rounding
@@ -33,6 +34,12 @@ from keeptune.skill.rounding import last_place, rounded
 
 # A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
 ROOT_DIGITS = 60
+
+LARGEST_HUNDREDTHS = 1_000_000
+"""Of a number whose root is asked for."""
+
+ROOT_CLOSE = 0.08
+"""How much of a digit's unit a close root is away from it at most."""
 
 FORGIVING_DIGITS = 5
 """An answer with at least so many digits is still right, to the headline grader, if its last digit is off by one."""
@@ -166,12 +173,13 @@ class SquareRoot(KindByDigits[Radicand]):
         return Radicand(amount(any_size(generator, 999_999)))
 
     def random_close(self, generator: random.Random) -> Radicand:
-        """Of a root of two digits and next to nothing: what is left begins as the doubled root does."""
-        root = generator.randint(10, 99)
-        return Radicand(amount(100 * root * root + generator.randint(-10 * root, 30 * root)))
+        """A root next to one of few digits."""
+        root = near_short(generator, math.sqrt(generator.uniform(1, LARGEST_HUNDREDTHS)), ROOT_CLOSE)
+        hundredths = round(root * root)
+        return Radicand(amount(hundredths)) if hundredths <= LARGEST_HUNDREDTHS else self.random_close(generator)
 
     def random(self, generator: random.Random) -> Radicand:
-        return Radicand(amount(generator.randint(0, 1_000_000)))
+        return Radicand(amount(generator.randint(0, LARGEST_HUNDREDTHS)))
 
 
 class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
