@@ -162,6 +162,8 @@ class Run:
                 f"{len(examples):,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
                 f"{adapters.count(model).trainable:,} trainable parameters"
             )
+            if self.processes.count > 1:  # a launcher may start fewer than were asked for, and say nothing
+                self.listener.say(f"{self.processes.count} processes train together")
             if twice := trainer.recomputed_batches:
                 self.listener.say(f"{twice:,} batches compute their activations twice (train.recompute)")
             patience = self.recipe.train.patience

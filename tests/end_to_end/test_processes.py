@@ -1,4 +1,4 @@
-"""Several processes do one job: started by torchrun, they train together, and one of them writes."""
+"""Several processes do one job: started by torchrun or accelerate, they train together, and one of them writes."""
 
 import json
 import os
@@ -20,6 +20,11 @@ from safetensors.torch import load
 from keeptune.train import checkpoint
 
 PATIENCE_SECONDS = 600
+LAUNCHERS = {
+    "torchrun": "torch.distributed.run --standalone --nproc-per-node 2 -m --",
+    # Of a machine with processors alone: `--cpu` would start one process, and `--multi_gpu` is how two are asked for.
+    "accelerate": "accelerate.commands.launch --multi_gpu --num_processes 2 --main_process_port 0 -m",
+}
 
 
 def events(run: Path) -> list[tuple[str, int]]:
@@ -46,23 +51,27 @@ def assert_same_but_for_rounding(run: Path, finished: Path) -> None:
     assert figures(run) == figures(finished)
 
 
-def by_two(*arguments: object) -> str:
-    """What a command of keeptune prints when torchrun starts two processes of it."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
-    done = subprocess.run(
-        [*command, "keeptune", *map(str, arguments)], capture_output=True, text=True, timeout=PATIENCE_SECONDS
-    )
+def by_two(launcher: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """A command of keeptune of which a launcher starts two processes, and what it prints."""
+    command = [sys.executable, "-m", *LAUNCHERS[launcher].split(), "keeptune", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
-    return done.stdout
+    return done
 
 
 def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
     """On a divided base, which asks the most of it: the model is gathered for scores and loaded anew at the end."""
     run = tmp_path / "run"
-    out = by_two("run", make_recipe(train={"shard": True}), "--run", run)
-    assert out.count("verdict") == 1
+    told = by_two("torchrun", "run", make_recipe(train={"shard": True}), "--run", run)
+    assert told.stdout.count("verdict") == 1
     assert_same_but_for_rounding(run, finished)
+
+
+def test_accelerate_starts_them_too(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
+    told = by_two("accelerate", "run", make_recipe(), "--run", tmp_path / "run")
+    assert told.stderr.count("2 processes train together") == 1
+    assert_same_but_for_rounding(tmp_path / "run", finished)
 
 
 def test_two_processes_answer_what_one_does(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +79,10 @@ def test_two_processes_answer_what_one_does(finished: Path, tmp_path: Path, monk
     rows = [{"problem": f"计算 {n}.50 + 7.25 等于多少？", "solution": f"{n + 7}.75"} for n in range(10, 15)]
     asked.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     told = []
-    for who, start in (("one", lambda *given: ok(*given).out), ("two", by_two)):
+    for who, start in (
+        ("one", lambda *given: ok(*given).out),
+        ("two", lambda *given: by_two("torchrun", *given).stdout),
+    ):
         monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / who))  # or the second would be told what the first was
         target = (finished, "--skill", asked, "--retained", "embedded", "--limit", "7", "--out", tmp_path / who)
         told.append(json.loads(start("score", *target, "--json")))
