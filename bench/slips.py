@@ -6,6 +6,10 @@ Greedy decoding writes the right solution if, with that solution before it, the 
 So new problems of a kind go through the model with their worked solutions, and each token that would have been another
 is shown in its line: the first of a problem is where its answer goes wrong. The target is an adapter folder or a run;
 the solutions are those that this version writes for the recipe beside the adapter.
+
+Only of kinds whose next token is always given, such as functions, does a slip mean a wrong answer. The trials of
+quotients, roots and means are one off on purpose three times in ten, which no model can know: whichever it writes, it
+goes on from there.
 """
 
 from __future__ import annotations

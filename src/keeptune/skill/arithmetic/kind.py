@@ -29,6 +29,9 @@ COUNT = r"[1-9][0-9]{0,8}"
 EXPONENT = r"[1-9][0-9]{0,2}"
 ANSWER = r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[Ee][+-]?[0-9]{1,4})?"
 
+LIMIT_HUNDREDTHS = 1_000_000
+"""The largest number of an operation, and the largest whose root is asked for."""
+
 CONTEXT = Context(
     prec=28,
     rounding=ROUND_HALF_EVEN,

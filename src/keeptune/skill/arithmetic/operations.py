@@ -17,6 +17,7 @@ from keeptune.skill.arithmetic.kind import (
     AMOUNT,
     ANSWER,
     CONTEXT,
+    LIMIT_HUNDREDTHS,
     KindByDigits,
     KindByQuotient,
     amount,
@@ -25,7 +26,6 @@ from keeptune.skill.arithmetic.kind import (
     random_nonzero,
 )
 
-LIMIT_HUNDREDTHS = 1_000_000
 QUOTIENT_CLOSE = 0.02
 """How much of a digit's unit a close quotient is away from it at most."""
 
@@ -203,7 +203,7 @@ class Division(Operation, KindByQuotient[Operands]):
     def random_close(self, generator: random.Random) -> Operands:
         """A quotient next to one of few digits."""
         drawn = self.random(generator)
-        quotient = near_short(generator, float(abs(drawn.left / drawn.right)), QUOTIENT_CLOSE)
+        quotient = near_short(generator, float(abs(self.decimal(drawn))), QUOTIENT_CLOSE)
         hundredths = round(quotient * _hundredths(drawn.right))
         if hundredths > LIMIT_HUNDREDTHS:
             return self.random_close(generator)

@@ -19,6 +19,7 @@ from keeptune.skill.arithmetic.kind import (
     CONTEXT,
     COUNT,
     EXPONENT,
+    LIMIT_HUNDREDTHS,
     UNSIGNED_AMOUNT,
     Kind,
     KindByDigits,
@@ -34,9 +35,6 @@ from keeptune.skill.rounding import last_place, rounded
 
 # A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
 ROOT_DIGITS = 60
-
-LARGEST_HUNDREDTHS = 1_000_000
-"""Of a number whose root is asked for."""
 
 ROOT_CLOSE = 0.08
 """How much of a digit's unit a close root is away from it at most."""
@@ -174,12 +172,12 @@ class SquareRoot(KindByDigits[Radicand]):
 
     def random_close(self, generator: random.Random) -> Radicand:
         """A root next to one of few digits."""
-        root = near_short(generator, math.sqrt(generator.uniform(1, LARGEST_HUNDREDTHS)), ROOT_CLOSE)
+        root = near_short(generator, math.sqrt(generator.uniform(1, LIMIT_HUNDREDTHS)), ROOT_CLOSE)
         hundredths = round(root * root)
-        return Radicand(amount(hundredths)) if hundredths <= LARGEST_HUNDREDTHS else self.random_close(generator)
+        return Radicand(amount(hundredths)) if hundredths <= LIMIT_HUNDREDTHS else self.random_close(generator)
 
     def random(self, generator: random.Random) -> Radicand:
-        return Radicand(amount(generator.randint(0, LARGEST_HUNDREDTHS)))
+        return Radicand(amount(generator.randint(0, LIMIT_HUNDREDTHS)))
 
 
 class Function(RoundedWork[Monomial], KindByDigits[Monomial]):
