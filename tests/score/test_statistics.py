@@ -10,7 +10,7 @@ from keeptune.score.statistics import (
     Difference,
     FloatArray,
     Ratio,
-    _student_975,
+    _student_quantile,
     mcnemar,
     mean_of_parts,
     paired_difference,
@@ -113,7 +113,7 @@ def test_the_interval_covers_the_truth_95_times_in_100(
 
 @pytest.mark.parametrize(("freedom", "quantile"), [(5, 2.5706), (10, 2.2281), (30, 2.0423), (100_000, 1.95999)])
 def test_students_quantile_is_the_tables(freedom: int, quantile: float) -> None:
-    assert _student_975(freedom) == pytest.approx(quantile, rel=2e-3)
+    assert _student_quantile(0.025, freedom) == pytest.approx(quantile, rel=2e-3)
 
 
 def test_a_single_passage_proves_nothing() -> None:

@@ -46,6 +46,34 @@ class Difference(Estimate):
 
 
 @dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """A statistic and its bootstrap distribution over clusters, which gives one-sided bounds at any level.
+
+    `draws` are sorted. `undefined` draws had no value: they count as 0 at the lower end and as infinity at the upper.
+    Bounds are taken outwards to a value that was drawn, never between two.
+    """
+
+    point: float
+    draws: FloatArray
+    clusters: int
+    undefined: int = 0
+
+    def lower(self, tail: float = 0.025) -> float:
+        """The bound that the truth is below with probability `tail`."""
+        place = floor(_expanded_tail(tail, self.clusters) * self._last) - self.undefined
+        return float(self.draws[place]) if place >= 0 else 0.0
+
+    def upper(self, tail: float = 0.025) -> float:
+        """The bound that the truth is above with probability `tail`."""
+        place = ceil((1 - _expanded_tail(tail, self.clusters)) * self._last)
+        return float(self.draws[place]) if place < len(self.draws) else inf
+
+    @property
+    def _last(self) -> int:
+        return len(self.draws) + self.undefined - 1
+
+
+@dataclass(frozen=True, slots=True)
 class McNemar:
     """Questions only the base got right, questions only the tuned model got right, and the two-sided p-value."""
 
@@ -80,6 +108,14 @@ def paired_ratio(
     the upper one: it can widen the interval, and so leave a gate undecided, but never help to pass or fail it.
     A single cluster shows no spread at all, so its interval is everything.
     """
+    drawn = bootstrap_ratio(base, tuned, clusters, resamples=resamples, seed=seed)
+    return Ratio(drawn.point, drawn.lower(), drawn.upper())
+
+
+def bootstrap_ratio(
+    base: FloatArray, tuned: FloatArray, clusters: Sequence[Hashable], *, resamples: int = 10_000, seed: int
+) -> Bootstrap:
+    """The distribution behind `paired_ratio`, which gives bounds at any level."""
     _check_pairs(base, tuned, clusters)
     if base.min() < 0 or tuned.min() < 0:
         raise DataError("a ratio of scores needs scores of 0 or more; give the difference of these instead")
@@ -87,14 +123,11 @@ def paired_ratio(
     point = float(1 + (tuned - base).sum() / base.sum()) if base.sum() > 0 else nan
     drawn_from = len(set(clusters))
     if drawn_from == 1:
-        return Ratio(point, 0.0, inf)
+        return Bootstrap(point, np.empty(0), 1, resamples)
     gains, bases = _resampled_sums(tuned - base, base, clusters, resamples, seed)
     defined = bases > 0
     ratios = 1 + gains[defined] / bases[defined]
-    undefined = resamples - len(ratios)
-    low, _ = _interval(np.concatenate([ratios, np.zeros(undefined)]), drawn_from)
-    _, high = _interval(np.concatenate([ratios, np.full(undefined, inf)]), drawn_from)
-    return Ratio(point, low, high)
+    return Bootstrap(point, np.sort(ratios), drawn_from, resamples - len(ratios))
 
 
 def paired_difference(
@@ -103,18 +136,25 @@ def paired_difference(
     """mean(tuned) − mean(base) with its paired cluster-bootstrap interval."""
     _check_pairs(base, tuned, clusters)
     gains, questions = _resampled_sums(tuned - base, np.ones_like(base), clusters, resamples, seed)
-    low, high = _interval(gains / questions, len(set(clusters)))
-    return Difference(float((tuned - base).mean()), low, high)
+    drawn = Bootstrap(float((tuned - base).mean()), np.sort(gains / questions), len(set(clusters)))
+    return Difference(drawn.point, drawn.lower(), drawn.upper())
 
 
 def mean_of_parts(sums: FloatArray, sizes: FloatArray, *, resamples: int = 10_000, seed: int) -> Estimate:
     """sum(sums) / sum(sizes), such as a loss a token over texts, with its interval from drawing whole parts."""
-    _check_pairs(sums, sizes, range(len(sums)))
+    drawn = bootstrap_mean(sums, sizes, range(len(sums)), resamples=resamples, seed=seed)
+    return Estimate(drawn.point, drawn.lower(), drawn.upper())
+
+
+def bootstrap_mean(
+    sums: FloatArray, sizes: FloatArray, clusters: Sequence[Hashable], *, resamples: int = 10_000, seed: int
+) -> Bootstrap:
+    """The distribution of sum(sums) / sum(sizes) over draws of whole clusters."""
+    _check_pairs(sums, sizes, clusters)
     if sizes.min() <= 0:
         raise DataError("a mean over parts needs parts that hold something; leave empty ones out")
-    totals, amounts = _resampled_sums(sums, sizes, range(len(sums)), resamples, seed)
-    low, high = _interval(totals / amounts, len(sums))
-    return Estimate(float(sums.sum() / sizes.sum()), low, high)
+    totals, amounts = _resampled_sums(sums, sizes, clusters, resamples, seed)
+    return Bootstrap(float(sums.sum() / sizes.sum()), np.sort(totals / amounts), len(set(clusters)))
 
 
 def mcnemar(base_correct: BoolArray, tuned_correct: BoolArray) -> McNemar:
@@ -165,24 +205,24 @@ def _resampled_sums(
     return first_totals, second_totals
 
 
-def _interval(values: FloatArray, clusters: int) -> tuple[float, float]:
-    """The values that leave 2.5 % beyond each end, taken outwards to a value that was drawn, never between two.
+def _expanded_tail(tail: float, clusters: int) -> float:
+    """The share of the draws that lies beyond a bound which the truth exceeds with probability `tail`.
 
-    Of few clusters less is left out: the bootstrap's spread is too small by the factor √((n − 1) / n), and it takes
-    the normal law where Student's holds. Hesterberg's expanded percentiles undo both.
+    The bootstrap of few clusters is too narrow by the factor √((n − 1) / n), and it takes the normal law where
+    Student's holds. Hesterberg's expanded percentiles undo both. A single cluster shows no spread: 0.
     """
-    tail = _NORMAL.cdf(-sqrt(clusters / (clusters - 1)) * _student_975(clusters - 1)) if clusters > 1 else 0.0
-    ordered = np.sort(values)
-    last = len(ordered) - 1
-    return float(ordered[floor(tail * last)]), float(ordered[ceil((1 - tail) * last)])
+    if clusters == 1:
+        return 0.0
+    return _NORMAL.cdf(-sqrt(clusters / (clusters - 1)) * _student_quantile(tail, clusters - 1))
 
 
-def _student_975(freedom: float) -> float:
-    """Student's t at 97.5 %, by the first terms of its expansion around the normal law (Fisher & Cornish 1960).
+def _student_quantile(tail: float, freedom: float) -> float:
+    """Student's t with `tail` above it, by the first terms of its expansion around the normal law
+    (Fisher & Cornish 1960).
 
-    Within 0.2 % of the truth from 5 degrees of freedom on; below, all but none of the draws are beyond it anyway.
+    For a tail of 2.5 % within 0.2 % of the truth from 5 degrees of freedom on.
     """
-    z = _NORMAL_95
+    z = _NORMAL.inv_cdf(1 - tail)
     terms = (
         z,
         (z**3 + z) / 4,

@@ -1,0 +1,105 @@
+"""What every ability of the retention suite provides, so that asking, grading, verifying and judging are written once.
+
+A record is one question with one model's answer. Its fields come from three sources that `verify` tells apart: from the
+item alone (`stated`), from the model (`ask`), and from the first two (`grade`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keeptune.evaluation.gate import Kind, Measurement
+from keeptune.evaluation.layout import Layout
+from keeptune.evaluation.suite.loader import Size, Split
+from keeptune.score.generate import Generator
+
+Record = dict[str, Any]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model ready to be evaluated: `generator` holds it as it is to be measured, `layout` renders its questions."""
+
+    generator: Generator
+    layout: Layout
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that the model chooses among."""
+        return len(self.generator.head.weight)
+
+
+class Ability(ABC):
+    """One retained ability."""
+
+    name: str
+    """As in recipes, on the command line and in result.json."""
+
+    same_tokens = False
+    """Whether base and tuned can only be compared on the same tokens, because a measure is a loss per token."""
+
+    @abstractmethod
+    def items(self, split: Split, size: Size) -> Sequence[Any]:
+        """The items to ask, in a fixed order."""
+
+    @abstractmethod
+    def stated(self, item: Any) -> Record:
+        """The fields of a record that follow from the item: at least `id`, `language` and `cluster`."""
+
+    @abstractmethod
+    def ask(
+        self, subject: Subject, items: Sequence[Any], base: Sequence[Record] | None, progress: Progress
+    ) -> list[Record]:
+        """The fields that come from the model, one record per item.
+
+        `base` holds the base's records when the tuned model is asked, and is None when the base is. `progress` takes
+        the number of items that were finished since the last call.
+        """
+
+    @abstractmethod
+    def grade(self, records: Sequence[Record]) -> list[Record]:
+        """The fields that follow from the other two kinds, one record each; from all records, because a score may
+        compare an item with its neighbours."""
+
+    @abstractmethod
+    def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
+        """The paired values that the verdict rests on; the first is the headline."""
+
+    def records(
+        self, subject: Subject, items: Sequence[Any], base: Sequence[Record] | None, progress: Progress = lambda _: None
+    ) -> list[Record]:
+        """Complete records, one per item in their order."""
+        answers = self.ask(subject, items, base, progress)
+        made = [{**self.stated(item), **answer} for item, answer in zip(items, answers, strict=True)]
+        return [{**record, **graded} for record, graded in zip(made, self.grade(made), strict=True)]
+
+
+def measurement(
+    name: str,
+    base: Sequence[Record],
+    tuned: Sequence[Record],
+    value: Callable[[Record], float | None],
+    *,
+    kind: Kind = "score",
+    weight: Callable[[Record], float] = lambda _: 1.0,
+    usable: Callable[[Record], bool] = lambda _: True,
+    chance: float = 0.0,
+) -> Measurement:
+    """Pairs the records of both models. `usable` looks at the base's record; a value of None is not a finite number."""
+    pairs = [(before, after) for before, after in zip(base, tuned, strict=True) if usable(before)]
+    befores, afters = ([_number(value(pair[side])) for pair in pairs] for side in (0, 1))
+    clusters: list[Hashable] = [before["cluster"] for before, _ in pairs]
+    weights = np.array([weight(before) for before, _ in pairs], np.float64)
+    return Measurement(
+        name, kind, np.array(befores, np.float64), np.array(afters, np.float64), clusters, weights, chance, len(base)
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

@@ -1,0 +1,93 @@
+"""What the abilities that need a written answer share: greedy answers through the chat template, and answer health.
+
+An answer is degenerate if it is empty, has hardly any words, repeats itself, or is not in the language of the prompt.
+The rules look at form alone: they find what broken models write, not what a good answer is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from keeptune.evaluation.abilities.base import Progress, Record, Subject
+from keeptune.evaluation.suite.loader import Language, Message
+from keeptune.score.generate import StopRule
+
+_HAN = re.compile(r"[\u3400-\u9fff]")
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+")
+
+NGRAM = 4
+DISTINCT_SHARE = 0.5
+"""An answer repeats itself if less than this share of its 4-grams is distinct."""
+
+LETTER_SHARE = 0.5
+"""An answer has words if letters are at least this share of its characters other than spaces."""
+
+HAN_SHARE = 0.3
+"""Chinese has at least this share of Chinese characters among its words; English has less."""
+
+LONG_ENOUGH_WORDS = 12
+"""Shorter answers need no function words and cannot repeat themselves."""
+
+_ENGLISH_FUNCTION_WORDS = frozenset(
+    "the a an and or but if of to in on at by for with from as is are was were be been has have had do does did not no "
+    "it its this that these those he she they we you i your my his her their our can will would should could may there "
+    "which who what when where how so than then".split()
+)
+_CHINESE_FUNCTION_CHARACTERS = frozenset("的了是在有和不我你他她它这那一个们就也都会要可以为与及到对很请把被而或")
+
+
+def degenerate(answer: str, language: Language) -> str | None:
+    """Why an answer is degenerate: `empty`, `no words`, `repeating` or `off-language`; None where it is healthy."""
+    text = answer.strip()
+    if not text:
+        return "empty"
+    visible = [character for character in text if not character.isspace()]
+    if sum(character.isalpha() for character in visible) < LETTER_SHARE * len(visible):
+        return "no words"
+    words = [word.lower() for word in _WORD.findall(text)]
+    if is_repeating(words):
+        return "repeating"
+    return None if _is_language(words, language) else "off-language"
+
+
+def is_repeating(words: Sequence[str]) -> bool:
+    """Whether most 4-grams come more than once. Short answers never do."""
+    grams = [tuple(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1)]
+    return len(words) >= LONG_ENOUGH_WORDS and len(set(grams)) < DISTINCT_SHARE * len(grams)
+
+
+def _is_language(words: Sequence[str], language: Language) -> bool:
+    han = sum(bool(_HAN.match(word)) for word in words)
+    if (han >= HAN_SHARE * len(words)) != (language == "zh"):
+        return False
+    function = _CHINESE_FUNCTION_CHARACTERS if language == "zh" else _ENGLISH_FUNCTION_WORDS
+    return len(words) < LONG_ENOUGH_WORDS or any(word in function for word in words)
+
+
+def at_the_end(_: str) -> bool:
+    """The stop rule of an answer that ends with the model's end token alone."""
+    return False
+
+
+def written_answers(
+    subject: Subject,
+    conversations: Sequence[Sequence[Message]],
+    budget: int,
+    progress: Progress,
+    stop: StopRule = at_the_end,
+) -> list[Record]:
+    """Greedy answers through the model's chat template, as raw fields of records."""
+    prompts = [subject.layout.conversation(own) for own in conversations]
+    tokens = [subject.layout.tokens(prompt) for prompt in prompts]
+    answers = subject.generator.answer(tokens, [budget] * len(tokens), stop, progress)
+    return [
+        {
+            "layout": subject.layout.name,
+            "prompt": prompt,
+            "output": answer.text,
+            "stopped": answer.stopped,
+            "output_tokens": answer.tokens,
+        }
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]

@@ -1,0 +1,57 @@
+"""Instruction following: constraints that a program can check (IFEval, Zhou et al. 2023, arXiv 2311.07911).
+
+The headline is IFEval's strict instruction-level score: the share of a prompt's constraints that the answer meets. The
+loose rule, which forgives a framing line and asterisks, is recorded and does not decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
+from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.constraints import satisfied
+from keeptune.evaluation.abilities.conversation import written_answers
+from keeptune.evaluation.gate import Measurement
+from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, in_split, load, thinned
+
+FILE = "instructions.jsonl"
+BUDGET_TOKENS = 96
+QUICK_EVERY = 4
+
+
+class Instructions(Ability):
+    """Prompts with verifiable constraints."""
+
+    name = "instructions"
+
+    def items(self, split: Split, size: Size) -> list[Instruction]:
+        prompts = in_split(load(FILE, Instruction), split)
+        return thinned(prompts, QUICK_EVERY) if size == "quick" else prompts
+
+    def stated(self, item: Instruction) -> Record:
+        return {
+            "id": item.id,
+            "language": item.language,
+            "cluster": item.id,
+            "question": item.prompt,
+            "constraints": list(item.constraints),
+        }
+
+    def ask(
+        self, subject: Subject, items: Sequence[Instruction], base: Sequence[Record] | None, progress: Progress
+    ) -> list[Record]:
+        conversations = [[Message(role="user", content=item.prompt)] for item in items]
+        return written_answers(subject, conversations, BUDGET_TOKENS, progress)
+
+    def grade(self, records: Sequence[Record]) -> list[Record]:
+        return [self._graded(record) for record in records]
+
+    def _graded(self, record: Record) -> Record:
+        strict, loose = (
+            list(satisfied(record["constraints"], record["output"], loose=loose)) for loose in (False, True)
+        )
+        return {"strict": strict, "loose": loose}
+
+    def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
+        return [paired("strict", base, tuned, lambda record: sum(record["strict"]) / len(record["strict"]))]

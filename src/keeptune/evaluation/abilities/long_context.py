@@ -1,0 +1,171 @@
+"""Long context: retrieve a planted fact from a text of 512 to 4,096 tokens.
+
+Six facts about different people are planted in one text, and each is asked for. The filler is the prose of the suite.
+Lengths are estimated from words, so that the items do not depend on a tokenizer.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
+from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.conversation import written_answers
+from keeptune.evaluation.gate import Measurement
+from keeptune.evaluation.suite.loader import Message, Prose, Size, Split, load
+from keeptune.score.reading_prompt import answered
+
+TOKENS_PER_WORD = 1.35
+CHANCE = 0.1
+"""Of a model that knows which kind of word is wanted and picks one of the ten."""
+
+BUDGET_TOKENS = 16
+
+TEXTS: dict[Size, dict[int, int]] = {
+    "quick": {512: 10},
+    "standard": {512: 10, 1024: 6, 2048: 3, 4096: 1},
+    "full": {512: 20, 1024: 16, 2048: 12, 4096: 8},
+}
+"""Texts by their length in tokens. Short ones are many, because questions on one text share its difficulty."""
+
+DEV_TEXTS = {512: 4}
+
+NAMES = tuple(
+    "Amara Bastian Dalia Emeric Farida Goran Halima Ingrid Jovan Keziah Leocadia Mirko Nadira Odalys Pavel Quilla "
+    "Rasmus Saoirse Tomasz Ulrika Valentin Wanjiru Xiomara Yusuf".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A form of fact: its sentence, its question, and the words that can complete it."""
+
+    sentence: str
+    question: str
+    words: tuple[str, ...]
+
+
+FACTS = (
+    Fact(
+        "The object that {name} keeps in the blue box is the {word}.",
+        "Which object does {name} keep in the blue box?",
+        ("lantern", "compass", "teapot", "umbrella", "ladder", "telescope", "anchor", "candle", "hammer", "basket"),
+    ),
+    Fact(
+        "The animal that {name} feeds every morning is the {word}.",
+        "Which animal does {name} feed every morning?",
+        ("donkey", "parrot", "rabbit", "goose", "turtle", "pony", "goat", "hedgehog", "squirrel", "swan"),
+    ),
+    Fact(
+        "The colour that {name} chose for the front door is {word}.",
+        "Which colour did {name} choose for the front door?",
+        ("yellow", "purple", "orange", "turquoise", "white", "green", "brown", "pink", "silver", "black"),
+    ),
+    Fact(
+        "The instrument that {name} plays on Sundays is the {word}.",
+        "Which instrument does {name} play on Sundays?",
+        ("violin", "trumpet", "harp", "flute", "cello", "accordion", "clarinet", "banjo", "oboe", "piano"),
+    ),
+    Fact(
+        "The fruit that {name} sells at the market is the {word}.",
+        "Which fruit does {name} sell at the market?",
+        ("apricot", "mango", "cherry", "lemon", "papaya", "plum", "banana", "melon", "quince", "peach"),
+    ),
+    Fact(
+        "The tree that {name} planted behind the house is the {word}.",
+        "Which tree did {name} plant behind the house?",
+        ("willow", "maple", "birch", "cedar", "poplar", "beech", "cypress", "larch", "acacia", "chestnut"),
+    ),
+)
+_INSTRUCTION = "Read the text and answer the question with one word."
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedFact:
+    """A text with a question on one of its facts."""
+
+    id: str
+    cluster: str
+    tokens: int
+    text: str
+    question: str
+    answer: str
+
+
+class LongContext(Ability):
+    """Planted facts, generated."""
+
+    name = "long-context"
+
+    def items(self, split: Split, size: Size) -> list[PlantedFact]:
+        texts = DEV_TEXTS if split == "dev" else TEXTS[size]
+        return [
+            fact
+            for tokens, count in texts.items()
+            for number in range(count)
+            for fact in planted(tokens, f"long-context-{split}-{tokens}-{number + 1:02}")
+        ]
+
+    def stated(self, item: PlantedFact) -> Record:
+        return {
+            "id": item.id,
+            "language": "en",
+            "cluster": item.cluster,
+            "tokens": item.tokens,
+            "question": item.question,
+            "answer": item.answer,
+        }
+
+    def ask(
+        self, subject: Subject, items: Sequence[PlantedFact], base: Sequence[Record] | None, progress: Progress
+    ) -> list[Record]:
+        conversations = [[Message(role="user", content=f"{item.text}\n\n{item.question}")] for item in items]
+        answers = written_answers(subject, conversations, BUDGET_TOKENS, progress, answered)
+        for answer in answers:
+            del answer["prompt"]  # thousands of words per question, which the id gives again
+        return answers
+
+    def grade(self, records: Sequence[Record]) -> list[Record]:
+        return [self._graded(record) for record in records]
+
+    def _graded(self, record: Record) -> Record:
+        written = set(re.findall(r"[a-z]+", record["output"].lower()))
+        others = next(fact.words for fact in FACTS if record["answer"] in fact.words)
+        return {"correct": written.intersection(others) == {record["answer"]}}
+
+    def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
+        return [paired("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]
+
+
+def planted(tokens: int, name: str) -> list[PlantedFact]:
+    """The questions on one text of about `tokens` tokens; the same for the same name."""
+    draw = random.Random(name)
+    people, words = draw.sample(NAMES, len(FACTS)), [draw.choice(fact.words) for fact in FACTS]
+    told = list(zip(FACTS, people, words, strict=True))
+    facts = [fact.sentence.format(name=person, word=word) for fact, person, word in told]
+    sentences = _filler(round(tokens / TOKENS_PER_WORD) - sum(len(fact.split()) for fact in facts), draw)
+    for fact, place in zip(facts, sorted(draw.sample(range(len(sentences)), len(facts)), reverse=True), strict=True):
+        sentences.insert(place, fact)
+    text = f"{_INSTRUCTION}\n\n{' '.join(sentences)}"
+    return [
+        PlantedFact(f"{name}-{number}", name, tokens, text, fact.question.format(name=person), word)
+        for number, (fact, person, word) in enumerate(told, start=1)
+    ]
+
+
+def _filler(words: int, draw: random.Random) -> list[str]:
+    """Sentences of the suite's English prose, about `words` words in all."""
+    texts = [own.text for own in load("general-text.jsonl", Prose) if own.language == "en"]
+    sentences: list[str] = []
+    filled = 0
+    while filled < words:
+        draw.shuffle(texts)
+        for text in texts:
+            for sentence in text.replace("\n", " ").split(". "):
+                if filled < words:
+                    sentences.append(sentence.rstrip(".") + ".")
+                    filled += len(sentence.split())
+    return sentences

@@ -1,0 +1,113 @@
+"""Reading comprehension in English and Chinese: few-shot questions on passages, scored by SQuAD v1.1's F1 and EM.
+
+English follows the official script. Chinese has no spaces between words, so its F1 counts characters (and whole runs of
+Latin letters and digits), as the CMRC 2018 script segments them; its EM ignores punctuation.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from operator import itemgetter
+
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
+from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.gate import Measurement
+from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
+from keeptune.prompt.template import encode_prompt
+from keeptune.score.reading import ReadingItem, Scores, load_squad, reading_items, squad_v11
+from keeptune.score.reading_prompt import MAX_NEW_TOKENS, answered, first_line, question_text
+
+FILE_ZH = "reading-zh.json"
+MAX_NEW_TOKENS_ZH = 28
+"""Chinese answers take about two tokens per character in vocabularies made for English."""
+
+QUICK_EVERY = 3
+_SEGMENT = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+
+_WORKED_ZH = (
+    "文章：青石镇的图书馆建于一九三四年，由木匠陈守义出资修建。馆里最初只有三百本书，都是镇上的人捐来的。"
+    "后来屋顶漏雨，书被搬到小学的仓库里，直到新馆落成才搬回来。\n"
+    "问题：图书馆是谁出资修建的？\n答案：陈守义\n问题：书为什么被搬到仓库里？\n答案：屋顶漏雨\n\n"
+    "文章：刺猬白天睡在落叶堆里，傍晚才出来找吃的。它们最爱吃甲虫和蚯蚓，遇到危险时会缩成一个球。\n"
+    "问题：刺猬什么时候出来找吃的？\n答案：傍晚\n\n"
+)
+
+
+def segments_zh(text: str) -> list[str]:
+    """Chinese characters one by one, other words whole, without punctuation; full-width forms become ordinary ones."""
+    return _SEGMENT.findall(unicodedata.normalize("NFKC", text).lower())
+
+
+def squad_zh(prediction: str, references: Sequence[str]) -> Scores:
+    """F1 over segments and exact match, each the best over all references."""
+    predicted = segments_zh(prediction)
+    expected = [segments_zh(reference) for reference in references]
+    return Scores(max(_f1(predicted, own) for own in expected), float(predicted in expected))
+
+
+def _f1(predicted: list[str], expected: list[str]) -> float:
+    shared = (Counter(predicted) & Counter(expected)).total()
+    return 2 * shared / (len(predicted) + len(expected)) if shared else 0.0
+
+
+class Reading(Ability):
+    """Questions on passages in one language."""
+
+    def __init__(self, language: Language) -> None:
+        self.language: Language = language
+        self.name = f"reading-{language}"
+
+    def items(self, split: Split, size: Size) -> list[ReadingItem]:
+        wanted = split == "dev"
+        chosen = [item for item in _questions(self.language) if ((item.paragraph + 1) % DEV_EVERY == 0) == wanted]
+        places = {paragraph: place for place, paragraph in enumerate(dict.fromkeys(item.paragraph for item in chosen))}
+        return [item for item in chosen if size != "quick" or places[item.paragraph] % QUICK_EVERY == 0]
+
+    def stated(self, item: ReadingItem) -> Record:
+        return {
+            "id": item.question_id,
+            "language": self.language,
+            "cluster": f"{item.article}/{item.paragraph}",
+            "question": item.question,
+            "prompt": self._prompt(item),
+            "references": list(item.answers),
+        }
+
+    def ask(
+        self, subject: Subject, items: Sequence[ReadingItem], base: Sequence[Record] | None, progress: Progress
+    ) -> list[Record]:
+        tokenizer = subject.generator.tokenizer
+        prompts = [encode_prompt(tokenizer, self._prompt(item)) for item in items]
+        budget = MAX_NEW_TOKENS_ZH if self.language == "zh" else MAX_NEW_TOKENS
+        answers = subject.generator.answer(prompts, [budget] * len(prompts), answered, progress)
+        return [{"output": own.text, "stopped": own.stopped, "output_tokens": own.tokens} for own in answers]
+
+    def grade(self, records: Sequence[Record]) -> list[Record]:
+        return [self._graded(record) for record in records]
+
+    def _graded(self, record: Record) -> Record:
+        prediction = first_line(record["output"])
+        metric = squad_zh if self.language == "zh" else squad_v11
+        scores = metric(prediction, record["references"])
+        return {"prediction": prediction, "f1": scores.f1, "em": scores.em}
+
+    def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
+        return [paired(name, base, tuned, itemgetter(name)) for name in ("f1", "em")]
+
+    def _prompt(self, item: ReadingItem) -> str:
+        if self.language == "en":
+            return question_text(item.context, item.question, "few-shot")
+        return f"{_WORKED_ZH}文章：{item.context}\n问题：{item.question}\n答案："
+
+
+@cache
+def _questions(language: Language) -> tuple[ReadingItem, ...]:
+    if language == "en":
+        return tuple(reading_items("embedded"))
+    with resources.as_file(resources.files("keeptune.evaluation.suite") / FILE_ZH) as path:
+        return tuple(load_squad(path).items)

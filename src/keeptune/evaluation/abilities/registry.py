@@ -1,0 +1,65 @@
+"""All abilities of the retention suite, by name, in the order in which they are shown."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+from keeptune.errors import RecipeError
+from keeptune.evaluation.abilities.base import Ability
+from keeptune.evaluation.abilities.chat import Chat
+from keeptune.evaluation.abilities.general_text import GeneralText
+from keeptune.evaluation.abilities.grammar import Grammar
+from keeptune.evaluation.abilities.instructions import Instructions
+from keeptune.evaluation.abilities.long_context import LongContext
+from keeptune.evaluation.abilities.multiple_choice import (
+    MultipleChoice,
+    continuation_words,
+    program_words,
+    question_words,
+)
+from keeptune.evaluation.abilities.reading import Reading
+from keeptune.evaluation.abilities.refusal import Refusal
+from keeptune.evaluation.suite.loader import VERSION, Size, fingerprint
+
+ALL = "all"
+
+_ABILITIES: tuple[Ability, ...] = (
+    MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
+    MultipleChoice("commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_words),
+    Grammar(),
+    GeneralText(),
+    Chat(),
+    Instructions(),
+    Reading("en"),
+    Reading("zh"),
+    Refusal(),
+    MultipleChoice("code", ["code.jsonl"], program_words),
+    LongContext(),
+)
+
+ABILITIES: dict[str, Ability] = {ability.name: ability for ability in _ABILITIES}
+
+
+def named(names: Iterable[str], where: str) -> list[Ability]:
+    """The abilities of these names, in the suite's order; `all` stands for every one.
+
+    Raises:
+        RecipeError: naming the unknown one and the nearest that exists.
+    """
+    wanted = set(names)
+    for name in sorted(wanted - {ALL, *ABILITIES}):
+        near = difflib.get_close_matches(name, ABILITIES, n=1, cutoff=0.4)
+        advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(ABILITIES)}"
+        raise RecipeError(f"{where}: no ability is called {name!r}; {advice}")
+    return [own for own in _ABILITIES if ALL in wanted or own.name in wanted]
+
+
+@cache
+def suite_sha256(size: Size = "full") -> str:
+    """The hash of all final items of a size, generated ones included, and of the suite's version."""
+    stated: Sequence[object] = [
+        [own.name, [own.stated(item) for item in own.items("final", size)]] for own in _ABILITIES
+    ]
+    return fingerprint([VERSION, stated])

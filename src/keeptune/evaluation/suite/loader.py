@@ -1,0 +1,145 @@
+"""Reads the items of the retention suite: one typed line per item, checked before any model is loaded.
+
+The texts are data files beside this module. Multiple choice comes in sets of four prompts over the same four options,
+each option being right exactly once: a model that ignores the prompt scores 25 %, whatever it prefers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from keeptune.errors import DataError
+
+VERSION = "1"
+"""Of the suite: raised whenever an item, a generator or a rule of scoring changes."""
+
+DEV_EVERY = 6
+"""Every sixth item or set of items is for checkpoint selection; the others are for verdicts."""
+
+Split = Literal["final", "dev"]
+Size = Literal["quick", "standard", "full"]
+Language = Literal["en", "zh"]
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+
+
+class Line(BaseModel):
+    """What every item states: which ability it is for, its language, where it comes from, and its licence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Text
+    ability: Text
+    language: Language
+    topic: Text
+    source: Text
+    licence: Text
+
+
+class ChoiceSet(Line):
+    """Four prompts over the same four options; prompt i is answered by option i."""
+
+    options: Annotated[tuple[Text, ...], Field(min_length=4, max_length=4)]
+    prompts: Annotated[tuple[Text, ...], Field(min_length=4, max_length=4)]
+
+    @model_validator(mode="after")
+    def _differ(self) -> ChoiceSet:
+        for name in ("options", "prompts"):
+            if len(set(getattr(self, name))) < 4:
+                raise ValueError(f"the four {name} must differ")
+        return self
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Literal["system", "user", "assistant"]
+    content: Text
+
+
+class Conversation(Line):
+    """A conversation whose next turn is the model's."""
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ends_with_the_user(self) -> Conversation:
+        if self.messages[-1].role != "user":
+            raise ValueError("the last message must be the user's")
+        return self
+
+
+class Instruction(Line):
+    """A prompt with constraints that a program can check (constraints.py)."""
+
+    prompt: Text
+    constraints: Annotated[tuple[dict[str, Any], ...], Field(min_length=1)]
+
+
+class Request(Line):
+    """A request to decline, or its harmless twin: the pair shares `pair`."""
+
+    prompt: Text
+    pair: Text
+    harmful: bool
+
+
+class Prose(Line):
+    """A text to predict."""
+
+    text: Text
+
+
+AnyLine = TypeVar("AnyLine", bound=Line)
+
+
+@cache
+def load(file: str, kind: type[AnyLine]) -> tuple[AnyLine, ...]:
+    """The items of a data file of the suite.
+
+    Raises:
+        DataError: naming file and line when a line is not JSON, misses a key, or repeats an id.
+    """
+    return parse((resources.files("keeptune.evaluation.suite") / file).read_text(encoding="utf-8"), file, kind)
+
+
+def parse(text: str, where: str, kind: type[AnyLine]) -> tuple[AnyLine, ...]:
+    """The items of a JSON Lines text; `where` names it in errors. Raises: as `load`."""
+    items: dict[str, AnyLine] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            item = kind.model_validate_json(line)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise DataError(f"{where}:{number}: {place + ': ' if place else ''}{first['msg']}") from None
+        if item.id in items:
+            raise DataError(f"{where}:{number}: the id {item.id!r} is used before; ids must be unique")
+        items[item.id] = item
+    return tuple(items.values())
+
+
+def in_split(items: Sequence[AnyLine], split: Split) -> list[AnyLine]:
+    """The items of one split, by their place in the file; no item is in both."""
+    wanted = split == "dev"
+    return [item for place, item in enumerate(items, start=1) if (place % DEV_EVERY == 0) == wanted]
+
+
+def thinned(items: Sequence[AnyLine], every: int) -> list[AnyLine]:
+    """Every n-th item, spread over the whole list: the quick form of an ability."""
+    return list(items[::every])
+
+
+def fingerprint(items: Sequence[Any]) -> str:
+    """The SHA-256 of anything that JSON can hold."""
+    return hashlib.sha256(json.dumps(items, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
