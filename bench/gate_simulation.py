@@ -1,14 +1,14 @@
 """Error rates, power and coverage of the retention verdict, measured on simulated pairs with planted effects.
 
-    python bench/gate_simulation.py [--pairs N] [--changed SHARE]
+    python bench/gate_simulation.py [--pairs N] [--changed SHARE] [--resamples N]
 
 A simulated pair has the scores of a base and a tuned model on eight abilities, with the sizes of the retention suite.
 The true ratio (or loss difference) of each ability is known, so the script counts how often `judge` is wrong.
 
-Model of an answer: a latent normal value, the sum of a passage effect, a question effect and answer noise. Thresholds
-turn it into a score. The tuned model repeats the base's noise, except on a random share of the questions where it draws
-new noise; this share makes `--changed` of the scores differ when nothing is lost. A planted loss lowers all latent
-values of the tuned model by a constant. The constant is exact: it solves for the expected score. No model is needed.
+Each answer has a latent normal value: the sum of a passage effect, a question effect and answer noise. Thresholds turn
+it into a score. The tuned model repeats the base's noise, except on a random share of the questions where it draws new
+noise; that share makes `--changed` of the scores differ when nothing is lost. A planted loss lowers all latent values
+of the tuned model by a constant, which is solved for the expected score. The script needs no model.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from math import ceil, log, sqrt
 from statistics import NormalDist, fmean
 from typing import Any, Literal
 
 import numpy as np
 from common import write_result
+from numpy.typing import NDArray
 
 from keeptune.evaluation.gate import AbilityScores, GateResult, Kind, Limits, Measurement, judge
 from keeptune.score.statistics import FloatArray, wilson
@@ -32,15 +34,16 @@ from keeptune.score.statistics import FloatArray, wilson
 Effect = Literal["none", "at limit", "20 points"]
 
 LOOKS = 5
-RESAMPLES = 1000
 LIMITS = Limits()
+CHANGED = 0.10
 PASSAGE_VARIANCE, QUESTION_VARIANCE = 0.2, 0.3
 """Shares of the latent variance; the rest is answer noise."""
 CHANGE_CONCENTRATION = 10.0
 """A passage's share of redrawn answers is Beta-distributed with this concentration, so that changes cluster."""
 REDRAWN_PASSAGE_VARIANCE = 0.1
-"""Share of the variance of redrawn noise that a passage shares."""
+"""Share of the variance of redrawn noise that all questions on a passage have in common."""
 LOSS_SD, BASE_LOSS, BASE_LOSS_SD, TEXT_TOKENS = 0.05, 3.0, 0.5, (60, 141)
+"""Nats per token, and the range of tokens per text."""
 _NORMAL = NormalDist()
 
 
@@ -60,46 +63,18 @@ class SimulatedAbility:
         return self.clusters * self.cluster_size
 
     @property
-    def thresholds(self) -> FloatArray:
+    def thresholds(self) -> list[float]:
         """Latent values from which on the score is 1/K, 2/K … 1."""
-        return np.array([-_NORMAL.inv_cdf(share) for share in self.survival])
+        return [-_NORMAL.inv_cdf(share) for share in self.survival]
 
     def mean(self, shift: float = 0.0) -> float:
         """The expected score when all latent values are lower by `shift`."""
-        return fmean(_NORMAL.cdf(-(threshold + shift)) for threshold in self.thresholds.tolist())
-
-    def shift(self, effect: Effect) -> float:
-        """The constant that plants this effect: latent units for scores, nats per token for losses."""
-        if effect == "none":
-            return 0.0
-        limit = LIMITS.of(self.name, self.kind)
-        if self.kind == "loss":
-            return limit if effect == "at limit" else 2 * limit
-        target = self.mean() * limit if effect == "at limit" else self.mean() - 0.2
-        low, high = 0.0, 10.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.mean(middle) > target else (low, middle)
-        return low
-
-    def redrawn(self, changed: float) -> float:
-        """The share of answers with new noise that makes `changed` of the scores differ when nothing is lost."""
-        common = PASSAGE_VARIANCE + QUESTION_VARIANCE
-        values = np.linspace(-6, 6, 601)
-        weights = np.exp(-0.5 * values**2)
-        differs = []
-        for value in (values * sqrt(common)).tolist():
-            above = [_NORMAL.cdf((value - threshold) / sqrt(1 - common)) for threshold in self.thresholds.tolist()]
-            grades = -np.diff([1.0, *above, 0.0])
-            differs.append(1 - float((grades**2).sum()))
-        share = changed / float(np.average(differs, weights=weights))
-        if share >= 1:
-            raise SystemExit(f"--changed {changed} is more than the answer noise of {self.name} can change")
-        return share
+        return fmean(_NORMAL.cdf(-(threshold + shift)) for threshold in self.thresholds)
 
 
+KNOWLEDGE = SimulatedAbility("knowledge", 110, 4, (0.78,), 0.25)
 ABILITIES = (
-    SimulatedAbility("knowledge", 110, 4, (0.78,), 0.25),
+    KNOWLEDGE,
     SimulatedAbility("commonsense", 80, 4, (0.66,), 0.25),
     SimulatedAbility("grammar", 876, 1, (0.72,), 0.5),
     SimulatedAbility("instructions", 210, 1, (0.60, 0.30)),
@@ -108,302 +83,279 @@ ABILITIES = (
     SimulatedAbility("long-context", 20, 6, (0.50,), 1 / 6),
     SimulatedAbility("general-text", 64, 1, chance=log(50_000), kind="loss"),
 )
-SCORE_ABILITIES = tuple(ability.name for ability in ABILITIES if ability.kind == "score")
-ALL = tuple(ability.name for ability in ABILITIES)
-WEAK_BASE = (replace(ABILITIES[0], survival=(0.34,)), *ABILITIES[1:])
+WEAK_BASE = (replace(KNOWLEDGE, survival=(0.34,)), *ABILITIES[1:])
 """As `ABILITIES`, with a base whose knowledge is little above chance."""
+NAMES = tuple(ability.name for ability in ABILITIES)
+SCORE_NAMES = tuple(ability.name for ability in ABILITIES if ability.kind == "score")
 
 
-class Simulator:
-    """Draws the scores of both models; the constants of each ability are computed once."""
+@cache
+def planted_shift(ability: SimulatedAbility, effect: Effect) -> float:
+    """The constant that plants this effect: latent units for scores, nats per token for losses."""
+    if effect == "none":
+        return 0.0
+    limit = LIMITS.of(ability.name, ability.kind)
+    if ability.kind == "loss":
+        return limit
+    target = ability.mean() * limit if effect == "at limit" else ability.mean() - 0.2
+    low, high = 0.0, 10.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if ability.mean(middle) > target else (low, middle)
+    return low
 
-    def __init__(self, abilities: Sequence[SimulatedAbility], changed: float) -> None:
-        self.abilities = abilities
-        self._redrawn = {own.name: own.redrawn(changed) if changed else 0.0 for own in abilities if own.survival}
-        self._shifts: dict[tuple[str, Effect], float] = {}
 
-    def draw(self, effects: Mapping[str, Effect], generator: np.random.Generator) -> list[AbilityScores]:
-        """All abilities of one pair; abilities without an entry in `effects` do not change in expectation."""
-        return [self._ability(ability, effects.get(ability.name, "none"), generator) for ability in self.abilities]
+@cache
+def redrawn_share(ability: SimulatedAbility, changed: float) -> float:
+    """The share of answers with new noise that makes `changed` of the scores differ when nothing is lost."""
+    common = PASSAGE_VARIANCE + QUESTION_VARIANCE
+    values = np.linspace(-6, 6, 601)
+    differs = []
+    for value in (values * sqrt(common)).tolist():
+        above = [_NORMAL.cdf((value - threshold) / sqrt(1 - common)) for threshold in ability.thresholds]
+        differs.append(1 - float((np.diff([1.0, *above, 0.0]) ** 2).sum()))
+    share = changed / float(np.average(differs, weights=np.exp(-0.5 * values**2)))
+    if share >= 1:
+        raise SystemExit(f"--changed {changed}: the answer noise of {ability.name} cannot change so many scores")
+    return share
 
-    def _ability(self, ability: SimulatedAbility, effect: Effect, generator: np.random.Generator) -> AbilityScores:
-        key = (ability.name, effect)
-        shift = self._shifts.setdefault(key, ability.shift(effect)) if key not in self._shifts else self._shifts[key]
-        clusters = np.repeat(np.arange(ability.clusters), ability.cluster_size)
-        weights = np.ones(ability.questions)
+
+def draw_pair(
+    abilities: Sequence[SimulatedAbility], effects: Mapping[str, Effect], changed: float, generator: np.random.Generator
+) -> list[AbilityScores]:
+    """The scores of one simulated pair; abilities without an entry in `effects` do not change in expectation."""
+    pair = []
+    for ability in abilities:
+        shift, questions = planted_shift(ability, effects.get(ability.name, "none")), ability.questions
+        clusters, weights = np.repeat(np.arange(ability.clusters), ability.cluster_size), np.ones(questions)
         if ability.kind == "loss":
-            weights = generator.integers(*TEXT_TOKENS, size=ability.questions).astype(np.float64)
-            base = generator.normal(BASE_LOSS, BASE_LOSS_SD, ability.questions) * weights
-            tuned = base + generator.normal(shift, LOSS_SD, ability.questions) * weights
+            weights = generator.integers(*TEXT_TOKENS, size=questions).astype(np.float64)
+            base = generator.normal(BASE_LOSS, BASE_LOSS_SD, questions) * weights
+            tuned = base + generator.normal(shift, LOSS_SD, questions) * weights
         else:
-            base, tuned = self._scores(ability, shift, clusters, generator)
-        questions = ability.questions
-        measurement = Measurement(
-            "value", ability.kind, base, tuned, clusters.tolist(), weights, ability.chance, questions
-        )
-        return AbilityScores(ability.name, (measurement,))
-
-    def _scores(
-        self, ability: SimulatedAbility, shift: float, clusters: Any, generator: np.random.Generator
-    ) -> tuple[FloatArray, FloatArray]:
-        normal, passages, questions = generator.standard_normal, ability.clusters, ability.questions
-        common = sqrt(PASSAGE_VARIANCE) * normal(passages)[clusters] + sqrt(QUESTION_VARIANCE) * normal(questions)
-        noise_sd = sqrt(1 - PASSAGE_VARIANCE - QUESTION_VARIANCE)
-        base = common + noise_sd * normal(questions)
-        tuned = base.copy()
-        if share := self._redrawn[ability.name]:
-            concentration = CHANGE_CONCENTRATION
-            shares = generator.beta(share * concentration, (1 - share) * concentration, passages)
-            new = sqrt(REDRAWN_PASSAGE_VARIANCE) * normal(passages)[clusters]
-            new += sqrt(1 - REDRAWN_PASSAGE_VARIANCE) * normal(questions)
-            tuned = np.where(generator.random(questions) < shares[clusters], common + noise_sd * new, base)
-        thresholds = ability.thresholds
-        levels = len(thresholds)
-        return np.searchsorted(thresholds, base) / levels, np.searchsorted(thresholds, tuned - shift) / levels
+            base, tuned = draw_scores(ability, shift, clusters, changed, generator)
+        places = clusters.tolist()
+        values = Measurement("value", ability.kind, base, tuned, places, weights, ability.chance, questions)
+        pair.append(AbilityScores(ability.name, (values,)))
+    return pair
 
 
-@dataclass(frozen=True)
-class Goal:
-    """A figure of a scenario and the bound that it should keep."""
-
-    figure: str
-    at_most: float | None = None
-    at_least: float | None = None
+def draw_scores(
+    ability: SimulatedAbility, shift: float, clusters: NDArray[np.int_], changed: float, generator: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Base and tuned scores of one ability."""
+    normal, passages, questions = generator.standard_normal, ability.clusters, ability.questions
+    common = sqrt(PASSAGE_VARIANCE) * normal(passages)[clusters] + sqrt(QUESTION_VARIANCE) * normal(questions)
+    noise_sd = sqrt(1 - PASSAGE_VARIANCE - QUESTION_VARIANCE)
+    base = tuned = common + noise_sd * normal(questions)
+    if changed:
+        share = redrawn_share(ability, changed)
+        shares = generator.beta(share * CHANGE_CONCENTRATION, (1 - share) * CHANGE_CONCENTRATION, passages)
+        noise = sqrt(REDRAWN_PASSAGE_VARIANCE) * normal(passages)[clusters]
+        noise += sqrt(1 - REDRAWN_PASSAGE_VARIANCE) * normal(questions)
+        tuned = np.where(generator.random(questions) < shares[clusters], common + noise_sd * noise, base)
+    thresholds = ability.thresholds
+    before, after = (np.searchsorted(thresholds, latent) / len(thresholds) for latent in (base, tuned - shift))
+    return before, after
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is planted in pair number i (`effects`), which ability is the target, and what should come out."""
+    """One planted effect, on the abilities of `targets` in turn or on all, and goals: figures with their bounds.
+
+    `changed` is the share of changed scores when nothing is lost; None takes it from the command line.
+    """
 
     name: str
-    looks: int
-    effects: Callable[[int], Mapping[str, Effect]]
-    target: Callable[[int], str | None]
-    goals: tuple[Goal, ...]
+    effect: Effect
+    targets: tuple[str, ...] = ()
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
     abilities: tuple[SimulatedAbility, ...] = ABILITIES
+    changed: float | None = None
+    looks: int = 1
+
+    def target(self, pair: int) -> str | None:
+        """The only ability with the effect in pair number `pair`; None where all have it."""
+        return self.targets[pair % len(self.targets)] if self.targets else None
 
 
-def score_target(pair: int) -> str:
-    """The abilities that are scores, in turn."""
-    return SCORE_ABILITIES[pair % len(SCORE_ABILITIES)]
+SCENARIOS = (
+    Scenario("1 no change", "none", at_most={"any_lost": 0.05}),
+    Scenario("2 all at the limit", "at limit", at_most={"pass": 0.05, "any_lost": 0.05}),
+    Scenario("3 one loses 20 points", "20 points", SCORE_NAMES, {"pass": 0.05}, {"target_lost": 0.9}),
+    Scenario("4 one at the limit", "at limit", NAMES, {"pass": 0.05}),
+    Scenario("7 no change, weak base", "none", ("knowledge",), abilities=WEAK_BASE),
+    Scenario("8 all at the limit, no other changes", "at limit", changed=0.0),
+    Scenario("4b one at the limit, all else identical", "at limit", NAMES, {"pass": 0.05}, changed=0.0),
+)
 
 
-def any_target(pair: int) -> str:
-    """All abilities in turn."""
-    return ALL[pair % len(ALL)]
-
-
-def scenarios() -> list[Scenario]:
-    """All scenarios, each evaluated on all questions at once and in LOOKS looks."""
-    made = []
-    for looks, mode in ((1, ""), (LOOKS, ", sequential")):
-        saved = (Goal("mean_share_saved", at_least=0.4),) if looks > 1 else ()
-        made += [
-            Scenario(
-                f"1 no change{mode}", looks, lambda _: {}, lambda _: None, (Goal("any_lost", at_most=0.05), *saved)
-            ),
-            Scenario(
-                f"2 all at the limit{mode}",
-                looks,
-                lambda _: dict.fromkeys(ALL, "at limit"),
-                lambda _: None,
-                (Goal("pass", at_most=0.05), Goal("any_lost", at_most=0.05)),
-            ),
-            Scenario(
-                f"3 one loses 20 points{mode}",
-                looks,
-                lambda pair: {score_target(pair): "20 points"},
-                score_target,
-                (Goal("target_lost", at_least=0.9), Goal("pass", at_most=0.05)),
-            ),
-            Scenario(
-                f"4 one at the limit{mode}",
-                looks,
-                lambda pair: {any_target(pair): "at limit"},
-                any_target,
-                (Goal("pass", at_most=0.05),),
-            ),
-            Scenario(f"7 weak base{mode}", looks, lambda _: {}, lambda _: "knowledge", (), WEAK_BASE),
-        ]
-    return sorted(made, key=lambda scenario: scenario.looks)
+def sequential(scenario: Scenario) -> Scenario:
+    """The scenario with LOOKS looks, and the goal for the share of questions saved where nothing changed."""
+    goal = {"mean_share_saved": 0.4} if scenario.name == "1 no change" else scenario.at_least
+    return replace(scenario, name=f"{scenario.name}, sequential", looks=LOOKS, at_least=goal)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The verdict on one simulated pair and the number of questions that it took per ability."""
+    """The verdict on one simulated pair and the number of questions evaluated per ability."""
 
     result: GateResult
     target: str | None
     questions: dict[str, int]
 
+    def status(self, ability: str | None) -> str:
+        return next(result.status for result in self.result.abilities if result.name == ability)
+
 
 def first_looks(scores: AbilityScores, ability: SimulatedAbility, looks: int) -> AbilityScores:
     """The scores on the clusters of the first `looks` looks. Clusters are independent draws: their order is random."""
-    measurement = scores.measurements[0]
+    full = scores.measurements[0]
     end = min(ability.clusters, ceil(ability.clusters / LOOKS) * looks) * ability.cluster_size
-    part = replace(
-        measurement,
-        base=measurement.base[:end],
-        tuned=measurement.tuned[:end],
-        clusters=measurement.clusters[:end],
-        weights=measurement.weights[:end],
-        asked=end,
-    )
+    base, tuned, weights, clusters = full.base[:end], full.tuned[:end], full.weights[:end], full.clusters[:end]
+    part = replace(full, base=base, tuned=tuned, weights=weights, clusters=clusters, asked=end)
     return replace(scores, measurements=(part,))
 
 
 def judge_sequentially(
-    scores: Sequence[AbilityScores], abilities: Sequence[SimulatedAbility], seed: int
+    scores: Sequence[AbilityScores], abilities: Sequence[SimulatedAbility], resamples: int, seed: int
 ) -> tuple[GateResult, dict[str, int]]:
     """The verdict and the questions per ability, by the rules of keeptune.evaluation.retention.evaluate_sequentially.
 
     After each look, only counted abilities that are undecided get further questions. A failed verdict ends the run.
     """
-    growing, seen = {own.name for own in abilities}, dict.fromkeys((own.name for own in abilities), 0)
-    result: GateResult | None = None
-    data: list[AbilityScores] = []
+    looks_of = dict.fromkeys((ability.name for ability in abilities), 0)
+    growing = set(looks_of)
     for look in range(1, LOOKS + 1):
-        seen.update(dict.fromkeys(growing, look))
-        data = [first_looks(own, size, seen[own.name]) for own, size in zip(scores, abilities, strict=True)]
-        result = judge(data, LIMITS, resamples=RESAMPLES, seed=seed, looks=LOOKS)
-        growing &= {own.name for own in result.abilities if own.status == "undecided" and own.counted}
+        looks_of.update(dict.fromkeys(growing, look))
+        parts = [first_looks(part, size, looks_of[size.name]) for part, size in zip(scores, abilities, strict=True)]
+        result = judge(parts, LIMITS, resamples=resamples, seed=seed, looks=LOOKS)
+        growing &= {ability.name for ability in result.abilities if ability.status == "undecided" and ability.counted}
         if result.verdict == "fail" or not growing:
             break
-    assert result is not None
-    return result, {own.name: len(own.measurements[0].base) for own in data}
+    return result, {part.name: len(part.measurements[0].base) for part in parts}
 
 
-def simulate(scenario: Scenario, number: int, pairs: int, changed: float) -> list[Outcome]:
-    """The outcomes of `pairs` pairs; pair i of scenario `number` has its own seed."""
-    simulator, outcomes = Simulator(scenario.abilities, changed), []
-    for pair in range(pairs):
-        scores = simulator.draw(scenario.effects(pair), np.random.default_rng([number, pair]))
+def simulate(scenario: Scenario, number: int, options: argparse.Namespace) -> list[Outcome]:
+    """The outcomes of all pairs. Pair i of scenario `number` has its own seed."""
+    outcomes = []
+    changed = options.changed if scenario.changed is None else scenario.changed
+    for pair in range(options.pairs):
+        generator = np.random.default_rng([number, pair])
+        target = scenario.target(pair)
+        effects = dict.fromkeys(NAMES if target is None else (target,), scenario.effect)
+        scores = draw_pair(scenario.abilities, effects, changed, generator)
         if scenario.looks == 1:
-            result = judge(scores, LIMITS, resamples=RESAMPLES, seed=pair)
-            questions = {own.name: own.questions for own in scenario.abilities}
+            result = judge(scores, LIMITS, resamples=options.resamples, seed=pair)
+            questions = {ability.name: ability.questions for ability in scenario.abilities}
         else:
-            result, questions = judge_sequentially(scores, scenario.abilities, pair)
-        outcomes.append(Outcome(result, scenario.target(pair), questions))
+            result, questions = judge_sequentially(scores, scenario.abilities, options.resamples, pair)
+        outcomes.append(Outcome(result, target, questions))
     return outcomes
 
 
-def share(hits: Iterable[bool]) -> dict[str, float]:
+def share_of(hits: Iterable[bool]) -> dict[str, float]:
     """A share with its 95 % interval (Wilson) and the number of trials."""
-    values = [bool(hit) for hit in hits]
+    values = list(hits)
     low, high = wilson(sum(values), len(values))
     return {"share": sum(values) / max(1, len(values)), "low95": low, "high95": high, "n": len(values)}
 
 
-def summary(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """All figures of a scenario, with `goals` as true or false."""
-    total = sum(own.questions for own in scenario.abilities)
+def summarize(scenario: Scenario, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """All figures of a scenario, each goal with whether it is met."""
     figures: dict[str, Any] = {
-        verdict: share(outcome.result.verdict == verdict for outcome in outcomes)
+        verdict: share_of(outcome.result.verdict == verdict for outcome in outcomes)
         for verdict in ("pass", "fail", "undecided")
     }
-    figures["any_lost"] = share(any(own.status == "lost" for own in one.result.abilities) for one in outcomes)
+    any_lost = ("lost" in {ability.status for ability in outcome.result.abilities} for outcome in outcomes)
+    figures["any_lost"] = share_of(any_lost)
+    if outcomes[0].target:
+        statuses = [outcome.status(outcome.target) for outcome in outcomes]
+        for status in ("lost", "retained"):
+            figures[f"target_{status}"] = share_of(value == status for value in statuses)
+    total = sum(ability.questions for ability in scenario.abilities)
+    saved = [1 - sum(outcome.questions.values()) / total for outcome in outcomes]
+    error = 1.96 * float(np.std(saved)) / sqrt(len(saved))
+    figures["mean_share_saved"] = {"share": fmean(saved), "low95": fmean(saved) - error, "high95": fmean(saved) + error}
     figures["abilities"] = {}
-    for place, ability in enumerate(scenario.abilities):
-        chosen = [one for one in outcomes if one.target in (None, ability.name)]
-        statuses = Counter(one.result.abilities[place].status for one in chosen)
+    for ability in scenario.abilities:
+        chosen = [outcome for outcome in outcomes if outcome.target in (None, ability.name)]
+        counts = Counter(outcome.status(ability.name) for outcome in chosen)
+        mean_questions = fmean(outcome.questions[ability.name] for outcome in outcomes)
         figures["abilities"][ability.name] = {
             "pairs": len(chosen),
-            "status": {status: share(status == own for own in statuses.elements()) for status in statuses},
-            "mean_share_of_questions": fmean(one.questions[ability.name] for one in outcomes) / ability.questions,
+            "status": {status: share_of(status == value for value in counts.elements()) for status in sorted(counts)},
+            "mean_share_of_questions": mean_questions / ability.questions,
         }
-    if any(one.target for one in outcomes):
-        statuses_of_target = [
-            next(own.status for own in one.result.abilities if own.name == one.target) for one in outcomes
-        ]
-        figures["target_lost"] = share(status == "lost" for status in statuses_of_target)
-        figures["target_retained"] = share(status == "retained" for status in statuses_of_target)
-        figures["target_nothing_to_lose"] = share(status == "nothing to lose" for status in statuses_of_target)
-    saved = [1 - sum(one.questions.values()) / total for one in outcomes]
-    spread = 1.96 * float(np.std(saved)) / sqrt(len(saved))
-    figures["mean_share_saved"] = {
-        "share": fmean(saved),
-        "low95": fmean(saved) - spread,
-        "high95": fmean(saved) + spread,
-    }
-    figures["goals"] = [_checked(goal, figures) for goal in scenario.goals]
+    figures["goals"] = [
+        {"figure": figure, "bound": f"at most {bound:.0%}", "met": figures[figure]["share"] <= bound}
+        for figure, bound in scenario.at_most.items()
+    ] + [
+        {"figure": figure, "bound": f"at least {bound:.0%}", "met": figures[figure]["share"] >= bound}
+        for figure, bound in scenario.at_least.items()
+    ]
     return figures
 
 
-def _checked(goal: Goal, figures: Mapping[str, Any]) -> dict[str, Any]:
-    value = figures[goal.figure]["share"]
-    met = value <= goal.at_most if goal.at_most is not None else value >= (goal.at_least or 0.0)
-    return {**asdict(goal), "value": value, "met": met}
-
-
-def coverage(outcomes: Sequence[Outcome], abilities: Sequence[SimulatedAbility]) -> dict[str, Any]:
+def coverage(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """The shares of 95 % intervals that hold the truth when nothing changed, and of those too high and too low."""
     rows = {}
-    for place, ability in enumerate(abilities):
+    for place, ability in enumerate(ABILITIES):
         truth = 1.0 if ability.kind == "score" else 0.0
-        measures = [one.result.abilities[place].headline for one in outcomes]
-        measures = [own for own in measures if own.status != "nothing to lose"]
+        results = [outcome.result.abilities[place].headline for outcome in outcomes]
         rows[ability.name] = {
-            "covered": share(own.low95 <= truth <= own.high95 for own in measures),
-            "too_high": share(truth < own.low95 for own in measures),
-            "too_low": share(own.high95 < truth for own in measures),
-            "mean_width": fmean(own.high95 - own.low95 for own in measures),
+            "covered": share_of(result.low95 <= truth <= result.high95 for result in results),
+            "too_high": share_of(truth < result.low95 for result in results),
+            "too_low": share_of(result.high95 < truth for result in results),
+            "mean_width": fmean(result.high95 - result.low95 for result in results),
         }
     return rows
 
 
-def smallest_sizes(pairs: int) -> list[dict[str, Any]]:
-    """False decisions on one ability that stands exactly at the threshold, by size and share of changed answers."""
+def small_samples(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Wrong decisions on one ability exactly at the threshold (base 0.5), by size and share of other changes."""
     rows = []
     for questions in (30, 50, 105, 210, 440):
-        for changed in (0.0, 0.1):
-            ability = SimulatedAbility("small", questions, 1, (0.5,))
-            simulator = Simulator((ability,), changed)
+        ability = SimulatedAbility("small", questions, 1, (0.5,))
+        for changed in (0.0, CHANGED):
             statuses = []
-            for pair in range(pairs):
-                scores = simulator.draw({"small": "at limit"}, np.random.default_rng([99, questions, pair]))
-                statuses.append(judge(scores, LIMITS, resamples=RESAMPLES, seed=pair).abilities[0].status)
-            retained, lost = (share(status == own for own in statuses) for status in ("retained", "lost"))
-            rows.append({"questions": questions, "changed": changed, "retained": retained, "lost": lost})
+            for pair in range(options.pairs):
+                generator = np.random.default_rng([99, questions, pair])
+                scores = draw_pair([ability], {"small": "at limit"}, changed, generator)
+                result = judge(scores, LIMITS, resamples=options.resamples, seed=pair)
+                statuses.append(result.abilities[0].status)
+            shares = {status: share_of(status == value for value in statuses) for status in ("retained", "lost")}
+            rows.append({"questions": questions, "changed": changed, **shares})
     return rows
 
 
-def shown(figure: Mapping[str, float]) -> str:
-    """A share with its interval."""
+def as_text(figure: Mapping[str, float]) -> str:
     return f"{figure['share']:6.1%} ({figure['low95']:.1%} to {figure['high95']:.1%})"
 
 
 def print_scenario(name: str, figures: Mapping[str, Any]) -> None:
-    """Verdicts, statuses per ability and goals of one scenario."""
+    """Prints verdicts, goals and the statuses per ability of one scenario."""
     print(f"\n{name} ({figures['pass']['n']} pairs, {figures['seconds']:.0f} s)")
     for figure in ("pass", "fail", "undecided", "any_lost", "target_lost", "target_retained", "mean_share_saved"):
         if figure in figures:
-            print(f"  {figure:18} {shown(figures[figure])}")
+            goals = [goal for goal in figures["goals"] if goal["figure"] == figure]
+            notes = "".join(f"  goal: {goal['bound']}, {'met' if goal['met'] else 'NOT MET'}" for goal in goals)
+            print(f"  {figure:18} {as_text(figures[figure])}{notes}")
     for ability, row in figures["abilities"].items():
         if row["pairs"]:
-            statuses = "  ".join(f"{status} {shown(value)}" for status, value in sorted(row["status"].items()))
-            print(f"    {ability:14} {row['mean_share_of_questions']:4.0%} of questions  {statuses}")
-    for goal in figures["goals"]:
-        bound = f"<= {goal['at_most']:.0%}" if goal["at_most"] is not None else f">= {goal['at_least']:.0%}"
-        print(
-            f"  goal: {goal['figure']} {bound}: {goal['value']:.1%}, {'met' if goal['met'] else 'NOT MET'}", flush=True
-        )
+            statuses = "  ".join(f"{status} {as_text(value)}" for status, value in row["status"].items())
+            print(f"    {ability:14} {row['mean_share_of_questions']:4.0%} of questions  {statuses}", flush=True)
 
 
-def assumptions(changed: float) -> dict[str, Any]:
+def assumptions() -> dict[str, Any]:
     """The constants of the simulation, for the result file."""
     return {
-        "changed_when_nothing_is_lost": changed,
         "latent_variance": {"passage": PASSAGE_VARIANCE, "question": QUESTION_VARIANCE},
-        "change_concentration": CHANGE_CONCENTRATION,
-        "redrawn_passage_variance": REDRAWN_PASSAGE_VARIANCE,
+        "changes": {"concentration": CHANGE_CONCENTRATION, "passage_variance": REDRAWN_PASSAGE_VARIANCE},
         "loss": {"sd_of_change": LOSS_SD, "base": BASE_LOSS, "base_sd": BASE_LOSS_SD, "tokens": TEXT_TOKENS},
-        "threshold": LIMITS.threshold,
-        "margin": LIMITS.margin,
-        "looks": LOOKS,
-        "abilities": [
-            {**asdict(own), "questions": own.questions, "base_score": own.mean() if own.survival else None}
-            for own in ABILITIES
-        ],
+        "limits": {"threshold": LIMITS.threshold, "margin": LIMITS.margin, "looks": LOOKS},
+        "abilities": [{**asdict(ability), "questions": ability.questions} for ability in ABILITIES],
     }
 
 
@@ -411,37 +363,34 @@ def main() -> None:
     """Runs all scenarios, prints their figures and writes results/gate_simulation.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=2000, help="simulated pairs per scenario")
-    parser.add_argument("--changed", type=float, default=0.10, help="share of changed answers when nothing is lost")
+    parser.add_argument("--changed", type=float, default=CHANGED, help="share of changed scores when nothing is lost")
+    parser.add_argument("--resamples", type=int, default=1000, help="bootstrap resamples; judge has 10,000 by default")
     options = parser.parse_args()
-    started, results = time.perf_counter(), {}
-    coverage_rows: dict[str, Any] = {}
-    for number, scenario in enumerate(scenarios()):
-        scenario_started = time.perf_counter()
-        outcomes = simulate(scenario, number, options.pairs, options.changed)
-        figures = {**summary(scenario, outcomes), "seconds": time.perf_counter() - scenario_started}
-        results[scenario.name] = figures
-        print_scenario(scenario.name, figures)
-        if number == 0:
-            coverage_rows = coverage(outcomes, ABILITIES)
+    started = time.perf_counter()
+    results: dict[str, Any] = {}
+    intervals: dict[str, Any] = {}
+    for number, scenario in enumerate((*SCENARIOS, *map(sequential, SCENARIOS))):
+        begun = time.perf_counter()
+        outcomes = simulate(scenario, number, options)
+        results[scenario.name] = {**summarize(scenario, outcomes), "seconds": time.perf_counter() - begun}
+        print_scenario(scenario.name, results[scenario.name])
+        intervals = intervals or coverage(outcomes)
     print("\n6 coverage of the 95 % intervals in scenario 1")
-    for ability, row in coverage_rows.items():
-        shares = "  ".join(f"{name} {shown(row[name])}" for name in ("covered", "too_high", "too_low"))
-        print(f"    {ability:14} {shares}  mean width {row['mean_width']:.3f}")
-    print("\n8 one ability at the threshold, base 0.5: false decisions by size (nominal 2.5 % each)")
-    sizes = smallest_sizes(options.pairs)
-    for row in sizes:
-        print(
-            f"    {row['questions']:4} questions, {row['changed']:.0%} changed  "
-            f"retained {shown(row['retained'])}  lost {shown(row['lost'])}"
-        )
+    for name, row in intervals.items():
+        shares = "  ".join(f"{key} {as_text(row[key])}" for key in ("covered", "too_high", "too_low"))
+        print(f"    {name:14} {shares}  mean width {row['mean_width']:.3f}")
+    print("\n9 one ability at the threshold, base 0.5: wrong decisions by size (nominal 2.5 % each)")
+    small = small_samples(options)
+    for row in small:
+        shares = "  ".join(f"{key} {as_text(row[key])}" for key in ("retained", "lost"))
+        print(f"    {row['questions']:4} questions, {row['changed']:4.0%} other changes  {shares}")
     figures = {
         "command": " ".join(["python", *sys.argv]),
-        "pairs": options.pairs,
-        "resamples": RESAMPLES,
-        "assumptions": assumptions(options.changed),
+        **vars(options),
+        "assumptions": assumptions(),
         "scenarios": results,
-        "coverage": coverage_rows,
-        "smallest_sizes": sizes,
+        "coverage": intervals,
+        "small_samples": small,
         "seconds": time.perf_counter() - started,
     }
     write_result("gate_simulation", figures)

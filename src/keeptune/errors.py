@@ -10,11 +10,13 @@ KeeptuneError                exit 2
 ├── TrainingError            exit 2   training cannot go on (loss is not finite, no supervised token)
 └── Interrupted              exit 5   stopped half-way; the same command resumes
 
-A failed gate is a result, not an error: the command prints the verdict and exits with 4.
+A failed gate is a result, not an error: the command prints the verdict and exits with 4; `keeptune gate` exits with 6
+where the verdict is undecided.
 Each message says what happened, where, and what to do about it.
 """
 
 EXIT_GATE_FAILED = 4
+EXIT_UNDECIDED = 6
 
 
 class KeeptuneError(Exception):

@@ -12,7 +12,15 @@ from typing import Any
 from keeptune import adapter_card
 from keeptune.data.prepare import load_examples
 from keeptune.errors import DataError
-from keeptune.files import read_json, read_records, write_records
+from keeptune.evaluation.abilities.base import Ability
+from keeptune.evaluation.abilities.registry import ABILITIES, named
+from keeptune.evaluation.divergence import AnsweredPrompt, answer_divergence, chat_prompts
+from keeptune.evaluation.gate import AbilityScores
+from keeptune.evaluation.pair import AdapterPair
+from keeptune.evaluation.practised import practised_by, practised_by_texts
+from keeptune.evaluation.retention import evaluate, record_path, stored
+from keeptune.evaluation.suite.names import chosen_names
+from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.listen import Listener
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
@@ -34,7 +42,19 @@ WHO = ("base", "tuned")
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """What is scored: test questions, reading questions under one prompt and another, tasks of the harness, and how far
-predictions moved."""
+predictions moved. The abilities of the retention suite have files of their own (evaluation/retention.py)."""
+
+DIVERGENCE, PRACTISED = "divergence-tuned.jsonl", "practised.json"
+"""The divergence on the tuned model's own answers; which abilities training practised, and why."""
+
+READING_ABILITY = "reading-en"
+"""The ability of the suite that a run measures on `score.retained`."""
+
+DIVERGENCE_PROMPTS: dict[str, int] = {"quick": 16, "standard": 40, "full": 100}
+"""Skill prompts, and chat prompts, whose answers the divergence is measured on, by the size of the suite."""
+
+_DIVERGENCE_TOKENS = 96
+"""The most tokens of such an answer to a skill prompt."""
 
 _LONGER, _MARGIN_TOKENS = 1.1, 16
 """What an answer may have beyond the longest solution taught: a mended step more, or larger numbers."""
@@ -90,7 +110,38 @@ class FinalScores:
         """The files of records that the recipe asks for."""
         tasks = [TASKS] if self.recipe.score.tasks else []
         wanted = [self._path(what, who) for what in (SKILL, *self.layouts(), *tasks) for who in WHO]
-        return [*wanted, self._path(DRIFT, "tuned")] if self.recipe.score.general else wanted
+        if self.recipe.score.general:
+            wanted.append(self._path(DRIFT, "tuned"))
+        if self.recipe.score.suite == "none":
+            return wanted
+        scores = self.folder / "scores"
+        wanted += [record_path(scores, own.name, who) for own in self.abilities() for who in WHO]
+        return [*wanted, scores / DIVERGENCE, scores / PRACTISED]
+
+    def abilities(self) -> list[Ability]:
+        """The abilities of the suite that have records of their own."""
+        if self.recipe.score.suite == "none":
+            return []
+        return [own for own in named(self.recipe.score.abilities) if own.name != READING_ABILITY]
+
+    def ability_scores(self) -> list[AbilityScores]:
+        """The measurements of all abilities that the verdict can rest on, with what training practised."""
+        practised, scores = self.practised(), self.folder / "scores"
+        made = [stored(own, scores).scores(practised.get(own.name)) for own in self.abilities()]
+        if READING_ABILITY in chosen_names(self.recipe.score.abilities):
+            base, tuned = ([_as_reading(own) for own in self.records(READING, who)] for who in WHO)
+            reading = ABILITIES[READING_ABILITY].measurements(base, tuned)
+            made.insert(0, AbilityScores(READING_ABILITY, reading, practised.get(READING_ABILITY)))
+        return [*made, *harness.ability_scores(*(self.scores(who).tasks for who in WHO))]
+
+    def practised(self) -> dict[str, str]:
+        """Which abilities training practised, and why, as it was found when the run was scored."""
+        return {str(name): str(why) for name, why in read_json(self.folder / "scores" / PRACTISED).items()}
+
+    def answer_divergences(self) -> list[Record]:
+        """The divergence on the tuned model's own answers; nothing where that was not measured."""
+        path = self.folder / "scores" / DIVERGENCE
+        return read_records(path) if path.is_file() else []
 
     def complete(self) -> bool:
         """Whether all is scored."""
@@ -121,6 +172,37 @@ class FinalScores:
             )
             write_records(path, records)
             self.listener.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
+
+        if self.recipe.score.suite != "none":
+            self._score_suite(AdapterPair(generator, adapter, scale, kept, self.prompt))
+
+    def _score_suite(self, pair: AdapterPair) -> None:
+        """Base and tuned on the retention suite, and the divergence on the tuned model's answers."""
+        size, scores = self.recipe.score.suite, self.folder / "scores"
+        assert size != "none"
+        evaluate(pair, self.abilities(), "final", size, scores, self.listener)
+        if not (scores / DIVERGENCE).is_file():
+            prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, DIVERGENCE_PROMPTS[size])
+            write_records(scores / DIVERGENCE, answer_divergence(pair, prompts, self.recipe.seed))
+            self.listener.say(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
+        if not (scores / PRACTISED).is_file():
+            rows = load_examples(self.folder / "data" / "train.parquet")
+            texts = (text for row in rows for text in (row.problem, row.solution))
+            write_json(scores / PRACTISED, practised_by_texts(texts, "training data") | practised_by(self.recipe))
+
+    def _skill_prompts(self, tokenizer: Any) -> list[AnsweredPrompt]:
+        size = self.recipe.score.suite
+        budgets = self.budgets()
+        return [
+            AnsweredPrompt(
+                own.name,
+                "skill",
+                self.prompt.render(own.problem),
+                tuple(self.prompt.encode(tokenizer, own.problem)),
+                min(_DIVERGENCE_TOKENS, budgets.get(own.kind, skills.longest(budgets))),
+            )
+            for own in self.asked("test", DIVERGENCE_PROMPTS[size])
+        ]
 
     def budgets(self) -> dict[str, int]:
         """How many tokens an answer may have, by kind: as many as the longest solution, and a tenth more; and no fewer
@@ -198,3 +280,13 @@ class FinalScores:
 
     def _path(self, what: str, who: str) -> Path:
         return self.folder / "scores" / f"{what}-{who}.jsonl"
+
+
+def _as_reading(record: Record) -> Record:
+    """A reading record as the suite's ability has it."""
+    scores = record[retained.SQUAD]
+    return {
+        "cluster": f"{record['article']}/{record['paragraph']}",
+        "f1": scores["f1"] / 100,
+        "em": scores["em"] / 100,
+    }

@@ -58,6 +58,15 @@ class Recipe(Section):
         return or_refuse(self, faults)
 
     @model_validator(mode="after")
+    def _decided_by_something(self) -> Recipe:
+        if self.gate.policy == "suite" and self.score.suite == "none":
+            raise ValueError(
+                "gate.policy: suite decides by the retention suite; set score.suite to quick, standard or full, or "
+                "write gate: contest"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _chosen_on_something(self) -> Recipe:
         if (self.train.score_every_steps or self.select.scales) and not (self.data.split.dev and self.score.dev_limit):
             raise ValueError(
@@ -86,6 +95,36 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         _set(tree, override)
     recipe = parse(tree, str(path))
     return _located(recipe, path.parent)
+
+
+BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
+"""The settings of runs from before the retention suite: judged by reading alone."""
+
+
+def load_stored(path: Path) -> Recipe:
+    """The recipe that a run keeps; what its version of keeptune did not know yet stays off.
+
+    Raises: as `load`.
+    """
+    return load(path, BEFORE_THE_SUITE if is_before_the_suite(path) else ())
+
+
+def is_before_the_suite(path: Path) -> bool:
+    """Whether a stored recipe, which is always complete, does not have the retention suite's settings."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    return isinstance(tree, dict) and isinstance(tree.get("score"), dict) and "suite" not in tree["score"]
+
+
+def as_before_the_suite(recipe: Recipe) -> Recipe:
+    """The recipe with what such runs did not know switched off, so that they can be resumed with their own recipe."""
+    changes: dict[str, Any] = {
+        "score": recipe.score.model_copy(update={"suite": "none"}),
+        "gate": recipe.gate.model_copy(update={"policy": "contest"}),
+    }
+    return recipe.model_copy(update=changes)
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:

@@ -10,14 +10,19 @@ from typing import Any
 
 import numpy as np
 
+from keeptune.evaluation import divergence
+from keeptune.evaluation.abilities.registry import suite_sha256
+from keeptune.evaluation.gate import AbilityScores, judge
+from keeptune.evaluation.suite.loader import VERSION
+from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.model.adapter import Parameters
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.score import contest, drift, harness, retained, skill
 from keeptune.score.number import HEADLINE
 from keeptune.score.reading_prompt import other
-from keeptune.score.statistics import Estimate, mcnemar, paired_difference
-from keeptune.select.gate import Task, verdict, with_tasks
+from keeptune.score.statistics import Estimate, Ratio, mcnemar, paired_difference
+from keeptune.select.gate import Gate, Task, verdict, with_tasks
 
 Record = dict[str, Any]
 
@@ -33,6 +38,14 @@ class Scores:
     tasks: Sequence[Record] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SuiteScores:
+    """What the retention suite and the divergence on the tuned model's answers were measured to."""
+
+    abilities: Sequence[AbilityScores]
+    divergences: Sequence[Record]
+
+
 def result(
     recipe: Recipe,
     base: Scores,
@@ -42,27 +55,23 @@ def result(
     cost: Record,
     chosen: Record,
     prompt: Prompt,
+    suite: SuiteScores | None = None,
 ) -> Record:
-    """The whole of result.json; its layout is a contract. `moved` are the records of keeptune.score.drift."""
+    """The whole of result.json; its layout is a contract. `moved` are the records of keeptune.score.drift; `suite` is
+    None where the retention suite was not evaluated."""
     resamples, seed = recipe.gate.resamples, recipe.seed
     f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
     em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
     likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
-    gate = verdict(
-        f1,
-        em,
-        recipe.gate.threshold,
-        base_f1_total=float(retained.points(base.retained, "f1").sum()),
-        base_em_total=float(retained.points(base.retained, "em").sum()),
-        questions=len(base.retained),
-        likelihood=likelihood,
-    )
     tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
-    gate = with_tasks(
-        gate, [Task(name, own["ratio"], own["base"] * own["n"] / 100, own["n"]) for name, own in tasks.items()]
-    )
+    judged = judge(suite.abilities, limits_of(recipe.gate), resamples=resamples, seed=seed) if suite else None
+    if judged and recipe.gate.policy == "suite":
+        gate = gate_record(judged, limits_of(recipe.gate))
+    else:
+        gate = {"policy": "contest", **asdict(_contest_gate(recipe, base, (f1, em), likelihood, tasks))}
     tuned_skill = skill.summary(tuned.skill)
     return {
+        "schema_version": SCHEMA_VERSION,
         "name": recipe.name,
         "model": recipe.model.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -83,8 +92,13 @@ def result(
             "kl": {own: drift.divergence_summary(moved, own, resamples, seed) for own in drift.SORTS}
             if moved
             else None,
+            "kl_on_answers": _divergences(suite, resamples, seed) if suite else None,
         },
-        "gate": asdict(gate),
+        "suite": {"version": VERSION, "size": recipe.score.suite, "sha256": suite_sha256(recipe.score.suite)}
+        if recipe.score.suite != "none"
+        else None,
+        "abilities": abilities_record(judged) if judged else {},
+        "gate": gate,
         "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
         "contest": {
             "phase1": contest.phase1(parameters.ratio, tuned_skill["accuracy"]),
@@ -93,6 +107,31 @@ def result(
         "cost": cost,
         "chosen": chosen,
         "prompt": {"template": prompt.template, "sha256": prompt.sha256},
+    }
+
+
+def _contest_gate(
+    recipe: Recipe, base: Scores, ratios: tuple[Ratio, Ratio], likelihood: Ratio | None, tasks: dict[str, Record]
+) -> Gate:
+    """The verdict on reading alone, and on tasks of the harness where the recipe names some."""
+    gate = verdict(
+        *ratios,
+        recipe.gate.threshold,
+        base_f1_total=float(retained.points(base.retained, "f1").sum()),
+        base_em_total=float(retained.points(base.retained, "em").sum()),
+        questions=len(base.retained),
+        likelihood=likelihood,
+    )
+    return with_tasks(
+        gate, [Task(name, own["ratio"], own["base"] * own["n"] / 100, own["n"]) for name, own in tasks.items()]
+    )
+
+
+def _divergences(suite: SuiteScores, resamples: int, seed: int) -> Record:
+    """KL(tuned ‖ base) per token of the tuned model's answers, by prompts and mode."""
+    return {
+        what: {mode: divergence.summary(suite.divergences, what, mode, resamples, seed) for mode in divergence.MODES}
+        for what in divergence.PROMPTS
     }
 
 

@@ -36,7 +36,7 @@ from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
-from keeptune.result import result
+from keeptune.result import SuiteScores, result
 from keeptune.score import vllm_engine
 from keeptune.score.facts import record_cache
 from keeptune.score.shared import SharedGenerator, help_out
@@ -86,6 +86,8 @@ class Run:
 
         errors: RunError when that is of another recipe, and those of beforehand.py.
         """
+        if recipes.is_before_the_suite(folder / "recipe.yaml"):
+            recipe = recipes.as_before_the_suite(recipe)
         require_tools(folder, recipe)
         processes().once(lambda: cls._lay_out(folder, recipe))
         return cls(folder, recipe, listener, staffing)
@@ -96,7 +98,7 @@ class Run:
         # Until there is data, a recipe can be mended: an impossible quota should not cost a new directory.
         if (folder / "data" / "card.json").is_file() and stored.is_file():
             # Compared as it is understood: an older keeptune stored fewer settings, and its file has a hash.
-            if recipes.load(stored) != recipe:
+            if recipes.load_stored(stored) != recipe:
                 raise RunError(
                     f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
                 )
@@ -113,7 +115,7 @@ class Run:
         stored = folder / "recipe.yaml"
         if not stored.is_file():
             raise RunError(f"{folder}: no recipe.yaml there, so it is no run directory; start one with `keeptune run`")
-        return cls(folder, recipes.load(stored), listener)
+        return cls(folder, recipes.load_stored(stored), listener)
 
     def all(self) -> Record | None:
         """result.json, after every stage that was not complete; None on a process that only helps."""
@@ -238,7 +240,10 @@ class Run:
         parameters = adapters.Parameters(**read_json(self.folder / "manifest.json")["parameters"])
         chosen = read_json(self.folder / "adapter" / "chosen.json")
         moved, cost = self.final.moved(), self.journal.cost()
-        return result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt)
+        suite = None
+        if self.recipe.score.suite != "none":
+            suite = SuiteScores(self.final.ability_scores(), self.final.answer_divergences())
+        return result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt, suite)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -275,7 +280,7 @@ class Run:
 
     def _score_dev(self, step: int) -> Record:
         """The dev scores of the model in training, for the log and for the choice of a checkpoint."""
-        if self.recipe.train.patience:
+        if self.recipe.train.patience or self.dev.compares_abilities:
             self.dev.of_base(self._tuned)  # here, where all processes wait
         scores = self.dev.of(self._tuned, f"step {step}")
         self._trackers.log("dev", step, scores)

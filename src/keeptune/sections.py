@@ -5,6 +5,7 @@ A fault of one setting, or of two that do not go together, is found here; recipe
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
 
 from keeptune import families
 from keeptune.errors import PromptError
+from keeptune.evaluation.suite.names import unknown_name
 from keeptune.prompt import named
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
@@ -203,9 +205,21 @@ class TrainSection(Section):
         return self.epochs if self.tokens is None else self.tokens / tokens
 
 
+Abilities = tuple[str, ...]
+
+
+def _known_abilities(names: Iterable[str]) -> None:
+    if fault := unknown_name(names):
+        raise ValueError(fault)
+
+
 class ScoreSection(Section):
     """What is scored, base and tuned alike."""
 
+    suite: Literal["none", "quick", "standard", "full"] = Field(
+        "standard", description="how much of the retention suite base and tuned are evaluated on; none: nothing of it"
+    )
+    abilities: Abilities = Field(("all",), description="abilities of the suite to evaluate, or `all`")
     retained: str = Field("embedded", description="a SQuAD v1.1 file, or `embedded`")
     retained_limit: int = Field(0, ge=0, description="only the first so many reading questions; 0: all")
     reading_prompt: Literal["few-shot", "contest"] = "few-shot"
@@ -227,10 +241,16 @@ class ScoreSection(Section):
     )
     general_limit: int = Field(0, ge=0, description="only the first so many texts, which empty lines part; 0: all")
 
-    @field_validator("general", "tasks", mode="before")
+    @field_validator("abilities", "general", "tasks", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return one_or_several(given)
+
+    @field_validator("abilities")
+    @classmethod
+    def _known(cls, names: Abilities) -> Abilities:
+        _known_abilities(names)
+        return names
 
 
 class SelectSection(Section):
@@ -247,8 +267,36 @@ class SelectSection(Section):
     )
 
 
-class GateSection(Section):
-    """How much of the retained ability must be proven."""
+Share = Annotated[float, Field(gt=0, le=1)]
+Nats = Annotated[float, Field(ge=0)]
 
-    threshold: float = Field(0.9, gt=0, le=1)
-    resamples: int = Field(10_000, ge=1000)
+
+class GateSection(Section):
+    """How much may be lost, and of which abilities. `gate: contest` is short for `gate: {policy: contest}`."""
+
+    policy: Literal["suite", "contest"] = Field(
+        "suite",
+        description="suite: every counted ability of the retention suite; contest: SQuAD F1 and EM alone, as the "
+        "contest decided",
+    )
+    threshold: Share = Field(0.9, description="lower bound of tuned / base that every score must reach")
+    margin: Nats = Field(0.10, description="upper bound of the growth of every loss, in nats per token")
+    thresholds: dict[str, Share] = Field({}, description="other thresholds, by ability")
+    margins: dict[str, Nats] = Field({}, description="other margins, by ability")
+    counted: Abilities = Field(("all",), description="abilities that decide; the others are only reported")
+    resamples: int = Field(10_000, ge=1000, le=1_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_policy(cls, given: Any) -> Any:
+        return {"policy": given} if isinstance(given, str) else given
+
+    @field_validator("counted", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return one_or_several(given)
+
+    @model_validator(mode="after")
+    def _known(self) -> GateSection:
+        _known_abilities((*self.counted, *self.thresholds, *self.margins))
+        return self

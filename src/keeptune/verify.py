@@ -21,6 +21,9 @@ from keeptune.data.card import data_sha256
 from keeptune.data.prepare import load_examples
 from keeptune.data.split import PARTS
 from keeptune.errors import DataError
+from keeptune.evaluation.gate_job import FILE as GATE_FILE
+from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
 from keeptune.final_scores import SKILL, TASKS, WHO
 from keeptune.manifest import git_state
@@ -87,9 +90,11 @@ def verify(folder: Path) -> Verification:
 
     errors: RunError when a file of the run is missing or damaged.
     """
+    code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
+    if (folder / GATE_FILE).is_file() and not (folder / "recipe.yaml").is_file():
+        return _verify_gate(folder, code)
     run = Run.open(folder)
     manifest = read_json(folder / "manifest.json")
-    code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
     made = Verification(made_by=_version(manifest), checked_by=_version(code))
     _check_hashes(run, manifest["hashes"], made)
     _check_sources(run, made)
@@ -99,9 +104,12 @@ def verify(folder: Path) -> Verification:
         _check_reading(run, what, layout, made)
     _check_tasks(run, made)
     _check_texts(run, made)
+    _check_suite(run, made)
     stored, again = read_json(folder / "result.json"), run.result()
     for place, value, found in _leaves(stored, again):
         made.figures += 1
+        if place == "schema_version" and value is None:  # of a run from before it had one
+            continue
         if place != "finished" and not _same(value, found):
             made.faults.append(Fault(f"result.json, {place}", value, found))
     return made
@@ -220,6 +228,28 @@ def _check_texts(run: Run, made: Verification) -> None:
         return
     for record in records:
         made.expect(f"scores/drift-tuned.jsonl, {record['id']}, text", record["text"], wanted.get(record["id"]))
+
+
+def _check_suite(run: Run, made: Verification) -> None:
+    """Base and tuned were asked the items of the suite, and what replay practises follows from the recipe."""
+    size = run.recipe.score.suite
+    if size == "none":
+        return
+    for ability in run.final.abilities():
+        check_answers(ability, size, run.folder / "scores", made, whole=True)
+    stored, found = run.final.practised(), practised_by(run.recipe)
+    made.expect("scores/practised.json", {name: stored.get(name) for name in found}, found)
+
+
+def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:
+    """What of a folder that `keeptune gate` wrote follows from its records."""
+    stored = read_json(folder / GATE_FILE)
+    made = Verification(made_by=_version(stored), checked_by=_version(code))
+    try:
+        check_gate_folder(folder, stored, made)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / GATE_FILE}: it lacks a part of gate.json ({error!r}); restore the file") from None
+    return made
 
 
 def _not_here(error: str, made: Verification) -> None:

@@ -122,8 +122,8 @@ def tree(corpus: Path, squad: Path, model_folder: Path) -> Tree:
             "checkpoint_every_steps": 4,
             "score_every_steps": 6,
         },
-        "score": {"retained": str(squad), "dev_limit": 6},
-        "gate": {"resamples": 1000},
+        "score": {"retained": str(squad), "dev_limit": 6, "suite": "none"},
+        "gate": {"policy": "contest", "resamples": 1000},
     }
 
 

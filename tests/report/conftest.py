@@ -118,6 +118,8 @@ def write_run(
             "name": name,
             "data": {"synth": {"rows": 1000}, "quota": {"add": 90}, "styles": {"default": "longhand"}},
             "prompt": {"template": "Question: {problem}\nAnswer | `here`:\n"},
+            "score": {"suite": "none"},
+            "gate": "contest",
         },
         "recipe",
     )

@@ -1,7 +1,7 @@
 """The command line: each verb parses, calls, prints. What a verb does stands elsewhere, imported when it is called.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 ok, 2 usage or recipe, 3 data,
-4 gate failed, 5 interrupted and resumable (errors.py draws the tree).
+4 gate failed, 5 interrupted and resumable, 6 undecided (errors.py draws the tree).
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Any
 
 import typer
 
-from keeptune.cli import formats, jobs, scores
+from keeptune.cli import formats, gate, jobs, scores
 from keeptune.console import ConsoleListener
 from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": jobs.run,
     "sweep": jobs.sweep,
+    "gate": gate.gate,
     "verify": scores.verify,
     "compare": scores.compare,
     "plan": jobs.plan,

@@ -13,7 +13,10 @@ from keeptune.errors import DataError
 
 
 def verify(folder: RunFolder) -> None:
-    """Recomputes every figure of a finished run from its stored answers, without a model. Exit code 3: some differ."""
+    """Recomputes every figure of a run, or of a folder of `keeptune gate`, from its stored answers, without a model.
+
+    Exit code 3: some differ.
+    """
     from keeptune.verify import text
     from keeptune.verify import verify as check
 

@@ -110,6 +110,7 @@ class Generator:
         self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
         self.decoder = model.get_decoder()
         self.head = model.get_output_embeddings()
+        self._sampling_seed: int | None = None
 
     @torch.inference_mode()
     def answer(
@@ -129,6 +130,22 @@ class Generator:
         if not rows:
             return []
         self._fill(answers, rows, stop, progress)
+        return [answers[index] for index in range(len(prompts))]
+
+    @torch.inference_mode()
+    def sample(self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], seed: int) -> list[Answer]:
+        """One answer per prompt, drawn from the model's own distribution (temperature 1), by this process alone.
+
+        Each row draws its own random numbers, so the same seed gives the same answers whatever is decoded beside it.
+        """
+        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        answers: dict[int, Answer] = {}
+        self._sampling_seed = seed
+        try:
+            if rows:
+                Generator._fill(self, answers, rows, _never, None)
+        finally:
+            self._sampling_seed = None
         return [answers[index] for index in range(len(prompts))]
 
     def _fill(
@@ -203,15 +220,18 @@ class Generator:
             rows_at_once = max(1, PREFILL_TOKENS // max(map(len, parts)))
             for at in range(0, len(parts), rows_at_once):
                 some = parts[at : at + rows_at_once]
-                result += self._forward(cache, first + start + at, some, [begin] * len(some))
+                alike = rows[start + at : start + at + len(some)]
+                result += self._forward(cache, first + start + at, some, [begin] * len(some), alike)
         return result
 
     def _step(self, cache: _SlotCache, running: list[Row]) -> list[int]:
         lengths = [len(row.prompt) + len(row.output) - 1 for row in running]
-        return self._forward(cache, 0, [[row.output[-1]] for row in running], lengths)
+        return self._forward(cache, 0, [[row.output[-1]] for row in running], lengths, running)
 
-    def _forward(self, cache: _SlotCache, first: int, tokens: list[list[int]], starts: list[int]) -> list[int]:
-        """The likeliest next token of each row, given new tokens that stand at `starts` in their rows."""
+    def _forward(
+        self, cache: _SlotCache, first: int, tokens: list[list[int]], starts: list[int], rows: Sequence[Row]
+    ) -> list[int]:
+        """The next token of each row, given new tokens that stand at `starts`: the likeliest, or a drawn one."""
         device = self.head.weight.device
         width = max(map(len, tokens))
         ids = torch.tensor([part + [0] * (width - len(part)) for part in tokens], device=device)
@@ -226,8 +246,24 @@ class Generator:
             input_ids=ids, position_ids=positions, attention_mask=mask[:, None], past_key_values=cache, use_cache=True
         ).last_hidden_state
         last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
-        chosen: list[int] = self.head(last).max(-1).indices.tolist()
+        logits = self.head(last)
+        if self._sampling_seed is not None:
+            logits = logits.float() + self._noise(rows, logits.shape[-1]).to(device)
+        chosen: list[int] = logits.max(-1).indices.tolist()
         return chosen
+
+    def _noise(self, rows: Sequence[Row], vocabulary: int) -> Tensor:
+        """Gumbel noise, whose largest sum with the logits is a draw from their softmax (Gumbel 1954; Maddison et al.
+        2014, arXiv 1411.0030). shape: (rows, vocabulary)."""
+        noise = torch.empty(len(rows), vocabulary)
+        for place, row in enumerate(rows):
+            draw = torch.Generator().manual_seed(hash((self._sampling_seed, row.index, len(row.output))) & (2**63 - 1))
+            noise[place].exponential_(generator=draw)
+        return -noise.log()
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def cached_values(config: Any) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from keeptune.errors import DataError, RecipeError
+from keeptune.evaluation.gate import AbilityScores, Measurement
 from keeptune.files import file_sha256
 from keeptune.model.load import cache_folder
 from keeptune.score.statistics import FloatArray, paired_ratio
@@ -96,6 +97,19 @@ def summary(base: Sequence[Record], tuned: Sequence[Record], resamples: int, see
             "ratio": paired_ratio(before, after, questions, resamples=resamples, seed=seed),
         }
     return told
+
+
+def ability_scores(base: Sequence[Record], tuned: Sequence[Record]) -> list[AbilityScores]:
+    """Each task as an ability of its own for the retention verdict."""
+    made = []
+    for name in dict.fromkeys(record["task"] for record in base):
+        before, after = (values(records, name) for records in (base, tuned))
+        own = [record for record in base if record["task"] == name]
+        questions = [record["id"] for record in own]
+        size = len(before)
+        pairs = Measurement(own[0]["metric"], "score", before, after, questions, np.ones(size), 0.0, size)
+        made.append(AbilityScores(f"task {name}", [pairs]))
+    return made
 
 
 def check_same(base: Sequence[Record], tuned: Sequence[Record]) -> None:

@@ -12,13 +12,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The scores on the dev questions of a checkpoint whose adapter counts `scale` times; reading in percent."""
+    """The scores on the dev questions of a checkpoint whose adapter counts `scale` times; reading in percent.
+
+    `lost` names the abilities of the retention suite that the gate's rule finds lost on the dev items.
+    """
 
     checkpoint: str
     accuracy: float
     f1: float
     em: float
     scale: float = 1.0
+    lost: tuple[str, ...] = ()
 
     def kept(self, base: Candidate) -> float:
         """The smaller share of the base's F1 and EM that is left; what the base did not have cannot be lost."""
@@ -29,12 +33,12 @@ class Candidate:
 def choose(candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float = 0.0) -> Candidate:
     """The best candidate of those that keep at least `threshold` of the base; the later one of equals.
 
-    The best is the most accurate, unless what is kept has a weight too. If none keeps that much, the one that keeps
-    most: the gate will say what it is worth.
+    The best is the most accurate, unless what is kept has a weight too. A candidate that lost an ability on dev is out.
+    If none is left, the one that lost fewest abilities and keeps most: the gate will say what it is worth.
     """
-    inside = [candidate for candidate in candidates if candidate.kept(base) >= threshold]
+    inside = [candidate for candidate in candidates if not candidate.lost and candidate.kept(base) >= threshold]
     if not inside:
-        return max(candidates, key=lambda candidate: candidate.kept(base))
+        return max(candidates, key=lambda candidate: (-len(candidate.lost), candidate.kept(base)))
     worth = [candidate.accuracy + kept_weight * candidate.kept(base) for candidate in inside]
     return [candidate for candidate, own in zip(inside, worth, strict=True) if own == max(worth)][-1]
 

@@ -7,6 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from keeptune.evaluation.abilities.base import Ability, Subject
+from keeptune.evaluation.gate import judge
+from keeptune.evaluation.layout import Layout
+from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.retention import Answers, record_path
+from keeptune.evaluation.verdict_record import abilities_record, limits_of
+from keeptune.files import read_records, write_records
 from keeptune.final_scores import FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener
@@ -19,6 +26,14 @@ from keeptune.score.generate import Generator
 from keeptune.select.choose import Candidate, brought_nothing
 
 Record = dict[str, Any]
+
+BASE = "base"
+
+DEV_ABILITIES = ("knowledge", "commonsense", "grammar", "general-text", "chat")
+"""Abilities that candidates are compared on: those that need few written answers, for it is done at every dev score."""
+
+LOGGED = ("status", "base", "tuned", "point", "n")
+"""Of an ability's dev scores, what the log keeps."""
 
 
 class DevScores:
@@ -36,13 +51,44 @@ class DevScores:
         generator = Generator(model.eval(), self.tokenizer)
         answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self.final.budgets()))
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
+        abilities = self._abilities(generator, who == BASE)
+        lost = [name for name, own in abilities.items() if own["status"] == "lost"]
         self.listener.say(
             f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
+            + (f", lost: {', '.join(lost)}" if lost else "")
         )
-        return {
+        scores = {
             "skill": {"accuracy": answers["accuracy"], "n": answers["n"]},
             "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
         }
+        return {**scores, "abilities": abilities} if abilities else scores
+
+    @property
+    def compares_abilities(self) -> bool:
+        """Whether candidates are judged by the retention suite, too."""
+        return self.recipe.score.suite != "none" and self.recipe.gate.policy == "suite"
+
+    def _abilities(self, generator: Generator, is_base: bool) -> Record:
+        """The gate's rule on the dev items of the suite: status and point of each ability that it counts.
+
+        The base's records are kept in RUN/dev, for the tuned model is paired with them.
+        """
+        if not self.compares_abilities:
+            return {}
+        subject, folder = Subject(generator, Layout(self.tokenizer, self.prompt)), self.final.folder / "dev"
+        practised, answers = practised_by(self.recipe), []
+        for own in self.final.abilities():
+            if own.name not in DEV_ABILITIES or own.name in practised:
+                continue
+            items, path = dev_items(own, self.recipe.score.dev_limit), record_path(folder, own.name, BASE)
+            if is_base:
+                write_records(path, own.records(subject, items, None))
+            else:
+                base = read_records(path)
+                answers.append(Answers(own, base, own.records(subject, items, base)).scores(None))
+        gate = self.recipe.gate
+        judged = abilities_record(judge(answers, limits_of(gate), resamples=gate.resamples, seed=self.recipe.seed))
+        return {name: {key: own[key] for key in LOGGED} for name, own in judged.items()}
 
     def candidate(self, model: Any, checkpoint: str, scale: float = 1.0) -> Candidate:
         """Those of a checkpoint, which the model holds at this scale."""
@@ -51,12 +97,12 @@ class DevScores:
 
     def of_base(self, tuned: Any) -> Candidate:
         """Those of the base, which is asked once: the tuned model with its adapter switched off."""
-        logged = [event for event in self.journal.events() if event["event"] == "base"]
+        logged = [event for event in self.journal.events() if event["event"] == BASE]
         if not logged:
             with adapters.scaled(tuned, 0.0):
-                logged = [{"event": "base", **self.of(tuned, "base")}]
+                logged = [{"event": BASE, **self.of(tuned, BASE)}]
             self.journal.log(logged[0])
-        return _candidate("base", 0.0, logged[0])
+        return _candidate(BASE, 0.0, logged[0])
 
     def of_steps(self) -> list[Candidate]:
         """Those of the steps that were scored during training."""
@@ -70,5 +116,15 @@ class DevScores:
         return without >= recipe.train.patience
 
 
+def dev_items(ability: Ability, limit: int) -> list[Any]:
+    """At most about `limit` dev items of an ability, whole clusters spread over all of them."""
+    items = ability.items("dev", "standard")
+    clusters = list(dict.fromkeys(ability.stated(item)["cluster"] for item in items))
+    every = max(1, round(len(items) / limit)) if limit else 1
+    chosen = set(clusters[::every])
+    return [item for item in items if ability.stated(item)["cluster"] in chosen]
+
+
 def _candidate(name: str, scale: float, scores: Record) -> Candidate:
-    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale)
+    lost = tuple(ability for ability, own in scores.get("abilities", {}).items() if own["status"] == "lost")
+    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale, lost)

@@ -1,4 +1,4 @@
-"""Grammar: of two sentences that differ in one place, is the grammatical one more likely? (BLiMP, Warstadt et al. 2020.)
+"""Grammar: of two sentences that differ in one place, is the grammatical one more likely? (BLiMP, Warstadt et al. 2020)
 
 The sentences are scored as plain text, without a chat template: a sentence is no answer to a question.
 """

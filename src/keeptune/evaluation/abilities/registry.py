@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cache
 
 from keeptune.errors import RecipeError
@@ -22,8 +21,7 @@ from keeptune.evaluation.abilities.multiple_choice import (
 from keeptune.evaluation.abilities.reading import Reading
 from keeptune.evaluation.abilities.refusal import Refusal
 from keeptune.evaluation.suite.loader import VERSION, Size, fingerprint
-
-ALL = "all"
+from keeptune.evaluation.suite.names import ABILITY_NAMES, chosen_names, unknown_name
 
 _ABILITIES: tuple[Ability, ...] = (
     MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
@@ -40,26 +38,23 @@ _ABILITIES: tuple[Ability, ...] = (
 )
 
 ABILITIES: dict[str, Ability] = {ability.name: ability for ability in _ABILITIES}
+assert tuple(ABILITIES) == ABILITY_NAMES
 
 
-def named(names: Iterable[str], where: str) -> list[Ability]:
+def named(names: Iterable[str]) -> list[Ability]:
     """The abilities of these names, in the suite's order; `all` stands for every one.
 
     Raises:
-        RecipeError: naming the unknown one and the nearest that exists.
+        RecipeError: naming the first unknown one and the nearest that exists.
     """
-    wanted = set(names)
-    for name in sorted(wanted - {ALL, *ABILITIES}):
-        near = difflib.get_close_matches(name, ABILITIES, n=1, cutoff=0.4)
-        advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(ABILITIES)}"
-        raise RecipeError(f"{where}: no ability is called {name!r}; {advice}")
-    return [own for own in _ABILITIES if ALL in wanted or own.name in wanted]
+    wanted = tuple(names)
+    if fault := unknown_name(wanted):
+        raise RecipeError(fault)
+    return [ABILITIES[name] for name in chosen_names(wanted)]
 
 
 @cache
 def suite_sha256(size: Size = "full") -> str:
     """The hash of all final items of a size, generated ones included, and of the suite's version."""
-    stated: Sequence[object] = [
-        [own.name, [own.stated(item) for item in own.items("final", size)]] for own in _ABILITIES
-    ]
+    stated = [[own.name, [own.stated(item) for item in own.items("final", size)]] for own in _ABILITIES]
     return fingerprint([VERSION, stated])

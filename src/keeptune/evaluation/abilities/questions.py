@@ -1,0 +1,252 @@
+"""The user's own questions as one more ability: a JSON Lines file, each question with the grader that it names.
+
+    {"prompt": "Which colour is the sky?", "options": ["blue", "green"], "answer": 0}
+    {"prompt": "Our return period?", "answer": ["30 days", "thirty days"], "grader": "contains"}
+    {"messages": [{"role": "user", "content": "…"}], "constraints": [{"type": "no_comma"}]}
+
+Options are scored by likelihood per character; everything else by a greedy answer through the chat template.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from keeptune.errors import DataError
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
+from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.constraints import satisfied, validate
+from keeptune.evaluation.abilities.conversation import written_answers
+from keeptune.evaluation.abilities.multiple_choice import most_likely
+from keeptune.evaluation.gate import Measurement
+from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
+from keeptune.evaluation.overlap import NgramIndex
+from keeptune.evaluation.suite.loader import Message, Size, Split
+from keeptune.score.number import HEADLINE, parse_number
+from keeptune.score.number import grade as grade_number
+from keeptune.score.reading import squad_v11
+
+BUDGET_TOKENS = 128
+Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
+Grader = Callable[[str, Sequence[str]], float]
+
+
+def exact(output: str, answers: Sequence[str]) -> float:
+    """1 where the answer equals a reference, apart from case, outer spaces and a final full stop."""
+    return float(_plain(output) in [_plain(own) for own in answers])
+
+
+def contains(output: str, answers: Sequence[str]) -> float:
+    """1 where a reference stands in the answer, apart from case."""
+    return float(any(own.casefold() in output.casefold() for own in answers))
+
+
+def f1(output: str, answers: Sequence[str]) -> float:
+    """SQuAD's F1, the best over the references."""
+    return squad_v11(output, answers).f1
+
+
+def number(output: str, answers: Sequence[str]) -> float:
+    """1 where the final number is a reference, to two decimals or four significant digits."""
+    truths = [own for own in map(parse_number, answers) if own is not None]
+    return float(any(grade_number(output, own).verdicts[HEADLINE] for own in truths))
+
+
+GRADERS: dict[str, Grader] = {"exact": exact, "contains": contains, "f1": f1, "number": number}
+
+
+class Question(BaseModel):
+    """One line of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Text | None = None
+    prompt: Text | None = Field(None, validation_alias=AliasChoices("prompt", "question", "problem"))
+    messages: tuple[Message, ...] | None = None
+    options: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None
+    answer: int | str | tuple[str, ...] | None = Field(None, validation_alias=AliasChoices("answer", "answers"))
+    constraints: tuple[dict[str, Any], ...] | None = None
+    grader: str | None = None
+    group: Text | None = Field(None, description="questions on one text; the interval draws whole groups")
+    tokens: Annotated[int, Field(gt=0, le=4096)] = BUDGET_TOKENS
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Question:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either `prompt` or `messages`")
+        if self.options is not None:
+            if isinstance(self.answer, str) and self.answer not in self.options:
+                raise ValueError(f"the answer {self.answer!r} is none of the options")
+            if isinstance(self.answer, int) and not 0 <= self.answer < len(self.options):
+                raise ValueError(f"the answer {self.answer} is no index of an option; the first is 0")
+            if self.answer is None or isinstance(self.answer, tuple):
+                raise ValueError("with `options`, `answer` is an option or its index")
+        elif self.constraints is None and (self.answer is None or self.answer == ()):
+            raise ValueError("give `answer`, `options` with `answer`, or `constraints`")
+        if self.grader is not None and self.grader not in GRADERS:
+            near = difflib.get_close_matches(self.grader, GRADERS, n=1)
+            raise ValueError(
+                f"no grader is called {self.grader!r}; {f'did you mean {near[0]}?' if near else ', '.join(GRADERS)}"
+            )
+        for constraint in self.constraints or ():
+            validate(constraint, "constraints")
+        return self
+
+    @property
+    def turns(self) -> tuple[Message, ...]:
+        """The conversation that the model answers."""
+        return self.messages or (Message(role="user", content=self.prompt or ""),)
+
+    @property
+    def references(self) -> list[str]:
+        """The acceptable answers as texts."""
+        if self.answer is None:
+            return []
+        return list(self.answer) if isinstance(self.answer, tuple) else [str(self.answer)]
+
+
+def read_questions(path: Path, grader: str | None = None) -> list[Question]:
+    """The questions of a file. `grader` applies where a line names none.
+
+    Raises:
+        DataError: naming file and line of what cannot be used.
+    """
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give a JSON Lines file of questions") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    questions: dict[str, Question] = {}
+    for place, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            own = Question.model_validate_json(line)
+        except (ValidationError, DataError) as error:
+            raise DataError(f"{path}:{place}: {_fault(error)}") from None
+        name = own.id or f"line-{place}"
+        if name in questions:
+            raise DataError(f"{path}:{place}: the id {name!r} is used before; ids must be unique")
+        questions[name] = own.model_copy(update={"id": name, "grader": own.grader or grader})
+    if not questions:
+        raise DataError(f"{path}: holds no question; write one JSON object per line")
+    return list(questions.values())
+
+
+def require_no_overlap(path: Path, questions: Sequence[Question], rows: Sequence[str], what: str) -> None:
+    """Raises DataError when questions share a 13-gram, or their whole text, with the training rows."""
+    index, whole = NgramIndex(), {}
+    for own in questions:
+        text = "\n".join(turn.content for turn in own.turns)
+        index.add(str(own.id), text)
+        whole[_plain(text)] = str(own.id)
+    found = index.overlapping(rows) | {whole[_plain(row)] for row in rows if _plain(row) in whole}
+    if found:
+        first = ", ".join(sorted(found)[:3])
+        raise DataError(
+            f"{path}: {len(found)} questions overlap with {what} ({first}); they would measure what was trained: "
+            "take them out"
+        )
+
+
+class Questions(Ability):
+    """The questions of one file."""
+
+    name = "questions"
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.questions = list(questions)
+
+    def items(self, split: Split, size: Size) -> list[Question]:
+        return self.questions if split == "final" else []
+
+    def stated(self, item: Question) -> Record:
+        return {
+            "id": item.id,
+            "language": "en",
+            "cluster": item.group or item.id,
+            "messages": [turn.model_dump() for turn in item.turns],
+            "options": list(item.options) if item.options else None,
+            "answer": item.references,
+            "constraints": list(item.constraints) if item.constraints else None,
+            "grader": item.grader,
+        }
+
+    def ask(
+        self, subject: Subject, items: Sequence[Question], base: Sequence[Record] | None, progress: Progress
+    ) -> list[Record]:
+        written = [item for item in items if item.options is None]
+        answers = iter(self._written(subject, written, progress))
+        scored = [item for item in items if item.options is not None]
+        likelihoods = iter(self._scored(subject, scored))
+        progress(len(scored))
+        return [next(answers) if item.options is None else next(likelihoods) for item in items]
+
+    @staticmethod
+    def _written(subject: Subject, items: Sequence[Question], progress: Progress) -> list[Record]:
+        records: dict[int, Record] = {}
+        for budget in sorted({item.tokens for item in items}):
+            places = [place for place, item in enumerate(items) if item.tokens == budget]
+            made = written_answers(subject, [items[place].turns for place in places], budget, progress)
+            records |= dict(zip(places, made, strict=True))
+        return [records[place] for place in range(len(items))]
+
+    @staticmethod
+    def _scored(subject: Subject, items: Sequence[Question]) -> list[Record]:
+        prompts = [subject.layout.conversation(item.turns) for item in items]
+        choices = [
+            encode_choice(subject.generator.tokenizer, prompt, item.options or (), not subject.layout.is_chat)
+            for prompt, item in zip(prompts, items, strict=True)
+        ]
+        found = log_likelihoods(subject.generator, choices)
+        return [
+            {"layout": subject.layout.name, "prompt": prompt, "log_likelihoods": values}
+            for prompt, values in zip(prompts, found, strict=True)
+        ]
+
+    def grade(self, records: Sequence[Record]) -> list[Record]:
+        return [{"score": _score(record)} for record in records]
+
+    def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
+        options = [len(record["options"]) for record in base if record["options"]]
+        chance = sum(1 / count for count in options) / len(base) if options else 0.0
+        return [paired("score", base, tuned, lambda record: record["score"], chance=chance)]
+
+
+def _score(record: Record) -> float:
+    options = record["options"]
+    if options:
+        chosen = most_likely(record["log_likelihoods"], [len(option) for option in options])
+        wanted = record["answer"][0]
+        right = options.index(wanted) if wanted in options else int(wanted)
+        return float(chosen == right)
+    if record["constraints"]:
+        met = satisfied(record["constraints"], record["output"], loose=False)
+        return sum(met) / len(met)
+    output, answers = record["output"].strip(), record["answer"]
+    numeric = all(parse_number(own) is not None for own in answers)
+    grader = GRADERS[record["grader"] or ("number" if numeric else "exact")]
+    return grader(output, answers)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().rstrip(".。").casefold()
+
+
+def _fault(error: ValidationError | DataError) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place, Question.model_fields, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else f"known: {', '.join(Question.model_fields)}"
+        return f"{place}: no such key; {advice}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message

@@ -1,0 +1,119 @@
+"""The verdict for people and for other programs: plain text, Markdown and JUnit XML, from one gate record."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+Record = dict[str, Any]
+
+WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+_HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "status")
+
+
+def text(made: Record) -> str:
+    """The verdict as a terminal shows it: one line per ability, the reason, one remedy."""
+    rows = [_HEAD, *_rows(made)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines += [f"{name}: not measured, {why}" for name, why in made.get("left_out", {}).items()]
+    lines.append(f"verdict  {WORDS[made['gate']['verdict']]}: {made['gate']['reason']}")
+    if made["remedy"]:
+        lines.append(f"next     {made['remedy']}")
+    return "\n".join(lines)
+
+
+def markdown(made: Record) -> str:
+    """The same as a Markdown section."""
+    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(made)]
+    lines = [f"## Retention gate: {WORDS[made['gate']['verdict']].lower()}", "", made["gate"]["reason"], ""]
+    lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in table]
+    lines += [
+        "",
+        *(f"{_plain(name)} was not measured: {_plain(why)}." for name, why in made.get("left_out", {}).items()),
+    ]
+    if made["remedy"]:
+        lines += ["", f"Next: {made['remedy']}"]
+    lines += ["", f"Base: `{_code(made['base'])}`. Tuned: `{_code(made['tuned'])}`."]
+    return "\n".join(lines) + "\n"
+
+
+def junit(made: Record) -> str:
+    """The verdict as JUnit XML: a test case per ability; lost and undecided ones fail, uncounted ones are skipped."""
+    abilities = made["abilities"]
+    bad = [own for own in abilities.values() if own["counted"] and own["status"] in ("lost", "undecided")]
+    skipped = [own for own in abilities.values() if not own["counted"]]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="keeptune gate",
+        tests=str(len(abilities) + 1),
+        failures=str(len(bad) + (made["gate"]["verdict"] != "pass")),
+        skipped=str(len(skipped)),
+    )
+    for name, own in abilities.items():
+        case = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name=name)
+        message = f"{own['status']}: {own['reason']}"
+        if not own["counted"]:
+            ElementTree.SubElement(case, "skipped", message=message)
+        elif own["status"] in ("lost", "undecided"):
+            ElementTree.SubElement(case, "failure", type=own["status"], message=message)
+    overall = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name="verdict")
+    if made["gate"]["verdict"] != "pass":
+        ElementTree.SubElement(overall, "failure", type=made["gate"]["verdict"], message=made["gate"]["reason"])
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def remedy(made: Record) -> str:
+    """The one step that helps most after this verdict; empty after a pass."""
+    gate, abilities = made["gate"], made["abilities"]
+    if gate["verdict"] == "pass":
+        return ""
+    if gate["verdict"] == "fail":
+        lost = ", ".join(name for name, own in abilities.items() if own["counted"] and own["status"] == "lost")
+        if made.get("scale") is not None:
+            return f"evaluate a smaller part of the adapter, such as --scale 0.5, and retrain with replay of {lost}"
+        return f"lower the learning rate and mix in data that practises {lost}, then train again"
+    undecided = [name for name, own in abilities.items() if own["counted"] and own["status"] == "undecided"]
+    if not undecided:
+        return "measure more abilities (--abilities all), with a base that has them"
+    if made.get("suite") and made["suite"]["size"] != "full":
+        larger = {"quick": "standard", "standard": "full"}[made["suite"]["size"]]
+        return f"ask more questions: --suite {larger}"
+    return f"bring more questions on {', '.join(undecided)} with --questions FILE"
+
+
+def _rows(made: Record) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            f"{own['n']:,}",
+            _value(own["base"], own["kind"]),
+            _value(own["tuned"], own["kind"]),
+            _change(own["point"], own["kind"]),
+            f"{_change(own['low95'], own['kind'])} to {_change(own['high95'], own['kind'])}",
+            own["status"]
+            + ("" if own["counted"] or own["status"] in ("practised", "nothing to lose") else ", not counted"),
+        )
+        for name, own in made["abilities"].items()
+    ]
+
+
+def _value(value: float | None, kind: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if kind == "score" else f"{value:.3f} nats"
+
+
+def _change(value: float | None, kind: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if kind == "score" else f"{value:+.3f}"
+
+
+def _plain(written: str) -> str:
+    return written.replace("|", "\\|").replace("\n", " ")
+
+
+def _code(written: str) -> str:
+    return written.replace("`", "'")
