@@ -13,7 +13,7 @@ from keeptune import adapter_card
 from keeptune.data.prepare import load_examples
 from keeptune.errors import DataError
 from keeptune.evaluation.abilities.base import Ability
-from keeptune.evaluation.abilities.registry import ABILITIES, named
+from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
 from keeptune.evaluation.divergence import AnsweredPrompt, answer_divergence, chat_prompts
 from keeptune.evaluation.gate import AbilityScores
 from keeptune.evaluation.pair import AdapterPair
@@ -122,7 +122,7 @@ class FinalScores:
         """The abilities of the suite that have records of their own."""
         if self.recipe.score.suite == "none":
             return []
-        return [own for own in named(self.recipe.score.abilities) if own.name != READING_ABILITY]
+        return [own for own in abilities_named(self.recipe.score.abilities) if own.name != READING_ABILITY]
 
     def ability_scores(self) -> list[AbilityScores]:
         """The measurements of all abilities that the verdict can rest on, with what training practised."""

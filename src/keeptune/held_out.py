@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from keeptune.data.read import Rejected, read_rows, reject
 from keeptune.data.row import NOT_UNDERSTOOD, is_utf8
 from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
+from keeptune.evaluation.abilities.base import Ability, Subject
+from keeptune.evaluation.abilities.registry import abilities_named
+from keeptune.evaluation.layout import Layout
+from keeptune.evaluation.suite.loader import Size, fingerprint
 from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
@@ -98,13 +103,18 @@ def score_files(
     other_prompt: bool = False,
     out: Path | None = None,
     listener: Listener | None = None,
+    abilities: Sequence[str] = (),
+    suite: Size = "standard",
 ) -> Record | None:
     """The scores of a target on held-out files: `skill` and `retained` as in result.json, and how it was asked.
 
+    `abilities` of the retention suite are scored too, for this one model: a verdict needs the base as well (`gate`).
+
     Of several processes each writes a share of the answers, and the first has the scores; None on the others.
     """
-    if skill is None and reading is None:
-        raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or both")
+    if skill is None and reading is None and not abilities:
+        raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
+    chosen = abilities_named(abilities)
     listener = listener or Silent()
     asked, rejected = _questions(skill, target, limit) if skill else ([], [])
     items = reading_items(reading, limit) if reading else []
@@ -150,8 +160,32 @@ def score_files(
         }
         if out:
             write_records(out / "retained.jsonl", records)
+    if chosen:
+        scored["abilities"] = _ability_means(chosen, suite, opened, kept, out, listener)
     group.gather(None)  # the others need not wait for questions any more
     return scored
+
+
+def _ability_means(
+    abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, listener: Listener
+) -> Record:
+    """Each measure of each ability, for one model."""
+    subject, means = Subject(opened.generator, Layout(opened.generator.tokenizer, opened.prompt)), {}
+    for own in abilities:
+        items = own.items("final", suite)
+        asked = fingerprint([own.stated(item) for item in items])
+        facts = {"what": "ability alone", "ability": own.name, "items": asked}
+        count = listener.counter(own.name, len(items))
+        records, there = kept.records(facts, functools.partial(own.records, subject, items, None, count))
+        listener.say(f"{own.name}, {len(items)} questions{AGAIN if there else ''}")
+        means[own.name] = {
+            part.name: {"mean": float(part.base.sum() / part.weights.sum()), "n": len(part.base), "kind": part.kind}
+            for part in own.measurements(records, records)
+            if len(part.base)
+        }
+        if out:
+            write_records(out / f"ability-{own.name}.jsonl", records)
+    return means
 
 
 @memory_for("answering")
@@ -187,6 +221,12 @@ def text(scored: Record) -> str:
             lines.append(f"  {skill['rejected']['rows']} rows were not understood and not asked")
     if kept := scored.get("retained"):
         lines.append(f"reading  F1 {kept['f1']:.2f}  EM {kept['em']:.2f}  of {kept['n']} ({kept['empty']} empty)")
+    for name, measures in scored.get("abilities", {}).items():
+        shown = (
+            f"{measure} {own['mean']:.1%}" if own["kind"] == "score" else f"{measure} {own['mean']:.3f} nats per token"
+            for measure, own in measures.items()
+        )
+        lines.append(f"{name}  {', '.join(shown)}")
     return "\n".join(lines)
 
 

@@ -13,6 +13,11 @@ from transformers import AutoConfig
 
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
+from keeptune.evaluation.abilities.registry import abilities_named
+from keeptune.evaluation.gate import Kind
+from keeptune.evaluation.power import plan_abilities
+from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.verdict_record import limits_of
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -102,11 +107,28 @@ def plan(
             "ratio": parameters.ratio,
             "contest_ratio": parameters.trainable / contest.PHASE1_TOTAL_PARAMETERS,
         },
+        "abilities": retention_plan(recipe),
         "estimate": {
             "tokens_per_second": rate,
             "training_seconds": tokens / rate,
             "memory_bytes": peak_bytes(config, parameters, recipe, max(lengths, default=0), questions),
         },
+    }
+
+
+def retention_plan(recipe: Recipe) -> dict[str, Any]:
+    """For each ability: the questions that a verdict needs at 90 % power, how many there are, and what is practised."""
+    size = recipe.score.suite
+    if size == "none":
+        return {}
+    counts: list[tuple[str, Kind, int]] = [
+        (own.name, "loss" if own.same_tokens else "score", len(own.items("final", size)))
+        for own in abilities_named(recipe.score.abilities)
+    ]
+    practised = practised_by(recipe)
+    return {
+        own.name: {**asdict(own), "is_enough": own.is_enough, "practised": practised.get(own.name)}
+        for own in plan_abilities(counts, limits_of(recipe.gate))
     }
 
 
@@ -174,6 +196,9 @@ def text(made: Plan) -> str:
         f"leaks       {leaks['retained_overlap']:,} with the reading questions, "
         f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
     )
+    for name, own in made["abilities"].items():
+        enough = "practised, not counted" if own["practised"] else "enough" if own["is_enough"] else "too few to decide"
+        lines.append(f"retention   {name:13} {own['questions']:>5,} questions, {own['needed']:>5,} needed: {enough}")
     tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
     return "\n".join(
         [

@@ -132,7 +132,8 @@ def test_verify_finds_an_edited_status(judged: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(judged, run)
     result = read(run / "result.json")
-    result["abilities"]["grammar"]["status"] = "retained" if result["abilities"]["grammar"]["status"] != "retained" else "lost"
+    own = result["abilities"]["grammar"]
+    own["status"] = "lost" if own["status"] == "retained" else "retained"
     (run / "result.json").write_text(json.dumps(result), encoding="utf-8")
     outcome = keeptune("verify", run)
     assert outcome.code == 3 and "abilities.grammar.status" in outcome.out

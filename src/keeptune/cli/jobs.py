@@ -11,6 +11,7 @@ import typer
 from keeptune import recipe as recipes
 from keeptune.cli.options import AsJson, ClusterAddress, Processes, RecipeFile, RunFolder, Settings, json_text
 from keeptune.errors import EXIT_GATE_FAILED, RecipeError
+from keeptune.evaluation.verdict_text import ability_lines
 from keeptune.recipe import Recipe
 
 
@@ -152,7 +153,10 @@ def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         point, bound = ratio[measure]["point"], ratio[measure]["low95"]
         shown = f"{point:.3f} (at least {bound:.3f})" if point is not None else "no ratio: the base scored nothing"
         print(f"reading  {measure.upper()} {before:.1f} → {after:.1f}, ratio {shown}")
+    for line in ability_lines(result["abilities"]):
+        print(line)
     parameters = result["parameters"]
     print(f"adapter  {parameters['trainable']:,} of {parameters['total']:,} parameters ({parameters['ratio']:.3%})")
-    print(f"verdict  {result['gate']['verdict'].upper()}: {result['gate']['reason']}")
+    scope = " (reading alone, as the contest decides)" if result["gate"]["policy"] == "contest" else ""
+    print(f"verdict  {result['gate']['verdict'].upper()}{scope}: {result['gate']['reason']}")
     print(f"report   {folder / 'report.html'}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,7 +59,11 @@ def score(
     target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="run directory, adapter folder or model")],
     skill: Annotated[Path | None, typer.Option(help="problems in any format that the data stage reads")] = None,
     retained: Annotated[str | None, typer.Option(help="a SQuAD v1.1 file, or `embedded`")] = None,
-    limit: Annotated[int, typer.Option(min=0, help="only the first so many questions of each; 0: all")] = 0,
+    abilities: Annotated[str, typer.Option(help="`all`, or names of the retention suite's abilities")] = "",
+    suite: Annotated[
+        Literal["quick", "standard", "full"], typer.Option(help="how much of the suite is asked")
+    ] = "standard",
+    limit: Annotated[int, typer.Option(min=0, help="only the first so many questions of each file; 0: all")] = 0,
     prompt: Annotated[str | None, typer.Option(help="another prompt template; must hold {problem}")] = None,
     other_prompt: Annotated[bool, typer.Option("--other-prompt", help="accept a prompt other than the stored")] = False,
     out: Annotated[Path | None, typer.Option(help="folder for the per-question records")] = None,
@@ -68,7 +72,8 @@ def score(
     """Scores a run, an adapter or a base model on any held-out files."""
     from keeptune.held_out import score_files, text
 
-    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj)
+    names = [name.strip() for name in abilities.split(",") if name.strip()]
+    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj, names, suite)
     if scored is not None:
         print(json_text(scored) if as_json else text(scored))
 

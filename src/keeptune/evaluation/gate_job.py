@@ -24,7 +24,7 @@ from keeptune.errors import RecipeError, RunError
 from keeptune.evaluation import divergence, verdict_text
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.questions import Question, Questions, read_questions, require_no_overlap
-from keeptune.evaluation.abilities.registry import named, suite_sha256
+from keeptune.evaluation.abilities.registry import abilities_named, suite_sha256
 from keeptune.evaluation.external_results import is_result, paired, read_results
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurement, judge
 from keeptune.evaluation.pair import AdapterPair, Pair, adapter_of, open_pair
@@ -80,7 +80,7 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
     if any(results):
         raise RecipeError("--base and --tuned: one is a result file and the other a model; give two of a kind")
     questions = _checked_questions(request)
-    abilities: list[Ability] = [*named(request.abilities), *([Questions(questions)] if questions else [])]
+    abilities: list[Ability] = [*abilities_named(request.abilities), *([Questions(questions)] if questions else [])]
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
         _claim(folder, request, questions)
@@ -230,7 +230,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
     """KL(tuned ‖ base) on the tuned model's answers to chat prompts, or why it is not measured."""
     if pair.differing_tokens:
         return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
-    if "chat" not in {own.name for own in named(request.abilities)}:
+    if "chat" not in {own.name for own in abilities_named(request.abilities)}:
         return {"not_measured": "the chat prompts were not asked for"}
     with pair.using("tuned") as subject:
         prompts = divergence.chat_prompts(subject.layout, DIVERGENCE_PROMPTS[request.size])

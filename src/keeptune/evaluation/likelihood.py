@@ -56,7 +56,8 @@ def encode_choice(tokenizer: Any, context: str, options: Sequence[str], special_
         begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         alone = [tokenizer.encode(option, add_special_tokens=False) for option in options]
         return Choice(tuple((begin, *tokens) for tokens in alone), (1,) * len(alone))
-    before = _encode(tokenizer, context, special_tokens)
+    # Trailing spaces are scored with the option, as lm-evaluation-harness does: they merge with its first word.
+    before = _encode(tokenizer, context.rstrip(" "), special_tokens)
     whole = [_encode(tokenizer, context + option, special_tokens) for option in options]
     starts = tuple(max(1, min(_common(before, tokens), len(tokens) - 1)) for tokens in whole)
     return Choice(tuple(map(tuple, whole)), starts)

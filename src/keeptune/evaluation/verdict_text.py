@@ -13,9 +13,7 @@ _HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "st
 
 def text(made: Record) -> str:
     """The verdict as a terminal shows it: one line per ability, the reason, one remedy."""
-    rows = [_HEAD, *_rows(made)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ability_lines(made["abilities"])
     lines += [f"{name}: not measured, {why}" for name, why in made.get("left_out", {}).items()]
     lines.append(f"verdict  {WORDS[made['gate']['verdict']]}: {made['gate']['reason']}")
     if made["remedy"]:
@@ -23,9 +21,18 @@ def text(made: Record) -> str:
     return "\n".join(lines)
 
 
+def ability_lines(abilities: Record) -> list[str]:
+    """A table of all abilities, as lines of equal columns; none where there are no abilities."""
+    if not abilities:
+        return []
+    rows = [_HEAD, *_rows(abilities)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
 def markdown(made: Record) -> str:
     """The same as a Markdown section."""
-    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(made)]
+    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(made["abilities"])]
     lines = [f"## Retention gate: {WORDS[made['gate']['verdict']].lower()}", "", made["gate"]["reason"], ""]
     lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in table]
     lines += [
@@ -83,7 +90,7 @@ def remedy(made: Record) -> str:
     return f"bring more questions on {', '.join(undecided)} with --questions FILE"
 
 
-def _rows(made: Record) -> list[tuple[str, ...]]:
+def _rows(abilities: Record) -> list[tuple[str, ...]]:
     return [
         (
             name,
@@ -95,7 +102,7 @@ def _rows(made: Record) -> list[tuple[str, ...]]:
             own["status"]
             + ("" if own["counted"] or own["status"] in ("practised", "nothing to lose") else ", not counted"),
         )
-        for name, own in made["abilities"].items()
+        for name, own in abilities.items()
     ]
 
 

@@ -79,7 +79,7 @@ def resolve(name: str) -> str:
 def load_tokenizer(name: str) -> Any:
     """The model's tokenizer. errors: ModelError saying what is missing."""
     with _explained(name):
-        return AutoTokenizer.from_pretrained(resolve(name))
+        return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
 
 
 def load_model(name: str, wanted_dtype: str = "auto", quantization: str | None = None, placed: bool = True) -> Any:
@@ -97,6 +97,7 @@ def load_model(name: str, wanted_dtype: str = "auto", quantization: str | None =
             dtype=dtype(wanted_dtype),
             attn_implementation=implementation(target),
             output_loading_info=True,
+            trust_remote_code=False,
         )
         model, found = loaded
         # transformers fills missing layers with random numbers, and only warns.
@@ -146,6 +147,11 @@ def _explained(name: str) -> Iterator[None]:
             warnings.simplefilter("ignore", FutureWarning)
             yield
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError, SafetensorError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"model {name}: it needs code of its own (auto_map in its config.json), which keeptune never runs; "
+                "use a model that transformers supports itself"
+            ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
             f"model {name}: cannot be loaded ({reason}); give a folder with config.json, weights and tokenizer, "

@@ -41,7 +41,7 @@ ABILITIES: dict[str, Ability] = {ability.name: ability for ability in _ABILITIES
 assert tuple(ABILITIES) == ABILITY_NAMES
 
 
-def named(names: Iterable[str]) -> list[Ability]:
+def abilities_named(names: Iterable[str]) -> list[Ability]:
     """The abilities of these names, in the suite's order; `all` stands for every one.
 
     Raises:

@@ -1,0 +1,74 @@
+"""How many questions a decision needs: the plan for a retention verdict, before any model is asked.
+
+A question contributes d = tuned − θ·base to a score. If nothing changed in expectation, its mean is (1 − θ)·p, where p
+is the base's accuracy, and its variance follows from the share c of questions whose answer changes in either
+direction. A one-sided test at 2.5 % with power 90 % then needs n = ((z₀.₉₇₅ + z₀.₉) · sd(d) / mean(d))² questions
+(Chow, Shao & Wang 2008, chapter 4). For a loss, d is the change of a text's mean and the margin takes the mean's place.
+
+The assumptions are typical of an adapter that harms nothing; `keeptune gate` measures what they were in truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, sqrt
+from statistics import NormalDist
+
+from keeptune.evaluation.gate import MINIMUM_QUESTIONS, TAIL, Kind, Limits
+
+POWER = 0.9
+
+BASE_ACCURACY = 0.6
+CHANGED_SHARE = 0.06
+"""Of the answers, that change though nothing is lost: half of them to the better."""
+
+TEXT_SPREAD_NATS = 0.06
+"""Standard deviation, over texts, of the change of the loss per token."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbilityPlan:
+    """The questions that an ability has in the suite, and those that a decision needs."""
+
+    name: str
+    kind: Kind
+    limit: float
+    questions: int
+    needed: int
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether the suite has as many as are needed."""
+        return self.questions >= self.needed
+
+
+def questions_for_score(threshold: float, accuracy: float = BASE_ACCURACY, changed: float = CHANGED_SHARE) -> int:
+    """The questions that prove a score retained. `threshold` below 1; at 1 no number is enough."""
+    both = max(0.0, accuracy - changed / 2)
+    mean = (1 - threshold) * accuracy
+    square = both * (1 - threshold) ** 2 + changed / 2 * (threshold**2 + 1)
+    return _questions(sqrt(max(0.0, square - mean**2)), mean)
+
+
+def questions_for_loss(margin: float, spread: float = TEXT_SPREAD_NATS) -> int:
+    """The texts that prove a loss retained."""
+    return _questions(spread, margin)
+
+
+def plan_abilities(counts: Sequence[tuple[str, Kind, int]], limits: Limits) -> list[AbilityPlan]:
+    """For (name, kind of the headline measure, questions in the suite) of each ability, what a decision needs."""
+    plans = []
+    for name, kind, questions in counts:
+        limit = limits.of(name, kind)
+        needed = questions_for_score(limit) if kind == "score" else questions_for_loss(limit)
+        plans.append(AbilityPlan(name, kind, limit, questions, needed))
+    return plans
+
+
+def _questions(spread: float, distance: float) -> int:
+    if distance <= 0:
+        return 10**9
+    normal = NormalDist()
+    z = normal.inv_cdf(1 - TAIL) + normal.inv_cdf(POWER)
+    return max(MINIMUM_QUESTIONS, ceil((z * spread / distance) ** 2))
