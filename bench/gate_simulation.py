@@ -223,7 +223,7 @@ def judge_sequentially(
 ) -> tuple[GateResult, dict[str, int]]:
     """The verdict and the questions per ability, by the rules of keeptune.evaluation.retention.evaluate_sequentially.
 
-    After each look, only counted abilities that are undecided get further questions. A failed verdict ends the run.
+    After each look, only abilities without a decision get further questions. A failed verdict ends the run.
     """
     looks_of = dict.fromkeys((ability.name for ability in abilities), 0)
     growing = set(looks_of)
@@ -231,7 +231,7 @@ def judge_sequentially(
         looks_of.update(dict.fromkeys(growing, look))
         parts = [first_looks(part, size, looks_of[size.name]) for part, size in zip(scores, abilities, strict=True)]
         result = judge(parts, LIMITS, resamples=resamples, seed=seed, looks=LOOKS)
-        growing &= {ability.name for ability in result.abilities if ability.status == "undecided" and ability.counted}
+        growing &= {part.name for part in result.abilities if part.status in ("undecided", "nothing to lose")}
         if result.verdict == "fail" or not growing:
             break
     return result, {part.name: len(part.measurements[0].base) for part in parts}

@@ -237,6 +237,11 @@ def test_a_loss_is_compared_with_the_margin(change: float, status: str) -> None:
     assert ability.headline.limit == 0.10
 
 
+@pytest.mark.parametrize("change", [0.09, 0.11])
+def test_a_loss_near_the_margin_is_undecided(change: float) -> None:
+    assert verdict_on([loss_ability("text", change, spread=0.2)]).abilities[0].status == "undecided"
+
+
 def test_margins_by_ability() -> None:
     margins = {"strict": 0.02, "lenient": 0.5}
     abilities = [loss_ability("strict", 0.06), loss_ability("default", 0.06), loss_ability("lenient", 0.2)]
@@ -259,7 +264,7 @@ def test_a_marginal_loss_among_many_is_not_lost() -> None:
     marginal = scored_ability("marginal", lost=48, gained=2)
     alone = by_name(verdict_on([marginal]))["marginal"]
     assert alone.status == "lost"
-    among = by_name(verdict_on([marginal, *unchanged(9)]))["marginal"]
+    among = by_name(verdict_on([marginal, *unchanged(40)]))["marginal"]
     assert among.headline.high95 < among.headline.limit
     assert among.status == "undecided"
 

@@ -11,13 +11,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from report.suite_records import Pairs, suite_records, suite_scores
 
 from keeptune import recipe as recipes
+from keeptune.evaluation.gate import AbilityScores, Measurement
 from keeptune.model.adapter import Parameters
 from keeptune.prompt.template import Prompt
 from keeptune.report.page import write_report
-from keeptune.result import Scores, result
+from keeptune.result import Scores, SuiteScores, result
 from keeptune.score import reading
 from keeptune.score.number import grade
 from keeptune.score.reading_prompt import question_text
@@ -111,15 +114,17 @@ def write_run(
     name: str = f"runs {HOSTILE}",
     step_count: int = 40,
     score_every: int = 10,
+    policy: str = "contest",
+    with_suite: bool = False,
 ) -> Path:
-    """The directory of a finished run."""
+    """The directory of a finished run; with records and figures of the retention suite on request."""
     recipe = recipes.parse(
         {
             "name": name,
             "data": {"synth": {"rows": 1000}, "quota": {"add": 90}, "styles": {"default": "longhand"}},
             "prompt": {"template": "Question: {problem}\nAnswer | `here`:\n"},
-            "score": {"suite": "none"},
-            "gate": "contest",
+            "score": {"suite": "quick" if with_suite else "none"},
+            "gate": {"policy": policy, "resamples": 1000},
         },
         "recipe",
     )
@@ -147,7 +152,9 @@ def write_run(
     }
     chosen = {"checkpoint": f"step-{step_count}", "scale": 1.0}
     parameters = Parameters(4_884_480, 134_515_008)
-    made = result(recipe, base, tuned, moved, parameters, cost, chosen, prompt)
+    abilities = suite_records(HOSTILE) if with_suite else {}
+    suite = SuiteScores([*suite_scores(abilities, HOSTILE), _task()], _answers()) if with_suite else None
+    made = result(recipe, base, tuned, moved, parameters, cost, chosen, prompt, suite)
     made["finished"] = "2025-01-02T03:04:05+00:00"
     _write(folder / "result.json", made)
     _write(folder / "manifest.json", _manifest(prompt))
@@ -158,6 +165,7 @@ def write_run(
     for who, records in (("base", base), ("tuned", tuned)):
         _write_lines(folder / "scores" / f"skill-{who}.jsonl", records.skill)
         _write_lines(folder / "scores" / f"retained-{who}.jsonl", records.retained)
+    _write_abilities(folder / "scores", abilities)
     return folder
 
 
@@ -171,6 +179,14 @@ def run(tmp_path: Path) -> Path:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run with its report, for tests that change nothing."""
     folder = write_run(tmp_path_factory.mktemp("finished") / "run")
+    write_report(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that the retention suite judged, with its report, for tests that change nothing."""
+    folder = write_run(tmp_path_factory.mktemp("judged") / "run", policy="suite", with_suite=True)
     write_report(folder)
     return folder
 
@@ -227,6 +243,22 @@ def _read(passage: Passage, who: str) -> dict[str, Any]:
     }
 
 
+def _task() -> AbilityScores:
+    """A task of lm-evaluation-harness whose records are not in the run."""
+    scores = np.tile([1.0, 1.0, 0.0], 20)
+    pairs = Measurement("acc", "score", scores, scores, range(len(scores)), np.ones(len(scores)), 0.0, len(scores))
+    return AbilityScores("task own sums", [pairs])
+
+
+def _answers() -> list[dict[str, Any]]:
+    """Divergences on the tuned model's answers; nothing was sampled for chat prompts."""
+    modes = (("skill", "greedy"), ("skill", "sampled"), ("chat", "greedy"))
+    return [
+        {"id": "a", "what": what, "mode": mode, "prompt": HOSTILE, "output": HOSTILE, "tokens": 20, "kl": 3.0}
+        for what, mode in modes
+    ]
+
+
 def _card(samples: Sequence[Sample], kinds: Sequence[str]) -> dict[str, Any]:
     counts = {kind: sum(sample.kind == kind for sample in samples) for kind in kinds}
     lengths = {
@@ -281,6 +313,12 @@ def _manifest(prompt: Prompt) -> dict[str, Any]:
         "started": "2025-01-02T02:04:05+00:00",
         "command": "keeptune run quickstart.yaml",
     }
+
+
+def _write_abilities(folder: Path, abilities: dict[str, Pairs]) -> None:
+    for ability, pair in abilities.items():
+        for who, lines in zip(("base", "tuned"), pair, strict=True):
+            _write_lines(folder / f"ability-{ability}-{who}.jsonl", lines)
 
 
 def _write(path: Path, value: object) -> None:

@@ -57,8 +57,12 @@ def browse(markup: str, width: int, folder: Path) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("width", [390, 1440])
-def test_fits_the_window_and_says_nothing_on_the_console(finished: Path, tmp_path: Path, width: int) -> None:
-    measured, log = browse((finished / "report.html").read_text(encoding="utf-8"), width, tmp_path)
+@pytest.mark.parametrize("name", ["finished", "judged"])
+def test_fits_the_window_and_says_nothing_on_the_console(
+    name: str, tmp_path: Path, width: int, request: pytest.FixtureRequest
+) -> None:
+    run: Path = request.getfixturevalue(name)
+    measured, log = browse((run / "report.html").read_text(encoding="utf-8"), width, tmp_path)
     assert measured == f"[{width},{width},[]]"
     assert "CONSOLE" not in log
 

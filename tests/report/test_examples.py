@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.report.examples import pick, pick_reading
-from keeptune.report.shapes import Answer, Points, ReadingAnswer
+from keeptune.report.retention_shapes import Points
+from keeptune.report.shapes import Answer, ReadingAnswer
 
 
 def answer(name: int, kind: str, right: bool) -> Answer:

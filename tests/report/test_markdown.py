@@ -43,7 +43,7 @@ def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
     assert headline[2] == ["Skill after", "66.7%", "30.0% to 90.3%"]
     assert kinds[3] == ["equation", "3", "33.3%", "6.1% to 79.2%", "33.3%", "6.1% to 79.2%"]
     assert policies[2] == ["exact: the same value, digit for digit", "16.7%", "50.0%"]
-    assert sources[-1] == ["did not stop by itself", "0", "1"]
+    assert sources[-1] == ["did not stop within the token budget", "0", "1"]
     assert reading[2] == ["squad-v1.1, few-shot prompt, tuned", "56.2", "50.0", "4", "1 (25.0%)", "0"]
     assert reading[6][0] == "squad-v1.1, contest prompt, tuned"
     assert reading[6][3:] == ["2", "1 (50.0%)", "0"]
@@ -60,7 +60,7 @@ def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
     assert ["seed", "0"] in facts
     assert all(len(row) == len(one[0]) for one in tables(tokens) for row in one)
     titles = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
-    assert titles[1:] == ["Skill", "What was kept", "Data", "How it was made"]
+    assert titles[1:] == ["Skill", "Retention", "Data", "Training and environment"]
     (prompt,) = [token.content for token in tokens if token.type == "fence"]
     assert prompt == "Question: {problem}\nAnswer | `here`:\n\n"
     assert not [token for token in tokens if token.type == "html_block"]

@@ -7,14 +7,12 @@ from itertools import pairwise
 import pytest
 
 from keeptune.report import plots
+from keeptune.report.retention_shapes import Estimate, Gate, Ratio
 from keeptune.report.shapes import (
     Candidate,
     Chosen,
     DevReading,
     DevSkill,
-    Estimate,
-    Gate,
-    Ratio,
     ScoreEvent,
     Share,
     Skill,
@@ -76,7 +74,7 @@ def test_the_gate_and_both_ratios_are_drawn() -> None:
     drawing = plots.retention(Ratio(f1=estimate(0.95), em=estimate(1.05)), GATE)
     f1, em = dots(drawing, "tuned")
     assert f1[0] < em[0] and f1[1] < em[1]
-    assert "gate 90%" in words(drawing)
+    assert "threshold 90%" in words(drawing)
 
 
 @pytest.mark.parametrize("em", [estimate(float("nan"), 0, float("inf")), estimate(1e6, 0, 1e9)])
@@ -127,7 +125,7 @@ def test_the_choice_shows_every_scale_and_the_gate() -> None:
     (whole_x, whole_y), (quarter_x, quarter_y) = dots(drawing, "base")
     assert whole_x < chosen_x < quarter_x
     assert whole_y < chosen_y < quarter_y  # down the page is less
-    assert {"0.5", "0.25", "gate 90%"} <= set(words(drawing))
+    assert {"0.5", "0.25", "threshold 90%"} <= set(words(drawing))
 
 
 def test_no_choice_has_no_picture() -> None:

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.report import text
-from keeptune.report.shapes import Estimate, Share
+from keeptune.report.retention_shapes import Estimate
+from keeptune.report.shapes import Share
 
 
 @given(st.fractions())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
@@ -60,7 +61,8 @@ def chat_prompts(layout: Layout, limit: int) -> list[AnsweredPrompt]:
 
 
 def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) -> list[Record]:
-    """One record per prompt and mode: the tuned model's answer and its divergence from the base, in nats.
+    """One record per prompt and mode: the tuned model's answer and its divergence from the base, in nats; None where
+    it is not a finite number.
 
     Raises:
         ValueError: when base and tuned do not share their tokens; ask `pair.differing_tokens` before.
@@ -87,9 +89,10 @@ def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) 
 
 
 def summary(records: Sequence[Record], what: What, mode: Mode, resamples: int, seed: int) -> Record | None:
-    """The mean divergence in nats per token with its interval over answers; None where nothing was measured."""
+    """The mean divergence in nats per token with its interval over answers; None where nothing was measured, or
+    something is not a finite number."""
     own = [record for record in records if (record["what"], record["mode"]) == (what, mode)]
-    if not own:
+    if not own or any(record["kl"] is None for record in own):
         return None
     tokens = np.array([record["tokens"] for record in own], np.float64)
     nats = np.array([record["kl"] for record in own], np.float64)
@@ -105,7 +108,7 @@ def _answers(generator: Generator, prompts: Sequence[AnsweredPrompt], mode: Mode
 
 
 @torch.inference_mode()
-def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tuple[int, float]]:
+def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tuple[int, float | None]]:
     """(tokens, nats) of each row, over the tokens from the given place on."""
     states: dict[str, list[Tensor]] = {}
     heads: dict[str, Any] = {}
@@ -113,7 +116,7 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
         with pair.using(who) as subject:
             heads[who] = subject.generator.head
             states[who] = _answer_states(subject.generator, rows)
-    made = []
+    made: list[tuple[int, float | None]] = []
     for before, after in zip(states["base"], states["tuned"], strict=True):
         total = 0.0
         for part in chunks(len(after), len(heads["tuned"].weight)):
@@ -122,7 +125,7 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
             )
             total += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
         # Rounding can leave the divergence of two equal distributions slightly below zero.
-        made.append((len(after), max(total, 0.0)))
+        made.append((len(after), max(total, 0.0) if isfinite(total) else None))
     return made
 
 

@@ -29,6 +29,9 @@ Kind = Literal["score", "loss"]
 TAIL = 0.025
 """One-sided error of each bound: the ends of a two-sided 95 % interval."""
 
+FAMILY_ERROR = 0.05
+"""Probability that any measure is called lost though none is beyond its limit. No bound is looser than TAIL for it."""
+
 MINIMUM_ABILITIES = 3
 """Unpractised abilities that must be counted before a run can pass."""
 
@@ -151,14 +154,22 @@ def judge(
         if test.bootstrap is not None
     ]
     lost = {id(test) for test in _lost(family, looks)}
-    retained_tail = repeated_tail(TAIL, looks)
+    tails = _Tails(repeated_tail(TAIL, looks), min(TAIL, FAMILY_ERROR / max(1, len(family))))
     results = []
     for own, tests in tested:
         counts = own.practised is None and _is_chosen(own.name, limits)
-        measures = tuple(test.result(id(test) in lost if counts else None, retained_tail) for test in tests)
+        measures = tuple(test.result(id(test) in lost if counts else None, tails) for test in tests)
         results.append(_ability(own, measures, limits))
     verdict, reason = _overall(results)
     return GateResult(verdict, reason, tuple(results))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tails:
+    """One-sided levels: at which a measure is retained, and the strictest at which it is lost."""
+
+    retained: float
+    lost: float
 
 
 @dataclass(slots=True, eq=False)
@@ -196,7 +207,7 @@ class _Test:
             low, high = (low, middle) if self.is_lost(middle) else (middle, high)
         return high
 
-    def result(self, lost: bool | None, retained_tail: float) -> MeasureResult:
+    def result(self, lost: bool | None, tails: _Tails) -> MeasureResult:
         """The result. `lost` is the decision of the corrected test, or None for an ability outside the family."""
         own, drawn = self.measurement, self.bootstrap
         base, tuned = (_mean(values, own.weights) for values in (own.base, own.tuned))
@@ -206,15 +217,15 @@ class _Test:
             status, reason, more = self.status, self.reason, self.more_questions
         else:
             figures = (drawn.point, drawn.lower(), drawn.upper())
-            status, reason, more = self._decided(self.is_lost(TAIL) if lost is None else lost, retained_tail)
+            status, reason, more = self._decided(self.is_lost(TAIL) if lost is None else lost, tails)
         return MeasureResult(own.name, own.kind, len(own.base), base, tuned, *figures, self.limit, status, reason, more)
 
-    def _decided(self, lost: bool, retained_tail: float) -> tuple[Status, str, int | None]:
+    def _decided(self, lost: bool, tails: _Tails) -> tuple[Status, str, int | None]:
         if lost:
             return "lost", f"{self._bound(best=True)}; the limit is {self._shown(self.limit)}", None
-        if self.is_retained(retained_tail):
+        if self.is_retained(tails.retained):
             return "retained", f"{self._bound(best=False)}; the limit is {self._shown(self.limit)}", None
-        more = self._more_questions()
+        more = self._more_questions(tails)
         need = f"about {more:,} further questions would decide" if more else "no number of questions is known to decide"
         return "undecided", f"{self._interval()}; the limit is {self._shown(self.limit)}; {need}", more
 
@@ -236,12 +247,13 @@ class _Test:
     def _shown(self, limit: float) -> str:
         return f"{limit:.1%}" if self.measurement.kind == "score" else f"{limit:.2f}"
 
-    def _more_questions(self) -> int | None:
-        """Further questions that would move the interval off the limit if the point stays: its width shrinks with the
-        square root of their number. None where the point is on the limit."""
+    def _more_questions(self, tails: _Tails) -> int | None:
+        """Further questions that would move the bound past the limit if the point stays: the distance between the two
+        shrinks with the square root of the number of questions. None where the point is on the limit."""
         assert self.bootstrap is not None
-        point, low, high = self.bootstrap.point, self.bootstrap.lower(), self.bootstrap.upper()
-        half_width = high - point if (point < self.limit) else point - low
+        point, is_score = self.bootstrap.point, self.measurement.kind == "score"
+        tail = tails.retained if (point > self.limit) == is_score else tails.lost
+        half_width = self.bootstrap.upper(tail) - point if point < self.limit else point - self.bootstrap.lower(tail)
         distance = abs(point - self.limit)
         if not distance or not isfinite(half_width):
             return None
@@ -288,14 +300,17 @@ def _nothing_to_lose(own: Measurement) -> str | None:
 
 
 def _lost(family: Sequence[_Test], looks: int) -> list[_Test]:
-    """The tests of the family that prove a loss, with a family-wise error of TAIL (Holm 1979)."""
+    """The tests of the family that prove a loss, with a family-wise error of FAMILY_ERROR (Holm 1979).
+
+    With several looks the error is TAIL, because the bounds of early looks are inexact for their small samples.
+    """
     if looks > 1:
         tail = repeated_tail(TAIL / max(1, len(family)), looks)
         return [test for test in family if test.is_lost(tail)]
     ordered = sorted(((test.p_value(), place) for place, test in enumerate(family)))
     proven = []
     for rank, (p_value, place) in enumerate(ordered):
-        if p_value > TAIL / (len(family) - rank):
+        if p_value > min(TAIL, FAMILY_ERROR / (len(family) - rank)):
             break
         proven.append(family[place])
     return proven

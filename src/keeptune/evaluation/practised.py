@@ -31,7 +31,10 @@ _QUESTION_AND_ANSWER = re.compile(
 _TURNS = re.compile(
     r"(?im)^\s*(?:<\|im_start\|>|<\|start_header_id\|>|\[INST\]|(?:user|human|assistant|用户|助手)\s*[:：])"
 )
-_CODE = re.compile(r"(?m)^\s*(?:def \w+\(.*\):|print\(|import \w+$)")
+_CODE = re.compile(
+    r"(?m)^\s*(?:(?:async )?def \w+\(.*\).*:|class \w+(?:\(.*\))?:|print\("
+    r"|import [\w.]+(?: as \w+)?$|from [\w.]+ import )"
+)
 
 ANCESTORS = 50
 """Adapters that are followed back from one that went on from another."""
@@ -95,7 +98,9 @@ def suite_index() -> NgramIndex:
     for ability in ABILITIES.values():
         for item in ability.items("final", "full"):
             stated: Mapping[str, object] = ability.stated(item)
-            for text in texts_in([own for key, own in stated.items() if key != "prompt"]):
+            # A reading prompt holds worked passages, which are no items: only the passage of the item counts.
+            passage = getattr(item, "context", "")
+            for text in texts_in([passage, *(own for key, own in stated.items() if key != "prompt")]):
                 index.add(f"{ability.name} {stated['id']}", text)
     return index
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
 Record = dict[str, Any]
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+_NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "status")
 
 
@@ -33,14 +35,14 @@ def ability_lines(abilities: Record) -> list[str]:
 def markdown(made: Record) -> str:
     """The same as a Markdown section."""
     table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(made["abilities"])]
-    lines = [f"## Retention gate: {WORDS[made['gate']['verdict']].lower()}", "", made["gate"]["reason"], ""]
+    lines = [f"## Retention gate: {WORDS[made['gate']['verdict']].lower()}", "", _line(made["gate"]["reason"]), ""]
     lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in table]
     lines += [
         "",
         *(f"{_plain(name)} was not measured: {_plain(why)}." for name, why in made.get("left_out", {}).items()),
     ]
     if made["remedy"]:
-        lines += ["", f"Next: {made['remedy']}"]
+        lines += ["", f"Next: {_line(made['remedy'])}"]
     lines += ["", f"Base: `{_code(made['base'])}`. Tuned: `{_code(made['tuned'])}`."]
     return "\n".join(lines) + "\n"
 
@@ -58,15 +60,15 @@ def junit(made: Record) -> str:
         skipped=str(len(skipped)),
     )
     for name, own in abilities.items():
-        case = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name=name)
-        message = f"{own['status']}: {own['reason']}"
+        case = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name=_xml(name))
+        message = _xml(f"{own['status']}: {own['reason']}")
         if not own["counted"]:
             ElementTree.SubElement(case, "skipped", message=message)
         elif own["status"] in ("lost", "undecided"):
             ElementTree.SubElement(case, "failure", type=own["status"], message=message)
     overall = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name="verdict")
     if made["gate"]["verdict"] != "pass":
-        ElementTree.SubElement(overall, "failure", type=made["gate"]["verdict"], message=made["gate"]["reason"])
+        ElementTree.SubElement(overall, "failure", type=made["gate"]["verdict"], message=_xml(made["gate"]["reason"]))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
@@ -93,7 +95,7 @@ def remedy(made: Record) -> str:
 def _rows(abilities: Record) -> list[tuple[str, ...]]:
     return [
         (
-            name,
+            _line(name),
             f"{own['n']:,}",
             _value(own["base"], own["kind"]),
             _value(own["tuned"], own["kind"]),
@@ -118,9 +120,18 @@ def _change(value: float | None, kind: str) -> str:
     return f"{value:.1%}" if kind == "score" else f"{value:+.3f}"
 
 
+def _line(written: str) -> str:
+    return " ".join(written.splitlines())
+
+
 def _plain(written: str) -> str:
-    return written.replace("|", "\\|").replace("\n", " ")
+    return _line(written).replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _code(written: str) -> str:
-    return written.replace("`", "'")
+    return _line(written).replace("`", "'")
+
+
+def _xml(written: str) -> str:
+    """The text without characters that XML 1.0 cannot hold, such as those of a terminal's colours."""
+    return _NOT_IN_XML.sub("\ufffd", written)

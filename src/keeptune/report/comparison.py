@@ -10,7 +10,7 @@ from markupsafe import Markup
 from keeptune.compare import standings
 from keeptune.report import plots, text
 from keeptune.report.page import environment
-from keeptune.report.shapes import Ratio
+from keeptune.report.retention_shapes import Ratio
 
 Row = dict[str, Any]
 

@@ -1,6 +1,6 @@
-"""What a finished run says of itself, read from its directory and checked before anything is drawn.
+"""The files of a finished run, read and checked before anything is drawn.
 
-A file that is missing or does not fit is named, with what to do, before a report that would be wrong in silence.
+A file that is missing or does not fit raises an error that names it and says what to do.
 """
 
 from __future__ import annotations
@@ -14,15 +14,23 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from keeptune.errors import RunError
+from keeptune.report.retention_shapes import ItemRecord
 from keeptune.report.shapes import Answer, Card, Manifest, ReadingAnswer, Result, ScoreEvent, TrainEvent
 
 T = TypeVar("T")
 
+TASK_PREFIX = "task "
+"""The prefix of abilities that lm-evaluation-harness measured; their records share two files."""
+
+READING_ABILITY = "reading-en"
+"""The ability that a run measures on `score.retained`, with the records of the reading score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything that a report is made of."""
+    """The contents of a run directory that a report shows; records of abilities are read later, one by one."""
 
+    folder: Path
     result: Result
     recipe: dict[str, Any]
     manifest: Manifest
@@ -36,12 +44,17 @@ class Facts:
 
 
 def read(run: Path) -> Facts:
-    """The facts of the finished run in `run`. errors: RunError naming the file that is missing or does not fit."""
+    """The facts of the finished run in `run`.
+
+    Raises:
+        RunError: naming the file that is missing or does not fit.
+    """
     if not run.is_dir():
         raise RunError(f"{run}: no such run directory; check the path, or start a run with `keeptune run`")
     log = _lines(run / "log.jsonl", dict[str, Any])
     scores = run / "scores"
     return Facts(
+        folder=run,
         result=_json(run / "result.json", Result),
         recipe=_recipe(run / "recipe.yaml"),
         manifest=_json(run / "manifest.json", Manifest),
@@ -53,6 +66,22 @@ def read(run: Path) -> Facts:
         base_reading=_lines(scores / "retained-base.jsonl", ReadingAnswer),
         tuned_reading=_lines(scores / "retained-tuned.jsonl", ReadingAnswer),
     )
+
+
+def ability_records(run: Path, ability: str) -> tuple[list[ItemRecord], list[ItemRecord]] | None:
+    """The records of base and tuned on an ability; None where the run has none.
+
+    Raises:
+        RunError: naming the file and line that does not fit.
+    """
+    task = ability.removeprefix(TASK_PREFIX) if ability.startswith(TASK_PREFIX) else None
+    stems = ["tasks"] if task else [f"ability-{ability}", *(["retained"] if ability == READING_ABILITY else [])]
+    for stem in stems:
+        paths = [run / "scores" / f"{stem}-{who}.jsonl" for who in ("base", "tuned")]
+        if all(path.is_file() for path in paths):
+            base, tuned = ([own for own in _lines(path, ItemRecord) if own.task == task] for path in paths)
+            return base, tuned
+    return None
 
 
 def _text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""report.md: the facts of report.html in short, for a repository, an issue or a terminal."""
+"""report.md: the figures of report.html in short, for a repository, an issue or a terminal."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from keeptune.report import text
+from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, measure_rows
 from keeptune.report.facts import Facts
-from keeptune.report.shapes import Estimate, ReadingScore
+from keeptune.report.retention_shapes import Estimate, ReadingScore
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
     SOURCES,
     TASKS,
-    VERDICTS,
     kind_order,
     predictions,
     reading_metrics,
+    retained_count,
     tasks,
+    unmeasured,
+    verdict_wording,
 )
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
@@ -28,38 +31,40 @@ _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 def markdown(found: Facts) -> str:
     """The short report."""
     result = found.result
-    verdict = VERDICTS[result.gate.verdict]
+    verdict = verdict_wording(result)
     title = f"{verdict.word}: {text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
     blocks = [
         f"# {plain(result.name)}",
-        f"**{title} of {text.count(result.skill.tuned.n)} test questions right.** {verdict.sentence}",
+        f"**{title} of {text.count(result.skill.tuned.n)} test questions right.** {plain(verdict.sentence)}",
         f"> {plain(result.gate.reason)}",
+        plain(verdict.scope),
         _headline(found),
+        *_abilities(found),
         "## Skill",
         *_skill(found),
-        "## What was kept",
+        "## Retention",
         *_retained(found),
         "## Data",
         *_data(found),
-        "## How it was made",
+        "## Training and environment",
         *_making(found),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
 def plain(written: str) -> str:
-    """The text as Markdown shows it literally on one line, in a table cell too."""
+    """The text as Markdown shows it literally, on one line, also in a table cell."""
     return _LINE_END.sub("<br>", _MARKUP.sub(r"\\\1", escape(written, quote=False)))
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A GitHub table; the first column is text, all others are figures. Cells must be Markdown already."""
-    ruler = ["---", *["---:"] * (len(head) - 1)]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 0) -> str:
+    """A GitHub table: the first column and the last `texts` are text, all others figures. Cells must be Markdown."""
+    ruler = ["---", *["---:"] * (len(head) - 1 - texts), *["---"] * texts]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ruler, *rows))
 
 
 def fenced(written: str) -> str:
-    """The text in a code block that it cannot end, whatever it holds."""
+    """The text in a code block whose fence is longer than any in the text."""
     longest = max((len(run) for run in re.findall("`+", written)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{written}\n{fence}"
@@ -73,12 +78,39 @@ def _headline(found: Facts) -> str:
         [
             ["Skill before", text.percent(result.skill.base.accuracy), text.share_interval(result.skill.base)],
             ["Skill after", text.percent(result.skill.tuned.accuracy), text.share_interval(result.skill.tuned)],
-            ["Reading F1 kept", text.percent(ratio.f1.point), text.ratio_interval(ratio.f1)],
-            ["Reading EM kept", text.percent(ratio.em.point), text.ratio_interval(ratio.em)],
+            *([["Counted abilities retained", *retained_count(result)]] if result.abilities else []),
+            ["Reading F1, tuned / base", text.percent(ratio.f1.point), text.ratio_interval(ratio.f1)],
+            ["Reading EM, tuned / base", text.percent(ratio.em.point), text.ratio_interval(ratio.em)],
             ["Trainable parameters", text.count(parameters.trainable), f"{text.percent(parameters.ratio, 4)} of all"],
             ["Contest score, phase 1", text.decimal(result.contest.phase1, 4), ""],
         ],
     )
+
+
+def _abilities(found: Facts) -> list[str]:
+    """The retention suite, with the figures of the measure that decides each status."""
+    rows = [
+        [
+            f"{plain(row.name)}, {plain(row.measure)}" if row.measure else plain(row.name),
+            *(row.n, row.base, row.tuned, row.change, row.interval),
+            f"{plain(row.status_text)}<br>{plain(row.reason)}",
+        ]
+        for row in ability_rows(found.result.abilities, found.result.gate.policy)
+    ]
+    return [table(TABLE_HEAD, rows, texts=1)] if rows else []
+
+
+def _measures(found: Facts) -> list[str]:
+    rows = [
+        [
+            plain(row.name),
+            plain(row.measure),
+            *(row.n, row.base, row.tuned, row.change, row.interval, row.limit),
+            plain(row.status_text),
+        ]
+        for row in measure_rows(found.result.abilities)
+    ]
+    return [table(["ability", *MEASURES_HEAD], rows, texts=1)] if rows else []
 
 
 def _skill(found: Facts) -> list[str]:
@@ -105,12 +137,14 @@ def _skill(found: Facts) -> list[str]:
         ]
         for name in places
     ]
-    sources.append(["did not stop by itself", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)])
+    sources.append(
+        ["did not stop within the token budget", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)]
+    )
     return [
         f"Change: {text.gain(skill.difference)}, McNemar {text.p_value(skill.mcnemar_p)}.",
         table(["kind", "n", "base", "95 %", "tuned", "95 %"], kinds),
         table(["right by policy", "base", "tuned"], policies),
-        table(["where the answer stood", "base", "tuned"], sources),
+        table(["answer location", "base", "tuned"], sources),
     ]
 
 
@@ -125,7 +159,9 @@ def _retained(found: Facts) -> list[str]:
     if retained.ratio.likelihood:
         kept["Likelihood of the reference answers"] = retained.ratio.likelihood
     return [
-        f"Set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
+        plain(unmeasured(found.result)),
+        *_measures(found),
+        f"Reading set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
         + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
         table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
         *([table(TASKS, asked)] if (asked := tasks(retained)) else []),
@@ -183,14 +219,19 @@ def _making(found: Facts) -> list[str]:
         *([f"hash of {plain(name)}", f"`{value}`"] for name, value in manifest.hashes.items() if value),
     ]
     choice = [
-        [plain(one.checkpoint), f"{one.scale:g}", *map(text.percent, (one.accuracy, one.kept))]
+        [
+            plain(one.checkpoint),
+            f"{one.scale:g}",
+            *map(text.percent, (one.accuracy, one.kept)),
+            plain(", ".join(one.lost)) or text.NONE,
+        ]
         for one in result.chosen.candidates
     ]
     return [
         f"Prompt, sha256 `{result.prompt.sha256}`:",
         fenced(result.prompt.template),
-        *([table(["checkpoint", "scale", "dev accuracy", "reading kept"], choice)] if choice else []),
+        *([table(["checkpoint", "scale", "dev accuracy", "reading kept", "lost on dev"], choice)] if choice else []),
         table(["stage", "time"], [*stages, ["all", text.duration(result.cost.seconds)]]),
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts)]),
-        "The whole recipe is in `recipe.yaml`, every answer in `scores/`.",
+        "`recipe.yaml` holds the whole recipe, `scores/` every answer.",
     ]

@@ -1,7 +1,7 @@
-"""The report of a finished run: one HTML page that needs nothing else, and the same facts in Markdown.
+"""The report of a finished run: one self-contained HTML page, and the same figures in Markdown.
 
-Everything in it comes from the run directory. Texts of data sets and models are untrusted: the template escapes all
-that it is given, and only our own drawings go in as they are.
+Everything in it comes from the run directory. Texts of data sets and models are untrusted: the templates escape every
+value, and only our own plots are inserted as markup.
 """
 
 from __future__ import annotations
@@ -13,26 +13,31 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keeptune.files import write_text
-from keeptune.report import examples, facts, plots, text
+from keeptune.report import examples, facts, item_views, plots, suite_plot, text
+from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
 from keeptune.report.facts import Facts
+from keeptune.report.items import flipped_items
 from keeptune.report.markdown import markdown
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
     SOURCES,
     TASKS,
-    VERDICTS,
     kind_order,
     predictions,
     reading_metrics,
+    retained_count,
     tasks,
+    unmeasured,
+    verdict_wording,
 )
 
 
 def write_report(run: Path) -> Path:
-    """report.html, written into the run directory beside report.md: what was learnt, what was kept, and the proof.
+    """Writes report.html and report.md into the run directory and returns the path of the page.
 
-    errors: RunError naming the file of the run that is missing or damaged.
+    Raises:
+        RunError: naming the file of the run that is missing or damaged.
     """
     found = facts.read(run)
     write_text(run / "report.md", markdown(found))
@@ -50,7 +55,15 @@ def html(found: Facts) -> str:
         .render(
             run=found,
             result=result,
-            verdict=VERDICTS[result.gate.verdict],
+            verdict=verdict_wording(result),
+            unmeasured=unmeasured(result),
+            retained_count=retained_count(result),
+            abilities_head=TABLE_HEAD,
+            ability_rows=ability_rows(result.abilities, result.gate.policy),
+            measures_head=MEASURES_HEAD,
+            measure_rows=measure_rows(result.abilities),
+            suite_plot=Markup(suite_plot.suite(bars(result.abilities))) if result.abilities else "",
+            flipped=flipped_items(found.folder, result.abilities),
             order=order,
             marks={
                 name: kind
@@ -78,16 +91,16 @@ def html(found: Facts) -> str:
 
 
 def environment() -> Environment:
-    """What renders our templates: all texts are escaped, and a name that is missing is an error."""
-    made = Environment(
+    """The environment of our templates: every value is escaped, and an unknown name is an error."""
+    templates = Environment(
         loader=PackageLoader("keeptune.report", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(_filters())
-    return made
+    templates.filters.update(_filters())
+    return templates
 
 
 def _filters() -> dict[str, Any]:
@@ -107,4 +120,4 @@ def _filters() -> dict[str, Any]:
         text.language,
         text.settings,
     )
-    return {function.__name__: function for function in shared}
+    return {**{function.__name__: function for function in shared}, "item_view": item_views.view}

@@ -1,25 +1,10 @@
-"""The shapes of a finished run's files, from the reader's side: only what a report shows is asked for."""
+"""The shapes of a finished run's files, from the reader's side: only the fields that a report shows."""
 
 from __future__ import annotations
 
-from math import inf, nan
-from typing import Annotated, Literal
+from pydantic import Field
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-
-
-class Part(BaseModel):
-    """A part of a stored file; what a report does not show is passed over."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Estimate(Part):
-    """A value between the ends of its 95 % interval. JSON's null is no value (nan), and no upper end (infinity)."""
-
-    point: Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
-    low95: float
-    high95: Annotated[float, BeforeValidator(lambda value: inf if value is None else value)]
+from keeptune.report.retention_shapes import Ability, Estimate, Gate, Part, Points, Retained, Suite
 
 
 class Share(Part):
@@ -48,86 +33,6 @@ class Skill(Part):
     mcnemar_p: float
 
 
-class ReadingScore(Part):
-    """One model's reading ability by one metric; F1 and EM from 0 to 100."""
-
-    f1: float
-    em: float
-    n: int
-    empty: int
-    unstopped: int
-    answer_nll: float | None = None
-
-
-class BeforeAfter(Part):
-    """The reading ability before and after, by one metric."""
-
-    base: ReadingScore
-    tuned: ReadingScore
-
-
-class Ratio(Part):
-    """Tuned over base."""
-
-    f1: Estimate
-    em: Estimate
-    likelihood: Estimate | None = None
-
-
-class Reading(BeforeAfter):
-    """The reading ability under one prompt: by the headline metric, and by the contest's."""
-
-    prompt: str
-    ratio: Ratio
-    contest_metric: BeforeAfter
-
-
-class TokenLoss(Part):
-    """The loss on general text, in nats a token, over `tokens` of `n` texts."""
-
-    n: int
-    tokens: int
-    base: float
-    tuned: float
-    difference: Estimate
-
-
-class Divergence(Estimate):
-    """KL(tuned ‖ base) in nats a token, over `tokens` of `n` texts."""
-
-    n: int
-    tokens: int
-
-
-class TaskScore(Part):
-    """A task of lm-evaluation-harness: both means in percent over `n` questions, and tuned over base."""
-
-    metric: str
-    n: int
-    base: float
-    tuned: float
-    ratio: Estimate
-
-
-class Retained(Reading):
-    """The retained ability: reading, what of it is seen under another prompt, and how far predictions moved."""
-
-    set: str
-    metric: str
-    other_prompt: Reading | None = None
-    tasks: dict[str, TaskScore] = {}
-    token_loss: TokenLoss | None = None
-    kl: dict[str, Divergence | None] | None = None
-
-
-class Gate(Part):
-    """The verdict and why."""
-
-    threshold: float
-    verdict: Literal["pass", "fail", "undecided"]
-    reason: str
-
-
 class Parameters(Part):
     """How much of the model was trained."""
 
@@ -154,7 +59,10 @@ class Cost(Part):
 
 
 class Candidate(Part):
-    """A checkpoint at a scale, scored on dev questions; `kept` is the smaller share of the base's F1 and EM."""
+    """A checkpoint at an adapter scale with its dev scores.
+
+    `kept` is the smaller of tuned / base for F1 and EM; `lost` names the suite's abilities that are lost on dev items.
+    """
 
     checkpoint: str
     scale: float
@@ -162,6 +70,7 @@ class Candidate(Part):
     f1: float
     em: float
     kept: float
+    lost: list[str] = Field(default_factory=list)
 
 
 class Chosen(Part):
@@ -169,7 +78,7 @@ class Chosen(Part):
 
     checkpoint: str
     scale: float
-    candidates: list[Candidate] = []
+    candidates: list[Candidate] = Field(default_factory=list)
 
 
 class Prompt(Part):
@@ -187,6 +96,8 @@ class Result(Part):
     finished: str
     skill: Skill
     retained: Retained
+    suite: Suite | None = None
+    abilities: dict[str, Ability] = Field(default_factory=dict)
     gate: Gate
     parameters: Parameters
     contest: Contest
@@ -263,8 +174,8 @@ class Leaks(Part):
     """Training rows that give away what is scored: reading questions, or problems of dev and test."""
 
     retained_overlap: int
-    held_overlap_by_kind: dict[str, int] = {}
-    held_twins_by_kind: dict[str, int] = {}
+    held_overlap_by_kind: dict[str, int] = Field(default_factory=dict)
+    held_twins_by_kind: dict[str, int] = Field(default_factory=dict)
 
 
 class SourceFile(Part):
@@ -279,7 +190,7 @@ class Card(Part):
     """data/card.json."""
 
     files: list[SourceFile]
-    test_files: list[SourceFile] = []
+    test_files: list[SourceFile] = Field(default_factory=list)
     test_rejected: int = 0
     rows_read: int
     rows_rejected: int
@@ -343,13 +254,6 @@ class Answer(Part):
     verdicts: dict[str, bool]
     stopped: bool
     output_tokens: int
-
-
-class Points(Part):
-    """The scores of one reading answer, from 0 to 100."""
-
-    f1: float
-    em: float
 
 
 class ReadingAnswer(Part):

@@ -1,4 +1,4 @@
-"""How figures are written, in the page and in Markdown alike: one place, so that both say the same."""
+"""How figures are written, for the page and for Markdown."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal, Inexact
 from typing import Any
 
-from keeptune.report.shapes import Estimate, Share
+from keeptune.report.retention_shapes import Estimate, Kind
+from keeptune.report.shapes import Share
 
 NONE = "–"
-"""What stands where there is no figure."""
+"""Shown where there is no figure."""
 
 _EXACT = re.compile(r"(-?[0-9]+)(?:/([0-9]+))?")
 _CHINESE = re.compile("[\u4e00-\u9fff]")
@@ -24,7 +25,7 @@ def percent(share: float, decimals: int = 1) -> str:
 
 
 def decimal(value: float, decimals: int = 1) -> str:
-    """A number with so many decimals."""
+    """A number with `decimals` decimals."""
     return f"{value:.{decimals}f}" if math.isfinite(value) else _not_finite(value)
 
 
@@ -46,6 +47,20 @@ def share_interval(share: Share) -> str:
 def ratio_interval(ratio: Estimate) -> str:
     """The 95 % interval of a ratio."""
     return f"{percent(ratio.low95)} to {percent(ratio.high95)}"
+
+
+def measured(value: float, kind: Kind) -> str:
+    """A value of an ability: a share in percent, or a loss per token."""
+    if not math.isfinite(value):
+        return NONE
+    return percent(value) if kind == "score" else f"{value:.3f} nats"
+
+
+def change(value: float, kind: Kind, with_unit: bool = True) -> str:
+    """What became of an ability: the kept share in percent, or the difference of losses per token."""
+    if kind == "score" or not math.isfinite(value):
+        return percent(value)
+    return f"{value:+.3f}{' nats' if with_unit else ''}"
 
 
 def gain(difference: Estimate) -> str:

@@ -1,27 +1,46 @@
-"""What the names in a run's files mean, in words, and the order in which kinds are told of."""
+"""The report's wording: verdicts, names of policies and sources, and the rows of the reading and prediction tables."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from keeptune.evaluation.suite.names import ABILITY_NAMES
 from keeptune.report import text
+from keeptune.report.abilities import DECIDING
 from keeptune.report.facts import Facts
-from keeptune.report.shapes import BeforeAfter, Reading, Retained
+from keeptune.report.retention_shapes import BeforeAfter, Divergence, Policy, Reading, Retained
+from keeptune.report.shapes import Result
 
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A verdict as a reader meets it."""
+    """A verdict in words: one word, one sentence, and what the verdict does not cover."""
 
     word: str
     sentence: str
+    scope: str
 
 
-VERDICTS = {
-    "pass": Wording("Passed", "It kept what it knew."),
-    "fail": Wording("Failed", "It lost too much of what it knew."),
-    "undecided": Wording("Undecided", "There is no proof that it kept what it knew, and none that it did not."),
+WORDS = {"pass": "Passed", "fail": "Failed", "undecided": "Undecided"}
+
+VERDICTS: dict[Policy, dict[str, str]] = {
+    "suite": {
+        "pass": "Every ability that was measured, that the base has and that training did not practise is retained.",
+        "fail": "It lost abilities that the base had.",
+        "undecided": "The evidence does not decide yet.",
+    },
+    "contest": {
+        "pass": "the base's score is retained.",
+        "fail": "too much of the base's score is lost.",
+        "undecided": "the evidence does not decide yet.",
+    },
 }
+"""By policy. A sentence of the contest's policy follows what it was judged by."""
+
+COUNTED_PASS = "Every ability that the recipe counts is retained."
+"""The sentence of a pass where the recipe leaves measured abilities out of the verdict."""
 
 POLICIES = {
     "2d4s": "two decimals or four significant digits: off by at most 0.005 or a ten-thousandth, whichever is more",
@@ -34,33 +53,69 @@ POLICIES = {
 SOURCES = {
     "marker": "after the final-answer marker ####",
     "boxed": "in a \\boxed{}",
-    "last_number": "the last number, for want of a stated answer",
-    "whole": "all of the text, for want of a stated answer",
-    "none": "no answer at all",
+    "last_number": "the last number, without a stated answer",
+    "whole": "the whole text, without a stated answer",
+    "none": "no answer",
 }
 
 
+def verdict_wording(result: Result) -> Wording:
+    """The verdict of a run in words."""
+    gate = result.gate
+    sentence = VERDICTS[gate.policy][gate.verdict]
+    if gate.policy == "contest":
+        tasks = len(result.retained.tasks)
+        harness = f"{tasks} {'task' if tasks == 1 else 'tasks'} of lm-evaluation-harness"
+        basis = f"reading and {harness}" if tasks else "reading alone"
+        sentence = f"Judged by {basis} (contest rule): {sentence}"
+    elif gate.verdict == "pass" and _uncounted(result):
+        sentence = COUNTED_PASS
+    return Wording(WORDS[gate.verdict], sentence, " ".join(_scope(result)))
+
+
+def unmeasured(result: Result) -> str:
+    """What the run did not measure, as one sentence."""
+    measured = list(result.abilities) or ["reading", *(f"task {name}" for name in result.retained.tasks)]
+    known = {*measured, *(["reading-en"] if not result.abilities else [])}
+    missing = [name for name in ABILITY_NAMES if name not in known]
+    if missing:
+        return f"Not measured: {_listed(missing)} of the retention suite, and abilities outside it."
+    return f"Nothing outside these abilities was measured: {_listed(measured)}."
+
+
+def retained_count(result: Result) -> tuple[str, str]:
+    """How many of the counted abilities are retained, and what became of the other abilities."""
+    counted = Counter(own.status for own in result.abilities.values() if own.counted)
+    others = Counter(own.status for own in result.abilities.values() if not own.counted)
+    open_count = sum(others.pop(status, 0) for status in DECIDING)
+    inside = [f"{counted[status]} {status}" for status in ("lost", "undecided") if counted[status]]
+    outside = [f"{number} {status}" for status, number in others.items()]
+    outside += [f"{open_count} by the recipe"] if open_count else []
+    notes = [f"counted: {_listed(inside)}" if inside else "", f"not counted: {_listed(outside)}" if outside else ""]
+    return f"{counted['retained']} of {counted.total()}", "; ".join(filter(None, notes))
+
+
 def kind_order(found: Facts) -> list[str]:
-    """The scored kinds, the best learnt first."""
+    """The scored kinds, the most accurate first."""
     scored = found.result.skill.tuned.by_kind
     return sorted(scored, key=lambda kind: (-scored[kind].accuracy, kind))
 
 
 def reading_metrics(retained: Retained) -> list[tuple[str, BeforeAfter]]:
-    """The reading scores by each metric and prompt, with their names; they are never mixed."""
-    asked: list[Reading] = [retained, *([retained.other_prompt] if retained.other_prompt else [])]
+    """The reading scores by metric and prompt, with their names. The two metrics are never mixed."""
+    prompts: list[Reading] = [retained, *([retained.other_prompt] if retained.other_prompt else [])]
     return [
         pair
-        for own in asked
+        for reading in prompts
         for pair in (
-            (f"{retained.metric}, {own.prompt} prompt", own),
-            (f"contest, {own.prompt} prompt", own.contest_metric),
+            (f"{retained.metric}, {reading.prompt} prompt", reading),
+            (f"contest, {reading.prompt} prompt", reading.contest_metric),
         )
     ]
 
 
 def tasks(retained: Retained) -> list[list[str]]:
-    """The tasks of the harness: name and metric, questions, base, tuned, what was kept with its interval."""
+    """The tasks of lm-evaluation-harness: name and metric, n, base, tuned, tuned / base with its interval."""
     return [
         [
             f"{name}, {own.metric}",
@@ -73,12 +128,12 @@ def tasks(retained: Retained) -> list[list[str]]:
     ]
 
 
-TASKS = ["task of lm-evaluation-harness", "questions", "base", "tuned", "kept, 95 %"]
+TASKS = ["task of lm-evaluation-harness", "n", "base", "tuned", "tuned / base, 95 %"]
 """The head of that table."""
 
 
 def predictions(retained: Retained) -> list[list[str]]:
-    """How well and how differently tokens are predicted: measure, base, tuned, change with its interval, tokens."""
+    """Losses and divergences: measure, base, tuned, change with its interval, tokens."""
     rows = []
     base, tuned = retained.base.answer_nll, retained.tuned.answer_nll
     if base is not None and tuned is not None:
@@ -87,16 +142,45 @@ def predictions(retained: Retained) -> list[list[str]]:
         change = loss.difference
         shown = f"{change.point:+.3f} ({change.low95:+.3f} to {change.high95:+.3f})"
         rows.append(["loss on general text", _nats(loss.base), _nats(loss.tuned), shown, text.count(loss.tokens)])
-    for what, words in (("general", "on general text"), ("skill", "on the skill’s prompts")):
-        if moved := (retained.kl or {}).get(what):
-            shown = f"{_nats(moved.low95)} to {_nats(moved.high95)}"
-            rows.append([f"KL from the base {words}", "0", _nats(moved.point), shown, text.count(moved.tokens)])
+    for what, words in (("general", "general text"), ("skill", "the skill’s prompts")):
+        if divergence := (retained.kl or {}).get(what):
+            rows.append(_divergence_row(words, divergence))
+    for what, modes in (retained.kl_on_answers or {}).items():
+        for mode, divergence in modes.items():
+            if divergence:
+                rows.append(_divergence_row(f"{mode} answers to {what} prompts", divergence))
     return rows
 
 
-PREDICTIONS = ["nats a token", "base", "tuned", "change, 95 %", "tokens"]
+PREDICTIONS = ["nats per token", "base", "tuned", "change, 95 %", "tokens"]
 """The head of that table."""
+
+
+def _divergence_row(where: str, divergence: Divergence) -> list[str]:
+    interval = f"{_nats(divergence.low95)} to {_nats(divergence.high95)}"
+    return [f"KL from the base on {where}", "0", _nats(divergence.point), interval, text.count(divergence.tokens)]
 
 
 def _nats(value: float) -> str:
     return text.decimal(value, 3)
+
+
+def _uncounted(result: Result) -> list[str]:
+    """Abilities that could decide and that the recipe does not count, with their status."""
+    return [
+        f"{name} ({own.status})" for name, own in result.abilities.items() if own.status in DECIDING and not own.counted
+    ]
+
+
+def _scope(result: Result) -> Iterable[str]:
+    """The sentences on what the verdict does not cover."""
+    if result.gate.policy == "suite":
+        if uncounted := _uncounted(result):
+            yield f"Measured but not counted: {_listed(uncounted)}."
+    elif lost := [name for name, own in result.abilities.items() if own.status == "lost"]:
+        yield f"The rule of the retention suite, which does not decide here, finds lost: {_listed(lost)}."
+    yield unmeasured(result)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -14,6 +14,7 @@ from keeptune.evaluation.suite.loader import Language, Message
 from keeptune.score.generate import StopRule
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
+_LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+")
 
 NGRAM = 4
@@ -25,6 +26,9 @@ LETTER_SHARE = 0.5
 
 HAN_SHARE = 0.3
 """Chinese has at least this share of Chinese characters among its words; English has less."""
+
+LATIN_SHARE = 0.5
+"""English has at least this share of words with Latin letters."""
 
 LONG_ENOUGH_WORDS = 12
 """Shorter answers need no function words and cannot repeat themselves."""
@@ -60,6 +64,8 @@ def is_repeating(words: Sequence[str]) -> bool:
 def _is_language(words: Sequence[str], language: Language) -> bool:
     han = sum(bool(_HAN.match(word)) for word in words)
     if (han >= HAN_SHARE * len(words)) != (language == "zh"):
+        return False
+    if language == "en" and sum(bool(_LATIN.search(word)) for word in words) < LATIN_SHARE * len(words):
         return False
     function = _CHINESE_FUNCTION_CHARACTERS if language == "zh" else _ENGLISH_FUNCTION_WORDS
     return len(words) < LONG_ENOUGH_WORDS or any(word in function for word in words)

@@ -45,10 +45,11 @@ class ChoiceItem:
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The context before an option, and what separates the two."""
+    """The context before an option, what separates the two, and whether the tokenizer adds its special tokens."""
 
     context: str
     separator: str
+    special_tokens: bool
 
 
 Words = Callable[[ChoiceItem, Layout], Wording]
@@ -58,19 +59,19 @@ def question_words(item: ChoiceItem, layout: Layout) -> Wording:
     """A question and the beginning of its answer, in the assistant's turn where there is a chat template."""
     head, tail = ("问题：", "答案：") if item.language == "zh" else ("Question: ", "Answer:")
     before = layout.question(item.prompt) if layout.is_chat else f"{head}{item.prompt}\n"
-    return Wording(before + tail, " ")
+    return Wording(before + tail, " ", not layout.is_chat)
 
 
 def program_words(item: ChoiceItem, layout: Layout) -> Wording:
     """A program and what it prints."""
     text = f"What does this Python program print?\n\n```python\n{item.prompt}\n```"
     before = layout.question(text) if layout.is_chat else f"{text}\n\n"
-    return Wording(f"{before}Output:\n```\n", "")
+    return Wording(f"{before}Output:\n```\n", "", not layout.is_chat)
 
 
 def continuation_words(item: ChoiceItem, _: Layout) -> Wording:
     """Plain text that goes on: the same for all models, because the task is to continue a text and not to answer."""
-    return Wording(item.prompt, "" if item.language == "zh" else " ")
+    return Wording(item.prompt, "" if item.language == "zh" else " ", True)
 
 
 class MultipleChoice(Ability):
@@ -96,14 +97,14 @@ class MultipleChoice(Ability):
     def ask(
         self, subject: Subject, items: Sequence[ChoiceItem], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
-        tokenizer, layout = subject.generator.tokenizer, subject.layout
+        tokenizer = subject.generator.tokenizer
         records: list[Record] = []
         for start in range(0, len(items), PROGRESS_ITEMS):
             part = items[start : start + PROGRESS_ITEMS]
-            words = [self.words(item, layout) for item in part]
+            words = [self.words(item, subject.layout) for item in part]
             choices = [
                 encode_choice(
-                    tokenizer, own.context, [own.separator + option for option in item.options], not layout.is_chat
+                    tokenizer, own.context, [own.separator + option for option in item.options], own.special_tokens
                 )
                 for item, own in zip(part, words, strict=True)
             ]

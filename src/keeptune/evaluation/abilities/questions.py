@@ -15,9 +15,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
-from keeptune.errors import DataError
+from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
 from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.constraints import satisfied, validate
@@ -69,7 +78,9 @@ class Question(BaseModel):
     prompt: Text | None = Field(None, validation_alias=AliasChoices("prompt", "question", "problem"))
     messages: tuple[Message, ...] | None = None
     options: Annotated[tuple[Text, ...], Field(min_length=2)] | None = None
-    answer: int | str | tuple[str, ...] | None = Field(None, validation_alias=AliasChoices("answer", "answers"))
+    answer: Annotated[int, Strict()] | str | tuple[str, ...] | None = Field(
+        None, validation_alias=AliasChoices("answer", "answers")
+    )
     constraints: tuple[dict[str, Any], ...] | None = None
     grader: str | None = None
     group: Text | None = Field(None, description="questions on one text; the interval draws whole groups")
@@ -79,20 +90,23 @@ class Question(BaseModel):
     def _is_complete(self) -> Question:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give either `prompt` or `messages`")
+        if self.messages is not None and (not self.messages or self.messages[-1].role != "user"):
+            raise ValueError("the last message must be the user's")
         if self.options is not None:
+            if len(set(self.options)) < len(self.options):
+                raise ValueError("the options must differ")
             if isinstance(self.answer, str) and self.answer not in self.options:
                 raise ValueError(f"the answer {self.answer!r} is none of the options")
             if isinstance(self.answer, int) and not 0 <= self.answer < len(self.options):
                 raise ValueError(f"the answer {self.answer} is no index of an option; the first is 0")
             if self.answer is None or isinstance(self.answer, tuple):
                 raise ValueError("with `options`, `answer` is an option or its index")
-        elif self.constraints is None and (self.answer is None or self.answer == ()):
+        elif not self.constraints and not self.references:
             raise ValueError("give `answer`, `options` with `answer`, or `constraints`")
+        elif not all(own.strip() for own in self.references):
+            raise ValueError("an answer is blank; fill it in or leave it out")
         if self.grader is not None and self.grader not in GRADERS:
-            near = difflib.get_close_matches(self.grader, GRADERS, n=1)
-            raise ValueError(
-                f"no grader is called {self.grader!r}; {f'did you mean {near[0]}?' if near else ', '.join(GRADERS)}"
-            )
+            raise ValueError(_unknown_grader(self.grader))
         for constraint in self.constraints or ():
             validate(constraint, "constraints")
         return self
@@ -104,9 +118,11 @@ class Question(BaseModel):
 
     @property
     def references(self) -> list[str]:
-        """The acceptable answers as texts."""
+        """The acceptable answers as texts; of a choice, the right option."""
         if self.answer is None:
             return []
+        if self.options is not None and isinstance(self.answer, int):
+            return [self.options[self.answer]]
         return list(self.answer) if isinstance(self.answer, tuple) else [str(self.answer)]
 
 
@@ -114,8 +130,11 @@ def read_questions(path: Path, grader: str | None = None) -> list[Question]:
     """The questions of a file. `grader` applies where a line names none.
 
     Raises:
+        RecipeError: no grader is called `grader`.
         DataError: naming file and line of what cannot be used.
     """
+    if grader is not None and grader not in GRADERS:
+        raise RecipeError(_unknown_grader(grader))
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except OSError as error:
@@ -134,6 +153,8 @@ def read_questions(path: Path, grader: str | None = None) -> list[Question]:
         if name in questions:
             raise DataError(f"{path}:{place}: the id {name!r} is used before; ids must be unique")
         questions[name] = own.model_copy(update={"id": name, "grader": own.grader or grader})
+        if fault := _without_number(questions[name]):
+            raise DataError(f"{path}:{place}: {fault}")
     if not questions:
         raise DataError(f"{path}: holds no question; write one JSON object per line")
     return list(questions.values())
@@ -223,9 +244,7 @@ def _score(record: Record) -> float:
     options = record["options"]
     if options:
         chosen = most_likely(record["log_likelihoods"], [len(option) for option in options])
-        wanted = record["answer"][0]
-        right = options.index(wanted) if wanted in options else int(wanted)
-        return float(chosen == right)
+        return float(chosen == options.index(record["answer"][0]))
     if record["constraints"]:
         met = satisfied(record["constraints"], record["output"], loose=False)
         return sum(met) / len(met)
@@ -233,6 +252,19 @@ def _score(record: Record) -> float:
     numeric = all(parse_number(own) is not None for own in answers)
     grader = GRADERS[record["grader"] or ("number" if numeric else "exact")]
     return grader(output, answers)
+
+
+def _unknown_grader(name: str) -> str:
+    near = difflib.get_close_matches(name, GRADERS, n=1)
+    return f"no grader is called {name!r}; {f'did you mean {near[0]}?' if near else ', '.join(GRADERS)}"
+
+
+def _without_number(question: Question) -> str | None:
+    """What is wrong with a question that is graded as a number and whose answer is none."""
+    if question.options or question.constraints or question.grader != "number":
+        return None
+    wrong = next((own for own in question.references if parse_number(own) is None), None)
+    return None if wrong is None else f"the answer {wrong!r} is no number; use another grader than `number`"
 
 
 def _plain(text: str) -> str:

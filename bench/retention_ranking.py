@@ -1,0 +1,101 @@
+"""Whether the retention suite ranks damaged models as outside benchmarks do.
+
+    python bench/retention_ranking.py --data ../shared/data/retention --demo runs/demo
+
+Models: the shipped adapter of commit eccd5d7 at several scales, and the demo's adapter. For each, the suite's verdict
+and its mean kept share: tuned / base for scores, exp(−growth) for losses, over the unpractised abilities that the base
+has. Beside it, the mean of tuned / base on BLiMP and HellaSwag samples, from which nothing in the suite was made.
+Spearman's rank correlation says whether the two agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import write_result
+from harness_agreement import blimp, chosen, hellaswag, ours
+
+from keeptune.console import ConsoleListener
+from keeptune.evaluation.gate_job import GateRequest, gate
+from keeptune.evaluation.pair import WHO, open_pair
+
+BASE = "smollm2-135m"
+SCALES = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def outside(adapter: str, scale: float, data: Path) -> dict[str, float]:
+    """Accuracies on the outside samples, and tuned / base."""
+    pair, found = open_pair(BASE, adapter, scale), {}
+    for name, items, by_character in (("blimp", blimp(data), False), ("hellaswag", hellaswag(data), True)):
+        for who in WHO:
+            with pair.using(who) as subject:
+                choices = chosen(items, ours(subject.generator, items), by_character)
+            right = [own == label for own, (*_, label) in zip(choices, items, strict=True)]
+            found[f"{name}_{who}"] = float(np.mean(right))
+    ratios = [found[f"{name}_tuned"] / found[f"{name}_base"] for name in ("blimp", "hellaswag")]
+    return {**found, "kept": float(np.mean(ratios))}
+
+
+def kept_share(made: dict[str, Any]) -> float:
+    """The mean over the counted abilities of what is kept."""
+    shares = []
+    for own in made["abilities"].values():
+        if own["counted"] and own["point"] is not None:
+            shares.append(own["point"] if own["kind"] == "score" else exp(-own["point"]))
+    return float(np.mean(shares))
+
+
+def spearman(first: list[float], second: list[float]) -> float:
+    """Spearman's rank correlation of values without ties."""
+    ranks = [np.argsort(np.argsort(values)) for values in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def main() -> None:
+    """Measures, prints and writes results/retention_ranking.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--adapter", default="adapters/smollm2-135m-arithmetic")
+    parser.add_argument("--demo", required=True)
+    parser.add_argument("--suite", choices=("quick", "standard"), default="standard")
+    arguments = parser.parse_args()
+    listener, models = ConsoleListener(), {}
+    for adapter, scale in [*((arguments.adapter, scale) for scale in SCALES), (arguments.demo, 1.0)]:
+        name = f"{Path(adapter).name} x {scale:g}"
+        started = time.perf_counter()
+        made = gate(GateRequest(BASE, adapter, size=arguments.suite, scale=scale), None, listener)
+        abilities = {
+            own: {key: figures[key] for key in ("status", "n", "base", "tuned", "point", "low95", "high95")}
+            for own, figures in made["abilities"].items()
+        }
+        models[name] = {
+            "verdict": made["gate"]["verdict"],
+            "reason": made["gate"]["reason"],
+            "suite_kept": kept_share(made),
+            "abilities": abilities,
+            "kl_on_chat_answers": made["kl_on_answers"],
+            "seconds": time.perf_counter() - started,
+            "outside": outside(adapter, scale, arguments.data),
+        }
+        own = models[name]
+        print(
+            f"{name:32} {own['verdict']:9} suite {own['suite_kept']:.3f}  outside {own['outside']['kept']:.3f}",
+            flush=True,
+        )
+        lost = ", ".join(key for key, figures in abilities.items() if figures["status"] == "lost")
+        print(f"{'':32} lost: {lost or 'none'}", flush=True)
+    rank = spearman([own["suite_kept"] for own in models.values()], [own["outside"]["kept"] for own in models.values()])
+    print(f"Spearman {rank:.3f}")
+    command = "python bench/retention_ranking.py --data FOLDER --demo runs/demo"
+    write_result(
+        "retention_ranking", {"command": command, "suite": arguments.suite, "spearman": rank, "models": models}
+    )
+
+
+if __name__ == "__main__":
+    main()

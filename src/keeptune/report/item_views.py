@@ -1,0 +1,147 @@
+"""One changed item as the page shows it: the question, and both results side by side. All texts are untrusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from keeptune.report import text
+from keeptune.report.items import Change, loss_per_token, score
+from keeptune.report.retention_shapes import ItemRecord
+
+LONGEST_CHARACTERS = 700
+LONGEST_TEXT_CHARACTERS = 300
+"""Longer texts are cut: the page is for reading, and the records hold everything."""
+
+RIGHT = 0.999999
+"""A score from which an item counts as fully right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One part of an item's question; the role is empty where there is one part only."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One model's result: what it chose or wrote (None: nothing of its own), and how it was scored."""
+
+    who: str
+    output: str | None
+    result: str
+    is_right: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """One item."""
+
+    id: str
+    language: str | None
+    turns: list[Turn]
+    facts: list[tuple[str, str]]
+    sides: tuple[Side, Side]
+
+
+def view(change: Change, is_loss: bool) -> ItemView:
+    """What the page shows of a changed item."""
+    item = change.base
+    base, tuned = (_side(who, own, is_loss) for who, own in (("base", change.base), ("tuned", change.tuned)))
+    return ItemView(item.id, item.language, _turns(item), _facts(item), (base, tuned))
+
+
+def shortened(written: str, longest: int = LONGEST_CHARACTERS) -> str:
+    """The text, cut at `longest` characters."""
+    return written if len(written) <= longest else f"{written[:longest]} …"
+
+
+def _turns(item: ItemRecord) -> list[Turn]:
+    if item.messages:
+        return [Turn(message.role, shortened(message.content)) for message in item.messages]
+    if item.good is not None and item.bad is not None:
+        return [Turn("grammatical", shortened(item.good)), Turn("ungrammatical", shortened(item.bad))]
+    if item.text is not None:
+        return [Turn("", shortened(item.text, LONGEST_TEXT_CHARACTERS))]
+    return [Turn("", shortened(item.question))] if item.question is not None else []
+
+
+def _facts(item: ItemRecord) -> list[tuple[str, str]]:
+    facts: list[tuple[str, str]] = []
+    if item.options:
+        facts.append(("options", shortened(" · ".join(item.options))))
+    if (answer := _answer(item)) is not None:
+        facts.append(("right answer", shortened(answer)))
+    if item.references:
+        facts.append(("references", shortened(" · ".join(item.references))))
+    if item.target is not None:
+        facts.append(("target", shortened(item.target)))
+    if item.constraints:
+        facts.append(("constraints", shortened("; ".join(map(_constraint, item.constraints)))))
+    if item.phenomenon is not None:
+        facts.append(("phenomenon", item.phenomenon))
+    if item.harmful is not None:
+        facts.append(("request", "to decline" if item.harmful else "harmless"))
+    return facts
+
+
+def _answer(item: ItemRecord) -> str | None:
+    if isinstance(item.answer, int):
+        return _option(item, item.answer)
+    if isinstance(item.answer, list):
+        return " · ".join(item.answer) or None
+    return item.answer
+
+
+def _option(item: ItemRecord, place: int) -> str | None:
+    options = item.options or []
+    return options[place] if 0 <= place < len(options) else None
+
+
+def _constraint(constraint: dict[str, Any]) -> str:
+    others = (f"{key} {value}" for key, value in constraint.items() if key != "type")
+    return ", ".join([str(constraint.get("type", "")), *others])
+
+
+def _side(who: str, record: ItemRecord, is_loss: bool) -> Side:
+    output = _output(record)
+    if is_loss:
+        nats = loss_per_token(record)
+        shown = "no finite loss" if nats is None or not isfinite(nats) else f"{nats:.3f} nats per token"
+        return Side(who, output, shown, None)
+    value = score(record)
+    is_right = None if value is None else value >= RIGHT
+    return Side(who, output, _result(record, value), is_right)
+
+
+def _output(record: ItemRecord) -> str | None:
+    if record.prediction is not None:
+        return shortened(record.prediction)
+    if record.output is not None:
+        return shortened(record.output)
+    if record.responses is not None:
+        return shortened(record.responses)
+    if record.good is not None and record.correct is not None:
+        return f"prefers the {'grammatical' if record.correct else 'ungrammatical'} sentence"
+    if record.chosen is not None:
+        return _option(record, record.chosen)
+    return None
+
+
+def _result(record: ItemRecord, value: float | None) -> str:
+    if record.strict:
+        return f"{sum(record.strict)} of {len(record.strict)} constraints met"
+    if record.refused is not None:
+        if record.degenerate is not None and not record.refused:
+            return f"degenerate: {record.degenerate}"
+        return "declines" if record.refused else "answers"
+    if "degenerate" in record.model_fields_set:
+        return "healthy" if record.degenerate is None else f"degenerate: {record.degenerate}"
+    if record.correct is not None:
+        return "right" if record.correct else "wrong"
+    if value is None:
+        return text.NONE
+    return f"F1 {100 * value:.0f}" if record.prediction is not None else f"score {value:.2f}"

@@ -1,0 +1,229 @@
+"""The shapes of a run's retention figures, from the reader's side: reading, the retention suite and the gate."""
+
+from __future__ import annotations
+
+from math import inf, isfinite, isnan, nan
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+Kind = Literal["score", "loss"]
+Status = Literal["retained", "lost", "undecided", "nothing to lose", "practised"]
+Policy = Literal["suite", "contest"]
+
+Figure = Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
+"""A figure that may not exist: JSON's null becomes nan."""
+
+
+class Part(BaseModel):
+    """A part of a stored file; what a report does not show is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Estimate(Part):
+    """A value between the ends of its 95 % interval. JSON's null is no value (nan), and no upper end (infinity)."""
+
+    point: Figure
+    low95: float
+    high95: Annotated[float, BeforeValidator(lambda value: inf if value is None else value)]
+
+
+class ReadingScore(Part):
+    """One model's reading ability by one metric; F1 and EM from 0 to 100."""
+
+    f1: float
+    em: float
+    n: int
+    empty: int
+    unstopped: int
+    answer_nll: float | None = None
+
+
+class BeforeAfter(Part):
+    """The reading ability before and after, by one metric."""
+
+    base: ReadingScore
+    tuned: ReadingScore
+
+
+class Ratio(Part):
+    """Tuned over base."""
+
+    f1: Estimate
+    em: Estimate
+    likelihood: Estimate | None = None
+
+
+class Reading(BeforeAfter):
+    """The reading ability under one prompt: by the headline metric, and by the contest's."""
+
+    prompt: str
+    ratio: Ratio
+    contest_metric: BeforeAfter
+
+
+class TokenLoss(Part):
+    """The loss on general text, in nats a token, over `tokens` of `n` texts."""
+
+    n: int
+    tokens: int
+    base: float
+    tuned: float
+    difference: Estimate
+
+
+class Divergence(Estimate):
+    """KL(tuned ‖ base) in nats a token, over `tokens` of `n` texts."""
+
+    n: int
+    tokens: int
+
+
+class TaskScore(Part):
+    """A task of lm-evaluation-harness: both means in percent over `n` questions, and tuned over base."""
+
+    metric: str
+    n: int
+    base: float
+    tuned: float
+    ratio: Estimate
+
+
+class Retained(Reading):
+    """The retained ability: reading, what of it is seen under another prompt, and how far predictions moved."""
+
+    set: str
+    metric: str
+    other_prompt: Reading | None = None
+    tasks: dict[str, TaskScore] = {}
+    token_loss: TokenLoss | None = None
+    kl: dict[str, Divergence | None] | None = None
+    kl_on_answers: dict[str, dict[str, Divergence | None]] | None = None
+
+
+class Figures(Part):
+    """Figures of base and tuned on `n` questions, between the ends of a 95 % interval.
+
+    `score`: base and tuned are shares from 0 to 1 and `point` is tuned / base. `loss`: nats per token and tuned − base.
+    A figure that does not exist is nan.
+    """
+
+    kind: Kind
+    n: int
+    base: Figure
+    tuned: Figure
+    point: Figure
+    low95: Figure
+    high95: Figure
+    limit: float
+    reason: str = ""
+    more_questions: int | None = None
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether there is an interval; its upper end may be infinite."""
+        return isfinite(self.point) and isfinite(self.low95)
+
+    @property
+    def upper(self) -> float:
+        """The upper end of the interval: result.json writes null for infinity."""
+        return inf if self.has_interval and isnan(self.high95) else self.high95
+
+
+class Measure(Figures):
+    """One measure of an ability."""
+
+    status: Status
+
+
+class Ability(Figures):
+    """One ability of the retention suite: the figures of its first measure, and the status over all measures.
+
+    `practised` is the reason why training practised the ability, if it did.
+    """
+
+    status: Status
+    counted: bool
+    practised: str | None = None
+    measures: dict[str, Measure] = {}
+
+    @property
+    def decisive(self) -> tuple[str, Figures]:
+        """The first measure that has the ability's status, with its name; the headline where none has."""
+        same = ((name, own) for name, own in self.measures.items() if own.status == self.status)
+        return next(same, (next(iter(self.measures), ""), self))
+
+
+class Suite(Part):
+    """The retention suite that base and tuned were evaluated on."""
+
+    version: str
+    size: str
+    sha256: str
+
+
+class Gate(Part):
+    """The verdict, the policy that decided it, and why. Runs before schema version 2 were judged by reading alone."""
+
+    policy: Policy = "contest"
+    threshold: float
+    margin: float | None = None
+    verdict: Literal["pass", "fail", "undecided"]
+    reason: str
+    counted: list[str] = []
+
+
+class Message(Part):
+    """One turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class Points(Part):
+    """The scores of one reading answer, from 0 to 100."""
+
+    f1: float
+    em: float
+
+
+class ItemRecord(Part):
+    """One item with one model's answer, of scores/ability-*.jsonl, retained-*.jsonl or tasks-*.jsonl.
+
+    Every ability has other fields; the evaluation/abilities modules describe them.
+    """
+
+    id: str
+    language: str | None = None
+    question: str | None = None
+    good: str | None = None
+    bad: str | None = None
+    phenomenon: str | None = None
+    messages: list[Message] | None = None
+    text: str | None = None
+    options: list[str] | None = None
+    answer: int | str | list[str] | None = None
+    references: list[str] | None = None
+    constraints: list[dict[str, Any]] | None = None
+    harmful: bool | None = None
+    task: str | None = None
+    target: str | None = None
+
+    output: str | None = None
+    prediction: str | None = None
+    responses: str | None = None
+    log_likelihoods: list[float | None] | None = None
+    chosen: int | None = None
+    nats: float | None = None
+    reference_tokens: int | None = None
+
+    correct: bool | None = None
+    strict: list[bool] | None = None
+    refused: bool | None = None
+    degenerate: str | None = None
+    nats_per_token: float | None = None
+    f1: float | None = None
+    squad: Points | None = Field(None, alias="squad-v1.1")
+    score: float | None = None
+    value: float | None = None

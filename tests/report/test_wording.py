@@ -1,0 +1,68 @@
+"""The verdict in words must not say more than was measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeptune.report.shapes import Result
+from keeptune.report.wording import COUNTED_PASS, VERDICTS, retained_count, unmeasured, verdict_wording
+
+
+@pytest.fixture(scope="module")
+def tree(judged: Path) -> dict[str, Any]:
+    """result.json of the run that the suite judged."""
+    return json.loads((judged / "result.json").read_text(encoding="utf-8"))
+
+
+def result(tree: dict[str, Any], **gate: Any) -> Result:
+    return Result.model_validate({**tree, "gate": {**tree["gate"], **gate}})
+
+
+def with_statuses(tree: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
+    """The result with other fields of these abilities; `_` stands for a hyphen."""
+    abilities = {name: {**own} for name, own in tree["abilities"].items()}
+    for name, change in changes.items():
+        abilities[name.replace("_", "-")].update(change)
+    return {**tree, "abilities": abilities}
+
+
+@pytest.mark.parametrize("verdict", ["pass", "fail", "undecided"])
+def test_each_verdict_has_words_and_a_scope(tree: dict[str, Any], verdict: str) -> None:
+    for policy in ("suite", "contest"):
+        wording = verdict_wording(result(tree, verdict=verdict, policy=policy))
+        assert wording.sentence.endswith(VERDICTS[policy][verdict])
+        assert "commonsense" in wording.scope
+        assert "knew" not in wording.sentence
+
+
+def test_a_pass_tells_which_measured_abilities_do_not_count(tree: dict[str, Any]) -> None:
+    uncounted = with_statuses(tree, chat={"counted": False}, grammar={"counted": False, "status": "retained"})
+    wording = verdict_wording(result(uncounted, verdict="pass"))
+    assert wording.sentence == COUNTED_PASS
+    assert "chat (lost), grammar" in wording.scope or "grammar (retained), chat (lost)" in wording.scope
+
+
+def test_the_contest_rule_names_tasks_that_it_judged(tree: dict[str, Any]) -> None:
+    ratio = {"point": 1.0, "low95": 0.9, "high95": 1.1}
+    task = {"metric": "acc", "n": 40, "base": 50.0, "tuned": 50.0, "ratio": ratio}
+    tasks = {**tree, "retained": {**tree["retained"], "tasks": {"sums": task, "facts": task}}}
+    assert "reading and 2 tasks" in verdict_wording(result(tasks, policy="contest")).sentence
+
+
+def test_what_was_not_measured_is_named(tree: dict[str, Any]) -> None:
+    assert unmeasured(result(tree)).startswith("Not measured: commonsense, reading-en of")
+    own = tree["abilities"]["knowledge"]
+    everything = {**tree, "abilities": {**tree["abilities"], "commonsense": own, "reading-en": own}}
+    assert "Not measured" not in unmeasured(result(everything))
+    assert "task own sums" in unmeasured(result(everything))
+    nothing = unmeasured(result({**tree, "abilities": {}}, policy="contest"))
+    assert "knowledge" in nothing and "reading-en" not in nothing
+
+
+def test_retained_abilities_are_counted(tree: dict[str, Any]) -> None:
+    assert retained_count(result(tree))[0] == "4 of 8"
+    figure, notes = retained_count(result(with_statuses(tree, chat={"counted": False})))
+    assert figure == "4 of 7"
+    assert "2 lost" in notes and "1 by the recipe" in notes
