@@ -141,8 +141,10 @@ def test_the_training_can_be_looked_at_in_tensorboard(finished: Path) -> None:
 def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
     result = read(finished / "result.json")
     assert set(result) == {
-        "name", "model", "finished", "skill", "retained", "gate", "parameters", "contest", "cost", "chosen", "prompt",
+        "schema_version", "name", "model", "finished", "skill", "retained", "suite", "abilities", "gate", "parameters",
+        "contest", "cost", "chosen", "prompt",
     }  # fmt: skip
+    assert result["suite"] is None and result["abilities"] == {}
     assert set(result["skill"]) == {"base", "tuned", "difference", "mcnemar_p"}
     assert set(result["skill"]["difference"]) == ESTIMATE
     for who in ("base", "tuned"):
@@ -156,6 +158,7 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
         assert set(result["retained"]["contest_metric"][who]) == READING
     assert set(result["retained"]) == {
         "set", "metric", "prompt", "base", "tuned", "ratio", "contest_metric", "other_prompt", "token_loss", "kl",
+        "kl_on_answers",
     }  # fmt: skip
     assert result["retained"]["other_prompt"] is None
     assert set(result["retained"]["token_loss"]) == {"n", "tokens", "base", "tuned", "difference"}
@@ -165,7 +168,7 @@ def test_result_json_has_every_key_of_the_contract(finished: Path) -> None:
     assert result["retained"]["metric"] == "squad-v1.1" and result["retained"]["prompt"] == "few-shot"
     assert all(set(result["retained"]["ratio"][measure]) == ESTIMATE for measure in ("f1", "em"))
     assert result["retained"]["base"]["n"] == 30 and result["retained"]["base"]["em"] == 50
-    assert set(result["gate"]) == {"threshold", "verdict", "reason", "more_questions"}
+    assert set(result["gate"]) == {"policy", "threshold", "verdict", "reason", "more_questions"}
     assert result["parameters"] == {"trainable": 1856, "total": 41120, "ratio": 1856 / 41120}
     accuracy, ratio = result["skill"]["tuned"]["accuracy"], 1856 / 41120
     assert result["contest"]["phase1"] == pytest.approx(0.3 * (1 - ratio) + 0.7 * accuracy)

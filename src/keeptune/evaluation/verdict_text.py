@@ -16,10 +16,10 @@ _HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "st
 def text(made: Record) -> str:
     """The verdict as a terminal shows it: one line per ability, the reason, one remedy."""
     lines = ability_lines(made["abilities"])
-    lines += [f"{name}: not measured, {why}" for name, why in made.get("left_out", {}).items()]
-    lines.append(f"verdict  {WORDS[made['gate']['verdict']]}: {made['gate']['reason']}")
+    lines += [_line(f"{name}: not measured, {why}") for name, why in made.get("left_out", {}).items()]
+    lines.append(f"verdict  {WORDS[made['gate']['verdict']]}: {_line(made['gate']['reason'])}")
     if made["remedy"]:
-        lines.append(f"next     {made['remedy']}")
+        lines.append(f"next     {_line(made['remedy'])}")
     return "\n".join(lines)
 
 
