@@ -55,6 +55,7 @@ def recipe(name: str, tokens: int, rows: Path, asked: Path, retrained: bool) -> 
         "data.split={dev: 0}",
         "data.max_tokens=1024",
         f"train.tokens={tokens}",
+        "score.suite=none",  # this compares selections of data, by skill and reading
     )
     made = recipes.load(SEEDS / f"{name}.yaml", (*same, *(() if retrained else OWN.get(name, ()))))
     if not retrained:

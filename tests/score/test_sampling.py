@@ -1,6 +1,7 @@
 """Sampled answers follow the model's own distribution, and depend on nothing but prompt, place and seed."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import tiny
 import torch
 
 from keeptune.score import generate
-from keeptune.score.generate import Generator
+from keeptune.score.generate import Generator, Row
 
 WORDS = tiny.tokenizer()
 LONGEST_ANSWER = 16
@@ -118,20 +119,18 @@ def test_an_error_leaves_greedy_answers_greedy(generator: Generator, monkeypatch
     assert generator.answer(own, [6] * 4, lambda _: False) == greedy
 
 
-def first_tokens(generator: Generator, prompt: list[int], seed: int) -> list[int]:
-    """The first token of each of many answers; the end token where an answer is empty."""
-    drawn: list[int] = []
-    noise = generator._noise
+def drawn_tokens(generator: Generator, prompt: list[int], tokens: int, seed: int) -> list[list[int]]:
+    """The tokens of many answers to one prompt, end tokens included."""
+    drawn: list[list[int]] = [[] for _ in range(COPIES)]
 
     class Watched(Generator):
-        def _forward(self, *arguments: Any) -> list[int]:
-            chosen = super()._forward(*arguments)
-            drawn.extend(chosen)
+        def _forward(self, cache: Any, first: int, tokens: Any, starts: Any, rows: Sequence[Row]) -> list[int]:
+            chosen = super()._forward(cache, first, tokens, starts, rows)
+            for row, token in zip(rows, chosen, strict=True):
+                drawn[row.index].append(token)
             return chosen
 
-    watched = Watched(generator.model, generator.tokenizer)
-    assert noise is not None
-    watched.sample([prompt] * COPIES, [1] * COPIES, seed)
+    Watched(generator.model, generator.tokenizer).sample([prompt] * COPIES, [tokens] * COPIES, seed)
     return drawn
 
 
@@ -141,7 +140,8 @@ def test_tokens_are_as_frequent_as_the_model_says(generator: Generator, model_fo
     with torch.no_grad():
         logits = tiny.reference(model_folder)(input_ids=torch.tensor([prompt])).logits[0, -1]
     expected = COPIES * logits.double().softmax(-1).numpy()
-    counts = np.bincount(first_tokens(generator, prompt, seed), minlength=len(expected))
+    first = [own[0] for own in drawn_tokens(generator, prompt, 1, seed)]
+    counts = np.bincount(first, minlength=len(expected))
     assert counts.sum() == COPIES
     # Tokens with fewer than five expected draws are counted together, as the test of Pearson asks for.
     common = expected >= 5
@@ -153,17 +153,16 @@ def test_tokens_are_as_frequent_as_the_model_says(generator: Generator, model_fo
     assert statistic < freedom * (1 - 2 / (9 * freedom) + 4 * (2 / (9 * freedom)) ** 0.5) ** 3
 
 
-def test_the_second_token_follows_the_first(generator: Generator, model_folder: Path) -> None:
-    """The noise of two tokens of one answer is independent: their joint frequencies are products."""
+def test_each_token_is_drawn_anew(generator: Generator, model_folder: Path) -> None:
+    """With one draw for a whole answer, a token would follow itself far more often than the model says."""
     prompt = WORDS.encode("Question: 1 + 1\nAnswer:\n")
-    reference = tiny.reference(model_folder)
+    reference, size = tiny.reference(model_folder), len(WORDS)
     with torch.no_grad():
-        first = reference(input_ids=torch.tensor([prompt])).logits[0, -1].double().softmax(-1)
-        likeliest = int(first.argmax())
-        second = reference(input_ids=torch.tensor([[*prompt, likeliest]])).logits[0, -1].double().softmax(-1)
-    answers = generator.sample([prompt] * COPIES, [2] * COPIES, 3)
-    wanted = int(second.argmax())
-    text = WORDS.decode([likeliest, wanted])
-    share = float(first[likeliest] * second[wanted])
-    found = sum(answer.text == text for answer in answers) / COPIES
+        rows = torch.tensor([[*prompt, token] for token in range(size)])
+        tables = reference(input_ids=rows).logits[:, -2:].double().softmax(-1)
+    first, itself = tables[0, 0], tables[torch.arange(size), 1, torch.arange(size)]
+    first[WORDS.eos_token_id] = 0  # nothing follows the end token
+    share = float((first * itself).sum())
+    pairs = [own for own in drawn_tokens(generator, prompt, 2, seed=3) if len(own) == 2]
+    found = sum(one == other for one, other in pairs) / COPIES
     assert found == pytest.approx(share, abs=4.5 * (share * (1 - share) / COPIES) ** 0.5)
