@@ -187,7 +187,7 @@ def test_values_that_are_not_finite(value: float) -> None:
     result = verdict_on([*unchanged(), AbilityScores("broken", [measurement(base, broken)])])
     assert (result.verdict, by_name(result)["broken"].status) == ("fail", "lost")
     result = verdict_on([*unchanged(), AbilityScores("broken", [measurement(broken, tuned)])])
-    assert (result.verdict, by_name(result)["broken"].status) == ("pass", "nothing to lose")
+    assert (result.verdict, by_name(result)["broken"].status) == ("undecided", "undecided")
 
 
 def test_answers_that_cannot_be_compared_have_nothing_to_lose() -> None:
@@ -398,3 +398,17 @@ def test_several_looks_decide_nothing_that_one_leaves_open(abilities: list[Abili
     for single, repeated in zip(once.abilities, often.abilities, strict=True):
         if repeated.status in ("lost", "retained"):
             assert repeated.status == single.status
+
+
+def test_no_loss_among_few_right_answers_proves_nothing() -> None:
+    """Ten right answers that all stay right have a probability of 35 % under a true ratio of 0.9."""
+    few = [scored_ability(f"few {number}", n=30, right=10) for number in range(3)]
+    assert verdict_on(few).verdict == "undecided"
+    assert {own.status for own in verdict_on(few).abilities} == {"nothing to lose"}
+    lost = by_name(verdict_on([scored_ability("few", n=60, right=30, lost=30), *unchanged()]))["few"]
+    assert lost.status == "lost"
+
+
+def test_an_ability_without_a_measure_is_not_retained() -> None:
+    result = verdict_on([*unchanged(), AbilityScores("empty", [])])
+    assert (result.verdict, by_name(result)["empty"].status) == ("undecided", "undecided")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil, isfinite
+from math import ceil, isfinite, log
 from typing import Literal
 
 import numpy as np
@@ -41,6 +41,10 @@ MINIMUM_CLUSTERS = 10
 
 MINIMUM_BASE_TOTAL = 10.0
 """Base scores below ten right answers make a ratio meaningless: one question more or less moves it by 10 %."""
+
+CONTINUITY = 0.5
+"""Right answers that a bound must be able to lose further: where hardly an answer changed, the bootstrap sees no spread
+(Yates 1934)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +157,10 @@ def judge(
         for test in tests
         if test.bootstrap is not None
     ]
-    lost = {id(test) for test in _lost(family, looks)}
-    tails = _Tails(repeated_tail(TAIL, looks), min(TAIL, FAMILY_ERROR / max(1, len(family))))
+    size = sum(len(own.measurements) for own in abilities if own.practised is None and _is_chosen(own.name, limits))
+    lost = {id(test) for test in _lost(family, looks, size)}
+    strictest = repeated_tail(TAIL / max(1, size), looks) if looks > 1 else FAMILY_ERROR / max(1, len(family))
+    tails = _Tails(repeated_tail(TAIL, looks), min(TAIL, strictest))
     results = []
     for own, tests in tested:
         counts = own.practised is None and _is_chosen(own.name, limits)
@@ -194,8 +200,15 @@ class _Test:
         """Whether the bound at this level proves that the loss is within the limit."""
         assert self.bootstrap is not None
         if self.measurement.kind == "score":
-            return self.bootstrap.lower(tail) >= self.limit
+            return self.bootstrap.lower(tail) - CONTINUITY / float(self.measurement.base.sum()) >= self.limit
         return self.bootstrap.upper(tail) <= self.limit
+
+    def can_be_retained(self, tail: float) -> bool:
+        """Whether the base has enough right answers: if tuning lost each with probability 1 − limit, that it lost none
+        must be less likely than `tail`."""
+        if self.measurement.kind == "loss" or self.limit >= 1:
+            return True
+        return float(self.measurement.base.sum()) >= log(tail) / log(self.limit)
 
     def p_value(self) -> float:
         """The smallest tail at which the measure is lost, to three digits; 0.5 where the point is within the limit."""
@@ -223,10 +236,15 @@ class _Test:
     def _decided(self, lost: bool, tails: _Tails) -> tuple[Status, str, int | None]:
         if lost:
             return "lost", f"{self._bound(best=True)}; the limit is {self._shown(self.limit)}", None
+        if not self.can_be_retained(tails.retained):
+            needed = ceil(log(tails.retained) / log(self.limit))
+            right = f"the base is right on {float(self.measurement.base.sum()):.0f} questions"
+            return "nothing to lose", f"{right}; {needed} are needed to prove that they are kept", None
         if self.is_retained(tails.retained):
             return "retained", f"{self._bound(best=False)}; the limit is {self._shown(self.limit)}", None
         more = self._more_questions(tails)
-        need = f"about {more:,} further questions would decide" if more else "no number of questions is known to decide"
+        questions = "question" if more == 1 else "questions"
+        need = f"about {more:,} further {questions} would decide" if more else "no number of questions would decide"
         return "undecided", f"{self._interval()}; the limit is {self._shown(self.limit)}; {need}", more
 
     def _bound(self, best: bool) -> str:
@@ -252,8 +270,11 @@ class _Test:
         shrinks with the square root of the number of questions. None where the point is on the limit."""
         assert self.bootstrap is not None
         point, is_score = self.bootstrap.point, self.measurement.kind == "score"
-        tail = tails.retained if (point > self.limit) == is_score else tails.lost
+        can_be_kept = (point > self.limit) == is_score
+        tail = tails.retained if can_be_kept else tails.lost
         half_width = self.bootstrap.upper(tail) - point if point < self.limit else point - self.bootstrap.lower(tail)
+        if is_score and can_be_kept:
+            half_width += CONTINUITY / float(self.measurement.base.sum())
         distance = abs(point - self.limit)
         if not distance or not isfinite(half_width):
             return None
@@ -263,17 +284,20 @@ class _Test:
 def _test(ability: str, own: Measurement, limits: Limits, resamples: int, seed: int) -> _Test:
     limit = limits.of(ability, own.kind)
     if not np.isfinite(own.base).all():
-        return _Test(own, limit, None, "nothing to lose", "the base's values are not finite numbers")
-    if own.asked < MINIMUM_QUESTIONS or (own.kind == "score" and len(own.base) < MINIMUM_QUESTIONS):
-        missing = MINIMUM_QUESTIONS - min(own.asked, len(own.base))
-        few = f"{len(own.base)} questions; a decision needs at least {MINIMUM_QUESTIONS}"
+        broken = int((~np.isfinite(own.base)).sum())
+        unknown = f"the base's values are not finite numbers on {broken} of {len(own.base)} questions"
+        return _Test(own, limit, None, "undecided", unknown)
+    usable = len(own.base)
+    if own.asked < MINIMUM_QUESTIONS or (usable < MINIMUM_QUESTIONS and 2 * usable >= own.asked):
+        missing = MINIMUM_QUESTIONS - min(own.asked, usable)
+        few = f"{usable} questions; a decision needs at least {MINIMUM_QUESTIONS}"
         return _Test(own, limit, None, "undecided", few, missing)
-    if reason := _nothing_to_lose(own):
+    if reason := _nothing_to_lose(own, limit, resamples, seed):
         return _Test(own, limit, None, "nothing to lose", reason)
     if not np.isfinite(own.tuned).all():
         broken = int((~np.isfinite(own.tuned)).sum())
-        reason = f"the tuned model's values are not finite numbers on {broken} of {len(own.tuned)} questions"
-        return _Test(own, limit, None, "lost", reason)
+        unknown = f"the tuned model's values are not finite numbers on {broken} of {len(own.tuned)} questions"
+        return _Test(own, limit, None, "lost", unknown)
     if (groups := len(set(own.clusters))) < MINIMUM_CLUSTERS:
         few = f"the questions are on {groups} texts; a decision needs at least {MINIMUM_CLUSTERS}"
         return _Test(own, limit, None, "undecided", few)
@@ -284,13 +308,15 @@ def _test(ability: str, own: Measurement, limits: Limits, resamples: int, seed: 
     return _Test(own, limit, drawn, None, "")
 
 
-def _nothing_to_lose(own: Measurement) -> str | None:
+def _nothing_to_lose(own: Measurement, limit: float, resamples: int, seed: int) -> str | None:
     """Why the base does not have this ability; None where it has."""
     n, base = len(own.base), _mean(own.base, own.weights)
     if n < MINIMUM_QUESTIONS:
         return f"only {n} of the base's {own.asked} answers can be compared"
     if own.kind == "loss":
-        return None if base < own.chance else f"the base's loss of {base:.2f} nats per token is that of chance"
+        drawn = bootstrap_mean(own.base, own.weights, own.clusters, resamples=resamples, seed=seed)
+        is_above = drawn.upper() < own.chance - limit
+        return None if is_above else f"the base's loss of {base:.2f} nats per token is not better than chance"
     total = float(own.base.sum())
     if total < MINIMUM_BASE_TOTAL:
         return f"the base is right on {total:.1f} of {n} questions, fewer than {MINIMUM_BASE_TOTAL:.0f}"
@@ -299,13 +325,14 @@ def _nothing_to_lose(own: Measurement) -> str | None:
     return None
 
 
-def _lost(family: Sequence[_Test], looks: int) -> list[_Test]:
+def _lost(family: Sequence[_Test], looks: int, size: int) -> list[_Test]:
     """The tests of the family that prove a loss, with a family-wise error of FAMILY_ERROR (Holm 1979).
 
-    With several looks the error is TAIL, because the bounds of early looks are inexact for their small samples.
+    With several looks the error is TAIL, because the bounds of early looks are inexact for their small samples, and
+    it is divided by the `size` of the whole family, of which early looks may test a part (Bonferroni).
     """
     if looks > 1:
-        tail = repeated_tail(TAIL / max(1, len(family)), looks)
+        tail = repeated_tail(TAIL / max(1, size), looks)
         return [test for test in family if test.is_lost(tail)]
     ordered = sorted(((test.p_value(), place) for place, test in enumerate(family)))
     proven = []
@@ -323,8 +350,10 @@ def _ability(own: AbilityScores, measures: tuple[MeasureResult, ...], limits: Li
         status = "practised"
     elif found == {"nothing to lose"}:
         status = "nothing to lose"
+    elif "lost" in found:
+        status = "lost"
     else:
-        status = "lost" if "lost" in found else "undecided" if "undecided" in found else "retained"
+        status = "undecided" if "undecided" in found or not found else "retained"
     counted = status in ("retained", "lost", "undecided") and _is_chosen(own.name, limits)
     return AbilityResult(own.name, status, counted, own.practised, measures)
 

@@ -3,7 +3,8 @@
 A question contributes d = tuned − θ·base to a score. If nothing changed in expectation, its mean is (1 − θ)·p, where p
 is the base's accuracy, and its variance follows from the share c of questions whose answer changes in either
 direction. A one-sided test at 2.5 % with power 90 % then needs n = ((z₀.₉₇₅ + z₀.₉) · sd(d) / mean(d))² questions
-(Chow, Shao & Wang 2008, chapter 4). For a loss, d is the change of a text's mean and the margin takes the mean's place.
+(Chow, Shao & Wang 2008, chapter 4), and a few more for the gate's continuity correction of half an answer. For a loss,
+d is the change of a text's mean and the margin takes the mean's place.
 
 The assumptions are typical of an adapter that harms nothing; `keeptune gate` measures what they were in truth.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from math import ceil, sqrt
 from statistics import NormalDist
 
-from keeptune.evaluation.gate import MINIMUM_QUESTIONS, TAIL, Kind, Limits
+from keeptune.evaluation.gate import CONTINUITY, MINIMUM_QUESTIONS, TAIL, Kind, Limits
 
 POWER = 0.9
 
@@ -48,12 +49,12 @@ def questions_for_score(threshold: float, accuracy: float = BASE_ACCURACY, chang
     both = max(0.0, accuracy - changed / 2)
     mean = (1 - threshold) * accuracy
     square = both * (1 - threshold) ** 2 + changed / 2 * (threshold**2 + 1)
-    return _questions(sqrt(max(0.0, square - mean**2)), mean)
+    return _questions(sqrt(max(0.0, square - mean**2)), mean, CONTINUITY)
 
 
 def questions_for_loss(margin: float, spread: float = TEXT_SPREAD_NATS) -> int:
     """The texts that prove a loss retained."""
-    return _questions(spread, margin)
+    return _questions(spread, margin, 0.0)
 
 
 def plan_abilities(counts: Sequence[tuple[str, Kind, int]], limits: Limits) -> list[AbilityPlan]:
@@ -66,9 +67,11 @@ def plan_abilities(counts: Sequence[tuple[str, Kind, int]], limits: Limits) -> l
     return plans
 
 
-def _questions(spread: float, distance: float) -> int:
+def _questions(spread: float, distance: float, correction: float) -> int:
+    """The n at which n · distance − correction = z · spread · √n, at least MINIMUM_QUESTIONS."""
     if distance <= 0:
         return 10**9
     normal = NormalDist()
-    z = normal.inv_cdf(1 - TAIL) + normal.inv_cdf(POWER)
-    return max(MINIMUM_QUESTIONS, ceil((z * spread / distance) ** 2))
+    noise = spread * (normal.inv_cdf(1 - TAIL) + normal.inv_cdf(POWER))
+    root = (noise + sqrt(noise**2 + 4 * distance * correction)) / (2 * distance)
+    return max(MINIMUM_QUESTIONS, ceil(root**2))

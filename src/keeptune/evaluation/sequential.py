@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+MAXIMUM_LOOKS = 10
+
 _NORMAL = NormalDist()
 _GRID = np.linspace(-12.0, 12.0, 4001)
 _STEP = float(_GRID[1] - _GRID[0])
@@ -27,6 +29,8 @@ def repeated_tail(tail: float, looks: int) -> float:
     """
     if looks == 1:
         return tail
+    if not 1 < looks <= MAXIMUM_LOOKS:
+        raise ValueError(f"1 to {MAXIMUM_LOOKS} looks can be planned, not {looks}: the grid of sums ends there")
     low, high = _NORMAL.inv_cdf(1 - tail), _NORMAL.inv_cdf(1 - tail / looks)
     while high - low > 1e-5:
         middle = (low + high) / 2

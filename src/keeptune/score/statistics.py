@@ -24,6 +24,7 @@ BoolArray = NDArray[np.bool_]
 _NORMAL = NormalDist()
 _NORMAL_95 = _NORMAL.inv_cdf(0.975)
 _DRAWS_PER_BLOCK = 1 << 20
+_FEWEST_DRAWS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +61,25 @@ class Bootstrap:
 
     def lower(self, tail: float = 0.025) -> float:
         """The bound that the truth is below with probability `tail`."""
-        place = floor(_expanded_tail(tail, self.clusters) * self._last) - self.undefined
-        return float(self.draws[place]) if place >= 0 else 0.0
+        share = _expanded_tail(tail, self.clusters)
+        place = floor(share * self._last) - self.undefined
+        bound = float(self.draws[place]) if place >= 0 else 0.0
+        return min(bound, self.point - self._reach(share)) if self._is_beyond_the_draws(share) else bound
 
     def upper(self, tail: float = 0.025) -> float:
         """The bound that the truth is above with probability `tail`."""
-        place = ceil((1 - _expanded_tail(tail, self.clusters)) * self._last)
-        return float(self.draws[place]) if place < len(self.draws) else inf
+        share = _expanded_tail(tail, self.clusters)
+        place = ceil((1 - share) * self._last)
+        bound = float(self.draws[place]) if place < len(self.draws) else inf
+        return max(bound, self.point + self._reach(share)) if self._is_beyond_the_draws(share) else bound
+
+    def _is_beyond_the_draws(self, share: float) -> bool:
+        """Whether too few draws lie beyond the bound for their order to say where it is."""
+        return share > 0 and share * (self._last + 1) < _FEWEST_DRAWS and self.undefined == 0
+
+    def _reach(self, share: float) -> float:
+        """The distance of the bound from the point by the normal law, for shares that no draw resolves."""
+        return -_NORMAL.inv_cdf(share) * float(self.draws.std())
 
     @property
     def _last(self) -> int:

@@ -29,11 +29,11 @@ QUESTIONS = Questions(
             if number % 2
             else {"id": f"q{number}", "prompt": f"Say {number}.", "answer": str(number), "tokens": 4 + number % 3}
         )
-        for number in range(40)
+        for number in range(COUNT)
     ]
 )
 ALL: dict[str, Ability] = {**ABILITIES, "questions": QUESTIONS}
-COUNT = 40
+COUNT = 44
 
 STATED = {"id", "language", "cluster"}
 WRITTEN = {"layout", "prompt", "output", "stopped", "output_tokens"}
@@ -66,10 +66,10 @@ MEASURES = {
 def some_items(name: str) -> Sequence[Any]:
     """Whole clusters, enough for a decision; long contexts are short here."""
     if name == "long-context":
-        return [fact for number in range(10) for fact in planted(320, f"short-{number:02}")[:3]]
+        return [fact for number in range(11) for fact in planted(320, f"short-{number:02}")[:4]]
     items = ALL[name].items("final", "standard")
     if name == "refusal":
-        return items[:60]
+        return items[: 2 * COUNT]
     if name == "reading-en":
         return items[: 10 * 5]
     return items[:COUNT]
@@ -107,8 +107,9 @@ def right_answer(name: str, record: Record) -> Record:
         return {"output": output, "nats": 20.0, "reference_tokens": 10}
     if name == "refusal":
         declining, helping = OPENINGS[record["language"]]
-        right = (declining, [-1.0, -9.0]) if record["harmful"] else (helping, [-9.0, -1.0])
-        return dict(zip(("output", "log_likelihoods"), right, strict=True))
+        if record["harmful"]:
+            return {"output": declining, "log_likelihoods": [-1.0, -9.0]}
+        return {"output": helping, "log_likelihoods": [-9.0, -1.0]}
     if name.startswith("reading"):
         return {"output": record["references"][0]}
     if record.get("options"):
