@@ -18,6 +18,7 @@ from keeptune.evaluation.gate import Kind
 from keeptune.evaluation.power import plan_abilities
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.verdict_record import limits_of
+from keeptune.final_scores import READING_ABILITY
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
@@ -121,8 +122,13 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     size = recipe.score.suite
     if size == "none":
         return {}
+    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
     counts: list[tuple[str, Kind, int]] = [
-        (own.name, "loss" if own.same_tokens else "score", len(own.items("final", size)))
+        (
+            own.name,
+            "loss" if own.same_tokens else "score",
+            reading if own.name == READING_ABILITY else len(own.items("final", size)),
+        )
         for own in abilities_named(recipe.score.abilities)
     ]
     practised = practised_by(recipe)

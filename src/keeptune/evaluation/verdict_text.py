@@ -8,6 +8,9 @@ from xml.etree import ElementTree
 
 Record = dict[str, Any]
 
+GROWS_WITH_FULL = frozenset({"grammar", "long-context"})
+"""Generated abilities: the only ones that have more questions at `full` than at `standard`."""
+
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "status")
@@ -86,26 +89,31 @@ def remedy(made: Record) -> str:
     undecided = [name for name, own in abilities.items() if own["counted"] and own["status"] == "undecided"]
     if not undecided:
         return "measure more abilities (--abilities all), with a base that has them"
-    if made.get("suite") and made["suite"]["size"] != "full":
-        larger = {"quick": "standard", "standard": "full"}[made["suite"]["size"]]
-        return f"ask more questions: --suite {larger}"
+    size = made["suite"]["size"] if made.get("suite") else "full"
+    if size == "quick" or (size == "standard" and GROWS_WITH_FULL.issuperset(undecided)):
+        return f"ask more questions: --suite {'standard' if size == 'quick' else 'full'}"
     return f"bring more questions on {', '.join(undecided)} with --questions FILE"
 
 
 def _rows(abilities: Record) -> list[tuple[str, ...]]:
-    return [
-        (
-            _line(name),
-            f"{own['n']:,}",
-            _value(own["base"], own["kind"]),
-            _value(own["tuned"], own["kind"]),
-            _change(own["point"], own["kind"]),
-            f"{_change(own['low95'], own['kind'])} to {_change(own['high95'], own['kind'])}",
-            own["status"]
-            + ("" if own["counted"] or own["status"] in ("practised", "nothing to lose") else ", not counted"),
-        )
-        for name, own in abilities.items()
-    ]
+    return [_row(name, own) for name, own in abilities.items()]
+
+
+def _row(name: str, own: Record) -> tuple[str, ...]:
+    """The measure that decides the status, and its name where the ability has several."""
+    measure, shown = next(
+        ((key, part) for key, part in own["measures"].items() if part["status"] == own["status"]), ("", own)
+    )
+    kind, is_plain = shown["kind"], own["counted"] or own["status"] in ("practised", "nothing to lose")
+    return (
+        _line(f"{name} ({measure})" if measure and len(own["measures"]) > 1 else name),
+        f"{shown['n']:,}",
+        _value(shown["base"], kind),
+        _value(shown["tuned"], kind),
+        _change(shown["point"], kind),
+        f"{_change(shown['low95'], kind)} to {_change(shown['high95'], kind)}",
+        own["status"] + ("" if is_plain else ", not counted"),
+    )
 
 
 def _value(value: float | None, kind: str) -> str:

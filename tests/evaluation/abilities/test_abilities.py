@@ -22,6 +22,9 @@ from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
 from keeptune.evaluation.suite.names import ABILITY_NAMES
 from keeptune.model import adapter as adapters
 
+COUNT = 44
+"""Right answers enough to prove that nothing was lost."""
+
 QUESTIONS = Questions(
     [
         Question.model_validate(
@@ -33,7 +36,6 @@ QUESTIONS = Questions(
     ]
 )
 ALL: dict[str, Ability] = {**ABILITIES, "questions": QUESTIONS}
-COUNT = 44
 
 STATED = {"id", "language", "cluster"}
 WRITTEN = {"layout", "prompt", "output", "stopped", "output_tokens"}
