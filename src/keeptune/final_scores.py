@@ -14,7 +14,7 @@ from keeptune.data.prepare import load_examples
 from keeptune.errors import DataError
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
-from keeptune.evaluation.divergence import AnsweredPrompt, answer_divergence, chat_prompts
+from keeptune.evaluation.divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
 from keeptune.evaluation.gate import AbilityScores
 from keeptune.evaluation.pair import AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
@@ -49,9 +49,6 @@ DIVERGENCE, PRACTISED = "divergence-tuned.jsonl", "practised.json"
 
 READING_ABILITY = "reading-en"
 """The ability of the suite that a run measures on `score.retained`."""
-
-DIVERGENCE_PROMPTS: dict[str, int] = {"quick": 16, "standard": 40, "full": 100}
-"""Skill prompts, and chat prompts, whose answers the divergence is measured on, by the size of the suite."""
 
 _DIVERGENCE_TOKENS = 96
 """The most tokens of such an answer to a skill prompt."""
@@ -182,7 +179,7 @@ class FinalScores:
         assert size != "none"
         evaluate(pair, self.abilities(), "final", size, scores, self.listener)
         if not (scores / DIVERGENCE).is_file():
-            prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, DIVERGENCE_PROMPTS[size])
+            prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, PROMPTS[size])
             write_records(scores / DIVERGENCE, answer_divergence(pair, prompts, self.recipe.seed))
             self.listener.say(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
         if not (scores / PRACTISED).is_file():
@@ -193,6 +190,7 @@ class FinalScores:
     def _skill_prompts(self, tokenizer: Any) -> list[AnsweredPrompt]:
         size = self.recipe.score.suite
         budgets = self.budgets()
+        assert size != "none"
         return [
             AnsweredPrompt(
                 own.name,
@@ -201,7 +199,7 @@ class FinalScores:
                 tuple(self.prompt.encode(tokenizer, own.problem)),
                 min(_DIVERGENCE_TOKENS, budgets.get(own.kind, skills.longest(budgets))),
             )
-            for own in self.asked("test", DIVERGENCE_PROMPTS[size])
+            for own in self.asked("test", PROMPTS[size])
         ]
 
     def budgets(self) -> dict[str, int]:

@@ -131,7 +131,7 @@ def _divergences(suite: SuiteScores, resamples: int, seed: int) -> Record:
     """KL(tuned ‖ base) per token of the tuned model's answers, by prompts and mode."""
     return {
         what: {mode: divergence.summary(suite.divergences, what, mode, resamples, seed) for mode in divergence.MODES}
-        for what in divergence.PROMPTS
+        for what in divergence.SOURCES
     }
 
 

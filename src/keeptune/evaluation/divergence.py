@@ -21,6 +21,7 @@ from keeptune.evaluation.abilities.conversation import at_the_end
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO, Pair
+from keeptune.evaluation.suite.loader import Size
 from keeptune.score.generate import Generator
 from keeptune.score.statistics import Estimate, mean_of_parts
 from keeptune.train.batches import batched
@@ -29,10 +30,13 @@ from keeptune.train.loss import chunks
 Record = dict[str, Any]
 What = Literal["skill", "chat"]
 Mode = Literal["greedy", "sampled"]
-PROMPTS: tuple[What, ...] = ("skill", "chat")
+SOURCES: tuple[What, ...] = ("skill", "chat")
 MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
 BATCH_TOKENS = 2048
+
+PROMPTS: dict[Size, int] = {"quick": 16, "standard": 40, "full": 100}
+"""Prompts of each source whose answers are compared, by the size of the suite."""
 
 CHAT_TOKENS = 48
 """The most tokens of an answer to a chat prompt."""

@@ -31,7 +31,7 @@ from keeptune.evaluation.pair import AdapterPair, Pair, adapter_of, open_pair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import Answers, evaluate, evaluate_sequentially
 from keeptune.evaluation.suite.loader import VERSION, Size, fingerprint
-from keeptune.evaluation.suite.names import ABILITY_NAMES, ALL
+from keeptune.evaluation.suite.names import ALL
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
 from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
 from keeptune.listen import Listener, Silent
@@ -42,8 +42,6 @@ Record = dict[str, Any]
 FILE, MARKDOWN_FILE, JUNIT_FILE = "gate.json", "gate.md", "gate.xml"
 REQUEST_FILE = "request.json"
 """What was asked for, so that a folder is only gone on with by the same command."""
-
-DIVERGENCE_PROMPTS: dict[Size, int] = {"quick": 16, "standard": 40, "full": 100}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +162,17 @@ def _from_results(request: GateRequest) -> Record:
     """The verdict from result files of lm-evaluation-harness or inspect-ai."""
     if request.questions or request.sequential or request.scale is not None:
         raise RecipeError("result files are judged as they are: leave out --questions, --sequential and --scale")
-    tasks = paired(read_results(Path(request.base)), read_results(Path(request.tuned)))
-    scores = []
+    base, tuned = (read_results(Path(own)) for own in (request.base, request.tuned))
+    tasks, scores = paired(base, tuned), []
     for task in tasks:
         size = len(task.ids)
         values = Measurement(task.metric, "score", task.base, task.tuned, task.ids, np.ones(size), 0.0, size)
         scores.append(AbilityScores(task.name, [values]))
     judged = judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
-    return _record(request, judged, None, {})
+    both = {task.name for task in tasks}
+    alone = {task.name: f"only {who} has it" for who, own in (("base", base), ("tuned", tuned)) for task in own}
+    left_out = {name: why for name, why in alone.items() if name not in both}
+    return {**_record(request, judged, None, {}), "left_out": left_out}
 
 
 def _checked_questions(request: GateRequest) -> list[Question]:
@@ -233,7 +234,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
     if "chat" not in {own.name for own in abilities_named(request.abilities)}:
         return {"not_measured": "the chat prompts were not asked for"}
     with pair.using("tuned") as subject:
-        prompts = divergence.chat_prompts(subject.layout, DIVERGENCE_PROMPTS[request.size])
+        prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])
     listener.say(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
     records = divergence.answer_divergence(pair, prompts, request.seed)
     write_records(folder / "divergence-tuned.jsonl", records)
@@ -277,8 +278,3 @@ def _write(made: Record, out: Path) -> Record:
     write_text(out / MARKDOWN_FILE, verdict_text.markdown(made))
     write_text(out / JUNIT_FILE, verdict_text.junit(made))
     return made
-
-
-def known_abilities() -> str:
-    """The names for help texts."""
-    return ", ".join(ABILITY_NAMES)
