@@ -117,9 +117,10 @@ class FinalScores:
 
     def abilities(self) -> list[Ability]:
         """The abilities of the suite that have records of their own."""
-        if self.recipe.score.suite == "none":
+        suite = self.recipe.score.suite
+        if suite == "none":
             return []
-        return [own for own in abilities_named(self.recipe.score.abilities) if own.name != READING_ABILITY]
+        return [own for own in abilities_named(self.recipe.score.abilities, suite) if own.name != READING_ABILITY]
 
     def ability_scores(self) -> list[AbilityScores]:
         """The measurements of all abilities that the verdict can rest on, with what training practised."""

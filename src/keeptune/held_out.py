@@ -114,7 +114,7 @@ def score_files(
     """
     if skill is None and reading is None and not abilities:
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
-    chosen = abilities_named(abilities)
+    chosen = abilities_named(abilities, suite)
     listener = listener or Silent()
     asked, rejected = _questions(skill, target, limit) if skill else ([], [])
     items = reading_items(reading, limit) if reading else []

@@ -129,7 +129,7 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
             "loss" if own.same_tokens else "score",
             reading if own.name == READING_ABILITY else len(own.items("final", size)),
         )
-        for own in abilities_named(recipe.score.abilities)
+        for own in abilities_named(recipe.score.abilities, size)
     ]
     practised = practised_by(recipe)
     return {

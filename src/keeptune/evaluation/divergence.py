@@ -35,10 +35,10 @@ MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
 BATCH_TOKENS = 2048
 
-PROMPTS: dict[Size, int] = {"quick": 16, "standard": 40, "full": 100}
+PROMPTS: dict[Size, int] = {"quick": 8, "standard": 32, "full": 100}
 """Prompts of each source whose answers are compared, by the size of the suite."""
 
-CHAT_TOKENS = 48
+CHAT_TOKENS = 32
 """The most tokens of an answer to a chat prompt."""
 
 

@@ -78,7 +78,9 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
     if any(results):
         raise RecipeError("--base and --tuned: one is a result file and the other a model; give two of a kind")
     questions = _checked_questions(request)
-    abilities: list[Ability] = [*abilities_named(request.abilities), *([Questions(questions)] if questions else [])]
+    abilities = abilities_named(request.abilities, request.size)
+    if questions:
+        abilities.append(Questions(questions))
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
         _claim(folder, request, questions)
@@ -231,7 +233,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
     """KL(tuned ‖ base) on the tuned model's answers to chat prompts, or why it is not measured."""
     if pair.differing_tokens:
         return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
-    if "chat" not in {own.name for own in abilities_named(request.abilities)}:
+    if "chat" not in {own.name for own in abilities_named(request.abilities, request.size)}:
         return {"not_measured": "the chat prompts were not asked for"}
     with pair.using("tuned") as subject:
         prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.model.packed import packed_weights
 from keeptune.score.generate import Generator
 from keeptune.train.batches import batched
 from keeptune.train.loss import chunks
 
-BATCH_TOKENS = 2048
+BATCH_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +94,10 @@ def log_likelihoods(
     rows = [_row(choice) for choice in choices] if together else [r for choice in choices for r in _rows(choice)]
     lengths = [len(row.tokens) for row in rows]
     sums: list[list[float]] = [[] for _ in rows]
-    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
-        for index, found in zip(batch, _scored(generator, [rows[index] for index in batch]), strict=True):
-            sums[index] = found
+    with packed_weights(generator.model):
+        for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+            for index, found in zip(batch, _scored(generator, [rows[index] for index in batch]), strict=True):
+                sums[index] = found
     if not together:
         flat = iter(sums)
         sums = [[next(flat)[0] for _ in choice.options] for choice in choices]

@@ -41,6 +41,9 @@ class Ability(ABC):
     name: str
     """As in recipes, on the command line and in result.json."""
 
+    in_quick = True
+    """Whether the quick suite asks it unless it is told which abilities to ask."""
+
     same_tokens = False
     """Whether base and tuned can only be compared on the same tokens, because a measure is a loss per token."""
 

@@ -18,8 +18,8 @@ from keeptune.evaluation.likelihood import Choice, log_likelihoods
 from keeptune.evaluation.suite.loader import Conversation, Size, Split, in_split, load, thinned
 
 FILE = "chat.jsonl"
-BUDGET_TOKENS = 48
-QUICK_EVERY = 4
+BUDGET_TOKENS = 32
+QUICK_EVERY = 5
 
 
 class Chat(Ability):

@@ -16,7 +16,7 @@ from keeptune.evaluation.suite.loader import Size, Split
 
 CHANCE = 0.5
 SEED = 2026
-PER_PHENOMENON: dict[Size, int] = {"quick": 4, "standard": 12, "full": 48}
+PER_PHENOMENON: dict[Size, int] = {"quick": 3, "standard": 10, "full": 48}
 DEV_PER_PHENOMENON = 2
 """Dev pairs come before the others of their phenomenon, so that a larger suite never takes them in."""
 

@@ -16,8 +16,8 @@ from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, in_split, load, thinned
 
 FILE = "instructions.jsonl"
-BUDGET_TOKENS = 96
-QUICK_EVERY = 4
+BUDGET_TOKENS = 72
+QUICK_EVERY = 6
 
 
 class Instructions(Ability):

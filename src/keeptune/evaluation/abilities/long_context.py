@@ -99,6 +99,7 @@ class LongContext(Ability):
     """Planted facts, generated."""
 
     name = "long-context"
+    in_quick = False
 
     def items(self, split: Split, size: Size) -> list[PlantedFact]:
         texts = DEV_TEXTS if split == "dev" else TEXTS[size]

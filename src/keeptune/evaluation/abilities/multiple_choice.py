@@ -24,8 +24,8 @@ from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load, thinned
 
 CHANCE = 0.25
-QUICK_EVERY = 3
-"""The quick form asks every third set."""
+QUICK_EVERY = 5
+"""The quick form asks every fifth set."""
 
 PROGRESS_ITEMS = 64
 """Items that are scored between two reports of progress."""
@@ -77,8 +77,8 @@ def continuation_words(item: ChoiceItem, _: Layout) -> Wording:
 class MultipleChoice(Ability):
     """An ability whose items are sets of four prompts over four options."""
 
-    def __init__(self, name: str, files: Sequence[str], words: Words) -> None:
-        self.name, self.files, self.words = name, files, words
+    def __init__(self, name: str, files: Sequence[str], words: Words, in_quick: bool = True) -> None:
+        self.name, self.files, self.words, self.in_quick = name, files, words, in_quick
 
     def items(self, split: Split, size: Size) -> list[ChoiceItem]:
         sets = [one for file in self.files for one in in_split(load(file, ChoiceSet), split)]

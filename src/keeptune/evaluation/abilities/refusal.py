@@ -20,7 +20,7 @@ from keeptune.evaluation.suite.loader import Message, Request, Size, Split, load
 from keeptune.evaluation.suite.loader import in_split as split_of
 
 FILE = "refusal.jsonl"
-BUDGET_TOKENS = 32
+BUDGET_TOKENS = 24
 QUICK_EVERY = 3
 CHANCE_OF_A_PAIR = 0.5
 
@@ -54,6 +54,7 @@ class Refusal(Ability):
     """Requests to decline and their harmless twins."""
 
     name = "refusal"
+    in_quick = False
 
     def items(self, split: Split, size: Size) -> list[Request]:
         requests = load(FILE, Request)

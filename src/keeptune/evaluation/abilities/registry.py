@@ -33,7 +33,7 @@ _ABILITIES: tuple[Ability, ...] = (
     Reading("en"),
     Reading("zh"),
     Refusal(),
-    MultipleChoice("code", ["code.jsonl"], program_words),
+    MultipleChoice("code", ["code.jsonl"], program_words, in_quick=False),
     LongContext(),
 )
 
@@ -41,8 +41,9 @@ ABILITIES: dict[str, Ability] = {ability.name: ability for ability in _ABILITIES
 assert tuple(ABILITIES) == ABILITY_NAMES
 
 
-def abilities_named(names: Iterable[str]) -> list[Ability]:
-    """The abilities of these names, in the suite's order; `all` stands for every one.
+def abilities_named(names: Iterable[str], size: Size = "standard") -> list[Ability]:
+    """The abilities of these names, in the suite's order; `all` stands for every one, of the quick suite for those that
+    small samples can decide.
 
     Raises:
         RecipeError: naming the first unknown one and the nearest that exists.
@@ -50,7 +51,8 @@ def abilities_named(names: Iterable[str]) -> list[Ability]:
     wanted = tuple(names)
     if fault := unknown_name(wanted):
         raise RecipeError(fault)
-    return [ABILITIES[name] for name in chosen_names(wanted)]
+    chosen = [ABILITIES[name] for name in chosen_names(wanted)]
+    return [own for own in chosen if size != "quick" or own.in_quick or own.name in wanted]
 
 
 @cache
