@@ -27,7 +27,7 @@ from keeptune.sections import AdapterSection, Quantization
 from keeptune.train.loss import CHUNK_TOKENS, CHUNK_VALUES
 from keeptune.train.replay import ROW_TOKENS
 
-RUNTIME_BYTES = 640_000_000
+RUNTIME_BYTES = 540_000_000
 """What Python, torch and transformers take before a model is loaded."""
 
 TRAINED_LOGIT_BYTES = 8
