@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.errors import RecipeError
-from keeptune.recipe import Recipe, dump, load, parse, sha256
+from keeptune.recipe import Recipe, as_before_the_suite, dump, load, load_stored, parse, sha256
 
 SYNTH = {"data": {"synth": {"rows": 100}}}
 
@@ -363,3 +363,44 @@ def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
 def test_shares_and_rates_that_no_training_can_have(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse({"data": {"files": ["a"]}, **changes}, "recipe.yaml")
+
+
+def test_the_contests_gate_is_one_word() -> None:
+    made = parse({**SYNTH, "score": {"suite": "none"}, "gate": "contest"}, "r")
+    assert made.gate.policy == "contest" and made.gate.threshold == 0.9
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"score": {"suite": "none"}}, "score.suite"),
+        ({"score": {"abilities": ["grammer"]}}, "did you mean grammar?"),
+        ({"gate": {"thresholds": {"chatt": 0.9}}}, "did you mean chat?"),
+        ({"gate": {"counted": ["code", "sql"]}}, "sql"),
+        ({"gate": {"policy": "contst"}}, "contest"),
+        ({"gate": {"resamples": 10**12}}, "gate.resamples"),
+    ],
+)
+def test_a_gate_that_cannot_decide_is_refused(sections: dict[str, Any], named: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse({**SYNTH, **sections}, "r")
+    assert named in str(refused.value)
+
+
+def test_a_stored_recipe_from_before_the_suite_is_judged_as_it_was(tmp_path: Path) -> None:
+    made = parse(SYNTH, "r")
+    tree = yaml.safe_load(dump(made))
+    del tree["score"]["suite"], tree["score"]["abilities"]
+    tree["gate"] = {"threshold": 0.9, "resamples": 10_000}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    older = load_stored(path)
+    assert (older.score.suite, older.gate.policy) == ("none", "contest")
+    assert older == as_before_the_suite(made)
+    path.write_text(dump(made), encoding="utf-8")
+    assert load_stored(path) == made
+
+
+def test_published_adapters_recipe_loads() -> None:
+    folder = Path(__file__).parents[1] / "adapters" / "smollm2-135m-arithmetic"
+    assert load_stored(folder / "recipe.yaml").gate.policy == "contest"
