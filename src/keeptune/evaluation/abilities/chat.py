@@ -19,7 +19,7 @@ from keeptune.evaluation.suite.loader import Conversation, Size, Split, in_split
 
 FILE = "chat.jsonl"
 BUDGET_TOKENS = 32
-QUICK_EVERY = 5
+QUICK_EVERY = 4
 
 
 class Chat(Ability):
