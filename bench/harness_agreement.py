@@ -1,6 +1,6 @@
 """Whether our likelihood scoring chooses what lm-evaluation-harness chooses, on BLiMP and HellaSwag samples.
 
-    python bench/harness_agreement.py --data ../shared/data/retention
+    python bench/harness_agreement.py --data FOLDER
 
 Both score the same weights, with an adapter off and on. The harness computes log-likelihoods through its own HFLM, one
 option at a time; keeptune computes all options of an item in one row. Compared are the choices (BLiMP by the sum,

@@ -1,6 +1,6 @@
 """Whether the retention suite ranks damaged models as outside benchmarks do.
 
-    python bench/retention_ranking.py --data ../shared/data/retention --demo runs/demo
+    python bench/retention_ranking.py --data FOLDER --demo runs/demo
 
 Models: the shipped adapter of commit eccd5d7 at several scales, and the demo's adapter. For each, the suite's verdict
 and its mean kept share: tuned / base for scores, exp(−growth) for losses, over the unpractised abilities that the base
