@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.abilities.registry import abilities_named
 from keeptune.evaluation.layout import Layout
-from keeptune.evaluation.suite.loader import Size, fingerprint
+from keeptune.evaluation.retention import ask
+from keeptune.evaluation.suite.loader import Size
 from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
@@ -173,11 +173,7 @@ def _ability_means(
     subject, means = Subject(opened.generator, Layout(opened.generator.tokenizer, opened.prompt)), {}
     for own in abilities:
         items = own.items("final", suite)
-        asked = fingerprint([own.stated(item) for item in items])
-        facts = {"what": "ability alone", "ability": own.name, "items": asked}
-        count = listener.counter(own.name, len(items))
-        records, there = kept.records(facts, functools.partial(own.records, subject, items, None, count))
-        listener.say(f"{own.name}, {len(items)} questions{AGAIN if there else ''}")
+        records = ask(kept, opened.name, subject, own, items, None, listener)
         means[own.name] = {
             part.name: {"mean": float(part.base.sum() / part.weights.sum()), "n": len(part.base), "kind": part.kind}
             for part in own.measurements(records, records)

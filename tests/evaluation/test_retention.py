@@ -185,7 +185,7 @@ def test_other_scales_and_texts_are_asked_anew(pair: AdapterPair, module_pair: A
     half = with_cache(module_pair, tmp_path / "cache", scale=0.5)
     for own, items in ((pair, first), (pair, first), (pair, other), (half, first)):
         with own.using("tuned") as subject:
-            ask(own, "tuned", subject, ability, items, [], Silent())
+            ask(own.cache("tuned"), "tuned", subject, ability, items, [], Silent())
     assert len(ability.calls) == 3
 
 

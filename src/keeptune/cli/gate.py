@@ -10,7 +10,6 @@ import typer
 
 from keeptune.cli.options import json_text
 from keeptune.errors import EXIT_GATE_FAILED, EXIT_UNDECIDED, RecipeError
-from keeptune.evaluation.gate import Limits
 from keeptune.evaluation.suite.names import ABILITY_NAMES, ALL, unknown_name
 
 _EXIT_CODES = {"pass": 0, "fail": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
@@ -54,13 +53,14 @@ def gate(
     if fault := unknown_name(names):
         raise RecipeError(f"--abilities: {fault}")
     thresholds, margins = _by_ability("--threshold", threshold, 0.9, 1.0), _by_ability("--margin", margin, 0.1, 100.0)
-    limits = Limits(thresholds.pop(ALL), margins.pop(ALL), thresholds, margins)
     from keeptune.evaluation import verdict_text
+    from keeptune.evaluation.gate import Limits
     from keeptune.evaluation.gate_job import GateRequest
     from keeptune.evaluation.gate_job import gate as judge
 
     if not names and questions is None:
         raise RecipeError("--abilities is empty; name some, or give --questions FILE")
+    limits = Limits(thresholds.pop(ALL), margins.pop(ALL), thresholds, margins)
     request = GateRequest(
         base, tuned, names, suite, questions, grader, training_rows, sequential, scale, limits, seed=seed
     )

@@ -11,7 +11,6 @@ import typer
 from keeptune import recipe as recipes
 from keeptune.cli.options import AsJson, ClusterAddress, Processes, RecipeFile, RunFolder, Settings, json_text
 from keeptune.errors import EXIT_GATE_FAILED, RecipeError
-from keeptune.evaluation.verdict_text import ability_lines
 from keeptune.recipe import Recipe
 
 
@@ -153,6 +152,8 @@ def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         point, bound = ratio[measure]["point"], ratio[measure]["low95"]
         shown = f"{point:.3f} (at least {bound:.3f})" if point is not None else "no ratio: the base scored nothing"
         print(f"reading  {measure.upper()} {before:.1f} → {after:.1f}, ratio {shown}")
+    from keeptune.evaluation.verdict_text import ability_lines
+
     for line in ability_lines(result["abilities"]):
         print(line)
     parameters = result["parameters"]

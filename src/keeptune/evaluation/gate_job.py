@@ -30,12 +30,13 @@ from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurem
 from keeptune.evaluation.pair import AdapterPair, Pair, adapter_of, open_pair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import Answers, evaluate, evaluate_sequentially
-from keeptune.evaluation.suite.loader import VERSION, Size, fingerprint
+from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite.names import ALL
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
 from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import PACKAGES, hardware
+from keeptune.score.cache import sha256_of
 
 Record = dict[str, Any]
 
@@ -255,7 +256,7 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
         "sequential": request.sequential,
         "scale": request.scale,
         "seed": request.seed,
-        "questions": fingerprint([own.model_dump(mode="json") for own in questions]),
+        "questions": sha256_of([own.model_dump(mode="json") for own in questions]),
         "adapter": _adapter_hashes(request.tuned),
         "suite": suite_sha256(request.size),
     }

@@ -15,11 +15,11 @@ from typing import Any
 
 from keeptune.evaluation.abilities.base import Ability, Record, Subject
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
-from keeptune.evaluation.pair import WHO, Pair, Who
-from keeptune.evaluation.suite.loader import Size, Split, fingerprint
+from keeptune.evaluation.pair import WHO, Pair
+from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.files import read_records, write_records
 from keeptune.listen import Listener
-from keeptune.score.cache import AGAIN
+from keeptune.score.cache import AGAIN, RecordCache, sha256_of
 
 LOOKS = 5
 """Looks of a sequential evaluation: after each fifth of the questions."""
@@ -54,7 +54,7 @@ def evaluate(
         with pair.using(who) as subject:
             for ability in missing:
                 base = read_records(record_path(folder, ability.name, "base")) if who == "tuned" else None
-                records = ask(pair, who, subject, ability, ability.items(split, size), base, listener)
+                records = ask(pair.cache(who), who, subject, ability, ability.items(split, size), base, listener)
                 write_records(record_path(folder, ability.name, who), records)
     return [stored(ability, folder) for ability in abilities]
 
@@ -66,27 +66,27 @@ def stored(ability: Ability, folder: Path) -> Answers:
 
 
 def ask(
-    pair: Pair,
-    who: Who,
+    cache: RecordCache,
+    who: str,
     subject: Subject,
     ability: Ability,
     items: Sequence[Any],
     base: Sequence[Record] | None,
     listener: Listener,
 ) -> list[Record]:
-    """The records of one model on these items, from the cache where the same was asked before."""
+    """The records of one model on these items, from the cache where the same was asked before; `who` names it."""
     facts = {
         "what": "ability",
         "ability": ability.name,
         # What is stated of a long context does not hold its text, so the items themselves count, too.
-        "items": fingerprint([[ability.stated(item), repr(item)] for item in items]),
+        "items": sha256_of([[ability.stated(item), repr(item)] for item in items]),
         "layout": subject.layout.name,
         "template": getattr(subject.generator.tokenizer, "chat_template", None),
         "fallback": subject.layout.fallback.template,
-        "base": None if base is None else fingerprint([record.get("output") for record in base]),
+        "base": None if base is None else sha256_of([record.get("output") for record in base]),
     }
     count = listener.counter(f"{who}: {ability.name}", len(items))
-    records, again = pair.cache(who).records(facts, lambda: ability.records(subject, items, base, count))
+    records, again = cache.records(facts, lambda: ability.records(subject, items, base, count))
     listener.say(f"{who}: {ability.name}, {len(items)} questions{AGAIN if again else ''}")
     return records
 
@@ -118,7 +118,7 @@ def evaluate_sequentially(
                 for own in open_abilities:
                     known = answers[own.name]
                     base = known.base[len(known.tuned) :] if who == "tuned" else None
-                    records = ask(pair, who, subject, own, parts[own.name][look], base, listener)
+                    records = ask(pair.cache(who), who, subject, own, parts[own.name][look], base, listener)
                     grown = [*getattr(known, who), *records]
                     answers[own.name] = Answers(own, *((grown, known.tuned) if who == "base" else (known.base, grown)))
         scores = [answers[own.name].scores(practised.get(own.name)) for own in abilities]

@@ -5,6 +5,7 @@ They are asked during training, whose log keeps them, and of the last checkpoint
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from keeptune.evaluation.abilities.base import Ability, Subject
@@ -68,6 +69,11 @@ class DevScores:
         """Whether candidates are judged by the retention suite, too."""
         return self.recipe.score.suite != "none" and self.recipe.gate.policy == "suite"
 
+    @cached_property
+    def _practised(self) -> dict[str, str]:
+        """Found once for all dev scores, because it reads the replay sources."""
+        return practised_by(self.recipe)
+
     def _abilities(self, generator: Generator, is_base: bool) -> Record:
         """The gate's rule on the dev items of the suite: status and point of each ability that it counts.
 
@@ -76,9 +82,9 @@ class DevScores:
         if not self.compares_abilities:
             return {}
         subject, folder = Subject(generator, Layout(self.tokenizer, self.prompt)), self.final.folder / "dev"
-        practised, answers = practised_by(self.recipe), []
+        answers = []
         for own in self.final.abilities():
-            if own.name not in DEV_ABILITIES or own.name in practised:
+            if own.name not in DEV_ABILITIES or own.name in self._practised:
                 continue
             items, path = dev_items(own, self.recipe.score.dev_limit), record_path(folder, own.name, BASE)
             if is_base:

@@ -20,8 +20,9 @@ from keeptune.evaluation.abilities.multiple_choice import (
 )
 from keeptune.evaluation.abilities.reading import Reading
 from keeptune.evaluation.abilities.refusal import Refusal
-from keeptune.evaluation.suite.loader import VERSION, Size, fingerprint
+from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite.names import ABILITY_NAMES, chosen_names, unknown_name
+from keeptune.score.cache import sha256_of
 
 _ABILITIES: tuple[Ability, ...] = (
     MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
@@ -59,4 +60,4 @@ def abilities_named(names: Iterable[str], size: Size = "standard") -> list[Abili
 def suite_sha256(size: Size = "full") -> str:
     """The hash of all final items of a size, generated ones included, and of the suite's version."""
     stated = [[own.name, [own.stated(item) for item in own.items("final", size)]] for own in _ABILITIES]
-    return fingerprint([VERSION, stated])
+    return sha256_of([VERSION, stated])

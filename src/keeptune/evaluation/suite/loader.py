@@ -6,8 +6,6 @@ each option being right exactly once: a model that ignores the prompt scores 25 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
@@ -138,8 +136,3 @@ def in_split(items: Sequence[AnyLine], split: Split) -> list[AnyLine]:
 def thinned(items: Sequence[AnyLine], every: int) -> list[AnyLine]:
     """Every n-th item, spread over the whole list: the quick form of an ability."""
     return list(items[::every])
-
-
-def fingerprint(items: Sequence[Any]) -> str:
-    """The SHA-256 of anything that JSON can hold."""
-    return hashlib.sha256(json.dumps(items, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
