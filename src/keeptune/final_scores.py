@@ -16,7 +16,7 @@ from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
 from keeptune.evaluation.divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
 from keeptune.evaluation.gate import AbilityScores
-from keeptune.evaluation.pair import AdapterPair
+from keeptune.evaluation.pair import WHO, AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import evaluate, record_path, stored
 from keeptune.evaluation.suite.names import chosen_names
@@ -36,9 +36,6 @@ from keeptune.score.reading_prompt import Layout, other
 from keeptune.score.shared import SharedGenerator
 
 Record = dict[str, Any]
-
-WHO = ("base", "tuned")
-"""Whose answers are scored, alike in everything but the adapter."""
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """What is scored: test questions, reading questions under one prompt and another, tasks of the harness, and how far

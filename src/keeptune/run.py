@@ -23,8 +23,9 @@ from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
+from keeptune.evaluation.pair import WHO
 from keeptune.files import file_sha256, read_json, whole_folder, write_json, write_text
-from keeptune.final_scores import WHO, FinalScores
+from keeptune.final_scores import FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
 from keeptune.manifest import manifest

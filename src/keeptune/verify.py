@@ -22,10 +22,11 @@ from keeptune.data.prepare import load_examples
 from keeptune.data.split import PARTS
 from keeptune.errors import DataError
 from keeptune.evaluation.gate_job import FILE as GATE_FILE
+from keeptune.evaluation.pair import WHO
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
-from keeptune.final_scores import SKILL, TASKS, WHO
+from keeptune.final_scores import SKILL, TASKS
 from keeptune.manifest import git_state
 from keeptune.run import Run
 from keeptune.score.harness import ASKED

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keeptune.evaluation.abilities.conversation import at_the_end
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO, Pair
 from keeptune.evaluation.suite.loader import Size
-from keeptune.score.generate import Generator
+from keeptune.score.generate import Generator, at_the_end
 from keeptune.score.statistics import Estimate, mean_of_parts
 from keeptune.train.batches import batched
 from keeptune.train.loss import chunks

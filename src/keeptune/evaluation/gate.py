@@ -88,6 +88,10 @@ class Limits:
     margins: Mapping[str, float] = field(default_factory=dict)
     counted: frozenset[str] | None = None
 
+    def counts(self, ability: str) -> bool:
+        """Whether this ability decides, unless training practised it."""
+        return self.counted is None or ability in self.counted
+
     def of(self, ability: str, kind: Kind) -> float:
         """The limit that applies to a measure of this ability."""
         if kind == "score":
@@ -150,20 +154,14 @@ def judge(
     are widened to keep the error over all looks (sequential.py), and Holm gives way to Bonferroni.
     """
     tested = [(own, [_test(own.name, part, limits, resamples, seed) for part in own.measurements]) for own in abilities]
-    family = [
-        test
-        for own, tests in tested
-        if own.practised is None and _is_chosen(own.name, limits)
-        for test in tests
-        if test.bootstrap is not None
-    ]
-    size = sum(len(own.measurements) for own in abilities if own.practised is None and _is_chosen(own.name, limits))
+    deciding = [test for own, tests in tested if own.practised is None and limits.counts(own.name) for test in tests]
+    family, size = [test for test in deciding if test.bootstrap is not None], len(deciding)
     lost = {id(test) for test in _lost(family, looks, size)}
     strictest = repeated_tail(TAIL / max(1, size), looks) if looks > 1 else FAMILY_ERROR / max(1, len(family))
     tails = _Tails(repeated_tail(TAIL, looks), min(TAIL, strictest))
     results = []
     for own, tests in tested:
-        counts = own.practised is None and _is_chosen(own.name, limits)
+        counts = own.practised is None and limits.counts(own.name)
         measures = tuple(test.result(id(test) in lost if counts else None, tails) for test in tests)
         results.append(_ability(own, measures, limits))
     verdict, reason = _overall(results)
@@ -354,12 +352,8 @@ def _ability(own: AbilityScores, measures: tuple[MeasureResult, ...], limits: Li
         status = "lost"
     else:
         status = "undecided" if "undecided" in found or not found else "retained"
-    counted = status in ("retained", "lost", "undecided") and _is_chosen(own.name, limits)
+    counted = status in ("retained", "lost", "undecided") and limits.counts(own.name)
     return AbilityResult(own.name, status, counted, own.practised, measures)
-
-
-def _is_chosen(name: str, limits: Limits) -> bool:
-    return limits.counted is None or name in limits.counted
 
 
 def _overall(results: Sequence[AbilityResult]) -> tuple[Verdict, str]:

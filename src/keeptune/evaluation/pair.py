@@ -28,6 +28,7 @@ from keeptune.train.processes import processes
 
 Who = Literal["base", "tuned"]
 WHO: tuple[Who, Who] = ("base", "tuned")
+"""Whose answers are scored, alike in everything but the adapter."""
 
 
 class Pair(ABC):
@@ -100,7 +101,7 @@ class ModelPair(Pair):
         return None
 
 
-def open_pair(base: str, tuned: str, scale: float | None = None, fallback: Prompt | None = None) -> Pair:
+def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
     """Loads a base and a tuned model: names, folders, PEFT adapters, run directories, in any combination that fits.
 
     `scale` multiplies the change that an adapter makes; by default the one that its card states, else 1.
@@ -110,7 +111,7 @@ def open_pair(base: str, tuned: str, scale: float | None = None, fallback: Promp
     """
     folder = adapter_of(tuned)
     stored = adapter_card.load(folder) if folder and (folder / adapter_card.FILE).is_file() else None
-    prompt = fallback or (stored.prompt if stored else FALLBACK)
+    prompt = stored.prompt if stored else FALLBACK
     dtype, quantization = (stored.dtype, stored.quantization) if stored else ("auto", None)
     base_generator, cache = _load(base, dtype, quantization)
     if folder is not None:

@@ -127,7 +127,7 @@ def evaluate_sequentially(
         waiting = {
             own.name
             for own in result.abilities
-            if own.status in ("undecided", "nothing to lose") and (limits.counted is None or own.name in limits.counted)
+            if own.status in ("undecided", "nothing to lose") and limits.counts(own.name)
         }
         open_abilities = [own for own in open_abilities if own.name in waiting]
         if result.verdict == "fail" or not open_abilities:

@@ -35,7 +35,7 @@ def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings
 
     `whole`: all items were asked, in their order; a sequential evaluation asks a part of them in another order.
     """
-    items = {ability.stated(item)["id"]: ability.stated(item) for item in ability.items("final", size)}
+    items = {stated["id"]: stated for stated in map(ability.stated, ability.items("final", size))}
     asked: dict[str, list[str]] = {}
     for who in WHO:
         path = record_path(folder, ability.name, who)

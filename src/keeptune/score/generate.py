@@ -143,7 +143,7 @@ class Generator:
         self._sampling_seed = seed
         try:
             if rows:
-                Generator._fill(self, answers, rows, _never, None)
+                Generator._fill(self, answers, rows, at_the_end, None)
         finally:
             self._sampling_seed = None
         return [answers[index] for index in range(len(prompts))]
@@ -262,7 +262,8 @@ class Generator:
         return -noise.log()
 
 
-def _never(_: str) -> bool:
+def at_the_end(_: str) -> bool:
+    """The stop rule of an answer that ends with the model's end token alone."""
     return False
 
 

@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Literal
 
+from keeptune.evaluation.gate import MINIMUM_BASE_TOTAL, Verdict
 from keeptune.score.statistics import Ratio
-
-Verdict = Literal["pass", "fail", "undecided"]
-
-MINIMUM_BASE_TOTAL = 10.0
-"""Base scores below ten fully right answers make a ratio meaningless: one question more or less moves it by 10 %."""
 
 
 @dataclass(frozen=True, slots=True)

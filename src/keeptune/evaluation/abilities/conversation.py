@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from keeptune.evaluation.abilities.base import Progress, Record, Subject
 from keeptune.evaluation.suite.loader import Language, Message
-from keeptune.score.generate import StopRule
+from keeptune.score.generate import StopRule, at_the_end
 
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
@@ -69,11 +69,6 @@ def _is_language(words: Sequence[str], language: Language) -> bool:
         return False
     function = _CHINESE_FUNCTION_CHARACTERS if language == "zh" else _ENGLISH_FUNCTION_WORDS
     return len(words) < LONG_ENOUGH_WORDS or any(word in function for word in words)
-
-
-def at_the_end(_: str) -> bool:
-    """The stop rule of an answer that ends with the model's end token alone."""
-    return False
 
 
 def written_answers(

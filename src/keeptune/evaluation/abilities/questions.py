@@ -21,7 +21,6 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
@@ -35,13 +34,12 @@ from keeptune.evaluation.abilities.multiple_choice import most_likely
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.overlap import NgramIndex
-from keeptune.evaluation.suite.loader import Message, Size, Split
+from keeptune.evaluation.suite.loader import Message, Size, Split, Text
 from keeptune.score.number import HEADLINE, parse_number
 from keeptune.score.number import grade as grade_number
 from keeptune.score.reading import squad_v11
 
 BUDGET_TOKENS = 128
-Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 Grader = Callable[[str, Sequence[str]], float]
 
 
