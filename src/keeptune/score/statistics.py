@@ -148,8 +148,7 @@ def paired_difference(
 ) -> Difference:
     """mean(tuned) − mean(base) with its paired cluster-bootstrap interval."""
     _check_pairs(base, tuned, clusters)
-    gains, questions = _resampled_sums(tuned - base, np.ones_like(base), clusters, resamples, seed)
-    drawn = Bootstrap(float((tuned - base).mean()), np.sort(gains / questions), len(set(clusters)))
+    drawn = bootstrap_mean(tuned - base, np.ones_like(base), clusters, resamples=resamples, seed=seed)
     return Difference(drawn.point, drawn.lower(), drawn.upper())
 
 

@@ -65,10 +65,14 @@ class Ability(ABC):
         the number of items that were finished since the last call.
         """
 
-    @abstractmethod
     def grade(self, records: Sequence[Record]) -> list[Record]:
         """The fields that follow from the other two kinds, one record each; from all records, because a score may
         compare an item with its neighbours."""
+        return [self.graded(record) for record in records]
+
+    def graded(self, record: Record) -> Record:
+        """Those of one record, where they follow from it alone."""
+        raise NotImplementedError(f"{type(self).__name__} has neither `grade` nor `graded`")
 
     @abstractmethod
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:

@@ -15,7 +15,7 @@ from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.conversation import degenerate, written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import Choice, log_likelihoods
-from keeptune.evaluation.suite.loader import Conversation, Size, Split, in_split, load, thinned
+from keeptune.evaluation.suite.loader import Conversation, Size, Split, selected
 
 FILE = "chat.jsonl"
 BUDGET_TOKENS = 32
@@ -29,8 +29,7 @@ class Chat(Ability):
     same_tokens = True
 
     def items(self, split: Split, size: Size) -> list[Conversation]:
-        prompts = in_split(load(FILE, Conversation), split)
-        return thinned(prompts, QUICK_EVERY) if size == "quick" else prompts
+        return selected(FILE, Conversation, split, size, QUICK_EVERY)
 
     def stated(self, item: Conversation) -> Record:
         return {
@@ -48,10 +47,7 @@ class Chat(Ability):
         nats = _nats(subject, [record["prompt"] for record in answers], references)
         return [{**answer, **own, "vocabulary": subject.vocabulary} for answer, own in zip(answers, nats, strict=True)]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [self._graded(record) for record in records]
-
-    def _graded(self, record: Record) -> Record:
+    def graded(self, record: Record) -> Record:
         return {"degenerate": degenerate(record["output"], record["language"])}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:

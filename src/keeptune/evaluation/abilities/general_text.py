@@ -9,7 +9,7 @@ from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subjec
 from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
-from keeptune.evaluation.suite.loader import Prose, Size, Split, in_split, load, thinned
+from keeptune.evaluation.suite.loader import Prose, Size, Split, selected
 
 FILE = "general-text.jsonl"
 QUICK_EVERY = 2
@@ -22,8 +22,7 @@ class GeneralText(Ability):
     same_tokens = True
 
     def items(self, split: Split, size: Size) -> list[Prose]:
-        texts = in_split(load(FILE, Prose), split)
-        return thinned(texts, QUICK_EVERY) if size == "quick" else texts
+        return selected(FILE, Prose, split, size, QUICK_EVERY)
 
     def stated(self, item: Prose) -> Record:
         return {"id": item.id, "language": item.language, "cluster": item.id, "text": item.text}
@@ -44,10 +43,7 @@ class GeneralText(Ability):
             for choice, (value,) in zip(choices, found, strict=True)
         ]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [self._graded(record) for record in records]
-
-    def _graded(self, record: Record) -> Record:
+    def graded(self, record: Record) -> Record:
         return {"nats_per_token": None if record["nats"] is None else record["nats"] / record["tokens"]}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:

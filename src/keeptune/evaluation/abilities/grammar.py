@@ -57,9 +57,9 @@ class Grammar(Ability):
             progress(len(part))
         return records
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        pairs = [record["log_likelihoods"] for record in records]
-        return [{"correct": good is not None and bad is not None and good > bad} for good, bad in pairs]
+    def graded(self, record: Record) -> Record:
+        good, bad = record["log_likelihoods"]
+        return {"correct": good is not None and bad is not None and good > bad}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
         return [paired("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]

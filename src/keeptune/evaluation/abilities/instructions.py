@@ -13,7 +13,7 @@ from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.constraints import satisfied
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, in_split, load, thinned
+from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, selected
 
 FILE = "instructions.jsonl"
 BUDGET_TOKENS = 72
@@ -26,8 +26,7 @@ class Instructions(Ability):
     name = "instructions"
 
     def items(self, split: Split, size: Size) -> list[Instruction]:
-        prompts = in_split(load(FILE, Instruction), split)
-        return thinned(prompts, QUICK_EVERY) if size == "quick" else prompts
+        return selected(FILE, Instruction, split, size, QUICK_EVERY)
 
     def stated(self, item: Instruction) -> Record:
         return {
@@ -44,10 +43,7 @@ class Instructions(Ability):
         conversations = [[Message(role="user", content=item.prompt)] for item in items]
         return written_answers(subject, conversations, BUDGET_TOKENS, progress)
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [self._graded(record) for record in records]
-
-    def _graded(self, record: Record) -> Record:
+    def graded(self, record: Record) -> Record:
         strict, loose = (
             list(satisfied(record["constraints"], record["output"], loose=loose)) for loose in (False, True)
         )

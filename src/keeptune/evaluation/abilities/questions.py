@@ -229,8 +229,8 @@ class Questions(Ability):
             for prompt, values in zip(prompts, found, strict=True)
         ]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [{"score": _score(record)} for record in records]
+    def graded(self, record: Record) -> Record:
+        return {"score": _score(record)}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
         options = [len(record["options"]) for record in base if record["options"]]

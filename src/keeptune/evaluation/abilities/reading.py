@@ -87,10 +87,7 @@ class Reading(Ability):
         answers = subject.generator.answer(prompts, [budget] * len(prompts), answered, progress)
         return [{"output": own.text, "stopped": own.stopped, "output_tokens": own.tokens} for own in answers]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [self._graded(record) for record in records]
-
-    def _graded(self, record: Record) -> Record:
+    def graded(self, record: Record) -> Record:
         prediction = first_line(record["output"])
         metric = squad_zh if self.language == "zh" else squad_v11
         scores = metric(prediction, record["references"])

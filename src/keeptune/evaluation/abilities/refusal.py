@@ -85,10 +85,7 @@ class Refusal(Ability):
         found = log_likelihoods(subject.generator, choices)
         return [{**answer, "log_likelihoods": values} for answer, values in zip(answers, found, strict=True)]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return [self._graded(record) for record in records]
-
-    def _graded(self, record: Record) -> Record:
+    def graded(self, record: Record) -> Record:
         declining, helping = record["log_likelihoods"]
         return {
             "refused": is_refusal(record["output"]),
