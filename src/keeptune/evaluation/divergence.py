@@ -21,6 +21,7 @@ from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO, Pair
 from keeptune.evaluation.suite.loader import Size
+from keeptune.score.drift import hidden_states
 from keeptune.score.generate import Generator, at_the_end
 from keeptune.score.statistics import Estimate, mean_of_parts
 from keeptune.train.batches import batched
@@ -134,9 +135,5 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
 
 def _answer_states(generator: Generator, rows: Sequence[tuple[list[int], int]]) -> list[Tensor]:
     """The hidden states that predict each answer's tokens. shapes: (answer tokens, width) each."""
-    width = max(len(tokens) for tokens, _ in rows)
-    ids = torch.tensor(
-        [[*tokens, *[0] * (width - len(tokens))] for tokens, _ in rows], device=generator.head.weight.device
-    )
-    hidden = generator.decoder(input_ids=ids, use_cache=False).last_hidden_state
+    hidden = hidden_states(generator.model, [tokens for tokens, _ in rows])
     return [own[start - 1 : len(tokens) - 1] for own, (tokens, start) in zip(hidden, rows, strict=True)]

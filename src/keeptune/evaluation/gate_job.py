@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from keeptune import recipe as recipes
 from keeptune.data.prepare import load_examples
 from keeptune.errors import RecipeError, RunError
 from keeptune.evaluation import divergence, verdict_text
@@ -28,7 +27,7 @@ from keeptune.evaluation.abilities.registry import abilities_named, suite_sha256
 from keeptune.evaluation.external_results import is_result, paired, read_results
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurement, judge
 from keeptune.evaluation.pair import AdapterPair, Pair, adapter_of, open_pair
-from keeptune.evaluation.practised import practised_by, practised_by_texts
+from keeptune.evaluation.practised import practised_by, practised_by_texts, recipe_beside
 from keeptune.evaluation.retention import Answers, evaluate, evaluate_sequentially
 from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite.names import ALL
@@ -78,14 +77,15 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
         return _write(made, out) if out else made
     if any(results):
         raise RecipeError("--base and --tuned: one is a result file and the other a model; give two of a kind")
-    questions = _checked_questions(request)
+    trained = _training_texts(request)
+    questions = _checked_questions(request, trained)
     abilities = abilities_named(request.abilities, request.size)
     if questions:
         abilities.append(Questions(questions))
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
         _claim(folder, request, questions)
-        made = _evaluated(request, abilities, folder, listener or Silent())
+        made = _evaluated(request, abilities, trained, folder, listener or Silent())
         if questions:
             write_json(folder / "questions.json", {"questions": [own.model_dump(mode="json") for own in questions]})
             made["questions"] = {"file": str(request.questions), "n": len(questions)}
@@ -93,7 +93,9 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
         return _write(made, out) if out else made
 
 
-def _evaluated(request: GateRequest, abilities: list[Ability], folder: Path, listener: Listener) -> Record:
+def _evaluated(
+    request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, listener: Listener
+) -> Record:
     """Asks both models and judges."""
     listener.stage("load")
     pair = open_pair(request.base, request.tuned, request.scale)
@@ -101,7 +103,7 @@ def _evaluated(request: GateRequest, abilities: list[Ability], folder: Path, lis
     abilities = [own for own in abilities if own.name not in left_out]
     if not abilities:
         raise RecipeError(f"nothing is left to measure: {'; '.join(left_out.values())}")
-    practised = _practised(request)
+    practised = _practised(request, trained)
     listener.stage("evaluate")
     if request.sequential:
         answers, judged = evaluate_sequentially(
@@ -178,15 +180,14 @@ def _from_results(request: GateRequest) -> Record:
     return {**_record(request, judged, None, {}), "left_out": left_out}
 
 
-def _checked_questions(request: GateRequest) -> list[Question]:
+def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Question]:
     """The user's questions, none of which was trained as far as the training rows are known."""
     if request.questions is None:
         if request.grader:
             raise RecipeError("--grader is for --questions FILE; give both")
         return []
     questions = read_questions(request.questions, request.grader)
-    if rows := _training_texts(request):
-        require_no_overlap(request.questions, questions, rows, "the training rows")
+    require_no_overlap(request.questions, questions, trained, "the training rows")
     return questions
 
 
@@ -202,14 +203,11 @@ def _training_texts(request: GateRequest) -> list[str]:
     return [text for row in examples for text in (row.problem, row.solution)]
 
 
-def _practised(request: GateRequest) -> dict[str, str]:
+def _practised(request: GateRequest, trained: Sequence[str]) -> dict[str, str]:
     """What training practised, as far as the tuned model's folder tells."""
-    found = practised_by_texts(_training_texts(request), "training data")
     folder = adapter_of(request.tuned)
-    for place in (folder, folder.parent) if folder else ():
-        if (place / "recipe.yaml").is_file():
-            return found | practised_by(recipes.load_stored(place / "recipe.yaml"))
-    return found
+    recipe = recipe_beside(str(folder)) if folder else None
+    return practised_by_texts(trained, "training data") | (practised_by(recipe) if recipe else {})
 
 
 def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair) -> dict[str, str]:

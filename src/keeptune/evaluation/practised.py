@@ -47,7 +47,7 @@ def practised_by(recipe: Recipe) -> Practised:
         for source in recipe.train.replay if recipe.train.replay_share else ():
             for ability, why in practised_by_source(source).items():
                 found.setdefault(ability, why)
-        stored = _recipe_beside(recipe.adapter.start)
+        stored = recipe_beside(recipe.adapter.start)
         if stored is None:
             return found
         recipe = stored
@@ -118,7 +118,7 @@ def _is_chinese(text: str) -> bool:
     return 2 * len(_HAN.findall(text)) > len(_LETTER.findall(text))
 
 
-def _recipe_beside(start: str | None) -> Recipe | None:
+def recipe_beside(start: str | None) -> Recipe | None:
     """The recipe of the adapter in a folder: beside it, or in the run that it is a part of."""
     if start is None:
         return None

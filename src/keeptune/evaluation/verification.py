@@ -29,6 +29,9 @@ class Findings(Protocol):
     def expect(self, place: str, stored: Any, found: Any) -> None:
         """Notes a fault unless both are the same."""
 
+    def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
+        """Notes the first place where two lists differ."""
+
 
 def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings, *, whole: bool) -> None:
     """Each record is of an item of the suite, unchanged, and its grade follows from the answer.
@@ -42,7 +45,7 @@ def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings
         records = read_records(path)
         asked[who] = [str(record.get("id")) for record in records]
         if whole:
-            findings.expect(f"{path.name}, ids", asked[who], list(items))
+            findings.expect_each(f"{path.name}, ids", asked[who], list(items))
         for record in records:
             item = items.get(str(record.get("id")), {})
             for key, value in item.items():
@@ -50,7 +53,7 @@ def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings
             if not item:
                 findings.expect(f"{path.name}, id", record.get("id"), None)
         _check_grades(ability, path.name, records, findings)
-    findings.expect(f"{ability.name}, questions of base and tuned", asked["base"], asked["tuned"])
+    findings.expect_each(f"{ability.name}, questions of base and tuned", asked["base"], asked["tuned"])
 
 
 def _check_grades(ability: Ability, file: str, records: Sequence[Record], findings: Findings) -> None:

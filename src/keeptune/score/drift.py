@@ -88,9 +88,9 @@ def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text])
     records: list[Record] = [{}] * len(texts)
     for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
         with adapters.scaled(tuned, 0.0):
-            base_states = _hidden(tuned, [rows[index] for index in batch])
+            base_states = hidden_states(tuned, [rows[index] for index in batch])
         with adapters.scaled(tuned, scale):
-            tuned_states = _hidden(tuned, [rows[index] for index in batch])
+            tuned_states = hidden_states(tuned, [rows[index] for index in batch])
         for index, before, after in zip(batch, base_states, tuned_states, strict=True):
             own = torch.tensor(rows[index], device=before.device)
             losses = _compared(tuned.get_output_embeddings(), before, after, own)
@@ -103,7 +103,7 @@ def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text])
     return records
 
 
-def _hidden(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
+def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
     """The last hidden states, padded on the right, which causal attention never sees.
 
     shape: (rows, tokens, width).
