@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import Any
 
 from common import examples, write_result
 
+from keeptune.journal import peak_memory_bytes
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
 from keeptune.model.activations import Recompute
@@ -39,8 +39,7 @@ def measured(over_tokens: float, tokens_per_batch: int) -> dict[str, float]:
         settings = TrainSection.model_validate(sizes)
         Trainer(model, rows, settings, 0, Path(folder), Recompute(over_tokens)).run(seen.append)
     speed = sum(step.tokens for step in seen[1:]) / sum(step.seconds for step in seen[1:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"useful_tokens_per_second": speed, "peak_memory_bytes": peak}
+    return {"useful_tokens_per_second": speed, "peak_memory_bytes": peak_memory_bytes()}
 
 
 def main() -> None:

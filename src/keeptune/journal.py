@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,20 @@ from keeptune.errors import RunError
 from keeptune.files import append_line, read_records
 
 Record = dict[str, Any]
+
+STATUS = Path("/proc/self/status")
+"""What Linux tells of this process."""
+
+
+def peak_memory_bytes() -> int:
+    """The most memory that this process has held, in bytes. Linux counts what getrusage reports from before the program
+    began: the peak of the process that started it is in there too."""
+    if STATUS.is_file():
+        peak = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+        if peak:
+            return int(peak[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class Journal:
@@ -40,7 +56,7 @@ class Journal:
 
     def _add(self, name: str, started: float) -> None:
         event = {"event": "stage", "stage": name, "seconds": time.perf_counter() - started}
-        event["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        event["peak_memory_bytes"] = peak_memory_bytes()
         self.log(event)
 
     def log(self, event: Record) -> None:
