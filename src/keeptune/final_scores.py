@@ -19,7 +19,7 @@ from keeptune.evaluation.gate import AbilityScores
 from keeptune.evaluation.pair import WHO, AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import evaluate, record_path, stored
-from keeptune.evaluation.suite.names import chosen_names
+from keeptune.evaluation.suite.names import READING_ABILITY, chosen_names
 from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.listen import Listener
 from keeptune.prompt.template import Prompt
@@ -43,9 +43,6 @@ predictions moved. The abilities of the retention suite have files of their own 
 
 DIVERGENCE, PRACTISED = "divergence-tuned.jsonl", "practised.json"
 """The divergence on the tuned model's own answers; which abilities training practised, and why."""
-
-READING_ABILITY = "reading-en"
-"""The ability of the suite that a run measures on `score.retained`."""
 
 _DIVERGENCE_TOKENS = 96
 """The most tokens of such an answer to a skill prompt."""

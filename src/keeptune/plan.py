@@ -17,8 +17,8 @@ from keeptune.evaluation.abilities.registry import abilities_named
 from keeptune.evaluation.gate import Kind
 from keeptune.evaluation.power import plan_abilities
 from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.suite.names import READING_ABILITY
 from keeptune.evaluation.verdict_record import limits_of
-from keeptune.final_scores import READING_ABILITY
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from keeptune.cli.options import json_text
+from keeptune.cli.options import Suite, json_text
 from keeptune.errors import EXIT_GATE_FAILED, EXIT_UNDECIDED, RecipeError
-from keeptune.evaluation.suite.names import ABILITY_NAMES, ALL, unknown_name
+from keeptune.evaluation.suite.names import ABILITY_NAMES, ALL, split_names, unknown_name
 
 _EXIT_CODES = {"pass": 0, "fail": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
 
@@ -20,9 +20,7 @@ def gate(
     base: Annotated[str, typer.Option(help="the base: a model folder, a hub id, smollm2-135m, or a result file")],
     tuned: Annotated[str, typer.Option(help="the tuned model: the same, a PEFT adapter, or a run directory")],
     abilities: Annotated[str, typer.Option(help=f"`all`, or some of {', '.join(ABILITY_NAMES)}")] = "all",
-    suite: Annotated[
-        Literal["quick", "standard", "full"], typer.Option(help="how much of the retention suite is asked")
-    ] = "standard",
+    suite: Suite = "standard",
     questions: Annotated[Path | None, typer.Option(help="questions of your own, as JSON Lines")] = None,
     grader: Annotated[str | None, typer.Option(help="exact, contains, f1 or number, where a line names none")] = None,
     training_rows: Annotated[
@@ -49,7 +47,7 @@ def gate(
     """Judges which abilities of the base the tuned model kept. Exit codes: 0 pass, 4 lost, 6 undecided."""
     if as_json + as_markdown + as_junit > 1:
         raise RecipeError("--json, --markdown and --junit: give at most one")
-    names = tuple(name.strip() for name in abilities.split(",") if name.strip())
+    names = split_names(abilities)
     if fault := unknown_name(names):
         raise RecipeError(f"--abilities: {fault}")
     thresholds, margins = _by_ability("--threshold", threshold, 0.9, 1.0), _by_ability("--margin", margin, 0.1, 100.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -15,6 +15,7 @@ Processes = Annotated[int, typer.Option(min=0, help="processes for the data stag
 ClusterAddress = Annotated[
     str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Ray cluster (HOST:PORT) for the data stage")
 ]
+Suite = Annotated[Literal["quick", "standard", "full"], typer.Option(help="how much of the retention suite is asked")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
 

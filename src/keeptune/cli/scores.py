@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from keeptune.cli.options import AsJson, RunFolder, json_text
+from keeptune.cli.options import AsJson, RunFolder, Suite, json_text
 from keeptune.errors import DataError
+from keeptune.evaluation.suite.names import split_names
 
 
 def verify(folder: RunFolder) -> None:
@@ -60,9 +61,7 @@ def score(
     skill: Annotated[Path | None, typer.Option(help="problems in any format that the data stage reads")] = None,
     retained: Annotated[str | None, typer.Option(help="a SQuAD v1.1 file, or `embedded`")] = None,
     abilities: Annotated[str, typer.Option(help="`all`, or names of the retention suite's abilities")] = "",
-    suite: Annotated[
-        Literal["quick", "standard", "full"], typer.Option(help="how much of the suite is asked")
-    ] = "standard",
+    suite: Suite = "standard",
     limit: Annotated[int, typer.Option(min=0, help="only the first so many questions of each file; 0: all")] = 0,
     prompt: Annotated[str | None, typer.Option(help="another prompt template; must hold {problem}")] = None,
     other_prompt: Annotated[bool, typer.Option("--other-prompt", help="accept a prompt other than the stored")] = False,
@@ -72,7 +71,7 @@ def score(
     """Scores a run, an adapter or a base model on any held-out files."""
     from keeptune.held_out import score_files, text
 
-    names = [name.strip() for name in abilities.split(",") if name.strip()]
+    names = split_names(abilities)
     scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj, names, suite)
     if scored is not None:
         print(json_text(scored) if as_json else text(scored))

@@ -26,6 +26,9 @@ Status = Literal["retained", "lost", "undecided", "nothing to lose", "practised"
 Verdict = Literal["pass", "fail", "undecided"]
 Kind = Literal["score", "loss"]
 
+DECIDING: tuple[Status, ...] = ("retained", "lost", "undecided")
+"""The statuses of abilities that can decide the verdict."""
+
 TAIL = 0.025
 """One-sided error of each bound: the ends of a two-sided 95 % interval."""
 
@@ -352,7 +355,7 @@ def _ability(own: AbilityScores, measures: tuple[MeasureResult, ...], limits: Li
         status = "lost"
     else:
         status = "undecided" if "undecided" in found or not found else "retained"
-    counted = status in ("retained", "lost", "undecided") and limits.counts(own.name)
+    counted = status in DECIDING and limits.counts(own.name)
     return AbilityResult(own.name, status, counted, own.practised, measures)
 
 

@@ -9,8 +9,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from keeptune.evaluation.script import HAN
+
 NGRAM = 13
-_UNIT = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
+_UNIT = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")
 
 
 def ngrams(text: str) -> Iterator[int]:

@@ -16,6 +16,7 @@ from keeptune import recipe as recipes
 from keeptune.errors import KeeptuneError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import NgramIndex, texts_in
+from keeptune.evaluation.script import HAN_CHARACTER
 from keeptune.recipe import Recipe
 from keeptune.score.reading import ReadingItem
 from keeptune.train.replay import Practice, practice
@@ -23,7 +24,6 @@ from keeptune.train.replay import Practice, practice
 Practised = dict[str, str]
 """The reason, by ability."""
 
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _LETTER = re.compile(r"[^\W\d_]")
 _QUESTION_AND_ANSWER = re.compile(
     r"(?im)^\s*(?:question|q|问题|问)\s*[:：].*\n(?:.*\n)*?\s*(?:answer|a|答案|答)\s*[:：]"
@@ -115,7 +115,7 @@ def _texts(items: Practice) -> Iterable[str]:
 
 
 def _is_chinese(text: str) -> bool:
-    return 2 * len(_HAN.findall(text)) > len(_LETTER.findall(text))
+    return 2 * len(HAN_CHARACTER.findall(text)) > len(_LETTER.findall(text))
 
 
 def recipe_beside(start: str | None) -> Recipe | None:

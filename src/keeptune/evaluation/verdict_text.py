@@ -6,6 +6,8 @@ import re
 from typing import Any
 from xml.etree import ElementTree
 
+from keeptune.evaluation.gate import DECIDING
+
 Record = dict[str, Any]
 
 GROWS_WITH_FULL = frozenset({"grammar", "long-context"})
@@ -104,7 +106,7 @@ def _row(name: str, own: Record) -> tuple[str, ...]:
     measure, shown = next(
         ((key, part) for key, part in own["measures"].items() if part["status"] == own["status"]), ("", own)
     )
-    kind, is_plain = shown["kind"], own["counted"] or own["status"] in ("practised", "nothing to lose")
+    kind, is_plain = shown["kind"], own["counted"] or own["status"] not in DECIDING
     return (
         _line(f"{name} ({measure})" if measure and len(own["measures"]) > 1 else name),
         f"{shown['n']:,}",

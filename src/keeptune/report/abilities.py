@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
 
+from keeptune.evaluation.gate import DECIDING
 from keeptune.report import text
 from keeptune.report.retention_shapes import Ability, Figures, Measure, Policy, Status
 from keeptune.report.suite_plot import SYMBOLS, Bar
-
-DECIDING: tuple[Status, ...] = ("retained", "lost", "undecided")
-"""The statuses of abilities that can decide the verdict."""
 
 TABLE_HEAD = ["ability", "n", "base", "tuned", "kept or change", "95 % interval", "status"]
 MEASURES_HEAD = ["measure", "n", "base", "tuned", "kept or change", "95 % interval", "limit", "status"]

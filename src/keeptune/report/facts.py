@@ -14,16 +14,11 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from keeptune.errors import RunError
+from keeptune.evaluation.suite.names import READING_ABILITY, TASK_PREFIX
 from keeptune.report.retention_shapes import ItemRecord
 from keeptune.report.shapes import Answer, Card, Manifest, ReadingAnswer, Result, ScoreEvent, TrainEvent
 
 T = TypeVar("T")
-
-TASK_PREFIX = "task "
-"""The prefix of abilities that lm-evaluation-harness measured; their records share two files."""
-
-READING_ABILITY = "reading-en"
-"""The ability that a run measures on `score.retained`, with the records of the reading score."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from keeptune.evaluation.suite.names import ABILITY_NAMES
+from keeptune.evaluation.gate import DECIDING
+from keeptune.evaluation.suite.names import ABILITY_NAMES, TASK_PREFIX
 from keeptune.report import text
-from keeptune.report.abilities import DECIDING
 from keeptune.report.facts import Facts
 from keeptune.report.retention_shapes import BeforeAfter, Divergence, Policy, Reading, Retained
 from keeptune.report.shapes import Result
@@ -75,7 +75,7 @@ def verdict_wording(result: Result) -> Wording:
 
 def unmeasured(result: Result) -> str:
     """What the run did not measure, as one sentence."""
-    measured = list(result.abilities) or ["reading", *(f"task {name}" for name in result.retained.tasks)]
+    measured = list(result.abilities) or ["reading", *(f"{TASK_PREFIX}{name}" for name in result.retained.tasks)]
     known = {*measured, *(["reading-en"] if not result.abilities else [])}
     missing = [name for name in ABILITY_NAMES if name not in known]
     if missing:

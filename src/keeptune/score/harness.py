@@ -16,6 +16,7 @@ import numpy as np
 
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.gate import AbilityScores, Measurement
+from keeptune.evaluation.suite.names import TASK_PREFIX
 from keeptune.files import file_sha256
 from keeptune.model.load import cache_folder
 from keeptune.score.statistics import FloatArray, paired_ratio
@@ -108,7 +109,7 @@ def ability_scores(base: Sequence[Record], tuned: Sequence[Record]) -> list[Abil
         questions = [record["id"] for record in own]
         size = len(before)
         pairs = Measurement(own[0]["metric"], "score", before, after, questions, np.ones(size), 0.0, size)
-        made.append(AbilityScores(f"task {name}", [pairs]))
+        made.append(AbilityScores(f"{TASK_PREFIX}{name}", [pairs]))
     return made
 
 

@@ -10,12 +10,12 @@ import re
 from collections.abc import Sequence
 
 from keeptune.evaluation.abilities.base import Progress, Record, Subject
+from keeptune.evaluation.script import HAN, HAN_CHARACTER
 from keeptune.evaluation.suite.loader import Language, Message
 from keeptune.score.generate import StopRule, at_the_end
 
-_HAN = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\d_\u3400-\u9fff]+")
+_WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 
 NGRAM = 4
 DISTINCT_SHARE = 0.5
@@ -62,7 +62,7 @@ def is_repeating(words: Sequence[str]) -> bool:
 
 
 def _is_language(words: Sequence[str], language: Language) -> bool:
-    han = sum(bool(_HAN.match(word)) for word in words)
+    han = sum(bool(HAN_CHARACTER.match(word)) for word in words)
     if (han >= HAN_SHARE * len(words)) != (language == "zh"):
         return False
     if language == "en" and sum(bool(_LATIN.search(word)) for word in words) < LATIN_SHARE * len(words):

@@ -17,6 +17,7 @@ from operator import itemgetter
 from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
 from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.gate import Measurement
+from keeptune.evaluation.script import HAN
 from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
 from keeptune.prompt.template import encode_prompt
 from keeptune.score.reading import ReadingItem, Scores, load_squad, reading_items, squad_v11
@@ -27,7 +28,7 @@ MAX_NEW_TOKENS_ZH = 28
 """Chinese answers take about two tokens per character in vocabularies made for English."""
 
 QUICK_EVERY = 6
-_SEGMENT = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+_SEGMENT = re.compile(rf"[{HAN}]|[^\W{HAN}]+")
 
 _WORKED_ZH = (
     "文章：青石镇的图书馆建于一九三四年，由木匠陈守义出资修建。馆里最初只有三百本书，都是镇上的人捐来的。"

@@ -23,6 +23,18 @@ ABILITY_NAMES = (
 """In the order in which reports show them."""
 
 
+READING_ABILITY = "reading-en"
+"""The ability that a run measures on `score.retained`."""
+
+TASK_PREFIX = "task "
+"""The prefix of abilities that lm-evaluation-harness measured."""
+
+
+def split_names(written: str) -> tuple[str, ...]:
+    """The names in a text such as `knowledge, chat`."""
+    return tuple(name.strip() for name in written.split(",") if name.strip())
+
+
 def unknown_name(names: Iterable[str]) -> str | None:
     """What is wrong with the first name that is no ability, with the nearest that is one; None where all are."""
     for name in names:
