@@ -54,6 +54,25 @@ def test_options_with_common_beginnings_share_them(generator: Generator) -> None
     assert together == pytest.approx(alone, abs=2e-3)
 
 
+def test_what_all_contexts_begin_with_is_computed_once(generator: Generator, model_folder: Path) -> None:
+    system = "You are a helpful assistant, and you answer briefly. " * 3
+    choices = [
+        encode_choice(generator.tokenizer, system + context, options, True)
+        for context, options in zip(CONTEXTS, OPTIONS, strict=True)
+    ]
+    seen: list[int] = []
+    hook = generator.decoder.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    found = log_likelihoods(generator, choices)
+    hook.remove()
+    model = tiny.reference(model_folder)
+    for own, choice in zip(found, choices, strict=True):
+        assert own == pytest.approx(by_hand(model, choice), abs=2e-3)
+    assert seen[0] >= len(generator.tokenizer.encode(system)) - 1
+    assert sum(seen) < sum(choice.length for choice in choices)
+
+
 def test_empty_context_begins_with_the_begin_token(generator: Generator) -> None:
     choice = encode_choice(generator.tokenizer, "", ["A mill.", "Mill a."], False)
     assert {option[0] for option in choice.options} == {generator.tokenizer.bos_token_id}

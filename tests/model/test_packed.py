@@ -106,3 +106,17 @@ def test_what_is_laid_out_is_not_saved(model_folder: Path) -> None:
     names = set(model.state_dict())
     lay_out(model, 10**12)
     assert set(model.state_dict()) == names
+
+
+def test_within_another_such_block_nothing_is_packed_again(tuned: Any) -> None:
+    def forwards() -> dict[Any, Any]:
+        return {layer: layer.__dict__.get("forward") for layer in tuned.modules()}
+
+    plain = forwards()
+    with packed_weights(tuned):
+        packed = forwards()
+        with packed_weights(tuned):
+            assert forwards() == packed
+        assert forwards() == packed
+    assert packed != plain
+    assert forwards() == plain

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from keeptune.model import adapter as adapters
 from keeptune.score import generate
-from keeptune.score.generate import SHARED_TOKENS, Answer, Generator, _common, _waves, cache_tokens
+from keeptune.score.generate import SHARED_TOKENS, Answer, Generator, Row, _common, _levels, cache_tokens
 
 Prompts = list[list[int]]
 WORDS = tiny.tokenizer()
@@ -223,11 +223,20 @@ def test_every_sort_of_vocabulary_has_a_line_end(words: Any) -> None:
     assert Generator(model, words).line_ends == {words.encode("a\n")[-1]}
 
 
-def test_where_nothing_is_shared_there_is_one_wave() -> None:
-    assert _waves([[1, 2, 3]]) == [(0, 1, None, 0)]
-    assert _waves([[1] * 50, [2] * 50, [3] * 9]) == [(0, 3, None, 0)]
+def admissions(prompts: Prompts) -> list[list[tuple[int, int | None, int]]]:
+    """(row, parent, tokens copied), level by level."""
+    levels = _levels([Row(index, prompt, 1) for index, prompt in enumerate(prompts)])
+    return [
+        [(own.row.index, None if own.parent is None else own.parent.index, own.shared) for own in level]
+        for level in levels
+    ]
+
+
+def test_where_nothing_is_shared_all_rows_are_computed_together() -> None:
+    assert admissions([[1, 2, 3]]) == [[(0, None, 0)], [], []]
+    assert admissions([[1] * 50, [2] * 50, [3] * 9]) == [[(0, None, 0), (1, None, 0), (2, None, 0)], [], []]
     almost = [7] * (SHARED_TOKENS - 1)
-    assert _waves([[*almost, 1], [*almost, 2]]) == [(0, 2, None, 0)]
+    assert admissions([[*almost, 1], [*almost, 2]]) == [[(0, None, 0), (1, None, 0)], [], []]
 
 
 def test_two_levels_of_sharing_are_computed_once_each() -> None:
@@ -240,12 +249,45 @@ def test_two_levels_of_sharing_are_computed_once_each() -> None:
         [*opening, *second, 5],
         [*opening, 9],
     ]
-    assert _waves(prompts) == [(0, 1, None, 0), (1, 3, 0, 90), (3, 4, 0, 40), (4, 5, 3, 100), (5, 6, 0, 40)]
+    assert admissions(prompts) == [[(0, None, 0)], [(3, 0, 40), (5, 0, 40)], [(1, 0, 90), (2, 0, 90), (4, 3, 100)]]
 
 
 def test_of_equal_prompts_the_last_token_is_left_to_compute() -> None:
     prompt = [1] * 80
-    assert _waves([prompt, prompt, prompt]) == [(0, 1, None, 0), (1, 2, 0, 79), (2, 3, 0, 79)]
+    assert admissions([prompt, prompt, prompt]) == [[(0, None, 0)], [(1, 0, 79), (2, 0, 79)], []]
+
+
+def test_what_an_opening_shares_does_not_split_the_batch(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 27: behind a system prompt, every prompt was a forward pass of its own."""
+    opening, passes = [3] * 2 * SHARED_TOKENS, 0
+    forward = generator._forward
+
+    def counted(*arguments: Any) -> list[int]:
+        nonlocal passes
+        passes += 1
+        return forward(*arguments)
+
+    monkeypatch.setattr(generator, "_forward", counted)
+    generator.answer([[*opening, *drawn(random.Random(seed), 9)] for seed in range(20)], [1] * 20, never)
+    assert passes == 2
+
+
+def test_a_long_prompt_is_computed_in_parts(
+    generator: Generator, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths: list[int] = []
+    forward = generator._forward
+
+    def watched(cache: Any, first: int, tokens: Prompts, *others: Any) -> list[int]:
+        widths.append(max(map(len, tokens)))
+        return forward(cache, first, tokens, *others)
+
+    monkeypatch.setattr(generator, "_forward", watched)
+    monkeypatch.setattr(generate, "PREFILL_TOKENS", 8)
+    prompts = [*ragged(0), *sharing(0)]
+    answers = generator.answer(prompts, [LONGEST_ANSWER] * len(prompts), never)
+    assert answers == [oracle.answer(prompt, LONGEST_ANSWER, never) for prompt in prompts]
+    assert max(widths) == 8
 
 
 PIECES = st.lists(st.sampled_from([[1] * 31, [2] * 33, [3] * 70, [4], [5]]), min_size=1, max_size=4)
@@ -253,21 +295,22 @@ PROMPTS = st.lists(PIECES.map(lambda pieces: [token for piece in pieces for toke
 
 
 @given(PROMPTS, st.booleans(), st.booleans())
-def test_every_wave_copies_what_is_there_and_equal(prompts: Prompts, opened: bool, ordered: bool) -> None:
+def test_every_level_copies_what_is_there_and_equal(prompts: Prompts, opened: bool, ordered: bool) -> None:
     if opened:
         prompts = [[9] * SHARED_TOKENS + prompt for prompt in prompts]
     if ordered:
         prompts.sort()
-    waves = _waves(prompts)
-    assert [row for start, stop, _, _ in waves for row in range(start, stop)] == list(range(len(prompts)))
-    for start, stop, parent, shared in waves:
-        if parent is None:
-            assert shared == 0
-            continue
-        assert parent < start
-        for prompt in prompts[start:stop]:
-            assert prompts[parent][:shared] == prompt[:shared]
-            assert shared < len(prompt)
+    computed: set[int] = set()
+    for level in admissions(prompts):
+        for row, parent, shared in level:
+            if parent is None:
+                assert shared == 0
+                continue
+            assert parent in computed
+            assert prompts[parent][:shared] == prompts[row][:shared]
+            assert shared < len(prompts[row])
+        computed.update(row for row, _, _ in level)
+    assert computed == set(range(len(prompts)))
 
 
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))

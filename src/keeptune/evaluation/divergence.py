@@ -21,6 +21,7 @@ from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO, Pair
 from keeptune.evaluation.suite.loader import Size
+from keeptune.model.packed import packed_weights
 from keeptune.score.drift import hidden_states
 from keeptune.score.generate import Generator, at_the_end
 from keeptune.score.statistics import Estimate, mean_of_parts
@@ -74,7 +75,7 @@ def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) 
     if pair.differing_tokens:
         raise ValueError(pair.differing_tokens)
     records, rows = [], []
-    with pair.using("tuned") as subject:
+    with pair.using("tuned") as subject, packed_weights(subject.generator.model):
         generator = subject.generator
         for mode in MODES:
             answers = _answers(generator, prompts, mode, seed)
@@ -125,7 +126,8 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
         total = 0.0
         for part in chunks(len(after), len(heads["tuned"].weight)):
             base, tuned = (
-                heads[who](own[part]).float().log_softmax(-1) for who, own in (("base", before), ("tuned", after))
+                functional.log_softmax(heads[who](own[part]), -1, dtype=torch.float32)
+                for who, own in (("base", before), ("tuned", after))
             )
             total += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
         # Rounding can leave the divergence of two equal distributions slightly below zero.

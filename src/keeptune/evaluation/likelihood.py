@@ -1,9 +1,10 @@
 """Log-likelihoods of continuations: what a model thinks of given answers, whatever it would write itself.
 
 All options of a question stand behind its context in one row: each option sees the context and itself, so the context
-is computed once. Models whose layers do not all attend to everything before them (sliding windows, recurrent layers)
-compute one row per option instead; that path is also what tests compare with. Context and option are encoded together
-and scored from where their tokens part, as lm-evaluation-harness does it.
+is computed once. What the contexts of all questions begin with, such as a system prompt, is computed once, too. Models
+whose layers do not all attend to everything before them (sliding windows, recurrent layers) compute one row per option
+instead; that path is also what tests compare with. Context and option are encoded together and scored from where their
+tokens part, as lm-evaluation-harness does it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from keeptune.model.packed import packed_weights
-from keeptune.score.generate import Generator
+from keeptune.score.generate import SHARED_TOKENS, Generator
+from keeptune.score.likelihood import token_log_probabilities
 from keeptune.train.batches import batched
-from keeptune.train.loss import chunks
 
 BATCH_TOKENS = 1024
 
@@ -89,14 +91,17 @@ def log_likelihoods(
     The model is used as it is: adapter on, off or scaled. `together` puts all options of a choice into one row; by
     default wherever the model allows it.
     """
+    if not choices:
+        return []
     if together is None:
         together = has_full_attention(generator.model.config)
     rows = [_row(choice) for choice in choices] if together else [r for choice in choices for r in _rows(choice)]
     lengths = [len(row.tokens) for row in rows]
     sums: list[list[float]] = [[] for _ in rows]
     with packed_weights(generator.model):
+        prefix = _Prefix(generator, _shared_context(rows) if together else [])
         for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
-            for index, found in zip(batch, _scored(generator, [rows[index] for index in batch]), strict=True):
+            for index, found in zip(batch, _scored(generator, [rows[index] for index in batch], prefix), strict=True):
                 sums[index] = found
     if not together:
         flat = iter(sums)
@@ -144,19 +149,65 @@ def _rows(choice: Choice) -> list[_Row]:
     return [_row(Choice((option,), (start,))) for option, start in zip(choice.options, choice.starts, strict=True)]
 
 
-def _scored(generator: Generator, rows: Sequence[_Row]) -> list[list[float]]:
+class _Prefix:
+    """The keys and values of a prefix that all rows share; what transformers calls `past_key_values`, as far as it is
+    used: it gives them to every layer and keeps nothing of the rows.
+
+    shapes, of each layer: keys and values (1, groups, tokens, head_size).
+    """
+
+    def __init__(self, generator: Generator, tokens: Sequence[int]) -> None:
+        self.tokens = len(tokens)
+        self.layers: list[tuple[Tensor, Tensor]] = []
+        if tokens:
+            ids = torch.tensor([tokens], device=generator.head.weight.device)
+            segments = torch.zeros_like(ids)
+            generator.decoder(
+                input_ids=ids,
+                position_ids=torch.arange(len(tokens), device=ids.device)[None],
+                attention_mask=_apart(segments, 0, generator.head.weight.dtype),
+                past_key_values=self,
+                use_cache=True,
+            )
+
+    def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """The keys and values of the prefix and of the rows. shapes: in (rows, groups, tokens, head_size)."""
+        if layer == len(self.layers):
+            self.layers.append((key, value))
+            return key, value
+        return tuple(  # type: ignore[return-value]
+            torch.cat([shared.expand(len(own), -1, -1, -1), own], dim=2)
+            for shared, own in zip(self.layers[layer], (key, value), strict=True)
+        )
+
+
+def _shared_context(rows: Sequence[_Row]) -> list[int]:
+    """The tokens that all rows begin with and none predicts from; none where they are too few to save time."""
+    first = rows[0].tokens
+    limit = min(min(at) for row in rows for at, _ in row.targets)
+    shared = min(_common(first[:limit], row.tokens) for row in rows)
+    return first[:shared] if shared >= SHARED_TOKENS and len(rows) > 1 else []
+
+
+def _scored(generator: Generator, rows: Sequence[_Row], prefix: _Prefix) -> list[list[float]]:
     """The sums of log-probabilities, per row and option."""
-    device, width = generator.head.weight.device, max(len(row.tokens) for row in rows)
-    ids, positions = (_padded([getattr(row, name) for row in rows], width, device) for name in ("tokens", "positions"))
+    device, skipped = generator.head.weight.device, prefix.tokens
+    width = max(len(row.tokens) for row in rows) - skipped
+    ids, positions = (
+        _padded([getattr(row, name)[skipped:] for row in rows], width, device) for name in ("tokens", "positions")
+    )
     arguments: dict[str, Any] = {"input_ids": ids, "use_cache": False}
-    if any(len(row.targets) > 1 for row in rows):
-        segments = _padded([row.segments for row in rows], width, device, fill=-1)
-        arguments |= {"position_ids": positions, "attention_mask": _apart(segments, generator.head.weight.dtype)}
+    if skipped or any(len(row.targets) > 1 for row in rows):
+        segments = _padded([row.segments[skipped:] for row in rows], width, device, fill=-1)
+        mask = _apart(segments, skipped, generator.head.weight.dtype)
+        arguments |= {"position_ids": positions, "attention_mask": mask}
+    if skipped:
+        arguments |= {"past_key_values": prefix, "use_cache": True}
     hidden = generator.decoder(**arguments).last_hidden_state
-    places = [(number, place) for number, row in enumerate(rows) for at, _ in row.targets for place in at]
+    places = [(number, place - skipped) for number, row in enumerate(rows) for at, _ in row.targets for place in at]
     following = torch.tensor([token for row in rows for _, tokens in row.targets for token in tokens], device=device)
     where = torch.tensor(places, device=device)
-    found = _token_log_probabilities(generator.head, hidden[where[:, 0], where[:, 1]], following).tolist()
+    found = token_log_probabilities(generator.head, hidden[where[:, 0], where[:, 1]], following).tolist()
     values = iter(found)
     return [[sum(next(values) for _ in tokens) for _, tokens in row.targets] for row in rows]
 
@@ -165,22 +216,14 @@ def _padded(rows: Sequence[list[int]], width: int, device: torch.device, fill: i
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows], device=device)
 
 
-def _apart(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive mask that lets each token see the context and its own option, up to itself.
+def _apart(segments: Tensor, before: int, dtype: torch.dtype) -> Tensor:
+    """The additive mask that lets each token see the `before` tokens of the prefix, the context and its own option, up
+    to itself.
 
-    shapes: segments (rows, tokens); result (rows, 1, tokens, tokens).
+    shapes: segments (rows, tokens); result (rows, 1, tokens, before + tokens).
     """
     width = segments.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
     own = segments[:, :, None] == segments[:, None, :]
-    seen = causal & (own | (segments[:, None, :] == 0))
+    seen = functional.pad(causal & (own | (segments[:, None, :] == 0)), (before, 0), value=True)
     return torch.zeros(seen.shape, dtype=dtype, device=segments.device).masked_fill_(~seen, float("-inf"))[:, None]
-
-
-def _token_log_probabilities(head: Any, states: Tensor, following: Tensor) -> Tensor:
-    """shapes: states (tokens, width); following and result (tokens,)."""
-    parts = []
-    for part in chunks(len(states), len(head.weight)):
-        logits = head(states[part]).float()
-        parts.append(logits.gather(1, following[part, None]).squeeze(1) - logits.logsumexp(-1))
-    return torch.cat(parts).double()

@@ -19,6 +19,7 @@ from keeptune.evaluation.pair import WHO, Pair
 from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.files import read_records, write_records
 from keeptune.listen import Listener
+from keeptune.model.packed import packed_weights
 from keeptune.score.cache import AGAIN, RecordCache, sha256_of
 
 LOOKS = 5
@@ -51,7 +52,7 @@ def evaluate(
         missing = [own for own in abilities if not record_path(folder, own.name, who).is_file()]
         if not missing:
             continue
-        with pair.using(who) as subject:
+        with pair.using(who) as subject, packed_weights(subject.generator.model):
             for ability in missing:
                 base = read_records(record_path(folder, ability.name, "base")) if who == "tuned" else None
                 records = ask(pair.cache(who), who, subject, ability, ability.items(split, size), base, listener)
@@ -114,7 +115,7 @@ def evaluate_sequentially(
     result: GateResult | None = None
     for look in range(LOOKS):
         for who in WHO:
-            with pair.using(who) as subject:
+            with pair.using(who) as subject, packed_weights(subject.generator.model):
                 for own in open_abilities:
                     known = answers[own.name]
                     base = known.base[len(known.tuned) :] if who == "tuned" else None

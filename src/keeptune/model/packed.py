@@ -42,7 +42,7 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
     """While it lasts, the model's linear layers, with or without LoRA, compute from packed weights.
 
     The weights must not change meanwhile, and no gradient flows. Switching the adapter off works as before. On an
-    accelerator, or where oneDNN lacks the number format, nothing changes.
+    accelerator, or where oneDNN lacks the number format, nothing changes; nor within another such block.
     """
     replaced: list[tuple[nn.Module, Any]] = []
     for layer, forward in _packed_forwards(model):
@@ -76,7 +76,9 @@ def _dora_norms_kept(model: nn.Module) -> Iterator[None]:
 def _packed_forwards(model: nn.Module) -> Iterator[tuple[nn.Module, _PackedLinear | _PackedLora]]:
     inside: set[nn.Module] = set()
     for layer in model.modules():
-        if isinstance(layer, LoraLinear) and is_plain_lora(layer) and _supported(layer.base_layer.weight):
+        if isinstance(layer.__dict__.get("forward"), (_PackedLinear, _PackedLora)):
+            inside.update(layer.modules())
+        elif isinstance(layer, LoraLinear) and is_plain_lora(layer) and _supported(layer.base_layer.weight):
             yield layer, _PackedLora(layer)
             inside.update(layer.modules())
         elif type(layer) is nn.Linear and layer not in inside and _supported(layer.weight):

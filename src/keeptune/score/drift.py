@@ -122,7 +122,9 @@ def _compared(head: Any, before: Tensor, after: Tensor, own: Tensor) -> tuple[fl
     """
     totals = torch.zeros(3, dtype=torch.float64)
     for here in chunks(len(own), len(head.weight)):
-        base, tuned = (head(states[here]).float().log_softmax(-1) for states in (before, after))
+        base, tuned = (
+            functional.log_softmax(head(states[here]), -1, dtype=torch.float32) for states in (before, after)
+        )
         following = own[here.start + 1 : here.stop + 1]
         for place, chances in enumerate((base, tuned)):
             totals[place] += functional.nll_loss(chances[: len(following)], following, reduction="sum").item()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, distributed
 
 from keeptune.model.activations import head_size, total_bytes
 from keeptune.model.packed import packed_weights
+from keeptune.train.batches import batched
 
 SLOTS = 128
 """The most rows that are decoded together."""
@@ -28,11 +30,15 @@ CACHE_SHARE = 0.25
 """Of the memory, that the cache may take for more: seven answers of up to 5,500 tokens at a time kept the rows of one
 kind waiting longer than all others took."""
 
-PREFILL_TOKENS = 2_048
-"""Prompts are computed in parts of about this many tokens, so that what lies between two layers stays in the cache."""
+PREFILL_TOKENS = 1_024
+"""Prompts are computed in parts of at most this many tokens, so that what lies between two layers stays in the cache of
+the processor and the mask of a long prompt stays small."""
 
-SHARED_TOKENS = 32
-"""A common prefix shorter than this is recomputed: cheaper than copying it."""
+PADDED_SHARE = 0.15
+"""Of such a part, that may be padding."""
+
+SHARED_TOKENS = 16
+"""A common prefix shorter than this is computed anew, in larger batches."""
 
 LINE_ENDS = ("\n", "Ċ", "<0x0A>")
 """How vocabularies write a line end: as it is, byte-level (GPT-2, Llama 3), or as a byte (Llama 2)."""
@@ -62,6 +68,15 @@ class Row:
     def capacity(self) -> int:
         """The most tokens that it can get."""
         return len(self.prompt) + self.budget
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A row whose prompt is to be computed but for its first `shared` tokens, which are copied from `parent`."""
+
+    row: Row
+    parent: Row | None
+    shared: int
 
 
 class _SlotCache:
@@ -177,7 +192,7 @@ class Generator:
         while waiting or running:
             if waiting and len(running) <= slots * 3 // 4:
                 admitted = [waiting.pop() for _ in range(min(slots - len(running), len(waiting)))]
-                next_tokens = self._admit(cache, len(running), admitted)
+                admitted, next_tokens = self._admit(cache, len(running), admitted)
                 fresh = range(len(running), len(running) + len(admitted))
                 running += admitted
             else:
@@ -208,21 +223,33 @@ class Generator:
                 finished.append(slot)
         return finished
 
-    def _admit(self, cache: _SlotCache, first: int, rows: list[Row]) -> list[int]:
-        """The first new token of each row, after its prompt has been computed into the slots from `first` on."""
-        result: list[int] = []
-        for start, stop, parent, shared in _waves([row.prompt for row in rows]):
-            if parent is not None:
-                for target in range(start, stop):
-                    cache.copy(first + parent, first + target, shared)
-            begin = 0 if parent is None else shared
-            parts = [row.prompt[begin:] for row in rows[start:stop]]
-            rows_at_once = max(1, PREFILL_TOKENS // max(map(len, parts)))
-            for at in range(0, len(parts), rows_at_once):
-                some = parts[at : at + rows_at_once]
-                alike = rows[start + at : start + at + len(some)]
-                result += self._forward(cache, first + start + at, some, [begin] * len(some), alike)
-        return result
+    def _admit(self, cache: _SlotCache, first: int, rows: Sequence[Row]) -> tuple[list[Row], list[int]]:
+        """Computes the prompts into the slots from `first` on. The rows in the order of their slots, and the first new
+        token of each."""
+        slots: dict[int, int] = {}
+        admitted: list[Row] = []
+        tokens: list[int] = []
+        for level in _levels(rows):
+            missing = [len(own.row.prompt) - own.shared for own in level]
+            shortest_first = sorted(range(len(level)), key=missing.__getitem__)
+            for batch in batched(shortest_first, missing, PREFILL_TOKENS, PADDED_SHARE):
+                some = [level[index] for index in batch]
+                for slot, own in enumerate(some, start=first + len(admitted)):
+                    slots[own.row.index] = slot
+                    if own.parent is not None:
+                        cache.copy(slots[own.parent.index], slot, own.shared)
+                tokens += self._prefill(cache, first + len(admitted), some)
+                admitted += [own.row for own in some]
+        return admitted, tokens
+
+    def _prefill(self, cache: _SlotCache, first: int, admissions: Sequence[Admission]) -> list[int]:
+        """The first new token of each row; a prompt that is a batch of its own goes in parts."""
+        rows, done = [own.row for own in admissions], [own.shared for own in admissions]
+        while len(rows) == 1 and len(rows[0].prompt) - done[0] > PREFILL_TOKENS:
+            self._forward(cache, first, [rows[0].prompt[done[0] : done[0] + PREFILL_TOKENS]], done, rows)
+            done = [done[0] + PREFILL_TOKENS]
+        parts = [row.prompt[start:] for row, start in zip(rows, done, strict=True)]
+        return self._forward(cache, first, parts, done, rows)
 
     def _step(self, cache: _SlotCache, running: list[Row]) -> list[int]:
         lengths = [len(row.prompt) + len(row.output) - 1 for row in running]
@@ -298,37 +325,36 @@ def _alike(rows: list[Row], room: int) -> list[list[Row]]:
 
 
 def _ordered(rows: list[Row]) -> list[Row]:
-    """Rows from last to first: neighbours share a prefix where all do, else they have like lengths."""
+    """Rows from last to first: neighbours share a prefix where most share more than all do, else they have like
+    lengths."""
     ordered = sorted(rows, key=lambda row: row.prompt)
-    if len(ordered) > 1 and _common(ordered[0].prompt, ordered[-1].prompt) >= SHARED_TOKENS:
+    prompts = [row.prompt for row in ordered]
+    everywhere = _common(prompts[0], prompts[-1])
+    more = sum(_common(left, right) - everywhere for left, right in pairwise(prompts))
+    if more >= SHARED_TOKENS * (len(rows) - 1):
         return ordered[::-1]
     return sorted(rows, key=lambda row: (row.budget, len(row.prompt)))
 
 
-def _waves(prompts: list[list[int]]) -> list[tuple[int, int, int | None, int]]:
-    """In which order to compute sorted prompts: (start, stop, row to copy from, tokens to copy).
-
-    All prompts that share a prefix with the first copy it from there; within a run of neighbours that share more,
-    the others copy from the run's first. Prompts that share nothing are one wave.
-    """
-    everywhere = min((_common(prompts[0], prompt) for prompt in prompts[1:]), default=0)
+def _levels(rows: Sequence[Row]) -> list[list[Admission]]:
+    """The rows in three levels, each of which may copy from those before: the first row, from which all others copy
+    what all share; the first of every run of neighbours that share more; and the others of such a run."""
+    everywhere = min((_common(rows[0].prompt, row.prompt) for row in rows[1:]), default=0)
     if everywhere < SHARED_TOKENS:
-        return [(0, len(prompts), None, 0)]
-    waves: list[tuple[int, int, int | None, int]] = [(0, 1, None, 0)]
-    leader, start = 0, 1
-    while start < len(prompts):
-        shared = _common(prompts[leader], prompts[start])
-        if shared < everywhere + SHARED_TOKENS:
-            waves.append((start, start + 1, 0, min(everywhere, len(prompts[start]) - 1)))
-            leader, start = start, start + 1
+        everywhere = 0
+    leader = rows[0]
+    levels: list[list[Admission]] = [[Admission(leader, None, 0)], [], []]
+    for row in rows[1:]:
+        shared = _common(leader.prompt, row.prompt)
+        if shared >= everywhere + SHARED_TOKENS:
+            levels[2].append(Admission(row, leader, min(shared, len(row.prompt) - 1)))
             continue
-        stop = start + 1
-        while stop < len(prompts) and _common(prompts[leader], prompts[stop]) >= everywhere + SHARED_TOKENS:
-            shared = min(shared, _common(prompts[leader], prompts[stop]))
-            stop += 1
-        waves.append((start, stop, leader, min(shared, min(len(p) for p in prompts[start:stop]) - 1)))
-        start = stop
-    return waves
+        leader = row
+        if everywhere:
+            levels[1].append(Admission(row, rows[0], min(everywhere, len(row.prompt) - 1)))
+        else:
+            levels[0].append(Admission(row, None, 0))
+    return levels
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:
