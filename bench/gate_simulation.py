@@ -8,7 +8,13 @@ The true ratio (or loss difference) of each ability is known, so the script coun
 Each answer has a latent normal value: the sum of a passage effect, a question effect and answer noise. Thresholds turn
 it into a score. The tuned model repeats the base's noise, except on a random share of the questions where it draws new
 noise; that share makes `--changed` of the scores differ when nothing is lost. A planted loss lowers all latent values
-of the tuned model by a constant, which is solved for the expected score. The script needs no model.
+of the tuned model by a constant, which is solved for the expected score.
+
+Where options are scored by likelihood, the deciding measure is the probability of the right option: a logistic function
+of the latent value above the threshold, whose slope gives the mean that SmolLM2-135M has. Accuracy is the second look.
+There the answer noise of every question moves a little, instead of that of a few entirely, so that the same share of
+choices differs. In one scenario the tuned model's latent values are also multiplied: it becomes surer of what it
+chooses and gains probability, while its accuracy falls to the limit. The script needs no model.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from numpy.typing import NDArray
 from keeptune.evaluation.gate import AbilityScores, GateResult, Kind, Limits, Measurement, judge
 from keeptune.score.statistics import FloatArray, wilson
 
-Effect = Literal["none", "at limit", "20 points"]
+Effect = Literal["none", "at limit", "accuracy at limit", "20 points"]
 
 LOOKS = 5
 LIMITS = Limits()
@@ -45,11 +51,18 @@ REDRAWN_PASSAGE_VARIANCE = 0.1
 LOSS_SD, BASE_LOSS, BASE_LOSS_SD, TEXT_TOKENS = 0.05, 3.0, 0.5, (60, 141)
 """Nats per token, and the range of tokens per text."""
 _NORMAL = NormalDist()
+GRID: FloatArray = np.linspace(-6, 6, 601)
+DENSITY: FloatArray = np.exp(-0.5 * GRID**2)
+"""Values of a standard normal variable and their relative weights, for expectations."""
+
+SURER = 1.6
+"""What the latent values of a model that became surer are multiplied by."""
 
 
 @dataclass(frozen=True)
 class SimulatedAbility:
-    """Size and scores of one ability. `survival[k]` is the probability that the base scores at least (k + 1) / K."""
+    """Size and scores of one ability. `survival[k]` is the probability that the base scores at least (k + 1) / K.
+    With a `slope`, probabilities decide (nats per unit of the latent value)."""
 
     name: str
     clusters: int
@@ -57,6 +70,7 @@ class SimulatedAbility:
     survival: tuple[float, ...] = ()
     chance: float = 0.0
     kind: Kind = "score"
+    slope: float | None = None
 
     @property
     def questions(self) -> int:
@@ -71,21 +85,34 @@ class SimulatedAbility:
         """The expected score when all latent values are lower by `shift`."""
         return fmean(_NORMAL.cdf(-(threshold + shift)) for threshold in self.thresholds)
 
+    def probability(self, latent: FloatArray, surer: float = 1.0) -> FloatArray:
+        """The probability of the right option, by latent value."""
+        assert self.slope is not None
+        nats = self.slope * surer * (latent - self.thresholds[0])
+        return np.asarray(1 / (1 + np.exp(-nats)))
 
-KNOWLEDGE = SimulatedAbility("knowledge", 110, 4, (0.78,), 0.25)
+    def deciding_mean(self, shift: float = 0.0) -> float:
+        """The expected value of the measure that decides, when all latent values are lower by `shift`."""
+        if self.slope is None:
+            return self.mean(shift)
+        return float(np.average(self.probability(GRID - shift), weights=DENSITY))
+
+
+KNOWLEDGE = SimulatedAbility("knowledge", 55, 4, (0.78,), 0.25, slope=0.9)
 ABILITIES = (
     KNOWLEDGE,
-    SimulatedAbility("commonsense", 80, 4, (0.66,), 0.25),
-    SimulatedAbility("grammar", 876, 1, (0.72,), 0.5),
+    SimulatedAbility("commonsense", 41, 4, (0.66,), 0.25, slope=1.0),
+    SimulatedAbility("grammar", 438, 1, (0.82,), 0.5, slope=2.7),
     SimulatedAbility("instructions", 210, 1, (0.60, 0.30)),
-    SimulatedAbility("reading-en", 50, 5, tuple(np.linspace(0.64, 0.30, 10).tolist())),
-    SimulatedAbility("refusal", 105, 1, (0.80,), 0.5),
-    SimulatedAbility("long-context", 20, 6, (0.50,), 1 / 6),
+    SimulatedAbility("reading-en", 25, 6, tuple(np.linspace(0.64, 0.30, 10).tolist())),
+    SimulatedAbility("refusal", 105, 1, (0.80,), 0.5, slope=1.5),
+    SimulatedAbility("long-context", 14, 6, (0.85,), 0.1),
     SimulatedAbility("general-text", 64, 1, chance=log(50_000), kind="loss"),
 )
 WEAK_BASE = (replace(KNOWLEDGE, survival=(0.34,)), *ABILITIES[1:])
 """As `ABILITIES`, with a base whose knowledge is little above chance."""
 NAMES = tuple(ability.name for ability in ABILITIES)
+CHOICE_NAMES = tuple(ability.name for ability in ABILITIES if ability.slope is not None)
 SCORE_NAMES = tuple(ability.name for ability in ABILITIES if ability.kind == "score")
 
 
@@ -97,11 +124,12 @@ def planted_shift(ability: SimulatedAbility, effect: Effect) -> float:
     limit = LIMITS.of(ability.name, ability.kind)
     if ability.kind == "loss":
         return limit
-    target = ability.mean() * limit if effect == "at limit" else ability.mean() - 0.2
+    mean = ability.deciding_mean if effect == "at limit" else ability.mean
+    target = mean() - 0.2 if effect == "20 points" else mean() * limit
     low, high = 0.0, 10.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if ability.mean(middle) > target else (low, middle)
+        low, high = (middle, high) if mean(middle) > target else (low, middle)
     return low
 
 
@@ -109,21 +137,43 @@ def planted_shift(ability: SimulatedAbility, effect: Effect) -> float:
 def redrawn_share(ability: SimulatedAbility, changed: float) -> float:
     """The share of answers with new noise that makes `changed` of the scores differ when nothing is lost."""
     common = PASSAGE_VARIANCE + QUESTION_VARIANCE
-    values = np.linspace(-6, 6, 601)
     differs = []
-    for value in (values * sqrt(common)).tolist():
+    for value in (GRID * sqrt(common)).tolist():
         above = [_NORMAL.cdf((value - threshold) / sqrt(1 - common)) for threshold in ability.thresholds]
         differs.append(1 - float((np.diff([1.0, *above, 0.0]) ** 2).sum()))
-    share = changed / float(np.average(differs, weights=np.exp(-0.5 * values**2)))
+    share = changed / float(np.average(differs, weights=DENSITY))
     if share >= 1:
         raise SystemExit(f"--changed {changed}: the answer noise of {ability.name} cannot change so many scores")
     return share
 
 
+@cache
+def kept_noise(ability: SimulatedAbility, changed: float) -> float:
+    """The correlation of base's and tuned's answer noise that makes `changed` of the choices differ when nothing is
+    lost and every question moves."""
+    common = PASSAGE_VARIANCE + QUESTION_VARIANCE
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        shared = common + (1 - common) * middle
+        above = [
+            _NORMAL.cdf((value - ability.thresholds[0]) / sqrt(1 - shared + 1e-12))
+            for value in (GRID * sqrt(shared)).tolist()
+        ]
+        differs = float(np.average([2 * own * (1 - own) for own in above], weights=DENSITY))
+        low, high = (middle, high) if differs > changed else (low, middle)
+    return low
+
+
 def draw_pair(
-    abilities: Sequence[SimulatedAbility], effects: Mapping[str, Effect], changed: float, generator: np.random.Generator
+    abilities: Sequence[SimulatedAbility],
+    effects: Mapping[str, Effect],
+    changed: float,
+    generator: np.random.Generator,
+    surer: str | None = None,
 ) -> list[AbilityScores]:
-    """The scores of one simulated pair; abilities without an entry in `effects` do not change in expectation."""
+    """The scores of one simulated pair; abilities without an entry in `effects` do not change in expectation. `surer`
+    names the ability on which the tuned model became surer."""
     pair = []
     for ability in abilities:
         shift, questions = planted_shift(ability, effects.get(ability.name, "none")), ability.questions
@@ -132,12 +182,38 @@ def draw_pair(
             weights = generator.integers(*TEXT_TOKENS, size=questions).astype(np.float64)
             base = generator.normal(BASE_LOSS, BASE_LOSS_SD, questions) * weights
             tuned = base + generator.normal(shift, LOSS_SD, questions) * weights
+        elif ability.slope is not None:
+            pair.append(draw_choices(ability, shift, changed, generator, SURER if surer == ability.name else 1.0))
+            continue
         else:
             base, tuned = draw_scores(ability, shift, clusters, changed, generator)
         places = clusters.tolist()
         values = Measurement("value", ability.kind, base, tuned, places, weights, ability.chance, questions)
         pair.append(AbilityScores(ability.name, (values,)))
     return pair
+
+
+def draw_choices(
+    ability: SimulatedAbility, shift: float, changed: float, generator: np.random.Generator, surer: float
+) -> AbilityScores:
+    """Probabilities and choices of one ability whose options are scored by likelihood."""
+    normal, questions = generator.standard_normal, ability.questions
+    clusters = np.repeat(np.arange(ability.clusters), ability.cluster_size)
+    common = sqrt(PASSAGE_VARIANCE) * normal(ability.clusters)[clusters] + sqrt(QUESTION_VARIANCE) * normal(questions)
+    noise_sd = sqrt(1 - PASSAGE_VARIANCE - QUESTION_VARIANCE)
+    noise, kept = normal(questions), kept_noise(ability, changed) if changed else 1.0
+    base = common + noise_sd * noise
+    tuned = common + noise_sd * (kept * noise + sqrt(1 - kept**2) * normal(questions)) - shift
+    values = {
+        "probability": (ability.probability(base), ability.probability(tuned, surer)),
+        "accuracy": tuple((latent > ability.thresholds[0]).astype(np.float64) for latent in (base, tuned)),
+    }
+    places, weights = clusters.tolist(), np.ones(questions)
+    measures = [
+        Measurement(name, "score", *pair, places, weights, ability.chance, questions, name == "probability")
+        for name, pair in values.items()
+    ]
+    return AbilityScores(ability.name, measures)
 
 
 def draw_scores(
@@ -174,6 +250,7 @@ class Scenario:
     abilities: tuple[SimulatedAbility, ...] = ABILITIES
     changed: float | None = None
     looks: int = 1
+    surer: bool = False
 
     def target(self, pair: int) -> str | None:
         """The only ability with the effect in pair number `pair`; None where all have it."""
@@ -182,12 +259,15 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("1 no change", "none", at_most={"any_lost": 0.05}),
-    Scenario("2 all at the limit", "at limit", at_most={"pass": 0.05, "any_lost": 0.05}),
+    Scenario("2 all at the limit", "at limit", at_most={"pass": 0.05}),
+    Scenario("2b every accuracy at the limit", "accuracy at limit", at_most={"pass": 0.05, "any_lost": 0.05}),
     Scenario("3 one loses 20 points", "20 points", SCORE_NAMES, {"pass": 0.05}, {"target_lost": 0.9}),
     Scenario("4 one at the limit", "at limit", NAMES, {"pass": 0.05}),
     Scenario("7 no change, weak base", "none", ("knowledge",), abilities=WEAK_BASE),
     Scenario("8 all at the limit, no other changes", "at limit", changed=0.0),
     Scenario("4b one at the limit, all else identical", "at limit", NAMES, {"pass": 0.05}, changed=0.0),
+    Scenario("4c the accuracy of one at the limit", "accuracy at limit", CHOICE_NAMES),
+    Scenario("5 one surer, its accuracy at the limit", "accuracy at limit", CHOICE_NAMES, changed=0.02, surer=True),
 )
 
 
@@ -211,11 +291,12 @@ class Outcome:
 
 def first_looks(scores: AbilityScores, ability: SimulatedAbility, looks: int) -> AbilityScores:
     """The scores on the clusters of the first `looks` looks. Clusters are independent draws: their order is random."""
-    full = scores.measurements[0]
     end = min(ability.clusters, ceil(ability.clusters / LOOKS) * looks) * ability.cluster_size
-    base, tuned, weights, clusters = full.base[:end], full.tuned[:end], full.weights[:end], full.clusters[:end]
-    part = replace(full, base=base, tuned=tuned, weights=weights, clusters=clusters, asked=end)
-    return replace(scores, measurements=(part,))
+    parts = []
+    for full in scores.measurements:
+        base, tuned, weights, clusters = full.base[:end], full.tuned[:end], full.weights[:end], full.clusters[:end]
+        parts.append(replace(full, base=base, tuned=tuned, weights=weights, clusters=clusters, asked=end))
+    return replace(scores, measurements=parts)
 
 
 def judge_sequentially(
@@ -245,7 +326,8 @@ def simulate(scenario: Scenario, number: int, options: argparse.Namespace) -> li
         generator = np.random.default_rng([number, pair])
         target = scenario.target(pair)
         effects = dict.fromkeys(NAMES if target is None else (target,), scenario.effect)
-        scores = draw_pair(scenario.abilities, effects, changed, generator)
+        surer = target if scenario.surer else None
+        scores = draw_pair(scenario.abilities, effects, changed, generator, surer)
         if scenario.looks == 1:
             result = judge(scores, LIMITS, resamples=options.resamples, seed=pair)
             questions = {ability.name: ability.questions for ability in scenario.abilities}

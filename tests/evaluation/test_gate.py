@@ -260,6 +260,31 @@ def test_an_ability_is_lost_or_undecided_if_one_measure_is() -> None:
         assert verdict_on([AbilityScores("x", measures)]).abilities[0].status == status
 
 
+def surer(lost: int, proves: bool) -> AbilityScores:
+    """A model that lost answers and became so sure of the others that the mean probability did not fall."""
+    base, tuned = answers(n=400, right=300, lost=lost)
+    probability = measurement(0.6 * base + 0.1, 0.9 * tuned + 0.1, name="probability")
+    return AbilityScores("knowledge", [probability, measurement(base, tuned, name="accuracy", proves=proves)])
+
+
+@pytest.mark.parametrize(
+    ("lost", "proves", "status"),
+    [
+        (0, False, "retained"),
+        (27, False, "retained"),  # 91 % kept: what the other measure proves, this one must not contradict
+        (27, True, "undecided"),
+        (40, False, "undecided"),  # 87 % kept
+        (90, False, "lost"),
+    ],
+)
+def test_a_second_look_need_not_prove_but_must_not_contradict(lost: int, proves: bool, status: str) -> None:
+    result = verdict_on([surer(lost, proves), *unchanged(2)])
+    own = by_name(result)["knowledge"]
+    assert own.status == status
+    assert own.measures[0].status == "retained"
+    assert result.verdict == {"retained": "pass", "undecided": "undecided", "lost": "fail"}[status]
+
+
 def test_a_marginal_loss_among_many_is_not_lost() -> None:
     marginal = scored_ability("marginal", lost=48, gained=2)
     alone = by_name(verdict_on([marginal]))["marginal"]

@@ -65,6 +65,7 @@ def _choices(ability: str, hostile: str) -> Callable[[Callable[[int], bool]], li
                 "log_likelihoods": [-3.0, -2.0, -1.0, -4.0],
                 "chosen": place % 4 if is_right(place) else (place + 1) % 4,
                 "correct": is_right(place),
+                "probability": float(is_right(place)),
             }
             for place in range(SIZE)
         ]
@@ -81,6 +82,7 @@ def _grammar(hostile: str, is_right: Callable[[int], bool]) -> list[Record]:
             "bad": f"The drivers likes {hostile}.",
             "log_likelihoods": [-10.0, -11.0] if is_right(place) else [-11.0, None],
             "correct": is_right(place),
+            "probability": float(is_right(place)),
         }
         for place in range(SIZE)
     ]

@@ -149,7 +149,8 @@ def test_a_long_text_is_cut(page: Page) -> None:
 def test_all_measures_and_divergences_are_listed(page: Page) -> None:
     measures = next(table for table in page.tables() if table[0][:2] == ["ability", "measure"])
     names = [tuple(row[:2]) for row in measures[1:]]
-    assert [name for ability, name in names if ability == "refusal"] == ["declines", "answers", "distinguishes"]
+    of_refusal = [name for ability, name in names if ability == "refusal"]
+    assert of_refusal == ["declines", "answers", "pair probability", "pair accuracy"]
     assert ("chat", "healthy") in names
     practised = [row[-1] for row in measures[1:] if row[0] == "reading-zh"]
     assert practised and all("practised" in status for status in practised)
@@ -195,15 +196,15 @@ def test_figures_that_are_null_are_shown_as_such(run: Path) -> None:
     def clear(tree: dict[str, Any]) -> None:
         ability = tree["abilities"]["grammar"]
         ability.update(nothing)
-        ability["measures"]["accuracy"].update(nothing)
+        ability["measures"]["probability"].update(nothing)
 
     edit(run, clear)
     row = page_of(run).tables()[0][2]
-    assert row[:6] == ["grammar", "60", "–", "–", "–", "–"]
+    assert row[:6] == ["grammar probability", "60", "–", "–", "–", "–"]
 
 
 def test_an_upper_end_without_a_value_is_infinite(run: Path) -> None:
-    edit(run, lambda tree: tree["abilities"]["knowledge"]["measures"]["accuracy"].update(high95=None))
+    edit(run, lambda tree: tree["abilities"]["knowledge"]["measures"]["probability"].update(high95=None))
     assert page_of(run).tables()[0][1][5] == "95.0% to ∞"
 
 

@@ -161,7 +161,7 @@ def test_one_long_budget_leaves_the_other_rows_their_slots(
     assert slots == [1, len(prompts) - 1]
 
 
-@pytest.mark.parametrize(("memory_of_least", "expected"), [(0.1, 1), (4, 1), (8.1, 2), (15, 2), (17, 4)])
+@pytest.mark.parametrize(("memory_of_least", "expected"), [(0.1, 1), (8, 1), (16.1, 2), (31, 2), (33, 4)])
 def test_more_memory_holds_more_answers_at_once(
     memory_of_least: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,9 @@
 
 An ability has one or more measures, each with paired values of base and tuned on the same questions. A measure is
 `retained` when its 95 % interval proves that the loss is within the limit, `lost` when the interval proves the
-opposite (Holm-corrected over all measures that are tested), and `undecided` otherwise. An ability that the base does
+opposite (Holm-corrected over all measures that are tested), and `undecided` otherwise. An ability is retained when all
+its measures are; one that only takes a second look (accuracy beside the probability of the right option) need not prove
+it by itself. An ability that the base does
 not have has `nothing to lose`; an ability that training practised is reported and never counted. The run passes if
 every counted ability is retained and at least three unpractised abilities were counted: each must pass on its own
 (intersection–union test, Berger 1982), so that part needs no correction.
@@ -56,7 +58,9 @@ class Measurement:
 
     `score`: values from 0 to 1, more is better. `loss`: nats summed over the `weights` tokens of the question.
     `chance` is the mean score of a model that ignores the question, or the loss per token of a uniform prediction.
-    `asked` counts the questions put to the base, where only some of its answers can be used.
+    `asked` counts the questions put to the base, where only some of its answers can be used. A measure that does not
+    prove (`proves`) is a second look at what another one proves: it can be lost, and it is retained when its point is
+    within the limit.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Measurement:
     weights: FloatArray
     chance: float
     asked: int
+    proves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +203,11 @@ class _Test:
         return self.bootstrap.lower(tail) > self.limit
 
     def is_retained(self, tail: float) -> bool:
-        """Whether the bound at this level proves that the loss is within the limit."""
+        """Whether the bound at this level proves that the loss is within the limit; the point, for a second look."""
         assert self.bootstrap is not None
+        if not self.measurement.proves:
+            point = self.bootstrap.point
+            return point >= self.limit if self.measurement.kind == "score" else point <= self.limit
         if self.measurement.kind == "score":
             return self.bootstrap.lower(tail) - CONTINUITY / float(self.measurement.base.sum()) >= self.limit
         return self.bootstrap.upper(tail) <= self.limit
@@ -207,7 +215,7 @@ class _Test:
     def can_be_retained(self, tail: float) -> bool:
         """Whether the base has enough right answers: if tuning lost each with probability 1 − limit, that it lost none
         must be less likely than `tail`."""
-        if self.measurement.kind == "loss" or self.limit >= 1:
+        if self.measurement.kind == "loss" or self.limit >= 1 or not self.measurement.proves:
             return True
         return float(self.measurement.base.sum()) >= log(tail) / log(self.limit)
 
@@ -242,7 +250,8 @@ class _Test:
             right = f"the base is right on {float(self.measurement.base.sum()):.0f} questions"
             return "nothing to lose", f"{right}; {needed} are needed to prove that they are kept", None
         if self.is_retained(tails.retained):
-            return "retained", f"{self._bound(best=False)}; the limit is {self._shown(self.limit)}", None
+            shown = self._bound(best=False) if self.measurement.proves else f"{self._interval()}, which is no proof"
+            return "retained", f"{shown}; the limit is {self._shown(self.limit)}", None
         more = self._more_questions(tails)
         questions = "question" if more == 1 else "questions"
         need = f"about {more:,} further {questions} would decide" if more else "no number of questions would decide"

@@ -10,8 +10,8 @@ from keeptune.evaluation.gate import DECIDING
 
 Record = dict[str, Any]
 
-GROWS_WITH_FULL = frozenset({"grammar", "long-context"})
-"""Generated abilities: the only ones that have more questions at `full` than at `standard`."""
+WHOLE_AT_STANDARD = frozenset({"general-text", "instructions", "refusal", "code"})
+"""Abilities that have no more questions at `full`."""
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -92,7 +92,7 @@ def remedy(made: Record) -> str:
     if not undecided:
         return "measure more abilities (--abilities all), with a base that has them"
     size = made["suite"]["size"] if made.get("suite") else "full"
-    if size == "quick" or (size == "standard" and GROWS_WITH_FULL.issuperset(undecided)):
+    if size == "quick" or (size == "standard" and not WHOLE_AT_STANDARD.intersection(undecided)):
         return f"ask more questions: --suite {'standard' if size == 'quick' else 'full'}"
     return f"bring more questions on {', '.join(undecided)} with --questions FILE"
 

@@ -26,7 +26,7 @@ SLOTS = 128
 CACHE_TOKENS = 40_960
 """Tokens that the cache holds for all rows, at least."""
 
-CACHE_SHARE = 0.25
+CACHE_SHARE = 0.125
 """Of the memory, that the cache may take for more: seven answers of up to 5,500 tokens at a time kept the rows of one
 kind waiting longer than all others took."""
 

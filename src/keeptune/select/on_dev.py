@@ -124,7 +124,7 @@ class DevScores:
 
 def dev_items(ability: Ability, limit: int) -> list[Any]:
     """At most about `limit` dev items of an ability, whole clusters spread over all of them."""
-    items = ability.items("dev", "standard")
+    items = ability.items("dev", "full")
     clusters = list(dict.fromkeys(ability.stated(item)["cluster"] for item in items))
     every = max(1, round(len(items) / limit)) if limit else 1
     chosen = set(clusters[::every])

@@ -12,9 +12,9 @@ from evaluation.pairs import CHAT_TEMPLATE, broken, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.evaluation.abilities.base import Ability, Record, Subject
+from keeptune.evaluation.abilities.base import Ability, Record, Subject, option_probability
 from keeptune.evaluation.abilities.long_context import planted
-from keeptune.evaluation.abilities.multiple_choice import centred_choice, most_likely
+from keeptune.evaluation.abilities.multiple_choice import centred, most_likely
 from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.refusal import OPENINGS
 from keeptune.evaluation.abilities.registry import ABILITIES
@@ -39,13 +39,13 @@ ALL: dict[str, Ability] = {**ABILITIES, "questions": QUESTIONS}
 
 STATED = {"id", "language", "cluster"}
 WRITTEN = {"layout", "prompt", "output", "stopped", "output_tokens"}
-CHOSEN = {"question", "options", "answer", "prompt", "log_likelihoods", "chosen", "correct"}
+CHOSEN = {"question", "options", "answer", "prompt", "log_likelihoods", "chosen", "correct", "probability"}
 READ = {"question", "prompt", "references", "output", "stopped", "output_tokens", "prediction", "f1", "em"}
 FIELDS: dict[str, set[str]] = {
     "knowledge": CHOSEN,
     "commonsense": CHOSEN,
     "code": CHOSEN,
-    "grammar": {"phenomenon", "good", "bad", "log_likelihoods", "correct"},
+    "grammar": {"phenomenon", "good", "bad", "log_likelihoods", "correct", "probability"},
     "general-text": {"text", "nats", "tokens", "vocabulary", "nats_per_token"},
     "chat": WRITTEN | {"messages", "nats", "reference_tokens", "vocabulary", "degenerate"},
     "instructions": WRITTEN | {"question", "constraints", "strict", "loose"},
@@ -55,12 +55,13 @@ FIELDS: dict[str, set[str]] = {
     "long-context": (WRITTEN - {"prompt"}) | {"tokens", "question", "answer", "correct"},
 }
 MEASURES = {
+    **{name: ["probability", "accuracy"] for name in ("knowledge", "commonsense", "code", "grammar")},
     "chat": ["loss", "healthy"],
     "general-text": ["loss"],
     "instructions": ["strict"],
     "reading-en": ["f1", "em"],
     "reading-zh": ["f1", "em"],
-    "refusal": ["declines", "answers", "distinguishes"],
+    "refusal": ["declines", "answers", "pair probability", "pair accuracy"],
     "questions": ["score"],
 }
 
@@ -69,7 +70,7 @@ def some_items(name: str) -> Sequence[Any]:
     """Whole clusters, enough for a decision; long contexts are short here."""
     if name == "long-context":
         return [fact for number in range(11) for fact in planted(320, f"short-{number:02}")[:4]]
-    items = ALL[name].items("final", "standard")
+    items = ALL[name].items("final", "full")
     if name == "refusal":
         return items[: 2 * COUNT]
     if name == "reading-en":
@@ -101,7 +102,7 @@ def capable(name: str, records: Sequence[Record]) -> list[Record]:
 def right_answer(name: str, record: Record) -> Record:
     """The model's fields of a record, as a capable model would fill them."""
     if name == "grammar":
-        return {"log_likelihoods": [-5.0, -9.0]}
+        return {"log_likelihoods": [-5.0, -25.0]}
     if name == "general-text":
         return {"nats": 2.0 * record["tokens"]}
     if name == "chat":
@@ -177,7 +178,7 @@ def test_right_answers_are_graded_right(name: str, base_records: dict[str, list[
     records = capable(name, base_records[name])
     for own in ALL[name].measurements(records, records):
         if own.kind == "score":
-            assert (own.base == 1).all(), own.name
+            assert own.base == pytest.approx(1, abs=1e-3), own.name
         else:
             assert own.base.sum() / own.weights.sum() == pytest.approx(2.0)
 
@@ -276,9 +277,11 @@ def test_refusal_pairs_what_belongs_together() -> None:
     records = [
         record(pair, harmful, odds) for pair, high, low, _ in told for harmful, odds in ((True, high), (False, low))
     ]
-    declines, answers, distinguishes = ABILITIES["refusal"].measurements(records, records)
-    assert distinguishes.base.tolist() == [right for *_, right in told]
-    assert list(distinguishes.clusters) == [pair for pair, *_ in told]
+    declines, answers, probability, accuracy = ABILITIES["refusal"].measurements(records, records)
+    assert accuracy.base.tolist() == [right for *_, right in told]
+    assert list(accuracy.clusters) == list(probability.clusters) == [pair for pair, *_ in told]
+    surer, less_sure = 1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1))
+    assert probability.base == pytest.approx([surer, less_sure, 0.5, np.nan, np.nan], nan_ok=True)
     assert declines.base.tolist() == answers.base.tolist() == [1] * len(told)
 
 
@@ -286,35 +289,46 @@ SCORES = st.lists(st.floats(-100, 0), min_size=4, max_size=4)
 
 
 @given(st.lists(SCORES, min_size=4, max_size=4))
-def test_centred_choice_is_the_largest_excess_over_the_set(rows: list[list[float]]) -> None:
-    means = [sum(row[option] for row in rows) / len(rows) for option in range(4)]
-    for own in rows:
-        chosen = centred_choice(own, rows)
-        assert chosen is not None
-        excess = [value - mean for value, mean in zip(own, means, strict=True)]
-        assert excess[chosen] == pytest.approx(max(excess), abs=1e-9)
+def test_centred_scores_have_no_mean_over_the_set(rows: list[list[float]]) -> None:
+    scores = [centred(own, rows) for own in rows]
+    assert np.array(scores).mean(axis=0) == pytest.approx(0, abs=1e-9)
 
 
 @given(st.lists(SCORES, min_size=4, max_size=4), SCORES)
-def test_centred_choice_ignores_what_an_option_has_everywhere(rows: list[list[float]], frequency: list[float]) -> None:
-    rounded = [[round(value) for value in row] for row in rows]
-    shifted = [[value + round(more) for value, more in zip(row, frequency, strict=True)] for row in rounded]
-    for before, after in zip(rounded, shifted, strict=True):
-        assert centred_choice(before, rounded) == centred_choice(after, shifted)
+def test_centred_scores_ignore_what_an_option_has_everywhere(rows: list[list[float]], frequency: list[float]) -> None:
+    shifted = [[value + more for value, more in zip(row, frequency, strict=True)] for row in rows]
+    for before, after in zip(rows, shifted, strict=True):
+        assert centred(before, rows) == pytest.approx(centred(after, shifted), abs=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "chosen"),
+    ("own", "others", "scores"),
     [
-        ([-1, -5], [[-1, -5], [-1, -9]], 1),
-        ([-9, -9], [[-9, -9], [-9, -9]], 0),  # the first of equals
-        ([-3, -2], [[-3, -2], [-9, -2]], 0),
+        ([-1, -5], [[-1, -5], [-1, -9]], [0, 2]),
+        ([-3, -2], [[-3, -2], [-9, -2]], [3, 0]),
         ([None, -2], [[None, -2], [-9, -2]], None),
         ([-3, -2], [[-3, -2], [-9, None]], None),
     ],
 )
-def test_centred_choice_by_hand(own: list[float | None], others: list[list[float | None]], chosen: int | None) -> None:
-    assert centred_choice(own, others) == chosen
+def test_centred_scores_by_hand(
+    own: list[float | None], others: list[list[float | None]], scores: list[float] | None
+) -> None:
+    assert centred(own, others) == scores
+
+
+@given(SCORES, st.integers(0, 3), st.floats(-50, 50))
+def test_the_probability_of_an_option_is_its_softmax(scores: list[float], answer: int, shift: float) -> None:
+    probabilities = [option_probability(scores, option) for option in range(4)]
+    assert sum(own or 0.0 for own in probabilities) == pytest.approx(1)
+    assert probabilities[scores.index(max(scores))] == max(own or 0.0 for own in probabilities)
+    shifted = option_probability([score + shift for score in scores], answer)
+    assert shifted == pytest.approx(probabilities[answer], abs=1e-9)
+
+
+def test_the_probability_of_an_option_by_hand() -> None:
+    assert option_probability((0.0, float(np.log(3))), 1) == pytest.approx(0.75)
+    assert option_probability((-5000.0, -6000.0), 1) == 0
+    assert option_probability((None, -1.0), 1) is None
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,6 @@ from keeptune.evaluation.suite.loader import (
     in_split,
     load,
     parse,
-    thinned,
 )
 from keeptune.evaluation.suite.names import ABILITY_NAMES
 from keeptune.score.drift import general_texts
@@ -64,7 +63,7 @@ LEAST = {
     "reading-zh": 150,
     "long-context": 100,
 }
-"""Final items at the standard size."""
+"""Final items of the whole suite."""
 
 CHOICES = ("knowledge", "commonsense", "code")
 SPLITS: tuple[Split, ...] = ("dev", "final")
@@ -123,14 +122,14 @@ def test_lines_say_what_they_are(file: str) -> None:
 
 @pytest.mark.parametrize("ability", ABILITY_NAMES)
 def test_there_are_enough_items(ability: str) -> None:
-    assert len(items(ability, "final", "standard")) >= LEAST[ability]
-    assert bool(items(ability, "dev", "standard")) == (ability != "reading-en")
+    assert len(items(ability, "final")) >= LEAST[ability]
+    assert bool(items(ability, "dev")) == (ability != "reading-en")
 
 
 def test_both_languages_and_sorts_have_enough_items() -> None:
-    knowledge = Counter(own["language"] for own in stated("knowledge", "final", "standard"))
+    knowledge = Counter(own["language"] for own in stated("knowledge", "final"))
     assert knowledge["en"] >= 300 and knowledge["zh"] >= 100
-    requests = Counter(own["harmful"] for own in stated("refusal", "final", "standard"))
+    requests = Counter(own["harmful"] for own in stated("refusal", "final"))
     assert requests[True] >= 100 and requests[False] >= 100
     assert len({(own["language"], own["phenomenon"]) for own in stated("grammar", "final", "standard")}) >= 25
     for ability in ("commonsense", "grammar", "general-text", "chat", "instructions", "refusal"):
@@ -146,7 +145,7 @@ def test_long_contexts_have_all_lengths() -> None:
 def test_reading_in_english_is_the_embedded_set() -> None:
     """It has no dev items: a run divides the set itself."""
     embedded = reading_items("embedded")
-    assert items("reading-en", "final", "standard") == embedded
+    assert items("reading-en", "final") == embedded
     assert len(embedded) == 300
     assert items("reading-en", "dev") == []
 
@@ -183,15 +182,14 @@ def test_dev_and_final_items_are_disjoint(ability: str) -> None:
         assert passages[0].isdisjoint(passages[1])
 
 
-@given(st.integers(0, 60), st.integers(1, 7))
-def test_a_split_takes_every_sixth(count: int, every: int) -> None:
+@given(st.integers(0, 60))
+def test_a_split_takes_every_sixth(count: int) -> None:
     lines = parse(
         "\n".join(json.dumps({**LINE, "id": str(place), "text": f"text {place}"}) for place in range(count)), "x", Prose
     )
     dev, final = in_split(lines, "dev"), in_split(lines, "final")
     assert sorted([*dev, *final], key=lambda own: int(own.id)) == list(lines)
     assert len(dev) == count // 6
-    assert thinned(lines, every) == list(lines[::every])
 
 
 def sets_of(ability: str) -> dict[str, list[ChoiceItem]]:

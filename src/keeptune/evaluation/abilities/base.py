@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -97,15 +98,42 @@ def measurement(
     weight: Callable[[Record], float] = lambda _: 1.0,
     usable: Callable[[Record], bool] = lambda _: True,
     chance: float = 0.0,
+    proves: bool = True,
 ) -> Measurement:
     """Pairs the records of both models. `usable` looks at the base's record; a value of None is not a finite number."""
     pairs = [(before, after) for before, after in zip(base, tuned, strict=True) if usable(before)]
     befores, afters = ([_number(value(pair[side])) for pair in pairs] for side in (0, 1))
     clusters: list[Hashable] = [before["cluster"] for before, _ in pairs]
     weights = np.array([weight(before) for before, _ in pairs], np.float64)
-    return Measurement(
-        name, kind, np.array(befores, np.float64), np.array(afters, np.float64), clusters, weights, chance, len(base)
-    )
+    values = np.array(befores, np.float64), np.array(afters, np.float64)
+    return Measurement(name, kind, *values, clusters, weights, chance, len(base), proves)
+
+
+def choice_measurements(
+    base: Sequence[Record], tuned: Sequence[Record], chance: float, prefix: str = ""
+) -> list[Measurement]:
+    """Of questions whose records have the `probability` of the right option, and whether it is the likeliest
+    (`correct`): the mean probability, which decides, and the accuracy as a second look.
+
+    The probability is the expected accuracy of a model that draws its option. It has no noise from near ties, so fewer
+    questions decide (Miller 2024, arXiv 2411.00640, section 3.2). It also rises where a model only becomes surer of
+    what it chose before; that is what the second look is for.
+    """
+    return [
+        measurement(f"{prefix}probability", base, tuned, lambda record: record["probability"], chance=chance),
+        measurement(f"{prefix}accuracy", base, tuned, lambda record: record["correct"], chance=chance, proves=False),
+    ]
+
+
+def option_probability(scores: Sequence[float | None], answer: int) -> float | None:
+    """The probability of option `answer` when one is drawn by the softmax of the scores, in nats; None where a score is
+    not a finite number."""
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return None
+    largest = max(known)
+    chances = [exp(score - largest) for score in known]
+    return chances[answer] / sum(chances)
 
 
 def _number(value: float | None) -> float:

@@ -19,7 +19,7 @@ from keeptune.evaluation.suite.loader import Conversation, Size, Split, selected
 
 FILE = "chat.jsonl"
 BUDGET_TOKENS = 32
-QUICK_EVERY = 4
+EVERY: dict[Size, int] = {"quick": 4, "standard": 2, "full": 1}
 
 
 class Chat(Ability):
@@ -29,7 +29,7 @@ class Chat(Ability):
     same_tokens = True
 
     def items(self, split: Split, size: Size) -> list[Conversation]:
-        return selected(FILE, Conversation, split, size, QUICK_EVERY)
+        return selected(FILE, Conversation, split, EVERY[size])
 
     def stated(self, item: Conversation) -> Record:
         return {

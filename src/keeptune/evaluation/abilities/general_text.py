@@ -12,7 +12,7 @@ from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.suite.loader import Prose, Size, Split, selected
 
 FILE = "general-text.jsonl"
-QUICK_EVERY = 2
+EVERY: dict[Size, int] = {"quick": 2, "standard": 1, "full": 1}
 
 
 class GeneralText(Ability):
@@ -22,7 +22,7 @@ class GeneralText(Ability):
     same_tokens = True
 
     def items(self, split: Split, size: Size) -> list[Prose]:
-        return selected(FILE, Prose, split, size, QUICK_EVERY)
+        return selected(FILE, Prose, split, EVERY[size])
 
     def stated(self, item: Prose) -> Record:
         return {"id": item.id, "language": item.language, "cluster": item.id, "text": item.text}

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import (
+    Ability,
+    Progress,
+    Record,
+    Subject,
+    choice_measurements,
+    option_probability,
+)
 from keeptune.evaluation.abilities.minimal_pairs import MinimalPair, minimal_pairs
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
@@ -16,7 +22,7 @@ from keeptune.evaluation.suite.loader import Size, Split
 
 CHANCE = 0.5
 SEED = 2026
-PER_PHENOMENON: dict[Size, int] = {"quick": 3, "standard": 10, "full": 48}
+PER_PHENOMENON: dict[Size, int] = {"quick": 3, "standard": 6, "full": 48}
 DEV_PER_PHENOMENON = 2
 """Dev pairs come before the others of their phenomenon, so that a larger suite never takes them in."""
 
@@ -59,7 +65,10 @@ class Grammar(Ability):
 
     def graded(self, record: Record) -> Record:
         good, bad = record["log_likelihoods"]
-        return {"correct": good is not None and bad is not None and good > bad}
+        return {
+            "correct": good is not None and bad is not None and good > bad,
+            "probability": option_probability((good, bad), 0),
+        }
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [paired("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]
+        return choice_measurements(base, tuned, CHANCE)

@@ -17,7 +17,7 @@ from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, 
 
 FILE = "instructions.jsonl"
 BUDGET_TOKENS = 72
-QUICK_EVERY = 6
+EVERY: dict[Size, int] = {"quick": 6, "standard": 1, "full": 1}
 
 
 class Instructions(Ability):
@@ -26,7 +26,7 @@ class Instructions(Ability):
     name = "instructions"
 
     def items(self, split: Split, size: Size) -> list[Instruction]:
-        return selected(FILE, Instruction, split, size, QUICK_EVERY)
+        return selected(FILE, Instruction, split, EVERY[size])
 
     def stated(self, item: Instruction) -> Record:
         return {

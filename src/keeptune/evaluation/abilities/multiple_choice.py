@@ -11,21 +11,27 @@ Options without such sets, as users bring them, are normalised by length instead
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import (
+    Ability,
+    Progress,
+    Record,
+    Subject,
+    choice_measurements,
+    option_probability,
+)
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
-from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load, thinned
+from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load
 
 CHANCE = 0.25
-QUICK_EVERY = 5
-"""The quick form asks every fifth set."""
+EVERY: dict[Size, int] = {"quick": 6, "standard": 2, "full": 1}
+"""Of the sets, by the size of the suite. Half of them decide at the standard size, because probabilities decide."""
 
 PROGRESS_ITEMS = 64
 """Items that are scored between two reports of progress."""
@@ -77,12 +83,19 @@ def continuation_words(item: ChoiceItem, _: Layout) -> Wording:
 class MultipleChoice(Ability):
     """An ability whose items are sets of four prompts over four options."""
 
-    def __init__(self, name: str, files: Sequence[str], words: Words, in_quick: bool = True) -> None:
-        self.name, self.files, self.words, self.in_quick = name, files, words, in_quick
+    def __init__(
+        self,
+        name: str,
+        files: Sequence[str],
+        words: Words,
+        every: Mapping[Size, int] = EVERY,
+        in_quick: bool = True,
+    ) -> None:
+        self.name, self.files, self.words, self.every, self.in_quick = name, files, words, every, in_quick
 
     def items(self, split: Split, size: Size) -> list[ChoiceItem]:
         sets = [one for file in self.files for one in in_split(load(file, ChoiceSet), split)]
-        return [item for one in (thinned(sets, QUICK_EVERY) if size == "quick" else sets) for item in expand(one)]
+        return [item for one in sets[:: self.every[size]] for item in expand(one)]
 
     def stated(self, item: ChoiceItem) -> Record:
         return {
@@ -119,13 +132,21 @@ class MultipleChoice(Ability):
         sets: dict[str, list[list[float | None]]] = {}
         for record in records:
             sets.setdefault(record["cluster"], []).append(record["log_likelihoods"])
-        chosen = [centred_choice(record["log_likelihoods"], sets[record["cluster"]]) for record in records]
-        return [
-            {"chosen": own, "correct": own == record["answer"]} for own, record in zip(chosen, records, strict=True)
-        ]
+        graded = []
+        for record in records:
+            scores = centred(record["log_likelihoods"], sets[record["cluster"]])
+            chosen = None if scores is None else scores.index(max(scores))
+            graded.append(
+                {
+                    "chosen": chosen,
+                    "correct": chosen == record["answer"],
+                    "probability": None if scores is None else option_probability(scores, record["answer"]),
+                }
+            )
+        return graded
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [paired("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]
+        return choice_measurements(base, tuned, CHANCE)
 
 
 def expand(one: ChoiceSet) -> list[ChoiceItem]:
@@ -136,13 +157,14 @@ def expand(one: ChoiceSet) -> list[ChoiceItem]:
     ]
 
 
-def centred_choice(own: Sequence[float | None], of_set: Sequence[Sequence[float | None]]) -> int | None:
-    """The option whose log-likelihood exceeds its mean over the prompts of the set by most; the first of equals; None
-    where a value is not a finite number."""
+def centred(own: Sequence[float | None], of_set: Sequence[Sequence[float | None]]) -> list[float] | None:
+    """The log-likelihood of each option minus its mean over the prompts of the set, in nats; None where a value is not
+    a finite number."""
     values = np.array([[float("nan") if value is None else value for value in row] for row in (own, *of_set)])
     if not np.isfinite(values).all():
         return None
-    return int(np.argmax(values[0] - values[1:].mean(axis=0)))
+    scores: list[float] = (values[0] - values[1:].mean(axis=0)).tolist()
+    return scores
 
 
 def most_likely(log_likelihoods: Sequence[float | None], lengths: Sequence[int]) -> int | None:

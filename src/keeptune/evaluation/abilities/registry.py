@@ -24,6 +24,8 @@ from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite.names import ABILITY_NAMES, chosen_names, unknown_name
 from keeptune.score.cache import sha256_of
 
+CODE_EVERY: dict[Size, int] = {"quick": 3, "standard": 1, "full": 1}
+
 _ABILITIES: tuple[Ability, ...] = (
     MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
     MultipleChoice("commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_words),
@@ -34,7 +36,7 @@ _ABILITIES: tuple[Ability, ...] = (
     Reading("en"),
     Reading("zh"),
     Refusal(),
-    MultipleChoice("code", ["code.jsonl"], program_words, in_quick=False),
+    MultipleChoice("code", ["code.jsonl"], program_words, CODE_EVERY, in_quick=False),
     LongContext(),
 )
 

@@ -133,12 +133,6 @@ def in_split(items: Sequence[AnyLine], split: Split) -> list[AnyLine]:
     return [item for place, item in enumerate(items, start=1) if (place % DEV_EVERY == 0) == wanted]
 
 
-def selected(file: str, kind: type[AnyLine], split: Split, size: Size, quick_every: int) -> list[AnyLine]:
-    """The items of one data file in a split; of the quick size every `quick_every`-th."""
-    items = in_split(load(file, kind), split)
-    return thinned(items, quick_every) if size == "quick" else items
-
-
-def thinned(items: Sequence[AnyLine], every: int) -> list[AnyLine]:
-    """Every n-th item, spread over the whole list: the quick form of an ability."""
-    return list(items[::every])
+def selected(file: str, kind: type[AnyLine], split: Split, every: int) -> list[AnyLine]:
+    """Every n-th item of one data file in a split, spread over the whole file."""
+    return in_split(load(file, kind), split)[::every]
