@@ -4,7 +4,8 @@
 
 Both score the same weights, with an adapter off and on. The harness computes log-likelihoods through its own HFLM, one
 option at a time; keeptune computes all options of an item in one row. Compared are the choices (BLiMP by the sum,
-HellaSwag by the sum per character, as `acc_norm`) and the accuracies.
+HellaSwag by the sum per character, as `acc_norm`) and the accuracies; in float32, where both are to agree, and in the
+model's own bfloat16, where two orders of summation round differently and near ties fall to either side.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from common import write_result
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
@@ -61,43 +63,52 @@ def theirs(harness: Any, items: list[Item]) -> list[list[float | None]]:
     return [[next(values) for _ in options] for _, options, _ in items]
 
 
+def compared(generator: Generator, items: list[Item], by_character: bool) -> dict[str, float]:
+    """Choices, accuracies and seconds of both."""
+    started = time.perf_counter()
+    own = chosen(items, ours(generator, items), by_character)
+    seconds = time.perf_counter() - started
+    harness = HFLM(
+        pretrained=generator.model.get_base_model(),
+        tokenizer=generator.tokenizer,
+        batch_size=8,
+        softmax_dtype="float32",
+    )
+    started = time.perf_counter()
+    other = chosen(items, theirs(harness, items), by_character)
+    right = [label for *_, label in items]
+    return {
+        "n": len(items),
+        "same_choice": sum(a == b for a, b in zip(own, other, strict=True)) / len(items),
+        "accuracy": sum(a == b for a, b in zip(own, right, strict=True)) / len(items),
+        "accuracy_of_the_harness": sum(a == b for a, b in zip(other, right, strict=True)) / len(items),
+        "seconds": seconds,
+        "seconds_of_the_harness": time.perf_counter() - started,
+    }
+
+
 def main() -> None:
     """Compares, prints and writes results/harness_agreement.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--adapter", default="adapters/smollm2-135m-arithmetic")
     arguments = parser.parse_args()
-    pair, figures = open_pair("smollm2-135m", arguments.adapter), {}
-    for name, items, by_character in (
-        ("blimp", blimp(arguments.data), False),
-        ("hellaswag", hellaswag(arguments.data), True),
-    ):
+    figures = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        pair = open_pair("smollm2-135m", arguments.adapter)
         for who in WHO:
             with pair.using(who) as subject:
-                generator = subject.generator
-                started = time.perf_counter()
-                own = chosen(items, ours(generator, items), by_character)
-                seconds = time.perf_counter() - started
-                harness = HFLM(
-                    pretrained=generator.model.get_base_model(),
-                    tokenizer=generator.tokenizer,
-                    batch_size=8,
-                    softmax_dtype="float32",
-                )
-                started = time.perf_counter()
-                other = chosen(items, theirs(harness, items), by_character)
-            right = [label for *_, label in items]
-            same = sum(a == b for a, b in zip(own, other, strict=True))
-            made = {
-                "n": len(items),
-                "same_choice": same / len(items),
-                "accuracy": sum(a == b for a, b in zip(own, right, strict=True)) / len(items),
-                "accuracy_of_the_harness": sum(a == b for a, b in zip(other, right, strict=True)) / len(items),
-                "seconds": seconds,
-                "seconds_of_the_harness": time.perf_counter() - started,
-            }
-            figures[f"{name}, {who}"] = made
-            print(f"{name:10} {who:6} same choice {made['same_choice']:.1%}, accuracy {made['accuracy']:.1%}")
+                subject.generator.model.to(dtype)
+                for name, items, by_character in (
+                    ("blimp", blimp(arguments.data), False),
+                    ("hellaswag", hellaswag(arguments.data), True),
+                ):
+                    made = compared(subject.generator, items, by_character)
+                    title = f"{name}, {who}, {str(dtype).removeprefix('torch.')}"
+                    figures[title] = made
+                    print(
+                        f"{title:30} same choice {made['same_choice']:.1%}, accuracy {made['accuracy']:.1%}", flush=True
+                    )
     write_result("harness_agreement", {"command": "python bench/harness_agreement.py --data FOLDER", **figures})
 
 

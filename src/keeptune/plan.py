@@ -14,8 +14,7 @@ from transformers import AutoConfig
 from keeptune.data.prepare import load_examples, prepare
 from keeptune.data.workers import Staffing
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.gate import Kind
-from keeptune.evaluation.power import plan_abilities
+from keeptune.evaluation.power import Decisive, plan_abilities
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.suite.names import READING_ABILITY
 from keeptune.evaluation.verdict_record import limits_of
@@ -123,10 +122,10 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     if size == "none":
         return {}
     reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
-    counts: list[tuple[str, Kind, int]] = [
+    counts: list[tuple[str, Decisive, int]] = [
         (
             own.name,
-            "loss" if own.same_tokens else "score",
+            "loss" if own.same_tokens else "probability" if own.has_options else "score",
             reading if own.name == READING_ABILITY else len(own.items("final", size)),
         )
         for own in abilities_named(recipe.score.abilities, size)

@@ -10,9 +10,13 @@ from keeptune.evaluation.power import (
     BASE_ACCURACY,
     CHANGED_SHARE,
     POWER,
+    PROBABILITY_CHANGE,
+    PROBABILITY_SPREAD,
     TEXT_SPREAD_NATS,
+    Decisive,
     plan_abilities,
     questions_for_loss,
+    questions_for_probability,
     questions_for_score,
 )
 from keeptune.score.statistics import FloatArray
@@ -59,21 +63,24 @@ def test_a_decision_needs_the_least_that_the_gate_accepts() -> None:
 
 
 def test_plans_use_the_limit_of_each_ability() -> None:
-    counts: list[tuple[str, Kind, int]] = [
-        ("knowledge", "score", 400),
+    counts: list[tuple[str, Decisive, int]] = [
+        ("knowledge", "probability", 200),
+        ("reading-en", "score", 400),
         ("code", "score", 100),
         ("general-text", "loss", 64),
     ]
     plans = plan_abilities(counts, Limits(thresholds={"code": 0.95}, margins={"general-text": 0.02}))
-    assert [plan.name for plan in plans] == ["knowledge", "code", "general-text"]
-    assert [plan.limit for plan in plans] == [0.9, 0.95, 0.02]
+    assert [plan.name for plan in plans] == ["knowledge", "reading-en", "code", "general-text"]
+    assert [plan.kind for plan in plans] == ["score", "score", "score", "loss"]
+    assert [plan.limit for plan in plans] == [0.9, 0.9, 0.95, 0.02]
     assert [plan.needed for plan in plans] == [
+        questions_for_probability(0.9),
         questions_for_score(0.9),
         questions_for_score(0.95),
         questions_for_loss(0.02),
     ]
     assert [plan.is_enough for plan in plans] == [plan.questions >= plan.needed for plan in plans]
-    assert plans[0].is_enough and not plans[1].is_enough
+    assert plans[0].is_enough and plans[1].is_enough and not plans[2].is_enough
 
 
 def share_retained(kind: Kind, limits: Limits, count: int, simulated: list[tuple[FloatArray, FloatArray]]) -> float:
@@ -98,6 +105,19 @@ def test_scores_are_decided_as_often_as_promised(threshold: float, accuracy: flo
             4, size=count, p=[accuracy - changed / 2, changed / 2, changed / 2, 1 - accuracy - changed / 2]
         )
         simulated.append(((kinds <= 1).astype(np.float64), np.isin(kinds, (0, 2)).astype(np.float64)))
+    found = share_retained("score", Limits(threshold=threshold), count, simulated)
+    assert found == pytest.approx(POWER, abs=0.06)
+
+
+@pytest.mark.parametrize(("threshold", "mean"), [(0.9, BASE_ACCURACY), (0.95, 0.7)])
+def test_probabilities_are_decided_as_often_as_promised(threshold: float, mean: float) -> None:
+    count = questions_for_probability(threshold, mean)
+    assert MINIMUM_QUESTIONS < count < questions_for_score(threshold, mean)
+    draw = np.random.default_rng(2)
+    simulated = []
+    for _ in range(SIMULATIONS):
+        base = mean + np.sqrt(3) * PROBABILITY_SPREAD * draw.uniform(-1, 1, count)
+        simulated.append((base, np.maximum(0, base + draw.normal(0, PROBABILITY_CHANGE, count))))
     found = share_retained("score", Limits(threshold=threshold), count, simulated)
     assert found == pytest.approx(POWER, abs=0.06)
 

@@ -3,7 +3,8 @@
 A question contributes d = tuned − θ·base to a score. If nothing changed in expectation, its mean is (1 − θ)·p, where p
 is the base's accuracy, and its variance follows from the share c of questions whose answer changes in either
 direction. A one-sided test at 2.5 % with power 90 % then needs n = ((z₀.₉₇₅ + z₀.₉) · sd(d) / mean(d))² questions
-(Chow, Shao & Wang 2008, chapter 4), and a few more for the gate's continuity correction of half an answer. For a loss,
+(Chow, Shao & Wang 2008, chapter 4), and a few more for the gate's continuity correction of half an answer. Where the
+probability of the right option decides, it changes a little on every question instead of entirely on a few. For a loss,
 d is the change of a text's mean and the margin takes the mean's place.
 
 The assumptions are typical of an adapter that harms nothing; `keeptune gate` measures what they were in truth.
@@ -11,18 +12,25 @@ The assumptions are typical of an adapter that harms nothing; `keeptune gate` me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import ceil, sqrt
+from math import ceil, hypot, sqrt
 from statistics import NormalDist
+from typing import Literal
 
 from keeptune.evaluation.gate import CONTINUITY, MINIMUM_QUESTIONS, TAIL, Kind, Limits
+
+Decisive = Literal["score", "probability", "loss"]
+"""What decides an ability: answers that are right or wrong, probabilities of the right option, or losses."""
 
 POWER = 0.9
 
 BASE_ACCURACY = 0.6
 CHANGED_SHARE = 0.06
 """Of the answers, that change though nothing is lost: half of them to the better."""
+
+PROBABILITY_SPREAD, PROBABILITY_CHANGE = 0.33, 0.15
+"""Standard deviations, over questions, of the base's probability of the right option and of its change."""
 
 TEXT_SPREAD_NATS = 0.06
 """Standard deviation, over texts, of the change of the loss per token."""
@@ -52,18 +60,29 @@ def questions_for_score(threshold: float, accuracy: float = BASE_ACCURACY, chang
     return _questions(sqrt(max(0.0, square - mean**2)), mean, CONTINUITY)
 
 
+def questions_for_probability(threshold: float, mean: float = BASE_ACCURACY) -> int:
+    """The questions that prove the mean probability of the right option retained. `threshold` below 1."""
+    spread = hypot((1 - threshold) * PROBABILITY_SPREAD, PROBABILITY_CHANGE)
+    return _questions(spread, (1 - threshold) * mean, CONTINUITY)
+
+
 def questions_for_loss(margin: float, spread: float = TEXT_SPREAD_NATS) -> int:
     """The texts that prove a loss retained."""
     return _questions(spread, margin, 0.0)
 
 
-def plan_abilities(counts: Sequence[tuple[str, Kind, int]], limits: Limits) -> list[AbilityPlan]:
-    """For (name, kind of the headline measure, questions in the suite) of each ability, what a decision needs."""
+def plan_abilities(counts: Sequence[tuple[str, Decisive, int]], limits: Limits) -> list[AbilityPlan]:
+    """For (name, what decides, questions in the suite) of each ability, what a decision needs."""
+    needed: dict[Decisive, Callable[[float], int]] = {
+        "score": questions_for_score,
+        "probability": questions_for_probability,
+        "loss": questions_for_loss,
+    }
     plans = []
-    for name, kind, questions in counts:
+    for name, decisive, questions in counts:
+        kind: Kind = "loss" if decisive == "loss" else "score"
         limit = limits.of(name, kind)
-        needed = questions_for_score(limit) if kind == "score" else questions_for_loss(limit)
-        plans.append(AbilityPlan(name, kind, limit, questions, needed))
+        plans.append(AbilityPlan(name, kind, limit, questions, needed[decisive](limit)))
     return plans
 
 

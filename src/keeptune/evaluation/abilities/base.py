@@ -45,6 +45,9 @@ class Ability(ABC):
     in_quick = True
     """Whether the quick suite asks it unless it is told which abilities to ask."""
 
+    has_options = False
+    """Whether its questions have options, so that the probability of the right one decides."""
+
     same_tokens = False
     """Whether base and tuned can only be compared on the same tokens, because a measure is a loss per token."""
 

@@ -33,6 +33,7 @@ class Grammar(Ability):
     """Minimal pairs made from a lexicon of our own."""
 
     name = "grammar"
+    has_options = True
 
     def items(self, split: Split, size: Size) -> list[MinimalPair]:
         wanted = DEV_PER_PHENOMENON + (0 if split == "dev" else PER_PHENOMENON[size])

@@ -83,6 +83,8 @@ def continuation_words(item: ChoiceItem, _: Layout) -> Wording:
 class MultipleChoice(Ability):
     """An ability whose items are sets of four prompts over four options."""
 
+    has_options = True
+
     def __init__(
         self,
         name: str,
