@@ -102,12 +102,12 @@ KNOWLEDGE = SimulatedAbility("knowledge", 55, 4, (0.78,), 0.25, slope=0.9)
 ABILITIES = (
     KNOWLEDGE,
     SimulatedAbility("commonsense", 41, 4, (0.66,), 0.25, slope=1.0),
-    SimulatedAbility("grammar", 438, 1, (0.82,), 0.5, slope=2.7),
+    SimulatedAbility("grammar", 365, 1, (0.82,), 0.5, slope=2.7),
     SimulatedAbility("instructions", 210, 1, (0.60, 0.30)),
     SimulatedAbility("reading-en", 25, 6, tuple(np.linspace(0.64, 0.30, 10).tolist())),
     SimulatedAbility("refusal", 105, 1, (0.80,), 0.5, slope=1.5),
-    SimulatedAbility("long-context", 14, 6, (0.85,), 0.1),
-    SimulatedAbility("general-text", 64, 1, chance=log(50_000), kind="loss"),
+    SimulatedAbility("long-context", 22, 6, (0.85,), 0.1),
+    SimulatedAbility("general-text", 32, 1, chance=log(50_000), kind="loss"),
 )
 WEAK_BASE = (replace(KNOWLEDGE, survival=(0.34,)), *ABILITIES[1:])
 """As `ABILITIES`, with a base whose knowledge is little above chance."""

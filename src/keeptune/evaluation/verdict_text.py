@@ -10,7 +10,7 @@ from keeptune.evaluation.gate import DECIDING
 
 Record = dict[str, Any]
 
-WHOLE_AT_STANDARD = frozenset({"general-text", "instructions", "refusal", "code"})
+WHOLE_AT_STANDARD = frozenset({"instructions", "refusal", "code"})
 """Abilities that have no more questions at `full`."""
 
 WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}

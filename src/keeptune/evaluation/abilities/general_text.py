@@ -12,7 +12,7 @@ from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.suite.loader import Prose, Size, Split, selected
 
 FILE = "general-text.jsonl"
-EVERY: dict[Size, int] = {"quick": 2, "standard": 1, "full": 1}
+EVERY: dict[Size, int] = {"quick": 2, "standard": 2, "full": 1}
 
 
 class GeneralText(Ability):

@@ -22,7 +22,7 @@ from keeptune.evaluation.suite.loader import Size, Split
 
 CHANCE = 0.5
 SEED = 2026
-PER_PHENOMENON: dict[Size, int] = {"quick": 3, "standard": 6, "full": 48}
+PER_PHENOMENON: dict[Size, int] = {"quick": 3, "standard": 5, "full": 48}
 DEV_PER_PHENOMENON = 2
 """Dev pairs come before the others of their phenomenon, so that a larger suite never takes them in."""
 

@@ -26,7 +26,7 @@ BUDGET_TOKENS = 16
 
 TEXTS: dict[Size, dict[int, int]] = {
     "quick": {512: 10},
-    "standard": {512: 10, 1024: 2, 2048: 1, 4096: 1},
+    "standard": {512: 18, 1024: 2, 2048: 1, 4096: 1},
     "full": {512: 20, 1024: 16, 2048: 12, 4096: 8},
 }
 """Texts by their length in tokens. Short ones are many, because questions on one text share its difficulty."""
