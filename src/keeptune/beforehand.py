@@ -9,6 +9,7 @@ from keeptune.listen import Silent
 from keeptune.model.adapter import stored_config
 from keeptune.recipe import Recipe
 from keeptune.score import harness, vllm_engine
+from keeptune.train import own_answers
 from keeptune.train.mindspore_workers import python_with_mindspore
 from keeptune.train.replay import practice
 
@@ -37,4 +38,5 @@ def require_sources(recipe: Recipe) -> None:
         stored_config(Path(recipe.adapter.start))
     if recipe.train.replay_share:
         for source in recipe.train.replay:
-            practice(source)
+            if source != own_answers.SOURCE:
+                practice(source)

@@ -160,7 +160,7 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
         return part.model_copy(update=changes)
 
     def embedded_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name == "embedded" else locate(name) for name in names)
+        return tuple(name if name in ("embedded", "self") else locate(name) for name in names)
 
     data, score, train, model = recipe.data, recipe.score, recipe.train, recipe.model
     (reading,) = embedded_or_files((score.retained,))

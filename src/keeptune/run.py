@@ -23,8 +23,9 @@ from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
+from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO
-from keeptune.files import file_sha256, read_json, whole_folder, write_json, write_text
+from keeptune.files import file_sha256, read_json, read_records, whole_folder, write_json, write_records, write_text
 from keeptune.final_scores import FinalScores
 from keeptune.journal import Journal
 from keeptune.listen import Listener, Silent
@@ -40,6 +41,7 @@ from keeptune.report.page import write_report
 from keeptune.result import SuiteScores, result
 from keeptune.score import vllm_engine
 from keeptune.score.facts import record_cache
+from keeptune.score.generate import Generator
 from keeptune.score.shared import SharedGenerator, help_out
 from keeptune.select.handover import handover
 from keeptune.select.on_dev import DevScores
@@ -47,11 +49,16 @@ from keeptune.skill.find import skill_of
 from keeptune.train.batches import Example
 from keeptune.train.engine import trainer_of
 from keeptune.train.loop import Step
+from keeptune.train.own_answers import SOURCE, own_answers, own_examples
 from keeptune.train.processes import processes
+from keeptune.train.replay import KIND
 from keeptune.train.rows import skill_examples, training_examples
 from keeptune.train.tracking import Trackers
 
 Record = dict[str, Any]
+
+OWN_ANSWERS = "replay/self.jsonl"
+"""The base's own answers that are replayed."""
 
 SHOWN = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """Of a step, what trackers show."""
@@ -151,9 +158,9 @@ class Run:
             return
         self.data()
         with self._stage("train"):
-            examples = training_examples(self.examples(), self.recipe, self.tokenizer)
             divided = self.recipe.train.shard and self.processes.count > 1
             base = self._load(placed=False) if divided else self.model
+            examples = training_examples(self.examples(), self.recipe, self.tokenizer, self._own_rows)
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
@@ -225,7 +232,8 @@ class Run:
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""
         examples = [f"data/{part}.parquet" for part in PARTS]
-        return [*examples, "adapter/adapter_config.json", *(f"scores/{path.name}" for path in self.final.paths())]
+        own = [OWN_ANSWERS] if self.recipe.train.replays(SOURCE) else []
+        return [*examples, *own, "adapter/adapter_config.json", *(f"scores/{path.name}" for path in self.final.paths())]
 
     def report(self) -> Record:
         """result.json, report.html and report.md from the records; always made anew."""
@@ -274,6 +282,20 @@ class Run:
         if tuned is not None:
             self.__dict__["model"] = tuned.unload()
         return self.model
+
+    def _own_rows(self, tokens: int) -> list[Example]:
+        """Rows of the base's own answers, which the run keeps: training goes on with the same after an interruption."""
+        path, layout = self.folder / OWN_ANSWERS, Layout(self.tokenizer, self.prompt)
+
+        def make() -> None:
+            if path.is_file():
+                return
+            self.listener.say("the base answers prompts of the pool, to be replayed")
+            base, kept = self.model, record_cache(self.model, self.tokenizer)
+            write_records(path, own_answers(Generator(base, self.tokenizer), layout, kept, tokens, self.recipe.seed))
+
+        self.processes.once(make)
+        return own_examples(read_records(path), layout, KIND)
 
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""

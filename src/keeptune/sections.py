@@ -161,7 +161,8 @@ class TrainSection(Section):
     replay: tuple[str, ...] = Field(
         ("embedded",),
         min_length=1,
-        description="SQuAD files (.json) or plain text to practise on, or `embedded`, each for the same share",
+        description="SQuAD files (.json) or plain text to practise on, `embedded` (reading), or `self` (the base's own "
+        "answers to a pool of prompts), each for the same share",
     )
     kl_weight: float = Field(
         0.0,
@@ -193,12 +194,25 @@ class TrainSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _whole_where_it_answers(self) -> TrainSection:
+        if self.shard and self.replays("self"):
+            raise ValueError(
+                "train.replay: self has the base answer before training, which a base that is divided over processes "
+                "(train.shard) cannot; leave one of them out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _held_somewhere(self) -> TrainSection:
         if self.kl_weight and self.kl_on == "replay" and not self.replay_share:
             raise ValueError(
                 "train.kl_on: replay is for replayed rows; set train.replay_share, or train.kl_on: prompts"
             )
         return self
+
+    def replays(self, source: str) -> bool:
+        """Whether a share of the tokens is from this source."""
+        return self.replay_share > 0 and source in self.replay
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

@@ -285,6 +285,18 @@ def test_a_second_look_need_not_prove_but_must_not_contradict(lost: int, proves:
     assert result.verdict == {"retained": "pass", "undecided": "undecided", "lost": "fail"}[status]
 
 
+@pytest.mark.parametrize(("lost", "status"), [(0, "nothing to lose"), (20, "lost")])
+def test_a_second_look_alone_proves_nothing(lost: int, status: str) -> None:
+    """Found by bench/gate_simulation.py: with too few questions for the probability, a ratio of accuracies above the
+    limit made an ability `retained`."""
+    base, tuned = answers(n=60, right=44, lost=lost)
+    probability = measurement(0.7 * base, 0.7 * tuned, name="probability")
+    second = measurement(base, tuned, name="accuracy", proves=False)
+    own = by_name(verdict_on([AbilityScores("knowledge", [probability, second]), *unchanged()]))["knowledge"]
+    assert [measure.status for measure in own.measures][1] == ("retained" if status == "nothing to lose" else "lost")
+    assert own.status == status
+
+
 def test_a_marginal_loss_among_many_is_not_lost() -> None:
     marginal = scored_ability("marginal", lost=48, gained=2)
     alone = by_name(verdict_on([marginal]))["marginal"]

@@ -355,13 +355,15 @@ def _lost(family: Sequence[_Test], looks: int, size: int) -> list[_Test]:
 
 def _ability(own: AbilityScores, measures: tuple[MeasureResult, ...], limits: Limits) -> AbilityResult:
     found = {measure.status for measure in measures}
+    proving = {measure.status for part, measure in zip(own.measurements, measures, strict=True) if part.proves}
     status: Status
     if own.practised is not None:
         status = "practised"
-    elif found == {"nothing to lose"}:
-        status = "nothing to lose"
     elif "lost" in found:
         status = "lost"
+    elif proving == {"nothing to lose"}:
+        # A second look proves nothing by itself.
+        status = "nothing to lose"
     else:
         status = "undecided" if "undecided" in found or not found else "retained"
     counted = status in DECIDING and limits.counts(own.name)

@@ -19,6 +19,7 @@ from keeptune.evaluation.overlap import NgramIndex, texts_in
 from keeptune.evaluation.script import HAN_CHARACTER
 from keeptune.recipe import Recipe
 from keeptune.score.reading import ReadingItem
+from keeptune.train import own_answers
 from keeptune.train.replay import Practice, practice
 
 Practised = dict[str, str]
@@ -56,6 +57,10 @@ def practised_by(recipe: Recipe) -> Practised:
 
 def practised_by_source(source: str) -> Practised:
     """What one replay source practises; nothing where its file is not on this machine."""
+    if source == own_answers.SOURCE:
+        found = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
+        texts = (message.content for prompt in own_answers.pool() for message in prompt.messages)
+        return found | practised_by_texts(texts, "the pool of prompts for replay")
     try:
         items = practice(source)
     except KeeptuneError:

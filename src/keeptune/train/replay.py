@@ -1,4 +1,5 @@
-"""Practice for what is to be kept: reading questions or plain text, mixed into training as a share of its tokens.
+"""Practice for what is to be kept: reading questions, plain text or the base's own answers, mixed into training as a
+share of its tokens.
 
 A few percent of replay is the cheapest known guard against forgetting (arXiv 2502.06042). The passages are the
 project's own and share nothing with the set that retention is measured on; SQuAD files and texts can be given instead.
@@ -28,6 +29,9 @@ ROW_TOKENS = 1024
 Practice = Sequence[ReadingItem | str]
 """What a source has to practise on: questions, or texts."""
 
+Rows = Sequence[Example]
+"""Rows that are complete as they are: the base's own answers (own_answers.py)."""
+
 
 def practice(source: str) -> Practice:
     """The questions of a SQuAD file (`.json`), or the embedded ones; or the texts of a file of plain text, which empty
@@ -43,7 +47,9 @@ def practice(source: str) -> Practice:
     return [text.text for text in general_texts([source])]
 
 
-def replay(sources: Sequence[Practice], tokenizer: Any, tokens: int, max_tokens: int, seed: int) -> list[Example]:
+def replay(
+    sources: Sequence[Practice | Rows], tokenizer: Any, tokens: int, max_tokens: int, seed: int
+) -> list[Example]:
     """Rows of at least `tokens` tokens in all, from each source the same share, labelled on answers or whole texts.
 
     A row holds several passages, as the few-shot prompt does that measures reading: what has to be kept is to look the
@@ -59,20 +65,25 @@ def replay(sources: Sequence[Practice], tokenizer: Any, tokens: int, max_tokens:
     return rows
 
 
-def _rows(items: Practice, tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random) -> list[Example]:
+def _rows(
+    items: Practice | Rows, tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random
+) -> list[Example]:
     passages: dict[str, list[ReadingItem]] = {}
     examples: list[Example] = []
+    complete: list[Example] = []
     for number, item in enumerate(items, start=1):
-        if isinstance(item, str):
+        if isinstance(item, Example):
+            complete.append(item)
+        elif isinstance(item, str):
             examples += _text_examples(item, number, tokenizer, row_tokens)
         else:
             passages.setdefault(item.context, []).append(item)
     examples += [_example(group, tokenizer, generator) for group in passages.values()]
-    fitting = [example for example in examples if len(example.tokens) <= row_tokens]
+    fitting = [example for example in (*examples, *complete) if len(example.tokens) <= row_tokens]
     if tokens and not fitting:
         raise DataError(
-            f"train.replay: of {len(examples)} passages in one source none has at most {row_tokens} tokens with its "
-            "questions; raise data.max_tokens, give other files, or set train.replay_share: 0"
+            f"train.replay: of {len(examples) + len(complete)} passages in one source none has at most {row_tokens} "
+            "tokens with its questions; raise data.max_tokens, give other files, or set train.replay_share: 0"
         )
     # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
     blank_line = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])
@@ -84,7 +95,7 @@ def _rows(items: Practice, tokenizer: Any, tokens: float, row_tokens: int, gener
         for example in fitting:
             if filled >= tokens:
                 break
-            joined = _joined(rows[-1], example, blank_line, opening) if rows else None
+            joined = _joined(rows[-1], example, blank_line, opening) if rows and not complete else None
             if joined is not None and len(joined.tokens) <= row_tokens:
                 filled += len(joined.tokens) - len(rows[-1].tokens)
                 rows[-1] = joined

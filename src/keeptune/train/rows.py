@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from keeptune.data.prepare import load_examples
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
+from keeptune.train import own_answers
 from keeptune.train.batches import Example
 from keeptune.train.openings import opened
-from keeptune.train.replay import practice, replay
+from keeptune.train.replay import Practice, Rows, practice, replay
 
 
 def skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[Example]:
@@ -25,12 +26,28 @@ def skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[Example]:
     return examples
 
 
-def training_examples(examples: Sequence[Example], recipe: Recipe, tokenizer: Any) -> list[Example]:
-    """Those of the skill as far as each is trained, and as many replayed tokens as the recipe has."""
+OwnRows = Callable[[int], Sequence[Example]]
+"""Rows of the base's own answers, of about so many tokens."""
+
+
+def training_examples(
+    examples: Sequence[Example], recipe: Recipe, tokenizer: Any, own_rows: OwnRows | None = None
+) -> list[Example]:
+    """Those of the skill as far as each is trained, and as many replayed tokens as the recipe has.
+
+    `own_rows` makes the rows of the source `self`, which needs the model.
+    """
     settings, seed = recipe.train, recipe.seed
     trained = [opened(example, settings.openings, seed) for example in examples]
     if settings.replay_share:
         tokens = sum(len(example.tokens) for example in trained) / (1 - settings.replay_share)
-        wanted, sources = round(tokens * settings.replay_share), [practice(name) for name in settings.replay]
+        wanted = round(tokens * settings.replay_share)
+        sources: list[Practice | Rows] = []
+        for name in settings.replay:
+            if name == own_answers.SOURCE:
+                assert own_rows is not None
+                sources.append(own_rows(wanted // len(settings.replay)))
+            else:
+                sources.append(practice(name))
         trained += replay(sources, tokenizer, wanted, recipe.data.max_tokens, seed)
     return trained
