@@ -62,7 +62,7 @@ def test_two_plain_folders(model_folder: Path, tuned_folder: Path, tmp_path: Pat
     assert set(made["abilities"]) == set(ABILITIES.split(","))
     assert outcome.code == {"pass": 0, "fail": 4, "undecided": 6}[made["gate"]["verdict"]]
     assert made["weights"]["base"] != made["weights"]["tuned"]
-    assert "| knowledge |" in (out / "gate.md").read_text(encoding="utf-8")
+    assert "| knowledge (probability) |" in (out / "gate.md").read_text(encoding="utf-8")
     assert ElementTree.parse(out / "gate.xml").getroot().get("tests") == "5"
     ok("verify", out)
 

@@ -24,11 +24,15 @@ from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite.names import ABILITY_NAMES, chosen_names, unknown_name
 from keeptune.score.cache import sha256_of
 
+COMMONSENSE_EVERY: dict[Size, int] = {"quick": 4, "standard": 2, "full": 1}
 CODE_EVERY: dict[Size, int] = {"quick": 3, "standard": 1, "full": 1}
+"""Of the sets: the less a base knows, the more questions prove that it kept it."""
 
 _ABILITIES: tuple[Ability, ...] = (
     MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
-    MultipleChoice("commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_words),
+    MultipleChoice(
+        "commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_words, COMMONSENSE_EVERY
+    ),
     Grammar(),
     GeneralText(),
     Chat(),
