@@ -51,7 +51,6 @@ from keeptune.train.engine import trainer_of
 from keeptune.train.loop import Step
 from keeptune.train.own_answers import SOURCE, own_answers, own_examples
 from keeptune.train.processes import processes
-from keeptune.train.replay import KIND
 from keeptune.train.rows import skill_examples, training_examples
 from keeptune.train.tracking import Trackers
 
@@ -295,7 +294,7 @@ class Run:
             write_records(path, own_answers(Generator(base, self.tokenizer), layout, kept, tokens, self.recipe.seed))
 
         self.processes.once(make)
-        return own_examples(read_records(path), layout, KIND)
+        return own_examples(read_records(path), layout)
 
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""

@@ -60,7 +60,7 @@ def test_rows_are_labelled_on_the_answer_and_its_end() -> None:
         {"id": "b", "prompt": "And then?\n", "output": "It fell", "stopped": False},
         {"id": "c", "prompt": "Nothing?\n", "output": "", "stopped": True},
     ]
-    first, second = own_examples(records, LAYOUT, "reading")
+    first, second = own_examples(records, LAYOUT)
     for example, record in ((first, records[0]), (second, records[1])):
         prompt = LAYOUT.tokens(str(record["prompt"]))
         assert list(example.tokens[: len(prompt)]) == prompt

@@ -37,6 +37,15 @@ class Layout:
         """The layout of conversations, as it is recorded."""
         return "chat" if self.is_chat else "template"
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """All that decides how a question is rendered, for the cache of answers."""
+        return {
+            "layout": self.name,
+            "template": getattr(self.tokenizer, "chat_template", None),
+            "fallback": self.fallback.template,
+        }
+
     def conversation(self, messages: Sequence[Message]) -> str:
         """The text after which the assistant's turn begins.
 

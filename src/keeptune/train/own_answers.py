@@ -21,6 +21,7 @@ from keeptune.evaluation.suite.loader import Message
 from keeptune.score.cache import RecordCache, sha256_of
 from keeptune.score.generate import Generator
 from keeptune.train.batches import Example
+from keeptune.train.replay import KIND
 
 Record = dict[str, Any]
 
@@ -68,8 +69,7 @@ def own_answers(generator: Generator, layout: Layout, kept: RecordCache, tokens:
         "pool": sha256_of([prompt.model_dump(mode="json") for prompt in prompts]),
         "tokens": tokens,
         "seed": seed,
-        "layout": layout.name,
-        "template": getattr(layout.tokenizer, "chat_template", None) or layout.fallback.template,
+        **layout.facts,
     }
     return kept.records(facts, lambda: _answers(generator, layout, prompts, tokens, seed))[0]
 
@@ -92,7 +92,7 @@ def _answers(
     return records
 
 
-def own_examples(records: Sequence[Record], layout: Layout, kind: str) -> list[Example]:
+def own_examples(records: Sequence[Record], layout: Layout) -> list[Example]:
     """Training rows labelled on the answers, of those that hold one. An answer that ended by itself is learnt with its
     end token."""
     examples = []
@@ -102,5 +102,5 @@ def own_examples(records: Sequence[Record], layout: Layout, kind: str) -> list[E
         end = [layout.tokenizer.eos_token_id] if record["stopped"] else []
         if answer:
             labelled = (False,) * len(question) + (True,) * (len(answer) + len(end))
-            examples.append(Example(f"practice:{record['id']}", kind, (*question, *answer, *end), labelled))
+            examples.append(Example(f"practice:{record['id']}", KIND, (*question, *answer, *end), labelled))
     return examples
