@@ -157,9 +157,9 @@ class Run:
             return
         self.data()
         with self._stage("train"):
+            examples = training_examples(self.examples(), self.recipe, self.tokenizer, self._own_rows)
             divided = self.recipe.train.shard and self.processes.count > 1
             base = self._load(placed=False) if divided else self.model
-            examples = training_examples(self.examples(), self.recipe, self.tokenizer, self._own_rows)
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)

@@ -13,6 +13,7 @@ from keeptune.prompt.template import Prompt
 from keeptune.score.cache import RecordCache
 from keeptune.score.generate import Generator
 from keeptune.train.own_answers import ANSWER_TOKENS, own_answers, own_examples, pool
+from keeptune.train.replay import ROW_TOKENS
 
 WORDS = tiny.tokenizer()
 LAYOUT = Layout(WORDS, Prompt("{problem}\n"))
@@ -69,6 +70,6 @@ def test_rows_are_labelled_on_the_answer_and_its_end() -> None:
     assert first.tokens[-1] == WORDS.eos_token_id != second.tokens[-1]
 
 
-def test_answers_are_short_enough_for_a_row() -> None:
-    longest = max(len(LAYOUT.conversation(prompt.messages)) for prompt in pool())
-    assert longest < 2000 and ANSWER_TOKENS < 200
+def test_every_prompt_fits_a_row_with_its_answer() -> None:
+    longest = max(len(LAYOUT.tokens(LAYOUT.conversation(prompt.messages))) for prompt in pool())
+    assert longest + ANSWER_TOKENS < ROW_TOKENS

@@ -4,10 +4,9 @@ An ability has one or more measures, each with paired values of base and tuned o
 `retained` when its 95 % interval proves that the loss is within the limit, `lost` when the interval proves the
 opposite (Holm-corrected over all measures that are tested), and `undecided` otherwise. An ability is retained when all
 its measures are; one that only takes a second look (accuracy beside the probability of the right option) need not prove
-it by itself. An ability that the base does
-not have has `nothing to lose`; an ability that training practised is reported and never counted. The run passes if
-every counted ability is retained and at least three unpractised abilities were counted: each must pass on its own
-(intersection–union test, Berger 1982), so that part needs no correction.
+it by itself. An ability that the base does not have has `nothing to lose`; an ability that training practised is
+reported and never counted. The run passes if every counted ability is retained and at least three unpractised abilities
+were counted: each must pass on its own (intersection–union test, Berger 1982), so that part needs no correction.
 
 This module knows arrays and names. It knows no model, no file and no prompt.
 """
