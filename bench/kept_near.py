@@ -1,4 +1,4 @@
-"""What it costs to hold predictions near the base's while training (train.kl_weight), side by side in one run.
+"""What it costs to hold predictions near the base's while training (retain.kl_weight), side by side in one run.
 
     python bench/kept_near.py
 
@@ -18,6 +18,7 @@ from common import examples, write_result
 
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.retain_section import RetainSection
 from keeptune.sections import AdapterSection, TrainSection
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
@@ -36,7 +37,8 @@ def speed(rows: list[Example], way: dict[str, Any]) -> float:
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
     seen: list[Step] = []
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, rows, TrainSection(**{**SETTINGS, **way}), 0, Path(folder)).run(seen.append)
+        settings, retain = TrainSection(**SETTINGS), RetainSection(**way)
+        Trainer(model, rows, settings, 0, Path(folder), retain=retain).run(seen.append)
     return sum(step.tokens for step in seen[1:]) / sum(step.seconds for step in seen[1:])
 
 

@@ -1,6 +1,7 @@
 """A recipe is read whole or refused with every fault at once; what a run stores can be run from again."""
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def stored(folder: Path, text: str) -> Path:
 
 def test_the_smallest_recipe_has_every_default() -> None:
     recipe = parse(SYNTH, "a.yaml")
-    assert (recipe.seed, recipe.adapter.rank, recipe.train.replay_share) == (0, 16, 0.1)
+    assert (recipe.seed, recipe.adapter.rank, recipe.retain.replay_share) == (0, 16, 0.1)
     assert recipe.prompt.template == "Question: {problem}\nAnswer:\n"
 
 
@@ -129,12 +130,45 @@ def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
 
 
 def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_path: Path) -> None:
-    score = "score: {retained: squad.json, general: notes.txt}\ntrain: {replay: [embedded, more.json]}"
+    score = "score: {retained: squad.json, general: notes.txt}\nretain: {replay: [embedded, more.json]}"
     recipe = load(stored(tmp_path, f"data: {{synth: {{rows: 100}}}}\n{score}"))
     squad, notes, more = (str((tmp_path / name).resolve()) for name in ("squad.json", "notes.txt", "more.json"))
-    assert (recipe.score.retained, recipe.score.general, recipe.train.replay) == (squad, (notes,), ("embedded", more))
+    assert (recipe.score.retained, recipe.score.general, recipe.retain.replay) == (squad, (notes,), ("embedded", more))
     nothing = load(stored(tmp_path, "data: {synth: {rows: 100}}\nscore: {general: []}"))
     assert (nothing.score.retained, nothing.score.general) == ("embedded", ())
+
+
+def test_settings_of_older_recipes_are_found_in_their_new_section(tmp_path: Path) -> None:
+    older = load(stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 2, replay_share: 0.2, kl_weight: 0.5}"))
+    assert (older.train.epochs, older.retain.replay_share, older.retain.kl_weight) == (2, 0.2, 0.5)
+    both = "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}\nretain: {replay_share: 0.3}"
+    with pytest.raises(RecipeError, match=r"train\.replay_share is called retain\.replay_share now"):
+        load(stored(tmp_path, both))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("retain: {activation: invoked}", "go together"),
+        ("retain: {invocation: call}", "go together"),
+        ("retain: {activation: invoked, invocation: call}", "does not hold 'call' before"),
+        ("retain: {activation: invoked, invocation: call, replay_share: 0.1}", "teach nothing"),
+        ("retain: {activation: invoked, invocation: call, kl_weight: 0.1}", "teach nothing"),
+        ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {family: dora}", "needs adapter.family: lora"),
+        ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {dropout: 0.1}", "adapter.dropout: 0"),
+        ("retain: {token_weighting: dtf}", "did you mean dft?"),
+    ],
+)
+def test_an_invocation_that_would_do_nothing_is_refused(tmp_path: Path, changes: str, said: str) -> None:
+    text = f"data: {{synth: {{rows: 100}}}}\nprompt: {{template: 'Q: {{problem}} call'}}\n{changes}"
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        load(stored(tmp_path, text))
+
+
+def test_an_invoked_adapter_replays_nothing_by_default(tmp_path: Path) -> None:
+    invoked = "prompt: {template: 'call {problem}'}\nretain: {activation: invoked, invocation: call}"
+    text = f"data: {{synth: {{rows: 100}}}}\n{invoked}"
+    assert load(stored(tmp_path, text)).retain.replay_share == 0
 
 
 def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:

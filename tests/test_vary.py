@@ -13,7 +13,7 @@ from keeptune.vary import Choices, Range, parse, settings
     [
         ("train.learning_rate=3e-4..3e-3", Range("train.learning_rate", 3e-4, 3e-3, whole=False)),
         ("adapter.rank=4..64", Range("adapter.rank", 4, 64, whole=True)),
-        ("train.replay_share=0..0.3", Range("train.replay_share", 0, 0.3, whole=False)),
+        ("retain.replay_share=0..0.3", Range("retain.replay_share", 0, 0.3, whole=False)),
         ("adapter.rank=4,8, 16,8", Choices("adapter.rank", ("4", "8", "16"))),
         ("adapter.targets=attention-qv,all-linear", Choices("adapter.targets", ("attention-qv", "all-linear"))),
     ],

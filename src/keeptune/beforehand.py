@@ -36,7 +36,7 @@ def require_sources(recipe: Recipe) -> None:
     """
     if recipe.adapter.start:
         stored_config(Path(recipe.adapter.start))
-    if recipe.train.replay_share:
-        for source in recipe.train.replay:
+    if recipe.retain.replay_share:
+        for source in recipe.retain.replay:
             if source != own_answers.SOURCE:
                 practice(source)

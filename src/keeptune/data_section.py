@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from keeptune.sections import Section
+from keeptune.section import Section
 from keeptune.skill.base import Halves, Rounding, Spelling, Style
 
 REJECT_LIMIT = 0.01

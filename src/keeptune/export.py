@@ -23,6 +23,7 @@ from keeptune.mindspore import ckpt, continuation, names
 from keeptune.mindspore.tensors import stored
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.invocation import invocation_of
 from keeptune.model.out_of_memory import memory_for
 from keeptune.model.quantised import made_whole
 
@@ -81,6 +82,11 @@ def _tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
     else:
         base = made_whole(models.load_model(card.model, card.dtype, card.quantization)).float()
     tuned = adapters.load_adapter(base, folder)
+    if invocation_of(adapters.causal_model(tuned)):
+        raise ModelError(
+            f"{folder}: this adapter acts only behind its invocation, and merged weights act everywhere; give the "
+            "adapter folder to PEFT, which knows activated LoRA"
+        )
     adapters.set_scale(tuned, card.scale)
     return tuned
 

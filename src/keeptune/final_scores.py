@@ -11,15 +11,18 @@ from typing import Any
 
 from keeptune import adapter_card
 from keeptune.data.prepare import load_examples
-from keeptune.errors import DataError
+from keeptune.errors import DataError, ModelError
+from keeptune.evaluation import unchanged
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
 from keeptune.evaluation.divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
 from keeptune.evaluation.gate import AbilityScores
+from keeptune.evaluation.layout import Layout as ChatLayout
 from keeptune.evaluation.pair import WHO, AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import evaluate, record_path, stored
 from keeptune.evaluation.suite.names import READING_ABILITY, chosen_names
+from keeptune.evaluation.unchanged import suite_prompts
 from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.listen import Listener
 from keeptune.prompt.template import Prompt
@@ -43,6 +46,9 @@ predictions moved. The abilities of the retention suite have files of their own 
 
 DIVERGENCE, PRACTISED = "divergence-tuned.jsonl", "practised.json"
 """The divergence on the tuned model's own answers; which abilities training practised, and why."""
+
+UNCHANGED = "unchanged"
+"""Prompts that do not invoke an adapter with an invocation, and what it changes there."""
 
 _DIVERGENCE_TOKENS = 96
 """The most tokens of such an answer to a skill prompt."""
@@ -103,6 +109,8 @@ class FinalScores:
         wanted = [self._path(what, who) for what in (SKILL, *self.layouts(), *tasks) for who in WHO]
         if self.recipe.score.general:
             wanted.append(self._path(DRIFT, "tuned"))
+        if self.recipe.retain.invocation:
+            wanted.append(self._path(UNCHANGED, "tuned"))
         if self.recipe.score.suite == "none":
             return wanted
         scores = self.folder / "scores"
@@ -165,8 +173,27 @@ class FinalScores:
             write_records(path, records)
             self.listener.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
 
+        if self.recipe.retain.invocation and not self._path(UNCHANGED, "tuned").is_file():
+            with generator.scaled(scale):
+                self._check_unchanged(generator)
         if self.recipe.score.suite != "none":
             self._score_suite(AdapterPair(generator, adapter, scale, kept, self.prompt))
+
+    def _check_unchanged(self, generator: Generator) -> None:
+        """errors: ModelError when the adapter changes anything on prompts that do not invoke it."""
+        prompts = suite_prompts(ChatLayout(generator.tokenizer, self.prompt))
+        records = unchanged.unchanged(generator.model, prompts)
+        if differing := [record["id"] for record in records if record["difference"]]:
+            raise ModelError(
+                f"the adapter changes {len(differing)} of {len(records)} prompts that do not invoke it, e.g. "
+                f"{differing[0]}; this is a fault of keeptune's, please report it"
+            )
+        write_records(self._path(UNCHANGED, "tuned"), records)
+        self.listener.say(f"unchanged outside its invocation: {len(records)} prompts, bit for bit")
+
+    def unchanged(self) -> list[Record]:
+        """What was found on prompts that do not invoke the adapter; nothing where it always acts."""
+        return self._if_there(UNCHANGED, "tuned")
 
     def _score_suite(self, pair: AdapterPair) -> None:
         """Base and tuned on the retention suite, and the divergence on the tuned model's answers."""

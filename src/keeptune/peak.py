@@ -53,7 +53,7 @@ def training_bytes(
     weights; the adapter's gradient and moments, the loss, and layers that are laid out."""
     settings, free = recipe.train, total_bytes(models.device()) - weights
     held = kept_memory(models.device())
-    replayed = min(recipe.data.max_tokens, ROW_TOKENS) if settings.replay_share else 0
+    replayed = min(recipe.data.max_tokens, ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
     once, twice = (kept_values(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
     is_recomputed = settings.recompute == "always" or (settings.recompute == "auto" and held * once > free)

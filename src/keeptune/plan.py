@@ -25,9 +25,10 @@ from keeptune.peak import peak_bytes, without_memory
 from keeptune.prompt.count import TokenCounter
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
+from keeptune.retain_section import RetainSection
 from keeptune.score import contest
 from keeptune.score.reading import reading_items
-from keeptune.sections import AdapterSection, TrainSection
+from keeptune.sections import AdapterSection
 from keeptune.skill.find import skill_of
 from keeptune.train.batches import padded_share, steps
 from keeptune.train.openings import row_tokens
@@ -42,8 +43,8 @@ STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
 norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
 
 KL_SECONDS = 0.4
-"""What rows that `train.kl_weight` holds near the base take more than others, as a share: they go through the base once
-as well (0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, rows of 860 tokens)."""
+"""What rows that `retain.kl_weight` holds near the base take more than others, as a share: they go through the base as
+well (0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, rows of 860 tokens)."""
 
 
 def plan(
@@ -73,13 +74,13 @@ def plan(
     lengths = [row_tokens(row, recipe.train.openings, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
-    share = recipe.train.replay_share
+    share = recipe.retain.replay_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
     planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
-    seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * divergence_seconds(recipe.train)
+    seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
     rate = tokens_per_second(config, parameters) / seconds
     return {
         "model": recipe.model.name,
@@ -97,7 +98,7 @@ def plan(
         "splits": {part: asdict(facts) for part, facts in card.splits.items()},
         "tokens": {
             "training": tokens,
-            "replay_share": recipe.train.replay_share,
+            "replay_share": recipe.retain.replay_share,
             "padded_share": padded_share(planned, lengths),
         },
         "steps": round(len(planned) / (1 - share)),
@@ -151,11 +152,12 @@ def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
     return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
 
 
-def divergence_seconds(train: TrainSection) -> float:
-    """Seconds of training as a multiple of those without `train.kl_weight`."""
-    if not train.kl_weight:
-        return 1.0
-    held = train.replay_share if train.kl_on == "replay" else 1 - train.replay_share
+def base_seconds(retain: RetainSection) -> float:
+    """Seconds of training as a multiple of those of rows that do not go through the base as well."""
+    replayed = retain.replay_share
+    held = (replayed if retain.kl_on == "replay" else 1 - replayed) if retain.kl_weight else 0.0
+    if retain.token_weighting == "low_perplexity":
+        held = 1.0
     return 1 + held * KL_SECONDS
 
 

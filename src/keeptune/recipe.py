@@ -20,6 +20,8 @@ from pydantic import BaseModel, ValidationError, model_validator
 from keeptune import families
 from keeptune.data_section import DataSection
 from keeptune.errors import RecipeError
+from keeptune.retain_section import RetainSection, with_moved_settings
+from keeptune.section import Section, or_refuse
 from keeptune.sections import (
     AdapterSection,
     Engine,
@@ -27,10 +29,8 @@ from keeptune.sections import (
     ModelSection,
     PromptSection,
     ScoreSection,
-    Section,
     SelectSection,
     TrainSection,
-    or_refuse,
 )
 
 
@@ -45,16 +45,42 @@ class Recipe(Section):
     prompt: PromptSection = PromptSection()
     adapter: AdapterSection = AdapterSection()
     train: TrainSection = TrainSection()
+    retain: RetainSection = RetainSection()
     score: ScoreSection = ScoreSection()
     select: SelectSection = SelectSection()
     gate: GateSection = GateSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_that_moved(cls, tree: Any) -> Any:
+        return with_moved_settings(tree)
 
     @model_validator(mode="after")
     def _trained_as_it_can_be(self) -> Recipe:
         family, train = self.adapter.family, self.train
         faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
+        if train.shard and self.retain.replays("self"):
+            faults.append(
+                "retain.replay: self has the base answer before training, which a base that is divided over processes "
+                "(train.shard) cannot; leave one of them out"
+            )
         if self.model.quantization:
             faults += families.refused_quantised(family, self.engine == "mindspore", train.shard)
+        return or_refuse(self, faults)
+
+    @model_validator(mode="after")
+    def _invoked_as_it_can_be(self) -> Recipe:
+        invocation = self.retain.invocation
+        if invocation is None:
+            return self
+        adapter, faults = self.adapter, []
+        if adapter.family not in ("lora", "rslora") or adapter.dropout:
+            faults.append("retain.activation: invoked needs adapter.family: lora or rslora, and adapter.dropout: 0")
+        if invocation not in self.prompt.template.split("{problem}")[0]:
+            faults.append(
+                f"retain.invocation: prompt.template does not hold {invocation!r} before {{problem}}, so the adapter "
+                "would never act; begin the template with it"
+            )
         return or_refuse(self, faults)
 
     @model_validator(mode="after")
@@ -162,13 +188,13 @@ def _located(recipe: Recipe, folder: Path) -> Recipe:
     def embedded_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(name if name in ("embedded", "self") else locate(name) for name in names)
 
-    data, score, train, model = recipe.data, recipe.score, recipe.train, recipe.model
+    data, score, retain, model = recipe.data, recipe.score, recipe.retain, recipe.model
     (reading,) = embedded_or_files((score.retained,))
     own = locate(score.tasks_path) if score.tasks_path else None
     changes = {
         "data": section(data, files=files(data.files), unseen=files(data.unseen), test_files=files(data.test_files)),
         "score": section(score, retained=reading, general=embedded_or_files(score.general), tasks_path=own),
-        "train": section(train, replay=embedded_or_files(train.replay)),
+        "retain": section(retain, replay=embedded_or_files(retain.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
     }

@@ -23,6 +23,7 @@ from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
 from keeptune.errors import RunError
+from keeptune.evaluation import unchanged
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO
 from keeptune.files import file_sha256, read_json, read_records, whole_folder, write_json, write_records, write_text
@@ -35,6 +36,7 @@ from keeptune.model import load as models
 from keeptune.model.out_of_memory import memory_for
 from keeptune.model.packed import drop_layouts
 from keeptune.prompt.count import TokenCounter
+from keeptune.prompt.invoked import invocation_tokens
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
@@ -129,7 +131,7 @@ class Run:
         self.data()
         self.train()
         if not self.processes.first:
-            help_out(self.processes, self._adapted)
+            help_out(self.processes, self.adapted)
             return None
         for stage in (self.select, self.score):
             stage()
@@ -162,7 +164,7 @@ class Run:
             base = self._load(placed=False) if divided else self.model
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(base) if self.processes.first else ""
-            model = adapters.attach(base, self.recipe.adapter, self.recipe.seed)
+            model = adapters.attach(base, self.recipe.adapter, self.recipe.seed, self._invocation())
             self._tuned = model
             trainer = trainer_of(self.recipe, model, examples, self.folder)
             if self.processes.first:
@@ -215,14 +217,14 @@ class Run:
         with self._stage("score"):
             folder = self.folder / "adapter"
             kept = record_cache(self._fresh_model(), self.tokenizer)
-            generator = self._adapted()
+            generator = self.adapted()
             self.final.score(generator, folder, adapter_card.load(folder).scale, kept)
             made = read_json(self.folder / "manifest.json")
             made["packages"] |= generator.packages
             made["hashes"] |= {name: file_sha256(self.folder / name) for name in self.hashed_files()}
             write_json(self.folder / "manifest.json", made)
 
-    def _adapted(self) -> SharedGenerator:
+    def adapted(self) -> SharedGenerator:
         """The base with the adapter that was chosen, ready to answer."""
         own, folder = self.recipe.model, self.folder / "adapter"
         served = vllm_engine.Served(own.name, own.dtype, own.quantization, folder)
@@ -231,7 +233,7 @@ class Run:
     def hashed_files(self) -> list[str]:
         """The files that the result rests on, by their names in the run directory: the manifest holds their hashes."""
         examples = [f"data/{part}.parquet" for part in PARTS]
-        own = [OWN_ANSWERS] if self.recipe.train.replays(SOURCE) else []
+        own = [OWN_ANSWERS] if self.recipe.retain.replays(SOURCE) else []
         return [*examples, *own, "adapter/adapter_config.json", *(f"scores/{path.name}" for path in self.final.paths())]
 
     def report(self) -> Record:
@@ -251,7 +253,8 @@ class Run:
         suite = None
         if self.recipe.score.suite != "none":
             suite = SuiteScores(self.final.ability_scores(), self.final.answer_divergences())
-        return result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt, suite)
+        made = result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt, suite)
+        return {**made, "unchanged": unchanged.summary(self.final.unchanged(), self.recipe.retain.invocation)}
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -279,7 +282,7 @@ class Run:
         """The base model without the adapter that training put into it."""
         tuned, self._tuned = self._tuned, None
         if tuned is not None:
-            self.__dict__["model"] = tuned.unload()
+            self.__dict__["model"] = adapters.detach(tuned)
         return self.model
 
     def _own_rows(self, tokens: int) -> list[Example]:
@@ -295,6 +298,11 @@ class Run:
 
         self.processes.once(make)
         return own_examples(read_records(path), layout)
+
+    def _invocation(self) -> list[int]:
+        """The tokens that the adapter acts from; none where it always acts."""
+        text = self.recipe.retain.invocation
+        return invocation_tokens(self.tokenizer, self.prompt, text) if text else []
 
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""

@@ -6,11 +6,9 @@ A fault of one setting, or of two that do not go together, is found here; recipe
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     field_validator,
@@ -22,6 +20,7 @@ from keeptune import families
 from keeptune.errors import PromptError
 from keeptune.evaluation.suite.names import unknown_name
 from keeptune.prompt import named
+from keeptune.section import Section, one_or_several, or_refuse
 
 Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 """Those of Accelerate."""
@@ -38,30 +37,6 @@ Engine = Literal["torch", "mindspore"]
 
 RecomputePolicy = Literal["auto", "always", "never"]
 """Which batches compute their activations twice; auto: those that do not fit into what is free."""
-
-Anchored = Literal["replay", "prompts"]
-"""Where predictions are held near the base's: all tokens of replayed rows, or the prompts of the skill's own."""
-
-
-class Section(BaseModel):
-    """A part of the recipe: no key that it does not know, no change after it is read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-AnySection = TypeVar("AnySection", bound=Section)
-
-
-def or_refuse(section: AnySection, faults: list[str]) -> AnySection:
-    """The section. errors: ValueError that lists all faults, where there are any."""
-    if faults:
-        raise ValueError("; ".join(faults))
-    return section
-
-
-def one_or_several(given: Any) -> Any:
-    """A list, where one text alone was given."""
-    return (given,) if isinstance(given, str) else given
 
 
 class ModelSection(Section):
@@ -157,21 +132,6 @@ class TrainSection(Section):
     openings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description="share of a kind's rows, by kind, that are trained only up to a random place"
     )
-    replay_share: float = Field(0.1, ge=0, lt=1, description="share of the tokens that practises what is to be kept")
-    replay: tuple[str, ...] = Field(
-        ("embedded",),
-        min_length=1,
-        description="SQuAD files (.json) or plain text to practise on, `embedded` (reading), or `self` (the base's own "
-        "answers to a pool of prompts), each for the same share",
-    )
-    kl_weight: float = Field(
-        0.0,
-        ge=0,
-        description="what a nat of divergence from the base counts beside a nat of loss; 0: not computed",
-    )
-    kl_on: Anchored = Field(
-        "replay", description="where predictions are held near the base's: on replayed rows, or on the skill's prompts"
-    )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
     patience: int = Field(
         0, ge=0, description="end the training when so many dev scores in a row brought nothing better; 0: never"
@@ -182,37 +142,11 @@ class TrainSection(Section):
     )
     shard: bool = Field(False, description="with several processes: divide the frozen base model over them")
 
-    @field_validator("replay", mode="before")
-    @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return one_or_several(given)
-
     @model_validator(mode="after")
     def _patient_with_scores(self) -> TrainSection:
         if self.patience and not self.score_every_steps:
             raise ValueError("train.patience counts scores during training; set train.score_every_steps as well")
         return self
-
-    @model_validator(mode="after")
-    def _whole_where_it_answers(self) -> TrainSection:
-        if self.shard and self.replays("self"):
-            raise ValueError(
-                "train.replay: self has the base answer before training, which a base that is divided over processes "
-                "(train.shard) cannot; leave one of them out"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _held_somewhere(self) -> TrainSection:
-        if self.kl_weight and self.kl_on == "replay" and not self.replay_share:
-            raise ValueError(
-                "train.kl_on: replay is for replayed rows; set train.replay_share, or train.kl_on: prompts"
-            )
-        return self
-
-    def replays(self, source: str) -> bool:
-        """Whether a share of the tokens is from this source."""
-        return self.replay_share > 0 and source in self.replay
 
     def epochs_of(self, tokens: int) -> float:
         """How often rows of so many tokens are gone through."""

@@ -22,11 +22,13 @@ from keeptune.data.prepare import load_examples
 from keeptune.data.split import PARTS
 from keeptune.errors import DataError
 from keeptune.evaluation.gate_job import FILE as GATE_FILE
+from keeptune.evaluation.layout import Layout as ChatLayout
 from keeptune.evaluation.pair import WHO
 from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.unchanged import suite_prompts, unchanged
 from keeptune.evaluation.verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
-from keeptune.final_scores import SKILL, TASKS
+from keeptune.final_scores import SKILL, TASKS, UNCHANGED
 from keeptune.manifest import git_state
 from keeptune.run import Run
 from keeptune.score.harness import ASKED
@@ -89,6 +91,8 @@ class Verification:
 def verify(folder: Path) -> Verification:
     """What of a finished run follows from its records. The hash of the base weights needs the model, and is left out.
 
+    Of an adapter with an invocation both models are loaded, to show that they do not differ elsewhere.
+
     errors: RunError when a file of the run is missing or damaged.
     """
     code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
@@ -106,6 +110,7 @@ def verify(folder: Path) -> Verification:
     _check_tasks(run, made)
     _check_texts(run, made)
     _check_suite(run, made)
+    _check_unchanged(run, made)
     stored, again = read_json(folder / "result.json"), run.result()
     for place, value, found in _leaves(stored, again):
         made.figures += 1
@@ -240,6 +245,18 @@ def _check_suite(run: Run, made: Verification) -> None:
         check_answers(ability, size, run.folder / "scores", made, whole=True)
     stored, found = run.final.practised(), practised_by(run.recipe)
     made.expect("scores/practised.json", {name: stored.get(name) for name in found}, found)
+
+
+def _check_unchanged(run: Run, made: Verification) -> None:
+    """An adapter with an invocation leaves the base as it is elsewhere: asked of both models again."""
+    if not run.recipe.retain.invocation:
+        return
+    stored = run.final.unchanged()
+    prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.prompt)))
+    made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
+    for record in unchanged(run.adapted().model, list(prompts.items())):
+        made.answers += 1
+        made.expect(f"scores/{UNCHANGED}-tuned.jsonl, {record['id']}, difference", 0.0, record["difference"])
 
 
 def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:

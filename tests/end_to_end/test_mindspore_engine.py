@@ -26,10 +26,10 @@ def test_a_whole_run(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) ->
 
 def test_what_it_cannot_do_is_listed(make_recipe: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PYTHON, "true")  # says yes to whether MindSpore is there; it is not started
-    recipe = make_recipe(engine="mindspore", adapter={"family": "dora"}, train={"kl_weight": 0.5})
+    recipe = make_recipe(engine="mindspore", adapter={"family": "dora"}, retain={"kl_weight": 0.5})
     message = refused(2, "run", recipe, "--run", tmp_path / "run")
     assert "adapter.family: dora; choose lora or rslora" in message
-    assert "train.kl_weight: set it to 0" in message
+    assert "retain.kl_weight: set it to 0" in message
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python", sys.executable])

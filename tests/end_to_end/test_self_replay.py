@@ -13,7 +13,7 @@ from keeptune.verify import verify
 
 def test_a_run_replays_what_the_base_said(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, path = tmp_path / "run", tmp_path / "run" / "replay" / "self.jsonl"
-    recipe = make_recipe(train={"epochs": 1, "replay": ["embedded", "self"], "replay_share": 0.3})
+    recipe = make_recipe(train={"epochs": 1}, retain={"replay": ["embedded", "self"], "replay_share": 0.3})
     said = ok("run", recipe, "--run", run).err
     assert "the base answers prompts of the pool" in said
     records = read_records(path)

@@ -33,7 +33,7 @@ def recipe(folder: Path, replay: list[str], share: float = 0.1, start: Path | No
     folder.mkdir(parents=True, exist_ok=True)
     tree: dict[str, Any] = {
         "data": {"files": ["rows.jsonl"]},
-        "train": {"replay": replay, "replay_share": share},
+        "retain": {"replay": replay, "replay_share": share},
         "adapter": {"start": str(start)} if start else {},
         "score": {"suite": "quick"},
     }

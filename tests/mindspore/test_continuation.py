@@ -80,7 +80,8 @@ def test_export_and_import_agree_in_what_both_know(exported: Path) -> None:
     assert cells == adapters.linear_names(tiny.load(exported / "model"))
     assert after.train.tokens_per_step == 10 * 300  # ten rows of 100 tokens are the run's thousand
     shared = ("optimizer", "epochs", "learning_rate", "final_rate_share", "warmup_share", "weight_decay", "clip_norm")
-    for option in (*shared, "checkpoint_every_steps", "replay_share"):
+    assert after.retain.replay_share == before.retain.replay_share
+    for option in (*shared, "checkpoint_every_steps"):
         assert getattr(after.train, option) == pytest.approx(getattr(before.train, option)), option
     assert not [entry for entry, why in made.kept.items() if "no key that keeptune knows" in why]
     assert [trap for trap in made.traps if "drop_remainder" not in trap] == []
@@ -151,7 +152,7 @@ def test_what_is_not_carried_over_is_said_and_not_made_up_for_in_epochs(tmp_path
     text = (tmp_path / "out" / "finetune.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["runner_config"]["epochs"] == 2
     assert "# Not carried over: train.loraplus_ratio: 16: " in text
-    assert "# Not carried over: train.replay_share: 0.5: " in text
+    assert "# Not carried over: retain.replay_share: 0.5: " in text
     assert "# Not carried over: train.openings: {'function': 0.5}: " in text
     assert "# Not carried over: train.step_weight: tokens: " in text
 

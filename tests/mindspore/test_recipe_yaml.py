@@ -53,7 +53,7 @@ def test_every_value_of_a_teams_file_is_used_or_has_a_reason(name: str, tmp_path
     assert train.final_rate_share * train.learning_rate == pytest.approx(rates["lr_end"])
     assert train.warmup_share == rates["warmup_ratio"]
     assert train.tokens_per_step == runner["batch_size"] * recipe.data.max_tokens
-    assert (train.checkpoint_every_steps, train.replay_share, train.weight_decay) == (1400, 0, 0)
+    assert (train.checkpoint_every_steps, recipe.retain.replay_share, train.weight_decay) == (1400, 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from keeptune.train.loss import CHUNK_TOKENS, CHUNK_VALUES, weighted_divergence, weighted_nll
+from keeptune.train import token_weights as weights
+from keeptune.train.loss import CHUNK_TOKENS, CHUNK_VALUES, unlikely_to, weighted_divergence, weighted_nll
 
 
 def drawn(tokens: int, width: int = 24, vocabulary: int = 97) -> tuple[torch.Tensor, ...]:
@@ -52,6 +53,62 @@ def test_memory_grows_with_neither_the_vocabulary_nor_the_batch(vocabulary: int)
         weighted_nll(hidden, weight, labels, token_weights)[0].backward()
         weighted_divergence(hidden, hidden.detach() + 1, weight, 1.0)[0].backward()
     assert CHUNK_VALUES / 2 < largest.numbers <= CHUNK_VALUES
+
+
+@pytest.mark.parametrize("method", ["dft", "eaft"])
+@pytest.mark.parametrize("tokens", [1, CHUNK_TOKENS + 1])
+def test_weights_of_tokens_are_constants_beside_the_loss(tokens: int, method: Any) -> None:
+    """DFT: −sg(p)·log p. EAFT: −sg(H₂₀ / ln 20)·log p, H₂₀ the entropy of the 20 likeliest words."""
+    hidden, weight, labels, token_weights = drawn(tokens)
+    own = hidden.detach().clone().requires_grad_()
+    given = token_weights.clone()
+    total, losses = weighted_nll(own, weight, labels, token_weights, weights.weigher(method))
+    assert torch.equal(token_weights, given), "the caller's weights are left as they were"
+    chances = (hidden @ weight.t()).log_softmax(-1)
+    expected = -chances.gather(1, labels[:, None]).squeeze(1)
+    if method == "dft":
+        factor = (-expected).exp()
+    else:
+        twenty = chances.exp().sort(descending=True).values[:, :20]
+        shares = twenty / twenty.sum(-1, keepdim=True)
+        factor = -(shares * shares.log()).sum(-1) / torch.log(torch.tensor(20.0))
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+    reference = (expected * factor.detach() * given).sum()
+    torch.testing.assert_close(total, reference, rtol=1e-5, atol=1e-5)
+    total.backward()
+    reference.backward()
+    torch.testing.assert_close(own.grad, hidden.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_entropy_is_one_where_nothing_is_known_and_nought_where_all_is() -> None:
+    vague, sure = torch.zeros(1, 97), torch.zeros(1, 97).index_fill(1, torch.tensor([3]), 100.0)
+    label = torch.tensor([3])
+    assert float(weights.eaft(vague, label)) == pytest.approx(1)
+    assert float(weights.eaft(sure, label)) == pytest.approx(0)
+
+
+def test_what_the_base_finds_unlikely_is_told_by_its_perplexity() -> None:
+    base, weight, labels, _ = drawn(CHUNK_TOKENS + 9, width=2, vocabulary=5)
+    perplexity = functional.cross_entropy(base @ weight.t(), labels, reduction="none").exp()
+    unlikely = unlikely_to(base, weight, labels)
+    assert torch.equal(unlikely, perplexity > 2.5)
+    assert 0 < unlikely.sum() < len(labels)
+    assert not len(unlikely_to(base[:0], weight, labels[:0]))
+
+
+@pytest.mark.parametrize("tokens", [1, CHUNK_TOKENS + 1])
+def test_the_divergence_without_a_token_is_that_of_the_other_words(tokens: int) -> None:
+    hidden, weight, left_out, _ = drawn(tokens)
+    base = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(1))
+    own = hidden.detach().clone().requires_grad_()
+    total, each = weighted_divergence(own, base, weight, 0.5, left_out)
+    others = torch.ones(tokens, 97, dtype=torch.bool).scatter_(1, left_out[:, None], False)
+    logits, reference = ((states @ weight.t())[others].view(tokens, 96) for states in (hidden, base))
+    expected = functional.kl_div(logits.log_softmax(-1), reference.log_softmax(-1), reduction="none", log_target=True)
+    torch.testing.assert_close(each, expected.sum(-1), rtol=1e-4, atol=1e-4)
+    total.backward()
+    (0.5 * expected.sum()).backward()
+    torch.testing.assert_close(own.grad, hidden.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_large_logits_stay_finite() -> None:

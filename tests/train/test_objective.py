@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from keeptune.model.activations import Recompute
 from keeptune.model.adapter import scaled
-from keeptune.sections import Anchored, TrainSection
+from keeptune.retain_section import Anchored, RetainSection
 from keeptune.train.batches import Example
 from keeptune.train.loop import Step, Trainer
 from keeptune.train.objective import Objective, anchored, anchors, collate
@@ -27,6 +27,8 @@ def test_a_replayed_row_is_held_everywhere_and_a_prompt_up_to_its_end() -> None:
     replayed = Example("b:1", "reading", row.tokens, row.labelled)
     assert anchored(row, "prompts") == [0, 1]
     assert anchored(row, "replay") == []
+    assert anchored(row, "non_target") == [2, 3]
+    assert anchors([row, row], "non_target", 1.0, CPU).left_out.tolist() == [8, 9, 8, 9]
     assert anchored(replayed, "replay") == [0, 1, 2, 3]
     assert anchored(replayed, "prompts") == []
     assert not len(anchors([row], "replay", 1.0, CPU).rows)
@@ -77,15 +79,16 @@ def test_rows_end_to_end_are_what_they_are_side_by_side(model_folder: Path, reco
         torch.testing.assert_close(end_to_end, padded, rtol=1e-5, atol=1e-5)
 
 
-def trained(model_folder: Path, run: Path, **changes: Any) -> list[Step]:
+def trained(model_folder: Path, run: Path, batch: int = 300, **retain: Any) -> list[Step]:
     run.mkdir()
     seen: list[Step] = []
-    settings = tiny.settings(epochs=8, tokens_per_step=10**6, learning_rate=0.02, **changes)
-    Trainer(tiny.tune(tiny.load(model_folder)), [*SKILL, *READING], settings, seed=3, run=run).run(seen.append)
+    settings = tiny.settings(epochs=8, tokens_per_step=10**6, tokens_per_batch=batch, learning_rate=0.02)
+    tuned = tiny.tune(tiny.load(model_folder))
+    Trainer(tuned, [*SKILL, *READING], settings, seed=3, run=run, retain=RetainSection(**retain)).run(seen.append)
     return seen
 
 
-@pytest.mark.parametrize("where", ["replay", "prompts"])
+@pytest.mark.parametrize("where", ["replay", "prompts", "non_target"])
 def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_path: Path, where: Anchored) -> None:
     watched, held = (
         trained(model_folder, tmp_path / str(weight), kl_on=where, kl_weight=weight) for weight in (1e-9, 10.0)
@@ -104,15 +107,31 @@ def test_without_a_weight_nothing_is_measured(model_folder: Path, tmp_path: Path
 
 
 def test_a_step_is_held_alike_in_however_many_batches(model_folder: Path, tmp_path: Path) -> None:
-    whole, parts = (
-        trained(model_folder, tmp_path / str(padded), kl_weight=0.5, tokens_per_batch=padded) for padded in (10**6, 300)
-    )
+    whole, parts = (trained(model_folder, tmp_path / str(padded), padded, kl_weight=0.5) for padded in (10**6, 300))
     for one, other in zip(whole[:2], parts[:2], strict=True):
         assert one.divergence == pytest.approx(other.divergence, abs=1e-5)
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)
 
 
+def test_only_what_is_taught_is_weighed(model_folder: Path) -> None:
+    tuned, rows = moved(model_folder), [*SKILL[:3], *READING]
+    inputs, kinds = collate(rows, 1.0, CPU)
+    taught = torch.tensor([kind != "reading" for kind in kinds])
+    plain, losses, _ = Objective(tuned)(*inputs, taught=taught)
+    assert 0 < taught.sum() < len(taught)
+    dft = Objective(tuned, RetainSection(token_weighting="dft"))(*inputs, taught=taught)
+    factor = torch.where(taught, (-losses).exp(), 1.0)
+    torch.testing.assert_close(dft[0], (losses * factor).sum(), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(dft[1], losses)
+    masked = Objective(tuned, RetainSection(token_weighting="low_perplexity"))(*inputs, taught=taught)
+    with scaled(tuned, 0.0):
+        base = Objective(tuned)(*inputs)[1]
+    kept = ~taught | (base.exp() <= 2.5)
+    torch.testing.assert_close(masked[0], losses[kept].sum(), rtol=1e-5, atol=1e-4)
+    assert masked[0].item() < plain.item()
+
+
 def test_what_is_not_there_cannot_be_held() -> None:
-    with pytest.raises(ValueError, match=r"train\.kl_on: replay is for replayed rows"):
-        TrainSection(kl_weight=0.1, replay_share=0)
-    assert TrainSection(kl_weight=0.1, replay_share=0, kl_on="prompts").kl_weight == 0.1
+    with pytest.raises(ValueError, match=r"retain\.kl_on: replay is for replayed rows"):
+        RetainSection(kl_weight=0.1, replay_share=0)
+    assert RetainSection(kl_weight=0.1, replay_share=0, kl_on="prompts").kl_weight == 0.1

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from train.test_loop import EXAMPLES, WORDS, Step, Trainer
 
 from keeptune.errors import KeeptuneError
+from keeptune.retain_section import RetainSection
 from keeptune.score.generate import Generator
 from keeptune.train import replay
 from keeptune.train.batches import Example
@@ -40,7 +41,8 @@ def make(model_folder: Path, run: Path, family: str = "", dropout: float = 0.0, 
     rows = EXAMPLES[:10] if family else EXAMPLES
     if changes.get("kl_on") == "replay":  # a row in three, so that one process has one where the other has none
         rows = [replace(row, kind=replay.KIND) if number % 3 == 0 else row for number, row in enumerate(rows)]
-    return Trainer(tuned, rows, settings(**changes), seed=3, run=run)
+    retain = RetainSection(**{name: changes.pop(name) for name in ("kl_weight", "kl_on") if name in changes})
+    return Trainer(tuned, rows, settings(**changes), seed=3, run=run, retain=retain)
 
 
 def answers(made: Trainer) -> Callable[[int], dict[str, Any]]:

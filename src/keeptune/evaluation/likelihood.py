@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from keeptune.model.adapter import causal_model
+from keeptune.model.invocation import invocation_of, told
 from keeptune.model.packed import packed_weights
 from keeptune.score.generate import SHARED_TOKENS, Generator
 from keeptune.score.likelihood import token_log_probabilities
@@ -94,7 +96,7 @@ def log_likelihoods(
     if not choices:
         return []
     if together is None:
-        together = has_full_attention(generator.model.config)
+        together = has_full_attention(generator.model.config) and not _is_invoked(generator, choices)
     rows = [_row(choice) for choice in choices] if together else [r for choice in choices for r in _rows(choice)]
     lengths = [len(row.tokens) for row in rows]
     sums: list[list[float]] = [[] for _ in rows]
@@ -107,6 +109,14 @@ def log_likelihoods(
         flat = iter(sums)
         sums = [[next(flat)[0] for _ in choice.options] for choice in choices]
     return [[value if isfinite(value) else None for value in found] for found in sums]
+
+
+def _is_invoked(generator: Generator, choices: Sequence[Choice]) -> bool:
+    """Whether the adapter acts in any of them: in a row of all options it would not know in which."""
+    invocation = invocation_of(causal_model(generator.model))
+    return invocation is not None and any(
+        invocation.start(option) is not None for choice in choices for option in choice.options
+    )
 
 
 def has_full_attention(config: Any) -> bool:
@@ -168,6 +178,7 @@ class _Prefix:
                 attention_mask=_apart(segments, 0, generator.head.weight.dtype),
                 past_key_values=self,
                 use_cache=True,
+                **told(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool)),
             )
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -201,6 +212,7 @@ def _scored(generator: Generator, rows: Sequence[_Row], prefix: _Prefix) -> list
         segments = _padded([row.segments[skipped:] for row in rows], width, device, fill=-1)
         mask = _apart(segments, skipped, generator.head.weight.dtype)
         arguments |= {"position_ids": positions, "attention_mask": mask}
+        arguments |= told(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool))
     if skipped:
         arguments |= {"past_key_values": prefix, "use_cache": True}
     hidden = generator.decoder(**arguments).last_hidden_state

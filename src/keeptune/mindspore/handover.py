@@ -136,21 +136,28 @@ class Handover:
 
     def _left_behind(self) -> list[str]:
         """What the run was trained with and MindFormers has no setting for."""
-        train = self.recipe.train
+        train, retain = self.recipe.train, self.recipe.retain
         settings = (
-            (train.loraplus_ratio != 1, f"loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a"),
-            (train.step_weight != "one", f"step_weight: {train.step_weight}: all steps count the same"),
-            (bool(train.openings), f"openings: {train.openings}: every row is trained whole"),
-            (train.replay_share > 0, f"replay_share: {train.replay_share:g}: reading is not practised"),
-            (train.kl_weight > 0, f"kl_weight: {train.kl_weight:g}: predictions are not held near the base's"),
+            (
+                train.loraplus_ratio != 1,
+                f"train.loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a",
+            ),
+            (train.step_weight != "one", f"train.step_weight: {train.step_weight}: all steps count the same"),
+            (bool(train.openings), f"train.openings: {train.openings}: every row is trained whole"),
+            (retain.replay_share > 0, f"retain.replay_share: {retain.replay_share:g}: reading is not practised"),
+            (retain.kl_weight > 0, f"retain.kl_weight: {retain.kl_weight:g}: predictions are not held near the base's"),
+            (
+                retain.token_weighting != "none",
+                f"retain.token_weighting: {retain.token_weighting}: all tokens of a solution count the same",
+            ),
         )
-        return [f"train.{what}" for used, what in settings if used]
+        return [what for used, what in settings if used]
 
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
         # Rows of replay count in keeptune's tokens, and are not among these.
         tokens = sum(row_tokens(row, train.openings, self.recipe.seed) for row in self.rows)
-        epochs = train.epochs_of(round(tokens / (1 - train.replay_share)))
+        epochs = train.epochs_of(round(tokens / (1 - self.recipe.retain.replay_share)))
         every = train.checkpoint_every_steps
         if train.optimizer == "mindformers":
             optimiser: dict[str, Any] = {"type": "FP32StateAdamWeightDecay", "beta1": BETAS[0], "beta2": BETAS[1]}

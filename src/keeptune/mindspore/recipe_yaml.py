@@ -141,8 +141,8 @@ class _Maker:
                 **self._optimiser(),
                 **self._schedule(),
                 **self._amounts(int(window or 512)),
-                "replay_share": 0.0,
             },
+            "retain": {"replay_share": 0.0},
         }
         for name, value in training.values.items():
             if name not in self.imported.used:

@@ -28,6 +28,7 @@ from keeptune.files import read_json, write_json
 from keeptune.mindspore.names import CELLS
 from keeptune.model import pissa
 from keeptune.model.fused import fuse
+from keeptune.model.invocation import install, uninstall
 from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
 from keeptune.model.quantised import hidden_numbers
 from keeptune.model.scale import rescale
@@ -93,14 +94,16 @@ def _matching_cells(pattern: str, available: Sequence[str], exists: str) -> list
     return matched
 
 
-def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
+def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[int] = ()) -> PeftModel:
     """The model with a fresh adapter, which answers exactly as before, or with a copy of the one to go on from.
+
+    Where tokens of an `invocation` are given, it acts from these on alone.
 
     errors: ModelError when the targets, the layers or the rank do not suit the family or the model, or when the
     adapter to go on from has another shape.
     """
     targets = target_modules(adapter.targets, linear_names(model))
-    config = peft_config(model, adapter, targets, seed)
+    config = peft_config(model, adapter, targets, seed, invocation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
@@ -114,7 +117,14 @@ def attach(model: Any, adapter: AdapterSection, seed: int) -> PeftModel:
     # PEFT's own forward would take PiSSA's principal part twice.
     if adapter.family == "pissa" and fused < len(_layers(tuned)):
         raise ModelError("adapter.family: pissa needs ordinary linear layers, which this model has not; choose lora")
+    install(tuned, causal_model(tuned))
     return tuned
+
+
+def detach(tuned: Any) -> Any:
+    """The base model without its adapter."""
+    uninstall(causal_model(tuned))
+    return tuned.unload()
 
 
 def stored_config(folder: Path) -> PeftConfig:
@@ -170,6 +180,7 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
         raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
     _require_loaded(tuned, folder)
     fuse(tuned)
+    install(tuned, causal_model(tuned))
     return tuned
 
 

@@ -14,23 +14,31 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
+from keeptune.model.invocation import invocation_of
 from keeptune.model.pissa import INITIAL, low_rank
 from keeptune.model.quantised import QuantisedLinear, product, product_back
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; the base layer, W and bias, is frozen and gets no gradient."""
+    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; the base layer, W and bias, is frozen and gets no gradient.
+
+    Where `active` is given, the second half is added on these tokens alone.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float) -> Tensor:
-        """shapes: x (..., inputs); base.weight (outputs, inputs); a (rank, inputs); b (outputs, rank)."""
+    def forward(
+        ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float, active: Tensor | None
+    ) -> Tensor:
+        """shapes: x (..., inputs); base.weight (outputs, inputs); a (rank, inputs); b (outputs, rank); active (...)."""
         rows = x.reshape(-1, x.shape[-1])
         a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
         down = rows @ a_cast.t()
+        if active is not None:
+            down.mul_(active.reshape(-1, 1))
         out = product(base, rows)
         out.addmm_(down, b_cast.t(), alpha=scale)
         ctx.save_for_backward(rows, a_cast, b_cast, down)
-        ctx.base, ctx.scale, ctx.shape = base, scale, x.shape
+        ctx.base, ctx.scale, ctx.shape, ctx.active = base, scale, x.shape, active
         return out.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -38,12 +46,14 @@ class _LoraProduct(torch.autograd.Function):
         (rows, a, b, down), base = ctx.saved_tensors, ctx.base
         grad = gradients[0].reshape(-1, b.shape[0])
         grad_down = (grad @ b).mul_(ctx.scale)
+        if ctx.active is not None:
+            grad_down.mul_(ctx.active.reshape(-1, 1))
         grad_b = (grad.t() @ down).float().mul_(ctx.scale)
         grad_a = (grad_down.t() @ rows).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = product_back(base, grad).addmm_(grad_down, a).view(ctx.shape)
-        return grad_x, None, grad_a, grad_b, None
+        return grad_x, None, grad_a, grad_b, None, None
 
 
 def fuse(model: nn.Module) -> int:
@@ -73,7 +83,7 @@ def is_plain_lora(layer: Any) -> bool:
 
 
 class _FusedForward:
-    """The bound forward of one layer; a merged or disabled adapter is left to the plain base layer."""
+    """The bound forward of one layer; a merged, disabled or uninvoked adapter is left to the plain base layer."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -83,6 +93,11 @@ class _FusedForward:
         layer, base = self.layer, self.layer.base_layer
         if layer.merged or layer.disable_adapters:
             return base(x)  # type: ignore[no-any-return]
+        active = None
+        if invocation := invocation_of(layer):
+            active = invocation.active
+            if active is None:
+                return base(x)  # type: ignore[no-any-return]
         a, b = low_rank(layer)
         scale = layer.scaling[self.name]
-        return _LoraProduct.apply(x, base, a, b, scale)  # type: ignore
+        return _LoraProduct.apply(x, base, a, b, scale, active)  # type: ignore

@@ -21,6 +21,7 @@ from peft.tuners.lora.dora import DoraLinearLayer
 from torch import Tensor, nn
 
 from keeptune.model.fused import is_plain_lora
+from keeptune.model.invocation import invocation_of
 from keeptune.model.pissa import low_rank
 
 TYPICAL_ROWS = 64
@@ -146,7 +147,7 @@ class _PackedLinear:
 
 
 class _PackedLora:
-    """x Wᵀ + bias + (x Aᵀ)(scale · B)ᵀ; the base alone where the adapter is merged or off."""
+    """x Wᵀ + bias + (x Aᵀ)(scale · B)ᵀ; the base alone where the adapter is merged, off or not invoked."""
 
     def __init__(self, layer: Any) -> None:
         self.layer, base = layer, layer.base_layer
@@ -160,4 +161,9 @@ class _PackedLora:
         out = self.base(x)
         if self.layer.merged or self.layer.disable_adapters:
             return out
-        return self.up.added_to(out, self.down(x))
+        down = self.down
+        if invocation := invocation_of(self.layer):
+            if invocation.active is None:
+                return out
+            return self.up.added_to(out, down(x) * invocation.active[..., None])
+        return self.up.added_to(out, down(x))

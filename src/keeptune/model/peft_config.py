@@ -22,8 +22,11 @@ IA3_TARGETS = ("k_proj", "v_proj", "down_proj")
 _IA3_SCALES_INPUT = ("down_proj",)
 
 
-def peft_config(model: Any, adapter: AdapterSection, targets: Sequence[str], seed: int) -> PeftConfig:
-    """What PEFT makes the adapter from. `targets` are the last names of linear layers.
+def peft_config(
+    model: Any, adapter: AdapterSection, targets: Sequence[str], seed: int, invocation: Sequence[int] = ()
+) -> PeftConfig:
+    """What PEFT makes the adapter from. `targets` are the last names of linear layers, `invocation` the tokens that an
+    adapter acts from, if it does not always act.
 
     errors: ModelError when `targets` or adapter.layers do not suit the family or the model.
     """
@@ -40,6 +43,7 @@ def peft_config(model: Any, adapter: AdapterSection, targets: Sequence[str], see
         lora_dropout=adapter.dropout,
         use_rslora=adapter.family == "rslora",
         use_dora=adapter.family == "dora",
+        alora_invocation_tokens=list(invocation) or None,
         **common,
     )
 

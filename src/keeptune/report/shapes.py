@@ -88,6 +88,14 @@ class Prompt(Part):
     sha256: str
 
 
+class Unchanged(Part):
+    """Prompts of the suite that do not invoke the adapter, and how many of them it changes."""
+
+    invocation: str
+    prompts: int
+    differing: int
+
+
 class Result(Part):
     """result.json."""
 
@@ -99,6 +107,7 @@ class Result(Part):
     suite: Suite | None = None
     abilities: dict[str, Ability] = Field(default_factory=dict)
     gate: Gate
+    unchanged: Unchanged | None = None
     parameters: Parameters
     contest: Contest
     cost: Cost

@@ -173,7 +173,12 @@ def _uncounted(result: Result) -> list[str]:
 
 
 def _scope(result: Result) -> Iterable[str]:
-    """The sentences on what the verdict does not cover."""
+    """The sentences on what the verdict does not cover, and on what needs none."""
+    if own := result.unchanged:
+        yield (
+            f"Unchanged outside its invocation {own.invocation!r}, by construction ({own.prompts} prompts of the suite "
+            "checked, bit for bit)."
+        )
     if result.gate.policy == "suite":
         if uncounted := _uncounted(result):
             yield f"Measured but not counted: {_listed(uncounted)}."

@@ -8,6 +8,7 @@ such as worked passages before a reading question, is computed once and copied.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, distributed
 
 from keeptune.model.activations import head_size, total_bytes
+from keeptune.model.adapter import causal_model
+from keeptune.model.invocation import invocation_of, told
 from keeptune.model.packed import packed_weights
 from keeptune.train.batches import batched
 
@@ -57,11 +60,13 @@ class Answer:
 
 @dataclass(slots=True)
 class Row:
-    """A prompt, how many tokens may follow it, and those that it got so far."""
+    """A prompt, how many tokens may follow it, and those that it got so far. An invoked adapter acts from the place
+    `invoked` on, or nowhere."""
 
     index: int
     prompt: list[int]
     budget: int
+    invoked: float = math.inf
     output: list[int] = field(default_factory=list)
 
     @property
@@ -140,7 +145,7 @@ class Generator:
         `budgets` are upper bounds in new tokens. `stop` sees the text so far whenever a line ends; the result keeps
         the text up to there. The result does not depend on the order of the prompts, up to floating-point ties.
         """
-        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        rows = self._rows(prompts, budgets)
         answers: dict[int, Answer] = {}
         if not rows:
             return []
@@ -153,7 +158,7 @@ class Generator:
 
         Each row draws its own random numbers, so the same seed gives the same answers whatever is decoded beside it.
         """
-        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        rows = self._rows(prompts, budgets)
         answers: dict[int, Answer] = {}
         self._sampling_seed = seed
         try:
@@ -162,6 +167,14 @@ class Generator:
         finally:
             self._sampling_seed = None
         return [answers[index] for index in range(len(prompts))]
+
+    def _rows(self, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[Row]:
+        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        if invocation := invocation_of(causal_model(self.model)):
+            for row in rows:
+                start = invocation.start(row.prompt)
+                row.invoked = math.inf if start is None else start
+        return rows
 
     def _fill(
         self,
@@ -269,8 +282,14 @@ class Generator:
         seen = torch.arange(cache.reach, device=device) <= positions[:, :, None]
         mask = torch.zeros(seen.shape, dtype=self.head.weight.dtype, device=device).masked_fill_(~seen, float("-inf"))
         ids = ids.gather(1, offsets)
+        invoked = positions >= torch.tensor([row.invoked for row in rows], device=device)[:, None]
         hidden = self.decoder(
-            input_ids=ids, position_ids=positions, attention_mask=mask[:, None], past_key_values=cache, use_cache=True
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=mask[:, None],
+            past_key_values=cache,
+            use_cache=True,
+            **told(causal_model(self.model), invoked),
         ).last_hidden_state
         last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         logits = self.head(last)
@@ -339,13 +358,13 @@ def _ordered(rows: list[Row]) -> list[Row]:
 def _levels(rows: Sequence[Row]) -> list[list[Admission]]:
     """The rows in three levels, each of which may copy from those before: the first row, from which all others copy
     what all share; the first of every run of neighbours that share more; and the others of such a run."""
-    everywhere = min((_common(rows[0].prompt, row.prompt) for row in rows[1:]), default=0)
+    everywhere = min((_shared(rows[0], row) for row in rows[1:]), default=0)
     if everywhere < SHARED_TOKENS:
         everywhere = 0
     leader = rows[0]
     levels: list[list[Admission]] = [[Admission(leader, None, 0)], [], []]
     for row in rows[1:]:
-        shared = _common(leader.prompt, row.prompt)
+        shared = _shared(leader, row)
         if shared >= everywhere + SHARED_TOKENS:
             levels[2].append(Admission(row, leader, min(shared, len(row.prompt) - 1)))
             continue
@@ -355,6 +374,13 @@ def _levels(rows: Sequence[Row]) -> list[list[Admission]]:
         else:
             levels[0].append(Admission(row, None, 0))
     return levels
+
+
+def _shared(left: Row, right: Row) -> int:
+    """The number of tokens at the front that leave equal keys and values: the adapter acts on them in both or in
+    neither."""
+    shared = _common(left.prompt, right.prompt)
+    return shared if left.invoked == right.invoked else int(min(shared, left.invoked, right.invoked))
 
 
 def _common(left: Sequence[int], right: Sequence[int]) -> int:

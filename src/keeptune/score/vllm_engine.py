@@ -22,6 +22,8 @@ from typing import Any
 from keeptune.errors import ModelError, RecipeError
 from keeptune.files import read_json, write_json
 from keeptune.model import load as models
+from keeptune.model.adapter import causal_model
+from keeptune.model.invocation import invocation_of
 from keeptune.other_python import Ending, OtherPython
 from keeptune.score.generate import Answer, Generator, Row, StopRule
 from keeptune.score.shared import SharedGenerator
@@ -50,9 +52,11 @@ class Served:
 def final_generator(model: Any, tokenizer: Any, group: Processes, served: Served) -> SharedGenerator:
     """What writes the answers of final scores: vLLM where its Python is named, else all processes with `model`.
 
+    Those of an adapter with an invocation are always written here: vLLM would let it act on every token.
+
     errors: RecipeError when the named Python has no vLLM, ModelError when vLLM cannot serve this adapter.
     """
-    python = os.environ.get(PYTHON)
+    python = os.environ.get(PYTHON) if invocation_of(causal_model(model)) is None else None
     return (
         VllmGenerator(model, tokenizer, group, served, python) if python else SharedGenerator(model, tokenizer, group)
     )

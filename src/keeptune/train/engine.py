@@ -23,12 +23,12 @@ def trainer_of(recipe: Recipe, model: Any, examples: Sequence[Example], folder: 
     """
     settings, seed = recipe.train, recipe.seed
     if recipe.engine == "mindspore":
-        require_supported(model, recipe.adapter, settings)
+        require_supported(model, recipe)
         return MindSporeTrainer(model, examples, settings, seed, folder)
     if not settings.shard:
         lay_out(model, total_bytes(device()) // processes().beside)
     recompute = Recompute.planned(settings.recompute, model, recipe.adapter.family, _free_bytes(recipe, model))
-    return Trainer(model, examples, settings, seed, folder, recompute)
+    return Trainer(model, examples, settings, seed, folder, recompute, recipe.retain)
 
 
 def _free_bytes(recipe: Recipe, model: Any) -> int:

@@ -21,7 +21,9 @@ from keeptune.model.activations import Recompute
 from keeptune.model.attention import has_kernel
 from keeptune.model.out_of_memory import is_out_of_memory
 from keeptune.model.shard import Shards
+from keeptune.retain_section import RetainSection
 from keeptune.sections import TrainSection
+from keeptune.train import replay
 from keeptune.train.batches import Batch, Example
 from keeptune.train.objective import Objective, anchored, anchors, collate
 from keeptune.train.processes import Processes
@@ -39,16 +41,18 @@ class Gradient:
         model: Any,
         examples: Sequence[Example],
         settings: TrainSection,
+        retain: RetainSection,
         seed: int,
         recompute: Recompute,
         processes: Processes,
         shards: Shards | None,
     ) -> None:
         self.peft_model, self.examples, self.settings, self.seed = model, examples, settings, seed
+        self.retain = retain
         self.recompute, self.processes, self.shards = recompute, processes, shards
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
-        self.model = Objective(model)
+        self.model = Objective(model, retain)
         self.end_to_end = has_kernel(model)
         self.loss_scale = FIRST_LOSS_SCALE if _has_half_precision(model) else 1.0
 
@@ -102,23 +106,24 @@ class Gradient:
 
     def _anchor_weight(self, rows: Sequence[Example]) -> float:
         """What a nat of divergence counts at each anchor of a step."""
-        if not self.settings.kl_weight:
+        if not self.retain.kl_weight:
             return 0.0
-        return self.settings.kl_weight / max(1, sum(len(anchored(row, self.settings.kl_on)) for row in rows))
+        return self.retain.kl_weight / max(1, sum(len(anchored(row, self.retain.kl_on)) for row in rows))
 
     def _backward(self, batch: Batch, token_weight: float, anchor_weight: float) -> tuple[list[str], Tensor, Tensor]:
         """The kind and the loss of each labelled token of a batch, and the divergence at each anchor; the gradient is
         added to the others'."""
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
-        held = anchors(rows, self.settings.kl_on, anchor_weight, self.device) if self.settings.kl_weight else None
+        held = anchors(rows, self.retain.kl_on, anchor_weight, self.device) if self.retain.kl_weight else None
         if held and not len(held.rows) and not self.shards:
             held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
         lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
+        taught = torch.tensor([kind != replay.KIND for kind in kinds], device=self.device)
         padded_tokens = inputs[0].numel()
         try:
             with self.recompute.around(self.peft_model, padded_tokens):
-                total, losses, divergences = self.model(*inputs, held, lengths)
+                total, losses, divergences = self.model(*inputs, held, lengths, taught)
                 total.backward()
         except RuntimeError as error:
             if not is_out_of_memory(error):

@@ -26,6 +26,7 @@ from keeptune.model.activations import Recompute
 from keeptune.model.adapter import added_parameters
 from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
+from keeptune.retain_section import RetainSection
 from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
@@ -67,6 +68,7 @@ class Trainer:
         seed: int,
         run: Path,
         recompute: Recompute = Recompute(math.inf),  # noqa: B008  (frozen)
+        retain: RetainSection = RetainSection(),  # noqa: B008  (frozen)
     ) -> None:
         unsupervised = [example.name for example in examples if not any(example.labelled)]
         if unsupervised:
@@ -87,7 +89,7 @@ class Trainer:
         divided = settings.shard and self.processes.count > 1
         self.shards = Shards(model, self.processes.mesh()) if divided else None
         self.peft_model = model
-        self.gradient = Gradient(model, examples, settings, seed, recompute, self.processes, self.shards)
+        self.gradient = Gradient(model, examples, settings, retain, seed, recompute, self.processes, self.shards)
         self.optimiser = optimiser(model, settings)
         self.scored: set[int] = set()
         torch.manual_seed(seed)
@@ -180,7 +182,7 @@ class Trainer:
             if progress.rows_sha256 not in (None, self._taken_sha256(progress.step)):
                 raise RunError(
                     f"{newest}: its rows, or their order, were others than they are now; undo what has changed since, "
-                    "a file of train.replay or the version of keeptune, or start a new run"
+                    "a file of retain.replay or the version of keeptune, or start a new run"
                 )
             self.gradient.loss_scale = progress.loss_scale
         self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.train.token_weights import Weigh, low_perplexity
+
 CHUNK_TOKENS = 256
 """Of a vocabulary of 49,152 words or fewer."""
 
@@ -40,14 +42,17 @@ class _WithGradient(torch.autograd.Function):
         return gradient * incoming[0].to(gradient.dtype), None, None
 
 
-def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor) -> tuple[Tensor, Tensor]:
+def weighted_nll(
+    hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor, weigh: Weigh | None = None
+) -> tuple[Tensor, Tensor]:
     """The weighted sum of token losses (differentiable in `hidden`) and each token's own loss, in nats.
 
-    `weight` is the frozen output layer: it gets no gradient.
+    `weight` is the frozen output layer: it gets no gradient. `weigh` gives further weights, which are constants.
 
     shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights (tokens,); results (), (tokens,).
     """
     losses, gradient = _like(hidden)
+    token_weights = token_weights.clone() if weigh else token_weights
     with torch.no_grad():
         parts = chunks(len(hidden), len(weight))
         longest = max((part.stop - part.start for part in parts), default=0)
@@ -55,6 +60,8 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
         for part in parts:
             targets, weights = labels[part, None], token_weights[part, None]
             logits = room[: len(targets)].copy_(hidden[part] @ weight.t())
+            if weigh:
+                weights.mul_(weigh(logits, labels[part])[:, None])
             own, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
             # From here on in place: a second array of all words would take as long as the product.
             shares = logits.sub_(largest).exp_()
@@ -65,17 +72,32 @@ def weighted_nll(hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: 
     return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
-def weighted_divergence(hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float) -> tuple[Tensor, Tensor]:
+def unlikely_to(base: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Which labels the base finds too unlikely to be learnt. shapes: base (tokens, width); labels, result (tokens,)."""
+    found = [low_perplexity(base[part] @ weight.t(), labels[part]) == 0 for part in chunks(len(base), len(weight))]
+    return torch.cat(found) if found else labels.new_empty(0, dtype=torch.bool)
+
+
+def weighted_divergence(
+    hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float, left_out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The weighted sum of KL(base ‖ tuned) (differentiable in `hidden`) and each token's own, in nats.
 
     That way round all that the base thinks likely has to stay likely (learning without forgetting, arXiv 1606.09282).
+    Where a token of each is `left_out`, the divergence is of what the distributions say of all other words, each
+    renormalised (Mask the Target, arXiv 2605.29498).
 
-    shapes: hidden, base (tokens, width); weight (vocabulary, width); results (), (tokens,).
+    shapes: hidden, base (tokens, width); weight (vocabulary, width); left_out (tokens,); results (), (tokens,).
     """
     divergences, gradient = _like(hidden)
     with torch.no_grad():
         for part in chunks(len(hidden), len(weight)):
-            own, reference = ((states[part] @ weight.t()).float().log_softmax(-1) for states in (hidden, base))
+            logits = [(states[part] @ weight.t()).float() for states in (hidden, base)]
+            if left_out is not None:
+                for some in logits:
+                    # Not −∞, of which two have no difference; e to the power of this is 0 as well.
+                    some.scatter_(1, left_out[part, None], torch.finfo(torch.float32).min / 4)
+            own, reference = (some.log_softmax(-1) for some in logits)
             further = reference - own
             wanted = reference.exp_()
             divergences[part] = further.mul_(wanted).sum(-1)

@@ -23,7 +23,8 @@ from keeptune.files import unwritable
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import restored, stored
 from keeptune.model.adapter import added_parameters, base_weights, causal_model
-from keeptune.sections import AdapterSection, TrainSection
+from keeptune.recipe import Recipe
+from keeptune.sections import TrainSection
 from keeptune.train import checkpoint
 from keeptune.train.batches import Example, shares
 from keeptune.train.loop import Enough, Score, Step, Trainer
@@ -35,9 +36,9 @@ _MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """What the optimisers call their two means: torch's AdamW, and ours without correction."""
 
 
-def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) -> None:
+def require_supported(model: Any, recipe: Recipe) -> None:
     """errors: RecipeError listing all that the engine cannot do, of a recipe and its model."""
-    config = causal_model(model).config
+    config, adapter, train, retain = causal_model(model).config, recipe.adapter, recipe.train, recipe.retain
     faults = [
         told
         for wrong, told in (
@@ -45,7 +46,9 @@ def require_supported(model: Any, adapter: AdapterSection, train: TrainSection) 
             (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False), "model: it has biases"),
             (adapter.family not in ("lora", "rslora"), f"adapter.family: {adapter.family}; choose lora or rslora"),
             (adapter.dropout > 0, "adapter.dropout: set it to 0"),
-            (train.kl_weight > 0, "train.kl_weight: set it to 0"),
+            (retain.kl_weight > 0, "retain.kl_weight: set it to 0"),
+            (retain.token_weighting != "none", "retain.token_weighting: leave it out"),
+            (retain.activation != "always", "retain.activation: leave it out"),
             (train.recompute == "always", "train.recompute: always; leave it out"),
             (processes().count > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
         )

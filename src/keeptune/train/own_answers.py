@@ -26,7 +26,7 @@ from keeptune.train.replay import KIND
 Record = dict[str, Any]
 
 SOURCE = "self"
-"""The name of this source in `train.replay`."""
+"""The name of this source in `retain.replay`."""
 
 POOL = "prompt_pool.jsonl"
 

@@ -82,8 +82,8 @@ def _rows(
     fitting = [example for example in (*examples, *complete) if len(example.tokens) <= row_tokens]
     if tokens and not fitting:
         raise DataError(
-            f"train.replay: of {len(examples) + len(complete)} passages in one source none has at most {row_tokens} "
-            "tokens with its questions; raise data.max_tokens, give other files, or set train.replay_share: 0"
+            f"retain.replay: of {len(examples) + len(complete)} passages in one source none has at most {row_tokens} "
+            "tokens with its questions; raise data.max_tokens, give other files, or set retain.replay_share: 0"
         )
     # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
     blank_line = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])

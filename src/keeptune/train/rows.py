@@ -37,16 +37,16 @@ def training_examples(
 
     `own_rows` makes the rows of the source `self`, which needs the model.
     """
-    settings, seed = recipe.train, recipe.seed
+    settings, retain, seed = recipe.train, recipe.retain, recipe.seed
     trained = [opened(example, settings.openings, seed) for example in examples]
-    if settings.replay_share:
-        tokens = sum(len(example.tokens) for example in trained) / (1 - settings.replay_share)
-        wanted = round(tokens * settings.replay_share)
+    if retain.replay_share:
+        tokens = sum(len(example.tokens) for example in trained) / (1 - retain.replay_share)
+        wanted = round(tokens * retain.replay_share)
         sources: list[Practice | Rows] = []
-        for name in settings.replay:
+        for name in retain.replay:
             if name == own_answers.SOURCE:
                 assert own_rows is not None
-                sources.append(own_rows(wanted // len(settings.replay)))
+                sources.append(own_rows(wanted // len(retain.replay)))
             else:
                 sources.append(practice(name))
         trained += replay(sources, tokenizer, wanted, recipe.data.max_tokens, seed)
