@@ -84,6 +84,20 @@ class Recipe(Section):
         return or_refuse(self, faults)
 
     @model_validator(mode="after")
+    def _projected_from_something(self) -> Recipe:
+        faults = []
+        if self.retain.project_start and not (self.adapter.start and self.retain.replay_share):
+            faults.append(
+                "retain.project_start is for an adapter to go on from, by rows that are replayed; set adapter.start "
+                "and retain.replay_share, or leave it out"
+            )
+        if self.retain.project_start and (self.adapter.family not in ("lora", "rslora") or self.adapter.dropout):
+            faults.append("retain.project_start needs adapter.family: lora or rslora, and adapter.dropout: 0")
+        if self.retain.project_start and self.train.shard:
+            faults.append("retain.project_start needs the whole base in each process; leave train.shard out")
+        return or_refuse(self, faults)
+
+    @model_validator(mode="after")
     def _decided_by_something(self) -> Recipe:
         if self.gate.policy == "suite" and self.score.suite == "none":
             raise ValueError(
@@ -117,10 +131,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
-    for override in overrides:
-        _set(tree, override)
-    recipe = parse(tree, str(path))
-    return _located(recipe, path.parent)
+    return _located(parse(overridden(tree, overrides), str(path)), path.parent)
 
 
 BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
@@ -151,6 +162,13 @@ def as_before_the_suite(recipe: Recipe) -> Recipe:
         "gate": recipe.gate.model_copy(update={"policy": "contest"}),
     }
     return recipe.model_copy(update=changes)
+
+
+def overridden(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+    """The tree with `a.b=c` overrides put into it. errors: RecipeError for one that is not written so."""
+    for override in overrides:
+        _set(tree, override)
+    return tree
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:

@@ -53,6 +53,13 @@ class RetainSection(Section):
         "nothing where the base finds it unlikely",
     )
 
+    project_start: float = Field(
+        0.0,
+        ge=0,
+        description="how strongly the adapter to go on from (adapter.start) is first taken off what replayed rows "
+        "need; 0: not, 2: most of what it does to them is gone",
+    )
+
     @field_validator("replay", mode="before")
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:

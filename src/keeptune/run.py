@@ -48,11 +48,13 @@ from keeptune.score.shared import SharedGenerator, help_out
 from keeptune.select.handover import handover
 from keeptune.select.on_dev import DevScores
 from keeptune.skill.find import skill_of
+from keeptune.train import checkpoint
 from keeptune.train.batches import Example
 from keeptune.train.engine import trainer_of
 from keeptune.train.loop import Step
 from keeptune.train.own_answers import SOURCE, own_answers, own_examples
 from keeptune.train.processes import processes
+from keeptune.train.projection import project
 from keeptune.train.rows import skill_examples, training_examples
 from keeptune.train.tracking import Trackers
 
@@ -166,6 +168,9 @@ class Run:
             weights = models.weights_sha256(base) if self.processes.first else ""
             model = adapters.attach(base, self.recipe.adapter, self.recipe.seed, self._invocation())
             self._tuned = model
+            if (strength := self.recipe.retain.project_start) and not checkpoint.whole(self.folder / "checkpoints"):
+                self.listener.say("taking the adapter off what replayed rows need")
+                project(model, examples, strength, self.recipe.seed)
             trainer = trainer_of(self.recipe, model, examples, self.folder)
             if self.processes.first:
                 write_json(self.folder / "manifest.json", self._manifest(weights))

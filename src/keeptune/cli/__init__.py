@@ -23,6 +23,7 @@ from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, Callable[..., None]] = {
     "run": jobs.run,
+    "recover": jobs.recover,
     "sweep": jobs.sweep,
     "gate": gate.gate,
     "verify": scores.verify,

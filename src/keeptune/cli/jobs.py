@@ -35,6 +35,32 @@ def run(
         sys.exit(EXIT_GATE_FAILED)
 
 
+def recover(
+    context: typer.Context,
+    folder: RunFolder,
+    out: Annotated[Path | None, typer.Option("--run", help="new run directory; default: RUN-recovered")] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="useful tokens to train on, half of them replayed")] = 300_000,
+    settings: Settings = [],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """A new run that takes back what a run lost. The same command again resumes."""
+    from keeptune.recover import recovery_recipe
+
+    job = _create(
+        context,
+        out or folder.with_name(f"{folder.absolute().name}-recovered"),
+        recovery_recipe(folder, tokens, tuple(settings)),
+        0,
+        None,
+    )
+    result = job.all()
+    if result is None:
+        return
+    _print_result(result, job.folder, as_json)
+    if result["gate"]["verdict"] == "fail":
+        sys.exit(EXIT_GATE_FAILED)
+
+
 def sweep(
     context: typer.Context,
     recipe: RecipeFile,
