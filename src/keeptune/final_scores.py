@@ -18,6 +18,7 @@ from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
 from keeptune.evaluation.divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
 from keeptune.evaluation.gate import AbilityScores
 from keeptune.evaluation.layout import Layout as ChatLayout
+from keeptune.evaluation.layout import fallback_prompt
 from keeptune.evaluation.pair import WHO, AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.retention import evaluate, record_path, stored
@@ -63,6 +64,7 @@ class FinalScores:
     def __init__(self, folder: Path, recipe: Recipe, listener: Listener) -> None:
         self.folder, self.recipe, self.listener = folder, recipe, listener
         self.prompt = Prompt(recipe.prompt.template)
+        self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
 
     def asked(self, split: str, limit: int = 0) -> list[skills.Asked]:
         """The problems of a part of the data; the first `limit`, or all."""
@@ -177,11 +179,11 @@ class FinalScores:
             with generator.scaled(scale):
                 self._check_unchanged(generator)
         if self.recipe.score.suite != "none":
-            self._score_suite(AdapterPair(generator, adapter, scale, kept, self.prompt))
+            self._score_suite(AdapterPair(generator, adapter, scale, kept, self.fallback))
 
     def _check_unchanged(self, generator: Generator) -> None:
         """errors: ModelError when the adapter changes anything on prompts that do not invoke it."""
-        prompts = suite_prompts(ChatLayout(generator.tokenizer, self.prompt))
+        prompts = suite_prompts(ChatLayout(generator.tokenizer, self.fallback))
         records = unchanged.unchanged(generator.model, prompts)
         if differing := [record["id"] for record in records if record["difference"]]:
             raise ModelError(

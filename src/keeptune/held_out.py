@@ -14,13 +14,14 @@ from keeptune.data.select import digest
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.layout import Layout
+from keeptune.evaluation.layout import Layout, fallback_prompt
 from keeptune.evaluation.retention import ask
 from keeptune.evaluation.suite.loader import Size
 from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
+from keeptune.model.invocation import invocation_of
 from keeptune.model.out_of_memory import memory_for
 from keeptune.prompt import named
 from keeptune.prompt.template import Prompt
@@ -170,7 +171,9 @@ def _ability_means(
     abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, listener: Listener
 ) -> Record:
     """Each measure of each ability, for one model."""
-    subject, means = Subject(opened.generator, Layout(opened.generator.tokenizer, opened.prompt)), {}
+    invoked = invocation_of(adapters.causal_model(opened.generator.model)) is not None
+    layout = Layout(opened.generator.tokenizer, fallback_prompt(opened.prompt, invoked))
+    subject, means = Subject(opened.generator, layout), {}
     for own in abilities:
         items = own.items("final", suite)
         records = ask(kept, opened.name, subject, own, items, None, listener)

@@ -252,7 +252,7 @@ def _check_unchanged(run: Run, made: Verification) -> None:
     if not run.recipe.retain.invocation:
         return
     stored = run.final.unchanged()
-    prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.prompt)))
+    prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.final.fallback)))
     made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
     for record in unchanged(run.adapted().model, list(prompts.items())):
         made.answers += 1

@@ -19,10 +19,15 @@ FALLBACK = Prompt("Question: {problem}\nAnswer:\n")
 """The prompt of models without a chat template where no recipe names one."""
 
 
+def fallback_prompt(prompt: Prompt, invoked: bool) -> Prompt:
+    """What a model without a chat template is asked with: the recipe's prompt, but for an adapter that would be
+    invoked by it."""
+    return FALLBACK if invoked else prompt
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Renders conversations and questions for one tokenizer. `fallback` is the recipe's prompt, for models without a
-    chat template."""
+    """Renders conversations and questions for one tokenizer. `fallback` is for models without a chat template."""
 
     tokenizer: Any
     fallback: Prompt = FALLBACK

@@ -81,7 +81,7 @@ class DevScores:
         """
         if not self.compares_abilities:
             return {}
-        subject, folder = Subject(generator, Layout(self.tokenizer, self.prompt)), self.final.folder / "dev"
+        subject, folder = Subject(generator, Layout(self.tokenizer, self.final.fallback)), self.final.folder / "dev"
         answers = []
         for own in self.final.abilities():
             if own.name not in DEV_ABILITIES or own.name in self._practised:

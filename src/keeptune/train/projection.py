@@ -74,7 +74,8 @@ def projected(down: Tensor, skill: Tensor, kept: Tensor, strength: float) -> Ten
     both = skill.double() + strength * kept.double()
     both.diagonal().add_(RIDGE * both.diagonal().mean())
     # Both are symmetric, so the inverse may be taken from the left of the transposed product.
-    return torch.linalg.solve(both, skill.double() @ down.double().t()).t().to(down.dtype)
+    solved: Tensor = torch.linalg.solve(both, skill.double() @ down.double().t())
+    return solved.t().to(down.dtype)
 
 
 def _down(layer: Any) -> Tensor:
