@@ -184,7 +184,7 @@ class FinalScores:
     def _check_unchanged(self, generator: Generator) -> None:
         """errors: ModelError when the adapter changes anything on prompts that do not invoke it."""
         prompts = suite_prompts(ChatLayout(generator.tokenizer, self.fallback))
-        records = unchanged.unchanged(generator.model, prompts)
+        records = unchanged.state_differences(generator.model, prompts)
         if differing := [record["id"] for record in records if record["difference"]]:
             raise ModelError(
                 f"the adapter changes {len(differing)} of {len(records)} prompts that do not invoke it, e.g. "

@@ -1,8 +1,8 @@
-"""A recipe that takes back what a run lost: its adapter, taken off what other text needs, then trained beside replay.
+"""The recipe of `keeptune recover`: it restores the abilities that a run lost.
 
-It is a recipe like any other, and makes a run of its own, whose adapter.start names the run that it came from. The
-skill's rows are those of that run. Half of the tokens are replayed, reading and the base's own answers, with every
-token of them held near the base; dev questions say which checkpoint is handed over.
+The new run starts from the adapter of the failed run, which adapter.start names. The adapter is first projected away
+from the inputs of replayed rows (train/projection.py). Training then continues on the same skill rows, with half of the
+tokens replayed and a KL term on all of these. Dev questions select the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from keeptune.files import read_json
 from keeptune.recipe import Recipe
 
 SCORES = 6
-"""How many checkpoints are compared on dev questions."""
+"""Number of checkpoints that dev questions compare."""
 
 RETAIN = {
     "replay": ["embedded", "self"],
     "replay_share": 0.5,
+    "replay_target": "distribution",
     "kl_weight": 2.0,
     "kl_on": "replay",
-    "project_start": 2.0,
+    "project_start": 10.0,
 }
-"""What it trains with; every one can be changed with --set."""
+"""The section `retain` of the recipe; --set changes any key."""
 
 
 def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe of a run that recovers what the run in `folder` lost, in `tokens` useful tokens.
+    """The recipe that recovers the run in `folder` with `tokens` non-padding training tokens.
 
     Raises:
-        RunError: when that run has no verdict, has lost nothing, or has an adapter with an invocation, which loses
-            nothing.
+        RunError: if the run has no verdict, has passed, or has an adapter with an invocation.
     """
     path = folder / "result.json"
     if not path.is_file():

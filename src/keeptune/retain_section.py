@@ -12,6 +12,9 @@ Anchored = Literal["replay", "prompts", "non_target"]
 """Where predictions are held near the base's: on replayed rows, on the skill's prompts, or on the skill's solutions,
 there without the token that is taught."""
 
+ReplayTarget = Literal["tokens", "distribution"]
+"""What replayed rows teach."""
+
 TokenWeighting = Literal["none", "dft", "eaft", "low_perplexity"]
 """What a token of a solution counts in the loss; train/token_weights.py has the formulas."""
 
@@ -36,6 +39,11 @@ class RetainSection(Section):
     )
     replay_share: float = Field(
         0.1, ge=0, lt=1, description="share of the tokens that practises what is to be kept; of invoked adapters 0"
+    )
+    replay_target: ReplayTarget = Field(
+        "tokens",
+        description="what replayed rows teach: their tokens, or the base's distribution alone, which retain.kl_weight "
+        "holds and which has less noise",
     )
     kl_weight: float = Field(
         0.0,
@@ -92,6 +100,11 @@ class RetainSection(Section):
         if self.kl_weight and self.kl_on == "replay" and not self.replay_share:
             raise ValueError(
                 "retain.kl_on: replay is for replayed rows; set retain.replay_share, or retain.kl_on: prompts"
+            )
+        if self.replay_target == "distribution" and not (self.kl_weight and self.kl_on == "replay"):
+            raise ValueError(
+                "retain.replay_target: distribution is taught by the divergence on replayed rows; set "
+                "retain.kl_weight above 0 and retain.kl_on: replay"
             )
         return self
 

@@ -25,7 +25,7 @@ from keeptune.evaluation.gate_job import FILE as GATE_FILE
 from keeptune.evaluation.layout import Layout as ChatLayout
 from keeptune.evaluation.pair import WHO
 from keeptune.evaluation.practised import practised_by
-from keeptune.evaluation.unchanged import suite_prompts, unchanged
+from keeptune.evaluation.unchanged import state_differences, suite_prompts
 from keeptune.evaluation.verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
 from keeptune.final_scores import SKILL, TASKS, UNCHANGED
@@ -254,7 +254,7 @@ def _check_unchanged(run: Run, made: Verification) -> None:
     stored = run.final.unchanged()
     prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.final.fallback)))
     made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
-    for record in unchanged(run.adapted().model, list(prompts.items())):
+    for record in state_differences(run.adapted().model, list(prompts.items())):
         made.answers += 1
         made.expect(f"scores/{UNCHANGED}-tuned.jsonl, {record['id']}, difference", 0.0, record["difference"])
 

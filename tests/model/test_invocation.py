@@ -130,7 +130,9 @@ def greedy(model: Any, row: list[int], tokens: int) -> list[int]:
     start, written = Invocation(CALL).start(row), list(row)
     for _ in range(tokens):
         told = torch.arange(len(written))[None] >= (math.inf if start is None else start)
-        states = causal_model(model).get_decoder()(input_ids=torch.tensor([written]), invoked_at=told, use_cache=False)
+        states = causal_model(model).get_decoder()(
+            input_ids=torch.tensor([written]), adapter_mask=told, use_cache=False
+        )
         written.append(int(model.get_output_embeddings()(states.last_hidden_state[0, -1]).argmax()))
     return written[len(row) :]
 
@@ -178,5 +180,5 @@ def test_transformers_generates_with_it_as_with_pefts(model_folder: Path, folder
 def test_a_pass_that_cannot_know_is_refused(model_folder: Path) -> None:
     tuned = invoked(model_folder)
     past = tuned(input_ids=torch.tensor([[5, 6]]), use_cache=True).past_key_values
-    with pytest.raises(ModelError, match="shows neither whole rows"):
+    with pytest.raises(ModelError, match="needs whole rows"):
         causal_model(tuned).get_decoder()(input_ids=torch.tensor([[7], [8]]), past_key_values=past)

@@ -100,6 +100,26 @@ def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_pat
     assert event["divergence"] == held[-1].divergence
 
 
+def test_replayed_rows_can_teach_the_bases_distribution_alone(model_folder: Path, tmp_path: Path) -> None:
+    """A row of other tokens, held near the base alike, changes nothing: its tokens are not learnt."""
+    found = []
+    for number, labelled in enumerate((READING[0].labelled, (False,) * 9 + (True,) * (len(READING[0].tokens) - 9))):
+        rows = [*SKILL, Example("other", "reading", READING[0].tokens, labelled)]
+        tuned = tiny.tune(tiny.load(model_folder))
+        retain = RetainSection(kl_weight=0.5, replay_target="distribution")
+        seen: list[Step] = []
+        run = tmp_path / str(number)
+        run.mkdir()
+        settings = tiny.settings(epochs=2, tokens_per_step=10**6)
+        Trainer(tuned, rows, settings, seed=3, run=run, retain=retain).run(seen.append)
+        found.append([p.detach().clone() for p in tuned.parameters() if p.requires_grad])
+        assert seen[-1].divergence is not None and "reading" in seen[-1].loss_by_kind
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="taught by the divergence"):
+        RetainSection(replay_target="distribution")
+
+
 def test_without_a_weight_nothing_is_measured(model_folder: Path, tmp_path: Path) -> None:
     seen = trained(model_folder, tmp_path / "run")
     assert {step.divergence for step in seen} == {None}

@@ -14,7 +14,7 @@ from keeptune.model.adapter import causal_model, scaled
 from keeptune.score.drift import hidden_states
 from keeptune.train import projection, replay
 from keeptune.train.batches import Example
-from keeptune.train.projection import project, projected
+from keeptune.train.projection import project, project_down_matrix
 
 WORDS = tiny.tokenizer()
 SKILL = [row for row in tiny.examples(WORDS, 30) if len(row.tokens) < 120]
@@ -38,7 +38,7 @@ def test_no_other_adapter_costs_less(seed: int, strength: float) -> None:
     down, up = torch.randn(3, 8, generator=draw).double(), torch.randn(6, 3, generator=draw).double()
     samples = [torch.randn(20, 8, generator=draw).double() for _ in range(2)]
     skill, kept = (some.t() @ some / len(some) for some in samples)
-    made = projected(down, skill, kept, strength)
+    made = project_down_matrix(down, skill, kept, strength)
     least = cost(up @ made, up @ down, skill, kept, strength)
     for _ in range(5):
         beside = up @ (made + 0.1 * torch.randn(3, 8, generator=draw).double())

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import invocation_of, told
+from keeptune.model.invocation import invocation_of, mask_argument
 from keeptune.model.packed import packed_weights
 from keeptune.score.generate import SHARED_TOKENS, Generator
 from keeptune.score.likelihood import token_log_probabilities
@@ -178,7 +178,7 @@ class _Prefix:
                 attention_mask=_apart(segments, 0, generator.head.weight.dtype),
                 past_key_values=self,
                 use_cache=True,
-                **told(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool)),
+                **mask_argument(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool)),
             )
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -212,7 +212,7 @@ def _scored(generator: Generator, rows: Sequence[_Row], prefix: _Prefix) -> list
         segments = _padded([row.segments[skipped:] for row in rows], width, device, fill=-1)
         mask = _apart(segments, skipped, generator.head.weight.dtype)
         arguments |= {"position_ids": positions, "attention_mask": mask}
-        arguments |= told(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool))
+        arguments |= mask_argument(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool))
     if skipped:
         arguments |= {"past_key_values": prefix, "use_cache": True}
     hidden = generator.decoder(**arguments).last_hidden_state

@@ -1,7 +1,7 @@
-"""Whether an adapter with an invocation leaves the base as it is everywhere else, bit for bit.
+"""Checks that an adapter with an invocation does not change prompts without it, not by a bit.
 
-It does by construction: on prompts that do not invoke it, nothing is added to any layer. That is checked, with the
-stored adapter and on prompts of the retention suite, since a promise of equality is broken by a single bit.
+It holds by construction: without the invocation, nothing is added to any layer. The check runs the stored adapter on
+prompts of the retention suite.
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ from keeptune.train.batches import batched
 Record = dict[str, Any]
 
 PROMPTS = 600
-"""How many prompts of the suite are compared."""
+"""Number of prompts of the suite that are compared."""
 
 _TOKENS = 256
-"""What of a prompt is compared, at most."""
+"""The most tokens of a prompt that are compared."""
 
 _BATCH_TOKENS = 2_048
 
 
 def suite_prompts(layout: Layout, prompts: int = PROMPTS) -> list[tuple[str, list[int]]]:
-    """The names and tokens of so many items of the suite, asked as the model is asked: of each ability the same share
-    of its items, so that all kinds of text come."""
+    """The names and tokens of `prompts` items, evenly spaced over all abilities, each in a user turn."""
     every = [
         (f"{ability.name}/{stated['id']}", "\n".join(texts_in([own for key, own in stated.items() if key != "id"])))
         for ability in ABILITIES.values()
@@ -46,11 +45,11 @@ def suite_prompts(layout: Layout, prompts: int = PROMPTS) -> list[tuple[str, lis
 
 
 @torch.inference_mode()
-def unchanged(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> list[Record]:
-    """For each prompt: its length, and the largest difference that the adapter makes to a state behind the last layer.
+def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> list[Record]:
+    """The largest difference that the adapter makes to a last hidden state, per prompt.
 
     Raises:
-        ModelError: when a prompt invokes the adapter, so that nothing can be said of it.
+        ModelError: if a prompt contains the invocation.
     """
     invocation = invocation_of(causal_model(model))
     if called := [name for name, tokens in prompts if invocation and invocation.start(tokens) is not None]:
@@ -70,7 +69,7 @@ def unchanged(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> list[Reco
 
 
 def summary(records: Sequence[Record], invocation: str | None) -> Record | None:
-    """How many prompts were compared and how many differ; None where the adapter always acts."""
+    """The number of prompts that were compared and that differ; None if there are no records."""
     if not records:
         return None
     differing = sum(record["difference"] != 0 for record in records)

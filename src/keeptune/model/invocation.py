@@ -1,11 +1,11 @@
-"""Where an activated LoRA acts: from its invocation tokens on, and nowhere before (arXiv 2504.12397).
+"""Activated LoRA: the adapter acts from its invocation tokens on, and nowhere before (arXiv 2504.12397).
 
-The rule is PEFT's and vLLM's: in each row, from the first token of the last occurrence of the invocation on; where it
-does not occur, the base answers bit for bit. So the keys and values of everything before it are the base's own.
+The rule is that of PEFT. In each row, the adapter acts from the first token of the last occurrence of the invocation.
+Rows without the invocation get the base model bit for bit. Keys and values before the invocation are the base's.
 
-The mask is worked out from the tokens by a hook before each pass of the decoder. A pass that does not see whole rows
-(slots of a cache, rows laid end to end) is told; one that goes on with the rows of the pass before, as transformers'
-`generate` does, goes on with what held at their end.
+A hook computes the mask from the tokens before each forward pass of the decoder. Forward passes over partial rows
+(slots of a cache, packed rows) get the mask as an argument. A pass that continues the rows of the previous pass, as in
+`generate` of transformers, continues the state at their last token.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from torch import Tensor, nn
 
 from keeptune.errors import ModelError
 
-ARGUMENT = "invoked_at"
-"""What a pass of the decoder is given that does not see whole rows: which of its tokens the adapter acts on."""
+MASK_ARGUMENT = "adapter_mask"
+"""The keyword argument of the decoder for forward passes over partial rows: on which tokens the adapter acts."""
 
 
 class Invocation:
-    """The tokens that invoke an adapter, and on which tokens of the present forward pass it acts.
+    """The invocation tokens of an adapter, and its mask in the current forward pass.
 
-    shape: active (rows, tokens), or None where it acts on none.
+    shape: active (rows, tokens); None if the adapter acts on no token.
     """
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = tuple(tokens)
         self.active: Tensor | None = None
-        self._at_the_end: Tensor | None = None
+        self._last_active: Tensor | None = None
 
     def start(self, row: Sequence[int]) -> int | None:
-        """The place from which the adapter acts on a row; None: nowhere."""
+        """The first position of a row at which the adapter acts; None if the row does not invoke it."""
         length = len(self.tokens)
         for place in range(len(row) - length, -1, -1):
             if tuple(row[place : place + length]) == self.tokens:
@@ -42,43 +42,45 @@ class Invocation:
         return None
 
     def mask(self, ids: Tensor) -> Tensor:
-        """Which tokens the adapter acts on. shapes: ids, result (rows, tokens)."""
+        """The tokens on which the adapter acts. shapes: ids, result (rows, tokens)."""
         length, width = len(self.tokens), ids.shape[1]
         if width < length:
             return torch.zeros_like(ids, dtype=torch.bool)
-        wanted = torch.tensor(self.tokens, device=ids.device)
-        begins = (ids.unfold(1, length, 1) == wanted).all(-1)
+        pattern = torch.tensor(self.tokens, device=ids.device)
+        begins = (ids.unfold(1, length, 1) == pattern).all(-1)
         places = torch.arange(width - length + 1, device=ids.device)
         last = torch.where(begins, places, -1).amax(1, keepdim=True)
         return (torch.arange(width, device=ids.device) >= last) & (last >= 0)
 
-    def before_the_pass(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        """The hook: takes what the pass was told, or works it out.
+    def pre_forward_hook(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+        """Sets the mask of a forward pass, from its argument or from its tokens.
 
         Raises:
-            ModelError: where there is nothing to work it out from.
+            ModelError: if the mask follows from neither.
         """
-        told = kwargs.pop(ARGUMENT, None)
-        if told is None:
-            told = self._worked_out(kwargs.get("input_ids", args[0] if args else None), kwargs.get("past_key_values"))
-        self._at_the_end = told[:, -1]
-        self.active = told if bool(told.any()) else None
+        mask = kwargs.pop(MASK_ARGUMENT, None)
+        if mask is None:
+            mask = self._infer_mask(kwargs.get("input_ids", args[0] if args else None), kwargs.get("past_key_values"))
+        self._last_active = mask[:, -1]
+        self.active = mask if bool(mask.any()) else None
         return args, kwargs
 
-    def _worked_out(self, ids: Tensor | None, past: Any) -> Tensor:
+    def _infer_mask(self, ids: Tensor | None, past: Any) -> Tensor:
         if ids is not None and (past is None or not past.get_seq_length()):
             return self.mask(ids)
-        if ids is None or self._at_the_end is None or len(self._at_the_end) != len(ids):
+        if ids is None or self._last_active is None or len(self._last_active) != len(ids):
             raise ModelError(
-                "an adapter with an invocation acts on some tokens only, and this pass shows neither whole rows nor "
-                f"those of the pass before; pass `{ARGUMENT}`, which tokens it acts on"
+                "an adapter with an invocation needs whole rows, or the rows of the previous forward pass, to know "
+                f"where it acts; pass `{MASK_ARGUMENT}` to the decoder"
             )
-        return self._at_the_end[:, None].expand_as(ids)
+        return self._last_active[:, None].expand_as(ids)
 
 
 def install(tuned: Any, causal: Any) -> None:
-    """Makes the adapter of `tuned`, whose layers run the fused product, act where it is invoked. `causal` is the model
-    that it was put into. Of an adapter that always acts nothing changes."""
+    """Installs the hook if the adapter of `tuned` has invocation tokens. Its layers must run the fused product.
+
+    `causal` is the causal model inside `tuned`.
+    """
     tokens = getattr(tuned.peft_config["default"], "alora_invocation_tokens", None)
     if not tokens:
         return
@@ -88,23 +90,23 @@ def install(tuned: Any, causal: Any) -> None:
             module.__dict__["invocation"] = invocation
     causal.__dict__["invocation"] = invocation
     causal.__dict__["invocation_hook"] = causal.get_decoder().register_forward_pre_hook(
-        invocation.before_the_pass, with_kwargs=True
+        invocation.pre_forward_hook, with_kwargs=True
     )
 
 
 def uninstall(causal: Any) -> None:
-    """Takes the hook away again, with the adapter."""
+    """Removes the hook."""
     causal.__dict__.pop("invocation", None)
     if hook := causal.__dict__.pop("invocation_hook", None):
         hook.remove()
 
 
 def invocation_of(module: Any) -> Invocation | None:
-    """That of a LoRA layer, or of the adapter in a causal model; None where it always acts, or there is none."""
-    found: Invocation | None = module.__dict__.get("invocation")
-    return found
+    """The invocation of a LoRA layer or a causal model; None if the adapter always acts."""
+    invocation: Invocation | None = module.__dict__.get("invocation")
+    return invocation
 
 
-def told(causal: Any, active: Tensor) -> dict[str, Tensor]:
-    """What a pass of the decoder is given besides, where the adapter has to be told on which tokens it acts."""
-    return {} if invocation_of(causal) is None else {ARGUMENT: active}
+def mask_argument(causal: Any, active: Tensor) -> dict[str, Tensor]:
+    """The extra argument for a forward pass of the decoder; empty if the adapter always acts."""
+    return {} if invocation_of(causal) is None else {MASK_ARGUMENT: active}

@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 
 from keeptune.model.activations import head_size, total_bytes
 from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import invocation_of, told
+from keeptune.model.invocation import invocation_of, mask_argument
 from keeptune.model.packed import packed_weights
 from keeptune.train.batches import batched
 
@@ -289,7 +289,7 @@ class Generator:
             attention_mask=mask[:, None],
             past_key_values=cache,
             use_cache=True,
-            **told(causal_model(self.model), invoked),
+            **mask_argument(causal_model(self.model), invoked),
         ).last_hidden_state
         last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         logits = self.head(last)

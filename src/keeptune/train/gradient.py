@@ -120,6 +120,8 @@ class Gradient:
             held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
         lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
         taught = torch.tensor([kind != replay.KIND for kind in kinds], device=self.device)
+        if self.retain.replay_target == "distribution":
+            inputs[-1].mul_(taught)
         padded_tokens = inputs[0].numel()
         try:
             with self.recompute.around(self.peft_model, padded_tokens):

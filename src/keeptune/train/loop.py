@@ -28,7 +28,7 @@ from keeptune.model.memory import keep_freed_memory
 from keeptune.model.shard import Shards
 from keeptune.retain_section import RetainSection
 from keeptune.sections import TrainSection
-from keeptune.train import checkpoint
+from keeptune.train import checkpoint, replay
 from keeptune.train.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
 from keeptune.train.gradient import Gradient
 from keeptune.train.optimiser import learning_rate, optimiser, set_rate
@@ -80,7 +80,8 @@ class Trainer:
         epochs = settings.epochs_of(sum(self.lengths))
         self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
         self.processes = processes()
-        supervised = [sum(example.labelled) for example in examples]
+        taught = retain.replay_target == "tokens"
+        supervised = [sum(row.labelled) if taught or row.kind != replay.KIND else 0 for row in examples]
         self.tokens, self.labelled = (
             [sum(counts[i] for batch in step for i in batch) for step in self.plan]
             for counts in (self.lengths, supervised)
@@ -236,7 +237,7 @@ class Trainer:
         long: rows that practise reading have few supervised ones, and would hardly count.
         """
         times = 1.0 if self.settings.step_weight == "one" else self.tokens[index] * len(self.tokens) / sum(self.tokens)
-        return times / self.labelled[index]
+        return times / max(1, self.labelled[index])
 
     def _require_same_plan(self) -> None:
         """errors: RunError unless all processes are about to do the same."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.model.adapter import causal_model, scaled
-from keeptune.model.invocation import ARGUMENT, invocation_of
+from keeptune.model.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.model.varlen import Rows
 from keeptune.retain_section import Anchored, RetainSection
 from keeptune.train import replay
@@ -100,7 +100,7 @@ class Objective(nn.Module):
         wanted = columns < torch.tensor(lengths, device=ids.device)[:, None]
         where = {}
         if invocation := invocation_of(causal_model(self.model)):
-            where[ARGUMENT] = invocation.mask(ids)[wanted][None]
+            where[MASK_ARGUMENT] = invocation.mask(ids)[wanted][None]
         own: Tensor = decoder(
             input_ids=ids[wanted][None],
             # Nothing is hidden; without it transformers would look for rows in the positions and write their mask out.

@@ -1,17 +1,16 @@
-"""Takes an adapter off what other text needs, before training goes on from it.
+"""Projects an adapter away from the inputs of replayed rows, before training continues from it.
 
-An adapter that was trained on one skill alone changes every layer's output on all text, mostly for nothing: what the
-skill needs lies in few directions of a layer's inputs, and other text lies in others. For each layer there is a closed
-form of the nearest adapter that leaves other text alone. With inputs s of the skill's rows (adapter on) and g of the
-replayed rows (adapter off), and their second moments S = E[s sᵀ] and G = E[g gᵀ], the change ΔW' that makes
+An adapter that was trained on one skill changes the output of every layer on all text. Most of that change is not
+needed: inputs of the skill and of other text differ. Let s be the inputs of a layer on skill rows (adapter on), g those
+on replayed rows (adapter off), S = E[s sᵀ] and G = E[g gᵀ]. The change ΔW' that minimises
 
     E‖(ΔW' − ΔW) s‖² + strength · E‖ΔW' g‖²
 
-least is ΔW S (S + strength · G)⁻¹. It is the merge of the tuned layer with its base that RegMean takes for two models
-(Jin et al. 2023, arXiv 2212.09849). ΔW = B A stays of the same rank: A becomes A S (S + strength · G)⁻¹.
+is ΔW S (S + strength · G)⁻¹. RegMean merges two models in the same way (Jin et al. 2023, arXiv 2212.09849, eq. 2); here
+the second model is the base. The rank of ΔW = B A stays the same: A becomes A S (S + strength · G)⁻¹.
 
-It knows nothing of how layers act together, so some of the skill goes too; training brings that back in few steps,
-where taking the damage back by training alone is slow (results/LOG.md).
+Each layer is solved alone, so a part of the skill is lost, too. Training restores the skill in few steps; restoring the
+other abilities by training alone is slow (results/LOG.md, 2026-11-30).
 """
 
 from __future__ import annotations
@@ -31,25 +30,27 @@ from keeptune.train import replay
 from keeptune.train.batches import Example, batched
 
 TOKENS = 65_536
-"""How many tokens of each sort the moments are taken of."""
+"""Tokens of skill rows, and of replayed rows, that the moments are computed from."""
 
 BATCH_TOKENS = 2_048
 
 MOMENT_BYTES = 2 << 30
-"""What the moments of all layers that are gone through together may take; a large model is gone through in parts."""
+"""Memory for the moments of all layers that one pass over the rows covers. Large models take several passes."""
 
 RIDGE = 1e-5
-"""Of the mean diagonal, what is added to it: inputs that never vary have no direction."""
+"""Added to the diagonal, relative to its mean, because inputs that never vary make the matrix singular."""
 
 
 def project(model: Any, examples: Sequence[Example], strength: float, seed: int) -> None:
-    """Makes the adapter of `model` change little on the replayed rows of `examples` and the same on all others.
+    """Projects the adapter of `model` in place. `examples` holds skill rows and replayed rows.
 
     Raises:
-        ModelError: where the adapter is no plain LoRA, or there are no rows of one sort.
+        ModelError: if the adapter is no plain LoRA, or `examples` lacks skill rows or replayed rows.
     """
-    drawn = random.Random(f"{seed}/projection").sample(examples, len(examples))
-    sorts = [_first([row.tokens for row in drawn if (row.kind == replay.KIND) == kept]) for kept in (False, True)]
+    shuffled = random.Random(f"{seed}/projection").sample(examples, len(examples))
+    sorts = [
+        _sample_rows([row.tokens for row in shuffled if (row.kind == replay.KIND) == kept]) for kept in (False, True)
+    ]
     if not all(sorts):
         raise ModelError("retain.project_start needs rows of the skill and replayed ones; set retain.replay_share")
     layers = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
@@ -57,16 +58,16 @@ def project(model: Any, examples: Sequence[Example], strength: float, seed: int)
         raise ModelError("retain.project_start is for plain LoRA; set adapter.family: lora, without dropout")
     made = {}
     with torch.no_grad():
-        for some in _parts(layers):
-            skill = _moments(model, some, sorts[0], 1.0)
-            kept = _moments(model, some, sorts[1], 0.0)
+        for some in _layer_groups(layers):
+            skill = _second_moments(model, some, sorts[0], 1.0)
+            kept = _second_moments(model, some, sorts[1], 0.0)
             for layer in some:
-                made[layer] = projected(_down(layer), skill[layer], kept[layer], strength)
+                made[layer] = project_down_matrix(_down_matrix(layer), skill[layer], kept[layer], strength)
         for layer, down in made.items():
-            _down(layer).copy_(down)
+            _down_matrix(layer).copy_(down)
 
 
-def projected(down: Tensor, skill: Tensor, kept: Tensor, strength: float) -> Tensor:
+def project_down_matrix(down: Tensor, skill: Tensor, kept: Tensor, strength: float) -> Tensor:
     """A S (S + strength · G)⁻¹ of A = `down`, S = `skill` and G = `kept`.
 
     shapes: down, result (rank, inputs); skill, kept (inputs, inputs).
@@ -78,14 +79,14 @@ def projected(down: Tensor, skill: Tensor, kept: Tensor, strength: float) -> Ten
     return solved.t().to(down.dtype)
 
 
-def _down(layer: Any) -> Tensor:
+def _down_matrix(layer: Any) -> Tensor:
     """shape: (rank, inputs)."""
     down: Tensor = next(iter(layer.lora_A.values())).weight
     return down
 
 
-def _first(rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """The first rows of TOKENS tokens in all."""
+def _sample_rows(rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """The first rows, up to TOKENS tokens."""
     chosen, filled = [], 0
     for row in rows:
         if filled >= TOKENS:
@@ -95,8 +96,8 @@ def _first(rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     return chosen
 
 
-def _parts(layers: Sequence[Any]) -> list[list[Any]]:
-    """The layers in groups, each of which has room for two moments a layer."""
+def _layer_groups(layers: Sequence[Any]) -> list[list[Any]]:
+    """The layers in groups whose moments, two per layer, fit in MOMENT_BYTES."""
     parts: list[list[Any]] = [[]]
     taken = 0
     for layer in layers:
@@ -109,12 +110,16 @@ def _parts(layers: Sequence[Any]) -> list[list[Any]]:
     return parts
 
 
-def _moments(model: Any, layers: Sequence[Any], rows: Sequence[tuple[int, ...]], scale: float) -> dict[Any, Tensor]:
-    """The mean of x xᵀ over all tokens x that enter each layer while the adapter counts `scale` times.
+def _second_moments(
+    model: Any, layers: Sequence[Any], rows: Sequence[tuple[int, ...]], scale: float
+) -> dict[Any, Tensor]:
+    """The mean of x xᵀ over the inputs x of each layer, with the adapter at `scale`.
 
-    shape, of each: (inputs, inputs).
+    shape, per layer: (inputs, inputs).
     """
-    sums = {layer: torch.zeros(layer.in_features, layer.in_features, device=_down(layer).device) for layer in layers}
+    sums = {
+        layer: torch.zeros(layer.in_features, layer.in_features, device=_down_matrix(layer).device) for layer in layers
+    }
     own = torch.empty(0, dtype=torch.bool)
 
     def add(layer: Any, inputs: tuple[Any, ...]) -> None:
