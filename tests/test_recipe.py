@@ -81,7 +81,9 @@ def test_a_text_cannot_be_corrected() -> None:
     assert told == ["data: data.wrong: correct is for data.skill: arithmetic; a text cannot be computed anew"]
 
 
-@pytest.mark.parametrize("choice", [{"train": {"score_every_steps": 9}}, {"select": {"scales": [0.5]}}])
+@pytest.mark.parametrize(
+    "choice", [{"train": {"score_every_steps": 9}}, {"select": {"scales": [0.5]}}, {"select": {"averages": ["ema"]}}]
+)
 def test_a_choice_needs_dev_questions(choice: dict[str, Any]) -> None:
     for none in ({"data": {**SYNTH["data"], "split": {"dev": 0}}}, {**SYNTH, "score": {"dev_limit": 0}}):
         assert "set data.split.dev and score.dev_limit above 0" in faults({**none, **choice})[0]

@@ -91,8 +91,8 @@ class FinalScores:
 
     @property
     def chooses(self) -> bool:
-        """Whether checkpoints or scales are compared, which takes some reading questions away from the test."""
-        return self.recipe.train.score_every_steps > 0 or bool(self.recipe.select.scales)
+        """Whether checkpoints, averages or scales are compared. That takes reading questions away from the test."""
+        return self.recipe.train.score_every_steps > 0 or self.recipe.select.compares
 
     def layouts(self) -> dict[str, Layout]:
         """The reading prompts that are asked, by the name of what they score."""

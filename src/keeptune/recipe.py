@@ -108,9 +108,11 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _chosen_on_something(self) -> Recipe:
-        if (self.train.score_every_steps or self.select.scales) and not (self.data.split.dev and self.score.dev_limit):
+        if (self.train.score_every_steps or self.select.compares) and not (
+            self.data.split.dev and self.score.dev_limit
+        ):
             raise ValueError(
-                "train.score_every_steps and select.scales compare on dev questions; set data.split.dev and "
+                "train.score_every_steps, select.scales and select.averages need dev questions; set data.split.dev and "
                 "score.dev_limit above 0"
             )
         return self

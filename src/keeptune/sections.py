@@ -201,6 +201,10 @@ class ScoreSection(Section):
         return names
 
 
+Average = Annotated[str, Field(pattern=r"^(ema|last-([2-9]|[1-9][0-9]+))$")]
+"""`ema`, or `last-k` with k ≥ 2."""
+
+
 class SelectSection(Section):
     """What is chosen among on dev questions, besides the checkpoints that were scored during training."""
 
@@ -213,6 +217,14 @@ class SelectSection(Section):
     scales: tuple[Annotated[float, Field(gt=0, le=2)], ...] = Field(
         (), description="shares of the adapter's change to try besides the whole, e.g. [0.25, 0.5, 0.75, 1.25]"
     )
+    averages: tuple[Average, ...] = Field(
+        (), description="averages of checkpoints to try: ema, or last-k for the mean of the last k, e.g. [last-3, ema]"
+    )
+
+    @property
+    def compares(self) -> bool:
+        """Whether scales or averages are candidates."""
+        return bool(self.scales or self.averages)
 
 
 Share = Annotated[float, Field(gt=0, le=1)]

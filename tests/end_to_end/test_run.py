@@ -307,7 +307,11 @@ def test_a_run_that_forgets_exits_with_4(make_recipe: MakeRecipe, tmp_path: Path
 def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """Trained far too hard, and nothing replayed: the whole of it fails the gate, and a small part of it does not."""
     over_trained = {"learning_rate": 0.05, "replay_share": 0, "score_every_steps": 0}
-    changed = make_recipe(train=over_trained, select={"scales": [0.5, 0.001]}, score={"dev_limit": 9})
+    changed = make_recipe(
+        train=over_trained,
+        select={"scales": [0.5, 0.001], "averages": ["last-2", "ema", "last-99"]},
+        score={"dev_limit": 9},
+    )
     outcome = keeptune("run", changed, "--run", tmp_path / "run", "--json")
     chosen = read(tmp_path / "run" / "result.json")["chosen"]
     kept = {candidate["scale"]: candidate["kept"] for candidate in chosen["candidates"]}

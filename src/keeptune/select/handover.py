@@ -10,6 +10,7 @@ from typing import Any
 from keeptune.errors import RunError
 from keeptune.model import adapter as adapters
 from keeptune.recipe import Recipe
+from keeptune.select.averaging import averaged_checkpoints
 from keeptune.select.choose import Candidate, choose
 from keeptune.select.on_dev import DevScores
 from keeptune.train import checkpoint
@@ -35,6 +36,8 @@ def handover(folder: Path, recipe: Recipe, dev: DevScores, tuned: Any | None, lo
     before = {path.name for path in checkpoint.whole(folder) if path != last}
     candidates = [candidate for candidate in dev.of_steps() if candidate.checkpoint in before]
     candidates.append(dev.candidate(tuned, last.name))
+    for average in averaged_checkpoints(checkpoint.whole(folder), recipe.select.averages):
+        candidates.append(dev.candidate(load(average), average.name))
     wanted = recipe.gate.threshold, recipe.select.kept_weight
     best = choose(candidates, base, *wanted).checkpoint
     for name in dict.fromkeys((best, last.name)):

@@ -1,0 +1,60 @@
+"""Averages of checkpoints: candidates for selection that cost no training.
+
+The average of weights along one training trajectory often generalises better than its end, and lies nearer to the base
+(stochastic weight averaging, arXiv 1803.05407). `last-k` is the mean of the last k checkpoints. `ema` weighs all
+checkpoints, each half as much as the next one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from keeptune.files import whole_folder
+
+EMA_DECAY = 0.5
+"""Weight of a checkpoint relative to the next one."""
+
+_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def averaged_checkpoints(checkpoints: Sequence[Path], averages: Sequence[str]) -> list[Path]:
+    """The folders of these averages of `checkpoints` (first to last), beside them. Existing ones are kept.
+
+    An average of more checkpoints than there are is left out.
+    """
+    folders = []
+    for name in averages:
+        weights = checkpoint_weights(name, len(checkpoints))
+        if weights:
+            folders.append(_write_average(checkpoints[-len(weights) :], weights, name))
+    return folders
+
+
+def checkpoint_weights(average: str, count: int) -> list[float]:
+    """The weights of the last checkpoints, oldest first, which sum to 1; empty if `count` are too few to average."""
+    if average == "ema":
+        shares = [EMA_DECAY**age for age in reversed(range(count))]
+        return [share / sum(shares) for share in shares] if count > 1 else []
+    size = int(average.removeprefix("last-"))
+    return [1 / size] * size if size <= count else []
+
+
+def _write_average(checkpoints: Sequence[Path], weights: Sequence[float], name: str) -> Path:
+    folder = checkpoints[-1].parent / f"{name}-of-{checkpoints[-1].name}"
+    if folder.is_dir():
+        return folder
+    total: dict[str, torch.Tensor] = {}
+    for checkpoint, weight in zip(checkpoints, weights, strict=True):
+        for key, tensor in load_file(checkpoint / _WEIGHTS).items():
+            share = weight * tensor.double()
+            total[key] = total[key] + share if key in total else share
+    dtypes = {key: tensor.dtype for key, tensor in load_file(checkpoints[-1] / _WEIGHTS).items()}
+    with whole_folder(folder) as scratch:
+        save_file({key: tensor.to(dtypes[key]).contiguous() for key, tensor in total.items()}, scratch / _WEIGHTS)
+        shutil.copy(checkpoints[-1] / _CONFIG, scratch / _CONFIG)
+    return folder
