@@ -259,7 +259,8 @@ class Run:
         if self.recipe.score.suite != "none":
             suite = SuiteScores(self.final.ability_scores(), self.final.answer_divergences())
         made = result(self.recipe, base, tuned, moved, parameters, cost, chosen, self.prompt, suite)
-        return {**made, "unchanged": unchanged.summary(self.final.unchanged(), self.recipe.retain.invocation)}
+        invocation = self.recipe.retain.invocation
+        return made | {"unchanged": unchanged.summary(self.final.unchanged(), invocation)} if invocation else made
 
     @cached_property
     def tokenizer(self) -> Any:

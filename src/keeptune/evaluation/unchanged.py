@@ -68,9 +68,7 @@ def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> l
     return [found[index] for index in range(len(prompts))]
 
 
-def summary(records: Sequence[Record], invocation: str | None) -> Record | None:
-    """The number of prompts that were compared and that differ; None if there are no records."""
-    if not records:
-        return None
+def summary(records: Sequence[Record], invocation: str) -> Record:
+    """The number of prompts that were compared and that differ."""
     differing = sum(record["difference"] != 0 for record in records)
     return {"invocation": invocation, "prompts": len(records), "differing": differing}
