@@ -148,6 +148,14 @@ def test_settings_of_older_recipes_are_found_in_their_new_section(tmp_path: Path
         load(stored(tmp_path, both))
 
 
+def test_older_recipes_take_overrides_under_either_name(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}")
+    for key in ("retain.replay_share", "train.replay_share"):
+        assert load(path, (f"{key}=0.4",)).retain.replay_share == 0.4
+    with pytest.raises(RecipeError, match=r"did you mean retain\.replay_share"):
+        load(path, ("train.replay_shar=0.4",))
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -197,6 +197,7 @@ def ask_one(target: str, problem: str) -> Record:
         raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
     opened = open_target(target)
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
+    skills.require_invoked(opened.generator, [tokens])
     answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]
     found = final_answer(answer.text)
     return {

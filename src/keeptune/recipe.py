@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from keeptune import families
 from keeptune.data_section import DataSection
 from keeptune.errors import RecipeError
-from keeptune.retain_section import RetainSection, with_moved_settings
+from keeptune.retain_section import MOVED, RetainSection, current_key, with_moved_settings
 from keeptune.section import Section, or_refuse
 from keeptune.sections import (
     AdapterSection,
@@ -133,7 +133,7 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
         raise RecipeError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
-    return _located(parse(overridden(tree, overrides), str(path)), path.parent)
+    return located(parse(overridden(tree, overrides), str(path)), path.parent)
 
 
 BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
@@ -168,8 +168,12 @@ def as_before_the_suite(recipe: Recipe) -> Recipe:
 
 def overridden(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
     """The tree with `a.b=c` overrides put into it. errors: RecipeError for one that is not written so."""
+    try:
+        tree = with_moved_settings(tree)
+    except ValueError as error:
+        raise RecipeError(f"the recipe cannot be used:\n  - {error}") from None
     for override in overrides:
-        _set(tree, override)
+        _set(tree, current_key(override))
     return tree
 
 
@@ -192,7 +196,7 @@ def sha256(recipe: Recipe) -> str:
     return hashlib.sha256(dump(recipe).encode()).hexdigest()
 
 
-def _located(recipe: Recipe, folder: Path) -> Recipe:
+def located(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with its files named from the root: a run is resumed from wherever one stands."""
 
     def locate(name: str) -> str:
@@ -248,7 +252,10 @@ def _describe(fault: Any) -> str:
         message = fault["msg"].removeprefix("Value error, ")
         return f"{place}: {message}" if place else message
     known = _keys(fault["loc"][:-1])
-    near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1, cutoff=0.5)
+    key = str(fault["loc"][-1])
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    if fault["loc"][0] == "train" and (moved := difflib.get_close_matches(key, MOVED, n=1, cutoff=0.75)):
+        near = [f"retain.{moved[0]}"]
     advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"{place}: no such key; {advice}"
 

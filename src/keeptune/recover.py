@@ -7,6 +7,7 @@ tokens replayed and a KL term on all of these. Dev questions select the checkpoi
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     Raises:
         RunError: if the run has no verdict, has passed, or has an adapter with an invocation.
     """
+    folder = Path(os.path.normpath(folder.absolute()))
     path = folder / "result.json"
     if not path.is_file():
         raise RunError(f"{folder}: no result.json there; finish the run with `keeptune run` first")
@@ -43,14 +45,16 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     parent = recipes.load_stored(folder / "recipe.yaml")
     if parent.retain.activation == "invoked":
         raise RunError(f"{folder}: its adapter leaves the base as it is outside its invocation; nothing was lost there")
+    if parent.adapter.family not in ("lora", "rslora") or parent.adapter.dropout:
+        raise RunError(f"{folder}: only lora and rslora without dropout can be recovered; train with retain.replay")
     tree = parent.model_dump(mode="json")
     steps = max(SCORES, tokens // parent.train.tokens_per_step)
     changes: dict[str, dict[str, Any]] = {
-        "adapter": {"start": str((folder / "adapter").absolute())},
+        "adapter": {"start": str(folder / "adapter")},
         "train": {"tokens": tokens, "score_every_steps": max(1, steps // SCORES), "patience": 0},
         "retain": RETAIN,
     }
     for section, own in changes.items():
         tree[section] |= own
-    tree["name"] = f"{parent.name}-recovered"
-    return recipes.parse(recipes.overridden(tree, overrides), f"the recovery of {folder}")
+    tree |= {"name": f"{parent.name}-recovered", "engine": "torch"}
+    return recipes.located(recipes.parse(recipes.overridden(tree, overrides), f"the recovery of {folder}"), Path.cwd())

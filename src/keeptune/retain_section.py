@@ -117,6 +117,13 @@ MOVED = ("replay", "replay_share", "kl_weight", "kl_on")
 """Settings that recipes from before this section have in `train`."""
 
 
+def current_key(override: str) -> str:
+    """An override `a.b=c` with the present name of its key."""
+    key, separator, value = override.partition("=")
+    section, _, name = key.partition(".")
+    return f"retain.{name}{separator}{value}" if section == "train" and name in MOVED else override
+
+
 def with_moved_settings(tree: Any) -> Any:
     """A recipe's tree with those settings in `retain`, so that older recipes and stored runs stay readable.
 

@@ -22,7 +22,7 @@ from keeptune.data.prepare import prepare
 from keeptune.data.split import PARTS
 from keeptune.data.workers import Staffing
 from keeptune.data.writer.rows import writer_summary
-from keeptune.errors import RunError
+from keeptune.errors import ModelError, RunError
 from keeptune.evaluation import unchanged
 from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.pair import WHO
@@ -36,7 +36,7 @@ from keeptune.model import load as models
 from keeptune.model.out_of_memory import memory_for
 from keeptune.model.packed import drop_layouts
 from keeptune.prompt.count import TokenCounter
-from keeptune.prompt.invoked import invocation_tokens
+from keeptune.prompt.invoked import invocation_tokens, last_occurrence
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.report.page import write_report
@@ -161,15 +161,16 @@ class Run:
             return
         self.data()
         with self._stage("train"):
+            invocation = self._invocation()
             examples = training_examples(self.examples(), self.recipe, self.tokenizer, self._own_rows)
             divided = self.recipe.train.shard and self.processes.count > 1
             base = self._load(placed=False) if divided else self.model
             # Before the adapter is put in: its random start is not part of the base.
             weights = models.weights_sha256(base) if self.processes.first else ""
-            model = adapters.attach(base, self.recipe.adapter, self.recipe.seed, self._invocation())
+            model = adapters.attach(base, self.recipe.adapter, self.recipe.seed, invocation)
             self._tuned = model
             if (strength := self.recipe.retain.project_start) and not checkpoint.whole(self.folder / "checkpoints"):
-                self.listener.say("taking the adapter off what replayed rows need")
+                self.listener.say("projecting the adapter away from the inputs of replayed rows")
                 project(model, examples, strength, self.recipe.seed)
             trainer = trainer_of(self.recipe, model, examples, self.folder)
             if self.processes.first:
@@ -306,9 +307,24 @@ class Run:
         return own_examples(read_records(path), layout)
 
     def _invocation(self) -> list[int]:
-        """The tokens that the adapter acts from; none where it always acts."""
+        """The tokens of the invocation; empty if the adapter always acts.
+
+        Raises:
+            ModelError: if prompts do not contain them, or rows and the suite contain them where they must not.
+        """
         text = self.recipe.retain.invocation
-        return invocation_tokens(self.tokenizer, self.prompt, text) if text else []
+        if not text:
+            return []
+        tokens = invocation_tokens(self.tokenizer, self.prompt, text)
+        for row in self.examples():
+            start = last_occurrence(row.tokens, tokens)
+            if start is None or start >= row.labelled.index(True):
+                raise ModelError(
+                    f"{row.name}: the invocation {text!r} does not stand in its prompt as in others, or stands in its "
+                    "solution, too; choose another retain.invocation, or leave the row out"
+                )
+        unchanged.require_uninvoked(unchanged.suite_prompts(Layout(self.tokenizer, self.final.fallback)), tokens)
+        return tokens
 
     def examples(self) -> list[Example]:
         """The training rows of the data stage as tokens, labelled on their solutions."""

@@ -63,7 +63,7 @@ def test_what_a_run_lost_is_recovered_by_another(make_recipe: MakeRecipe, tmp_pa
     gentle = ("--set", "train.learning_rate=0.002", "--set", "retain.replay=embedded", "--set", "score.dev_limit=6")
     outcome = keeptune("recover", run, "--run", again, "--tokens", 3000, *gentle)
     assert outcome.code in (0, 4), outcome.err
-    assert "taking the adapter off what replayed rows need" in outcome.err
+    assert "projecting the adapter away from" in outcome.err
     found = read_json(again / "result.json")
     changes = [made["retained"]["kl"]["general"]["point"] for made in (lost, found)]
     assert changes[1] < 0.9 * changes[0], changes

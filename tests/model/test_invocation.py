@@ -14,10 +14,13 @@ from peft.tuners.lora.variants import calculate_alora_offsets
 
 from keeptune.errors import ModelError
 from keeptune.evaluation.likelihood import Choice, log_likelihoods
+from keeptune.files import read_json, write_json
 from keeptune.model import adapter as adapters
 from keeptune.model.activations import Recompute
 from keeptune.model.adapter import causal_model, scaled
 from keeptune.model.invocation import Invocation
+from keeptune.prompt.invoked import invocation_tokens
+from keeptune.prompt.template import Prompt
 from keeptune.score.generate import Generator, at_the_end
 from keeptune.sections import AdapterSection
 from keeptune.train.batches import Example
@@ -175,6 +178,34 @@ def test_transformers_generates_with_it_as_with_pefts(model_folder: Path, folder
         ids = torch.tensor([row])
         asked = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
         assert torch.equal(own.generate(**asked), peft.generate(**asked))
+
+
+def test_a_foreign_adapter_with_dropout_acts_as_in_peft(model_folder: Path, folder: Path) -> None:
+    write_json(folder / "adapter_config.json", read_json(folder / "adapter_config.json") | {"lora_dropout": 0.1})
+    own, peft = adapters.load_adapter(tiny.load(model_folder), folder), theirs(model_folder, folder)
+    torch.testing.assert_close(logits(own, INVOKED[0]), logits(peft, INVOKED[0]), rtol=1e-4, atol=1e-4)
+    with pytest.raises(ModelError, match="without dropout"):
+        adapters.load_adapter(tiny.load(model_folder), folder, trainable=True)
+
+
+def test_an_invocation_of_the_padding_token_is_refused(model_folder: Path) -> None:
+    with pytest.raises(ModelError, match="token 0"):
+        adapters.attach(tiny.load(model_folder), AdapterSection(rank=4), 1, (7, 0))
+
+
+def test_another_invocation_is_no_start(model_folder: Path, folder: Path) -> None:
+    section = AdapterSection(rank=4, alpha=8, start=str(folder))
+    for other in ((), (7, 9)):
+        with pytest.raises(ModelError, match="acts behind the tokens"):
+            adapters.attach(tiny.load(model_folder), section, 1, other)
+    assert adapters.attach(tiny.load(model_folder), section, 1, CALL)
+
+
+def test_tokens_that_merge_with_a_problem_are_refused() -> None:
+    """A space at the end of the invocation joins the first word of a problem."""
+    with pytest.raises(ModelError, match="occur 0 times"):
+        invocation_tokens(WORDS, Prompt("call: {problem}"), "call: ")
+    assert invocation_tokens(WORDS, Prompt("call:\n{problem}"), "call:\n")
 
 
 def test_a_pass_that_cannot_know_is_refused(model_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ def recover(
 
     job = _create(
         context,
-        out or folder.with_name(f"{folder.absolute().name}-recovered"),
+        out or Path(f"{os.path.normpath(folder.absolute())}-recovered"),
         recovery_recipe(folder, tokens, tuple(settings)),
         0,
         None,

@@ -45,10 +45,6 @@ def practised_by(recipe: Recipe) -> Practised:
     """What the recipe's replay practises, and what the adapter practised that it goes on from."""
     found: Practised = {}
     for _ in range(ANCESTORS):
-        retain = recipe.retain
-        if retain.kl_weight and retain.kl_on == "replay":
-            # Every token of a replayed row is held, also those of passages, which nothing else is learnt from.
-            found.setdefault("general-text", "predictions are held near the base's on the texts of replay")
         for source in recipe.retain.replay if recipe.retain.replay_share else ():
             for ability, why in practised_by_source(source).items():
                 found.setdefault(ability, why)

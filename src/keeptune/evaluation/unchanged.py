@@ -17,7 +17,7 @@ from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.overlap import texts_in
 from keeptune.evaluation.suite.loader import Message
 from keeptune.model.adapter import causal_model, scaled
-from keeptune.model.invocation import invocation_of
+from keeptune.prompt.invoked import last_occurrence
 from keeptune.score.drift import hidden_states
 from keeptune.train.batches import batched
 
@@ -41,20 +41,20 @@ def suite_prompts(layout: Layout, prompts: int = PROMPTS) -> list[tuple[str, lis
     ]
     chosen = [every[len(every) * number // prompts] for number in range(min(prompts, len(every)))]
     asked = ((name, layout.conversation([Message(role="user", content=text)])) for name, text in chosen)
-    return [(name, layout.tokens(text)[:_TOKENS]) for name, text in asked]
+    return [(name, layout.tokens(text)) for name, text in asked]
+
+
+def require_uninvoked(prompts: Sequence[tuple[str, list[int]]], invocation: Sequence[int]) -> None:
+    """Raises ModelError if a prompt contains the invocation."""
+    if called := [name for name, tokens in prompts if last_occurrence(tokens, invocation) is not None]:
+        raise ModelError(f"retain.invocation: it stands in {called[0]} of the retention suite; choose a rarer text")
 
 
 @torch.inference_mode()
 def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> list[Record]:
-    """The largest difference that the adapter makes to a last hidden state, per prompt.
-
-    Raises:
-        ModelError: if a prompt contains the invocation.
-    """
-    invocation = invocation_of(causal_model(model))
-    if called := [name for name, tokens in prompts if invocation and invocation.start(tokens) is not None]:
-        raise ModelError(f"retain.invocation: it stands in {called[0]} of the retention suite; choose a rarer text")
+    """The largest difference that the adapter makes to a last hidden state, per prompt."""
     found: dict[int, Record] = {}
+    prompts = [(name, tokens[:_TOKENS]) for name, tokens in prompts]
     lengths = [len(tokens) for _, tokens in prompts]
     for batch in batched(sorted(range(len(prompts)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
         rows = [prompts[index][1] for index in batch]

@@ -28,7 +28,7 @@ from keeptune.files import read_json, write_json
 from keeptune.mindspore.names import CELLS
 from keeptune.model import pissa
 from keeptune.model.fused import fuse
-from keeptune.model.invocation import install, uninstall
+from keeptune.model.invocation import install, invocation_of_config, uninstall
 from keeptune.model.peft_config import IA3_TARGETS, measure_magnitudes, peft_config
 from keeptune.model.quantised import hidden_numbers
 from keeptune.model.scale import rescale
@@ -149,6 +149,12 @@ def _go_on_from(tuned: PeftModel, folder: Path) -> None:
                 f"adapter.start: {folder}: its {option} is {getattr(stored, option, None)}, and the recipe's "
                 f"{getattr(own, option, None)}; make them alike in the adapter section"
             )
+    before, after = (getattr(config, "alora_invocation_tokens", None) or [] for config in (stored, own))
+    if before and before != after:
+        raise ModelError(
+            f"adapter.start: {folder}: it acts behind the tokens {before} only; set retain.activation: invoked "
+            "with the same retain.invocation"
+        )
     restore_adapter(tuned, folder)
     scale = adapter_card.load(folder).scale if (folder / adapter_card.FILE).is_file() else 1.0
     if scale == 1:
@@ -179,9 +185,20 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
     _require_loaded(tuned, folder)
-    fuse(tuned)
+    if invocation_of_config(tuned) and not trainable:
+        _drop_dropout(tuned)
+    fused = fuse(tuned)
+    if invocation_of_config(tuned) and fused < len(_layers(tuned)):
+        raise ModelError(f"{folder}: an adapter with an invocation must be plain LoRA without dropout to be used here")
     install(tuned, causal_model(tuned))
     return tuned
+
+
+def _drop_dropout(tuned: nn.Module) -> None:
+    """Dropout does nothing in evaluation mode, but keeps a layer from running the fused product."""
+    for layer in _layers(tuned):
+        for name in getattr(layer, "lora_dropout", {}):
+            layer.lora_dropout[name] = nn.Identity()
 
 
 def _require_loaded(tuned: nn.Module, folder: Path) -> None:

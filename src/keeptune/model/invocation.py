@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.errors import ModelError
+from keeptune.prompt.invoked import last_occurrence
 
 MASK_ARGUMENT = "adapter_mask"
 """The keyword argument of the decoder for forward passes over partial rows: on which tokens the adapter acts."""
@@ -35,11 +36,7 @@ class Invocation:
 
     def start(self, row: Sequence[int]) -> int | None:
         """The first position of a row at which the adapter acts; None if the row does not invoke it."""
-        length = len(self.tokens)
-        for place in range(len(row) - length, -1, -1):
-            if tuple(row[place : place + length]) == self.tokens:
-                return place
-        return None
+        return last_occurrence(row, self.tokens)
 
     def mask(self, ids: Tensor) -> Tensor:
         """The tokens on which the adapter acts. shapes: ids, result (rows, tokens)."""
@@ -80,10 +77,15 @@ def install(tuned: Any, causal: Any) -> None:
     """Installs the hook if the adapter of `tuned` has invocation tokens. Its layers must run the fused product.
 
     `causal` is the causal model inside `tuned`.
+
+    Raises:
+        ModelError: if the invocation contains token 0, which pads rows.
     """
-    tokens = getattr(tuned.peft_config["default"], "alora_invocation_tokens", None)
+    tokens = invocation_of_config(tuned)
     if not tokens:
         return
+    if 0 in tokens:
+        raise ModelError("the invocation of this adapter contains token 0, which pads rows here; it cannot be used")
     invocation = Invocation(tokens)
     for module in tuned.modules():
         if hasattr(module, "lora_A"):
@@ -92,6 +94,11 @@ def install(tuned: Any, causal: Any) -> None:
     causal.__dict__["invocation_hook"] = causal.get_decoder().register_forward_pre_hook(
         invocation.pre_forward_hook, with_kwargs=True
     )
+
+
+def invocation_of_config(tuned: Any) -> list[int]:
+    """The invocation tokens in PEFT's configuration of an adapter; empty if it always acts."""
+    return list(getattr(tuned.peft_config["default"], "alora_invocation_tokens", None) or [])
 
 
 def uninstall(causal: Any) -> None:

@@ -36,7 +36,10 @@ def handover(folder: Path, recipe: Recipe, dev: DevScores, tuned: Any | None, lo
     before = {path.name for path in checkpoint.whole(folder) if path != last}
     candidates = [candidate for candidate in dev.of_steps() if candidate.checkpoint in before]
     candidates.append(dev.candidate(tuned, last.name))
-    for average in averaged_checkpoints(checkpoint.whole(folder), recipe.select.averages):
+    # Without those of interruptions, so that an interrupted run averages what an uninterrupted one does.
+    every = recipe.train.checkpoint_every_steps
+    regular = [path for path in checkpoint.whole(folder) if path == last or checkpoint.step_of(path) % every == 0]
+    for average in averaged_checkpoints(regular, recipe.select.averages):
         candidates.append(dev.candidate(load(average), average.name))
     wanted = recipe.gate.threshold, recipe.select.kept_weight
     best = choose(candidates, base, *wanted).checkpoint

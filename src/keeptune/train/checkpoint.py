@@ -59,7 +59,12 @@ def whole(folder: Path) -> list[Path]:
 
 def _steps(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was saved."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def is_whole(checkpoint: Path) -> bool:

@@ -72,11 +72,13 @@ def project_down_matrix(down: Tensor, skill: Tensor, kept: Tensor, strength: flo
 
     shapes: down, result (rank, inputs); skill, kept (inputs, inputs).
     """
-    both = skill.double() + strength * kept.double()
+    # On the processor, because not every accelerator has float64.
+    skill, kept = skill.cpu().double(), kept.cpu().double()
+    both = skill + strength * kept
     both.diagonal().add_(RIDGE * both.diagonal().mean())
     # Both are symmetric, so the inverse may be taken from the left of the transposed product.
-    solved: Tensor = torch.linalg.solve(both, skill.double() @ down.double().t())
-    return solved.t().to(down.dtype)
+    solved: Tensor = torch.linalg.solve(both, skill @ down.cpu().double().t())
+    return solved.t().to(down)
 
 
 def _down_matrix(layer: Any) -> Tensor:
