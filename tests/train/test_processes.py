@@ -162,6 +162,20 @@ def test_two_processes_hold_what_one_holds(
     assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, kl_weight=0.5, kl_on=where))
 
 
+@pytest.mark.parametrize(
+    ("pairs", "retain"),
+    [
+        ("weighted", {"token_weighting": "eaft", "kl_weight": 0.5, "kl_on": "non_target"}),
+        ("sharded-masked", {"token_weighting": "low_perplexity"}),
+        ("distribution", {"kl_weight": 0.5, "kl_on": "replay", "replay_target": "distribution"}),
+    ],
+)
+def test_two_processes_weigh_tokens_as_one_does(
+    pairs: str, retain: dict[str, Any], pair: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, **retain))
+
+
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_every_family_trains_on_a_divided_base(family: str, pair: Path, model_folder: Path, tmp_path: Path) -> None:
     run = alone(model_folder, tmp_path / family, family=family, score_every_steps=0)
