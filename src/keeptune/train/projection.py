@@ -29,7 +29,7 @@ from keeptune.score.drift import hidden_states
 from keeptune.train import replay
 from keeptune.train.batches import Example, batched
 
-TOKENS = 65_536
+TOKENS = 32_768
 """Tokens of skill rows, and of replayed rows, that the moments are computed from."""
 
 BATCH_TOKENS = 2_048
