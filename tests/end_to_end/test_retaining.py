@@ -81,3 +81,17 @@ def test_there_has_to_be_something_to_recover(make_recipe: MakeRecipe, tmp_path:
     result = read_json(run / "result.json")
     write_json(run / "result.json", result | {"gate": result["gate"] | {"verdict": "pass"}})
     assert "nothing to recover" in refused(2, "recover", run)
+
+
+def test_a_prompt_without_the_invocation_is_refused(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    run, rows = tmp_path / "run", tmp_path / "rows.jsonl"
+    retain = {"activation": "invoked", "invocation": CALL}
+    ok("run", make_recipe(prompt={"template": TEMPLATE}, retain=retain, train={"epochs": 1}), "--run", run)
+    row = {"problem": "计算 12.50 + 7.25 等于多少？", "solution": "12.50 + 7.25 = 19.75"}
+    rows.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    ok("score", run, "--skill", rows)
+    other = ("--prompt", "Problem: {problem}\n", "--other-prompt")
+    assert "does not contain the invocation" in refused(2, "score", run, "--skill", rows, *other)
+    base = read_json(run / "adapter" / "keeptune.json")["model"]
+    judged = keeptune("gate", "--base", base, "--tuned", run, "--suite", "quick", "--abilities", "grammar", "--json")
+    assert {own["point"] for own in judged.json["abilities"].values()} <= {1.0, None}

@@ -11,9 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from keeptune.errors import ModelError
-from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import invocation_of
 from keeptune.prompt.template import Prompt
 from keeptune.score.cache import sha256_of
 from keeptune.score.generate import Generator
@@ -49,18 +46,6 @@ def longest(budgets: Mapping[str, int]) -> int:
     return max(budgets.values(), default=UNTAUGHT_TOKENS)
 
 
-def require_invoked(generator: Generator, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises ModelError if the adapter has an invocation and a prompt does not contain it, so that the base would
-    answer."""
-    invocation = invocation_of(causal_model(generator.model))
-    for prompt in prompts:
-        if invocation and invocation.start(prompt) is None:
-            raise ModelError(
-                f"the prompt {generator.tokenizer.decode(list(prompt))!r} does not contain the invocation of the "
-                "adapter, so the base model would answer; use the prompt that is stored with the adapter"
-            )
-
-
 def score_skill(
     generator: Generator,
     prompt: Prompt,
@@ -71,7 +56,6 @@ def score_skill(
     """One graded record a question, in their order. `budgets` bounds the new tokens by kind; a kind that was not
     taught may take as many as the longest."""
     prompts = [prompt.encode(generator.tokenizer, asked.problem) for asked in questions]
-    require_invoked(generator, prompts)
     limits = [budgets.get(asked.kind, longest(budgets)) for asked in questions]
     answers = generator.answer(prompts, limits, answered, progress)
     records = []
