@@ -26,8 +26,6 @@ from keeptune.evaluation.suite.names import READING_ABILITY, chosen_names
 from keeptune.evaluation.unchanged import suite_prompts
 from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.listen import Listener
-from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import require_invoked
 from keeptune.prompt.template import Prompt
 from keeptune.recipe import Recipe
 from keeptune.result import Scores
@@ -256,8 +254,7 @@ class FinalScores:
 
     def _score_skill(self, generator: Generator, who: str, kept: RecordCache) -> None:
         asked, budgets = self.asked("test"), self.budgets()
-        encoded = [self.prompt.encode(generator.tokenizer, own.problem) for own in asked]
-        require_invoked(causal_model(generator.model), encoded)
+        skills.require_invoked(generator, self.prompt, (own.problem for own in asked))
         count = self.listener.counter(f"{who}: test questions", len(asked))
         records, there = kept.records(
             skills.facts(self.prompt, asked, budgets),

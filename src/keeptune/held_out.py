@@ -21,7 +21,6 @@ from keeptune.files import write_records
 from keeptune.listen import Listener, Silent
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.invocation import invocation_of, require_invoked
 from keeptune.model.out_of_memory import memory_for
 from keeptune.prompt import named
 from keeptune.prompt.template import Prompt
@@ -133,8 +132,7 @@ def score_files(
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
     if skill:
-        encoded = [opened.prompt.encode(opened.generator.tokenizer, own.problem) for own in asked]
-        require_invoked(adapters.causal_model(opened.generator.model), encoded)
+        skills.require_invoked(opened.generator, opened.prompt, (own.problem for own in asked))
         count = listener.counter("problems", len(asked))
         records, there = kept.records(
             skills.facts(opened.prompt, asked, opened.budgets),
@@ -173,8 +171,8 @@ def _ability_means(
     abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, listener: Listener
 ) -> Record:
     """Each measure of each ability, for one model."""
-    invoked = invocation_of(adapters.causal_model(opened.generator.model)) is not None
-    layout = Layout(opened.generator.tokenizer, fallback_prompt(opened.prompt, invoked))
+    fallback = fallback_prompt(opened.prompt, opened.generator.invocation is not None)
+    layout = Layout(opened.generator.tokenizer, fallback)
     subject, means = Subject(opened.generator, layout), {}
     for own in abilities:
         items = own.items("final", suite)
@@ -199,7 +197,7 @@ def ask_one(target: str, problem: str) -> Record:
         raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
     opened = open_target(target)
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
-    require_invoked(adapters.causal_model(opened.generator.model), [tokens])
+    skills.require_invoked(opened.generator, opened.prompt, [problem])
     answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]
     found = final_answer(answer.text)
     return {

@@ -73,8 +73,8 @@ class Recipe(Section):
         invocation = self.retain.invocation
         if invocation is None:
             return self
-        adapter, faults = self.adapter, []
-        if adapter.family not in ("lora", "rslora") or adapter.dropout:
+        faults = []
+        if not self.adapter.is_plain_lora:
             faults.append("retain.activation: invoked needs adapter.family: lora or rslora, and adapter.dropout: 0")
         if invocation not in self.prompt.template.split("{problem}")[0]:
             faults.append(
@@ -91,7 +91,7 @@ class Recipe(Section):
                 "retain.project_start is for an adapter to go on from, by rows that are replayed; set adapter.start "
                 "and retain.replay_share, or leave it out"
             )
-        if self.retain.project_start and (self.adapter.family not in ("lora", "rslora") or self.adapter.dropout):
+        if self.retain.project_start and not self.adapter.is_plain_lora:
             faults.append("retain.project_start needs adapter.family: lora or rslora, and adapter.dropout: 0")
         if self.retain.project_start and self.train.shard:
             faults.append("retain.project_start needs the whole base in each process; leave train.shard out")

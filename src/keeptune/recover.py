@@ -45,7 +45,7 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     parent = recipes.load_stored(folder / "recipe.yaml")
     if parent.retain.activation == "invoked":
         raise RunError(f"{folder}: its adapter leaves the base as it is outside its invocation; nothing was lost there")
-    if parent.adapter.family not in ("lora", "rslora") or parent.adapter.dropout:
+    if not parent.adapter.is_plain_lora:
         raise RunError(f"{folder}: only lora and rslora without dropout can be recovered; train with retain.replay")
     tree = parent.model_dump(mode="json")
     steps = max(SCORES, tokens // parent.train.tokens_per_step)

@@ -64,8 +64,8 @@ class RetainSection(Section):
     project_start: float = Field(
         0.0,
         ge=0,
-        description="how strongly the adapter to go on from (adapter.start) is first taken off what replayed rows "
-        "need; 0: not, 2: most of what it does to them is gone",
+        description="how strongly the adapter in adapter.start is first projected away from the inputs of replayed "
+        "rows; 0: not at all",
     )
 
     @field_validator("replay", mode="before")

@@ -7,7 +7,7 @@ complete and goes on with what is not. A stage reads what the stages before it l
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -161,8 +161,9 @@ class Run:
             return
         self.data()
         with self._stage("train"):
-            invocation = self._invocation()
-            examples = training_examples(self.examples(), self.recipe, self.tokenizer, self._own_rows)
+            taught = self.examples()
+            invocation = self._invocation(taught)
+            examples = training_examples(taught, self.recipe, self.tokenizer, self._own_rows)
             divided = self.recipe.train.shard and self.processes.count > 1
             base = self._load(placed=False) if divided else self.model
             # Before the adapter is put in: its random start is not part of the base.
@@ -306,8 +307,8 @@ class Run:
         self.processes.once(make)
         return own_examples(read_records(path), layout)
 
-    def _invocation(self) -> list[int]:
-        """The tokens of the invocation; empty if the adapter always acts.
+    def _invocation(self, examples: Sequence[Example]) -> list[int]:
+        """The tokens of the invocation, which all examples contain; empty if the adapter always acts.
 
         Raises:
             ModelError: if prompts do not contain them, or rows and the suite contain them where they must not.
@@ -316,7 +317,7 @@ class Run:
         if not text:
             return []
         tokens = invocation_tokens(self.tokenizer, self.prompt, text)
-        for row in self.examples():
+        for row in examples:
             start = last_occurrence(row.tokens, tokens)
             if start is None or start >= row.labelled.index(True):
                 raise ModelError(

@@ -97,6 +97,11 @@ class AdapterSection(Section):
             faults.append("adapter.layers is [first, last], both included, such as [0, 14]")
         return or_refuse(self, faults)
 
+    @property
+    def is_plain_lora(self) -> bool:
+        """Whether each layer adds one low-rank product and nothing else."""
+        return self.family in ("lora", "rslora") and not self.dropout
+
     @model_serializer(mode="wrap")
     def _without_what_it_has_not(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A stored recipe can be run from again, so it must not hold what is refused."""

@@ -29,11 +29,7 @@ def run(
     loaded = recipes.load(recipe, tuple(settings))
     job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     result = _on_workers(job, recipe, settings, cluster, workers) if workers else job.all()
-    if result is None:  # this process has only helped to train
-        return
-    _print_result(result, job.folder, as_json)
-    if result["gate"]["verdict"] == "fail":
-        sys.exit(EXIT_GATE_FAILED)
+    _end(result, job.folder, as_json)
 
 
 def recover(
@@ -54,12 +50,7 @@ def recover(
         0,
         None,
     )
-    result = job.all()
-    if result is None:
-        return
-    _print_result(result, job.folder, as_json)
-    if result["gate"]["verdict"] == "fail":
-        sys.exit(EXIT_GATE_FAILED)
+    _end(job.all(), job.folder, as_json)
 
 
 def sweep(
@@ -163,6 +154,15 @@ def _open(context: typer.Context, folder: Path) -> Any:
     from keeptune.run import Run
 
     return Run.open(folder, context.obj)
+
+
+def _end(result: dict[str, Any] | None, folder: Path, as_json: bool) -> None:
+    """Prints the result of a run, and exits with the code of its verdict."""
+    if result is None:  # this process has only helped to train
+        return
+    _print_result(result, folder, as_json)
+    if result["gate"]["verdict"] == "fail":
+        sys.exit(EXIT_GATE_FAILED)
 
 
 def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:

@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import invocation_of, mask_argument
+from keeptune.model.invocation import MASK_ARGUMENT
 from keeptune.model.packed import packed_weights
 from keeptune.score.generate import SHARED_TOKENS, Generator
 from keeptune.score.likelihood import token_log_probabilities
@@ -113,10 +112,15 @@ def log_likelihoods(
 
 def _is_invoked(generator: Generator, choices: Sequence[Choice]) -> bool:
     """Whether the adapter acts in any of them: in a row of all options it would not know in which."""
-    invocation = invocation_of(causal_model(generator.model))
+    invocation = generator.invocation
     return invocation is not None and any(
         invocation.start(option) is not None for choice in choices for option in choice.options
     )
+
+
+def _uninvoked(generator: Generator, ids: Tensor) -> dict[str, Tensor]:
+    """The argument that keeps an adapter with an invocation off all tokens; empty for other adapters."""
+    return {MASK_ARGUMENT: torch.zeros_like(ids, dtype=torch.bool)} if generator.invocation else {}
 
 
 def has_full_attention(config: Any) -> bool:
@@ -178,7 +182,7 @@ class _Prefix:
                 attention_mask=_apart(segments, 0, generator.head.weight.dtype),
                 past_key_values=self,
                 use_cache=True,
-                **mask_argument(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool)),
+                **_uninvoked(generator, ids),
             )
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
@@ -212,7 +216,7 @@ def _scored(generator: Generator, rows: Sequence[_Row], prefix: _Prefix) -> list
         segments = _padded([row.segments[skipped:] for row in rows], width, device, fill=-1)
         mask = _apart(segments, skipped, generator.head.weight.dtype)
         arguments |= {"position_ids": positions, "attention_mask": mask}
-        arguments |= mask_argument(causal_model(generator.model), torch.zeros_like(ids, dtype=torch.bool))
+        arguments |= _uninvoked(generator, ids)
     if skipped:
         arguments |= {"past_key_values": prefix, "use_cache": True}
     hidden = generator.decoder(**arguments).last_hidden_state

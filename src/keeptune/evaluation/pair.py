@@ -19,7 +19,6 @@ from keeptune.evaluation.abilities.base import Subject
 from keeptune.evaluation.layout import FALLBACK, Layout, fallback_prompt
 from keeptune.model import adapter as adapters
 from keeptune.model import load as models
-from keeptune.model.invocation import invocation_of
 from keeptune.prompt.template import Prompt
 from keeptune.score.cache import RecordCache
 from keeptune.score.facts import adapter_facts, record_cache
@@ -119,7 +118,7 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
         counted = scale if scale is not None else stored.scale if stored else 1.0
         model = adapters.load_adapter(base_generator.model, folder)
         own = SharedGenerator(model, base_generator.tokenizer, base_generator.group)
-        prompt = fallback_prompt(prompt, invocation_of(adapters.causal_model(model)) is not None)
+        prompt = fallback_prompt(prompt, own.invocation is not None)
         return AdapterPair(own, folder, counted, cache, prompt)
     if scale is not None:
         raise ModelError(f"--scale is for adapters, and {tuned} is a whole model; leave it out")

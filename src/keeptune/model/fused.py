@@ -93,11 +93,10 @@ class _FusedForward:
         layer, base = self.layer, self.layer.base_layer
         if layer.merged or layer.disable_adapters:
             return base(x)  # type: ignore[no-any-return]
-        active = None
-        if invocation := invocation_of(layer):
-            active = invocation.active
-            if active is None:
-                return base(x)  # type: ignore[no-any-return]
+        invocation = invocation_of(layer)
+        active = invocation.active if invocation else None
+        if invocation and active is None:
+            return base(x)  # type: ignore[no-any-return]
         a, b = low_rank(layer)
         scale = layer.scaling[self.name]
         return _LoraProduct.apply(x, base, a, b, scale, active)  # type: ignore

@@ -112,19 +112,3 @@ def invocation_of(module: Any) -> Invocation | None:
     """The invocation of a LoRA layer or a causal model; None if the adapter always acts."""
     invocation: Invocation | None = module.__dict__.get("invocation")
     return invocation
-
-
-def require_invoked(causal: Any, prompts: Sequence[Sequence[int]]) -> None:
-    """Raises ModelError if the adapter has an invocation that a prompt does not contain: the base would answer."""
-    invocation = invocation_of(causal)
-    for number, prompt in enumerate(prompts, start=1):
-        if invocation and invocation.start(prompt) is None:
-            raise ModelError(
-                f"the prompt of problem {number} does not contain the invocation of the adapter, so the base model "
-                "would answer; use the prompt that is stored with the adapter"
-            )
-
-
-def mask_argument(causal: Any, active: Tensor) -> dict[str, Tensor]:
-    """The extra argument for a forward pass of the decoder; empty if the adapter always acts."""
-    return {} if invocation_of(causal) is None else {MASK_ARGUMENT: active}

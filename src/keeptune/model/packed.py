@@ -161,9 +161,9 @@ class _PackedLora:
         out = self.base(x)
         if self.layer.merged or self.layer.disable_adapters:
             return out
-        down = self.down
-        if invocation := invocation_of(self.layer):
-            if invocation.active is None:
-                return out
-            return self.up.added_to(out, down(x) * invocation.active[..., None])
-        return self.up.added_to(out, down(x))
+        invocation = invocation_of(self.layer)
+        if invocation is None:
+            return self.up.added_to(out, self.down(x))
+        if invocation.active is None:
+            return out
+        return self.up.added_to(out, self.down(x) * invocation.active[..., None])

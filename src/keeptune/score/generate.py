@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 
 from keeptune.model.activations import head_size, total_bytes
 from keeptune.model.adapter import causal_model
-from keeptune.model.invocation import invocation_of, mask_argument
+from keeptune.model.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.model.packed import packed_weights
 from keeptune.train.batches import batched
 
@@ -129,6 +129,7 @@ class Generator:
         self.stop_ids = set(stop_ids if stop_ids is not None else [tokenizer.eos_token_id])
         self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
         self.decoder = model.get_decoder()
+        self.invocation = invocation_of(causal_model(model))
         self.head = model.get_output_embeddings()
         self._sampling_seed: int | None = None
 
@@ -170,9 +171,9 @@ class Generator:
 
     def _rows(self, prompts: Sequence[Sequence[int]], budgets: Sequence[int]) -> list[Row]:
         rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
-        if invocation := invocation_of(causal_model(self.model)):
+        if self.invocation:
             for row in rows:
-                start = invocation.start(row.prompt)
+                start = self.invocation.start(row.prompt)
                 row.invoked = math.inf if start is None else start
         return rows
 
@@ -282,14 +283,16 @@ class Generator:
         seen = torch.arange(cache.reach, device=device) <= positions[:, :, None]
         mask = torch.zeros(seen.shape, dtype=self.head.weight.dtype, device=device).masked_fill_(~seen, float("-inf"))
         ids = ids.gather(1, offsets)
-        invoked = positions >= torch.tensor([row.invoked for row in rows], device=device)[:, None]
+        where = {}
+        if self.invocation:
+            where[MASK_ARGUMENT] = positions >= torch.tensor([row.invoked for row in rows], device=device)[:, None]
         hidden = self.decoder(
             input_ids=ids,
             position_ids=positions,
             attention_mask=mask[:, None],
             past_key_values=cache,
             use_cache=True,
-            **mask_argument(causal_model(self.model), invoked),
+            **where,
         ).last_hidden_state
         last = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         logits = self.head(last)

@@ -7,10 +7,11 @@ make a difference between them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from keeptune.errors import ModelError
 from keeptune.prompt.template import Prompt
 from keeptune.score.cache import sha256_of
 from keeptune.score.generate import Generator
@@ -44,6 +45,18 @@ def answered(text: str) -> bool:
 def longest(budgets: Mapping[str, int]) -> int:
     """The budget where none is stated."""
     return max(budgets.values(), default=UNTAUGHT_TOKENS)
+
+
+def require_invoked(generator: Generator, prompt: Prompt, problems: Iterable[str]) -> None:
+    """Raises ModelError if the adapter has an invocation that a problem's prompt does not contain: the base would
+    answer."""
+    invocation = generator.invocation
+    for problem in problems if invocation else ():
+        if invocation and invocation.start(prompt.encode(generator.tokenizer, problem)) is None:
+            raise ModelError(
+                f"the prompt of the problem {problem!r} does not contain the invocation of the adapter, so the base "
+                "model would answer; use the prompt that is stored with the adapter"
+            )
 
 
 def score_skill(

@@ -119,8 +119,10 @@ class Gradient:
         if held and not len(held.rows) and not self.shards:
             held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
         lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
-        taught = torch.tensor([kind != replay.KIND for kind in kinds], device=self.device)
-        if self.retain.replay_target == "distribution":
+        taught = None
+        if self.retain.token_weighting != "none" or self.retain.replay_target == "distribution":
+            taught = torch.tensor([kind != replay.KIND for kind in kinds], device=self.device)
+        if taught is not None and self.retain.replay_target == "distribution":
             inputs[-1].mul_(taught)
         padded_tokens = inputs[0].numel()
         try:

@@ -92,17 +92,22 @@ def weighted_divergence(
     divergences, gradient = _like(hidden)
     with torch.no_grad():
         for part in chunks(len(hidden), len(weight)):
-            logits = [(states[part] @ weight.t()).float() for states in (hidden, base)]
-            if left_out is not None:
-                for some in logits:
-                    # Not −∞, of which two have no difference; e to the power of this is 0 as well.
-                    some.scatter_(1, left_out[part, None], torch.finfo(torch.float32).min / 4)
-            own, reference = (some.log_softmax(-1) for some in logits)
+            masked = None if left_out is None else left_out[part, None]
+            own, reference = (_log_probabilities(states[part], weight, masked) for states in (hidden, base))
             further = reference - own
             wanted = reference.exp_()
             divergences[part] = further.mul_(wanted).sum(-1)
             gradient[part] = own.exp_().sub_(wanted).mul_(token_weight).to(hidden.dtype) @ weight
     return _with_gradient(hidden, divergences.sum() * token_weight, gradient), divergences
+
+
+def _log_probabilities(states: Tensor, weight: Tensor, left_out: Tensor | None) -> Tensor:
+    """shapes: states (tokens, width); weight (vocabulary, width); left_out (tokens, 1); result (tokens, vocabulary)."""
+    logits = (states @ weight.t()).float()
+    if left_out is not None:
+        # Not −∞: the difference of two would not be a number. The exponential of this is 0, too.
+        logits.scatter_(1, left_out, torch.finfo(torch.float32).min / 4)
+    return logits.log_softmax(-1)
 
 
 def _like(hidden: Tensor) -> tuple[Tensor, Tensor]:
