@@ -9,7 +9,7 @@ at equal skill and not at equal tokens. `retained` is the smallest lower 95 % bo
 for general text, a loss, exp(−upper bound of its growth).
 
 Results stay in runs/keeping, and a second start continues there. Writes results/keeping.json and results/keeping.svg.
-It knows one model and one skill; other sizes and other skills may rank the methods differently.
+It measures one model and one skill; other sizes and other skills may rank the methods differently.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Averages of checkpoints: candidates for selection that cost no training.
 
-The average of weights along one training trajectory often generalises better than its end, and lies nearer to the base
-(stochastic weight averaging, arXiv 1803.05407). `last-k` is the mean of the last k checkpoints. `ema` weighs all
+The average of weights along a training trajectory often generalises better than the last weights (stochastic weight
+averaging, arXiv 1803.05407). `last-k` is the mean of the last k checkpoints. `ema` weighs all
 checkpoints, each half as much as the next one.
 """
 
