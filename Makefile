@@ -89,7 +89,7 @@ $(VLLM_READY): constraints-vllm.txt
 
 test-vllm: setup setup-vllm
 	@echo "== vLLM answers what keeptune's own generator answers"
-	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/score/test_vllm_engine.py
+	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/generation/test_vllm.py
 
 lint: setup
 	@echo "== types and style"

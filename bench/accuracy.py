@@ -23,15 +23,15 @@ from typing import Any
 from common import RESULTS, write_result
 from matplotlib.figure import Figure
 
-from keeptune import recipe as recipes
-from keeptune.console import ConsoleListener
+from keeptune.cli.console import ConsoleListener
+from keeptune.config import recipe as recipes
+from keeptune.evaluation import contest
 from keeptune.files import read_json, write_records
-from keeptune.held_out import score_files
-from keeptune.run import Run
-from keeptune.score import contest
-from keeptune.score.number import POLICIES
-from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.skill.synth import unique_corpus
+from keeptune.grading.number import POLICIES
+from keeptune.pipeline.evaluate_files import score_files
+from keeptune.pipeline.run import Run
+from keeptune.skills.arithmetic.contest_corpus import unique_corpus
+from keeptune.skills.arithmetic.skill import Arithmetic
 
 ROOT = Path(__file__).parent.parent
 RECIPE = ROOT / "recipes" / "best.yaml"

@@ -7,12 +7,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-from keeptune.manifest import manifest
-from keeptune.prompt.template import Prompt
-from keeptune.sections import PromptSection
-from keeptune.skill.arithmetic.kinds import KINDS
-from keeptune.skill.base import Rounding
-from keeptune.train.batches import Example
+from keeptune.config.sections import PromptSection
+from keeptune.config.solution_format import Rounding
+from keeptune.environment import manifest
+from keeptune.prompts.template import Prompt
+from keeptune.skills.arithmetic.kinds import KINDS
+from keeptune.training.batches import Example
 
 RESULTS = Path(__file__).parent.parent / "results"
 LENGTH_MIX = ("add", "sub", "equation", "mean", "area", "mass", "sales", "discount")

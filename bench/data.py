@@ -57,12 +57,12 @@ def keeptune_way(corpus: Path, out: Path) -> dict[str, Any]:
     """The whole data stage, into `out`."""
     from transformers import AutoTokenizer
 
-    from keeptune.data.prepare import prepare
-    from keeptune.model.load import resolve
-    from keeptune.prompt.count import TokenCounter
-    from keeptune.prompt.template import Prompt
-    from keeptune.recipe import parse
-    from keeptune.skill.find import skill_of
+    from keeptune.config.recipe import parse
+    from keeptune.data.preparation import prepare
+    from keeptune.models.load import resolve
+    from keeptune.prompts.template import Prompt
+    from keeptune.prompts.token_count import TokenCounter
+    from keeptune.skills.registry import skill_of
 
     recipe = parse({"data": {"files": [str(corpus)], **RECIPE}}, "bench/data.py")
     tokenizer = AutoTokenizer.from_pretrained(resolve(recipe.model.name))
@@ -78,7 +78,7 @@ def plain_way(corpus: Path, out: Path) -> dict[str, Any]:
     """Lists, sets and a loop, as in the notebooks."""
     from transformers import AutoTokenizer
 
-    from keeptune.model.load import resolve
+    from keeptune.models.load import resolve
 
     tokenizer = AutoTokenizer.from_pretrained(resolve("smollm2-135m"))
     started = time.perf_counter()

@@ -17,14 +17,14 @@ from typing import Any
 
 from common import LENGTH_MIX, examples, problems, write_result
 
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.prompt.template import Prompt
-from keeptune.score.generate import Generator
-from keeptune.score.skill import answered
-from keeptune.sections import AdapterSection, PromptSection, TrainSection
-from keeptune.train.loop import Step, Trainer
-from keeptune.train.mindspore_engine import MindSporeTrainer
+from keeptune.config.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.evaluation.skill import answered
+from keeptune.generation.engine import Generator
+from keeptune.mindspore.trainer import MindSporeTrainer
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.prompts.template import Prompt
+from keeptune.training.loop import Step, Trainer
 
 ENGINES = {"torch": Trainer, "mindspore": MindSporeTrainer}
 STEP_TOKENS = 1024

@@ -35,7 +35,7 @@ from common import write_result
 from numpy.typing import NDArray
 
 from keeptune.evaluation.gate import AbilityScores, GateResult, Kind, Limits, Measurement, judge
-from keeptune.score.statistics import FloatArray, wilson
+from keeptune.evaluation.statistics import FloatArray, wilson
 
 Effect = Literal["none", "at limit", "accuracy at limit", "20 points"]
 
@@ -302,7 +302,7 @@ def first_looks(scores: AbilityScores, ability: SimulatedAbility, looks: int) ->
 def judge_sequentially(
     scores: Sequence[AbilityScores], abilities: Sequence[SimulatedAbility], resamples: int, seed: int
 ) -> tuple[GateResult, dict[str, int]]:
-    """The verdict and the questions per ability, by the rules of keeptune.evaluation.retention.evaluate_sequentially.
+    """The verdict and the questions per ability, by the rules of `retention_suite.evaluate_sequentially`.
 
     After each look, only abilities without a decision get further questions. A failed verdict ends the run.
     """

@@ -20,11 +20,11 @@ from common import problems, write_result
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from keeptune import adapter_card
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.prompt.template import encode_prompt
-from keeptune.score.generate import Generator
+from keeptune.generation.engine import Generator
+from keeptune.models import adapter as adapters
+from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import load as models
+from keeptune.prompts.template import encode_prompt
 
 BATCH_ROWS = 32
 

@@ -17,7 +17,7 @@ from typing import Any
 from common import write_result
 
 from keeptune.files import read_records
-from keeptune.score.number import POLICIES, grade, headline_tolerance, parse_number, truth
+from keeptune.grading.number import POLICIES, grade, headline_tolerance, parse_number, truth
 
 ANY_NUMBER = "any_number"
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?")

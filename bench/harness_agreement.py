@@ -23,8 +23,8 @@ from lm_eval.models.huggingface import HFLM
 
 from keeptune.evaluation.abilities.multiple_choice import most_likely
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
-from keeptune.evaluation.pair import WHO, open_pair
-from keeptune.score.generate import Generator
+from keeptune.evaluation.model_pair import WHO, open_pair
+from keeptune.generation.engine import Generator
 
 Item = tuple[str, list[str], int]
 """Context, options with what separates them from it, and the index of the right one."""

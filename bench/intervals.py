@@ -16,7 +16,7 @@ import numpy as np
 from common import write_result
 from numpy.typing import NDArray
 
-from keeptune.score.statistics import FloatArray, paired_ratio
+from keeptune.evaluation.statistics import FloatArray, paired_ratio
 
 SETS = 2000
 RESAMPLES = 1000

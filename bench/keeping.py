@@ -22,16 +22,16 @@ from typing import Any
 import matplotlib
 from common import RESULTS, write_result
 
-from keeptune import recipe as recipes
-from keeptune.console import ConsoleListener
-from keeptune.evaluation.gate_job import GateRequest, gate
+from keeptune.cli.console import ConsoleListener
+from keeptune.config import recipe as recipes
+from keeptune.evaluation import skill as skills
 from keeptune.files import read_json, write_json
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.run import Run
-from keeptune.score import skill as skills
-from keeptune.score.generate import Generator
-from keeptune.train import checkpoint
+from keeptune.generation.engine import Generator
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.pipeline.gate_job import GateRequest, gate
+from keeptune.pipeline.run import Run
+from keeptune.training import checkpoints as checkpoint
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

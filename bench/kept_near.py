@@ -16,13 +16,13 @@ from typing import Any
 
 from common import examples, write_result
 
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.retain_section import RetainSection
-from keeptune.sections import AdapterSection, TrainSection
-from keeptune.train.batches import Example
-from keeptune.train.loop import Step, Trainer
-from keeptune.train.replay import practice, replay
+from keeptune.config.retain import RetainSection
+from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.training.batches import Example
+from keeptune.training.loop import Step, Trainer
+from keeptune.training.replay import practice, replay
 
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},

@@ -23,15 +23,16 @@ from typing import Any
 from common import examples, write_result
 from common import problems as drawn
 
-from keeptune import adapter_card
+from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.data.plain_texts import general_texts
+from keeptune.evaluation.divergence import score_drift
 from keeptune.files import write_records
-from keeptune.held_out import score_files
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.model.quantised import KINDS
-from keeptune.score.drift import general_texts, score_drift
-from keeptune.sections import AdapterSection, TrainSection
-from keeptune.train.loop import Step, Trainer
+from keeptune.models import adapter as adapters
+from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import load as models
+from keeptune.models.quantization import KINDS
+from keeptune.pipeline.evaluate_files import score_files
+from keeptune.training.loop import Step, Trainer
 
 FORMATS = ("none", *KINDS)
 STEP_TOKENS = 1024

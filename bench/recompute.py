@@ -19,12 +19,12 @@ from typing import Any
 
 from common import examples, write_result
 
-from keeptune.journal import peak_memory_bytes
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.model.activations import Recompute
-from keeptune.sections import AdapterSection, TrainSection
-from keeptune.train.loop import Step, Trainer
+from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.event_log import peak_memory_bytes
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.models.activation_checkpointing import Recompute
+from keeptune.training.loop import Step, Trainer
 
 POLICIES = {"never": math.inf, "always": 0}
 

@@ -23,9 +23,9 @@ import numpy as np
 from common import write_result
 from harness_agreement import blimp, chosen, hellaswag, ours
 
-from keeptune.console import ConsoleListener
-from keeptune.evaluation.gate_job import GateRequest, gate
-from keeptune.evaluation.pair import WHO, open_pair
+from keeptune.cli.console import ConsoleListener
+from keeptune.evaluation.model_pair import WHO, open_pair
+from keeptune.pipeline.gate_job import GateRequest, gate
 
 BASE = "smollm2-135m"
 SCALES = (0.1, 0.25, 0.5, 0.75, 1.0)

@@ -16,11 +16,11 @@ from common import write_result
 
 from keeptune.evaluation.abilities.base import Record
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.divergence import PROMPTS, answer_divergence, chat_prompts
-from keeptune.evaluation.pair import WHO, AdapterPair, open_pair
+from keeptune.evaluation.answer_divergence import PROMPTS, answer_divergence, chat_prompts
+from keeptune.evaluation.model_pair import WHO, AdapterPair, open_pair
 from keeptune.evaluation.suite.loader import Size
-from keeptune.journal import peak_memory_bytes
-from keeptune.model.packed import packed_weights
+from keeptune.event_log import peak_memory_bytes
+from keeptune.models.prepacked_linear import packed_weights
 
 BASE = "smollm2-135m"
 

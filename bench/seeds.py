@@ -19,13 +19,13 @@ from typing import Any
 
 from common import RESULTS, write_result
 
-from keeptune import recipe as recipes
-from keeptune.compare import compare, text
-from keeptune.console import ConsoleListener
+from keeptune.cli.console import ConsoleListener
+from keeptune.config import recipe as recipes
+from keeptune.evaluation.comparison import compare, text
 from keeptune.files import write_records, write_text
+from keeptune.pipeline.run import Run
 from keeptune.report.comparison import page
-from keeptune.run import Run
-from keeptune.skill.synth import corpus, unique_corpus
+from keeptune.skills.arithmetic.contest_corpus import corpus, unique_corpus
 
 SEEDS = Path(__file__).parent.parent / "recipes" / "seeds"
 OURS = "ours"

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import torch
 from common import write_result
 
-from keeptune.held_out import Target, adapter_folder, open_target
-from keeptune.recipe import load
-from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.train.loss import chunks
+from keeptune.config.recipe import load
+from keeptune.pipeline.evaluate_files import Target, adapter_folder, open_target
+from keeptune.skills.arithmetic.skill import Arithmetic
+from keeptune.training.loss import chunks
 
 SHOWN = 6
 """Wrong tokens that are listed of one problem: behind the first, the others are of interest only as kinds of slips."""

@@ -30,8 +30,8 @@ from typing import Any
 from common import write_result
 from training import PEERS, Figures, Job, keeptune_side, prepare, run, seed_side, tell
 
-from keeptune.model import load as models
-from keeptune.sections import AdapterSection
+from keeptune.config.sections import AdapterSection
+from keeptune.models import load as models
 
 OWN = {"keeptune": keeptune_side, "seed_layout": seed_side}
 COMPARED_STEPS = 20

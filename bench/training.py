@@ -19,17 +19,17 @@ from common import LENGTH_MIX, problems
 from peers.energy import a_token, joules
 from peft import PeftModel
 
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.model.activations import total_bytes
-from keeptune.model.attention import has_kernel
-from keeptune.model.memory import keep_freed_memory
-from keeptune.model.packed import lay_out
-from keeptune.prompt.template import Prompt
-from keeptune.sections import AdapterSection, PromptSection, TrainSection
-from keeptune.train.batches import Example, steps
-from keeptune.train.objective import Objective, collate
-from keeptune.train.optimiser import optimiser, set_rate
+from keeptune.config.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.models.activation_checkpointing import total_bytes
+from keeptune.models.allocator import keep_freed_memory
+from keeptune.models.attention import has_kernel
+from keeptune.models.prepacked_linear import lay_out
+from keeptune.prompts.template import Prompt
+from keeptune.training.batches import Example, steps
+from keeptune.training.objective import Objective, collate
+from keeptune.training.optimizer import optimiser, set_rate
 
 Job = dict[str, Any]
 Figures = dict[str, Any]

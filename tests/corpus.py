@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keeptune.recipe import Recipe
-from keeptune.skill.arithmetic.skill import Arithmetic
+from keeptune.config.recipe import Recipe
+from keeptune.skills.arithmetic.skill import Arithmetic
 
 SKILL = Arithmetic()
 SMALL = {"dev": 5, "test": 10}

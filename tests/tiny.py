@@ -14,13 +14,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keeptune.model import adapter as adapters
-from keeptune.model.load import load_model
-from keeptune.prompt.template import Prompt
-from keeptune.sections import AdapterSection, TrainSection
-from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.skill.base import Rounding
-from keeptune.train.batches import Example
+from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.solution_format import Rounding
+from keeptune.models import adapter as adapters
+from keeptune.models.load import load_model
+from keeptune.prompts.template import Prompt
+from keeptune.skills.arithmetic.skill import Arithmetic
+from keeptune.training.batches import Example
 
 BEGIN, END = "<|begin|>", "<|end|>"
 PROMPT = Prompt("Question: {problem}\nAnswer:\n")

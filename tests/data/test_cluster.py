@@ -7,10 +7,10 @@ import pytest
 import tiny
 from corpus import SKILL, WRONG, recipe, rows, write
 
-from keeptune.data.prepare import prepare
+from keeptune.data.preparation import prepare
 from keeptune.data.workers import Cluster, Staffing, workers
 from keeptune.errors import DataError
-from keeptune.prompt.count import TokenCounter
+from keeptune.prompts.token_count import TokenCounter
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'keeptune[cluster]')")
 COUNTER = TokenCounter.of(tiny.tokenizer(), tiny.PROMPT)

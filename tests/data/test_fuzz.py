@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keeptune.data.read import Rejected, Row, read_rows, read_shard
-from keeptune.data.source import sources
-from keeptune.data_section import ColumnsSection
+from keeptune.config.data import ColumnsSection
+from keeptune.data.reader import Rejected, Row, read_rows, read_shard
+from keeptune.data.sources import sources
 from keeptune.errors import DataError
 
 Rows = list[Row | Rejected]

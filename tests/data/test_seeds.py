@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from keeptune import recipe as recipes
-from keeptune.data.select import Candidate, Choice, Rules, Selection, wanted_kinds
-from keeptune.skill.arithmetic.skill import Arithmetic
-from keeptune.skill.synth import corpus
+from keeptune.config import recipe as recipes
+from keeptune.data.selection import Candidate, Choice, Rules, Selection, wanted_kinds
+from keeptune.skills.arithmetic.contest_corpus import corpus
+from keeptune.skills.arithmetic.skill import Arithmetic
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "seeds"
 SEEDS = sorted(path.stem for path in FOLDER.glob("*.yaml"))

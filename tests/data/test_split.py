@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keeptune.data.normal import operands
+from keeptune.data.normalization import operands
 from keeptune.data.split import apportion, range_groups, split
 from keeptune.errors import DataError
 

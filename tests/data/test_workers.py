@@ -5,7 +5,7 @@ from operator import neg
 
 import pytest
 
-from keeptune.data.source import sources
+from keeptune.data.sources import sources
 from keeptune.data.workers import SMALL_INPUT_BYTES, Here, Processes, Staffing, workers
 from keeptune.errors import DataError, RunError
 

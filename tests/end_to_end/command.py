@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from keeptune import cli
-from keeptune.train import checkpoint
+from keeptune.training import checkpoints as checkpoint
 
 _PATIENCE_SECONDS = 120
 

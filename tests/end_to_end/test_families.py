@@ -14,9 +14,9 @@ from end_to_end.conftest import Tree
 from peft import PeftModel
 from transformers import AutoConfig, AutoTokenizer
 
-from keeptune import recipe as recipes
-from keeptune.model.adapter import Parameters
-from keeptune.peak import peak_bytes
+from keeptune.config import recipe as recipes
+from keeptune.models.adapter import Parameters
+from keeptune.pipeline.memory_estimate import peak_bytes
 
 
 def stored(tree: Tree, folder: Path, adapter: Tree, **train: Any) -> Path:

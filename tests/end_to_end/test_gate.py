@@ -219,7 +219,7 @@ def test_model_that_needs_its_own_code(model_folder: Path, tmp_path: Path) -> No
 
 
 def test_questions_that_were_trained(finished: Path, model_folder: Path, tmp_path: Path) -> None:
-    from keeptune.data.prepare import load_examples
+    from keeptune.data.preparation import load_examples
 
     row = load_examples(finished / "data" / "train.parquet")[0]
     file = tmp_path / "own.jsonl"

@@ -28,7 +28,7 @@ from end_to_end.command import (
 )
 from end_to_end.conftest import MakeRecipe
 
-from keeptune.train import checkpoint
+from keeptune.training import checkpoints as checkpoint
 
 ATTEMPTS = 5
 SLOW_DATA = {"files": [], "synth": {"rows": 300_000}, "quota": {}, "fraction": 0.01}

@@ -9,9 +9,9 @@ import yaml
 from end_to_end.command import ok, refused
 from end_to_end.conftest import MakeRecipe
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
 from keeptune.mindspore import ckpt
-from keeptune.mindspore.names import exported
+from keeptune.mindspore.tensor_names import exported
 from keeptune.mindspore.tensors import stored
 
 

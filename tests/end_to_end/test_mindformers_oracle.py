@@ -16,8 +16,8 @@ from end_to_end.command import ok
 from end_to_end.conftest import MakeRecipe
 from numpy.typing import NDArray
 
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
 
 PYTHON = "KEEPTUNE_MINDFORMERS_PYTHON"
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with MindFormers")

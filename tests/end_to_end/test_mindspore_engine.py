@@ -9,7 +9,7 @@ import pytest
 from end_to_end.command import ok, refused
 from end_to_end.conftest import MakeRecipe
 
-from keeptune.train.mindspore_workers import PYTHON
+from keeptune.mindspore.workers import PYTHON
 
 
 @pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with mindspore")

@@ -17,7 +17,7 @@ from end_to_end.command import ended, files, logged_steps, ok, process, wait_unt
 from end_to_end.conftest import MakeRecipe
 from safetensors.torch import load
 
-from keeptune.train import checkpoint
+from keeptune.training import checkpoints as checkpoint
 
 PATIENCE_SECONDS = 600
 LAUNCHERS = {

@@ -7,7 +7,7 @@ from end_to_end.command import keeptune, ok, records, refused
 from end_to_end.conftest import MakeRecipe
 
 from keeptune.files import read_json, write_json
-from keeptune.verify import verify
+from keeptune.pipeline.verify import verify
 
 CALL = "[sum]\n"
 TEMPLATE = f"{CALL}Question: {{problem}}\nAnswer:\n"

@@ -17,13 +17,13 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoTokenizer
 
-from keeptune import recipe as recipes
-from keeptune.model import load as models
-from keeptune.score.number import POLICIES, grade
-from keeptune.score.reading import contest, squad_v11
-from keeptune.score.reading_prompt import first_line
-from keeptune.score.skill import truth
-from keeptune.train import checkpoint
+from keeptune.config import recipe as recipes
+from keeptune.evaluation.skill import truth
+from keeptune.grading.number import POLICIES, grade
+from keeptune.grading.squad import contest, squad_v11
+from keeptune.models import load as models
+from keeptune.prompts.reading import first_line
+from keeptune.training import checkpoints as checkpoint
 
 ROW = "id kind problem solution truth file line prompt_tokens solution_tokens"
 ACCURACY = {"accuracy", "n", "ci95"}

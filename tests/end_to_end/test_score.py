@@ -12,7 +12,7 @@ from end_to_end.command import keeptune, ok, records, refused
 from end_to_end.conftest import KINDS, MakeRecipe
 from safetensors.torch import load_file, save_file
 
-from keeptune.score.number import grade
+from keeptune.grading.number import grade
 
 PROBLEM = "一个长方形的长为 87 厘米，宽为 45 厘米，请计算其面积。"
 OTHER = "问题：{problem}\n回答："

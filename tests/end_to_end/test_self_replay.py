@@ -8,7 +8,7 @@ from end_to_end.command import keeptune, ok
 from end_to_end.conftest import MakeRecipe
 
 from keeptune.files import read_records, write_records
-from keeptune.verify import verify
+from keeptune.pipeline.verify import verify
 
 
 def test_a_run_replays_what_the_base_said(make_recipe: MakeRecipe, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import yaml
 from end_to_end.command import keeptune, ok, records
 from end_to_end.conftest import Tree
 
-from keeptune.evaluation.suite.names import ABILITY_NAMES
+from keeptune.config.ability_names import ABILITY_NAMES
 
 ABILITIES = ["knowledge", "grammar", "general-text", "chat", "instructions", "reading-en"]
 STATUSES = {"retained", "lost", "undecided", "nothing to lose", "practised"}

@@ -10,9 +10,9 @@ import yaml
 from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
-from keeptune import recipe as recipes
-from keeptune.alone import alone_in
-from keeptune.sweep import HopelessError, Trial, hopeless
+from keeptune.config import recipe as recipes
+from keeptune.pipeline.run_lock import alone_in
+from keeptune.pipeline.sweep import HopelessError, Trial, hopeless
 
 VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")
 

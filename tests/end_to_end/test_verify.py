@@ -10,7 +10,7 @@ import pytest
 import yaml
 from end_to_end.command import keeptune
 
-from keeptune.verify import verify
+from keeptune.pipeline.verify import verify
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ from typing import Any
 import tiny
 
 from keeptune.evaluation.abilities.base import Subject
-from keeptune.evaluation.layout import FALLBACK, Layout
-from keeptune.evaluation.pair import AdapterPair
-from keeptune.model import adapter as adapters
-from keeptune.score.cache import RecordCache
-from keeptune.score.generate import Generator
-from keeptune.score.shared import SharedGenerator
-from keeptune.train.processes import processes
+from keeptune.evaluation.model_pair import AdapterPair
+from keeptune.generation.distributed import SharedGenerator
+from keeptune.generation.engine import Generator
+from keeptune.generation.record_cache import RecordCache
+from keeptune.models import adapter as adapters
+from keeptune.prompts.chat import FALLBACK, Layout
+from keeptune.training.distributed import processes
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|begin|>{{ message['role'] }}: {{ message['content'] }}<|end|>\n{% endfor %}"

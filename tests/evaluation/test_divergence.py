@@ -1,185 +1,123 @@
-"""The divergence on answers is that of whole tables of logits, behind the answers that the tuned model writes."""
+"""Loss and divergence are what plain transformers makes of the same texts, and nothing where the adapter is off."""
 
-import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny
 import torch
-from evaluation.pairs import adapter_pair, broken
 
-from keeptune.evaluation.divergence import CHAT_TOKENS, AnsweredPrompt, answer_divergence, chat_prompts, summary
-from keeptune.evaluation.layout import FALLBACK
-from keeptune.evaluation.pair import AdapterPair, ModelPair
-from keeptune.model import adapter as adapters
-from keeptune.score.cache import RecordCache
-from keeptune.score.generate import Generator
+from keeptune.data.plain_texts import Text, general_texts
+from keeptune.errors import DataError
+from keeptune.evaluation.divergence import divergence_summary, loss_summary, score_drift
+from keeptune.models import adapter as adapters
 
-Record = dict[str, Any]
-SEED = 5
-
-
-@pytest.fixture(scope="module")
-def pair(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AdapterPair:
-    return adapter_pair(model_folder, tmp_path_factory.mktemp("pair"))
+TEXTS = [
+    Text("a", "general", "It sold only rye bread until 1960, because wheat flour was too dear. " * 6),
+    Text("b", "skill", "Question: 1 + 1\nAnswer:\n"),
+    Text("c", "general", "Swifts eat insects."),
+    Text("d", "general", ""),
+]
 
 
 @pytest.fixture(scope="module")
-def prompts(pair: AdapterPair) -> list[AnsweredPrompt]:
-    """Chat prompts, and skill prompts of other lengths and budgets."""
-    with pair.using("tuned") as subject:
-        chat = chat_prompts(subject.layout, 6)
-        texts = [tiny.PROMPT.render(problem) for _, problem, _ in tiny.problems(6)]
-        skill = [
-            AnsweredPrompt(f"skill-{place}", "skill", text, tuple(subject.layout.tokens(text)), 4 + 9 * place)
-            for place, text in enumerate(texts)
-        ]
-    return chat + skill
+def tuned(model_folder: Path) -> Any:
+    return tiny.tune(tiny.load(model_folder))
 
 
-@pytest.fixture(scope="module")
-def records(pair: AdapterPair, prompts: list[AnsweredPrompt]) -> list[Record]:
-    return answer_divergence(pair, prompts, SEED)
+def by_hand(tuned: Any, words: Any, text: str) -> tuple[float, float, float]:
+    """Both token losses and the divergence from whole tables of logits, summed position by position."""
+    tokens = words.encode(text)
+    with torch.no_grad():
+        after = tuned(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+        with adapters.scaled(tuned, 0.0):
+            before = tuned(input_ids=torch.tensor([tokens])).logits[0].double().log_softmax(-1)
+    losses = [-sum(float(table[place, token]) for place, token in enumerate(tokens[1:])) for table in (before, after)]
+    return losses[0], losses[1], float((after.exp() * (after - before)).sum())
 
 
-def by_hand(pair: AdapterPair, tokens: list[int], start: int) -> float:
-    """KL(tuned ‖ base) summed over the places that predict the answer, from whole tables."""
-    tables = []
-    for scale in (0.0, 1.0):
-        with torch.no_grad(), adapters.scaled(pair.generator.model, scale):
-            logits = pair.generator.model(input_ids=torch.tensor([tokens])).logits[0]
-        tables.append(logits.double().log_softmax(-1)[start - 1 : len(tokens) - 1])
-    base, tuned = tables
-    return float((tuned.exp() * (tuned - base)).sum())
+def test_it_is_what_whole_tables_of_logits_give(tuned: Any) -> None:
+    words = tiny.tokenizer()
+    made = score_drift(tuned, 1.0, words, TEXTS)
+    assert [record["id"] for record in made] == ["a", "b", "c"]  # an empty text predicts nothing
+    assert made[0]["tokens"] > 256  # more than a chunk
+    for record, text in zip(made, TEXTS, strict=False):
+        found = (record["base_nll"], record["tuned_nll"], record["kl"])
+        assert found == pytest.approx(by_hand(tuned, words, text.text), rel=1e-3)
+        assert record["predicted"] == record["tokens"] - 1 == len(words.encode(text.text)) - 1
+        assert record["kl"] > 0.001 * record["tokens"]
 
 
-def test_chat_prompts_are_those_of_the_suite(prompts: list[AnsweredPrompt]) -> None:
-    chat = [prompt for prompt in prompts if prompt.what == "chat"]
-    assert len(chat) == 6
-    assert all(prompt.id.startswith("chat-") and prompt.budget == CHAT_TOKENS for prompt in chat)
+def test_an_adapter_that_is_off_moves_nothing(tuned: Any) -> None:
+    for record in score_drift(tuned, 0.0, tiny.tokenizer(), TEXTS):
+        assert record["kl"] == 0
+        assert record["base_nll"] == record["tuned_nll"]
+    assert score_drift(tuned, 1.0, tiny.tokenizer(), TEXTS)[0]["kl"] > 0
 
 
-def test_greedy_answers_are_those_of_the_tuned_model(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
-) -> None:
-    greedy = [record for record in records if record["mode"] == "greedy"]
-    with pair.using("tuned") as subject:
-        answers = subject.generator.answer(
-            [own.tokens for own in prompts], [own.budget for own in prompts], lambda _: False
-        )
-    said = {own.id: answer.text for own, answer in zip(prompts, answers, strict=True)}
-    assert len(greedy) > 6
-    assert {record["id"]: record["output"] for record in greedy} == {own["id"]: said[own["id"]] for own in greedy}
-    with pair.using("base") as subject:
-        others = subject.generator.answer([prompts[0].tokens], [prompts[0].budget], lambda _: False)
-    assert others[0].text != said[prompts[0].id]
+def test_a_long_text_is_cut(tuned: Any) -> None:
+    (record,) = score_drift(tuned, 1.0, tiny.tokenizer(), [Text("long", "general", "rye bread " * 1000)])
+    assert record["tokens"] == 512
 
 
-def test_sampled_answers_are_those_of_the_seed(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
-) -> None:
-    with pair.using("tuned") as subject:
-        answers = subject.generator.sample([own.tokens for own in prompts], [own.budget for own in prompts], SEED)
-    said = {own.id: answer.text for own, answer in zip(prompts, answers, strict=True)}
-    sampled = [record for record in records if record["mode"] == "sampled"]
-    assert {record["id"]: record["output"] for record in sampled} == {own["id"]: said[own["id"]] for own in sampled}
-
-
-def test_values_are_those_of_whole_tables(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
-) -> None:
-    words, tokens_of = tiny.tokenizer(), {own.id: own.tokens for own in prompts}
-    assert {record["mode"] for record in records} == {"greedy", "sampled"}
-    for record in records:
-        answer = words.encode(record["output"], add_special_tokens=False)
-        before = list(tokens_of[record["id"]])
-        assert record["tokens"] in (len(answer), len(answer) + 1)
-        end = [words.eos_token_id] * (record["tokens"] - len(answer))
-        expected = by_hand(pair, [*before, *answer, *end], len(before))
-        assert record["kl"] == pytest.approx(expected, rel=1e-3, abs=1e-4)
-        assert record["kl"] > 0
-
-
-def test_end_tokens_count_where_the_model_ended(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
-) -> None:
-    tokens = {(record["id"], record["mode"]): record["tokens"] for record in records}
-    stopped = set()
-    with pair.using("tuned") as subject:
-        words = subject.generator.tokenizer
-        answers = subject.generator.sample([own.tokens for own in prompts], [own.budget for own in prompts], SEED)
-    for own, answer in zip(prompts, answers, strict=True):
-        stopped.add(answer.stopped)
-        after = words.encode(answer.text, add_special_tokens=False)
-        assert tokens.get((own.id, "sampled"), 0) == len(after) + answer.stopped
-    assert stopped == {True, False}
-
-
-def test_an_adapter_that_is_off_diverges_nowhere(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
-) -> None:
-    off = AdapterPair(pair.generator, pair.adapter, 0.0, pair.base_cache, FALLBACK)
-    made = answer_divergence(off, prompts, SEED)
-    assert made and all(record["kl"] == 0 for record in made)
-    assert [record["output"] for record in made] != [record["output"] for record in records]
-
-
-def test_a_smaller_scale_diverges_less(pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]) -> None:
-    half = AdapterPair(pair.generator, pair.adapter, 0.25, pair.base_cache, FALLBACK)
-    means = []
-    for made in (answer_divergence(half, prompts, SEED), records):
-        figures = summary(made, "chat", "greedy", 1000, 0)
-        assert figures is not None
-        means.append(figures["point"])
-    assert 0 < means[0] < means[1]
+def record(what: str, tokens: int, base: float, tuned: float, kl: float) -> dict[str, Any]:
+    return {
+        "id": what,
+        "what": what,
+        "text": "",
+        "tokens": tokens,
+        "predicted": tokens - 1,
+        "base_nll": base,
+        "tuned_nll": tuned,
+        "kl": kl,
+    }
 
 
 def test_summaries_are_means_over_tokens() -> None:
-    def record(what: str, mode: str, tokens: int, kl: float | None) -> Record:
-        return {"what": what, "mode": mode, "tokens": tokens, "kl": kl}
-
-    records = [
-        record("chat", "greedy", 10, 2.0),
-        record("chat", "greedy", 30, 2.0),
-        record("chat", "sampled", 5, 1.0),
-        record("skill", "sampled", 5, 1.0),
-        record("skill", "sampled", 5, None),
-    ]
-    made = summary(records, "chat", "greedy", 1000, 0)
-    assert made is not None
-    assert (made["n"], made["tokens"], made["point"]) == (2, 40, pytest.approx(0.1))
-    assert made["low95"] == pytest.approx(2 / 30) and made["high95"] == pytest.approx(0.2)
-    assert summary(records, "skill", "greedy", 1000, 0) is None  # not measured
-    assert summary(records, "skill", "sampled", 1000, 0) is None  # not a number
+    records = [record("general", 11, 30, 31, 2.2), record("general", 31, 60, 69, 2.0), record("skill", 5, 1, 1, 4.0)]
+    loss, moved = loss_summary(records, 1000, 0), divergence_summary(records, "general", 1000, 0)
+    assert loss is not None and moved is not None
+    assert (loss["n"], loss["tokens"], loss["base"], loss["tuned"]) == (2, 40, 2.25, 2.5)
+    # Two texts: whole texts are drawn, so the ends are those of the one and of the other alone.
+    assert loss["difference"] == {"point": 0.25, "low95": pytest.approx(0.1), "high95": pytest.approx(0.3)}
+    assert (moved["n"], moved["tokens"], moved["point"]) == (2, 42, pytest.approx(0.1))
+    assert divergence_summary(records, "skill", 1000, 0) == {
+        "n": 1,
+        "tokens": 5,
+        **dict.fromkeys(("point", "low95", "high95"), 0.8),
+    }
+    assert loss_summary(records[2:], 1000, 0) is None
+    assert divergence_summary([], "skill", 1000, 0) is None
 
 
-def model_pair(model_folder: Path, tuned: Any, words: Any, cache: Path) -> ModelPair:
-    generators = Generator(tiny.load(model_folder), tiny.tokenizer()), Generator(tuned, words)
-    return ModelPair(*generators, [RecordCache(cache, {})] * 2, FALLBACK)
+def test_texts_are_parted_by_empty_lines(tmp_path: Path) -> None:
+    path, other = tmp_path / "one.txt", tmp_path / "two.txt"
+    path.write_bytes("\ufeff\n\nOne,\r\nstill one.\r\n \t\r\n\r\n  Two.\n".encode())
+    other.write_text("def f():\n    return 1\n", encoding="utf-8")
+    texts = general_texts([str(path), str(other)])
+    assert [text.text for text in texts] == ["One,\nstill one.", "  Two.", "def f():\n    return 1"]
+    assert len({text.id for text in texts}) == 3
+    assert general_texts([str(path), str(other)], limit=2) == texts[:2]
 
 
-def test_a_model_without_finite_numbers_has_no_divergence(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
-) -> None:
-    pair = model_pair(model_folder, broken(model_folder), tiny.tokenizer(), tmp_path)
-    records = answer_divergence(pair, prompts, SEED)
-    assert records and all(record["kl"] is None for record in records)
-    json.dumps(records, allow_nan=False)
-    assert summary(records, "chat", "greedy", 1000, 0) is None
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "cannot be read"), (b"\n \n", "holds no text"), (b"caf\xe9", "byte 3 is not UTF-8")],
+)
+def test_a_file_without_text_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "text.txt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"text\.txt: {message}"):
+        general_texts([str(path)])
 
 
-def test_two_models_that_are_equal_diverge_nowhere(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
-) -> None:
-    pair = model_pair(model_folder, tiny.load(model_folder), tiny.tokenizer(), tmp_path)
-    assert all(record["kl"] == 0 for record in answer_divergence(pair, prompts, SEED))
-
-
-def test_models_with_other_tokens_have_no_divergence(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
-) -> None:
-    pair = model_pair(model_folder, tiny.load(model_folder), tiny.byte_fallback_tokenizer(), tmp_path)
-    assert pair.differing_tokens is not None
-    with pytest.raises(ValueError, match="tokenizer"):
-        answer_divergence(pair, prompts, SEED)
+def test_the_embedded_texts_are_two_dozen_different_ones() -> None:
+    texts = general_texts(["embedded"])
+    assert len(texts) == 24
+    assert all(40 <= len(text.text.split()) <= 110 or text.text.startswith("def ") for text in texts)
+    openings = sorted(text.text[:20] for text in texts)
+    assert all(first != second for first, second in pairwise(openings))
+    assert np.mean([len(text.text) for text in texts]) > 300

@@ -20,7 +20,7 @@ from keeptune.evaluation.gate import (
     Measurement,
     judge,
 )
-from keeptune.score.statistics import FloatArray
+from keeptune.evaluation.statistics import FloatArray
 
 LOGARITHM_OF_VOCABULARY = 10.8
 

@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from keeptune.evaluation.likelihood import Choice, encode_choice, has_full_attention, log_likelihoods
-from keeptune.score.generate import Generator
+from keeptune.generation.engine import Generator
 
 CONTEXTS = ["Question: 1 + 1\nAnswer:", "一个长方形的长为 3 厘米，", "The mill", "So she " + "went on and on " * 40]
 OPTIONS = [

@@ -19,7 +19,7 @@ from keeptune.evaluation.power import (
     questions_for_probability,
     questions_for_score,
 )
-from keeptune.score.statistics import FloatArray
+from keeptune.evaluation.statistics import FloatArray
 
 SIMULATIONS = 200
 NEVER = 10**6

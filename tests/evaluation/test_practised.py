@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
+from keeptune.config.ability_names import ABILITY_NAMES
+from keeptune.config.recipe import Recipe
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.practised import practised_by, practised_by_source, practised_by_texts, tasks_of
-from keeptune.evaluation.suite.names import ABILITY_NAMES
-from keeptune.recipe import Recipe
 
 PROSE = "The old ferry was painted green in spring, and nobody on the island could remember why.\n"
 CHAT = "<|im_start|>user\nHow do I dry herbs?<|im_end|>\n<|im_start|>assistant\nIn the shade.<|im_end|>\n"

@@ -20,9 +20,9 @@ from transformers import AutoTokenizer
 from keeptune.errors import ModelError
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.base_model import configuration
-from keeptune.mindspore.names import exported
+from keeptune.mindspore.tensor_names import exported
 from keeptune.mindspore.tensors import stored
-from keeptune.model import load as models
+from keeptune.models import load as models
 
 TEXT = "计算 123456.78 + 9 = ? It's  the\n\n sum's"
 

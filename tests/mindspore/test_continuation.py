@@ -12,19 +12,20 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from keeptune import adapter_card
-from keeptune import recipe as recipes
-from keeptune.data.prepare import _COLUMNS, _SCHEMA
+from keeptune.config import recipe as recipes
+from keeptune.data.preparation import _COLUMNS, _SCHEMA
 from keeptune.errors import ModelError
-from keeptune.export import export
+from keeptune.export.exporter import export
 from keeptune.files import write_text
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.configuration import read
-from keeptune.mindspore.names import imported
 from keeptune.mindspore.recipe_yaml import import_recipe
 from keeptune.mindspore.run_rows import export_training
-from keeptune.model import adapter as adapters
-from keeptune.prompt.named import prompt
+from keeptune.mindspore.tensor_names import imported
+from keeptune.models import adapter as adapters
+from keeptune.models import adapter_metadata as adapter_card
+from keeptune.pipeline.run import Run
+from keeptune.prompts.named import prompt
 
 ROWS = tiny.problems(12)
 
@@ -131,7 +132,8 @@ def test_another_prompt_is_not_left_to_the_kit(tmp_path: Path) -> None:
 def test_rows_that_keeptune_writes_are_found_by_their_name_length_and_padding(tmp_path: Path) -> None:
     run = run_folder(tmp_path, tiny.PROMPT.template)
     export(str(run), "mindformers", tmp_path / "out")
-    export_training(run, 300, tmp_path / "rows")
+    opened = Run.open(run)
+    export_training(opened.examples(), opened.tokenizer, opened.prompt, 300, tmp_path / "rows")
     made = read(tmp_path / "out" / "finetune.yaml")
     name = str(made.get("train_dataset.data_loader.dataset_dir"))
     assert (tmp_path / "rows" / name).is_file() and (tmp_path / "rows" / f"{name}.db").is_file()

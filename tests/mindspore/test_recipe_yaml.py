@@ -12,11 +12,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
 from keeptune.errors import DataError, KeeptuneError, RecipeError
 from keeptune.mindspore.configuration import read
 from keeptune.mindspore.recipe_yaml import Imported, import_recipe, write_recipe
-from keeptune.prompt.named import NAMED
+from keeptune.prompts.named import NAMED
 
 
 def stored(folder: Path, tree: Any, name: str = "train.yaml") -> Path:

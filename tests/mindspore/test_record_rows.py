@@ -13,8 +13,8 @@ from keeptune.errors import DataError, RecipeError
 from keeptune.mindspore.record_rows import write_rows
 from keeptune.mindspore.record_set import Layout, Row, write_set
 from keeptune.mindspore.run_rows import IGNORED
-from keeptune.prompt.named import NAMED
-from keeptune.prompt.template import SLOT
+from keeptune.prompts.named import NAMED
+from keeptune.prompts.template import SLOT
 
 WORDS: Any = tiny.tokenizer()
 END = WORDS.eos_token_id

@@ -8,13 +8,13 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok, refused
 
-from keeptune.data.prepare import load_examples
+from keeptune.data.preparation import load_examples
+from keeptune.grading.squad import contest_items, reading_items
 from keeptune.mindspore.record_reader import read
 from keeptune.mindspore.record_set import FIELDS, Layout, LeftOut, Row, batches
 from keeptune.mindspore.run_rows import IGNORED, padding_token, training_row
-from keeptune.run import Run
-from keeptune.score.reading import contest_items, reading_items
-from keeptune.train.batches import Example
+from keeptune.pipeline.run import Run
+from keeptune.training.batches import Example
 
 PADDING = 9
 

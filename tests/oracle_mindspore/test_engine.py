@@ -13,10 +13,10 @@ import tiny
 import torch
 
 from keeptune.errors import TrainingError
-from keeptune.train import checkpoint
-from keeptune.train.loop import Step, Trainer
-from keeptune.train.mindspore_engine import MindSporeTrainer
-from keeptune.train.mindspore_workers import PYTHON, WORKERS
+from keeptune.mindspore.trainer import MindSporeTrainer
+from keeptune.mindspore.workers import PYTHON, WORKERS
+from keeptune.training import checkpoints as checkpoint
+from keeptune.training.loop import Step, Trainer
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with mindspore")
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from keeptune.sections import TrainSection
-from keeptune.train.optimiser import learning_rate, optimiser, set_rate
+from keeptune.config.sections import TrainSection
+from keeptune.training.optimizer import learning_rate, optimiser, set_rate
 
 PYTHON = os.environ.get("KEEPTUNE_MINDSPORE_PYTHON")
 

@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from report.suite_records import Pairs, suite_records, suite_scores
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
 from keeptune.evaluation.gate import AbilityScores, Measurement
-from keeptune.model.adapter import Parameters
-from keeptune.prompt.template import Prompt
+from keeptune.grading import squad as reading
+from keeptune.grading.answers import Truth
+from keeptune.grading.number import grade
+from keeptune.models.adapter import Parameters
+from keeptune.pipeline.result import Scores, SuiteScores, result
+from keeptune.prompts.reading import question_text
+from keeptune.prompts.template import Prompt
 from keeptune.report.page import write_report
-from keeptune.result import Scores, SuiteScores, result
-from keeptune.score import reading
-from keeptune.score.number import grade
-from keeptune.score.reading_prompt import question_text
-from keeptune.skill.base import Truth
 
 HOSTILE = '<script>alert("1")</script> | a\n<img src=x onerror=alert(2)> ``` </pre> & [x](http://example.com) \u2028 末'
 

@@ -18,7 +18,7 @@ from typing import Any
 import typer
 
 from keeptune.cli import formats, gate, jobs, scores
-from keeptune.console import ConsoleListener
+from keeptune.cli.console import ConsoleListener
 from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, Callable[..., None]] = {

@@ -31,15 +31,19 @@ def export(
     """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
     if form == "mindrecord" or form == "mindrecord-reading":
         from keeptune.mindspore.run_rows import export_reading, export_training
+        from keeptune.pipeline.run import Run
 
-        write_rows = export_training if form == "mindrecord" else export_reading
-        made = write_rows(Path(target), seq_length or 256, out, shards or 1)
+        run, length, files = Run.open(Path(target)), seq_length or 256, shards or 1
+        if form == "mindrecord":
+            made = export_training(run.examples(), run.tokenizer, run.prompt, length, out, files)
+        else:
+            made = export_reading(run.recipe.score, run.tokenizer, length, out, files)
         print(made.text(), file=sys.stderr)
         print("\n".join(str(out / name) for name in made.files))
         return
     if seq_length or shards:
         raise RecipeError(f"--seq-length and --shards are for --to mindrecord and mindrecord-reading, not for {form}")
-    from keeptune.export import export as write_form
+    from keeptune.export.exporter import export as write_form
 
     print("\n".join(str(out / name) for name in write_form(target, form, out)))
 
@@ -70,7 +74,7 @@ def import_(
     """From MindFormers: an adapter in PEFT's layout out of a .ckpt, a recipe out of a .yaml, rows of a .mindrecord."""
     if ".mindrecord" in source.name:  # shards have their number behind it
         from keeptune.mindspore.record_rows import write_rows
-        from keeptune.prompt.named import template
+        from keeptune.prompts.named import template
 
         print(write_rows(source, model or "smollm2-135m", template(prompt) if prompt else None, out).text())
         return
@@ -83,8 +87,8 @@ def import_(
         raise RecipeError(f"{source}: a checkpoint holds neither alpha nor prompt; give --pet-config and --prompt")
     if evaluation or data_file:
         raise RecipeError(f"{source}: --evaluation and --data are for a recipe out of a .yaml; leave them out")
-    from keeptune.mindspore.adopt import adopt
-    from keeptune.prompt.named import prompt as prompt_of
+    from keeptune.mindspore.import_adapter import adopt
+    from keeptune.prompts.named import prompt as prompt_of
 
     adopt(source, pet_config, model or "smollm2-135m", skill, prompt_of(prompt), out)
     print(out)
@@ -104,11 +108,16 @@ def synth(
     ] = [],  # noqa: B006
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
-    from keeptune.data.guard import refusal
+    from keeptune.data.decontamination import refusal
     from keeptune.files import write_whole
-    from keeptune.skill.arithmetic.skill import Arithmetic
-    from keeptune.skill.spoil import spoilt
-    from keeptune.skill.synth import ORIGINAL_CORPUS_ROWS, UNIQUE_CORPUS_ROWS, corpus, unique_corpus
+    from keeptune.skills.arithmetic.contest_corpus import (
+        ORIGINAL_CORPUS_ROWS,
+        UNIQUE_CORPUS_ROWS,
+        corpus,
+        unique_corpus,
+    )
+    from keeptune.skills.arithmetic.corruption import spoilt
+    from keeptune.skills.arithmetic.skill import Arithmetic
 
     refused = refusal(exclude, Arithmetic())
     if unique:

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from keeptune.cli.options import Suite, json_text
+from keeptune.config.ability_names import ABILITY_NAMES, ALL, split_names, unknown_name
 from keeptune.errors import EXIT_GATE_FAILED, EXIT_UNDECIDED, RecipeError
-from keeptune.evaluation.suite.names import ABILITY_NAMES, ALL, split_names, unknown_name
 
 _EXIT_CODES = {"pass": 0, "fail": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
 
@@ -53,8 +53,8 @@ def gate(
     thresholds, margins = _by_ability("--threshold", threshold, 0.9, 1.0), _by_ability("--margin", margin, 0.1, 100.0)
     from keeptune.evaluation import verdict_text
     from keeptune.evaluation.gate import Limits
-    from keeptune.evaluation.gate_job import GateRequest
-    from keeptune.evaluation.gate_job import gate as judge
+    from keeptune.pipeline.gate_job import GateRequest
+    from keeptune.pipeline.gate_job import gate as judge
 
     if not names and questions is None:
         raise RecipeError("--abilities is empty; name some, or give --questions FILE")

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from keeptune import recipe as recipes
 from keeptune.cli.options import AsJson, ClusterAddress, Processes, RecipeFile, RunFolder, Settings, json_text
+from keeptune.config import recipe as recipes
+from keeptune.config.recipe import Recipe
 from keeptune.errors import EXIT_GATE_FAILED, RecipeError
-from keeptune.recipe import Recipe
 
 
 def run(
@@ -41,7 +41,7 @@ def recover(
     as_json: AsJson = False,
 ) -> None:
     """A new run that takes back what a run lost. The same command again resumes."""
-    from keeptune.recover import recovery_recipe
+    from keeptune.pipeline.recover import recovery_recipe
 
     job = _create(
         context,
@@ -68,9 +68,9 @@ def sweep(
     as_json: AsJson = False,
 ) -> None:
     """Many runs with other settings, for more skill, more reading kept, fewer parameters. Resumes like a run."""
-    from keeptune.sweep import sweep as search
-    from keeptune.sweep import text
-    from keeptune.vary import parse
+    from keeptune.config.search_space import parse
+    from keeptune.pipeline.sweep import sweep as search
+    from keeptune.pipeline.sweep import text
 
     varied, overrides = tuple(map(parse, vary)), tuple(settings)
     place = folder or Path("runs") / f"{recipes.load(recipe, overrides).name}-sweep"
@@ -89,8 +89,8 @@ def plan(
     """Rows per kind, tokens, trainable parameters, time and memory, without training."""
     loaded = recipes.load(recipe, tuple(settings))
     from keeptune.data.workers import Staffing
-    from keeptune.plan import plan as make_plan
-    from keeptune.plan import text
+    from keeptune.pipeline.plan import plan as make_plan
+    from keeptune.pipeline.plan import text
 
     made = make_plan(loaded, context.obj, Staffing(processes, cluster))
     print(json_text(made) if as_json else text(made))
@@ -128,7 +128,7 @@ def report(context: typer.Context, folder: RunFolder, as_json: AsJson = False) -
 
 def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
     from keeptune.data.workers import Staffing
-    from keeptune.run import Run
+    from keeptune.pipeline.run import Run
 
     return Run.create(folder, recipe, context.obj, Staffing(processes, cluster))
 
@@ -136,7 +136,7 @@ def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int
 def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None, workers: int) -> dict[str, Any]:
     """What a run comes to whose later stages are a job on a cluster; its data is made first, by the same machines."""
     from keeptune.files import read_json
-    from keeptune.train.on_cluster import on_cluster
+    from keeptune.training.ray_cluster import on_cluster
 
     if cluster is None:
         raise RecipeError("--workers are those of a Ray cluster; give its --cluster HOST:PORT, or use torchrun")
@@ -151,7 +151,7 @@ def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None
 
 
 def _open(context: typer.Context, folder: Path) -> Any:
-    from keeptune.run import Run
+    from keeptune.pipeline.run import Run
 
     return Run.open(folder, context.obj)
 

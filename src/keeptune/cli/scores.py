@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from keeptune.cli.options import AsJson, RunFolder, Suite, json_text
+from keeptune.config.ability_names import split_names
 from keeptune.errors import DataError
-from keeptune.evaluation.suite.names import split_names
 
 
 def verify(folder: RunFolder) -> None:
@@ -18,8 +18,8 @@ def verify(folder: RunFolder) -> None:
 
     Exit code 3: some differ.
     """
-    from keeptune.verify import text
-    from keeptune.verify import verify as check
+    from keeptune.pipeline.verify import text
+    from keeptune.pipeline.verify import verify as check
 
     made = check(folder)
     print(text(made))
@@ -41,8 +41,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Runs side by side: scores, cost, and paired differences from the first."""
-    from keeptune.compare import compare as side_by_side
-    from keeptune.compare import published, text
+    from keeptune.evaluation.comparison import compare as side_by_side
+    from keeptune.evaluation.comparison import published, text
 
     made = side_by_side(folders, other_questions)
     if out:
@@ -69,7 +69,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores a run, an adapter or a base model on any held-out files."""
-    from keeptune.held_out import score_files, text
+    from keeptune.pipeline.evaluate_files import score_files, text
 
     names = split_names(abilities)
     scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj, names, suite)
@@ -83,7 +83,7 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """The tuned model's answer to one problem, asked through the stored prompt."""
-    from keeptune.held_out import ask_one
+    from keeptune.pipeline.evaluate_files import ask_one
 
     answer = ask_one(target, problem)
     print(json_text(answer) if as_json else answer["output"])

@@ -9,12 +9,12 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from keeptune.data.leak import Leaks
-from keeptune.data.rewrite import Example, too_coarse
-from keeptune.data.source import SourceFile
+from keeptune.config.solution_format import Rounding, Spelling
+from keeptune.data.contamination import Leaks
+from keeptune.data.solution_rendering import Example, too_coarse
+from keeptune.data.sources import SourceFile
 from keeptune.data.split import PARTS, Part
 from keeptune.files import write_json
-from keeptune.skill.base import Rounding, Spelling
 
 FILE = "card.json"
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from keeptune.config.data import ColumnsSection
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, is_utf8, reject
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
 from keeptune.data.table import required, text_row
-from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
 
 _Line = tuple[int, str | LongLine]

@@ -13,10 +13,10 @@ from itertools import count
 from pathlib import Path
 from sys import maxsize
 
+from keeptune.config.data import ColumnsSection
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
-from keeptune.data.source import Shard
+from keeptune.data.sources import Shard
 from keeptune.data.stream import LongLine, decoded, line_blocks, opened
-from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
 
 _CONVERSATION_KEYS = {"id", "conversations"}

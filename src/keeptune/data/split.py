@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from keeptune.data.normal import free_text_kinds, operands
-from keeptune.data.select import digest
+from keeptune.data.normalization import free_text_kinds, operands
+from keeptune.data.selection import digest
 from keeptune.errors import DataError
 
 Part = Literal["train", "dev", "test"]

@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
 from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
 from keeptune.data.stream import CODECS, opened
-from keeptune.data_section import ColumnsSection
 from keeptune.errors import DataError
 
 _BATCH_ROWS = 1_000

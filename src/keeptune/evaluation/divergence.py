@@ -1,141 +1,117 @@
-"""KL(tuned ‖ base) on the tuned model's own answers: how far tuning moved it where it actually goes.
+"""How far tuning moved what a model predicts: its loss on held-out text, and its divergence from the base.
 
-Forgetting follows this quantity more closely than norms or ranks of the update (RL's Razor, arXiv 2509.04259). Answers
-are greedy and sampled (temperature 1), to skill prompts and to chat prompts; the divergence is summed over the whole
-vocabulary at every token of the answer, its end token included.
+Reading scores only see what the questions ask for. These two ask for nothing: how well each next token of general text
+is predicted before and after, and how much the predictions themselves differ (the KL divergence of the tuned model
+from the base), on general text and on the skill's own prompts. Base and tuned are one model, with its adapter off
+and on, so both see the same tokens in the same batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keeptune.evaluation.abilities.registry import ABILITIES
-from keeptune.evaluation.layout import Layout
-from keeptune.evaluation.pair import WHO, Pair
-from keeptune.evaluation.suite.loader import Size
-from keeptune.model.packed import packed_weights
-from keeptune.score.drift import hidden_states
-from keeptune.score.generate import Generator, at_the_end
-from keeptune.score.statistics import Estimate, mean_of_parts
-from keeptune.train.batches import batched
-from keeptune.train.loss import chunks
+from keeptune.data.plain_texts import GENERAL, Text
+from keeptune.evaluation.statistics import FloatArray, mean_of_parts
+from keeptune.models import adapter as adapters
+from keeptune.prompts.template import encode_prompt
+from keeptune.training.batches import batched
+from keeptune.training.forward import hidden_states
+from keeptune.training.loss import chunks
 
 Record = dict[str, Any]
-What = Literal["skill", "chat"]
-Mode = Literal["greedy", "sampled"]
-SOURCES: tuple[What, ...] = ("skill", "chat")
-MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
-BATCH_TOKENS = 2048
+SKILL = "skill"
+SORTS = (GENERAL, SKILL)
+"""What a text is: general text that has nothing to do with the skill, or a prompt of the skill."""
 
-PROMPTS: dict[Size, int] = {"quick": 8, "standard": 32, "full": 100}
-"""Prompts of each source whose answers are compared, by the size of the suite."""
+SKILL_PROMPTS = 100
+"""Of the test questions, the first so many are enough: each has dozens of tokens."""
 
-CHAT_TOKENS = 32
-"""The most tokens of an answer to a chat prompt."""
+TEXT_TOKENS = 512
+"""Longer texts are cut, so that a file of whole books costs no more memory than one of paragraphs."""
 
-
-@dataclass(frozen=True, slots=True)
-class AnsweredPrompt:
-    """A prompt as tokens, with the bound on the answer's tokens."""
-
-    id: str
-    what: What
-    prompt: str
-    tokens: tuple[int, ...]
-    budget: int
-
-
-def chat_prompts(layout: Layout, limit: int) -> list[AnsweredPrompt]:
-    """The first prompts of the suite's chat ability."""
-    ability = ABILITIES["chat"]
-    items = ability.items("final", "full")[:limit]
-    rendered = [layout.conversation(item.messages) for item in items]
-    return [
-        AnsweredPrompt(item.id, "chat", text, tuple(layout.tokens(text)), CHAT_TOKENS)
-        for item, text in zip(items, rendered, strict=True)
-    ]
-
-
-def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) -> list[Record]:
-    """One record per prompt and mode: the tuned model's answer and its divergence from the base, in nats; None where
-    it is not a finite number.
-
-    Raises:
-        ValueError: when base and tuned do not share their tokens; ask `pair.differing_tokens` before.
-    """
-    if pair.differing_tokens:
-        raise ValueError(pair.differing_tokens)
-    records, rows = [], []
-    with pair.using("tuned") as subject, packed_weights(subject.generator.model):
-        generator = subject.generator
-        for mode in MODES:
-            answers = _answers(generator, prompts, mode, seed)
-            for own, answer in zip(prompts, answers, strict=True):
-                after = generator.tokenizer.encode(answer.text, add_special_tokens=False)
-                end = [generator.tokenizer.eos_token_id] if answer.stopped else []
-                rows.append(([*own.tokens, *after, *end], len(own.tokens)))
-                records.append(
-                    {"id": own.id, "what": own.what, "mode": mode, "prompt": own.prompt, "output": answer.text}
-                )
-    lengths = [len(tokens) for tokens, _ in rows]
-    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
-        for index, (count, nats) in zip(batch, _divergences(pair, [rows[index] for index in batch]), strict=True):
-            records[index] |= {"tokens": count, "kl": nats}
-    return [record for record in records if record["tokens"]]
-
-
-def summary(records: Sequence[Record], what: What, mode: Mode, resamples: int, seed: int) -> Record | None:
-    """The mean divergence in nats per token with its interval over answers; None where nothing was measured, or
-    something is not a finite number."""
-    own = [record for record in records if (record["what"], record["mode"]) == (what, mode)]
-    if not own or any(record["kl"] is None for record in own):
-        return None
-    tokens = np.array([record["tokens"] for record in own], np.float64)
-    nats = np.array([record["kl"] for record in own], np.float64)
-    mean: Estimate = mean_of_parts(nats, tokens, resamples=resamples, seed=seed)
-    return {"n": len(own), "tokens": int(tokens.sum()), "point": mean.point, "low95": mean.low95, "high95": mean.high95}
-
-
-def _answers(generator: Generator, prompts: Sequence[AnsweredPrompt], mode: Mode, seed: int) -> list[Any]:
-    tokens, budgets = [own.tokens for own in prompts], [own.budget for own in prompts]
-    if mode == "sampled":
-        return list(generator.sample(tokens, budgets, seed))
-    return list(generator.answer(tokens, budgets, at_the_end))
+_BATCH_TOKENS = 2048
 
 
 @torch.inference_mode()
-def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tuple[int, float | None]]:
-    """(tokens, nats) of each row, over the tokens from the given place on."""
-    states: dict[str, list[Tensor]] = {}
-    heads: dict[str, Any] = {}
-    for who in WHO:
-        with pair.using(who) as subject:
-            heads[who] = subject.generator.head
-            states[who] = _answer_states(subject.generator, rows)
-    made: list[tuple[int, float | None]] = []
-    for before, after in zip(states["base"], states["tuned"], strict=True):
-        total = 0.0
-        for part in chunks(len(after), len(heads["tuned"].weight)):
-            base, tuned = (
-                functional.log_softmax(heads[who](own[part]), -1, dtype=torch.float32)
-                for who, own in (("base", before), ("tuned", after))
-            )
-            total += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
-        # Rounding can leave the divergence of two equal distributions slightly below zero.
-        made.append((len(after), max(total, 0.0) if isfinite(total) else None))
-    return made
+def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text]) -> list[Record]:
+    """One record a text, in their order: the sums, in nats, of both models' token losses and of their divergence.
+
+    `predicted` counts the tokens that have a loss, all but the first; the divergence is taken behind each of `tokens`,
+    so also where the answer to a prompt would begin. A text of a single token predicts nothing and is left out.
+    """
+    encoded = [(text, encode_prompt(tokenizer, text.text)[:TEXT_TOKENS]) for text in texts]
+    texts, rows = zip(*(pair for pair in encoded if len(pair[1]) > 1), strict=True)
+    lengths = [len(row) for row in rows]
+    records: list[Record] = [{}] * len(texts)
+    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
+        with adapters.scaled(tuned, 0.0):
+            base_states = hidden_states(tuned, [rows[index] for index in batch])
+        with adapters.scaled(tuned, scale):
+            tuned_states = hidden_states(tuned, [rows[index] for index in batch])
+        for index, before, after in zip(batch, base_states, tuned_states, strict=True):
+            own = torch.tensor(rows[index], device=before.device)
+            losses = _compared(tuned.get_output_embeddings(), before, after, own)
+            records[index] = {
+                **texts[index]._asdict(),
+                "tokens": len(own),
+                "predicted": len(own) - 1,
+                **dict(zip(("base_nll", "tuned_nll", "kl"), losses, strict=True)),
+            }
+    return records
 
 
-def _answer_states(generator: Generator, rows: Sequence[tuple[list[int], int]]) -> list[Tensor]:
-    """The hidden states that predict each answer's tokens. shapes: (answer tokens, width) each."""
-    hidden = hidden_states(generator.model, [tokens for tokens, _ in rows])
-    return [own[start - 1 : len(tokens) - 1] for own, (tokens, start) in zip(hidden, rows, strict=True)]
+def _compared(head: Any, before: Tensor, after: Tensor, own: Tensor) -> tuple[float, float, float]:
+    """Both models' token losses and KL(tuned ‖ base), summed over a row, from logits of a few tokens at a time.
+
+    shapes: before, after (at least tokens, width); own (tokens,).
+    """
+    totals = torch.zeros(3, dtype=torch.float64)
+    for here in chunks(len(own), len(head.weight)):
+        base, tuned = (
+            functional.log_softmax(head(states[here]), -1, dtype=torch.float32) for states in (before, after)
+        )
+        following = own[here.start + 1 : here.stop + 1]
+        for place, chances in enumerate((base, tuned)):
+            totals[place] += functional.nll_loss(chances[: len(following)], following, reduction="sum").item()
+        totals[2] += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
+    base_nll, tuned_nll, divergence = totals.tolist()
+    # Rounding can leave the divergence of two equal distributions a hair below zero.
+    return base_nll, tuned_nll, max(divergence, 0.0)
+
+
+def loss_summary(records: Sequence[Record], resamples: int, seed: int) -> Record | None:
+    """The loss a token on general text, in nats, base and tuned, and its change; None where it was not measured."""
+    texts = [record for record in records if record["what"] == GENERAL]
+    if not texts:
+        return None
+    tokens, base, tuned = (_column(texts, name) for name in ("predicted", "base_nll", "tuned_nll"))
+    change = mean_of_parts(tuned - base, tokens, resamples=resamples, seed=seed)
+    return {
+        "n": len(texts),
+        "tokens": int(tokens.sum()),
+        "base": float(base.sum() / tokens.sum()),
+        "tuned": float(tuned.sum() / tokens.sum()),
+        "difference": asdict(change),
+    }
+
+
+def divergence_summary(records: Sequence[Record], what: str, resamples: int, seed: int) -> Record | None:
+    """KL(tuned ‖ base) a token, in nats, on texts of one sort; None where it was not measured."""
+    texts = [record for record in records if record["what"] == what]
+    if not texts:
+        return None
+    tokens = _column(texts, "tokens")
+    mean = mean_of_parts(_column(texts, "kl"), tokens, resamples=resamples, seed=seed)
+    return {"n": len(texts), "tokens": int(tokens.sum()), **asdict(mean)}
+
+
+def _column(records: Sequence[Record], name: str) -> FloatArray:
+    return np.array([record[name] for record in records], dtype=np.float64)

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from keeptune.errors import DataError
-from keeptune.score.statistics import FloatArray
+from keeptune.evaluation.statistics import FloatArray
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em", "prompt_level_strict_acc")
 """The lm-eval metric that counts is the first of these that a task has. The last one is IFEval's."""

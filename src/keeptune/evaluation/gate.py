@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 
 from keeptune.evaluation.sequential import repeated_tail
-from keeptune.score.statistics import Bootstrap, FloatArray, bootstrap_mean, bootstrap_ratio, wilson
+from keeptune.evaluation.statistics import Bootstrap, FloatArray, bootstrap_mean, bootstrap_ratio, wilson
 
 Status = Literal["retained", "lost", "undecided", "nothing to lose", "practised"]
 Verdict = Literal["pass", "fail", "undecided"]

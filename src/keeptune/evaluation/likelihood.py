@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keeptune.model.invocation import MASK_ARGUMENT
-from keeptune.model.packed import packed_weights
-from keeptune.score.generate import SHARED_TOKENS, Generator
-from keeptune.score.likelihood import token_log_probabilities
-from keeptune.train.batches import batched
+from keeptune.evaluation.reading_likelihood import token_log_probabilities
+from keeptune.generation.engine import SHARED_TOKENS, Generator
+from keeptune.models.invocation import MASK_ARGUMENT
+from keeptune.models.prepacked_linear import packed_weights
+from keeptune.training.batches import batched
 
 BATCH_TOKENS = 1024
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from keeptune.evaluation.script import HAN
+from keeptune.grading.chinese import HAN
 
 NGRAM = 13
 _UNIT = re.compile(rf"[{HAN}]|[^\W_{HAN}]+")

@@ -12,15 +12,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
+from keeptune.config.recipe import Recipe
+from keeptune.config.retain import SELF
 from keeptune.errors import KeeptuneError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import NgramIndex, texts_in
-from keeptune.evaluation.script import HAN_CHARACTER
-from keeptune.recipe import Recipe
-from keeptune.score.reading import ReadingItem
-from keeptune.train import own_answers
-from keeptune.train.replay import Practice, practice
+from keeptune.generation import self_answers as own_answers
+from keeptune.grading.chinese import HAN_CHARACTER
+from keeptune.grading.squad import ReadingItem
+from keeptune.training.replay import Practice, practice
 
 Practised = dict[str, str]
 """The reason, by ability."""
@@ -57,7 +58,7 @@ def practised_by(recipe: Recipe) -> Practised:
 
 def practised_by_source(source: str) -> Practised:
     """What one replay source practises; nothing where its file is not on this machine."""
-    if source == own_answers.SOURCE:
+    if source == SELF:
         found = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
         texts = (message.content for prompt in own_answers.pool() for message in prompt.messages)
         return found | practised_by_texts(texts, "the pool of prompts for replay")

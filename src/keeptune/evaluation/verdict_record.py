@@ -6,9 +6,9 @@ from dataclasses import asdict
 from math import isfinite
 from typing import Any
 
+from keeptune.config.ability_names import ALL, chosen_names
+from keeptune.config.sections import GateSection
 from keeptune.evaluation.gate import AbilityResult, GateResult, Limits, MeasureResult
-from keeptune.evaluation.suite.names import ALL, chosen_names
-from keeptune.sections import GateSection
 
 Record = dict[str, Any]
 

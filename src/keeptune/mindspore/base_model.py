@@ -23,10 +23,9 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from keeptune.errors import ModelError
 from keeptune.files import whole_folder
-from keeptune.mindspore import ckpt, names
+from keeptune.mindspore import ckpt
+from keeptune.mindspore import tensor_names as names
 from keeptune.mindspore.tensors import DTYPES
-
-SUFFIX = ".ckpt"
 
 _SAFETENSORS_NAMES = {"Float16": "F16", "BFloat16": "BF16", "Float32": "F32", "Float64": "F64"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")

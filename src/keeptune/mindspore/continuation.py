@@ -9,18 +9,19 @@ import torch
 import yaml
 from transformers import AutoConfig
 
-from keeptune import recipe as recipes
-from keeptune.adapter_card import AdapterCard
-from keeptune.data.prepare import load_examples
+from keeptune.config import recipe as recipes
+from keeptune.data.preparation import load_examples
 from keeptune.errors import ModelError
 from keeptune.files import write_json, write_records, write_text
-from keeptune.mindspore import ckpt, names
-from keeptune.mindspore.handover import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
+from keeptune.mindspore import ckpt
+from keeptune.mindspore import tensor_names as names
+from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
 from keeptune.mindspore.run_rows import padding_token
 from keeptune.mindspore.tensors import stored
-from keeptune.model import adapter as adapters
-from keeptune.model import load as models
-from keeptune.prompt.named import asked_in_conversation
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.models.adapter_metadata import AdapterCard
+from keeptune.prompts.named import asked_in_conversation
 
 
 def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:

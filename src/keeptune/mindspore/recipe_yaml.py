@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
-from keeptune import recipe as recipes
+from keeptune.config import recipe as recipes
 from keeptune.errors import DataError, ModelError, RecipeError
 from keeptune.files import write_text
-from keeptune.mindspore import traps
+from keeptune.mindspore import configuration_warnings as traps
 from keeptune.mindspore.configuration import Configuration, read, shown
-from keeptune.mindspore.unused import reason
-from keeptune.prompt import named
+from keeptune.mindspore.unsupported_keys import reason
+from keeptune.prompts import named
 
 _MODEL = "model.model_config"
 _LLAMA3_8B = {"hidden_size": 4096, "num_layers": 32, "n_kv_heads": 8, "vocab_size": 128256, "intermediate_size": 14336}
@@ -284,10 +284,10 @@ class _Maker:
 
 def _lengths(rows: Path, recipe: dict[str, Any]) -> traps.Lengths:
     """The longest row and the longest answer in a file, in the base model's tokens."""
-    from keeptune.data.read import read_rows
+    from keeptune.data.reader import read_rows
     from keeptune.data.row import Row
-    from keeptune.model.load import load_tokenizer
-    from keeptune.prompt.count import TokenCounter
+    from keeptune.models.load import load_tokenizer
+    from keeptune.prompts.token_count import TokenCounter
 
     counter = TokenCounter.of(load_tokenizer(recipe["model"]["name"]), named.prompt(recipe["prompt"]["template"]))
     texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, Row)]

@@ -20,9 +20,9 @@ from keeptune.files import write_whole
 from keeptune.mindspore.record_reader import read
 from keeptune.mindspore.record_set import FIELDS, LeftOut
 from keeptune.mindspore.run_rows import IGNORED
-from keeptune.model.load import load_tokenizer
-from keeptune.prompt.named import NAMED
-from keeptune.prompt.template import SLOT
+from keeptune.models.load import load_tokenizer
+from keeptune.prompts.named import NAMED
+from keeptune.prompts.template import SLOT
 
 Texts = tuple[str, str]
 """A problem and its solution."""

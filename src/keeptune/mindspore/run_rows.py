@@ -8,14 +8,16 @@ run's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from keeptune.config.sections import ScoreSection
+from keeptune.grading.squad import ReadingItem, contest_items, reading_items
 from keeptune.mindspore.record_set import Layout, LeftOut, Row, Written, write_set
-from keeptune.run import Run
-from keeptune.score.reading import ReadingItem, contest_items, reading_items
-from keeptune.score.reading_prompt import question_text
-from keeptune.train.batches import Example
+from keeptune.prompts.reading import question_text
+from keeptune.prompts.template import Prompt
+from keeptune.training.batches import Example
 
 IGNORED = -100
 """The label of a token that is not learned, `ignore_token_id` in MindFormers."""
@@ -23,35 +25,34 @@ IGNORED = -100
 _LLAMA3_PADDING = "<|reserved_special_token_0|>"
 
 
-def export_training(folder: Path, seq_length: int, out: Path, shards: int = 1) -> Written:
-    """The training rows of the run in `folder`, in the layout of the contest's train-fastchat256, but for its prompt.
+def export_training(
+    examples: Sequence[Example], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
+) -> Written:
+    """Training rows in the layout of the contest's train-fastchat256, but for its prompt.
 
-    errors: RunError when there is no run with data, or `out` is there or cannot be written; DataError when no row is
-    left.
+    errors: RunError when `out` is there or cannot be written; DataError when no row is left.
     """
-    run = Run.open(folder)
-    padding = padding_token(run.tokenizer)
-    rows = [training_row(example, seq_length, padding) for example in run.examples()]
+    padding = padding_token(tokenizer)
+    rows = [training_row(example, seq_length, padding) for example in examples]
     about = {
         "seq_length": seq_length,
         "pad_token_id": padding,
         "ignore_token_id": IGNORED,
-        "prompt": {"template": run.prompt.template, "sha256": run.prompt.sha256},
+        "prompt": {"template": prompt.template, "sha256": prompt.sha256},
     }
     layout = Layout(seq_length + 1, (padding, IGNORED), "qa")
     return write_set(out, f"train-{seq_length}", rows, layout, about, shards)
 
 
-def export_reading(folder: Path, seq_length: int, out: Path, shards: int = 1) -> Written:
-    """The reading questions of the run in `folder` in the layout of the contest's squad8192, with which MindFormers
+def export_reading(score: ScoreSection, tokenizer: Any, seq_length: int, out: Path, shards: int = 1) -> Written:
+    """The reading questions of a recipe in the layout of the contest's squad8192, with which MindFormers
     scores: the first question of each passage; `labels` is the answer, both fields filled with the padding token.
 
     errors: as above, and DataError when the questions cannot be read.
     """
-    run = Run.open(folder)
-    padding, score = padding_token(run.tokenizer), run.recipe.score
+    padding = padding_token(tokenizer)
     items = contest_items(reading_items(score.retained, score.retained_limit))
-    rows = [reading_row(item, run.tokenizer, seq_length) for item in items]
+    rows = [reading_row(item, tokenizer, seq_length) for item in items]
     about = {"seq_length": seq_length, "pad_token_id": padding, "questions": score.retained}
     layout = Layout(seq_length, (padding, padding), "lm-schema")
     return write_set(out, f"reading-{seq_length}", rows, layout, about, shards)

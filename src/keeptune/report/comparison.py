@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from keeptune.compare import standings
+from keeptune.evaluation.comparison import standings
 from keeptune.report import plots, text
 from keeptune.report.page import environment
 from keeptune.report.retention_shapes import Ratio

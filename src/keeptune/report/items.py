@@ -14,8 +14,8 @@ from pathlib import Path
 
 from keeptune.report import text
 from keeptune.report.abilities import anchor
-from keeptune.report.facts import ability_records
 from keeptune.report.retention_shapes import Ability, ItemRecord
+from keeptune.report.run_files import ability_records
 
 LOST_SHOWN, GAINED_SHOWN = 6, 3
 

@@ -8,8 +8,8 @@ from html import escape
 
 from keeptune.report import text
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, measure_rows
-from keeptune.report.facts import Facts
 from keeptune.report.retention_shapes import Estimate, ReadingScore
+from keeptune.report.run_files import Facts
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,

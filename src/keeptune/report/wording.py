@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from keeptune.config.ability_names import ABILITY_NAMES, TASK_PREFIX
 from keeptune.evaluation.gate import DECIDING
-from keeptune.evaluation.suite.names import ABILITY_NAMES, TASK_PREFIX
 from keeptune.report import text
-from keeptune.report.facts import Facts
 from keeptune.report.retention_shapes import BeforeAfter, Divergence, Policy, Reading, Retained
+from keeptune.report.run_files import Facts
 from keeptune.report.shapes import Result
 
 

@@ -12,6 +12,7 @@ from evaluation.pairs import CHAT_TEMPLATE, broken, subject
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keeptune.config.ability_names import ABILITY_NAMES
 from keeptune.evaluation.abilities.base import Ability, Record, Subject, option_probability
 from keeptune.evaluation.abilities.long_context import planted
 from keeptune.evaluation.abilities.multiple_choice import centred, most_likely
@@ -19,8 +20,7 @@ from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.refusal import OPENINGS
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
-from keeptune.evaluation.suite.names import ABILITY_NAMES
-from keeptune.model import adapter as adapters
+from keeptune.models import adapter as adapters
 
 COUNT = 44
 """Right answers enough to prove that nothing was lost."""

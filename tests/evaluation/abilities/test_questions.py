@@ -17,7 +17,7 @@ from keeptune.evaluation.abilities.questions import (
     read_questions,
     require_no_overlap,
 )
-from keeptune.score.generate import Generator
+from keeptune.generation.engine import Generator
 
 Line = dict[str, Any]
 GOOD: Line = {"prompt": "Which colour is the sky?", "answer": "blue"}

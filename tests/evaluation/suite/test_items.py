@@ -15,6 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keeptune.config.ability_names import ABILITY_NAMES
+from keeptune.data.plain_texts import general_texts
 from keeptune.errors import DataError
 from keeptune.evaluation.abilities.constraints import validate
 from keeptune.evaluation.abilities.multiple_choice import ChoiceItem
@@ -33,10 +35,8 @@ from keeptune.evaluation.suite.loader import (
     load,
     parse,
 )
-from keeptune.evaluation.suite.names import ABILITY_NAMES
-from keeptune.score.drift import general_texts
-from keeptune.score.reading import ReadingItem, reading_items
-from keeptune.train.replay import practice
+from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.training.replay import practice
 
 FILES: dict[str, tuple[str, type[Line]]] = {
     "knowledge-en-a.jsonl": ("knowledge", ChoiceSet),

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from keeptune.evaluation.gate import Kind, Measurement
-from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.suite.loader import Size, Split
-from keeptune.score.generate import Generator
+from keeptune.generation.engine import Generator
+from keeptune.prompts.chat import Layout
 
 Record = dict[str, Any]
 Progress = Callable[[int], None]

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 
 from keeptune.evaluation.abilities.base import Progress, Record, Subject
-from keeptune.evaluation.script import HAN, HAN_CHARACTER
-from keeptune.evaluation.suite.loader import Language, Message
-from keeptune.score.generate import StopRule, at_the_end
+from keeptune.evaluation.suite.loader import Language
+from keeptune.generation.engine import StopRule, at_the_end
+from keeptune.grading.chinese import HAN, HAN_CHARACTER
+from keeptune.prompts.chat import Message
 
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")

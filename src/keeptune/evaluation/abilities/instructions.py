@@ -13,7 +13,8 @@ from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.constraints import satisfied
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.suite.loader import Instruction, Message, Size, Split, selected
+from keeptune.evaluation.suite.loader import Instruction, Size, Split, selected
+from keeptune.prompts.chat import Message
 
 FILE = "instructions.jsonl"
 BUDGET_TOKENS = 72

@@ -15,8 +15,9 @@ from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subjec
 from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.suite.loader import Message, Prose, Size, Split, load
-from keeptune.score.reading_prompt import answered
+from keeptune.evaluation.suite.loader import Prose, Size, Split, load
+from keeptune.prompts.chat import Message
+from keeptune.prompts.reading import answered
 
 TOKENS_PER_WORD = 1.35
 CHANCE = 0.1

@@ -25,9 +25,9 @@ from keeptune.evaluation.abilities.base import (
     option_probability,
 )
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.layout import Layout
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load
+from keeptune.prompts.chat import Layout
 
 CHANCE = 0.25
 EVERY: dict[Size, int] = {"quick": 6, "standard": 2, "full": 1}

@@ -34,10 +34,11 @@ from keeptune.evaluation.abilities.multiple_choice import most_likely
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.overlap import NgramIndex
-from keeptune.evaluation.suite.loader import Message, Size, Split, Text
-from keeptune.score.number import HEADLINE, parse_number
-from keeptune.score.number import grade as grade_number
-from keeptune.score.reading import squad_v11
+from keeptune.evaluation.suite.loader import Size, Split, Text
+from keeptune.grading.number import HEADLINE, parse_number
+from keeptune.grading.number import grade as grade_number
+from keeptune.grading.squad import squad_v11
+from keeptune.prompts.chat import Message
 
 BUDGET_TOKENS = 128
 Grader = Callable[[str, Sequence[str]], float]

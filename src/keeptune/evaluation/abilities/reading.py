@@ -17,11 +17,11 @@ from operator import itemgetter
 from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
 from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.script import HAN
 from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
-from keeptune.prompt.template import encode_prompt
-from keeptune.score.reading import ReadingItem, Scores, load_squad, reading_items, squad_v11
-from keeptune.score.reading_prompt import MAX_NEW_TOKENS, answered, first_line, question_text
+from keeptune.grading.chinese import HAN
+from keeptune.grading.squad import ReadingItem, Scores, load_squad, reading_items, squad_v11
+from keeptune.prompts.reading import MAX_NEW_TOKENS, answered, first_line, question_text
+from keeptune.prompts.template import encode_prompt
 
 FILE_ZH = "reading-zh.json"
 MAX_NEW_TOKENS_ZH = 28

@@ -24,7 +24,8 @@ from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.abilities.conversation import degenerate, written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
-from keeptune.evaluation.suite.loader import Message, Request, Size, Split, in_split, load
+from keeptune.evaluation.suite.loader import Request, Size, Split, in_split, load
+from keeptune.prompts.chat import Message
 
 FILE = "refusal.jsonl"
 BUDGET_TOKENS = 24

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
+from keeptune.config.ability_names import ABILITY_NAMES, chosen_names, unknown_name
 from keeptune.errors import RecipeError
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.chat import Chat
@@ -21,8 +22,7 @@ from keeptune.evaluation.abilities.multiple_choice import (
 from keeptune.evaluation.abilities.reading import Reading
 from keeptune.evaluation.abilities.refusal import Refusal
 from keeptune.evaluation.suite.loader import VERSION, Size
-from keeptune.evaluation.suite.names import ABILITY_NAMES, chosen_names, unknown_name
-from keeptune.score.cache import sha256_of
+from keeptune.generation.record_cache import sha256_of
 
 COMMONSENSE_EVERY: dict[Size, int] = {"quick": 4, "standard": 2, "full": 1}
 CODE_EVERY: dict[Size, int] = {"quick": 3, "standard": 1, "full": 1}

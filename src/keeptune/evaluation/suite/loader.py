@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from keeptune.errors import DataError
+from keeptune.prompts.chat import Message
 
 VERSION = "1"
 """Of the suite: raised whenever an item, a generator or a rule of scoring changes."""
@@ -52,15 +53,6 @@ class ChoiceSet(Line):
             if len(set(getattr(self, name))) < 4:
                 raise ValueError(f"the four {name} must differ")
         return self
-
-
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    role: Literal["system", "user", "assistant"]
-    content: Text
 
 
 class Conversation(Line):

@@ -1,0 +1,34 @@
+"""The entry point `keeptune.backends: mindspore`: each call imports only what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keeptune.config.recipe import Recipe
+
+
+class MindSpore:
+    """Implements keeptune.models.backend.Backend."""
+
+    def require_installed(self) -> None:
+        from keeptune.mindspore.workers import python_with_mindspore
+
+        python_with_mindspore()
+
+    def unpack(self, checkpoint: Path, cache_folder: Path) -> Path:
+        from keeptune.mindspore.base_model import unpacked
+
+        return unpacked(checkpoint, cache_folder)
+
+    def trainer(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
+        from keeptune.mindspore.trainer import MindSporeTrainer, require_supported
+
+        require_supported(model, recipe)
+        return MindSporeTrainer(model, examples, recipe.train, recipe.seed, folder)
+
+    def export(self, target: Path, adapter: Path, form: str, out: Path) -> None:
+        from keeptune.mindspore.export import export
+
+        export(target, adapter, form, out)

@@ -1,0 +1,102 @@
+"""LoRA linear layers with one hand-written backward pass, in place of PEFT's forward.
+
+PEFT casts every activation to the adapter's float32 and back and leaves six small products to autograd. Here the
+frozen product and the low-rank path share their buffers, the adapter is cast (it is a thousand times smaller than
+the activations), and its gradients come back in float32. The parameters stay PEFT's own, so saving, loading and
+switching the adapter off work as before.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+from keeptune.models.invocation import invocation_of
+from keeptune.models.pissa import INITIAL, low_rank
+from keeptune.models.quantization import QuantisedLinear, product, product_back
+
+
+class _LoraProduct(torch.autograd.Function):
+    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; the base layer, W and bias, is frozen and gets no gradient.
+
+    Where `active` is given, the second half is added on these tokens alone.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float, active: Tensor | None
+    ) -> Tensor:
+        """shapes: x (..., inputs); base.weight (outputs, inputs); a (rank, inputs); b (outputs, rank); active (...)."""
+        rows = x.reshape(-1, x.shape[-1])
+        a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
+        down = rows @ a_cast.t()
+        if active is not None:
+            down.mul_(active.reshape(-1, 1))
+        out = product(base, rows)
+        out.addmm_(down, b_cast.t(), alpha=scale)
+        ctx.save_for_backward(rows, a_cast, b_cast, down)
+        ctx.base, ctx.scale, ctx.shape, ctx.active = base, scale, x.shape, active
+        return out.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (rows, a, b, down), base = ctx.saved_tensors, ctx.base
+        grad = gradients[0].reshape(-1, b.shape[0])
+        grad_down = (grad @ b).mul_(ctx.scale)
+        if ctx.active is not None:
+            grad_down.mul_(ctx.active.reshape(-1, 1))
+        grad_b = (grad.t() @ down).float().mul_(ctx.scale)
+        grad_a = (grad_down.t() @ rows).float()
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            grad_x = product_back(base, grad).addmm_(grad_down, a).view(ctx.shape)
+        return grad_x, None, grad_a, grad_b, None, None
+
+
+def fuse(model: nn.Module) -> int:
+    """The number of LoRA layers of `model` that now run the fused product.
+
+    Layers that the product does not cover (dropout, DoRA, VeRA, (IA)³) keep PEFT's forward.
+    """
+    fused = 0
+    for layer in model.modules():
+        if isinstance(layer, LoraLinear) and is_plain_lora(layer):
+            layer.forward = _FusedForward(layer)  # type: ignore[method-assign]
+            fused += 1
+    return fused
+
+
+def is_plain_lora(layer: Any) -> bool:
+    """Whether the layer adds nothing but one low-rank product, PiSSA's included."""
+    names = list(layer.lora_A)
+    return (
+        (type(layer.base_layer) is nn.Linear or isinstance(layer.base_layer, QuantisedLinear))
+        and names[1:] in ([], [INITIAL])
+        and isinstance(layer.lora_dropout[names[0]], nn.Identity)
+        and not layer.use_dora.get(names[0], False)
+        and not layer.lora_bias.get(names[0], False)
+        and not layer.fan_in_fan_out
+    )
+
+
+class _FusedForward:
+    """The bound forward of one layer; a merged, disabled or uninvoked adapter is left to the plain base layer."""
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+        self.name = next(iter(layer.lora_A))
+
+    def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
+        layer, base = self.layer, self.layer.base_layer
+        if layer.merged or layer.disable_adapters:
+            return base(x)  # type: ignore[no-any-return]
+        invocation = invocation_of(layer)
+        active = invocation.active if invocation else None
+        if invocation and active is None:
+            return base(x)  # type: ignore[no-any-return]
+        a, b = low_rank(layer)
+        scale = layer.scaling[self.name]
+        return _LoraProduct.apply(x, base, a, b, scale, active)  # type: ignore

@@ -1,0 +1,282 @@
+"""`keeptune gate`: the retention verdict for two models, or two result files, that anyone made anywhere.
+
+A folder of results holds gate.json, gate.md, gate.xml, the answers of both models and their hashes, so that `verify`
+recomputes the verdict without a model.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keeptune.config.ability_names import ALL
+from keeptune.data.preparation import load_examples
+from keeptune.environment import PACKAGES, hardware
+from keeptune.errors import RecipeError, RunError
+from keeptune.evaluation import answer_divergence as divergence
+from keeptune.evaluation import verdict_text
+from keeptune.evaluation.abilities.base import Ability
+from keeptune.evaluation.abilities.questions import Question, Questions, read_questions, require_no_overlap
+from keeptune.evaluation.abilities.registry import abilities_named, suite_sha256
+from keeptune.evaluation.external_results import is_result, paired, read_results
+from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurement, judge
+from keeptune.evaluation.model_pair import AdapterPair, Pair, adapter_of, open_pair
+from keeptune.evaluation.practised import practised_by, practised_by_texts, recipe_beside
+from keeptune.evaluation.retention_suite import Answers, evaluate, evaluate_sequentially
+from keeptune.evaluation.suite.loader import VERSION, Size
+from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
+from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
+from keeptune.generation.record_cache import sha256_of
+from keeptune.progress import Listener, Silent
+
+Record = dict[str, Any]
+
+FILE, MARKDOWN_FILE, JUNIT_FILE = "gate.json", "gate.md", "gate.xml"
+REQUEST_FILE = "request.json"
+"""What was asked for, so that a folder is only gone on with by the same command."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateRequest:
+    """What to compare, on what, and how much may be lost."""
+
+    base: str
+    tuned: str
+    abilities: tuple[str, ...] = (ALL,)
+    size: Size = "standard"
+    questions: Path | None = None
+    grader: str | None = None
+    training_rows: Path | None = None
+    sequential: bool = False
+    scale: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    resamples: int = 10_000
+    seed: int = 0
+
+
+def gate(request: GateRequest, out: Path | None = None, listener: Listener | None = None) -> Record:
+    """The record of gate.json. The same request with the same `out` goes on where it stopped.
+
+    Raises:
+        RecipeError: an unknown ability, or arguments that do not go together.
+        ModelError: a model that cannot be loaded or compared.
+        DataError: questions or result files that cannot be used.
+        RunError: `out` holds something else.
+    """
+    results = [is_result(Path(own)) for own in (request.base, request.tuned)]
+    if all(results):
+        made = _from_results(request)
+        return _write(made, out) if out else made
+    if any(results):
+        raise RecipeError("--base and --tuned: one is a result file and the other a model; give two of a kind")
+    trained = _training_texts(request)
+    questions = _checked_questions(request, trained)
+    abilities = abilities_named(request.abilities, request.size)
+    if questions:
+        abilities.append(Questions(questions))
+    with ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
+        _claim(folder, request, questions)
+        made = _evaluated(request, abilities, trained, folder, listener or Silent())
+        if questions:
+            write_json(folder / "questions.json", {"questions": [own.model_dump(mode="json") for own in questions]})
+            made["questions"] = {"file": str(request.questions), "n": len(questions)}
+        made["hashes"] = {path.name: file_sha256(path) for path in sorted(folder.glob("*.json*")) if path.name != FILE}
+        return _write(made, out) if out else made
+
+
+def _evaluated(
+    request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, listener: Listener
+) -> Record:
+    """Asks both models and judges."""
+    listener.stage("load")
+    pair = open_pair(request.base, request.tuned, request.scale)
+    left_out = _incomparable(request, abilities, pair)
+    abilities = [own for own in abilities if own.name not in left_out]
+    if not abilities:
+        raise RecipeError(f"nothing is left to measure: {'; '.join(left_out.values())}")
+    practised = _practised(request, trained)
+    listener.stage("evaluate")
+    if request.sequential:
+        answers, judged = evaluate_sequentially(
+            pair,
+            abilities,
+            request.size,
+            request.limits,
+            practised,
+            folder,
+            listener,
+            resamples=request.resamples,
+            seed=request.seed,
+        )
+    else:
+        answers = evaluate(pair, abilities, "final", request.size, folder, listener)
+        judged = judged_answers(answers, practised, request)
+    made = _record(request, judged, pair, practised)
+    made["left_out"] = left_out
+    made["asked"] = {own.ability.name: len(own.base) for own in answers}
+    made["kl_on_answers"] = _divergence(request, pair, folder, listener)
+    return made
+
+
+def judged_answers(answers: Sequence[Answers], practised: dict[str, str], request: GateRequest) -> GateResult:
+    """The verdict on answers that are complete."""
+    scores = [own.scores(practised.get(own.ability.name)) for own in answers]
+    return judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
+
+
+def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practised: dict[str, str]) -> Record:
+    weights = {who: pair.cache(who).facts["weights"] for who in ("base", "tuned")} if pair else None
+    made: Record = {
+        "schema_version": SCHEMA_VERSION,
+        "base": request.base,
+        "tuned": request.tuned,
+        "scale": pair.scale if isinstance(pair, AdapterPair) else None,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["keeptune", *sys.argv[1:]]),
+        "keeptune": metadata.version("keeptune"),
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "hardware": hardware(),
+        "weights": weights,
+        "suite": {"version": VERSION, "size": request.size, "sha256": suite_sha256(request.size)} if pair else None,
+        "settings": {
+            "sequential": request.sequential,
+            "resamples": request.resamples,
+            "seed": request.seed,
+            "thresholds": dict(request.limits.thresholds),
+            "margins": dict(request.limits.margins),
+            "counted": sorted(request.limits.counted) if request.limits.counted is not None else [ALL],
+        },
+        "practised": practised,
+        "abilities": abilities_record(judged),
+        "gate": gate_record(judged, request.limits),
+    }
+    made["remedy"] = verdict_text.remedy(made)
+    return made
+
+
+def _from_results(request: GateRequest) -> Record:
+    """The verdict from result files of lm-evaluation-harness or inspect-ai."""
+    if request.questions or request.sequential or request.scale is not None:
+        raise RecipeError("result files are judged as they are: leave out --questions, --sequential and --scale")
+    base, tuned = (read_results(Path(own)) for own in (request.base, request.tuned))
+    tasks, scores = paired(base, tuned), []
+    for task in tasks:
+        size = len(task.ids)
+        values = Measurement(task.metric, "score", task.base, task.tuned, task.ids, np.ones(size), 0.0, size)
+        scores.append(AbilityScores(task.name, [values]))
+    judged = judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
+    both = {task.name for task in tasks}
+    alone = {task.name: f"only {who} has it" for who, own in (("base", base), ("tuned", tuned)) for task in own}
+    left_out = {name: why for name, why in alone.items() if name not in both}
+    return {**_record(request, judged, None, {}), "left_out": left_out}
+
+
+def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Question]:
+    """The user's questions, none of which was trained as far as the training rows are known."""
+    if request.questions is None:
+        if request.grader:
+            raise RecipeError("--grader is for --questions FILE; give both")
+        return []
+    questions = read_questions(request.questions, request.grader)
+    require_no_overlap(request.questions, questions, trained, "the training rows")
+    return questions
+
+
+def _training_texts(request: GateRequest) -> list[str]:
+    """The texts that the tuned model was trained on: of a run, or of a file that the user names."""
+    if request.training_rows is not None:
+        from keeptune.data.reader import Rejected, read_rows
+
+        rows = [row for row in read_rows(request.training_rows) if not isinstance(row, Rejected)]
+        return [text for row in rows for text in (row.problem, row.solution)]
+    path = Path(request.tuned).expanduser() / "data" / "train.parquet"
+    examples = load_examples(path) if path.is_file() else []
+    return [text for row in examples for text in (row.problem, row.solution)]
+
+
+def _practised(request: GateRequest, trained: Sequence[str]) -> dict[str, str]:
+    """What training practised, as far as the tuned model's folder tells."""
+    folder = adapter_of(request.tuned)
+    recipe = recipe_beside(str(folder)) if folder else None
+    return practised_by_texts(trained, "training data") | (practised_by(recipe) if recipe else {})
+
+
+def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair) -> dict[str, str]:
+    """The abilities that these two models cannot be compared on, with the reason.
+
+    Raises RecipeError when one of them was asked for by name.
+    """
+    if not pair.differing_tokens:
+        return {}
+    left_out = {
+        own.name: f"{pair.differing_tokens}, so losses per token differ" for own in abilities if own.same_tokens
+    }
+    asked = [name for name in request.abilities if name in left_out]
+    if asked:
+        raise RecipeError(
+            f"--abilities {asked[0]}: {left_out[asked[0]]}; leave it out, or compare models with one tokenizer"
+        )
+    return left_out
+
+
+def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listener) -> Record:
+    """KL(tuned ‖ base) on the tuned model's answers to chat prompts, or why it is not measured."""
+    if pair.differing_tokens:
+        return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
+    if "chat" not in {own.name for own in abilities_named(request.abilities, request.size)}:
+        return {"not_measured": "the chat prompts were not asked for"}
+    with pair.using("tuned") as subject:
+        prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])
+    listener.say(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
+    records = divergence.answer_divergence(pair, prompts, request.seed)
+    write_records(folder / "divergence-tuned.jsonl", records)
+    return {
+        mode: divergence.summary(records, "chat", mode, request.resamples, request.seed) for mode in divergence.MODES
+    }
+
+
+def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) -> None:
+    """Makes the folder this request's own. Raises RunError when it is another's."""
+    wanted = {
+        "base": request.base,
+        "tuned": request.tuned,
+        "abilities": sorted(request.abilities),
+        "size": request.size,
+        "sequential": request.sequential,
+        "scale": request.scale,
+        "seed": request.seed,
+        "questions": sha256_of([own.model_dump(mode="json") for own in questions]),
+        "adapter": _adapter_hashes(request.tuned),
+        "suite": suite_sha256(request.size),
+    }
+    path = folder / REQUEST_FILE
+    if path.is_file():
+        if read_json(path) != wanted:
+            raise RunError(f"{folder}: holds the results of another request; choose another folder with --out")
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder}: holds other files; choose an empty or a new folder with --out")
+    else:
+        write_json(path, wanted)
+
+
+def _adapter_hashes(tuned: str) -> list[str]:
+    folder = adapter_of(tuned)
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    return [file_sha256(folder / name) for name in names if (folder / name).is_file()] if folder else []
+
+
+def _write(made: Record, out: Path) -> Record:
+    write_json(out / FILE, made)
+    write_text(out / MARKDOWN_FILE, verdict_text.markdown(made))
+    write_text(out / JUNIT_FILE, verdict_text.junit(made))
+    return made

@@ -1,0 +1,93 @@
+"""How much memory a run takes at its peak, estimated before it begins.
+
+Training and scoring follow each other, so the larger of the two counts. What is measured beside it: results/LOG.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from keeptune.config.recipe import Recipe
+from keeptune.config.sections import AdapterSection, Quantization
+from keeptune.generation.engine import SLOTS, cache_tokens, cached_values
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.models.activation_checkpointing import ADAPTER_BYTES, kept_memory, kept_values, total_bytes
+from keeptune.models.prepacked_linear import layout_bytes, to_lay_out
+from keeptune.models.quantization import BYTES_A_WEIGHT
+from keeptune.training.loss import CHUNK_TOKENS, CHUNK_VALUES
+from keeptune.training.replay import ROW_TOKENS
+
+RUNTIME_BYTES = 540_000_000
+"""What Python, torch and transformers take before a model is loaded."""
+
+TRAINED_LOGIT_BYTES = 8
+"""Of a logit in training: itself in float32, and twice in the model's format."""
+
+COMPARED_LOGIT_BYTES = 20
+"""Of a logit where base and tuned are compared: five times in float32."""
+
+
+def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, questions: int) -> int:
+    """The estimated peak, with rows of up to `longest` tokens and so many test questions, and as many on reading."""
+    width = models.dtype(recipe.model.dtype).itemsize
+    weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
+    training = training_bytes(config, parameters, recipe, longest, width, weights)
+    scoring = scoring_bytes(config, weights, longest, questions, width)
+    return int(RUNTIME_BYTES + weights + max(training, scoring))
+
+
+def training_bytes(
+    config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, width: int, weights: float
+) -> float:
+    """The activations of one batch, or of a row that is longer, twice computed where they would not fit beside the
+    weights; the adapter's gradient and moments, the loss, and layers that are laid out."""
+    settings, free = recipe.train, total_bytes(models.device()) - weights
+    held = kept_memory(models.device())
+    replayed = min(recipe.data.max_tokens, ROW_TOKENS) if recipe.retain.replay_share else 0
+    tokens = max(settings.tokens_per_batch, longest, replayed)
+    once, twice = (kept_values(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
+    is_recomputed = settings.recompute == "always" or (settings.recompute == "auto" and held * once > free)
+    activations: float = held * (twice if is_recomputed else once)
+    adapter, logits = parameters.trainable * ADAPTER_BYTES, int(min(CHUNK_VALUES, tokens * config.vocab_size))
+    return activations + adapter + logits * TRAINED_LOGIT_BYTES + laid_out_bytes(config, recipe, width)
+
+
+def scoring_bytes(config: Any, weights: float, longest: int, questions: int, width: int) -> float:
+    """The cache of the answers that are written together, to the test's questions or to those on reading, whose prompts
+    are about as long as the rows that practise it; the loss on general text; on a processor, linear layers laid out."""
+    device = models.device()
+    looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
+    laid_out = weights - looked_up if device.type == "cpu" else 0
+    room = cache_tokens(config, width, device)
+    rows = ((capacity, min(SLOTS, questions, max(1, room // capacity))) for capacity in (max(longest, 1), ROW_TOKENS))
+    cache = cached_values(config) * width * max(capacity * slots for capacity, slots in rows)
+    logits = min(CHUNK_VALUES, CHUNK_TOKENS * config.vocab_size) * COMPARED_LOGIT_BYTES
+    needed: float = kept_memory(device) * cache + logits + laid_out
+    return needed
+
+
+def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
+    """What the frozen layers take that are laid out for training on a processor, if there is room for that."""
+    device = models.device()
+    if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
+        return 0
+    return layout_bytes(to_lay_out(without_memory(config, recipe.adapter)), width, total_bytes(device))
+
+
+def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
+    """What the frozen weights take: all but the embeddings in fewer bits, where they are quantised."""
+    if quantization is None:
+        return total * width
+    embedded: int = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
+    return embedded * width + (total - embedded) * BYTES_A_WEIGHT[quantization]
+
+
+def without_memory(config: Any, adapter: AdapterSection) -> PeftModel:
+    """The model with its adapter, of shapes alone."""
+    with torch.device("meta"):
+        return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)

@@ -1,0 +1,219 @@
+"""What a recipe will do and cost, before anything is spent: the data stage for real, and an estimate for the rest."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from keeptune.config.ability_names import READING_ABILITY
+from keeptune.config.recipe import Recipe
+from keeptune.config.retain import RetainSection
+from keeptune.config.sections import AdapterSection
+from keeptune.data.preparation import load_examples, prepare
+from keeptune.data.workers import Staffing
+from keeptune.evaluation import contest
+from keeptune.evaluation.abilities.registry import abilities_named
+from keeptune.evaluation.power import Decisive, plan_abilities
+from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.verdict_record import limits_of
+from keeptune.grading.squad import reading_items
+from keeptune.models import adapter as adapters
+from keeptune.models import load as models
+from keeptune.pipeline.memory_estimate import peak_bytes, without_memory
+from keeptune.progress import Listener, Silent
+from keeptune.prompts.template import Prompt
+from keeptune.prompts.token_count import TokenCounter
+from keeptune.skills.registry import skill_of
+from keeptune.training.batches import padded_share, steps
+from keeptune.training.target_truncation import row_tokens
+
+Plan = dict[str, Any]
+
+STEP_EFFICIENCY = 0.45
+"""Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
+
+STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
+"""Seconds of a step as a multiple of LoRA's, for families that PEFT computes in float32 beside each layer: DoRA with a
+norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
+
+KL_SECONDS = 0.4
+"""What rows that `retain.kl_weight` holds near the base take more than others, as a share: they go through the base as
+well (0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, rows of 860 tokens)."""
+
+
+def plan(
+    recipe: Recipe,
+    listener: Listener | None = None,
+    staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+) -> Plan:
+    """Rows and tokens by kind, steps, trainable parameters and their ratio, estimated seconds and bytes.
+
+    errors: as of the data stage and of the adapter's targets; nothing is written.
+    """
+    listener = listener or Silent()
+    tokenizer = models.load_tokenizer(recipe.model.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        listener.stage("data")
+        folder = Path(scratch) / "data"
+        # A plan costs nothing: no other model is asked.
+        data = recipe.data.model_copy(update={"writer": None})
+        card = prepare(
+            recipe.model_copy(update={"data": data}),
+            skill_of(data),
+            TokenCounter.of(tokenizer, Prompt(recipe.prompt.template)),
+            folder,
+            staffing,
+        )
+        rows = load_examples(folder / "train.parquet")
+    lengths = [row_tokens(row, recipe.train.openings, recipe.seed) for row in rows]
+    config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
+    parameters = count_parameters(config, recipe.adapter)
+    share = recipe.retain.replay_share
+    epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
+    tokens = round(sum(lengths) * epochs / (1 - share))
+    planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
+    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
+    questions = max(card.splits["test"].rows, reading)
+    seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
+    rate = tokens_per_second(config, parameters) / seconds
+    return {
+        "model": recipe.model.name,
+        "kinds": {kind: asdict(facts) for kind, facts in card.kinds.items()},
+        "rows_read": card.rows_read,
+        "rows_rejected": card.rows_rejected,
+        "rejected_by_reason": card.rejected_by_reason,
+        "unwrapped": card.unwrapped,
+        "max_tokens": card.max_tokens,
+        "truncated": card.truncated,
+        "too_long_dropped": card.too_long_dropped,
+        "left_out": card.left_out,
+        "spelling": card.spelling,
+        "leaks": asdict(card.leaks),
+        "splits": {part: asdict(facts) for part, facts in card.splits.items()},
+        "tokens": {
+            "training": tokens,
+            "replay_share": recipe.retain.replay_share,
+            "padded_share": padded_share(planned, lengths),
+        },
+        "steps": round(len(planned) / (1 - share)),
+        "parameters": {
+            "trainable": parameters.trainable,
+            "total": parameters.total,
+            "ratio": parameters.ratio,
+            "contest_ratio": parameters.trainable / contest.PHASE1_TOTAL_PARAMETERS,
+        },
+        "abilities": retention_plan(recipe),
+        "estimate": {
+            "tokens_per_second": rate,
+            "training_seconds": tokens / rate,
+            "memory_bytes": peak_bytes(config, parameters, recipe, max(lengths, default=0), questions),
+        },
+    }
+
+
+def retention_plan(recipe: Recipe) -> dict[str, Any]:
+    """For each ability: the questions that a verdict needs at 90 % power, how many there are, and what is practised."""
+    size = recipe.score.suite
+    if size == "none":
+        return {}
+    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
+    counts: list[tuple[str, Decisive, int]] = [
+        (
+            own.name,
+            "loss" if own.same_tokens else "probability" if own.has_options else "score",
+            reading if own.name == READING_ABILITY else len(own.items("final", size)),
+        )
+        for own in abilities_named(recipe.score.abilities, size)
+    ]
+    practised = practised_by(recipe)
+    return {
+        own.name: {**asdict(own), "is_enough": own.is_enough, "practised": practised.get(own.name)}
+        for own in plan_abilities(counts, limits_of(recipe.gate))
+    }
+
+
+def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameters:
+    """The adapter's parameters and the model's, counted on a model without memory.
+
+    errors: ModelError when the targets match nothing, or do not suit the family.
+    """
+    return adapters.count(without_memory(config, adapter))
+
+
+def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
+    """The estimated training speed here: 4 operations a parameter and token (frozen weights get no gradient), at the
+    share of this machine's measured matrix speed that a step reaches."""
+    return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
+
+
+def base_seconds(retain: RetainSection) -> float:
+    """Seconds of training as a multiple of those of rows that do not go through the base as well."""
+    replayed = retain.replay_share
+    held = (replayed if retain.kl_on == "replay" else 1 - replayed) if retain.kl_weight else 0.0
+    if retain.token_weighting == "low_perplexity":
+        held = 1.0
+    return 1 + held * KL_SECONDS
+
+
+def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
+    """Operations a second in one layer's product here, the best of five."""
+    kind, device = models.dtype("auto"), models.device()
+    x, w = torch.randn(tokens, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
+    best = float("inf")
+    for _ in range(5):
+        started = time.perf_counter()
+        (x @ w.t()).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2 * tokens * inputs * outputs / best
+
+
+def text(made: Plan) -> str:
+    """The plan for people to read."""
+    lines = [
+        f"model       {made['model']}",
+        f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected",
+    ]
+    lines += [f"  rejected  {count:>9,} × {reason}" for reason, count in made["rejected_by_reason"].items()]
+    lines += [
+        f"  {kind:10} {facts['rows']:>9,} rows  {facts['unique']:>8,} unique  {facts['chosen']:>7,} chosen  "
+        f"train {facts['train']:,} dev {facts['dev']:,} test {facts['test']:,}"
+        for kind, facts in made["kinds"].items()
+        if facts["rows"]
+    ]
+    lines += [
+        f"  {kind:10} {facts['too_coarse']:>9,} answers rounded coarser than the grader allows: these will score wrong"
+        for kind, facts in made["kinds"].items()
+        if facts["too_coarse"]
+    ]
+    longest = max(facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in made["kinds"].values())
+    leaks = made["leaks"]
+    if made["spelling"] != "plain":
+        lines.append(f"spelling    numbers in the solutions are {made['spelling']}")
+    lines.append(
+        f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, {made['truncated']:,} truncated, "
+        f"{made['too_long_dropped']:,} dropped"
+    )
+    lines.append(
+        f"leaks       {leaks['retained_overlap']:,} with the reading questions, "
+        f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
+    )
+    for name, own in made["abilities"].items():
+        enough = "practised, not counted" if own["practised"] else "enough" if own["is_enough"] else "too few to decide"
+        lines.append(f"retention   {name:13} {own['questions']:>5,} questions, {own['needed']:>5,} needed: {enough}")
+    tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
+    return "\n".join(
+        [
+            *lines,
+            f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
+            f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
+            f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
+            f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "
+            f"{estimate['tokens_per_second']:,.0f} tokens/s, {estimate['memory_bytes'] / 2**30:.1f} GiB",
+        ]
+    )

@@ -1,0 +1,60 @@
+"""The recipe of `keeptune recover`: it restores the abilities that a run lost.
+
+The new run starts from the adapter of the failed run, which adapter.start names. The adapter is first projected away
+from the inputs of replayed rows (train/projection.py). Training then continues on the same skill rows, with half of the
+tokens replayed and a KL term on all of these. Dev questions select the checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from keeptune.config import recipe as recipes
+from keeptune.config.recipe import Recipe
+from keeptune.errors import RunError
+from keeptune.files import read_json
+
+SCORES = 6
+"""Number of checkpoints that dev questions compare."""
+
+RETAIN = {
+    "replay": ["embedded", "self"],
+    "replay_share": 0.5,
+    "replay_target": "distribution",
+    "kl_weight": 2.0,
+    "kl_on": "replay",
+    "project_start": 10.0,
+}
+"""The section `retain` of the recipe; --set changes any key."""
+
+
+def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) -> Recipe:
+    """The recipe that recovers the run in `folder` with `tokens` non-padding training tokens.
+
+    Raises:
+        RunError: if the run has no verdict, has passed, or has an adapter with an invocation.
+    """
+    folder = Path(os.path.normpath(folder.absolute()))
+    path = folder / "result.json"
+    if not path.is_file():
+        raise RunError(f"{folder}: no result.json there; finish the run with `keeptune run` first")
+    if read_json(path)["gate"]["verdict"] == "pass":
+        raise RunError(f"{folder}: its verdict is pass, so there is nothing to recover")
+    parent = recipes.load_stored(folder / "recipe.yaml")
+    if parent.retain.activation == "invoked":
+        raise RunError(f"{folder}: its adapter leaves the base as it is outside its invocation; nothing was lost there")
+    if not parent.adapter.is_plain_lora:
+        raise RunError(f"{folder}: only lora and rslora without dropout can be recovered; train with retain.replay")
+    tree = parent.model_dump(mode="json")
+    steps = max(SCORES, tokens // parent.train.tokens_per_step)
+    changes: dict[str, dict[str, Any]] = {
+        "adapter": {"start": str(folder / "adapter")},
+        "train": {"tokens": tokens, "score_every_steps": max(1, steps // SCORES), "patience": 0},
+        "retain": RETAIN,
+    }
+    for section, own in changes.items():
+        tree[section] |= own
+    tree |= {"name": f"{parent.name}-recovered", "engine": "torch"}
+    return recipes.located(recipes.parse(recipes.overridden(tree, overrides), f"the recovery of {folder}"), Path.cwd())

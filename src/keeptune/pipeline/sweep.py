@@ -1,0 +1,259 @@
+"""Many runs of one recipe with other settings, in search of those that no other beats in all of three ways.
+
+More skill, more reading kept, fewer parameters: what is best for one is rarely best for the others, so the result is a
+front, not a winner. Every trial is an ordinary run in its own directory, judged on dev questions alone; the test is
+left to the one that is taken. Which settings to try next is Optuna's work, and its journal is what a sweep resumes
+from. A trial that on the way falls behind the middle of the others in skill and in reading is given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from keeptune.config import recipe as recipes
+from keeptune.config.recipe import Recipe
+from keeptune.config.search_space import Choices, Vary, settings
+from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
+from keeptune.event_log import Journal
+from keeptune.files import read_json, write_json, write_text
+from keeptune.pipeline.run import Run
+from keeptune.pipeline.run_lock import alone_in
+from keeptune.progress import Listener, Silent
+from keeptune.report.sweep import page
+from keeptune.training.loop import Step
+
+Record = dict[str, Any]
+Point = tuple[float, float]
+"""Skill accuracy and mean of F1 and EM, on dev."""
+
+JUDGES = 3
+"""So many others must have been scored at the same place before a trial can be given up."""
+
+AT_ITS_END = 1_000_000_000
+"""A trial without scores on the way is scored at its end, as one that is scored every so many steps is."""
+
+
+class HopelessError(Exception):
+    """A trial was given up."""
+
+
+class Trial(Run):
+    """A run that is given up where it has become hopeless."""
+
+    others: Callable[[int], Sequence[Point]]
+    """The scores that other trials had when they had been scored so often; set before the run starts."""
+    _is_hopeless = False
+
+    def _score_dev(self, step: int) -> Record:
+        scores = super()._score_dev(step)
+        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.journal))))
+        return scores
+
+    def _on_step(self, step: Step) -> None:
+        # A step later than it is known, because by then the score is in the log.
+        if self._is_hopeless:
+            raise HopelessError
+        super()._on_step(step)
+
+
+def hopeless(own: Point, others: Sequence[Point]) -> bool:
+    """Whether a trial is worse than the middle of the others in skill and in reading."""
+    if len(others) < JUDGES:
+        return False
+    return all(value < median(rivals) for value, rivals in zip(own, zip(*others, strict=True), strict=True))
+
+
+def sweep(
+    path: Path,
+    overrides: tuple[str, ...],
+    varied: tuple[Vary, ...],
+    trials: int,
+    folder: Path,
+    listener: Listener | None = None,
+) -> Record:
+    """sweep.json, after so many trials in all: each with its settings and scores, the front, and the best on it.
+
+    errors: RecipeError for a value that the recipe cannot have, before anything is run; RunError when the folder holds
+    another sweep, or no trial came to its end; Interrupted.
+    """
+    listener = listener or Silent()
+    recipe = _checked(path, overrides, varied)
+    _claim(folder, recipe, [str(vary) for vary in varied])
+    with alone_in(folder):
+        study = _study(folder)
+        while True:
+            seen = study.get_trials(deepcopy=False)
+            open_ones = [(trial.number, trial.params) for trial in seen if not trial.state.is_finished()]
+            if len(seen) - len(open_ones) >= trials:
+                break
+            number, drawn = open_ones[0] if open_ones else _asked(study, varied, recipe.seed)
+            chosen = settings(varied, drawn)
+            listener.say(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
+            _try(study, number, folder, partial(_recipe, path, overrides, chosen), listener)
+        made = _summary(study, folder, varied, recipe.gate.threshold)
+        write_json(folder / "sweep.json", made)
+        write_text(folder / "sweep.html", page(made))
+        return made
+
+
+def text(made: Record) -> str:
+    """The trials for people to read, the front's marked."""
+    lines = ["        dev     kept   trained       settings"]
+    for trial in made["trials"]:
+        mark = "best" if trial["number"] == made["best"] else "front" if trial["number"] in made["front"] else ""
+        if trial["state"] == "complete":
+            figures = f"{trial['accuracy']:6.1%}  {trial['kept']:6.1%}  {trial['trainable']:11,}"
+        else:
+            figures = f"{trial['state']:27}"
+        lines.append(f"{mark:6}{figures}   {trial['run']}  {' '.join(trial['settings'])}")
+    if made["best"] is None:
+        lines.append(f"no trial kept {made['threshold']:.0%} of the base's reading on dev")
+    else:
+        best = next(trial["run"] for trial in made["trials"] if trial["number"] == made["best"])
+        lines.append(f"test the best, and write its report: keeptune report {best}")
+    return "\n".join(lines)
+
+
+def _checked(path: Path, overrides: tuple[str, ...], varied: tuple[Vary, ...]) -> Recipe:
+    """The recipe that all trials have in common, if every value can be had."""
+    keys = [vary.key for vary in varied]
+    if not keys or len(set(keys)) < len(keys):
+        raise RecipeError("name at least one setting to --vary, and each once")
+    for vary in varied:
+        for value in vary.ends:
+            recipes.load(path, (*overrides, f"{vary.key}={value}"))
+    recipe = recipes.load(path, overrides)
+    if not recipe.data.split.dev or not recipe.score.dev_limit:
+        raise RecipeError(f"{path}: trials are judged on dev; set data.split.dev and score.dev_limit above 0")
+    return recipe
+
+
+def _recipe(path: Path, overrides: tuple[str, ...], chosen: tuple[str, ...]) -> Recipe:
+    recipe = recipes.load(path, (*overrides, *chosen))
+    if recipe.train.score_every_steps:
+        return recipe
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"score_every_steps": AT_ITS_END})})
+
+
+def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
+    """Marks the folder as this sweep's. errors: RunError when it is another's, or no sweep's."""
+    stored, values = folder / "recipe.yaml", folder / "varied.json"
+    if stored.is_file() and values.is_file():
+        # Compared as it is understood: an older keeptune stored fewer settings.
+        if recipes.load(stored) != recipe or read_json(values) != {"varied": varied}:
+            raise RunError(
+                f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
+            )
+        return
+    if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
+        raise RunError(f"{folder}: holds files that are no sweep; choose an empty or a new directory with --run")
+    write_text(stored, recipes.dump(recipe))
+    write_json(values, {"varied": varied})
+
+
+def _study(folder: Path) -> Any:
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ModuleNotFoundError:
+        raise RecipeError("a sweep needs Optuna; install it with pip install 'keeptune[sweep]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(
+        study_name="sweep",
+        storage=optuna.storages.JournalStorage(JournalFileBackend(str(folder / "trials.log"))),
+        directions=["maximize", "maximize", "minimize"],
+        load_if_exists=True,
+    )
+
+
+def _asked(study: Any, varied: tuple[Vary, ...], seed: int) -> tuple[int, dict[str, Any]]:
+    """The number of a new trial, and what is drawn for it."""
+    from optuna.samplers import TPESampler
+
+    # A sampler for each trial: one for all would repeat its first draws when a sweep is resumed.
+    study.sampler = TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
+    trial = study.ask({vary.key: _distribution(vary) for vary in varied})
+    return trial.number, trial.params
+
+
+def _distribution(vary: Vary) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if isinstance(vary, Choices):
+        return CategoricalDistribution(vary.values)
+    if vary.whole:
+        return IntDistribution(round(vary.low), round(vary.high), log=vary.logarithmic)
+    return FloatDistribution(vary.low, vary.high, log=vary.logarithmic)
+
+
+def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], listener: Listener) -> None:
+    """Runs a trial and tells the study how it ended; values that cannot be had together are a failure, too."""
+    from optuna.trial import TrialState
+
+    own = _folder(folder, number)
+    try:
+        job = Trial.create(own, load(), listener)
+        job.others = _others(folder, number)
+        job.select()
+    except HopelessError:
+        listener.say("given up: behind the middle of the others in skill and in reading")
+        study.tell(number, state=TrialState.PRUNED)
+    except Interrupted:
+        raise
+    except KeeptuneError as error:
+        listener.say(f"failed: {error}")
+        write_text(own / "failed.txt", f"{error}\n")
+        study.tell(number, state=TrialState.FAIL)
+    else:
+        scores = _scores(own)
+        study.tell(number, [scores["accuracy"], scores["kept"], scores["trainable"]])
+
+
+def _scores(folder: Path) -> Record:
+    """What a trial came to: its chosen checkpoint's dev scores, and the adapter's size."""
+    chosen = read_json(folder / "adapter" / "chosen.json")
+    taken = (chosen["checkpoint"], chosen["scale"])
+    own = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == taken)
+    trainable = read_json(folder / "manifest.json")["parameters"]["trainable"]
+    return {"accuracy": own["accuracy"], "kept": own["kept"], "trainable": trainable}
+
+
+def _summary(study: Any, folder: Path, varied: tuple[Vary, ...], threshold: float) -> Record:
+    trials = []
+    for trial in study.get_trials(deepcopy=False):
+        run = _folder(folder, trial.number)
+        made: Record = {"number": trial.number, "run": str(run), "settings": settings(varied, trial.params)}
+        made["state"] = {"COMPLETE": "complete", "PRUNED": "given up"}.get(trial.state.name, "failed")
+        trials.append({**made, **(_scores(run) if made["state"] == "complete" else {})})
+    front = [trial.number for trial in study.best_trials]
+    if not front:
+        raise RunError(f"{folder}: no trial came to its end; see failed.txt in their directories")
+    kept = [trial for trial in trials if trial["number"] in front and trial["kept"] >= threshold]
+    best = max(kept, key=lambda trial: (trial["accuracy"], -trial["trainable"]), default=None)
+    return {"trials": trials, "front": front, "best": best and best["number"], "threshold": threshold}
+
+
+def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
+    """The scores of the trials before this one at their first, second, … place."""
+
+    def at(place: int) -> list[Point]:
+        before = [_points(Journal(_folder(folder, other) / "log.jsonl")) for other in range(number)]
+        return [points[place] for points in before if place < len(points)]
+
+    return at
+
+
+def _points(journal: Journal) -> list[Point]:
+    return [_point(event) for event in journal.events() if event["event"] == "score"]
+
+
+def _point(scores: Record) -> Point:
+    return scores["skill"]["accuracy"], (scores["retained"]["f1"] + scores["retained"]["em"]) / 2
+
+
+def _folder(folder: Path, number: int) -> Path:
+    return folder / f"trial-{number + 1}"

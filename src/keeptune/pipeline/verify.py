@@ -1,0 +1,326 @@
+"""Whether a run's figures follow from its answers: everything is recomputed without a model, from the stored files.
+
+A verdict is worth what a sceptic can check. Answers are graded again, truths worked out again from the problems, every
+figure of result.json computed again, and every hash of the manifest taken again from the file that it is about. What
+was asked is compared with the data, the reading set and the texts that the recipe names, as far as they are here. What
+does not follow is named with its place, what is stored and what was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from itertools import takewhile, zip_longest
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from keeptune.data.card import data_sha256
+from keeptune.data.preparation import load_examples
+from keeptune.data.split import PARTS
+from keeptune.environment import git_state
+from keeptune.errors import DataError, ModelError
+from keeptune.evaluation.harness import ASKED
+from keeptune.evaluation.model_pair import WHO
+from keeptune.evaluation.practised import practised_by
+from keeptune.evaluation.reading import CONTEST, SQUAD
+from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
+from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
+from keeptune.files import file_sha256, read_json
+from keeptune.grading.number import grade, truth
+from keeptune.grading.squad import contest, squad_v11
+from keeptune.models import adapter_metadata as adapter_card
+from keeptune.pipeline.evaluation_stage import SKILL, TASKS, UNCHANGED
+from keeptune.pipeline.gate_job import FILE as GATE_FILE
+from keeptune.pipeline.run import Run
+from keeptune.prompts.chat import Layout as ChatLayout
+from keeptune.prompts.reading import Layout, first_line, question_text
+from keeptune.skills.base import Skill
+from keeptune.skills.registry import skill_of
+
+Record = dict[str, Any]
+
+
+_SHOWN, _SHOWN_BEFORE = 80, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A stored value that does not follow: where it stands, what is there, and what was found instead."""
+
+    place: str
+    stored: Any
+    found: Any
+
+    def __str__(self) -> str:
+        stored, found = self.stored, self.found
+        if isinstance(stored, str) and isinstance(found, str):
+            # Of long texts, such as prompts, what is around their first difference.
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, found, strict=False))
+            start = max(0, sum(1 for _ in same) - _SHOWN_BEFORE)
+            stored, found = _around(stored, start), _around(found, start)
+        return f"{self.place}: {stored!r} is stored, {found!r} follows"
+
+
+@dataclass(slots=True)
+class Verification:
+    """What was checked, what does not follow, and what could not be compared because it is not here."""
+
+    answers: int = 0
+    figures: int = 0
+    hashes: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    made_by: str = ""
+    checked_by: str = ""
+
+    def expect(self, place: str, stored: Any, found: Any) -> None:
+        """Notes a fault unless both are the same."""
+        if stored != found:
+            self.faults.append(Fault(place, stored, found))
+
+    def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
+        """Notes the first place where two lists differ."""
+        for line, pair in enumerate(zip_longest(stored, found), start=1):
+            if pair[0] != pair[1]:
+                self.faults.append(Fault(f"{place}, line {line}", *pair))
+                return
+
+
+def verify(folder: Path) -> Verification:
+    """What of a finished run follows from its records. The hash of the base weights needs the model, and is left out.
+
+    Of an adapter with an invocation both models are loaded, to show that they do not differ elsewhere.
+
+    errors: RunError when a file of the run is missing or damaged.
+    """
+    code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
+    if (folder / GATE_FILE).is_file() and not (folder / "recipe.yaml").is_file():
+        return _verify_gate(folder, code)
+    run = Run.open(folder)
+    manifest = read_json(folder / "manifest.json")
+    made = Verification(made_by=_version(manifest), checked_by=_version(code))
+    _check_hashes(run, manifest["hashes"], made)
+    _check_sources(run, made)
+    _check_adapter(run, made)
+    _check_skill(run, made)
+    for what, layout in run.final.layouts().items():
+        _check_reading(run, what, layout, made)
+    _check_tasks(run, made)
+    _check_texts(run, made)
+    _check_suite(run, made)
+    stored, again = read_json(folder / "result.json"), run.result()
+    for place, value, found in _leaves(stored, again):
+        made.figures += 1
+        if place == "schema_version" and value is None:  # of a run from before it had one
+            continue
+        if place != "finished" and not _same(value, found):
+            made.faults.append(Fault(f"result.json, {place}", value, found))
+    _check_unchanged(run, made)
+    return made
+
+
+def text(made: Verification) -> str:
+    """The verification for people to read."""
+    done = f"{made.answers:,} answers graded again, {made.figures} figures and {made.hashes} hashes recomputed"
+    lines = [f"{done}: {f'{len(made.faults)} do not follow' if made.faults else 'all of it follows'}"]
+    lines += [f"  {fault}" for fault in made.faults]
+    if made.faults and made.made_by != made.checked_by:
+        lines.append(f"made by {made.made_by}, recomputed by {made.checked_by}: what the code changed differs, too")
+    if made.absent:
+        lines.append(f"not here, so not compared: {', '.join(made.absent)}")
+    return "\n".join(lines)
+
+
+def _around(text: str, start: int) -> str:
+    cut = text[start : start + _SHOWN]
+    return f"{'…' if start else ''}{cut}{'…' if start + _SHOWN < len(text) else ''}"
+
+
+def _version(facts: Mapping[str, Any]) -> str:
+    git = facts.get("git")
+    return f"keeptune {facts.get('keeptune')}" + (f" at {git['commit'][:12]}" if git else "")
+
+
+def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> None:
+    examples = {part: load_examples(run.folder / "data" / f"{part}.parquet") for part in PARTS}
+    found = {
+        "recipe": file_sha256(run.folder / "recipe.yaml"),
+        "data": data_sha256(examples),
+        "prompt": run.prompt.sha256,
+        "adapter": file_sha256(run.folder / "adapter" / "adapter_model.safetensors"),
+    }
+    # Older runs have no hashes of single files.
+    if any("/" in name for name in stored):
+        found |= {name: file_sha256(run.folder / name) for name in run.hashed_files()}
+    for name, value in found.items():
+        made.hashes += 1
+        made.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
+
+
+def _check_sources(run: Run, made: Verification) -> None:
+    """The files that the rows came from are what they were."""
+    card = read_json(run.folder / "data" / "card.json")
+    for source in (*card["files"], *card.get("test_files", ())):
+        name = source["file"]
+        if Path(name).is_file():
+            made.hashes += 1
+            made.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
+        else:
+            made.absent.append(name)
+
+
+def _check_adapter(run: Run, made: Verification) -> None:
+    """The adapter is handed over with the prompt of the run, and at the scale that was chosen."""
+    folder = run.folder / "adapter"
+    card, chosen = read_json(folder / adapter_card.FILE), read_json(folder / "chosen.json")
+    made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.prompt.template)
+    made.expect(f"adapter/{adapter_card.FILE}, scale", card["scale"], chosen["scale"])
+
+
+def _check_skill(run: Run, made: Verification) -> None:
+    """Base and tuned were asked what was held out, with truths that follow from the problems."""
+    skill = skill_of(run.recipe.data)
+    wanted = {example.id: example for example in load_examples(run.folder / "data" / "test.parquet")}
+    for who in WHO:
+        file, records = f"scores/{SKILL}-{who}.jsonl", run.final.records(SKILL, who)
+        made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
+        for record in records:
+            place, example = f"{file}, {record['id']}", wanted.get(record["id"])
+            if example is not None:
+                made.expect(f"{place}, prompt", record["prompt"], run.prompt.render(example.problem))
+                made.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
+            _grade_again(record, place, made)
+
+
+def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
+    """Base and tuned were asked the same, and what the reading set holds, where it is here."""
+    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.final.records(what, who) for who in WHO)
+    for key in ("id", "prompt"):
+        made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
+    try:
+        wanted = {item.question_id: item for item in run.final.reading()[1]}
+        made.expect_each(f"{file}, ids", [record["id"] for record in tuned], list(wanted))
+    except DataError as error:
+        wanted = {}
+        _not_here(str(error), made)
+    for who, records in (("base", base), ("tuned", tuned)):
+        for record in records:
+            place, item = f"scores/{what}-{who}.jsonl, {record['id']}", wanted.get(record["id"])
+            if item is not None:
+                made.expect(f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout))
+                made.expect(f"{place}, references", record["references"], list(item.answers))
+            _read_again(record, place, made)
+
+
+def _check_tasks(run: Run, made: Verification) -> None:
+    """Base and tuned were asked the same by lm-evaluation-harness; its own scoring is not done again."""
+    base, tuned = (run.final.scores(who).tasks for who in WHO)
+    for key in ASKED:
+        found = [[record[key] for record in records] for records in (tuned, base)]
+        made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
+
+
+def _check_texts(run: Run, made: Verification) -> None:
+    """Predictions were compared on the texts that the recipe names, where they are here."""
+    records = run.final.moved()
+    if not records:
+        return
+    try:
+        wanted = {own.id: own.text for own in run.final.texts()}
+    except DataError as error:
+        _not_here(str(error), made)
+        return
+    for record in records:
+        made.expect(f"scores/drift-tuned.jsonl, {record['id']}, text", record["text"], wanted.get(record["id"]))
+
+
+def _check_suite(run: Run, made: Verification) -> None:
+    """Base and tuned were asked the items of the suite, and what replay practises follows from the recipe."""
+    size = run.recipe.score.suite
+    if size == "none":
+        return
+    for ability in run.final.abilities():
+        check_answers(ability, size, run.folder / "scores", made, whole=True)
+    stored, found = run.final.practised(), practised_by(run.recipe)
+    made.expect("scores/practised.json", {name: stored.get(name) for name in found}, found)
+
+
+def _check_unchanged(run: Run, made: Verification) -> None:
+    """An adapter with an invocation leaves the base as it is elsewhere: asked of both models again."""
+    if not run.recipe.retain.invocation:
+        return
+    stored = run.final.unchanged()
+    prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.final.fallback)))
+    made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
+    try:
+        model = run.adapted().model
+    except ModelError as error:
+        _not_here(str(error), made)
+        return
+    for record in state_differences(model, list(prompts.items())):
+        made.answers += 1
+        made.expect(f"scores/{UNCHANGED}-tuned.jsonl, {record['id']}, difference", 0.0, record["difference"])
+
+
+def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:
+    """What of a folder that `keeptune gate` wrote follows from its records."""
+    stored = read_json(folder / GATE_FILE)
+    made = Verification(made_by=_version(stored), checked_by=_version(code))
+    try:
+        check_gate_folder(folder, stored, made)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{folder / GATE_FILE}: it lacks a part of gate.json ({error!r}); restore the file") from None
+    return made
+
+
+def _not_here(error: str, made: Verification) -> None:
+    if error not in made.absent:
+        made.absent.append(error)
+
+
+def _truth(skill: Skill, problem: str, stored: str) -> str:
+    """The answer that follows from the problem; of free text it is known from the solution alone."""
+    question = skill.read(problem, "")
+    return stored if question is None or question.kind in skill.free_text else str(question.truth)
+
+
+def _grade_again(record: Record, place: str, made: Verification) -> None:
+    graded = grade(record["output"], truth(record["truth"]), record["kind"])
+    made.answers += 1
+    made.expect(f"{place}, answer", record["answer"], graded.answer)
+    made.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))
+
+
+def _read_again(record: Record, place: str, made: Verification) -> None:
+    prediction, references = first_line(record["output"]), record["references"]
+    made.answers += 1
+    made.expect(f"{place}, prediction", record["prediction"], prediction)
+    again = {SQUAD: squad_v11(prediction, references), CONTEST: contest(prediction, references[0])}
+    for metric, scores in again.items():
+        if record[metric] is not None:
+            made.expect(f"{place}, {metric}", record[metric], {"f1": 100 * scores.f1, "em": 100 * scores.em})
+
+
+def _leaves(stored: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every single value of two trees, side by side; what only one of them has is None in the other."""
+    if isinstance(stored, Mapping) and isinstance(found, Mapping):
+        for key in [*stored, *(key for key in found if key not in stored)]:
+            yield from _leaves(stored.get(key), found.get(key), f"{place}.{key}" if place else str(key))
+    elif _is_list(stored) and _is_list(found) and len(stored) == len(found):
+        for index, pair in enumerate(zip(stored, found, strict=True)):
+            yield from _leaves(*pair, f"{place}[{index}]")
+    else:
+        yield place, stored, found
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _same(stored: Any, found: Any) -> bool:
+    """Whether two values are equal, numbers up to what another order of summation may change."""
+    if isinstance(stored, float) and isinstance(found, int | float):
+        return isclose(stored, found, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(stored == found)

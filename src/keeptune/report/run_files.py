@@ -1,0 +1,129 @@
+"""The files of a finished run, read and checked before anything is drawn.
+
+A file that is missing or does not fit raises an error that names it and says what to do.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from keeptune.config.ability_names import READING_ABILITY, TASK_PREFIX
+from keeptune.errors import RunError
+from keeptune.report.retention_shapes import ItemRecord
+from keeptune.report.shapes import Answer, Card, Manifest, ReadingAnswer, Result, ScoreEvent, TrainEvent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The contents of a run directory that a report shows; records of abilities are read later, one by one."""
+
+    folder: Path
+    result: Result
+    recipe: dict[str, Any]
+    manifest: Manifest
+    card: Card
+    steps: list[TrainEvent]
+    dev_scores: list[ScoreEvent]
+    base_answers: list[Answer]
+    tuned_answers: list[Answer]
+    base_reading: list[ReadingAnswer]
+    tuned_reading: list[ReadingAnswer]
+
+
+def read(run: Path) -> Facts:
+    """The facts of the finished run in `run`.
+
+    Raises:
+        RunError: naming the file that is missing or does not fit.
+    """
+    if not run.is_dir():
+        raise RunError(f"{run}: no such run directory; check the path, or start a run with `keeptune run`")
+    log = _lines(run / "log.jsonl", dict[str, Any])
+    scores = run / "scores"
+    return Facts(
+        folder=run,
+        result=_json(run / "result.json", Result),
+        recipe=_recipe(run / "recipe.yaml"),
+        manifest=_json(run / "manifest.json", Manifest),
+        card=_json(run / "data" / "card.json", Card),
+        steps=_events(run / "log.jsonl", log, "train", TrainEvent),
+        dev_scores=_events(run / "log.jsonl", log, "score", ScoreEvent),
+        base_answers=_lines(scores / "skill-base.jsonl", Answer),
+        tuned_answers=_lines(scores / "skill-tuned.jsonl", Answer),
+        base_reading=_lines(scores / "retained-base.jsonl", ReadingAnswer),
+        tuned_reading=_lines(scores / "retained-tuned.jsonl", ReadingAnswer),
+    )
+
+
+def ability_records(run: Path, ability: str) -> tuple[list[ItemRecord], list[ItemRecord]] | None:
+    """The records of base and tuned on an ability; None where the run has none.
+
+    Raises:
+        RunError: naming the file and line that does not fit.
+    """
+    task = ability.removeprefix(TASK_PREFIX) if ability.startswith(TASK_PREFIX) else None
+    stems = ["tasks"] if task else [f"ability-{ability}", *(["retained"] if ability == READING_ABILITY else [])]
+    for stem in stems:
+        paths = [run / "scores" / f"{stem}-{who}.jsonl" for who in ("base", "tuned")]
+        if all(path.is_file() for path in paths):
+            base, tuned = ([own for own in _lines(path, ItemRecord) if own.task == task] for path in paths)
+            return base, tuned
+    return None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing, so the run is not finished; finish it with `keeptune run`") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(str(path), error) from None
+
+
+def _json(path: Path, kind: type[T]) -> T:
+    return _checked(str(path), _text(path), kind)
+
+
+def _lines(path: Path, kind: type[T]) -> list[T]:
+    # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
+    lines = _text(path).split("\n")
+    return [_checked(f"{path}:{number}", line, kind) for number, line in enumerate(lines, 1) if line]
+
+
+def _events(path: Path, log: list[dict[str, Any]], name: str, kind: type[T]) -> list[T]:
+    wanted = TypeAdapter(kind)
+    try:
+        return [wanted.validate_python(event) for event in log if event.get("event") == name]
+    except ValidationError as error:
+        raise _damaged(f"{path} ({name} events)", error) from None
+
+
+def _checked(where: str, text: str, kind: type[T]) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(json.loads(text))
+    except ValueError as error:
+        raise _damaged(where, error) from None
+
+
+def _recipe(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(_text(path))
+    except yaml.YAMLError as error:
+        raise _damaged(str(path), error) from None
+    if not isinstance(tree, dict):
+        raise _damaged(str(path), "it is not a mapping of sections")
+    return tree
+
+
+def _damaged(where: str, why: object) -> RunError:
+    if isinstance(why, ValidationError):
+        why = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in why.errors()[:3])
+    return RunError(f"{where}: cannot be used ({why}); restore the file, or delete it and run the same recipe again")

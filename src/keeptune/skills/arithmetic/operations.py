@@ -1,0 +1,228 @@
+"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, and so with -, * and /."""
+
+from __future__ import annotations
+
+import random
+import re
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from typing import ClassVar
+
+from keeptune.skills.arithmetic import longhand, rules
+from keeptune.skills.arithmetic.digits import procedures
+from keeptune.skills.arithmetic.digits.procedures import Worked
+from keeptune.skills.arithmetic.kind import (
+    AMOUNT,
+    ANSWER,
+    CONTEXT,
+    LIMIT_HUNDREDTHS,
+    KindByDigits,
+    KindByQuotient,
+    amount,
+    any_length,
+    near_short,
+    random_nonzero,
+)
+
+QUOTIENT_CLOSE = 0.02
+"""How much of a digit's unit a close quotient is away from it at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The two numbers of an operation, with two decimals each."""
+
+    left: Decimal
+    right: Decimal
+
+
+def _problem(symbol: str) -> re.Pattern[str]:
+    return re.compile(rf"计算 ({AMOUNT}) {re.escape(symbol)} ({AMOUNT}) 等于多少？")
+
+
+def _solution(symbol: str) -> re.Pattern[str]:
+    return re.compile(rf"{AMOUNT} {re.escape(symbol)} {AMOUNT} = ({ANSWER})")
+
+
+class Operation(KindByDigits[Operands]):
+    """What the four operations share: all but the operation."""
+
+    symbol: ClassVar[str]
+
+    @abstractmethod
+    def decimal(self, problem: Operands) -> Decimal:
+        """The answer to 28 significant digits, which is how the data set has it."""
+
+    def read(self, match: re.Match[str]) -> Operands | None:
+        return Operands(Decimal(match[1]), Decimal(match[2]))
+
+    def value(self, problem: Operands) -> Fraction:
+        # Two numbers of at most eleven digits: their sum, difference and product fit the context, so they are exact.
+        return Fraction(self.decimal(problem))
+
+    def write(self, problem: Operands) -> str:
+        return f"计算 {problem.left} {self.symbol} {problem.right} 等于多少？"
+
+    def raw_solution(self, problem: Operands) -> str:
+        answer = CONTEXT.to_sci_string(self.decimal(problem))
+        return f"{problem.left} {self.symbol} {problem.right} = {answer}"
+
+    def random_size(self, generator: random.Random) -> Operands:
+        left = amount(any_length(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, amount(any_length(generator, LIMIT_HUNDREDTHS)))
+
+    def random_close(self, generator: random.Random) -> Operands:
+        """Numbers that begin with the same two digits: which is larger shows further on."""
+        right = random_nonzero(generator, LIMIT_HUNDREDTHS)
+        unit = 10 ** max(0, len(str(abs(right))) - 2)
+        left = abs(right) // unit * unit + generator.randrange(unit)
+        return Operands(amount(generator.choice((left, -left))), amount(right))
+
+    def random(self, generator: random.Random) -> Operands:
+        left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
+
+
+def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
+    """The steps of left + `right`, where `right` has the sign that makes the operation an addition."""
+    left, same = problem.left, (problem.left < 0) == (right < 0)
+    larger, smaller = sorted((left, right), key=abs, reverse=True)
+    first, second = (left, right) if same else (larger, smaller)
+    negative = (left if same else larger) < 0
+    a, b = _hundredths(first), _hundredths(second)
+    width = max(len(str(a)), len(str(b)), 3)
+    inner = f"({_padded(a, width)}{'+' if same else '-'}{_padded(b, width)})"
+    head = f"{left}{symbol}{problem.right}={'-' if negative else ''}{inner}"
+    columns = longhand.column_sum if same else longhand.column_difference
+    return [head, *columns(a, b, 2)]
+
+
+def _hundredths(number: Decimal) -> int:
+    return int(abs(number) * 100)
+
+
+def _padded(hundredths: int, width: int) -> str:
+    digits = f"{hundredths:0{width}d}"
+    return f"{digits[:-2]}.{digits[-2:]}"
+
+
+def _sign(problem: Operands) -> str:
+    return "-" if (problem.left < 0) != (problem.right < 0) else ""
+
+
+class Addition(Operation):
+    """`计算 4204.22 + -2369.17 等于多少？` → `4204.22 + -2369.17 = 1835.05`"""
+
+    name = "add"
+    symbol = "+"
+    problem_pattern = _problem("+")
+    landmark = " + "
+    solution_pattern = _solution("+")
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.add(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        return _column_steps("+", problem, problem.right)
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.addition(problem.left, problem.right)
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.addition(problem.left, problem.right, result)
+
+
+class Subtraction(Operation):
+    """`计算 6874.58 - -2728.62 等于多少？` → `6874.58 - -2728.62 = 9603.20`"""
+
+    name = "sub"
+    symbol = "-"
+    problem_pattern = _problem("-")
+    landmark = " - "
+    solution_pattern = _solution("-")
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.subtract(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        return _column_steps("-", problem, -problem.right)
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.addition(problem.left, -problem.right)
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.subtraction(problem.left, problem.right, result)
+
+
+class Multiplication(Operation):
+    """`计算 3963.85 * -5055.68 等于多少？` → `3963.85 * -5055.68 = -20039957.1680`, always with four decimals."""
+
+    name = "mul"
+    symbol = "*"
+    problem_pattern = _problem("*")
+    landmark = " * "
+    solution_pattern = _solution("*")
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.multiply(problem.left, problem.right)
+
+    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+        left, right = _hundredths(problem.left), _hundredths(problem.right)
+        head = f"{problem.left}*{problem.right}={_sign(problem)}{left}*{right}/10000"
+        return [head, *longhand.crossed_product(left, right)]
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.multiplication(problem.left, problem.right)
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.product(problem.left, problem.right, result)
+
+
+class Division(Operation, KindByQuotient[Operands]):
+    """`计算 3008.48 / 3439.46 等于多少？` → `3008.48 / 3439.46 = 0.8746954463782105330487925430`"""
+
+    name = "div"
+    symbol = "/"
+    problem_pattern = _problem("/")
+    landmark = " / "
+    solution_pattern = _solution("/")
+
+    def read(self, match: re.Match[str]) -> Operands | None:
+        problem = Operands(Decimal(match[1]), Decimal(match[2]))
+        return problem if problem.right else None
+
+    def value(self, problem: Operands) -> Fraction:
+        top, bottom = problem.left.as_integer_ratio(), problem.right.as_integer_ratio()
+        return Fraction(top[0] * bottom[1], top[1] * bottom[0])
+
+    def decimal(self, problem: Operands) -> Decimal:
+        return CONTEXT.divide(problem.left, problem.right)
+
+    def random_close(self, generator: random.Random) -> Operands:
+        """A quotient next to one of few digits."""
+        drawn = self.random(generator)
+        quotient = near_short(generator, float(abs(self.decimal(drawn))), QUOTIENT_CLOSE)
+        hundredths = round(quotient * _hundredths(drawn.right))
+        if hundredths > LIMIT_HUNDREDTHS:
+            return self.random_close(generator)
+        return replace(drawn, left=amount(hundredths).copy_sign(drawn.left))
+
+    def steps(self, problem: Operands, places: int) -> list[str]:
+        left, right = _hundredths(problem.left), _hundredths(problem.right)
+        head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
+        return [head, *longhand.quotient(left, right, places + 1)]
+
+    def reaches(self, problem: Operands) -> bool:
+        """Nor quotients with more zeros behind the point than are written out."""
+        return procedures.is_written_out(problem.left, problem.right) and super().reaches(problem)
+
+    def divisor(self, problem: Operands) -> Decimal:
+        return problem.right
+
+    def worked(self, problem: Operands) -> Worked:
+        return procedures.division(problem.left, problem.right)
+
+    def rule(self, problem: Operands, result: str) -> list[str]:
+        return rules.quotient(problem.left, problem.right, result)

@@ -1,0 +1,450 @@
+"""A recipe is read whole or refused with every fault at once; what a run stores can be run from again."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keeptune.config.recipe import Recipe, as_before_the_suite, dump, load, load_stored, parse, sha256
+from keeptune.errors import RecipeError
+
+SYNTH = {"data": {"synth": {"rows": 100}}}
+
+
+def faults(tree: Any) -> list[str]:
+    with pytest.raises(RecipeError) as caught:
+        parse(tree, "a.yaml")
+    first, *listed = str(caught.value).splitlines()
+    assert first == "a.yaml: the recipe cannot be used:"
+    return [line.removeprefix("  - ") for line in listed]
+
+
+def stored(folder: Path, text: str) -> Path:
+    path = folder / "a.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_smallest_recipe_has_every_default() -> None:
+    recipe = parse(SYNTH, "a.yaml")
+    assert (recipe.seed, recipe.adapter.rank, recipe.retain.replay_share) == (0, 16, 0.1)
+    assert recipe.prompt.template == "Question: {problem}\nAnswer:\n"
+
+
+def test_all_faults_are_told_at_once_each_with_its_place() -> None:
+    tree = {
+        "seed": "many",
+        "modell": {},
+        "data": {"synth": {"rows": 0, "sed": 1}, "styles": {"add": "long"}, "max_token": 9},
+        "adapter": {"ranks": 4, "dropout": 1.0},
+        "train": {"learning_rat": 1e-3, "zzzzz": 1},
+    }
+    told = {line.split(":")[0]: line for line in faults(tree)}
+    assert told.keys() == {
+        "seed",
+        "modell",
+        "data.synth.rows",
+        "data.synth.sed",
+        "data.styles.add",
+        "data.max_token",
+        "adapter.ranks",
+        "adapter.dropout",
+        "train.learning_rat",
+        "train.zzzzz",
+    }
+    assert told["modell"] == "modell: no such key; did you mean model?"
+    assert told["data.synth.sed"] == "data.synth.sed: no such key; did you mean seed?"
+    assert told["data.max_token"].endswith("did you mean max_tokens?")
+    assert told["adapter.ranks"].endswith("did you mean rank?")
+    assert told["train.learning_rat"].endswith("did you mean learning_rate?")
+    assert "known here: epochs, tokens_per_step, " in told["train.zzzzz"]
+    assert "'longhand'" in told["data.styles.add"]
+
+
+@pytest.mark.parametrize("data", [{}, {"files": ["a.jsonl"], "synth": {"rows": 5}}])
+def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
+    assert faults({"data": data}) == ["data: give either data.files or data.synth, and not both"]
+
+
+def test_only_arithmetic_is_invented() -> None:
+    told = faults({"data": {"synth": {"rows": 5}, "skill": "text"}})
+    assert told == ["data: data.synth invents arithmetic problems; give data.files, or take data.skill: text out"]
+
+
+def test_a_text_cannot_be_corrected() -> None:
+    told = faults({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
+    assert told == ["data: data.wrong: correct is for data.skill: arithmetic; a text cannot be computed anew"]
+
+
+@pytest.mark.parametrize(
+    "choice", [{"train": {"score_every_steps": 9}}, {"select": {"scales": [0.5]}}, {"select": {"averages": ["ema"]}}]
+)
+def test_a_choice_needs_dev_questions(choice: dict[str, Any]) -> None:
+    for none in ({"data": {**SYNTH["data"], "split": {"dev": 0}}}, {**SYNTH, "score": {"dev_limit": 0}}):
+        assert "set data.split.dev and score.dev_limit above 0" in faults({**none, **choice})[0]
+
+
+def test_an_unknown_key_in_a_list_of_sections_has_a_suggestion() -> None:
+    told = faults({"data": {"files": ["a.jsonl"], "slices": [{"kind": "add", "row": [1, 2]}]}})
+    assert "data.slices.0.row: no such key; did you mean rows?" in told
+
+
+def test_a_linked_file_keeps_the_name_that_says_how_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "blob").touch()
+    (tmp_path / "rows.csv").symlink_to(tmp_path / "blob")
+    path = stored(tmp_path, "data: {files: [x/../rows.csv]}")
+    assert load(path).data.files == (str(tmp_path / "rows.csv"),)
+
+
+def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
+    assert parse(SYNTH, "a.yaml").data.spelling == "plain"
+    assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"
+    assert "'grouped'" in faults({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
+    rows = {"files": ["a.jsonl"], "skill": "text", "spelling": "spaced"}
+    assert faults({"data": rows})[0].startswith("data: data.spelling is for data.skill: arithmetic")
+
+
+@pytest.mark.parametrize("template", ["Question:", "{problem} {problem}"])
+def test_a_prompt_has_one_slot(template: str) -> None:
+    told = faults({**SYNTH, "prompt": {"template": template}})
+    assert told[0].startswith("prompt.template: ")
+    assert "it must hold {problem} exactly once, or be one of alpaca, vicuna, vicuna-alpaca" in told[0]
+
+
+@pytest.mark.parametrize("key", ["epochs", "learning_rate", "weight_decay", "clip_norm"])
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_every_amount_is_finite(key: str, value: float) -> None:
+    assert [line.split(":")[0] for line in faults({**SYNTH, "train": {key: value}})] == [f"train.{key}"]
+
+
+def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {files: [rows.jsonl, ../more.json, /far/away.jsonl]}")
+    assert load(path).data.files == (
+        str((tmp_path / "rows.jsonl").resolve()),
+        str((tmp_path.parent / "more.json").resolve()),
+        "/far/away.jsonl",
+    )
+
+
+def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_path: Path) -> None:
+    score = "score: {retained: squad.json, general: notes.txt}\nretain: {replay: [embedded, more.json]}"
+    recipe = load(stored(tmp_path, f"data: {{synth: {{rows: 100}}}}\n{score}"))
+    squad, notes, more = (str((tmp_path / name).resolve()) for name in ("squad.json", "notes.txt", "more.json"))
+    assert (recipe.score.retained, recipe.score.general, recipe.retain.replay) == (squad, (notes,), ("embedded", more))
+    nothing = load(stored(tmp_path, "data: {synth: {rows: 100}}\nscore: {general: []}"))
+    assert (nothing.score.retained, nothing.score.general) == ("embedded", ())
+
+
+def test_settings_of_older_recipes_are_found_in_their_new_section(tmp_path: Path) -> None:
+    older = load(stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 2, replay_share: 0.2, kl_weight: 0.5}"))
+    assert (older.train.epochs, older.retain.replay_share, older.retain.kl_weight) == (2, 0.2, 0.5)
+    both = "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}\nretain: {replay_share: 0.3}"
+    with pytest.raises(RecipeError, match=r"train\.replay_share is called retain\.replay_share now"):
+        load(stored(tmp_path, both))
+
+
+def test_older_recipes_take_overrides_under_either_name(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}")
+    for key in ("retain.replay_share", "train.replay_share"):
+        assert load(path, (f"{key}=0.4",)).retain.replay_share == 0.4
+    with pytest.raises(RecipeError, match=r"did you mean retain\.replay_share"):
+        load(path, ("train.replay_shar=0.4",))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ("retain: {activation: invoked}", "go together"),
+        ("retain: {invocation: call}", "go together"),
+        ("retain: {activation: invoked, invocation: call}", "does not hold 'call' before"),
+        ("retain: {activation: invoked, invocation: call, replay_share: 0.1}", "teach nothing"),
+        ("retain: {activation: invoked, invocation: call, kl_weight: 0.1}", "teach nothing"),
+        ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {family: dora}", "needs adapter.family: lora"),
+        ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {dropout: 0.1}", "adapter.dropout: 0"),
+        ("retain: {token_weighting: dtf}", "did you mean dft?"),
+    ],
+)
+def test_an_invocation_that_would_do_nothing_is_refused(tmp_path: Path, changes: str, said: str) -> None:
+    text = f"data: {{synth: {{rows: 100}}}}\nprompt: {{template: 'Q: {{problem}} call'}}\n{changes}"
+    with pytest.raises(RecipeError, match=re.escape(said)):
+        load(stored(tmp_path, text))
+
+
+def test_an_invoked_adapter_replays_nothing_by_default(tmp_path: Path) -> None:
+    invoked = "prompt: {template: 'call {problem}'}\nretain: {activation: invoked, invocation: call}"
+    text = f"data: {{synth: {{rows: 100}}}}\n{invoked}"
+    assert load(stored(tmp_path, text)).retain.replay_share == 0
+
+
+def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
+    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 1}")
+    overrides = (
+        "seed=7",
+        "train.epochs=2.5",
+        "train.learning_rate=1e-3",
+        "data.synth.rows=9",
+        "adapter.targets=[q_proj, v_proj]",
+        "data.styles.add=raw",
+        "name=",
+        "prompt.template=a=b {problem}",
+    )
+    with pytest.raises(RecipeError, match=r"name: Input should be a valid string"):
+        load(path, overrides)
+    recipe = load(path, tuple(override for override in overrides if override != "name="))
+    assert (recipe.seed, recipe.train.epochs, recipe.train.learning_rate) == (7, 2.5, 0.001)
+    assert recipe.data.synth is not None
+    assert recipe.data.synth.rows == 9
+    assert recipe.adapter.targets == ("q_proj", "v_proj")
+    assert recipe.data.styles == {"add": "raw"}
+    assert recipe.prompt.template == "a=b {problem}"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "--set train.epochs: write it as section.key=value, e.g. --set train.epochs=2"),
+        ("=5", "--set =5: write it as section.key=value"),
+        ("seed.x=5", "--set seed.x=5: seed is a value, not a section"),
+        ("train.epoch=5", "train.epoch: no such key; did you mean epochs?"),
+        ("name=[", "--set name=[: not valid YAML"),
+        ("name=2024-99-99", "--set name=2024-99-99: not valid YAML"),
+    ],
+)
+def test_a_wrong_override(tmp_path: Path, override: str, message: str) -> None:
+    path = stored(tmp_path, "seed: 1\ndata: {synth: {rows: 100}}")
+    with pytest.raises(RecipeError) as caught:
+        load(path, (override,))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a recipe is a mapping of sections"),
+        (b"- a\n- b\n", "a recipe is a mapping of sections"),
+        (b"a: [", "not valid YAML"),
+        (b"name: 2024-99-99", "not valid YAML"),
+        (b"name: \xff\xfe", "not UTF-8 text; save the recipe as UTF-8"),
+        (b"name: a\x00b", "not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml: cannot read the recipe \(No such file or directory\)"):
+        load(tmp_path / "none.yaml")
+    with pytest.raises(RecipeError, match="cannot read the recipe"):
+        load(tmp_path)
+
+
+# Without the line breaks that only Unicode knows: PyYAML writes them as they are and reads them as spaces.
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85\u2028\u2029"), max_size=20)
+TREES = st.fixed_dictionaries(
+    {"data": st.fixed_dictionaries({"synth": st.fixed_dictionaries({"rows": st.integers(1, 10**9)})})},
+    optional={
+        "name": TEXT,
+        "seed": st.integers(),
+        "prompt": st.builds(lambda a, b: {"template": f"{a}{{problem}}{b}"}, TEXT, TEXT),
+        "adapter": st.fixed_dictionaries({"targets": TEXT | st.lists(TEXT), "rank": st.integers(1, 999)}),
+        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e30), "replay": TEXT}),
+    },
+)
+
+
+@given(TREES)
+def test_a_stored_recipe_is_the_recipe(tree: dict[str, Any]) -> None:
+    recipe = parse(tree, "a.yaml")
+    again = parse(yaml.safe_load(dump(recipe)), "stored")
+    assert again == recipe
+    assert dump(again) == dump(recipe)
+    assert sha256(again) == sha256(recipe)
+
+
+def test_the_hash_is_of_every_value() -> None:
+    hashes = {sha256(parse({**SYNTH, **change}, "")) for change in ({}, {"seed": 1}, {"gate": {"threshold": 0.95}})}
+    assert len(hashes) == 3
+    assert sha256(parse({**SYNTH, "seed": 0}, "")) == sha256(parse(SYNTH, ""))
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXT | st.integers(), inner), max_leaves=6
+)
+
+
+@given(st.dictionaries(st.sampled_from([*Recipe.model_fields, "x"]) | st.integers(), VALUES))
+def test_no_tree_does_anything_worse_than_a_recipe_error(tree: dict[Any, Any]) -> None:
+    try:
+        parse(tree, "a.yaml")
+    except RecipeError as error:
+        assert str(error).startswith("a.yaml: the recipe cannot be used:\n  - ")
+
+
+@given(st.text(max_size=40))
+def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    try:
+        load(path, (f"name={text}",))
+    except RecipeError as error:
+        assert str(error)
+
+
+WRITER = {"url": "http://localhost:8000/v1", "model": "m", "task": "reasoning"}
+
+
+def test_a_writer_is_read_with_its_defaults_and_keeps_no_key() -> None:
+    recipe = parse({"data": {"synth": {"rows": 100}, "writer": WRITER}}, "a.yaml")
+    assert recipe.data.writer is not None
+    assert (recipe.data.writer.samples, recipe.data.writer.key_variable) == (2, "OPENAI_API_KEY")
+    assert parse(yaml.safe_load(dump(recipe)), "stored") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"url": "localhost:8000"}, "data.writer.url: write the server's base"),
+        ({"url": "http://name:secret@host/v1"}, "data.writer.url: write the server's base"),
+        ({"url": "https://host/v1?key=secret"}, "data.writer.url: write the server's base"),
+        ({"temperature": 0}, "data.writer: at temperature 0 every sample is the same"),
+        ({"key_variable": "sk-secret"}, "data.writer.key_variable: "),
+        ({"api_key": "secret"}, "data.writer.api_key: no such key; "),
+        ({"task": "translate"}, "data.writer.task: "),
+        ({"prices": {"prompt_per_million": 1}}, "data.writer.prices.completion_per_million: "),
+    ],
+)
+def test_faults_of_a_writer_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
+    (line,) = faults({"data": {"synth": {"rows": 100}, "writer": {**WRITER, **change}}})
+    assert line.startswith(told)
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("adapter", "told"),
+    [
+        ({"family": "ia3", "rank": 4}, "adapter: ia3 has no rank: it has one vector a layer"),
+        ({"family": "ia3", "alpha": 32}, "adapter: ia3 has no alpha"),
+        ({"family": "ia3", "dropout": 0.1}, "adapter: ia3 has no dropout"),
+        ({"family": "vera", "alpha": 8}, "adapter: vera has no alpha: its vectors scale themselves"),
+        ({"family": "pissa", "dropout": 0.0}, "adapter: pissa has no dropout"),
+        ({"family": "lorra"}, "adapter.family: Input should be 'lora', 'rslora', 'dora', 'pissa', 'vera' or 'ia3'"),
+        ({"family": ["lora"]}, "adapter.family: Input should be 'lora', "),
+        ({"famly": "dora"}, "adapter.famly: no such key; did you mean family?"),
+        ({"layers": [5, 4]}, "adapter: adapter.layers is [first, last], both included"),
+        ({"layers": [-1, 4]}, "adapter.layers.0: Input should be greater than or equal to 0"),
+        ({"layers": [3]}, "adapter.layers.1: Field required"),
+        ({"layers": "all"}, "adapter.layers: Input should be a valid tuple"),
+    ],
+)
+def test_an_option_that_a_family_has_not_is_refused(adapter: dict[str, Any], told: str) -> None:
+    (line,) = faults({**SYNTH, "adapter": adapter})
+    assert line.startswith(told)
+    if "has no" in told:
+        option = told.split("has no ")[1].split(":")[0]
+        assert f"take adapter.{option} out, or choose one of lora, rslora, dora" in line
+
+
+def test_all_that_a_family_has_not_is_told_at_once() -> None:
+    (line,) = faults({**SYNTH, "adapter": {"family": "ia3", "rank": 4, "alpha": 8, "dropout": 0.1}})
+    assert all(f"ia3 has no {option}: " in line for option in ("rank", "alpha", "dropout"))
+
+
+@pytest.mark.parametrize(
+    ("adapter", "train", "told"),
+    [
+        ("vera", {"loraplus_ratio": 16}, "train.loraplus_ratio is for families that train A and B"),
+        ("ia3", {"loraplus_ratio": 2}, "train.loraplus_ratio is for families that train A and B"),
+        ("lora", {"loraplus_ratio": 0}, "train.loraplus_ratio: Input should be greater than 0"),
+        ("lora", {"loraplus_lr_ratio": 16}, "train.loraplus_lr_ratio: no such key; did you mean loraplus_ratio?"),
+        ("ia3", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with ia3"),
+        ("pissa", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with pissa"),
+        ("dora", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with dora"),
+    ],
+)
+def test_what_a_family_cannot_be_trained_with(adapter: str, train: dict[str, Any], told: str) -> None:
+    (line,) = faults({**SYNTH, "adapter": {"family": adapter}, "train": train})
+    assert line.startswith(told)
+
+
+def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
+    def stored_as(family: str) -> dict[str, Any]:
+        recipe = parse({**SYNTH, "adapter": {"family": family}, "train": {"loraplus_ratio": 1.0}}, "a.yaml")
+        tree = yaml.safe_load(dump(recipe))
+        again = parse(tree, "stored")
+        assert again == recipe and dump(again) == dump(recipe)
+        adapter: dict[str, Any] = tree["adapter"]
+        return adapter
+
+    lora = {"family": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear", "layers": None}
+    lora["start"] = None
+    assert stored_as("lora") == lora
+    assert stored_as("dora") == {**lora, "family": "dora"}
+    assert stored_as("vera") == {
+        "family": "vera", "rank": 256, "dropout": 0.0, "targets": "all-linear", "layers": None, "start": None
+    }  # fmt: skip
+    assert stored_as("ia3") == {"family": "ia3", "targets": "ia3", "layers": None, "start": None}
+    assert parse({**SYNTH, "adapter": {"family": "vera", "rank": 64}}, "").adapter.rank == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"learning_rate": 1e38}}, "train.learning_rate"),
+    ],
+)
+def test_shares_and_rates_that_no_training_can_have(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse({"data": {"files": ["a"]}, **changes}, "recipe.yaml")
+
+
+def test_the_contests_gate_is_one_word() -> None:
+    made = parse({**SYNTH, "score": {"suite": "none"}, "gate": "contest"}, "r")
+    assert made.gate.policy == "contest" and made.gate.threshold == 0.9
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"score": {"suite": "none"}}, "score.suite"),
+        ({"score": {"abilities": ["grammer"]}}, "did you mean grammar?"),
+        ({"gate": {"thresholds": {"chatt": 0.9}}}, "did you mean chat?"),
+        ({"gate": {"counted": ["code", "sql"]}}, "sql"),
+        ({"gate": {"policy": "contst"}}, "contest"),
+        ({"gate": {"resamples": 10**12}}, "gate.resamples"),
+    ],
+)
+def test_a_gate_that_cannot_decide_is_refused(sections: dict[str, Any], named: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse({**SYNTH, **sections}, "r")
+    assert named in str(refused.value)
+
+
+def test_a_stored_recipe_from_before_the_suite_is_judged_as_it_was(tmp_path: Path) -> None:
+    made = parse(SYNTH, "r")
+    tree = yaml.safe_load(dump(made))
+    del tree["score"]["suite"], tree["score"]["abilities"]
+    tree["gate"] = {"threshold": 0.9, "resamples": 10_000}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
+    older = load_stored(path)
+    assert (older.score.suite, older.gate.policy) == ("none", "contest")
+    assert older == as_before_the_suite(made)
+    path.write_text(dump(made), encoding="utf-8")
+    assert load_stored(path) == made
+
+
+def test_published_adapters_recipe_loads() -> None:
+    folder = Path(__file__).parents[2] / "adapters" / "smollm2-135m-arithmetic"
+    assert load_stored(folder / "recipe.yaml").gate.policy == "contest"

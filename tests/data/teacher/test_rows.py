@@ -1,0 +1,178 @@
+"""Written texts go into training rows alone, and only where they are accepted; all else stays as it was."""
+
+import json
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data.teacher.server import Behaviour, Reply, Server, said, serve
+
+from keeptune.config.recipe import Recipe
+from keeptune.data.preparation import load_examples, prepare
+from keeptune.data.selection import digest
+from keeptune.data.solution_rendering import Example
+from keeptune.data.teacher.rows import writer_summary
+from keeptune.errors import RecipeError
+from keeptune.skills.arithmetic.skill import Arithmetic
+
+SKILL = Arithmetic()
+PARTS = ("train", "dev", "test")
+
+Parts = dict[str, list[Example]]
+
+
+def characters(texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    return [(len(problem), len(solution)) for problem, solution in texts]
+
+
+def store(path: Path, pairs: Iterable[tuple[str, str]]) -> str:
+    lines = (json.dumps({"problem": problem, "solution": solution}) for problem, solution in pairs)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> str:
+    """Areas and masses, every one another."""
+    generator = random.Random(1)
+    pairs = dict(SKILL.invent(kind, generator) for kind in ("area", "mass") for _ in range(30))
+    return store(tmp_path / "rows.jsonl", pairs.items())
+
+
+def prepared(folder: Path, rows: str, behaviour: Behaviour, **writer: Any) -> tuple[Parts, Server]:
+    """The parts, prepared with a server that behaves so."""
+    with serve(behaviour) as (url, server):
+        settings = {"url": url, "model": "teacher", "task": "reasoning", "attempts": 1, **writer}
+        return unwritten(folder, rows, writer=settings), server
+
+
+def unwritten(folder: Path, rows: str, **data: Any) -> Parts:
+    """The parts, prepared without a server."""
+    values = {"files": [rows], "split": {"dev": 1, "test": 2}, "max_tokens": 1000, **data}
+    prepare(Recipe.model_validate({"data": values}), SKILL, characters, folder)
+    return {part: load_examples(folder / f"{part}.parquet") for part in PARTS}
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads((folder / "writer.json").read_text(encoding="utf-8"))
+    return stored
+
+
+def asked(prompt: str) -> str:
+    return prompt.rpartition("Problem: ")[2]
+
+
+def multiply(prompt: str, _: int = 0) -> Reply:
+    """Right for every problem of two numbers."""
+    left, right = re.findall(r"[0-9]+", asked(prompt))
+    return said(f"{left} * {right} = {int(left) * int(right)}\n#### {int(left) * int(right)} of them")
+
+
+def rephrase(prompt: str, _: int = 0) -> Reply:
+    """Other words that ask for the same, and the calculation that they lead to."""
+    left, right = re.findall(r"[0-9]+", asked(prompt))
+    if "Which calculation" in prompt:
+        return said(f"{left} * {right}")
+    mass = f"密度 {left} 克/立方厘米、体积 {right} 立方厘米的某物体，质量有多少克？"
+    return said(mass if "密度" in prompt else f"已知一个长方形长 {left} 厘米、宽 {right} 厘米，它的面积有多大？")
+
+
+def test_reasoning_takes_the_place_of_solutions_of_the_chosen_kinds(tmp_path: Path, rows: str) -> None:
+    before = unwritten(tmp_path / "1", rows)
+    after, server = prepared(tmp_path / "2", rows, multiply, kinds=["area"])
+    assert (after["dev"], after["test"]) == (before["dev"], before["test"])
+    areas = [example for example in before["train"] if example.kind == "area"]
+    assert 10 < len(areas) < len(before["train"])
+    assert {asked(received.prompt) for received in server.received} == {example.problem for example in areas}
+    for old, new in zip(before["train"], after["train"], strict=True):
+        if old.kind == "mass":
+            assert new == old
+            continue
+        left, right = re.findall(r"[0-9]+", old.problem)
+        solution = f"{left} * {right} = {old.truth}\n#### {old.truth}"
+        assert new == replace(old, solution=solution, solution_tokens=len(solution))
+    told = summary(tmp_path / "2")
+    assert (told["model"], told["task"]) == ("teacher", "reasoning")
+    assert (told["problems"], told["accepted"], told["rejected"]) == (len(areas), len(areas), {})
+
+
+def test_rows_without_a_proven_text_keep_theirs(tmp_path: Path, rows: str) -> None:
+    before = unwritten(tmp_path / "1", rows)
+    after, _ = prepared(tmp_path / "2", rows, lambda *_: said("1 + 1 = 3\n#### 3"))
+    assert after == before
+    told = summary(tmp_path / "2")
+    assert told["accepted"] == 0
+    assert sum(told["rejected"].values()) == 2 * len(before["train"])
+    first, *others = writer_summary(tmp_path / "2")
+    assert first.startswith(f"teacher, reasoning: 0 of {len(before['train'])} texts proven; ")
+    assert others == [f"refused: {count:,} × {reason}" for reason, count in told["rejected"].items()]
+    assert writer_summary(tmp_path / "1") == []
+
+
+def test_paraphrases_take_the_place_of_training_problems(tmp_path: Path, rows: str) -> None:
+    before = unwritten(tmp_path / "1", rows)
+    after, server = prepared(tmp_path / "2", rows, rephrase, task="paraphrase")
+    assert (after["dev"], after["test"]) == (before["dev"], before["test"])
+    assert len(server.received) == 2 * len(before["train"])
+    for old, new in zip(before["train"], after["train"], strict=True):
+        assert new.problem != old.problem
+        assert new == replace(old, problem=new.problem, id=digest(new.problem).hex(), prompt_tokens=len(new.problem))
+
+
+def test_no_paraphrase_is_the_problem_of_another_row(tmp_path: Path) -> None:
+    """It could be one that is held back. An area has the same answer as the mass of the same two numbers."""
+    area = "一个长方形的长为 {} 厘米，宽为 {} 厘米，请计算其面积。"
+    mass = "某物体的密度为 {} 克/立方厘米，体积为 {} 立方厘米，请计算该物体的质量。"
+    pairs = [(text.format(a, b), f"#### {a * b}") for text in (area, mass) for a in range(3, 7) for b in range(3, 7)]
+    rows = store(tmp_path / "rows.jsonl", pairs)
+
+    def steal(prompt: str, _: int) -> Reply:
+        if "Which calculation" in prompt:
+            return rephrase(prompt)
+        return said(area.format(*re.findall(r"[0-9]+", asked(prompt))))
+
+    before = unwritten(tmp_path / "1", rows)
+    after, _ = prepared(tmp_path / "2", rows, steal, task="paraphrase", samples=1, kinds=["mass"])
+    assert after == before
+    masses = sum(example.kind == "mass" for example in before["train"])
+    assert summary(tmp_path / "2")["rejected"] == {"the problem of another row": masses}
+
+
+def test_texts_that_are_too_long_are_refused(tmp_path: Path, rows: str) -> None:
+    def wordy(prompt: str, _: int) -> Reply:
+        content = json.loads(multiply(prompt).body)["choices"][0]["message"]["content"]
+        return said("87 * 45 = 3915\n" * 80 + content)
+
+    before = unwritten(tmp_path / "1", rows)
+    after, _ = prepared(tmp_path / "2", rows, wordy, samples=1)
+    assert after == before
+    assert summary(tmp_path / "2")["rejected"] == {"too long": len(before["train"])}
+
+
+def test_a_kind_that_does_not_exist_is_named(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(RecipeError, match=r"data\.writer\.kinds: there is no kind 'aera'; did you mean area\?"):
+        prepared(tmp_path / "data", rows, multiply, kinds=["aera"])
+
+
+def test_an_english_answer_keeps_its_own_form(tmp_path: Path) -> None:
+    pairs = [
+        (
+            f"A coin falls {n} times out of 16 on its head. What share is that?",
+            f"It is $\\boxed{{\\frac{{{n}}}{{16}}}}$.",
+        )
+        for n in range(1, 15, 2)
+    ]
+
+    def divide(prompt: str, _: int) -> Reply:
+        assert "in the form that the problem asks for" in prompt
+        share = int(re.findall(r"[0-9]+", asked(prompt))[0])
+        return said(f"{share} / 16 = {share / 16}\n#### {share}/16")
+
+    after, _ = prepared(tmp_path / "data", store(tmp_path / "rows.jsonl", pairs), divide)
+    assert len(after["train"]) == 4
+    for example in after["train"]:
+        assert re.search(r"^\d+ / 16 = .*\n#### \\frac\{\d+\}\{16\}$", example.solution)

