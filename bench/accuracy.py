@@ -28,7 +28,7 @@ from keeptune.config import recipe as recipes
 from keeptune.evaluation import contest
 from keeptune.files import read_json, write_records
 from keeptune.grading.number import POLICIES
-from keeptune.pipeline.evaluate_files import score_files
+from keeptune.pipeline.evaluate_files import Request, score_files
 from keeptune.pipeline.run import Run
 from keeptune.skills.arithmetic.contest_corpus import unique_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
@@ -109,7 +109,7 @@ def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
 
 def training_steps(run: Run) -> list[dict[str, Any]]:
     """What a run logged of each step of its training."""
-    return [event for event in run.journal.events() if event["event"] == "train"]
+    return [event for event in run.context.events.events() if event["event"] == "train"]
 
 
 def speed(folder: Path) -> float:
@@ -121,9 +121,10 @@ def speed(folder: Path) -> float:
 
 def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Skill and reading of a run's adapter, its size and what it cost."""
-    name, out, listener = str(run.folder), run.folder, run.listener
-    skill = score_files(name, test, None, arguments.problems, out=out, listener=listener)["skill"]
-    kept = score_files(name, None, arguments.reading, arguments.questions, out=out, listener=listener)["retained"]
+    name, out, listener = str(run.directory.root), run.directory.root, run.context.reporter
+    skill = score_files(name, Request(test, limit=arguments.problems, out=out), listener=listener)["skill"]
+    request = Request(reading=arguments.reading, limit=arguments.questions, out=out)
+    kept = score_files(name, request, listener=listener)["retained"]
     last = training_steps(run)[-1]
     sizes = read_json(run.folder / "manifest.json")["parameters"]
     ratio = sizes["trainable"] / sizes["total"]
@@ -155,7 +156,7 @@ def best(arguments: argparse.Namespace, folder: Path) -> None:
     tokens = arguments.tokens or int(speed(folder / "probe") * 60 * arguments.minutes)
     run = trained(folder / f"best-{tokens}", (*fresh(()), *enough_rows(tokens), f"train.tokens={tokens}"))
     figures = scored(run, unseen("test"), arguments)
-    base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
+    base = score_files("smollm2-135m", Request(reading=arguments.reading, limit=arguments.questions))["retained"]
     write_result("accuracy-best", {"base": {"retained": base}, "tuned": figures})
     skill, kept = figures["skill"], figures["retained"]
     print(f"{figures['tokens']:,} tokens in {figures['train_seconds']:,.0f} s")
@@ -167,7 +168,7 @@ def best(arguments: argparse.Namespace, folder: Path) -> None:
 
 def ranked(name: str, arguments: argparse.Namespace, folder: Path) -> None:
     """Trains every variant on the same number of tokens, and prints them from the best down."""
-    base = score_files("smollm2-135m", None, arguments.reading, arguments.questions)["retained"]
+    base = score_files("smollm2-135m", Request(reading=arguments.reading, limit=arguments.questions))["retained"]
     rows, test = {}, asked(arguments.kinds)
     for variant, own in VARIANTS[name].items():
         overrides = (*fresh(arguments.kinds), *own, f"train.tokens={arguments.tokens}")

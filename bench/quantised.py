@@ -31,7 +31,7 @@ from keeptune.models import adapter as adapters
 from keeptune.models import adapter_metadata as adapter_card
 from keeptune.models import load as models
 from keeptune.models.quantization import KINDS
-from keeptune.pipeline.evaluate_files import score_files
+from keeptune.pipeline.evaluate_files import Request, score_files
 from keeptune.training.loop import Step, Trainer
 
 FORMATS = ("none", *KINDS)
@@ -72,7 +72,7 @@ def right(kind: str | None, adapter: Path, problems: int) -> dict[str, Any]:
         adapter_card.save(replace(adapter_card.load(copy), quantization=kind), copy)
         rows = drawn(problems, SHORT, 77)
         write_records(asked, [{"problem": problem, "solution": solution} for _, problem, solution in rows])
-        scored = score_files(str(copy), asked, None)
+        scored = score_files(str(copy), Request(asked))
     assert scored is not None
     return {key: scored["skill"][key] for key in ("accuracy", "n", "ci95")}
 

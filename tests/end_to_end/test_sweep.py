@@ -11,8 +11,11 @@ from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
 from keeptune.config import recipe as recipes
-from keeptune.pipeline.run_lock import alone_in
-from keeptune.pipeline.sweep import HopelessError, Trial, hopeless
+from keeptune.event_log import Journal
+from keeptune.pipeline.run import Run
+from keeptune.pipeline.run_lock import run_lock
+from keeptune.pipeline.sweep import HopelessError, Pruner, hopeless
+from keeptune.run_files.directory import RunDirectory
 
 VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")
 
@@ -99,7 +102,7 @@ def test_values_that_exclude_each_other_are_a_trial_that_failed(make_recipe: Mak
 
 def test_a_second_sweep_in_the_same_directory_is_refused(sweep: tuple[Path, Any], recipe: Path) -> None:
     before = files(sweep[0])
-    with alone_in(sweep[0]):
+    with run_lock(sweep[0]):
         assert "another process is at work" in refused(2, "sweep", recipe, *VARIED, "--trials", 3, "--run", sweep[0])
     assert files(sweep[0]) == before
 
@@ -136,11 +139,12 @@ def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Pa
 
 
 def test_a_trial_that_has_become_hopeless_stops_behind_its_score(recipe: Path, tmp_path: Path) -> None:
-    trial = Trial.create(tmp_path / "trial", recipes.load(recipe))
-    trial.others = lambda place: [(2.0, 200.0)] * (3 if place == 1 else 0)
+    events = Journal(RunDirectory(tmp_path / "trial").event_log)
+    pruner = Pruner(events, lambda place: [(2.0, 200.0)] * (3 if place == 1 else 0))
+    trial = Run.create(tmp_path / "trial", recipes.load(recipe), observers=[pruner])
     with pytest.raises(HopelessError):
         trial.select()
-    scored = [event["step"] for event in trial.journal.events() if event["event"] == "score"]
+    scored = [event["step"] for event in events.events() if event["event"] == "score"]
     assert scored == [6, 12]
     assert not (tmp_path / "trial" / "adapter").exists()
 

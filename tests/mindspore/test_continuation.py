@@ -133,7 +133,7 @@ def test_rows_that_keeptune_writes_are_found_by_their_name_length_and_padding(tm
     run = run_folder(tmp_path, tiny.PROMPT.template)
     export(str(run), "mindformers", tmp_path / "out")
     opened = Run.open(run)
-    export_training(opened.examples(), opened.tokenizer, opened.prompt, 300, tmp_path / "rows")
+    export_training(opened.examples(), opened.context.models.tokenizer, opened.context.prompt, 300, tmp_path / "rows")
     made = read(tmp_path / "out" / "finetune.yaml")
     name = str(made.get("train_dataset.data_loader.dataset_dir"))
     assert (tmp_path / "rows" / name).is_file() and (tmp_path / "rows" / f"{name}.db").is_file()

@@ -98,13 +98,13 @@ def test_a_run_is_written_with_its_long_rows_named(run: Path, tmp_path: Path) ->
     assert f"{len(rows) - len(long)} rows; {len(long)} left out, each named in left_out.jsonl:" in outcome.err
     assert f"the first is {named[0]['row']}" in outcome.err
 
-    words, taught = Run.open(run).tokenizer, [row for row in rows if row.tokens <= length + 1]
+    words, taught = Run.open(run).context.models.tokenizer, [row for row in rows if row.tokens <= length + 1]
     found = list(read(tmp_path / "out" / files[0], FIELDS))
     assert len(found) == len(taught)
     for (tokens, labels), row in zip(found, taught, strict=True):
         assert len(tokens) == len(labels) == length + 1
         assert words.decode(labels[labels != IGNORED]) == row.solution + tiny.END
-        text = Run.open(run).prompt.render(row.problem) + row.solution + tiny.END
+        text = Run.open(run).context.prompt.render(row.problem) + row.solution + tiny.END
         assert words.decode(tokens).startswith(text)
         assert set(tokens[row.tokens :].tolist()) <= {words.pad_token_id}
     about = json.loads((tmp_path / "out" / "about.json").read_text())
@@ -131,7 +131,7 @@ def test_nothing_is_left_behind_when_no_row_fits(run: Path, tmp_path: Path) -> N
 
 
 def test_reading_questions_are_asked_as_in_the_contest(run: Path, tmp_path: Path) -> None:
-    items, words = contest_items(reading_items("embedded")), Run.open(run).tokenizer
+    items, words = contest_items(reading_items("embedded")), Run.open(run).context.models.tokenizer
     lengths = sorted(len(words.encode(item.context + item.question)) for item in items)
     length = lengths[len(lengths) // 2] + 60
     arguments = ("export", run, "--to", "mindrecord-reading", "--seq-length", length)

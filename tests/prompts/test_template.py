@@ -17,8 +17,10 @@ from keeptune.errors import ModelError, PromptError
 from keeptune.evaluation.skill import Asked, score_skill
 from keeptune.generation.engine import Answer
 from keeptune.models import load as models
+from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.run import Run
 from keeptune.prompts.template import Prompt, encode_prompt
+from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.training.examples import training_examples
 
@@ -57,8 +59,9 @@ def training_run(words: Any, folder: Path) -> Run:
         "data": {"synth": {"rows": 400}, "split": {"dev": 0, "test": 1}, "max_tokens": 5000},
         "train": {"replay_share": 0},
     }
-    run = Run(folder, Recipe.model_validate(tree))
-    run.__dict__["tokenizer"] = words
+    context = RunContext(RunDirectory(folder), Recipe.model_validate(tree))
+    context.models.tokenizer = words
+    run = Run(context)
     run.data()
     return run
 
@@ -72,7 +75,7 @@ def test_training_and_asking_see_the_same_tokens(words: Any, tmp_path: Path) -> 
         length = example.labelled.index(True)
         text = words.decode(example.tokens[:length], skip_special_tokens=True).lstrip()
         problem = text.removeprefix("Question: ").removesuffix("\nAnswer:\n")
-        assert asked_with(words, run.prompt, [problem]) == [list(example.tokens[:length])]
+        assert asked_with(words, run.context.prompt, [problem]) == [list(example.tokens[:length])]
         assert example.labelled == (False,) * length + (True,) * (len(example.tokens) - length)
 
 

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.report.examples import pick, pick_reading
-from keeptune.report.retention_shapes import Points
-from keeptune.report.shapes import Answer, ReadingAnswer
+from keeptune.run_files.records import Answer, Points, ReadingAnswer
 
 
 def answer(name: int, kind: str, right: bool) -> Answer:

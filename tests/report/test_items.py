@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keeptune.report.item_views import LONGEST_CHARACTERS, view
 from keeptune.report.items import GAINED_SHOWN, LOST_SHOWN, Change, compare, loss_per_token, score
-from keeptune.report.retention_shapes import ItemRecord
+from keeptune.run_files.records import ItemRecord
 
 
 def record(name: object = 0, **fields: Any) -> ItemRecord:

@@ -7,18 +7,10 @@ from itertools import pairwise
 import pytest
 
 from keeptune.report import plots
-from keeptune.report.retention_shapes import Estimate, Gate, Ratio
-from keeptune.report.shapes import (
-    Candidate,
-    Chosen,
-    DevReading,
-    DevSkill,
-    ScoreEvent,
-    Share,
-    Skill,
-    SkillScore,
-    TrainEvent,
-)
+from keeptune.run_files.events import DevReading, DevSkill, ScoreEvent, TrainEvent
+from keeptune.run_files.part import Estimate
+from keeptune.run_files.result import Candidate, Chosen, Share, Skill, SkillScore
+from keeptune.run_files.retention import Gate, Ratio
 
 GATE = Gate(threshold=0.9, verdict="pass", reason="")
 

@@ -7,8 +7,8 @@ import pytest
 from report.test_plots import dots, tree, words
 
 from keeptune.report.abilities import anchor, bars
-from keeptune.report.retention_shapes import Ability, Status
 from keeptune.report.suite_plot import SYMBOLS, Bar, suite
+from keeptune.run_files.retention import Ability, Status
 
 
 def bar(name: str, point: float, status: Status = "retained", **changes: Any) -> Bar:

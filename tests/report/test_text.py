@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.report import text
-from keeptune.report.retention_shapes import Estimate
-from keeptune.report.shapes import Share
+from keeptune.run_files.part import Estimate
+from keeptune.run_files.result import Share
 
 
 @given(st.fractions())

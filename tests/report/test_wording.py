@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from keeptune.report.shapes import Result
 from keeptune.report.wording import COUNTED_PASS, VERDICTS, retained_count, unmeasured, verdict_wording
+from keeptune.run_files.result import Result
 
 
 @pytest.fixture(scope="module")

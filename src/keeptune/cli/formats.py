@@ -35,9 +35,9 @@ def export(
 
         run, length, files = Run.open(Path(target)), seq_length or 256, shards or 1
         if form == "mindrecord":
-            made = export_training(run.examples(), run.tokenizer, run.prompt, length, out, files)
+            made = export_training(run.examples(), run.context.models.tokenizer, run.context.prompt, length, out, files)
         else:
-            made = export_reading(run.recipe.score, run.tokenizer, length, out, files)
+            made = export_reading(run.recipe.score, run.context.models.tokenizer, length, out, files)
         print(made.text(), file=sys.stderr)
         print("\n".join(str(out / name) for name in made.files))
         return

@@ -29,7 +29,7 @@ def run(
     loaded = recipes.load(recipe, tuple(settings))
     job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     result = _on_workers(job, recipe, settings, cluster, workers) if workers else job.all()
-    _end(result, job.folder, as_json)
+    _end(result, job.directory.root, as_json)
 
 
 def recover(
@@ -50,7 +50,7 @@ def recover(
         0,
         None,
     )
-    _end(job.all(), job.folder, as_json)
+    _end(job.all(), job.directory.root, as_json)
 
 
 def sweep(
@@ -108,7 +108,7 @@ def data(
     loaded = recipes.load(recipe, tuple(settings))
     job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     job.data()
-    print(job.folder / "data" / "card.json")
+    print(job.directory.data_card)
 
 
 def train(context: typer.Context, folder: RunFolder) -> None:
@@ -142,11 +142,11 @@ def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None
         raise RecipeError("--workers are those of a Ray cluster; give its --cluster HOST:PORT, or use torchrun")
     job.data()
     overrides = [part for setting in settings for part in ("--set", setting)]
-    same = ["run", str(recipe.absolute()), "--run", str(job.folder.absolute()), *overrides]
-    code = on_cluster(cluster, workers, same, job.folder / "tracking")
+    same = ["run", str(recipe.absolute()), "--run", str(job.directory.root.absolute()), *overrides]
+    code = on_cluster(cluster, workers, same, job.directory.tracking)
     if code not in (0, EXIT_GATE_FAILED):
         sys.exit(code)
-    made: dict[str, Any] = read_json(job.folder / "result.json")
+    made: dict[str, Any] = read_json(job.directory.result)
     return made
 
 

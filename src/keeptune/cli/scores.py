@@ -69,10 +69,10 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Scores a run, an adapter or a base model on any held-out files."""
-    from keeptune.pipeline.evaluate_files import score_files, text
+    from keeptune.pipeline.evaluate_files import Request, score_files, text
 
-    names = split_names(abilities)
-    scored = score_files(target, skill, retained, limit, prompt, other_prompt, out, context.obj, names, suite)
+    request = Request(skill, retained, split_names(abilities), suite, limit, out)
+    scored = score_files(target, request, prompt, other_prompt, context.obj)
     if scored is not None:
         print(json_text(scored) if as_json else text(scored))
 

@@ -59,7 +59,7 @@ class Recipe(Section):
     def _trained_as_it_can_be(self) -> Recipe:
         family, train = self.adapter.family, self.train
         faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
-        if train.shard and self.retain.replays(SELF):
+        if train.shard and self.retain.replays_self:
             faults.append(
                 "retain.replay: self has the base answer before training, which a base that is divided over processes "
                 "(train.shard) cannot; leave one of them out"

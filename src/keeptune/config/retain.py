@@ -111,9 +111,10 @@ class RetainSection(Section):
             )
         return self
 
-    def replays(self, source: str) -> bool:
-        """Whether a share of the tokens is from this source."""
-        return self.replay_share > 0 and source in self.replay
+    @property
+    def replays_self(self) -> bool:
+        """Whether training replays the base model's own answers."""
+        return self.replay_share > 0 and SELF in self.replay
 
 
 MOVED = ("replay", "replay_share", "kl_weight", "kl_on")

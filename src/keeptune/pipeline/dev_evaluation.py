@@ -1,6 +1,6 @@
-"""What checkpoints are compared by: a model's scores on the dev questions, which are in no final score.
+"""Dev evaluation: the scores that checkpoints are compared by, on questions that the final evaluation does not use.
 
-They are asked during training, whose log keeps them, and of the last checkpoint and its scales when one is chosen.
+Dev scores are computed during training, whose log keeps them, and for the candidates of checkpoint selection.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keeptune.event_log import Journal
 from keeptune.files import read_records, write_records
 from keeptune.generation.engine import Generator
 from keeptune.models import adapter as adapters
-from keeptune.pipeline.evaluation_stage import FinalScores
+from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.progress import Listener
 from keeptune.prompts.chat import Layout
 from keeptune.prompts.template import Prompt
@@ -31,31 +31,37 @@ Record = dict[str, Any]
 BASE = "base"
 
 DEV_ABILITIES = ("knowledge", "commonsense", "grammar", "general-text", "chat")
-"""Abilities that candidates are compared on: those that need few written answers, for it is done at every dev score."""
+"""Abilities that candidates are compared on: those that need few generated answers, since every dev score has them."""
 
 LOGGED = ("status", "base", "tuned", "point", "n")
-"""Of an ability's dev scores, what the log keeps."""
+"""The keys of an ability's dev scores that the log keeps."""
 
 
-class DevScores:
-    """Asks a model the dev questions of a run, and knows what was scored before."""
+class DevEvaluation:
+    """Evaluates a model on the dev questions of a run; scores in the log are not computed again."""
 
     def __init__(
-        self, recipe: Recipe, final: FinalScores, prompt: Prompt, tokenizer: Any, journal: Journal, listener: Listener
+        self,
+        recipe: Recipe,
+        final: FinalEvaluation,
+        prompt: Prompt,
+        tokenizer: Any,
+        events: Journal,
+        reporter: Listener,
     ) -> None:
         self.recipe, self.final, self.prompt, self.tokenizer = recipe, final, prompt, tokenizer
-        self.journal, self.listener = journal, listener
+        self.events, self.reporter = events, reporter
 
     def of(self, model: Any, who: str) -> Record:
-        """The scores of the model as it stands; `who` names it where it is told."""
-        asked, items = self.final.asked("dev", self.recipe.score.dev_limit), self.final.reading()[0]
+        """The scores of the model in its current state; `who` names it in progress messages."""
+        problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         generator = Generator(model.eval(), self.tokenizer)
-        answers = skills.summary(skills.score_skill(generator, self.prompt, asked, self.final.budgets()))
+        answers = skills.summary(skills.score_skill(generator, self.prompt, problems, self.final.budgets()))
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
         abilities = self._abilities(generator, who == BASE)
         lost = [name for name, own in abilities.items() if own["status"] == "lost"]
-        self.listener.say(
-            f"{who}: dev {answers['accuracy']:.1%} of {len(asked)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
+        self.reporter.say(
+            f"{who}: dev {answers['accuracy']:.1%} of {len(problems)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
             + (f", lost: {', '.join(lost)}" if lost else "")
         )
         scores = {
@@ -66,22 +72,22 @@ class DevScores:
 
     @property
     def compares_abilities(self) -> bool:
-        """Whether candidates are judged by the retention suite, too."""
+        """Whether candidates are also judged by the retention suite."""
         return self.recipe.score.suite != "none" and self.recipe.gate.policy == "suite"
 
     @cached_property
     def _practised(self) -> dict[str, str]:
-        """Found once for all dev scores, because it reads the replay sources."""
+        """Computed once, because it reads the replay sources."""
         return practised_by(self.recipe)
 
     def _abilities(self, generator: Generator, is_base: bool) -> Record:
-        """The gate's rule on the dev items of the suite: status and point of each ability that it counts.
+        """Status and figures of each counted ability, by the gate's rule on the dev items of the suite.
 
-        The base's records are kept in RUN/dev, for the tuned model is paired with them.
+        The base model's records are stored in RUN/dev, where each tuned model is paired with them.
         """
         if not self.compares_abilities:
             return {}
-        subject, folder = Subject(generator, Layout(self.tokenizer, self.final.fallback)), self.final.folder / "dev"
+        subject, folder = Subject(generator, Layout(self.tokenizer, self.final.fallback)), self.final.directory.dev
         answers = []
         for own in self.final.abilities():
             if own.name not in DEV_ABILITIES or own.name in self._practised:
@@ -97,26 +103,26 @@ class DevScores:
         return {name: {key: own[key] for key in LOGGED} for name, own in judged.items()}
 
     def candidate(self, model: Any, checkpoint: str, scale: float = 1.0) -> Candidate:
-        """Those of a checkpoint, which the model holds at this scale."""
+        """The scores of a checkpoint, which the model holds at this scale."""
         who = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
         return _candidate(checkpoint, scale, self.of(model, who))
 
     def of_base(self, tuned: Any) -> Candidate:
-        """Those of the base, which is asked once: the tuned model with its adapter switched off."""
-        logged = [event for event in self.journal.events() if event["event"] == BASE]
+        """The scores of the base model, computed once: the tuned model with its adapter switched off."""
+        logged = [event for event in self.events.events() if event["event"] == BASE]
         if not logged:
             with adapters.scaled(tuned, 0.0):
                 logged = [{"event": BASE, **self.of(tuned, BASE)}]
-            self.journal.log(logged[0])
+            self.events.log(logged[0])
         return _candidate(BASE, 0.0, logged[0])
 
     def of_steps(self) -> list[Candidate]:
-        """Those of the steps that were scored during training."""
-        events = [event for event in self.journal.events() if event["event"] == "score"]
+        """The scores of the steps that were evaluated during training."""
+        events = [event for event in self.events.events() if event["event"] == "score"]
         return [_candidate(f"step-{event['step']}", 1.0, event) for event in events]
 
     def are_enough(self, tuned: Any) -> bool:
-        """Whether as many of them as there is patience brought nothing better to hand over."""
+        """Whether the last `train.patience` evaluations brought no better candidate."""
         recipe, base = self.recipe, self.of_base(tuned)
         without = brought_nothing(self.of_steps(), base, recipe.gate.threshold, recipe.select.kept_weight)
         return without >= recipe.train.patience

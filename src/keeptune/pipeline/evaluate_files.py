@@ -1,4 +1,4 @@
-"""Scores and answers on anything held out: for a run, for an adapter that was handed over, or for a base model."""
+"""Evaluates a run, an adapter folder or a base model on files of held-out questions, and answers single questions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from keeptune.generation.distributed import SharedGenerator, help_out
 from keeptune.generation.record_cache import AGAIN, RecordCache
 from keeptune.generation.vllm import Served, final_generator
 from keeptune.grading.number import final_answer
-from keeptune.grading.squad import reading_items
+from keeptune.grading.squad import ReadingItem, reading_items
 from keeptune.models import adapter as adapters
 from keeptune.models import adapter_metadata as adapter_card
 from keeptune.models import load as models
@@ -93,78 +93,110 @@ def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> Shared
     return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to evaluate a model on: a file of problems, reading questions, abilities of the retention suite.
+
+    `limit` is the number of problems and of reading questions; 0: all. Records are written to the folder `out`.
+    """
+
+    skill: Path | None = None
+    reading: str | None = None
+    abilities: Sequence[str] = ()
+    suite: Size = "standard"
+    limit: int = 0
+    out: Path | None = None
+
+
 @memory_for("scoring")
 def score_files(
     target: str,
-    skill: Path | None,
-    reading: str | None,
-    limit: int = 0,
+    request: Request,
     template: str | None = None,
     other_prompt: bool = False,
-    out: Path | None = None,
     listener: Listener | None = None,
-    abilities: Sequence[str] = (),
-    suite: Size = "standard",
 ) -> Record | None:
-    """The scores of a target on held-out files: `skill` and `retained` as in result.json, and how it was asked.
+    """The scores of one model on held-out files: `skill` and `retained` as in result.json, and the prompt.
 
-    `abilities` of the retention suite are scored too, for this one model: a verdict needs the base as well (`gate`).
+    A verdict on abilities needs the base model as well: see `keeptune gate`. With several processes each generates a
+    share of the answers; the first returns the scores and the others None.
 
-    Of several processes each writes a share of the answers, and the first has the scores; None on the others.
+    Raises:
+        RecipeError: when nothing is requested.
+        DataError: when a file cannot be read.
+        PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
     """
-    if skill is None and reading is None and not abilities:
+    if request.skill is None and request.reading is None and not request.abilities:
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
-    chosen = abilities_named(abilities, suite)
+    abilities = abilities_named(request.abilities, request.suite)
     listener = listener or Silent()
-    asked, rejected = _questions(skill, target, limit) if skill else ([], [])
-    items = reading_items(reading, limit) if reading else []
+    questions = _questions(request.skill, target, request.limit) if request.skill else None
+    items = reading_items(request.reading, request.limit) if request.reading else []
     opened = open_target(target, template, other_prompt, remembered=True)
     assert opened.kept is not None
     group = processes()
     if not group.first:
         help_out(group, lambda: opened.generator)
         return None
-    generator, settings = opened.generator, ScoreSection()
-    kept = opened.kept.with_facts({"answered_by": generator.packages})
-    scored: Record = {
+    cache = opened.kept.with_facts({"answered_by": opened.generator.packages})
+    scores: Record = {
         "target": target,
         "model": opened.model,
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
-    if skill:
-        skills.require_invoked(opened.generator, opened.prompt, (own.problem for own in asked))
-        count = listener.counter("problems", len(asked))
-        records, there = kept.records(
-            skills.facts(opened.prompt, asked, opened.budgets),
-            lambda: skills.score_skill(generator, opened.prompt, asked, opened.budgets, count),
-        )
-        if there:
-            listener.say(f"problems{AGAIN}")
-        scored["skill"] = {"file": str(skill), **skills.summary(records), "rejected": _shown(rejected)}
-        if out:
-            write_records(out / "skill.jsonl", records)
-    if reading:
-        count = listener.counter("reading questions", len(items))
-        layout = settings.reading_prompt
-        records, there = kept.records(
-            retained.facts(items, layout),
-            lambda: retained.score_retained(generator, items, layout, count),
-        )
-        if there:
-            listener.say(f"reading questions{AGAIN}")
-        scored["retained"] = {
-            "set": reading,
-            "metric": retained.SQUAD,
-            "prompt": settings.reading_prompt,
-            **retained.summary(records),
-            "contest_metric": retained.summary(records, retained.CONTEST),
-        }
-        if out:
-            write_records(out / "retained.jsonl", records)
-    if chosen:
-        scored["abilities"] = _ability_means(chosen, suite, opened, kept, out, listener)
-    group.gather(None)  # the others need not wait for questions any more
-    return scored
+    if questions:
+        scores["skill"] = _skill_scores(opened, cache, request, *questions, listener)
+    if request.reading:
+        scores["retained"] = _reading_scores(opened, cache, request, items, listener)
+    if abilities:
+        scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, listener)
+    group.gather(None)  # releases the workers from serving generation requests
+    return scores
+
+
+def _skill_scores(
+    opened: Target,
+    cache: RecordCache,
+    request: Request,
+    questions: Sequence[skills.Asked],
+    rejected: Sequence[Rejected],
+    listener: Listener,
+) -> Record:
+    """Accuracy on the problems of a file."""
+    skills.require_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
+    count = listener.counter("problems", len(questions))
+    records, cached = cache.records(
+        skills.facts(opened.prompt, questions, opened.budgets),
+        lambda: skills.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
+    )
+    if cached:
+        listener.say(f"problems{AGAIN}")
+    if request.out:
+        write_records(request.out / "skill.jsonl", records)
+    return {"file": str(request.skill), **skills.summary(records), "rejected": _shown(rejected)}
+
+
+def _reading_scores(
+    opened: Target, cache: RecordCache, request: Request, items: Sequence[ReadingItem], listener: Listener
+) -> Record:
+    """F1 and EM on reading questions, by SQuAD's metric and by the contest's."""
+    count = listener.counter("reading questions", len(items))
+    layout = ScoreSection().reading_prompt
+    records, cached = cache.records(
+        retained.facts(items, layout),
+        lambda: retained.score_retained(opened.generator, items, layout, count),
+    )
+    if cached:
+        listener.say(f"reading questions{AGAIN}")
+    if request.out:
+        write_records(request.out / "retained.jsonl", records)
+    return {
+        "set": request.reading,
+        "metric": retained.SQUAD,
+        "prompt": layout,
+        **retained.summary(records),
+        "contest_metric": retained.summary(records, retained.CONTEST),
+    }
 
 
 def _ability_means(

@@ -1,4 +1,4 @@
-"""What a recipe will do and cost, before anything is spent: the data stage for real, and an estimate for the rest."""
+"""Plans a run without training: runs the data stage, and estimates time, memory and the questions for a verdict."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from keeptune.config.ability_names import READING_ABILITY
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import RetainSection
 from keeptune.config.sections import AdapterSection
+from keeptune.data.card import Card
 from keeptune.data.preparation import load_examples, prepare
+from keeptune.data.solution_rendering import Example
 from keeptune.data.workers import Staffing
 from keeptune.evaluation import contest
 from keeptune.evaluation.abilities.registry import abilities_named
@@ -57,51 +59,27 @@ def plan(
     errors: as of the data stage and of the adapter's targets; nothing is written.
     """
     listener = listener or Silent()
-    tokenizer = models.load_tokenizer(recipe.model.name)
-    with tempfile.TemporaryDirectory() as scratch:
-        listener.stage("data")
-        folder = Path(scratch) / "data"
-        # A plan costs nothing: no other model is asked.
-        data = recipe.data.model_copy(update={"writer": None})
-        card = prepare(
-            recipe.model_copy(update={"data": data}),
-            skill_of(data),
-            TokenCounter.of(tokenizer, Prompt(recipe.prompt.template)),
-            folder,
-            staffing,
-        )
-        rows = load_examples(folder / "train.parquet")
+    card, rows = _data(recipe, listener, staffing)
     lengths = [row_tokens(row, recipe.train.openings, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.retain.replay_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
-    planned = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
+    batches = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
     seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
     rate = tokens_per_second(config, parameters) / seconds
     return {
         "model": recipe.model.name,
-        "kinds": {kind: asdict(facts) for kind, facts in card.kinds.items()},
-        "rows_read": card.rows_read,
-        "rows_rejected": card.rows_rejected,
-        "rejected_by_reason": card.rejected_by_reason,
-        "unwrapped": card.unwrapped,
-        "max_tokens": card.max_tokens,
-        "truncated": card.truncated,
-        "too_long_dropped": card.too_long_dropped,
-        "left_out": card.left_out,
-        "spelling": card.spelling,
-        "leaks": asdict(card.leaks),
-        "splits": {part: asdict(facts) for part, facts in card.splits.items()},
+        **_counts(card),
         "tokens": {
             "training": tokens,
-            "replay_share": recipe.retain.replay_share,
-            "padded_share": padded_share(planned, lengths),
+            "replay_share": share,
+            "padded_share": padded_share(batches, lengths),
         },
-        "steps": round(len(planned) / (1 - share)),
+        "steps": round(len(batches) / (1 - share)),
         "parameters": {
             "trainable": parameters.trainable,
             "total": parameters.total,
@@ -114,6 +92,36 @@ def plan(
             "training_seconds": tokens / rate,
             "memory_bytes": peak_bytes(config, parameters, recipe, max(lengths, default=0), questions),
         },
+    }
+
+
+def _data(recipe: Recipe, listener: Listener, staffing: Staffing) -> tuple[Card, list[Example]]:
+    """The card and the training rows of the data stage, run in a temporary folder, without a teacher model."""
+    tokenizer = models.load_tokenizer(recipe.model.name)
+    with tempfile.TemporaryDirectory() as scratch:
+        listener.stage("data")
+        folder = Path(scratch) / "data"
+        data = recipe.data.model_copy(update={"writer": None})
+        counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
+        card = prepare(recipe.model_copy(update={"data": data}), skill_of(data), counter, folder, staffing)
+        return card, load_examples(folder / "train.parquet")
+
+
+def _counts(card: Card) -> Plan:
+    """The rows of the data stage, as the card counts them."""
+    return {
+        "kinds": {kind: asdict(counts) for kind, counts in card.kinds.items()},
+        "rows_read": card.rows_read,
+        "rows_rejected": card.rows_rejected,
+        "rejected_by_reason": card.rejected_by_reason,
+        "unwrapped": card.unwrapped,
+        "max_tokens": card.max_tokens,
+        "truncated": card.truncated,
+        "too_long_dropped": card.too_long_dropped,
+        "left_out": card.left_out,
+        "spelling": card.spelling,
+        "leaks": asdict(card.leaks),
+        "splits": {part: asdict(counts) for part, counts in card.splits.items()},
     }
 
 

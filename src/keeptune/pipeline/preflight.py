@@ -1,4 +1,4 @@
-"""What would stop a run, asked before it begins: hours of preparing and training should not end in a missing file."""
+"""Preflight checks: they run before any work starts, so that a missing file or package fails in seconds."""
 
 from __future__ import annotations
 
@@ -7,33 +7,36 @@ from pathlib import Path
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import SELF
 from keeptune.evaluation import harness
-from keeptune.generation import vllm as vllm_engine
+from keeptune.generation import vllm
 from keeptune.models import backend
 from keeptune.models.adapter import stored_config
-from keeptune.pipeline.evaluation_stage import FinalScores
+from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.progress import Silent
+from keeptune.run_files.directory import RunDirectory
 from keeptune.training.replay import practice
 
 
-def require_tools(folder: Path, recipe: Recipe) -> None:
-    """Nothing, where all is there that every stage of the run in `folder` needs, also of one that goes on.
+def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
+    """Checks the packages and reading questions that the stages of a new or resumed run need.
 
-    errors: RecipeError when something that it asks for is not installed; DataError when the reading questions cannot
-    be read, or are too few for all that they are to decide.
+    Raises:
+        RecipeError: when a package that the recipe requires is not installed.
+        DataError: when the reading questions cannot be read, or are too few.
     """
     if recipe.score.tasks:
         harness.require_installed()
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
-    vllm_engine.require_installed()
-    FinalScores(folder, recipe, Silent()).reading()
+    vllm.require_installed()
+    FinalEvaluation(directory, recipe, Silent()).reading()
 
 
-def require_sources(recipe: Recipe) -> None:
-    """Nothing, where all is there that a new run trains from besides its rows.
+def check_inputs(recipe: Recipe) -> None:
+    """Checks what a new run trains from besides its rows.
 
-    errors: ModelError when there is no adapter to go on from, DataError when what is to be practised beside the skill
-    cannot be read.
+    Raises:
+        ModelError: when `adapter.start` holds no adapter.
+        DataError: when a replay source cannot be read.
     """
     if recipe.adapter.start:
         stored_config(Path(recipe.adapter.start))

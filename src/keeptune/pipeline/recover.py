@@ -15,6 +15,7 @@ from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.files import read_json
+from keeptune.run_files.directory import RunDirectory
 
 SCORES = 6
 """Number of checkpoints that dev questions compare."""
@@ -37,12 +38,12 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
         RunError: if the run has no verdict, has passed, or has an adapter with an invocation.
     """
     folder = Path(os.path.normpath(folder.absolute()))
-    path = folder / "result.json"
-    if not path.is_file():
+    directory = RunDirectory(folder)
+    if not directory.result.is_file():
         raise RunError(f"{folder}: no result.json there; finish the run with `keeptune run` first")
-    if read_json(path)["gate"]["verdict"] == "pass":
+    if read_json(directory.result)["gate"]["verdict"] == "pass":
         raise RunError(f"{folder}: its verdict is pass, so there is nothing to recover")
-    parent = recipes.load_stored(folder / "recipe.yaml")
+    parent = recipes.load_stored(directory.recipe)
     if parent.retain.activation == "invoked":
         raise RunError(f"{folder}: its adapter leaves the base as it is outside its invocation; nothing was lost there")
     if not parent.adapter.is_plain_lora:
@@ -50,7 +51,7 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     tree = parent.model_dump(mode="json")
     steps = max(SCORES, tokens // parent.train.tokens_per_step)
     changes: dict[str, dict[str, Any]] = {
-        "adapter": {"start": str(folder / "adapter")},
+        "adapter": {"start": str(directory.adapter)},
         "train": {"tokens": tokens, "score_every_steps": max(1, steps // SCORES), "patience": 0},
         "retain": RETAIN,
     }

@@ -1,4 +1,4 @@
-"""result.json: every figure of a run, computed from its per-question records and nothing else."""
+"""Computes result.json: every figure of a run, from its per-item records and nothing else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from keeptune.evaluation import contest, harness, skill
 from keeptune.evaluation import divergence as drift
 from keeptune.evaluation import reading as retained
 from keeptune.evaluation.abilities.registry import suite_sha256
-from keeptune.evaluation.gate import AbilityScores, judge
+from keeptune.evaluation.gate import AbilityScores, GateResult, judge
 from keeptune.evaluation.reading_gate import Gate, Task, verdict, with_tasks
 from keeptune.evaluation.statistics import Estimate, Ratio, mcnemar, paired_difference
 from keeptune.evaluation.suite.loader import VERSION
@@ -31,8 +31,8 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The records of one model, one a question: skill, retained ability, this under the other reading prompt, and tasks
-    of lm-evaluation-harness."""
+    """The records of base or tuned, one per item: skill, reading, reading under the other prompt, and tasks of
+    lm-evaluation-harness."""
 
     skill: Sequence[Record]
     retained: Sequence[Record]
@@ -42,84 +42,104 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class SuiteScores:
-    """What the retention suite and the divergence on the tuned model's answers were measured to."""
+    """Measurements of the retention suite, and records of the divergence on the tuned model's answers."""
 
     abilities: Sequence[AbilityScores]
     divergences: Sequence[Record]
 
 
-def result(
-    recipe: Recipe,
-    base: Scores,
-    tuned: Scores,
-    moved: Sequence[Record],
-    parameters: Parameters,
-    cost: Record,
-    chosen: Record,
-    prompt: Prompt,
-    suite: SuiteScores | None = None,
-) -> Record:
-    """The whole of result.json; its layout is a contract.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the stages left for result.json.
 
-    `moved` are the records of keeptune.evaluation.divergence; `suite` is None where the suite was not evaluated.
+    `divergences` are the records of keeptune.evaluation.divergence. `suite` is None where the retention suite was not
+    evaluated. `cost` and `chosen` are copied as they are.
     """
-    resamples, seed = recipe.gate.resamples, recipe.seed
-    f1 = retained.ratio(base.retained, tuned.retained, "f1", resamples, seed)
-    em = retained.ratio(base.retained, tuned.retained, "em", resamples, seed)
-    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
-    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
-    judged = judge(suite.abilities, limits_of(recipe.gate), resamples=resamples, seed=seed) if suite else None
-    if judged and recipe.gate.policy == "suite":
-        gate = gate_record(judged, limits_of(recipe.gate))
-    else:
-        gate = {"policy": "contest", **asdict(_contest_gate(recipe, base, (f1, em), likelihood, tasks))}
+
+    base: Scores
+    tuned: Scores
+    divergences: Sequence[Record]
+    suite: SuiteScores | None
+    parameters: Parameters
+    cost: Record
+    chosen: Record
+
+
+def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
+    """The content of result.json; keeptune.run_files.result is its schema."""
+    base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
     tuned_skill = skill.summary(tuned.skill)
+    judged = _judged(recipe, inputs.suite)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": recipe.name,
         "model": recipe.model.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "skill": {"base": skill.summary(base.skill), "tuned": tuned_skill, **_gain(base, tuned, resamples, seed)},
-        "retained": {
-            "set": recipe.score.retained,
-            "metric": retained.SQUAD,
-            "prompt": recipe.score.reading_prompt,
-            **_by_metric(base.retained, tuned.retained),
-            "ratio": {"f1": _finite(f1), "em": _finite(em), "likelihood": likelihood and _finite(likelihood)},
-            "other_prompt": _other_prompt(recipe, base.other_prompt, tuned.other_prompt),
-            **(
-                {"tasks": {name: {**own, "ratio": _finite(own["ratio"])} for name, own in tasks.items()}}
-                if tasks
-                else {}
-            ),
-            "token_loss": drift.loss_summary(moved, resamples, seed),
-            "kl": {own: drift.divergence_summary(moved, own, resamples, seed) for own in drift.SORTS}
-            if moved
-            else None,
-            "kl_on_answers": _divergences(suite, resamples, seed) if suite else None,
-        },
+        "skill": {"base": skill.summary(base.skill), "tuned": tuned_skill, **_gain(recipe, base, tuned)},
+        "retained": _retained(recipe, inputs),
         "suite": {"version": VERSION, "size": recipe.score.suite, "sha256": suite_sha256(recipe.score.suite)}
         if recipe.score.suite != "none"
         else None,
         "abilities": abilities_record(judged) if judged else {},
-        "gate": gate,
+        "gate": _gate(recipe, base, tuned, judged),
         "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
         "contest": {
             "phase1": contest.phase1(parameters.ratio, tuned_skill["accuracy"]),
             "phase2": contest.phase2(parameters.ratio, tuned_skill["accuracy"]),
         },
-        "cost": cost,
-        "chosen": chosen,
+        "cost": inputs.cost,
+        "chosen": inputs.chosen,
         "prompt": {"template": prompt.template, "sha256": prompt.sha256},
     }
 
 
-def _contest_gate(
-    recipe: Recipe, base: Scores, ratios: tuple[Ratio, Ratio], likelihood: Ratio | None, tasks: dict[str, Record]
-) -> Gate:
+def _judged(recipe: Recipe, suite: SuiteScores | None) -> GateResult | None:
+    if suite is None:
+        return None
+    return judge(suite.abilities, limits_of(recipe.gate), resamples=recipe.gate.resamples, seed=recipe.seed)
+
+
+def _gate(recipe: Recipe, base: Scores, tuned: Scores, judged: GateResult | None) -> Record:
+    """The verdict, by the policy of the recipe: on the retention suite, or on reading alone as in the contest."""
+    if judged and recipe.gate.policy == "suite":
+        return gate_record(judged, limits_of(recipe.gate))
+    return {"policy": "contest", **asdict(_contest_gate(recipe, base, tuned))}
+
+
+def _retained(recipe: Recipe, inputs: Inputs) -> Record:
+    """Reading under both prompts, tasks of lm-evaluation-harness, loss on texts, and divergence from the base."""
+    base, tuned, resamples, seed = inputs.base, inputs.tuned, recipe.gate.resamples, recipe.seed
+    ratios: Record = {measure: _finite(_reading_ratio(recipe, base, tuned, measure)) for measure in ("f1", "em")}
+    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
+    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
+    finite_tasks = {name: {**task, "ratio": _finite(task["ratio"])} for name, task in tasks.items()}
+    kl = {what: drift.divergence_summary(inputs.divergences, what, resamples, seed) for what in drift.SORTS}
+    return {
+        "set": recipe.score.retained,
+        "metric": retained.SQUAD,
+        "prompt": recipe.score.reading_prompt,
+        **_by_metric(base.retained, tuned.retained),
+        "ratio": {**ratios, "likelihood": likelihood and _finite(likelihood)},
+        "other_prompt": _other_prompt(recipe, base, tuned),
+        **({"tasks": finite_tasks} if tasks else {}),
+        "token_loss": drift.loss_summary(inputs.divergences, resamples, seed),
+        "kl": kl if inputs.divergences else None,
+        "kl_on_answers": _divergences(inputs.suite, resamples, seed) if inputs.suite else None,
+    }
+
+
+def _reading_ratio(recipe: Recipe, base: Scores, tuned: Scores, measure: Literal["f1", "em"]) -> Ratio:
+    return retained.ratio(base.retained, tuned.retained, measure, recipe.gate.resamples, recipe.seed)
+
+
+def _contest_gate(recipe: Recipe, base: Scores, tuned: Scores) -> Gate:
     """The verdict on reading alone, and on tasks of the harness where the recipe names some."""
+    resamples, seed = recipe.gate.resamples, recipe.seed
+    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
+    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
     gate = verdict(
-        *ratios,
+        _reading_ratio(recipe, base, tuned, "f1"),
+        _reading_ratio(recipe, base, tuned, "em"),
         recipe.gate.threshold,
         base_f1_total=float(retained.points(base.retained, "f1").sum()),
         base_em_total=float(retained.points(base.retained, "em").sum()),
@@ -127,7 +147,7 @@ def _contest_gate(
         likelihood=likelihood,
     )
     return with_tasks(
-        gate, [Task(name, own["ratio"], own["base"] * own["n"] / 100, own["n"]) for name, own in tasks.items()]
+        gate, [Task(name, task["ratio"], task["base"] * task["n"] / 100, task["n"]) for name, task in tasks.items()]
     )
 
 
@@ -150,28 +170,30 @@ def _by_metric(base: Sequence[Record], tuned: Sequence[Record]) -> Record:
     }
 
 
-def _other_prompt(recipe: Recipe, base: Sequence[Record], tuned: Sequence[Record]) -> Record | None:
-    """The same figures under the other reading prompt; None where it was not asked."""
-    if not base or not tuned:
+def _other_prompt(recipe: Recipe, base: Scores, tuned: Scores) -> Record | None:
+    """The same figures under the other reading prompt; None where it was not used."""
+    if not base.other_prompt or not tuned.other_prompt:
         return None
+    records = base.other_prompt, tuned.other_prompt
     ratios = {
-        measure: _finite(retained.ratio(base, tuned, measure, recipe.gate.resamples, recipe.seed))
+        measure: _finite(retained.ratio(*records, measure, recipe.gate.resamples, recipe.seed))
         for measure in ("f1", "em")
     }
-    return {"prompt": other(recipe.score.reading_prompt), **_by_metric(base, tuned), "ratio": ratios}
+    return {"prompt": other(recipe.score.reading_prompt), **_by_metric(*records), "ratio": ratios}
 
 
-def _gain(base: Scores, tuned: Scores, resamples: int, seed: int) -> Record:
+def _gain(recipe: Recipe, base: Scores, tuned: Scores) -> Record:
+    """Accuracy gained, with its paired interval and McNemar's test."""
     before, after = (
         np.array([record["verdicts"][HEADLINE] for record in scores.skill], dtype=np.bool_) for scores in (base, tuned)
     )
     names = [record["id"] for record in base.skill]
     difference = paired_difference(
-        before.astype(np.float64), after.astype(np.float64), names, resamples=resamples, seed=seed
+        before.astype(np.float64), after.astype(np.float64), names, resamples=recipe.gate.resamples, seed=recipe.seed
     )
     return {"difference": _finite(difference), "mcnemar_p": mcnemar(before, after).p_value}
 
 
 def _finite(estimate: Estimate) -> Record:
-    """The estimate with null for what is no number: a ratio to a base that scored nothing. JSON has no infinity."""
+    """The estimate with null for nan and infinity, which JSON lacks: the ratio to a base that scored nothing."""
     return {name: value if isfinite(value) else None for name, value in asdict(estimate).items()}

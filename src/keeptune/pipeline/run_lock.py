@@ -1,4 +1,4 @@
-"""A folder that one process at a time works in: two would write into each other's log and checkpoints."""
+"""The lock of a run directory: two processes must not write the same log and checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from keeptune.files import unwritable
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """While it lasts, no other process that asks gets into `folder`. It ends with its process, however that ends.
+def run_lock(folder: Path) -> Iterator[None]:
+    """Holds the lock of `folder`. The operating system releases it when the process ends, in whatever way.
 
-    errors: RunError when another one is in it, or nothing can be written there.
+    Raises:
+        RunError: when another process holds it, or the folder cannot be written.
     """
     path = folder / ".lock"
     lock = FileLock(path, blocking=False)
@@ -24,7 +25,7 @@ def alone_in(folder: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise RunError(
-            f"{folder}: another process is at work in this directory; wait until it has ended, or stop it (it can be "
+            f"{folder}: another process works in this directory; wait until it ends, or stop it (it can be "
             "resumed), then run the same command again"
         ) from None
     except OSError as error:
@@ -32,6 +33,6 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is held: filelock never takes a file that is gone by then for the lock.
+        # Unlinked while it is held: filelock does not acquire a lock file that was removed.
         path.unlink(missing_ok=True)
         lock.release()

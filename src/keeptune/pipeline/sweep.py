@@ -21,9 +21,10 @@ from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.event_log import Journal
 from keeptune.files import read_json, write_json, write_text
 from keeptune.pipeline.run import Run
-from keeptune.pipeline.run_lock import alone_in
+from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Listener, Silent
 from keeptune.report.sweep import page
+from keeptune.run_files.directory import RunDirectory
 from keeptune.training.loop import Step
 
 Record = dict[str, Any]
@@ -41,23 +42,23 @@ class HopelessError(Exception):
     """A trial was given up."""
 
 
-class Trial(Run):
-    """A run that is given up where it has become hopeless."""
+class Pruner:
+    """Stops a trial after a dev score that is below the median of the other trials in skill and in reading.
 
-    others: Callable[[int], Sequence[Point]]
-    """The scores that other trials had when they had been scored so often; set before the run starts."""
-    _is_hopeless = False
+    `others` gives the scores that the other trials had after the same number of evaluations.
+    """
 
-    def _score_dev(self, step: int) -> Record:
-        scores = super()._score_dev(step)
-        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.journal))))
-        return scores
+    def __init__(self, events: Journal, others: Callable[[int], Sequence[Point]]) -> None:
+        self.events, self.others, self._is_hopeless = events, others, False
 
-    def _on_step(self, step: Step) -> None:
-        # A step later than it is known, because by then the score is in the log.
+    def on_dev_scores(self, step: int, scores: Record) -> None:  # noqa: ARG002
+        """Compares the trial with the others."""
+        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.events))))
+
+    def on_step(self, step: Step) -> None:  # noqa: ARG002
+        """Raises HopelessError one step after the score, because the score is in the log by then."""
         if self._is_hopeless:
             raise HopelessError
-        super()._on_step(step)
 
 
 def hopeless(own: Point, others: Sequence[Point]) -> bool:
@@ -83,7 +84,7 @@ def sweep(
     listener = listener or Silent()
     recipe = _checked(path, overrides, varied)
     _claim(folder, recipe, [str(vary) for vary in varied])
-    with alone_in(folder):
+    with run_lock(folder):
         study = _study(folder)
         while True:
             seen = study.get_trials(deepcopy=False)
@@ -196,9 +197,8 @@ def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], list
 
     own = _folder(folder, number)
     try:
-        job = Trial.create(own, load(), listener)
-        job.others = _others(folder, number)
-        job.select()
+        pruner = Pruner(Journal(RunDirectory(own).event_log), _others(folder, number))
+        Run.create(own, load(), listener, observers=[pruner]).select()
     except HopelessError:
         listener.say("given up: behind the middle of the others in skill and in reading")
         study.tell(number, state=TrialState.PRUNED)
@@ -215,10 +215,11 @@ def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], list
 
 def _scores(folder: Path) -> Record:
     """What a trial came to: its chosen checkpoint's dev scores, and the adapter's size."""
-    chosen = read_json(folder / "adapter" / "chosen.json")
+    directory = RunDirectory(folder)
+    chosen = read_json(directory.chosen)
     taken = (chosen["checkpoint"], chosen["scale"])
     own = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == taken)
-    trainable = read_json(folder / "manifest.json")["parameters"]["trainable"]
+    trainable = read_json(directory.manifest)["parameters"]["trainable"]
     return {"accuracy": own["accuracy"], "kept": own["kept"], "trainable": trainable}
 
 
@@ -241,7 +242,7 @@ def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
     """The scores of the trials before this one at their first, second, … place."""
 
     def at(place: int) -> list[Point]:
-        before = [_points(Journal(_folder(folder, other) / "log.jsonl")) for other in range(number)]
+        before = [_points(Journal(RunDirectory(_folder(folder, other)).event_log)) for other in range(number)]
         return [points[place] for points in before if place < len(points)]
 
     return at

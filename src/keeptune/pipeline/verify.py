@@ -31,11 +31,14 @@ from keeptune.files import file_sha256, read_json
 from keeptune.grading.number import grade, truth
 from keeptune.grading.squad import contest, squad_v11
 from keeptune.models import adapter_metadata as adapter_card
-from keeptune.pipeline.evaluation_stage import SKILL, TASKS, UNCHANGED
+from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
+from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
+from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
 from keeptune.prompts.chat import Layout as ChatLayout
 from keeptune.prompts.reading import Layout, first_line, question_text
+from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_of
 
@@ -96,21 +99,22 @@ def verify(folder: Path) -> Verification:
     errors: RunError when a file of the run is missing or damaged.
     """
     code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
-    if (folder / GATE_FILE).is_file() and not (folder / "recipe.yaml").is_file():
+    directory = RunDirectory(folder)
+    if (folder / GATE_FILE).is_file() and not directory.is_run:
         return _verify_gate(folder, code)
     run = Run.open(folder)
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_json(directory.manifest)
     made = Verification(made_by=_version(manifest), checked_by=_version(code))
     _check_hashes(run, manifest["hashes"], made)
     _check_sources(run, made)
     _check_adapter(run, made)
     _check_skill(run, made)
-    for what, layout in run.final.layouts().items():
+    for what, layout in run.context.final.layouts().items():
         _check_reading(run, what, layout, made)
     _check_tasks(run, made)
     _check_texts(run, made)
     _check_suite(run, made)
-    stored, again = read_json(folder / "result.json"), run.result()
+    stored, again = read_json(directory.result), compute_result(run.context)
     for place, value, found in _leaves(stored, again):
         made.figures += 1
         if place == "schema_version" and value is None:  # of a run from before it had one
@@ -144,16 +148,16 @@ def _version(facts: Mapping[str, Any]) -> str:
 
 
 def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> None:
-    examples = {part: load_examples(run.folder / "data" / f"{part}.parquet") for part in PARTS}
+    examples = {part: load_examples(run.directory.examples(part)) for part in PARTS}
     found = {
-        "recipe": file_sha256(run.folder / "recipe.yaml"),
+        "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
-        "prompt": run.prompt.sha256,
-        "adapter": file_sha256(run.folder / "adapter" / "adapter_model.safetensors"),
+        "prompt": run.context.prompt.sha256,
+        "adapter": file_sha256(run.directory.adapter_weights),
     }
     # Older runs have no hashes of single files.
     if any("/" in name for name in stored):
-        found |= {name: file_sha256(run.folder / name) for name in run.hashed_files()}
+        found |= {name: file_sha256(run.directory.root / name) for name in hashed_files(run.context)}
     for name, value in found.items():
         made.hashes += 1
         made.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
@@ -161,7 +165,7 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> No
 
 def _check_sources(run: Run, made: Verification) -> None:
     """The files that the rows came from are what they were."""
-    card = read_json(run.folder / "data" / "card.json")
+    card = read_json(run.directory.data_card)
     for source in (*card["files"], *card.get("test_files", ())):
         name = source["file"]
         if Path(name).is_file():
@@ -173,34 +177,34 @@ def _check_sources(run: Run, made: Verification) -> None:
 
 def _check_adapter(run: Run, made: Verification) -> None:
     """The adapter is handed over with the prompt of the run, and at the scale that was chosen."""
-    folder = run.folder / "adapter"
-    card, chosen = read_json(folder / adapter_card.FILE), read_json(folder / "chosen.json")
-    made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.prompt.template)
+    card = read_json(run.directory.adapter / adapter_card.FILE)
+    chosen = read_json(run.directory.chosen)
+    made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template)
     made.expect(f"adapter/{adapter_card.FILE}, scale", card["scale"], chosen["scale"])
 
 
 def _check_skill(run: Run, made: Verification) -> None:
     """Base and tuned were asked what was held out, with truths that follow from the problems."""
     skill = skill_of(run.recipe.data)
-    wanted = {example.id: example for example in load_examples(run.folder / "data" / "test.parquet")}
+    wanted = {example.id: example for example in load_examples(run.directory.examples("test"))}
     for who in WHO:
-        file, records = f"scores/{SKILL}-{who}.jsonl", run.final.records(SKILL, who)
+        file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
         made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
         for record in records:
             place, example = f"{file}, {record['id']}", wanted.get(record["id"])
             if example is not None:
-                made.expect(f"{place}, prompt", record["prompt"], run.prompt.render(example.problem))
+                made.expect(f"{place}, prompt", record["prompt"], run.context.prompt.render(example.problem))
                 made.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
             _grade_again(record, place, made)
 
 
 def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
     """Base and tuned were asked the same, and what the reading set holds, where it is here."""
-    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.final.records(what, who) for who in WHO)
+    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in WHO)
     for key in ("id", "prompt"):
         made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
     try:
-        wanted = {item.question_id: item for item in run.final.reading()[1]}
+        wanted = {item.question_id: item for item in run.context.final.reading()[1]}
         made.expect_each(f"{file}, ids", [record["id"] for record in tuned], list(wanted))
     except DataError as error:
         wanted = {}
@@ -216,7 +220,7 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
 
 def _check_tasks(run: Run, made: Verification) -> None:
     """Base and tuned were asked the same by lm-evaluation-harness; its own scoring is not done again."""
-    base, tuned = (run.final.scores(who).tasks for who in WHO)
+    base, tuned = (run.context.final.scores(who).tasks for who in WHO)
     for key in ASKED:
         found = [[record[key] for record in records] for records in (tuned, base)]
         made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
@@ -224,11 +228,11 @@ def _check_tasks(run: Run, made: Verification) -> None:
 
 def _check_texts(run: Run, made: Verification) -> None:
     """Predictions were compared on the texts that the recipe names, where they are here."""
-    records = run.final.moved()
+    records = run.context.final.divergences()
     if not records:
         return
     try:
-        wanted = {own.id: own.text for own in run.final.texts()}
+        wanted = {own.id: own.text for own in run.context.final.texts()}
     except DataError as error:
         _not_here(str(error), made)
         return
@@ -241,9 +245,9 @@ def _check_suite(run: Run, made: Verification) -> None:
     size = run.recipe.score.suite
     if size == "none":
         return
-    for ability in run.final.abilities():
-        check_answers(ability, size, run.folder / "scores", made, whole=True)
-    stored, found = run.final.practised(), practised_by(run.recipe)
+    for ability in run.context.final.abilities():
+        check_answers(ability, size, run.directory.scores, made, whole=True)
+    stored, found = run.context.final.practised(), practised_by(run.recipe)
     made.expect("scores/practised.json", {name: stored.get(name) for name in found}, found)
 
 
@@ -251,11 +255,11 @@ def _check_unchanged(run: Run, made: Verification) -> None:
     """An adapter with an invocation leaves the base as it is elsewhere: asked of both models again."""
     if not run.recipe.retain.invocation:
         return
-    stored = run.final.unchanged()
-    prompts = dict(suite_prompts(ChatLayout(run.tokenizer, run.final.fallback)))
+    stored = run.context.final.unchanged()
+    prompts = dict(suite_prompts(ChatLayout(run.context.models.tokenizer, run.context.final.fallback)))
     made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
     try:
-        model = run.adapted().model
+        model = tuned_generator(run.context).model
     except ModelError as error:
         _not_here(str(error), made)
         return

@@ -9,8 +9,8 @@ from math import exp
 
 from keeptune.evaluation.gate import DECIDING
 from keeptune.report import text
-from keeptune.report.retention_shapes import Ability, Figures, Measure, Policy, Status
 from keeptune.report.suite_plot import SYMBOLS, Bar
+from keeptune.run_files.retention import Ability, Figures, Measure, Policy, Status
 
 TABLE_HEAD = ["ability", "n", "base", "tuned", "kept or change", "95 % interval", "status"]
 MEASURES_HEAD = ["measure", "n", "base", "tuned", "kept or change", "95 % interval", "limit", "status"]

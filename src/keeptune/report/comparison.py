@@ -10,7 +10,7 @@ from markupsafe import Markup
 from keeptune.evaluation.comparison import standings
 from keeptune.report import plots, text
 from keeptune.report.page import environment
-from keeptune.report.retention_shapes import Ratio
+from keeptune.run_files.retention import Ratio
 
 Row = dict[str, Any]
 

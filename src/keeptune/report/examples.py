@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from keeptune.report.shapes import Answer, ReadingAnswer
+from keeptune.run_files.records import Answer, ReadingAnswer
 
 HEADLINE = "2d4s"
 """The policy by which an answer is right or wrong in the headline, and so here."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from keeptune.report import text
 from keeptune.report.items import Change, loss_per_token, score
-from keeptune.report.retention_shapes import ItemRecord
+from keeptune.run_files.records import ItemRecord
 
 LONGEST_CHARACTERS = 700
 LONGEST_TEXT_CHARACTERS = 300

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from keeptune.report import text
 from keeptune.report.abilities import anchor
-from keeptune.report.retention_shapes import Ability, ItemRecord
-from keeptune.report.run_files import ability_records
+from keeptune.report.finished_run import ability_records
+from keeptune.run_files.records import ItemRecord
+from keeptune.run_files.retention import Ability
 
 LOST_SHOWN, GAINED_SHOWN = 6, 3
 

@@ -8,8 +8,7 @@ from html import escape
 
 from keeptune.report import text
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, measure_rows
-from keeptune.report.retention_shapes import Estimate, ReadingScore
-from keeptune.report.run_files import Facts
+from keeptune.report.finished_run import Facts
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
@@ -23,6 +22,8 @@ from keeptune.report.wording import (
     unmeasured,
     verdict_wording,
 )
+from keeptune.run_files.part import Estimate
+from keeptune.run_files.retention import ReadingScore
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
 _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")

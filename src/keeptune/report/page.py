@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from keeptune.files import write_text
 from keeptune.report import examples, item_views, plots, suite_plot, text
-from keeptune.report import run_files as facts
+from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
+from keeptune.report.finished_run import Facts
 from keeptune.report.items import flipped_items
 from keeptune.report.markdown import markdown
-from keeptune.report.run_files import Facts
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,

@@ -23,8 +23,10 @@ from keeptune.report.drawing import (
     figure_of,
     to_svg,
 )
-from keeptune.report.retention_shapes import Estimate, Gate, Ratio
-from keeptune.report.shapes import Chosen, ScoreEvent, Share, Skill, TrainEvent
+from keeptune.run_files.events import ScoreEvent, TrainEvent
+from keeptune.run_files.part import Estimate
+from keeptune.run_files.result import Chosen, Share, Skill
+from keeptune.run_files.retention import Gate, Ratio
 
 FloatArray = NDArray[np.float64]
 Curve = tuple[FloatArray, FloatArray]

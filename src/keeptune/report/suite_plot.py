@@ -23,7 +23,7 @@ from keeptune.report.drawing import (
     figure_of,
     to_svg,
 )
-from keeptune.report.retention_shapes import Kind, Status
+from keeptune.run_files.retention import Kind, Status
 
 GROUPS: dict[Kind, str] = {
     "score": "score kept, tuned / base",

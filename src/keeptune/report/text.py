@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal, Inexact
 from typing import Any
 
-from keeptune.report.retention_shapes import Estimate, Kind
-from keeptune.report.shapes import Share
+from keeptune.run_files.part import Estimate
+from keeptune.run_files.result import Share
+from keeptune.run_files.retention import Kind
 
 NONE = "–"
 """Shown where there is no figure."""

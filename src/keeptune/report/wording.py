@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from keeptune.config.ability_names import ABILITY_NAMES, TASK_PREFIX
 from keeptune.evaluation.gate import DECIDING
 from keeptune.report import text
-from keeptune.report.retention_shapes import BeforeAfter, Divergence, Policy, Reading, Retained
-from keeptune.report.run_files import Facts
-from keeptune.report.shapes import Result
+from keeptune.report.finished_run import Facts
+from keeptune.run_files.result import Result
+from keeptune.run_files.retention import BeforeAfter, Divergence, Policy, Reading, Retained
 
 
 @dataclass(frozen=True, slots=True)

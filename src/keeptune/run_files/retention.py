@@ -1,32 +1,17 @@
-"""The shapes of a run's retention figures, from the reader's side: reading, the retention suite and the gate."""
+"""Schema of the retention figures in result.json and gate.json: reading, the retention suite, the gate."""
 
 from __future__ import annotations
 
-from math import inf, isfinite, isnan, nan
-from typing import Annotated, Any, Literal
+from math import inf, isfinite, isnan
+from typing import Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
+
+from keeptune.run_files.part import Estimate, Figure, Part
 
 Kind = Literal["score", "loss"]
 Status = Literal["retained", "lost", "undecided", "nothing to lose", "practised"]
 Policy = Literal["suite", "contest"]
-
-Figure = Annotated[float, BeforeValidator(lambda value: nan if value is None else value)]
-"""A figure that may not exist: JSON's null becomes nan."""
-
-
-class Part(BaseModel):
-    """A part of a stored file; what a report does not show is passed over."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Estimate(Part):
-    """A value between the ends of its 95 % interval. JSON's null is no value (nan), and no upper end (infinity)."""
-
-    point: Figure
-    low95: float
-    high95: Annotated[float, BeforeValidator(lambda value: inf if value is None else value)]
 
 
 class ReadingScore(Part):
@@ -96,7 +81,7 @@ class Retained(Reading):
     set: str
     metric: str
     other_prompt: Reading | None = None
-    tasks: dict[str, TaskScore] = {}
+    tasks: dict[str, TaskScore] = Field(default_factory=dict)
     token_loss: TokenLoss | None = None
     kl: dict[str, Divergence | None] | None = None
     kl_on_answers: dict[str, dict[str, Divergence | None]] | None = None
@@ -146,7 +131,7 @@ class Ability(Figures):
     status: Status
     counted: bool
     practised: str | None = None
-    measures: dict[str, Measure] = {}
+    measures: dict[str, Measure] = Field(default_factory=dict)
 
     @property
     def decisive(self) -> tuple[str, Figures]:
@@ -171,59 +156,5 @@ class Gate(Part):
     margin: float | None = None
     verdict: Literal["pass", "fail", "undecided"]
     reason: str
-    counted: list[str] = []
-
-
-class Message(Part):
-    """One turn of a conversation."""
-
-    role: str
-    content: str
-
-
-class Points(Part):
-    """The scores of one reading answer, from 0 to 100."""
-
-    f1: float
-    em: float
-
-
-class ItemRecord(Part):
-    """One item with one model's answer, of scores/ability-*.jsonl, retained-*.jsonl or tasks-*.jsonl.
-
-    Every ability has other fields; the evaluation/abilities modules describe them.
-    """
-
-    id: str
-    language: str | None = None
-    question: str | None = None
-    good: str | None = None
-    bad: str | None = None
-    phenomenon: str | None = None
-    messages: list[Message] | None = None
-    text: str | None = None
-    options: list[str] | None = None
-    answer: int | str | list[str] | None = None
-    references: list[str] | None = None
-    constraints: list[dict[str, Any]] | None = None
-    harmful: bool | None = None
-    task: str | None = None
-    target: str | None = None
-
-    output: str | None = None
-    prediction: str | None = None
-    responses: str | None = None
-    log_likelihoods: list[float | None] | None = None
-    chosen: int | None = None
-    nats: float | None = None
-    reference_tokens: int | None = None
-
-    correct: bool | None = None
-    strict: list[bool] | None = None
-    refused: bool | None = None
-    degenerate: str | None = None
-    nats_per_token: float | None = None
-    f1: float | None = None
-    squad: Points | None = Field(None, alias="squad-v1.1")
-    score: float | None = None
-    value: float | None = None
+    counted: list[str] = Field(default_factory=list)
+    more_questions: int | None = None

@@ -15,8 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from keeptune.config.ability_names import READING_ABILITY, TASK_PREFIX
 from keeptune.errors import RunError
-from keeptune.report.retention_shapes import ItemRecord
-from keeptune.report.shapes import Answer, Card, Manifest, ReadingAnswer, Result, ScoreEvent, TrainEvent
+from keeptune.run_files.card import Card
+from keeptune.run_files.events import ScoreEvent, TrainEvent
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.records import Answer, ItemRecord, ReadingAnswer
+from keeptune.run_files.result import Result
 
 T = TypeVar("T")
 

@@ -1,0 +1,62 @@
+"""What the stages of a run share: its files, recipe, models and observers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+from keeptune.config.recipe import Recipe
+from keeptune.data.workers import Staffing
+from keeptune.event_log import Journal
+from keeptune.models.out_of_memory import memory_for
+from keeptune.pipeline.dev_evaluation import DevEvaluation
+from keeptune.pipeline.final_evaluation import FinalEvaluation
+from keeptune.pipeline.model_session import ModelSession
+from keeptune.pipeline.run_lock import run_lock
+from keeptune.progress import Listener, Silent
+from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import RunDirectory
+from keeptune.training.distributed import processes
+from keeptune.training.examples import skill_examples
+
+
+class RunContext:
+    """One run directory with its recipe. With several processes, only the first reports progress and writes files."""
+
+    def __init__(
+        self,
+        directory: RunDirectory,
+        recipe: Recipe,
+        reporter: Listener | None = None,
+        workers: Staffing = Staffing(),  # noqa: B008  (frozen)
+    ) -> None:
+        self.directory, self.recipe, self.workers = directory, recipe, workers
+        self.processes = processes()
+        self.reporter = reporter if reporter and self.processes.first else Silent()
+        self.prompt = Prompt(recipe.prompt.template)
+        self.events = Journal(directory.event_log)
+        self.models = ModelSession(recipe.model, self.reporter)
+        self.final = FinalEvaluation(directory, recipe, self.reporter)
+
+    @cached_property
+    def dev(self) -> DevEvaluation:
+        """Scores on dev questions, which checkpoints are compared by."""
+        return DevEvaluation(self.recipe, self.final, self.prompt, self.models.tokenizer, self.events, self.reporter)
+
+    def examples(self) -> list[Any]:
+        """The training rows of the data stage as tokens, labelled on their solutions."""
+        return skill_examples(self.directory.examples("train"), self.prompt, self.models.tokenizer)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announces a stage, locks the run directory and logs the stage's time and memory."""
+        with memory_for(f"the stage `{name}` of {self.directory.root}"):
+            if not self.processes.first:
+                yield
+                return
+            with run_lock(self.directory.root):
+                self.reporter.stage(name)
+                with self.events.stage(name):
+                    yield

@@ -1,0 +1,26 @@
+"""The data stage: from rows to verified training, dev and test examples, and a card that accounts for every row."""
+
+from __future__ import annotations
+
+from keeptune.data import card as cards
+from keeptune.data.preparation import prepare
+from keeptune.data.teacher.rows import writer_summary
+from keeptune.pipeline.context import RunContext
+from keeptune.prompts.token_count import TokenCounter
+from keeptune.skills.registry import skill_of
+
+
+def run_data_stage(context: RunContext) -> None:
+    """Writes data/*.parquet, rejected.jsonl and card.json, unless they are complete. One process does the work."""
+    context.processes.once(lambda: _prepare(context))
+
+
+def _prepare(context: RunContext) -> None:
+    directory, recipe = context.directory, context.recipe
+    if directory.has_data:
+        return
+    with context.stage("data"):
+        counter = TokenCounter.of(context.models.tokenizer, context.prompt)
+        card = prepare(recipe, skill_of(recipe.data), counter, directory.data, context.workers, context.reporter)
+        for line in (*cards.summary(card), *writer_summary(directory.data)):
+            context.reporter.say(line)

@@ -1,0 +1,320 @@
+"""The final evaluation of a run: its held-out questions, and the records of the answers of base and tuned.
+
+The recipe alone determines the questions, so that `verify` can derive them again. Every answer becomes a record in
+scores/, and every figure of result.json is computed from these records. Base and tuned are one model with its adapter
+switched off and on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from keeptune.config.ability_names import READING_ABILITY, chosen_names
+from keeptune.config.recipe import Recipe
+from keeptune.data.plain_texts import Text, general_texts
+from keeptune.data.preparation import load_examples
+from keeptune.errors import DataError, ModelError
+from keeptune.evaluation import divergence as drift
+from keeptune.evaluation import harness
+from keeptune.evaluation import reading as retained
+from keeptune.evaluation import skill as skills
+from keeptune.evaluation import unchanged_prompts as unchanged
+from keeptune.evaluation.abilities.base import Ability
+from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
+from keeptune.evaluation.answer_divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
+from keeptune.evaluation.fingerprint import adapter_facts
+from keeptune.evaluation.gate import AbilityScores
+from keeptune.evaluation.model_pair import WHO, AdapterPair
+from keeptune.evaluation.practised import practised_by, practised_by_texts
+from keeptune.evaluation.reading_likelihood import answer_nll
+from keeptune.evaluation.retention_suite import evaluate, record_path, stored
+from keeptune.evaluation.unchanged_prompts import suite_prompts
+from keeptune.files import read_json, read_records, write_json, write_records
+from keeptune.generation.distributed import SharedGenerator
+from keeptune.generation.engine import Generator
+from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
+from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.models import adapter_metadata as adapter_card
+from keeptune.pipeline.result import Scores
+from keeptune.progress import Listener
+from keeptune.prompts.chat import Layout as ChatLayout
+from keeptune.prompts.chat import fallback_prompt
+from keeptune.prompts.reading import Layout, other
+from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import RunDirectory
+
+Record = dict[str, Any]
+
+SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
+"""Measurements with one record per item: test questions, reading questions under the main and the other prompt,
+lm-evaluation-harness tasks, and loss and divergence on texts. Abilities of the suite have files of their own."""
+
+UNCHANGED = "unchanged"
+"""Measurement for adapters with an invocation: what the adapter changes on prompts without it."""
+
+_DIVERGENCE_TOKENS = 96
+"""The maximum length of an answer on which the divergence is measured."""
+
+_LONGER, _MARGIN_TOKENS = 1.1, 16
+"""Answers may exceed the longest training solution by a tenth and 16 tokens: test problems can need more steps."""
+
+
+class FinalEvaluation:
+    """The questions of the final evaluation of a run, and the records of the answers."""
+
+    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Listener) -> None:
+        self.directory, self.recipe, self.reporter = directory, recipe, reporter
+        self.prompt = Prompt(recipe.prompt.template)
+        self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
+
+    def problems(self, split: str, limit: int = 0) -> list[skills.Asked]:
+        """The problems of `dev` or `test`; the first `limit`, or all."""
+        rows = load_examples(self.directory.examples(split))
+        problems = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
+        return problems[:limit] if limit else problems
+
+    def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
+        """The reading questions for checkpoint selection and for the final evaluation; no passage is in both.
+
+        Raises:
+            DataError: when selection needs questions and there is one passage, or fewer than four questions.
+        """
+        settings = self.recipe.score
+        items = reading_items(settings.retained, settings.retained_limit)
+        cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.chooses else 0)
+        while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
+            cut -= 1
+        if self.chooses and cut in (0, len(items)):
+            raise DataError(
+                f"score.retained: {len(items)} questions cannot be split by passage into selection and final "
+                "evaluation; raise score.retained_limit, or give a file with more passages"
+            )
+        return items[cut:], items[:cut]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether checkpoints, averages or scales are compared; selection then takes some of the reading questions."""
+        return self.recipe.train.score_every_steps > 0 or self.recipe.select.compares
+
+    def layouts(self) -> dict[str, Layout]:
+        """The reading prompts in use, by measurement."""
+        layout = self.recipe.score.reading_prompt
+        return {READING: layout, **({OTHER_PROMPT: other(layout)} if self.recipe.score.both_prompts else {})}
+
+    def texts(self) -> list[Text]:
+        """The general texts and the prompts of test questions on which predictions are compared."""
+        general = general_texts(self.recipe.score.general, self.recipe.score.general_limit)
+        problems = self.problems("test", drift.SKILL_PROMPTS)
+        return [*general, *(Text(one.name, drift.SKILL, self.prompt.render(one.problem)) for one in problems)]
+
+    def paths(self) -> list[Path]:
+        """The files of records that the recipe requires."""
+        directory, tasks = self.directory, [TASKS] if self.recipe.score.tasks else []
+        paths = [directory.records(what, variant) for what in (SKILL, *self.layouts(), *tasks) for variant in WHO]
+        if self.recipe.score.general:
+            paths.append(directory.records(DRIFT, "tuned"))
+        if self.recipe.retain.invocation:
+            paths.append(directory.records(UNCHANGED, "tuned"))
+        if self.recipe.score.suite == "none":
+            return paths
+        paths += [record_path(directory.scores, one.name, variant) for one in self.abilities() for variant in WHO]
+        return [*paths, directory.answer_divergence, directory.practised]
+
+    def abilities(self) -> list[Ability]:
+        """The selected abilities of the suite, without reading, whose records are those of the reading questions."""
+        suite = self.recipe.score.suite
+        if suite == "none":
+            return []
+        return [one for one in abilities_named(self.recipe.score.abilities, suite) if one.name != READING_ABILITY]
+
+    def ability_scores(self) -> list[AbilityScores]:
+        """The measurements of all abilities that the verdict considers, with what training practised."""
+        practised = self.practised()
+        scores = [stored(one, self.directory.scores).scores(practised.get(one.name)) for one in self.abilities()]
+        if READING_ABILITY in chosen_names(self.recipe.score.abilities):
+            base, tuned = ([_as_reading(one) for one in self.records(READING, variant)] for variant in WHO)
+            reading = ABILITIES[READING_ABILITY].measurements(base, tuned)
+            scores.insert(0, AbilityScores(READING_ABILITY, reading, practised.get(READING_ABILITY)))
+        return [*scores, *harness.ability_scores(*(self.scores(variant).tasks for variant in WHO))]
+
+    def practised(self) -> dict[str, str]:
+        """The abilities that training practised, each with the reason, as stored by the evaluation stage."""
+        return {str(name): str(reason) for name, reason in read_json(self.directory.practised).items()}
+
+    def answer_divergences(self) -> list[Record]:
+        """The divergence on the tuned model's answers; empty where it was not measured."""
+        path = self.directory.answer_divergence
+        return read_records(path) if path.is_file() else []
+
+    def complete(self) -> bool:
+        """Whether every record file exists."""
+        return all(path.is_file() for path in self.paths())
+
+    def score(self, generator: SharedGenerator, adapter: Path, scale: float, kept: RecordCache) -> None:
+        """Evaluates what has no records yet; the cache `kept` may hold answers of the same model and questions.
+
+        The generator's model holds the adapter of the folder `adapter`, which is applied with `scale`.
+        """
+        model, tokenizer = generator.model, generator.tokenizer
+        for variant, factor in (("base", 0.0), ("tuned", scale)):
+            facts = {**adapter_facts(adapter, factor), "answered_by": generator.packages}
+            with generator.scaled(factor):
+                if not self._has(SKILL, variant):
+                    self._score_skill(generator, variant, kept.with_facts(facts))
+                for what in self.layouts():
+                    if not self._has(what, variant):
+                        self._score_reading(generator, variant, what, kept.with_facts(facts))
+                if self.recipe.score.tasks and not self._has(TASKS, variant):
+                    self._score_tasks(model, tokenizer, variant, kept.with_facts(facts))
+        path = self.directory.records(DRIFT, "tuned")
+        if self.recipe.score.general and not path.is_file():
+            texts = self.texts()
+            records, there = kept.with_facts(adapter_facts(adapter, scale)).records(
+                {"what": DRIFT, "texts": sha256_of(texts)},
+                lambda: drift.score_drift(model, scale, tokenizer, texts),
+            )
+            write_records(path, records)
+            self.reporter.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
+        if self.recipe.retain.invocation and not self._has(UNCHANGED, "tuned"):
+            with generator.scaled(scale):
+                self._check_unchanged(generator)
+        if self.recipe.score.suite != "none":
+            self._score_suite(AdapterPair(generator, adapter, scale, kept, self.fallback))
+
+    def _check_unchanged(self, generator: Generator) -> None:
+        """Raises ModelError when the adapter changes anything on prompts without its invocation."""
+        prompts = suite_prompts(ChatLayout(generator.tokenizer, self.fallback))
+        records = unchanged.state_differences(generator.model, prompts)
+        if differing := [record["id"] for record in records if record["difference"]]:
+            raise ModelError(
+                f"the adapter changes {len(differing)} of {len(records)} prompts that do not invoke it, e.g. "
+                f"{differing[0]}; this is a fault of keeptune, please report it"
+            )
+        write_records(self.directory.records(UNCHANGED, "tuned"), records)
+        self.reporter.say(f"unchanged outside its invocation: {len(records)} prompts, bit for bit")
+
+    def unchanged(self) -> list[Record]:
+        """The records of prompts without the invocation; empty where the adapter is always active."""
+        return self._optional(UNCHANGED, "tuned")
+
+    def _score_suite(self, pair: AdapterPair) -> None:
+        """Base and tuned on the retention suite, and the divergence on the tuned model's answers."""
+        size, directory = self.recipe.score.suite, self.directory
+        assert size != "none"
+        evaluate(pair, self.abilities(), "final", size, directory.scores, self.reporter)
+        if not directory.answer_divergence.is_file():
+            prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, PROMPTS[size])
+            write_records(directory.answer_divergence, answer_divergence(pair, prompts, self.recipe.seed))
+            self.reporter.say(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
+        if not directory.practised.is_file():
+            rows = load_examples(directory.examples("train"))
+            texts = (text for row in rows for text in (row.problem, row.solution))
+            write_json(directory.practised, practised_by_texts(texts, "training data") | practised_by(self.recipe))
+
+    def _skill_prompts(self, tokenizer: Any) -> list[AnsweredPrompt]:
+        size = self.recipe.score.suite
+        budgets = self.budgets()
+        assert size != "none"
+        return [
+            AnsweredPrompt(
+                one.name,
+                "skill",
+                self.prompt.render(one.problem),
+                tuple(self.prompt.encode(tokenizer, one.problem)),
+                min(_DIVERGENCE_TOKENS, budgets.get(one.kind, skills.longest(budgets))),
+            )
+            for one in self.problems("test", PROMPTS[size])
+        ]
+
+    def budgets(self) -> dict[str, int]:
+        """The maximum number of answer tokens by kind: a tenth more than the longest solution, and at least the budget
+        of `adapter.start`, which may have been trained on longer rows."""
+        kinds = read_json(self.directory.data_card)["kinds"]
+        start = self.recipe.adapter.start
+        card = adapter_card.beside(start) if start else None
+        before = card.budgets if card else {}
+        return {
+            kind: max(round(_LONGER * facts["solution_tokens"]["max"]) + _MARGIN_TOKENS, before.get(kind, 0))
+            for kind, facts in kinds.items()
+            if facts["train"]
+        }
+
+    def records(self, what: str, variant: str) -> list[Record]:
+        """The records of a measurement for `base` or `tuned`.
+
+        Raises:
+            RunError: when there are none.
+        """
+        return read_records(self.directory.records(what, variant))
+
+    def scores(self, variant: str) -> Scores:
+        """All records of `base` or `tuned`."""
+        others = (self._optional(what, variant) for what in (OTHER_PROMPT, TASKS))
+        return Scores(self.records(SKILL, variant), self.records(READING, variant), *others)
+
+    def divergences(self) -> list[Record]:
+        """Loss and divergence per text; empty where they were not measured."""
+        return self._optional(DRIFT, "tuned")
+
+    def _score_skill(self, generator: Generator, variant: str, kept: RecordCache) -> None:
+        problems, budgets = self.problems("test"), self.budgets()
+        skills.require_invoked(generator, self.prompt, (one.problem for one in problems))
+        count = self.reporter.counter(f"{variant}: test questions", len(problems))
+        records, there = kept.records(
+            skills.facts(self.prompt, problems, budgets),
+            lambda: skills.score_skill(generator, self.prompt, problems, budgets, count),
+        )
+        write_records(self.directory.records(SKILL, variant), records)
+        right = skills.summary(records)["accuracy"]
+        self.reporter.say(f"{variant}: {right:.1%} of {len(problems)} test questions right{AGAIN if there else ''}")
+
+    def _score_reading(self, generator: Generator, variant: str, what: str, kept: RecordCache) -> None:
+        items, layout = self.reading()[1], self.layouts()[what]
+        count = self.reporter.counter(f"{variant}: reading questions, {layout} prompt", len(items))
+
+        def score() -> list[Record]:
+            records = retained.score_retained(generator, items, layout, count)
+            if what == READING:
+                for record, nll in zip(records, answer_nll(generator, items), strict=True):
+                    record[retained.LIKELIHOOD] = nll
+            return records
+
+        records, there = kept.records(
+            {**retained.facts(items, layout), "what": what, "with_likelihood": what == READING}, score
+        )
+        write_records(self.directory.records(what, variant), records)
+        scores = retained.summary(records)
+        self.reporter.say(
+            f"{variant}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, "
+            f"{layout} prompt{AGAIN if there else ''}"
+        )
+
+    def _score_tasks(self, model: Any, tokenizer: Any, variant: str, kept: RecordCache) -> None:
+        tasks = self.recipe.score.tasks, self.recipe.score.tasks_limit, self.recipe.score.tasks_path
+        self.reporter.say(f"{variant}: {', '.join(tasks[0])}, by lm-evaluation-harness")
+        records, there = kept.records(
+            harness.facts(*tasks), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *tasks)
+        )
+        if variant == "tuned":
+            harness.check_same(self.records(TASKS, "base"), records)
+        write_records(self.directory.records(TASKS, variant), records)
+        means = (f"{name} {100 * harness.values(records, name).mean():.1f}" for name in tasks[0])
+        self.reporter.say(f"{variant}: {', '.join(means)}{AGAIN if there else ''}")
+
+    def _optional(self, what: str, variant: str) -> list[Record]:
+        """The records of a measurement that the recipe may leave out and older runs lack."""
+        return self.records(what, variant) if self._has(what, variant) else []
+
+    def _has(self, what: str, variant: str) -> bool:
+        return self.directory.records(what, variant).is_file()
+
+
+def _as_reading(record: Record) -> Record:
+    """A record of the reading questions in the form of the suite's reading ability."""
+    scores = record[retained.SQUAD]
+    return {
+        "cluster": f"{record['article']}/{record['paragraph']}",
+        "f1": scores["f1"] / 100,
+        "em": scores["em"] / 100,
+    }

@@ -1,0 +1,52 @@
+"""The models of one run: the base, which is loaded once, and the adapter that it currently holds."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from keeptune.config.sections import ModelSection
+from keeptune.models import adapter as adapters
+from keeptune.models import load
+from keeptune.progress import Listener
+
+
+class ModelSession:
+    """Loads the base model and its tokenizer on first use. PEFT puts an adapter into the base in place, so that at most
+    one of `base()` and the last adapted model is in use at a time.
+    """
+
+    def __init__(self, config: ModelSection, reporter: Listener) -> None:
+        self.config, self.reporter = config, reporter
+        self._base: Any = None
+        self.tuned: Any = None
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base model's tokenizer."""
+        return load.load_tokenizer(self.config.name)
+
+    def base(self) -> Any:
+        """The base model without an adapter; one that it holds is taken out."""
+        if self.tuned is not None:
+            self._base, self.tuned = adapters.detach(self.tuned), None
+        if self._base is None:
+            self._base = self.load_base()
+        return self._base
+
+    def load_base(self, placed: bool = True) -> Any:
+        """A newly loaded base model; `placed=False` leaves it on the processor, to be sharded.
+
+        Raises:
+            ModelError: when it cannot be loaded, or the tokenizer does not fit it.
+        """
+        self.reporter.say(f"loading {self.config.name} (the embedded model is unpacked on first use)")
+        model = load.load_model(self.config.name, self.config.dtype, self.config.quantization, placed)
+        load.check_tokenizer(model, self.tokenizer)
+        return model
+
+    def with_adapter(self, folder: Path) -> Any:
+        """The base with the adapter in `folder`, in place of any other."""
+        self.tuned = adapters.load_adapter(self.base(), folder)
+        return self.tuned

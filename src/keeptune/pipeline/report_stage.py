@@ -1,0 +1,46 @@
+"""The report stage: result.json, report.html and report.md, computed from the records in scores/."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keeptune.evaluation import unchanged_prompts
+from keeptune.evaluation.model_pair import WHO
+from keeptune.files import read_json, write_json
+from keeptune.models.adapter import Parameters
+from keeptune.pipeline.context import RunContext
+from keeptune.pipeline.result import Inputs, SuiteScores, result
+from keeptune.report.page import write_report
+from keeptune.run_files.result import Result
+
+Record = dict[str, Any]
+
+
+def run_report_stage(context: RunContext) -> Record:
+    """Writes the result and the report, and returns the content of result.json."""
+    record = compute_result(context)
+    write_json(context.directory.result, record)
+    write_report(context.directory.root)
+    return record
+
+
+def compute_result(context: RunContext) -> Record:
+    """The content of result.json."""
+    directory, recipe, final = context.directory, context.recipe, context.final
+    base, tuned = (final.scores(variant) for variant in WHO)
+    suite = None
+    if recipe.score.suite != "none":
+        suite = SuiteScores(final.ability_scores(), final.answer_divergences())
+    inputs = Inputs(
+        base=base,
+        tuned=tuned,
+        divergences=final.divergences(),
+        suite=suite,
+        parameters=Parameters(**read_json(directory.manifest)["parameters"]),
+        cost=context.events.cost(),
+        chosen=read_json(directory.chosen),
+    )
+    record = result(recipe, context.prompt, inputs)
+    if invocation := recipe.retain.invocation:
+        record |= {"unchanged": unchanged_prompts.summary(final.unchanged(), invocation)}
+    return Result.checked(record)

@@ -1,0 +1,46 @@
+"""The selection stage: from checkpoints to adapter/, the selected one, with its prompt and scale beside it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from keeptune.files import file_sha256, read_json, whole_folder, write_json
+from keeptune.models import adapter_metadata, load
+from keeptune.pipeline.checkpoint_selection import select_checkpoint
+from keeptune.pipeline.context import RunContext
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.result import Chosen
+
+
+def run_selection_stage(context: RunContext) -> None:
+    """Selects a checkpoint and a scale by dev scores and copies the adapter; the manifest gets its hash."""
+    directory, recipe, models = context.directory, context.recipe, context.models
+    with context.stage("select"):
+        chosen = select_checkpoint(directory.checkpoints, recipe, context.dev, models.tuned, models.with_adapter)
+        checkpoint = directory.checkpoints / chosen["checkpoint"]
+        with whole_folder(directory.adapter) as scratch:
+            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+                shutil.copy(checkpoint / name, scratch / name)
+            _name_base_model(scratch / ADAPTER_CONFIG, recipe.model.name)
+            write_json(scratch / directory.chosen.name, Chosen.checked(chosen))
+            adapter_metadata.save(_metadata(context, chosen["scale"]), scratch)
+            manifest = read_json(directory.manifest)
+            manifest["hashes"]["adapter"] = file_sha256(scratch / ADAPTER_WEIGHTS)
+            write_json(directory.manifest, Manifest.checked(manifest))
+        if recipe.adapter.family == "pissa":
+            context.reporter.say("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
+
+
+def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterCard:
+    model, skill, budgets = context.recipe.model, context.recipe.data.skill, context.final.budgets()
+    return adapter_metadata.AdapterCard(
+        model.name, skill, context.prompt, budgets, scale, model.dtype, model.quantization
+    )
+
+
+def _name_base_model(config: Path, name: str) -> None:
+    """PEFT stores the base model's local path, which has no meaning on another machine."""
+    hub_id = load.EMBEDDED_HUB_ID if name == load.EMBEDDED else name
+    write_json(config, read_json(config) | {"base_model_name_or_path": hub_id})

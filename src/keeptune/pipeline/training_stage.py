@@ -1,0 +1,184 @@
+"""The training stage: from examples to checkpoints; it resumes from the newest complete checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from keeptune.config import recipe as recipes
+from keeptune.environment import manifest
+from keeptune.errors import ModelError
+from keeptune.evaluation import unchanged_prompts
+from keeptune.evaluation.fingerprint import record_cache
+from keeptune.files import read_json, read_records, write_json, write_records
+from keeptune.generation.engine import Generator
+from keeptune.generation.self_answers import own_answers, own_examples
+from keeptune.models import adapter as adapters
+from keeptune.models import load
+from keeptune.models.prepacked_linear import drop_layouts
+from keeptune.pipeline.context import RunContext
+from keeptune.prompts.chat import Layout
+from keeptune.prompts.invocation import invocation_tokens, last_occurrence
+from keeptune.run_files.manifest import Manifest
+from keeptune.training import checkpoints
+from keeptune.training.batches import Example
+from keeptune.training.engine import trainer_of
+from keeptune.training.examples import training_examples
+from keeptune.training.loop import Step, Trainer
+from keeptune.training.projection import project
+from keeptune.training.trackers import Trackers
+
+Record = dict[str, Any]
+
+TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
+"""The figures of a step that experiment trackers receive."""
+
+
+class TrainingObserver(Protocol):
+    """Sees steps and dev scores as they happen; an exception that it raises ends the training."""
+
+    def on_step(self, step: Step) -> None:
+        """A training step is complete and logged."""
+
+    def on_dev_scores(self, step: int, scores: Record) -> None:
+        """The dev scores after a step are known; they are logged before the next step."""
+
+
+def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver] = ()) -> None:
+    """Trains the adapter unless that is complete, on all processes together."""
+    with context.stage("train"):
+        rows = context.examples()
+        invocation = _invocation(context, rows)
+        examples = training_examples(rows, context.recipe, context.models.tokenizer, lambda n: _self_rows(context, n))
+        sharded = context.recipe.train.shard and context.processes.count > 1
+        base = context.models.load_base(placed=False) if sharded else context.models.base()
+        # Hashed before the adapter is attached: its random start is not part of the base.
+        weights_sha256 = load.weights_sha256(base) if context.processes.first else ""
+        model = adapters.attach(base, context.recipe.adapter, context.recipe.seed, invocation)
+        context.models.tuned = model
+        _project(context, model, examples)
+        trainer = trainer_of(context.recipe, model, examples, context.directory.root)
+        if context.processes.first:
+            write_json(context.directory.manifest, Manifest.checked(_manifest(context, model, weights_sha256)))
+        _describe(context, trainer, model, len(examples))
+        steps = _train(context, trainer, model, observers)
+        drop_layouts(model)
+        if context.processes.first:
+            write_json(context.directory.trained, {"steps": steps})
+        if sharded:
+            context.models.tuned = None  # later stages need the whole model in one process, which loads it again
+
+
+def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequence[TrainingObserver]) -> int:
+    """Runs the trainer to its end and returns the number of steps."""
+    dev, patience = context.dev, context.recipe.train.patience
+
+    def score(step: int) -> Record:
+        if patience or dev.compares_abilities:
+            dev.of_base(model)  # here, where all processes wait
+        scores = dev.of(model, f"step {step}")
+        trackers.log("dev", step, scores)
+        for observer in observers:
+            observer.on_dev_scores(step, scores)
+        return scores
+
+    def on_step(step: Step) -> None:
+        for observer in observers:
+            observer.on_step(step)
+        _show_step(context, trackers, step)
+
+    with _trackers(context) as trackers:
+        progress = trainer.run(on_step, score, (lambda: dev.are_enough(model)) if patience else None)
+    if progress.step < len(trainer.plan):
+        context.reporter.say(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
+    return progress.step
+
+
+def _show_step(context: RunContext, trackers: Trackers, step: Step) -> None:
+    figures = {name: getattr(step, name) for name in TRACKED_FIGURES}
+    trackers.log("train", step.step, {name: value for name, value in figures.items() if value is not None})
+    kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
+    divergence = "" if step.divergence is None else f"KL {step.divergence:.3f}  "
+    text = f"loss {step.loss:.3f}  {divergence}{step.tokens_per_second:,.0f} tokens/s  {kinds}"
+    context.reporter.step(step.step, step.total_steps, text)
+
+
+def _describe(context: RunContext, trainer: Trainer, model: Any, examples: int) -> None:
+    context.reporter.say(
+        f"{examples:,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
+        f"{adapters.count(model).trainable:,} trainable parameters"
+    )
+    if context.processes.count > 1:  # a launcher may start fewer processes than requested, without a message
+        context.reporter.say(f"{context.processes.count} processes train together")
+    if batches := trainer.recomputed_batches:
+        context.reporter.say(f"{batches:,} batches use activation checkpointing")
+
+
+def _project(context: RunContext, model: Any, examples: Sequence[Example]) -> None:
+    strength = context.recipe.retain.project_start
+    if strength and not checkpoints.whole(context.directory.checkpoints):
+        context.reporter.say("projecting the adapter away from the inputs of replayed rows")
+        project(model, examples, strength, context.recipe.seed)
+
+
+def _self_rows(context: RunContext, tokens: int) -> list[Example]:
+    """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
+    path, tokenizer = context.directory.self_answers, context.models.tokenizer
+    layout = Layout(tokenizer, context.prompt)
+
+    def generate() -> None:
+        if path.is_file():
+            return
+        context.reporter.say("the base model answers prompts of the pool, for replay")
+        base = context.models.base()
+        cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
+        write_records(path, own_answers(generator, layout, cache, tokens, context.recipe.seed))
+
+    context.processes.once(generate)
+    return own_examples(read_records(path), layout)
+
+
+def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
+    """The tokens of the invocation, which every example contains; empty if the adapter is always active.
+
+    Raises:
+        ModelError: if a prompt lacks them, or solutions or the retention suite contain them.
+    """
+    text = context.recipe.retain.invocation
+    if not text:
+        return []
+    tokens = invocation_tokens(context.models.tokenizer, context.prompt, text)
+    for row in examples:
+        start = last_occurrence(row.tokens, tokens)
+        if start is None or start >= row.labelled.index(True):
+            raise ModelError(
+                f"{row.name}: the invocation {text!r} is not tokenized in this prompt as in others, or its solution "
+                "contains it too; choose another retain.invocation, or remove the row"
+            )
+    layout = Layout(context.models.tokenizer, context.final.fallback)
+    unchanged_prompts.require_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
+    return tokens
+
+
+@contextmanager
+def _trackers(context: RunContext) -> Iterator[Trackers]:
+    """The recipe's experiment trackers, on the first process."""
+    names = context.recipe.train.trackers if context.processes.first else ()
+    trackers = Trackers(names, context.directory.tracking, context.recipe.name, context.reporter.say)
+    try:
+        yield trackers
+    finally:
+        trackers.finish()
+
+
+def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
+    hashes = {
+        "recipe": recipes.sha256(context.recipe),
+        "data": read_json(context.directory.data_card)["data_sha256"],
+        "prompt": context.prompt.sha256,
+        "weights": weights_sha256,
+    }
+    counts = adapters.count(model)
+    parameters = {"trainable": counts.trainable, "total": counts.total}
+    return {**manifest(hashes, context.recipe.seed), "parameters": parameters}
