@@ -136,6 +136,15 @@ def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
     return located(parse(overridden(tree, overrides), str(path)), path.parent)
 
 
+def load_recipe(path: str | Path, *overrides: str) -> Recipe:
+    """The recipe in a YAML file, with overrides such as `train.epochs=2` applied.
+
+    Raises:
+        RecipeError: listing every fault at once, each with its place in the file.
+    """
+    return load(Path(path), overrides)
+
+
 BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
 """The settings of runs from before the retention suite: judged by reading alone."""
 

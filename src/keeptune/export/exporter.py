@@ -31,12 +31,12 @@ CLOSE_LOGITS = 1e-3
 
 
 @memory_for("writing the model")
-def export(target: str, form: Form, out: Path) -> list[str]:
+def export(target: str | Path, form: Form, out: Path) -> list[str]:
     """The names of the files written into the folder `out`, which must not exist.
 
     errors: ModelError when the target is no adapter or cannot be expressed; RunError when `out` cannot be written.
     """
-    folder = adapter_folder(target)
+    folder = adapter_folder(str(target))
     if folder is None:
         raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
     with new_folder(out) as scratch:

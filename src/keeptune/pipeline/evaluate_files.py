@@ -11,7 +11,7 @@ from keeptune.config.sections import PromptSection, ScoreSection
 from keeptune.data.reader import Rejected, read_rows, reject
 from keeptune.data.row import NOT_UNDERSTOOD, is_utf8
 from keeptune.data.selection import digest
-from keeptune.errors import DataError, RecipeError
+from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.evaluation import reading as retained
 from keeptune.evaluation import skill as skills
 from keeptune.evaluation.abilities.base import Ability, Subject
@@ -151,6 +151,28 @@ def score_files(
     if abilities:
         scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, listener)
     group.gather(None)  # releases the workers from serving generation requests
+    return scores
+
+
+def evaluate(
+    target: str | Path,
+    *,
+    skill: str | Path | None = None,
+    reading: str | Path | None = None,
+    abilities: Sequence[str] = (),
+    suite: Size = "standard",
+    limit: int = 0,
+    reporter: Listener | None = None,
+) -> Record:
+    """The scores of a run, an adapter folder or a base model on held-out files, as `keeptune score --json` prints them.
+
+    Raises:
+        as `score_files`.
+    """
+    request = Request(Path(skill) if skill else None, str(reading) if reading else None, abilities, suite, limit)
+    scores = score_files(str(target), request, listener=reporter)
+    if scores is None:
+        raise RunError("this process is a worker of a distributed evaluation; only the first process has the scores")
     return scores
 
 

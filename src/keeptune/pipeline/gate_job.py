@@ -94,6 +94,28 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
         return _write(made, out) if out else made
 
 
+def gate_models(
+    base: str | Path,
+    tuned: str | Path,
+    *,
+    abilities: Sequence[str] = (ALL,),
+    suite: Size = "standard",
+    questions: Path | None = None,
+    out: Path | None = None,
+    reporter: Listener | None = None,
+) -> Record:
+    """The retention verdict on `tuned`, as gate.json holds it; `["gate"]["verdict"]` is pass, fail or undecided.
+
+    `base` and `tuned` are models (`tuned` also an adapter folder or a run directory), or two result files.
+    `questions` is a JSON Lines file with questions of your own.
+
+    Raises:
+        as `gate`.
+    """
+    request = GateRequest(str(base), str(tuned), tuple(abilities), suite, questions)
+    return gate(request, out, reporter)
+
+
 def _evaluated(
     request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, listener: Listener
 ) -> Record:

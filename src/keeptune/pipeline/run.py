@@ -131,6 +131,18 @@ class Run:
         return self.context.examples()
 
 
+def run(recipe: Recipe, folder: str | Path, reporter: Listener | None = None) -> dict[str, Any]:
+    """Runs all stages of a recipe in `folder`, or resumes the run there, and returns the content of result.json.
+
+    Raises:
+        KeeptuneError: a subclass for each cause; `exit_code` is the exit code of the command line.
+    """
+    result = Run.create(Path(folder), recipe, reporter).all()
+    if result is None:
+        raise RunError("this process is a worker of a distributed run; only the first process has the result")
+    return result
+
+
 def _claim(directory: RunDirectory, recipe: Recipe) -> None:
     """Stores the recipe in a new run directory, or checks that the existing run has the same one."""
     folder = directory.root
