@@ -16,8 +16,6 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
 
 def test_importing_loads_no_torch() -> None:
     code = "import sys, keeptune; keeptune.__version__; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
-        "import sys, keeptune; keeptune.__version__; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
-    )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
