@@ -44,7 +44,7 @@ _SHOWN_REJECTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A model that is ready to answer, and how it is to be asked."""
+    """A loaded model with its prompt and answer budgets."""
 
     name: str
     model: str
@@ -58,9 +58,10 @@ class Target:
 def open_target(name: str, template: str | None = None, other_prompt: bool = False, remembered: bool = False) -> Target:
     """The model behind a run directory, an adapter folder, a merged model's folder, or the name of a base model.
 
-    `remembered`: what it answers to the same questions is kept. That takes a hash of all weights.
+    With `remembered`, answers are cached for the same questions, which requires a hash of all weights.
 
-    errors: PromptError when `template` is not the stored prompt, unless `other_prompt` says that this is meant.
+    Raises:
+        PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
     """
     folder = adapter_folder(name)
     card = _card(name)
@@ -88,7 +89,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
 
 def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> SharedGenerator:
-    """What writes answers: for `many` the one of final scores."""
+    """The generator; for `many` answers that of the final evaluation, which may be vLLM."""
     group = processes()
     return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
 
@@ -224,7 +225,7 @@ def _reading_scores(
 def _ability_means(
     abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, listener: Listener
 ) -> Record:
-    """Each measure of each ability, for one model."""
+    """The mean of each measure of each ability, for one model."""
     fallback = fallback_prompt(opened.prompt, opened.generator.invocation is not None)
     layout = Layout(opened.generator.tokenizer, fallback)
     subject, means = Subject(opened.generator, layout), {}
@@ -243,7 +244,7 @@ def _ability_means(
 
 @memory_for("answering")
 def ask_one(target: str, problem: str) -> Record:
-    """The model's answer to one problem: its output, and the final answer in it."""
+    """The model's output for one problem, and the final answer in it."""
     problem = problem.strip()
     if not problem:
         raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
@@ -265,14 +266,14 @@ def ask_one(target: str, problem: str) -> Record:
 
 
 def text(scored: Record) -> str:
-    """The scores for people to read."""
+    """The scores as text."""
     lines = [f"{scored['target']} (base model {scored['model']})"]
     if skill := scored.get("skill"):
         low, high = (100 * bound for bound in skill["ci95"])
         lines.append(f"skill    {skill['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}) of {skill['n']}")
         lines += [f"  {kind:10} {own['accuracy']:7.1%} of {own['n']}" for kind, own in skill["by_kind"].items()]
         if skill["rejected"]["rows"]:
-            lines.append(f"  {skill['rejected']['rows']} rows were not understood and not asked")
+            lines.append(f"  {skill['rejected']['rows']} rows have no known kind and were skipped")
     if kept := scored.get("retained"):
         lines.append(f"reading  F1 {kept['f1']:.2f}  EM {kept['em']:.2f}  of {kept['n']} ({kept['empty']} empty)")
     for name, measures in scored.get("abilities", {}).items():
@@ -285,12 +286,13 @@ def text(scored: Record) -> str:
 
 
 def adapter_folder(name: str) -> Path | None:
-    """The adapter behind a run directory or a folder, or None where the name is a base model's.
+    """The adapter folder of a run directory or an adapter folder; None for a base model.
 
-    errors: RecipeError when the run has none yet.
+    Raises:
+        RecipeError: when the run has no adapter yet.
     """
     folder = Path(name).expanduser()
-    # First, for the recipe that it was made by may lie beside an adapter.
+    # Checked first, because published adapters have their recipe beside them.
     if (folder / "adapter_config.json").is_file():
         return folder
     if (folder / "recipe.yaml").is_file():
@@ -301,7 +303,7 @@ def adapter_folder(name: str) -> Path | None:
 
 
 def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:
-    """The questions of a file, each row once in its order, and the rows that no kind understands."""
+    """The questions of a file in its order, and the rows that cannot be used."""
     skill, asked, rejected = _skill(target), [], []
     for row in read_rows(path):
         if isinstance(row, Rejected):
@@ -317,18 +319,18 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
             break
     if not asked:
         reasons = "; ".join(sorted({row.reason for row in rejected}))
-        raise DataError(f'{path}: no row can be asked ({reasons}); rows are {{"problem", "solution"}} objects')
+        raise DataError(f'{path}: no usable row ({reasons}); rows are {{"problem", "solution"}} objects')
     return asked, rejected
 
 
 def _skill(target: str) -> Skill:
-    """What a model was taught; a base model is asked arithmetic."""
+    """The skill that a model was trained on; arithmetic for a base model."""
     card = _card(target)
     return skill_named(card.skill if card else Arithmetic.name)
 
 
 def _card(target: str) -> adapter_card.AdapterCard | None:
-    """What an adapter, or a model that one was merged into, must not be separated from; None of a base model."""
+    """The metadata of an adapter or of a merged model; None for a base model."""
     folder = adapter_folder(target)
     return adapter_card.beside(target) if folder is None else adapter_card.load(folder)
 

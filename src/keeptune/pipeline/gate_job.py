@@ -104,10 +104,10 @@ def gate_models(
     out: Path | None = None,
     reporter: Listener | None = None,
 ) -> Record:
-    """The retention verdict on `tuned`, as gate.json holds it; `["gate"]["verdict"]` is pass, fail or undecided.
+    """The content of gate.json. The verdict `["gate"]["verdict"]` is pass, fail or undecided.
 
-    `base` and `tuned` are models (`tuned` also an adapter folder or a run directory), or two result files.
-    `questions` is a JSON Lines file with questions of your own.
+    `base` and `tuned` are models or result files. `tuned` may also be an adapter folder or a run directory.
+    `questions` is a JSON Lines file with the user's questions.
 
     Raises:
         as `gate`.
@@ -119,7 +119,7 @@ def gate_models(
 def _evaluated(
     request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, listener: Listener
 ) -> Record:
-    """Asks both models and judges."""
+    """Evaluates both models and computes the verdict."""
     listener.stage("load")
     pair = open_pair(request.base, request.tuned, request.scale)
     left_out = _incomparable(request, abilities, pair)
@@ -151,7 +151,7 @@ def _evaluated(
 
 
 def judged_answers(answers: Sequence[Answers], practised: dict[str, str], request: GateRequest) -> GateResult:
-    """The verdict on answers that are complete."""
+    """The verdict on complete answers."""
     scores = [own.scores(practised.get(own.ability.name)) for own in answers]
     return judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
 
@@ -189,7 +189,7 @@ def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practis
 def _from_results(request: GateRequest) -> Record:
     """The verdict from result files of lm-evaluation-harness or inspect-ai."""
     if request.questions or request.sequential or request.scale is not None:
-        raise RecipeError("result files are judged as they are: leave out --questions, --sequential and --scale")
+        raise RecipeError("result files have fixed questions: leave out --questions, --sequential and --scale")
     base, tuned = (read_results(Path(own)) for own in (request.base, request.tuned))
     tasks, scores = paired(base, tuned), []
     for task in tasks:
@@ -204,7 +204,7 @@ def _from_results(request: GateRequest) -> Record:
 
 
 def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Question]:
-    """The user's questions, none of which was trained as far as the training rows are known."""
+    """The user's questions; none may overlap with known training rows."""
     if request.questions is None:
         if request.grader:
             raise RecipeError("--grader is for --questions FILE; give both")
@@ -215,7 +215,7 @@ def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Que
 
 
 def _training_texts(request: GateRequest) -> list[str]:
-    """The texts that the tuned model was trained on: of a run, or of a file that the user names."""
+    """The training texts of the tuned model, from its run directory or from the file that the user names."""
     if request.training_rows is not None:
         from keeptune.data.reader import Rejected, read_rows
 
@@ -227,16 +227,17 @@ def _training_texts(request: GateRequest) -> list[str]:
 
 
 def _practised(request: GateRequest, trained: Sequence[str]) -> dict[str, str]:
-    """What training practised, as far as the tuned model's folder tells."""
+    """The abilities that training practised, as far as known from the tuned model's folder."""
     folder = adapter_of(request.tuned)
     recipe = recipe_beside(str(folder)) if folder else None
     return practised_by_texts(trained, "training data") | (practised_by(recipe) if recipe else {})
 
 
 def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair) -> dict[str, str]:
-    """The abilities that these two models cannot be compared on, with the reason.
+    """The abilities on which these two models cannot be compared, each with the reason.
 
-    Raises RecipeError when one of them was asked for by name.
+    Raises:
+        RecipeError: when the request names one of them.
     """
     if not pair.differing_tokens:
         return {}
@@ -256,7 +257,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
     if pair.differing_tokens:
         return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
     if "chat" not in {own.name for own in abilities_named(request.abilities, request.size)}:
-        return {"not_measured": "the chat prompts were not asked for"}
+        return {"not_measured": "the request does not include chat"}
     with pair.using("tuned") as subject:
         prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])
     listener.say(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
@@ -268,7 +269,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
 
 
 def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) -> None:
-    """Makes the folder this request's own. Raises RunError when it is another's."""
+    """Reserves the folder for this request. Raises RunError when it holds another one or other files."""
     wanted = {
         "base": request.base,
         "tuned": request.tuned,

@@ -1,6 +1,7 @@
-"""How much memory a run takes at its peak, estimated before it begins.
+"""Estimates the peak memory of a run before it starts.
 
-Training and scoring follow each other, so the larger of the two counts. What is measured beside it: results/LOG.md.
+Training and evaluation run one after the other, so the larger of the two determines the peak. tests/end_to_end/
+test_memory.py compares the estimate with the measured peak.
 """
 
 from __future__ import annotations
@@ -23,17 +24,17 @@ from keeptune.training.loss import CHUNK_TOKENS, CHUNK_VALUES
 from keeptune.training.replay import ROW_TOKENS
 
 RUNTIME_BYTES = 540_000_000
-"""What Python, torch and transformers take before a model is loaded."""
+"""Memory of Python, torch and transformers before a model is loaded."""
 
 TRAINED_LOGIT_BYTES = 8
-"""Of a logit in training: itself in float32, and twice in the model's format."""
+"""Bytes per logit in training: once in float32 and twice in the model's format."""
 
 COMPARED_LOGIT_BYTES = 20
-"""Of a logit where base and tuned are compared: five times in float32."""
+"""Bytes per logit where base and tuned are compared: five copies in float32."""
 
 
 def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, questions: int) -> int:
-    """The estimated peak, with rows of up to `longest` tokens and so many test questions, and as many on reading."""
+    """The estimated peak in bytes, for rows of at most `longest` tokens and `questions` test or reading questions."""
     width = models.dtype(recipe.model.dtype).itemsize
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
     training = training_bytes(config, parameters, recipe, longest, width, weights)
@@ -44,8 +45,10 @@ def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, lon
 def training_bytes(
     config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, width: int, weights: float
 ) -> float:
-    """The activations of one batch, or of a row that is longer, twice computed where they would not fit beside the
-    weights; the adapter's gradient and moments, the loss, and layers that are laid out."""
+    """Bytes of activations, of the adapter's gradient and moments, of the loss, and of prepacked layers.
+
+    Activations are those of one batch, or of a longer row; with activation checkpointing where they would not fit.
+    """
     settings, free = recipe.train, total_bytes(models.device()) - weights
     held = kept_memory(models.device())
     replayed = min(recipe.data.max_tokens, ROW_TOKENS) if recipe.retain.replay_share else 0
@@ -58,8 +61,10 @@ def training_bytes(
 
 
 def scoring_bytes(config: Any, weights: float, longest: int, questions: int, width: int) -> float:
-    """The cache of the answers that are written together, to the test's questions or to those on reading, whose prompts
-    are about as long as the rows that practise it; the loss on general text; on a processor, linear layers laid out."""
+    """Bytes of the key-value cache of one generation batch, of the loss on general text, and of prepacked layers.
+
+    The batch holds test questions or reading questions; reading prompts are about as long as replayed reading rows.
+    """
     device = models.device()
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
     laid_out = weights - looked_up if device.type == "cpu" else 0
@@ -72,7 +77,7 @@ def scoring_bytes(config: Any, weights: float, longest: int, questions: int, wid
 
 
 def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
-    """What the frozen layers take that are laid out for training on a processor, if there is room for that."""
+    """Bytes of the frozen layers that are prepacked for training on a processor, if memory allows it."""
     device = models.device()
     if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
         return 0
@@ -80,7 +85,7 @@ def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
-    """What the frozen weights take: all but the embeddings in fewer bits, where they are quantised."""
+    """Bytes of the frozen weights; quantization applies to all but the embeddings."""
     if quantization is None:
         return total * width
     embedded: int = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
@@ -88,6 +93,6 @@ def weight_bytes(config: Any, total: int, width: int, quantization: Quantization
 
 
 def without_memory(config: Any, adapter: AdapterSection) -> PeftModel:
-    """The model with its adapter, of shapes alone."""
+    """The model with its adapter on the meta device: shapes without memory."""
     with torch.device("meta"):
         return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)

@@ -41,12 +41,15 @@ STEP_EFFICIENCY = 0.45
 """Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
 
 STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
-"""Seconds of a step as a multiple of LoRA's, for families that PEFT computes in float32 beside each layer: DoRA with a
-norm of the whole weight, VeRA with 256 shared directions (SmolLM2-135M on one core; the others take LoRA's time)."""
+"""Time of a step relative to LoRA, for families that PEFT computes in float32 beside each layer.
+
+DoRA needs the norm of the whole weight, VeRA 256 shared directions. Measured with SmolLM2-135M on one core. Other
+families take as long as LoRA."""
 
 KL_SECONDS = 0.4
-"""What rows that `retain.kl_weight` holds near the base take more than others, as a share: they go through the base as
-well (0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, rows of 860 tokens)."""
+"""Additional time of rows with a KL term, relative to others: they also need a forward pass of the base.
+
+Measured: 0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, with rows of 860 tokens."""
 
 
 def plan(
@@ -54,9 +57,11 @@ def plan(
     listener: Listener | None = None,
     staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
 ) -> Plan:
-    """Rows and tokens by kind, steps, trainable parameters and their ratio, estimated seconds and bytes.
+    """Rows and tokens by kind, steps, trainable parameters, estimated seconds and bytes. Nothing is written.
 
-    errors: as of the data stage and of the adapter's targets; nothing is written.
+    Raises:
+        DataError, RecipeError: as in the data stage.
+        ModelError: when `adapter.targets` match no layer.
     """
     listener = listener or Silent()
     card, rows = _data(recipe, listener, staffing)
@@ -126,7 +131,7 @@ def _counts(card: Card) -> Plan:
 
 
 def retention_plan(recipe: Recipe) -> dict[str, Any]:
-    """For each ability: the questions that a verdict needs at 90 % power, how many there are, and what is practised."""
+    """For each ability: questions needed for a verdict at 90 % power, questions available, whether it is practised."""
     size = recipe.score.suite
     if size == "none":
         return {}

@@ -1,9 +1,9 @@
-"""Many runs of one recipe with other settings, in search of those that no other beats in all of three ways.
+"""Sweeps: trials of one recipe with different settings, and the Pareto front of their results.
 
-More skill, more reading kept, fewer parameters: what is best for one is rarely best for the others, so the result is a
-front, not a winner. Every trial is an ordinary run in its own directory, judged on dev questions alone; the test is
-left to the one that is taken. Which settings to try next is Optuna's work, and its journal is what a sweep resumes
-from. A trial that on the way falls behind the middle of the others in skill and in reading is given up.
+A sweep maximizes skill and reading and minimizes trainable parameters, so its result is a front instead of one winner.
+Each trial is an ordinary run in its own directory, evaluated on dev questions only; test questions are left for the
+selected recipe. Optuna proposes the settings, and its journal is what a sweep resumes from. A trial whose dev scores
+fall below the median of the others in skill and in reading is pruned.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ Point = tuple[float, float]
 """Skill accuracy and mean of F1 and EM, on dev."""
 
 JUDGES = 3
-"""So many others must have been scored at the same place before a trial can be given up."""
+"""The number of other trials with a score at the same place that pruning requires."""
 
 AT_ITS_END = 1_000_000_000
-"""A trial without scores on the way is scored at its end, as one that is scored every so many steps is."""
+"""`train.score_every_steps` of trials whose recipe has no dev scores during training: one score at the end."""
 
 
 class HopelessError(Exception):
-    """A trial was given up."""
+    """A trial was pruned."""
 
 
 class Pruner:
-    """Stops a trial after a dev score that is below the median of the other trials in skill and in reading.
+    """Stops a trial whose dev scores are below the median of the other trials, in skill and in reading.
 
-    `others` gives the scores that the other trials had after the same number of evaluations.
+    `others` returns the scores of the other trials after the same number of evaluations.
     """
 
     def __init__(self, events: Journal, others: Callable[[int], Sequence[Point]]) -> None:
@@ -62,7 +62,7 @@ class Pruner:
 
 
 def hopeless(own: Point, others: Sequence[Point]) -> bool:
-    """Whether a trial is worse than the middle of the others in skill and in reading."""
+    """Whether a trial is below the median of the others in skill and in reading."""
     if len(others) < JUDGES:
         return False
     return all(value < median(rivals) for value, rivals in zip(own, zip(*others, strict=True), strict=True))
@@ -76,10 +76,12 @@ def sweep(
     folder: Path,
     listener: Listener | None = None,
 ) -> Record:
-    """sweep.json, after so many trials in all: each with its settings and scores, the front, and the best on it.
+    """The content of sweep.json once the sweep has `trials` trials: settings and scores, the front, the best trial.
 
-    errors: RecipeError for a value that the recipe cannot have, before anything is run; RunError when the folder holds
-    another sweep, or no trial came to its end; Interrupted.
+    Raises:
+        RecipeError: before any trial, when a value is not allowed in the recipe.
+        RunError: when the folder holds another sweep, or no trial completed.
+        Interrupted: on SIGINT or SIGTERM; the same command resumes.
     """
     listener = listener or Silent()
     recipe = _checked(path, overrides, varied)
@@ -102,7 +104,7 @@ def sweep(
 
 
 def text(made: Record) -> str:
-    """The trials for people to read, the front's marked."""
+    """The trials as a table; those on the front are marked."""
     lines = ["        dev     kept   trained       settings"]
     for trial in made["trials"]:
         mark = "best" if trial["number"] == made["best"] else "front" if trial["number"] in made["front"] else ""
@@ -172,7 +174,7 @@ def _study(folder: Path) -> Any:
 
 
 def _asked(study: Any, varied: tuple[Vary, ...], seed: int) -> tuple[int, dict[str, Any]]:
-    """The number of a new trial, and what is drawn for it."""
+    """The number of a new trial and its sampled values."""
     from optuna.samplers import TPESampler
 
     # A sampler for each trial: one for all would repeat its first draws when a sweep is resumed.
@@ -192,7 +194,7 @@ def _distribution(vary: Vary) -> Any:
 
 
 def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], listener: Listener) -> None:
-    """Runs a trial and tells the study how it ended; values that cannot be had together are a failure, too."""
+    """Runs a trial and reports its end to the study; values that exclude each other count as a failure."""
     from optuna.trial import TrialState
 
     own = _folder(folder, number)
@@ -200,7 +202,7 @@ def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], list
         pruner = Pruner(Journal(RunDirectory(own).event_log), _others(folder, number))
         Run.create(own, load(), listener, observers=[pruner]).select()
     except HopelessError:
-        listener.say("given up: behind the middle of the others in skill and in reading")
+        listener.say("pruned: below the median of the other trials in skill and in reading")
         study.tell(number, state=TrialState.PRUNED)
     except Interrupted:
         raise
@@ -214,7 +216,7 @@ def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], list
 
 
 def _scores(folder: Path) -> Record:
-    """What a trial came to: its chosen checkpoint's dev scores, and the adapter's size."""
+    """The dev scores of a trial's selected checkpoint, and the size of its adapter."""
     directory = RunDirectory(folder)
     chosen = read_json(directory.chosen)
     taken = (chosen["checkpoint"], chosen["scale"])
@@ -232,14 +234,14 @@ def _summary(study: Any, folder: Path, varied: tuple[Vary, ...], threshold: floa
         trials.append({**made, **(_scores(run) if made["state"] == "complete" else {})})
     front = [trial.number for trial in study.best_trials]
     if not front:
-        raise RunError(f"{folder}: no trial came to its end; see failed.txt in their directories")
+        raise RunError(f"{folder}: no trial completed; see failed.txt in their directories")
     kept = [trial for trial in trials if trial["number"] in front and trial["kept"] >= threshold]
     best = max(kept, key=lambda trial: (trial["accuracy"], -trial["trainable"]), default=None)
     return {"trials": trials, "front": front, "best": best and best["number"], "threshold": threshold}
 
 
 def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
-    """The scores of the trials before this one at their first, second, … place."""
+    """A function from an evaluation's index to the scores of the earlier trials at that index."""
 
     def at(place: int) -> list[Point]:
         before = [_points(Journal(RunDirectory(_folder(folder, other)).event_log)) for other in range(number)]

@@ -1,9 +1,8 @@
-"""Whether a run's figures follow from its answers: everything is recomputed without a model, from the stored files.
+"""Verifies a run: recomputes every figure from the stored answers, without a model.
 
-A verdict is worth what a sceptic can check. Answers are graded again, truths worked out again from the problems, every
-figure of result.json computed again, and every hash of the manifest taken again from the file that it is about. What
-was asked is compared with the data, the reading set and the texts that the recipe names, as far as they are here. What
-does not follow is named with its place, what is stored and what was found.
+Answers are graded again, and true answers are computed again from the problems. Figures of result.json and hashes of
+the manifest are recomputed. Questions are compared with the data, the reading set and the texts that the recipe names,
+where these files exist. Each difference is reported with its place, the stored and the recomputed value.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ _SHOWN, _SHOWN_BEFORE = 80, 20
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A stored value that does not follow: where it stands, what is there, and what was found instead."""
+    """A stored value that differs from the recomputed one."""
 
     place: str
     stored: Any
@@ -59,7 +58,7 @@ class Fault:
     def __str__(self) -> str:
         stored, found = self.stored, self.found
         if isinstance(stored, str) and isinstance(found, str):
-            # Of long texts, such as prompts, what is around their first difference.
+            # Long texts, such as prompts, are cut to the surroundings of their first difference.
             same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, found, strict=False))
             start = max(0, sum(1 for _ in same) - _SHOWN_BEFORE)
             stored, found = _around(stored, start), _around(found, start)
@@ -68,7 +67,7 @@ class Fault:
 
 @dataclass(slots=True)
 class Verification:
-    """What was checked, what does not follow, and what could not be compared because it is not here."""
+    """Counts of what was checked, the differences, and the files that are absent and so were not compared."""
 
     answers: int = 0
     figures: int = 0
@@ -79,12 +78,12 @@ class Verification:
     checked_by: str = ""
 
     def expect(self, place: str, stored: Any, found: Any) -> None:
-        """Notes a fault unless both are the same."""
+        """Records a fault unless both are equal."""
         if stored != found:
             self.faults.append(Fault(place, stored, found))
 
     def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
-        """Notes the first place where two lists differ."""
+        """Records the first place where two lists differ."""
         for line, pair in enumerate(zip_longest(stored, found), start=1):
             if pair[0] != pair[1]:
                 self.faults.append(Fault(f"{place}, line {line}", *pair))
@@ -92,11 +91,13 @@ class Verification:
 
 
 def verify(folder: Path) -> Verification:
-    """What of a finished run follows from its records. The hash of the base weights needs the model, and is left out.
+    """Verifies a finished run, or the output folder of `keeptune gate`.
 
-    Of an adapter with an invocation both models are loaded, to show that they do not differ elsewhere.
+    The hash of the base weights is not checked, since that needs the model. For an adapter with an invocation both
+    models are loaded, and their outputs on prompts without the invocation are compared.
 
-    errors: RunError when a file of the run is missing or damaged.
+    Raises:
+        RunError: when a file of the run is missing or damaged.
     """
     code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
     directory = RunDirectory(folder)
@@ -126,7 +127,7 @@ def verify(folder: Path) -> Verification:
 
 
 def text(made: Verification) -> str:
-    """The verification for people to read."""
+    """The verification as text."""
     done = f"{made.answers:,} answers graded again, {made.figures} figures and {made.hashes} hashes recomputed"
     lines = [f"{done}: {f'{len(made.faults)} do not follow' if made.faults else 'all of it follows'}"]
     lines += [f"  {fault}" for fault in made.faults]
@@ -164,7 +165,7 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> No
 
 
 def _check_sources(run: Run, made: Verification) -> None:
-    """The files that the rows came from are what they were."""
+    """The source files of the rows are unchanged."""
     card = read_json(run.directory.data_card)
     for source in (*card["files"], *card.get("test_files", ())):
         name = source["file"]
@@ -176,7 +177,7 @@ def _check_sources(run: Run, made: Verification) -> None:
 
 
 def _check_adapter(run: Run, made: Verification) -> None:
-    """The adapter is handed over with the prompt of the run, and at the scale that was chosen."""
+    """keeptune.json beside the adapter has the prompt of the run and the selected scale."""
     card = read_json(run.directory.adapter / adapter_card.FILE)
     chosen = read_json(run.directory.chosen)
     made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template)
@@ -184,7 +185,7 @@ def _check_adapter(run: Run, made: Verification) -> None:
 
 
 def _check_skill(run: Run, made: Verification) -> None:
-    """Base and tuned were asked what was held out, with truths that follow from the problems."""
+    """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_of(run.recipe.data)
     wanted = {example.id: example for example in load_examples(run.directory.examples("test"))}
     for who in WHO:
@@ -199,7 +200,7 @@ def _check_skill(run: Run, made: Verification) -> None:
 
 
 def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
-    """Base and tuned were asked the same, and what the reading set holds, where it is here."""
+    """Base and tuned answered the same questions, those of the reading set where its file exists."""
     file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in WHO)
     for key in ("id", "prompt"):
         made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
@@ -219,7 +220,7 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
 
 
 def _check_tasks(run: Run, made: Verification) -> None:
-    """Base and tuned were asked the same by lm-evaluation-harness; its own scoring is not done again."""
+    """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
     base, tuned = (run.context.final.scores(who).tasks for who in WHO)
     for key in ASKED:
         found = [[record[key] for record in records] for records in (tuned, base)]
@@ -227,7 +228,7 @@ def _check_tasks(run: Run, made: Verification) -> None:
 
 
 def _check_texts(run: Run, made: Verification) -> None:
-    """Predictions were compared on the texts that the recipe names, where they are here."""
+    """Predictions were compared on the texts that the recipe names, where their files exist."""
     records = run.context.final.divergences()
     if not records:
         return
@@ -241,7 +242,7 @@ def _check_texts(run: Run, made: Verification) -> None:
 
 
 def _check_suite(run: Run, made: Verification) -> None:
-    """Base and tuned were asked the items of the suite, and what replay practises follows from the recipe."""
+    """Base and tuned answered the items of the suite, and the practised abilities follow from the recipe."""
     size = run.recipe.score.suite
     if size == "none":
         return
@@ -252,7 +253,7 @@ def _check_suite(run: Run, made: Verification) -> None:
 
 
 def _check_unchanged(run: Run, made: Verification) -> None:
-    """An adapter with an invocation leaves the base as it is elsewhere: asked of both models again."""
+    """An adapter with an invocation does not change prompts without it; both models are compared again."""
     if not run.recipe.retain.invocation:
         return
     stored = run.context.final.unchanged()
@@ -269,13 +270,15 @@ def _check_unchanged(run: Run, made: Verification) -> None:
 
 
 def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:
-    """What of a folder that `keeptune gate` wrote follows from its records."""
+    """Verifies the output folder of `keeptune gate`."""
     stored = read_json(folder / GATE_FILE)
     made = Verification(made_by=_version(stored), checked_by=_version(code))
     try:
         check_gate_folder(folder, stored, made)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{folder / GATE_FILE}: it lacks a part of gate.json ({error!r}); restore the file") from None
+        raise DataError(
+            f"{folder / GATE_FILE}: a key of gate.json is missing or has the wrong type ({error!r}); restore the file"
+        ) from None
     return made
 
 
@@ -285,7 +288,7 @@ def _not_here(error: str, made: Verification) -> None:
 
 
 def _truth(skill: Skill, problem: str, stored: str) -> str:
-    """The answer that follows from the problem; of free text it is known from the solution alone."""
+    """The true answer computed from the problem; for free text the stored one, which comes from the solution."""
     question = skill.read(problem, "")
     return stored if question is None or question.kind in skill.free_text else str(question.truth)
 
@@ -308,7 +311,7 @@ def _read_again(record: Record, place: str, made: Verification) -> None:
 
 
 def _leaves(stored: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every single value of two trees, side by side; what only one of them has is None in the other."""
+    """All leaf values of two trees in pairs; a value that one tree lacks is None."""
     if isinstance(stored, Mapping) and isinstance(found, Mapping):
         for key in [*stored, *(key for key in found if key not in stored)]:
             yield from _leaves(stored.get(key), found.get(key), f"{place}.{key}" if place else str(key))
@@ -324,7 +327,7 @@ def _is_list(value: Any) -> bool:
 
 
 def _same(stored: Any, found: Any) -> bool:
-    """Whether two values are equal, numbers up to what another order of summation may change."""
+    """Whether two values are equal; floats up to the rounding of another order of summation."""
     if isinstance(stored, float) and isinstance(found, int | float):
         return isclose(stored, found, rel_tol=1e-9, abs_tol=1e-12)
     return bool(stored == found)
