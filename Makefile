@@ -14,7 +14,7 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: setup demo test test-slow setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint clean
+.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint clean
 
 setup: $(READY)
 
@@ -43,6 +43,14 @@ test: setup lint
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Lines and branches of all tests but the slow ones; the settings are in pyproject.toml.
+coverage: setup
+	@echo "== tests with coverage"
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 # mindspore wants numpy 1 and keeptune numpy 2, so it gets an environment of its own; the tests need little of keeptune.
 setup-mindspore: $(MINDSPORE_READY)
@@ -92,9 +100,11 @@ test-vllm: setup setup-vllm
 	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/generation/test_vllm.py
 
 lint: setup
-	@echo "== types and style"
+	@echo "== types, style and imports"
 	$(BIN)/mypy
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
