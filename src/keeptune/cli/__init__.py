@@ -13,7 +13,8 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import closing
-from typing import Any
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
@@ -77,6 +78,7 @@ def _application() -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Teach an open language model a narrow skill with LoRA, and prove that it kept what it knew.",
     )
+    app.callback()(_global_options)
     for name, verb in VERBS.items():
         app.command(name)(verb)
     return app
@@ -92,6 +94,20 @@ def _deprecations_in_one_line(show: Callable[..., None]) -> Callable[..., None]:
             _complain(f"warning: {message}")
 
     return show_warning
+
+
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
+        print(f"keeptune {metadata.version('keeptune')}")
+        raise typer.Exit
+
+
+def _global_options(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """The options of the command itself, before any verb."""
 
 
 def _complain(message: str) -> None:
