@@ -21,10 +21,11 @@ from keeptune.grading import squad as reading
 from keeptune.grading.answers import Truth
 from keeptune.grading.number import grade
 from keeptune.models.adapter import Parameters
-from keeptune.pipeline.result import Scores, SuiteScores, result
+from keeptune.pipeline.result import Inputs, Scores, SuiteScores, result
 from keeptune.prompts.reading import question_text
 from keeptune.prompts.template import Prompt
 from keeptune.report.page import write_report
+from keeptune.run_files.result import Result
 
 HOSTILE = '<script>alert("1")</script> | a\n<img src=x onerror=alert(2)> ``` </pre> & [x](http://example.com) \u2028 末'
 
@@ -154,7 +155,8 @@ def write_run(
     parameters = Parameters(4_884_480, 134_515_008)
     abilities = suite_records(HOSTILE) if with_suite else {}
     suite = SuiteScores([*suite_scores(abilities, HOSTILE), _task()], _answers()) if with_suite else None
-    made = result(recipe, base, tuned, moved, parameters, cost, chosen, prompt, suite)
+    inputs = Inputs(base, tuned, moved, suite, parameters, cost, chosen)
+    made = Result.checked(result(recipe, prompt, inputs))
     made["finished"] = "2025-01-02T03:04:05+00:00"
     _write(folder / "result.json", made)
     _write(folder / "manifest.json", _manifest(prompt))
