@@ -148,7 +148,7 @@ def enough_rows(tokens: int) -> tuple[str, ...]:
     assert recipe.train.tokens
     times = math.ceil(tokens / recipe.train.tokens)
     quota = {kind: times * rows for kind, rows in recipe.data.quota.items()}
-    return f"data.quota={json.dumps(quota)}", f"data.repeat_limit={times}"
+    return f"data.quota={json.dumps(quota)}", f"data.max_repeats={times}"
 
 
 def best(arguments: argparse.Namespace, folder: Path) -> None:

@@ -26,8 +26,8 @@ from keeptune.training.replay import practice, replay
 
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
-    "on replayed rows": {"kl_weight": 0.1, "kl_on": "replay"},
-    "on prompts": {"kl_weight": 0.1, "kl_on": "prompts"},
+    "on replayed rows": {"kl_weight": 0.1, "kl_tokens": "replay"},
+    "on prompts": {"kl_weight": 0.1, "kl_tokens": "prompts"},
 }
 SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384}
 

@@ -1,4 +1,4 @@
-"""What it costs and saves to compute activations twice (train.recompute), side by side in one run.
+"""What it costs and saves to compute activations twice (train.activation_checkpointing), side by side in one run.
 
     python bench/recompute.py
 

@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     skill, generator = Arithmetic(), random.Random(options.seed)
     section, target = _recipe_section(options.target), open_target(options.target)
-    style, rounding = section.style(options.kind), section.rounding(options.kind)
+    style, rounding = section.style(options.kind), section.rounding.for_kind(options.kind)
     without, tokens = 0, 0
     for number in range(1, options.problems + 1):
         problem, raw = skill.invent(options.kind, generator)

@@ -140,22 +140,6 @@ def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_
     assert (nothing.score.retained, nothing.score.general) == ("embedded", ())
 
 
-def test_settings_of_older_recipes_are_found_in_their_new_section(tmp_path: Path) -> None:
-    older = load(stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 2, replay_share: 0.2, kl_weight: 0.5}"))
-    assert (older.train.epochs, older.retain.replay_share, older.retain.kl_weight) == (2, 0.2, 0.5)
-    both = "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}\nretain: {replay_share: 0.3}"
-    with pytest.raises(RecipeError, match=r"train\.replay_share is called retain\.replay_share now"):
-        load(stored(tmp_path, both))
-
-
-def test_older_recipes_take_overrides_under_either_name(tmp_path: Path) -> None:
-    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {replay_share: 0.2}")
-    for key in ("retain.replay_share", "train.replay_share"):
-        assert load(path, (f"{key}=0.4",)).retain.replay_share == 0.4
-    with pytest.raises(RecipeError, match=r"did you mean retain\.replay_share"):
-        load(path, ("train.replay_shar=0.4",))
-
-
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -258,7 +242,8 @@ TREES = st.fixed_dictionaries(
         "seed": st.integers(),
         "prompt": st.builds(lambda a, b: {"template": f"{a}{{problem}}{b}"}, TEXT, TEXT),
         "adapter": st.fixed_dictionaries({"targets": TEXT | st.lists(TEXT), "rank": st.integers(1, 999)}),
-        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e30), "replay": TEXT}),
+        "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e30)}),
+        "retain": st.fixed_dictionaries({}, optional={"replay": TEXT}),
     },
 )
 
@@ -302,31 +287,31 @@ def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytes
         assert str(error)
 
 
-WRITER = {"url": "http://localhost:8000/v1", "model": "m", "task": "reasoning"}
+TEACHER = {"url": "http://localhost:8000/v1", "model": "m", "task": "reasoning"}
 
 
-def test_a_writer_is_read_with_its_defaults_and_keeps_no_key() -> None:
-    recipe = parse({"data": {"synth": {"rows": 100}, "writer": WRITER}}, "a.yaml")
-    assert recipe.data.writer is not None
-    assert (recipe.data.writer.samples, recipe.data.writer.key_variable) == (2, "OPENAI_API_KEY")
+def test_a_teacher_is_read_with_its_defaults_and_keeps_no_key() -> None:
+    recipe = parse({"data": {"synth": {"rows": 100}, "teacher": TEACHER}}, "a.yaml")
+    assert recipe.data.teacher is not None
+    assert (recipe.data.teacher.samples, recipe.data.teacher.key_variable) == (2, "OPENAI_API_KEY")
     assert parse(yaml.safe_load(dump(recipe)), "stored") == recipe
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"url": "localhost:8000"}, "data.writer.url: write the server's base"),
-        ({"url": "http://name:secret@host/v1"}, "data.writer.url: write the server's base"),
-        ({"url": "https://host/v1?key=secret"}, "data.writer.url: write the server's base"),
-        ({"temperature": 0}, "data.writer: at temperature 0 every sample is the same"),
-        ({"key_variable": "sk-secret"}, "data.writer.key_variable: "),
-        ({"api_key": "secret"}, "data.writer.api_key: no such key; "),
-        ({"task": "translate"}, "data.writer.task: "),
-        ({"prices": {"prompt_per_million": 1}}, "data.writer.prices.completion_per_million: "),
+        ({"url": "localhost:8000"}, "data.teacher.url: write the server's base"),
+        ({"url": "http://name:secret@host/v1"}, "data.teacher.url: write the server's base"),
+        ({"url": "https://host/v1?key=secret"}, "data.teacher.url: write the server's base"),
+        ({"temperature": 0}, "data.teacher: at temperature 0 every sample is the same"),
+        ({"key_variable": "sk-secret"}, "data.teacher.key_variable: "),
+        ({"api_key": "secret"}, "data.teacher.api_key: no such key; "),
+        ({"task": "translate"}, "data.teacher.task: "),
+        ({"prices": {"prompt_per_million": 1}}, "data.teacher.prices.completion_per_million: "),
     ],
 )
-def test_faults_of_a_writer_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
-    (line,) = faults({"data": {"synth": {"rows": 100}, "writer": {**WRITER, **change}}})
+def test_faults_of_a_teacher_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
+    (line,) = faults({"data": {"synth": {"rows": 100}, "teacher": {**TEACHER, **change}}})
     assert line.startswith(told)
     assert "secret" not in line
 
@@ -443,8 +428,3 @@ def test_a_stored_recipe_from_before_the_suite_is_judged_as_it_was(tmp_path: Pat
     assert older == as_before_the_suite(made)
     path.write_text(dump(made), encoding="utf-8")
     assert load_stored(path) == made
-
-
-def test_published_adapters_recipe_loads() -> None:
-    folder = Path(__file__).parents[2] / "adapters" / "smollm2-135m-arithmetic"
-    assert load_stored(folder / "recipe.yaml").gate.policy == "contest"

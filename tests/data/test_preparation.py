@@ -106,7 +106,7 @@ def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
     rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
     file = write(tmp_path / "a", [*rows(200), *rare])
     unique = len({problem for problem, _ in rare})
-    job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, repeat_limit=5)
+    job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, max_repeats=5)
     card = run(job, tmp_path / "data")
     parts = everything(tmp_path / "data")
     often = Counter(example.problem for example in parts["train"] if example.kind == "mass")
@@ -121,7 +121,7 @@ def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
 def test_unseen_problems_are_not_taught(tmp_path: Path) -> None:
     pairs = rows(200)
     forbidden = write(tmp_path / "test.jsonl", pairs[:30])
-    card = run(recipe(files=[write(tmp_path / "a", pairs)], unseen=[forbidden]), tmp_path / "data")
+    card = run(recipe(files=[write(tmp_path / "a", pairs)], exclude_files=[forbidden]), tmp_path / "data")
     taught = {example.problem for examples in everything(tmp_path / "data").values() for example in examples}
     assert not taught & {problem for problem, _ in pairs[:30]}
     assert sum(kind["unseen"] for kind in card["kinds"].values()) == 200 - len(taught) >= 30
@@ -131,7 +131,7 @@ def test_unseen_problems_are_not_taught_where_their_answers_are_missing(tmp_path
     asked = [f"What is the name of river number {number} on that old map?" for number in range(20)]
     own = [(problem, "\\boxed{7}") for problem in asked]
     forbidden = write(tmp_path / "test.jsonl", [*rows(1), *((problem, "unknown") for problem in asked[:5])])
-    job = recipe(files=[write(tmp_path / "a", [*rows(100), *own])], unseen=[forbidden], exclude=[])
+    job = recipe(files=[write(tmp_path / "a", [*rows(100), *own])], exclude_files=[forbidden], exclude=[])
     assert run(job, tmp_path / "data")["kinds"]["english"]["unseen"] >= 5
     taught = {example.problem for examples in everything(tmp_path / "data").values() for example in examples}
     assert not taught & set(asked[:5])
@@ -141,14 +141,14 @@ def test_a_file_of_unseen_problems_that_can_hardly_be_read_is_an_error(tmp_path:
     forbidden = write(tmp_path / "test.jsonl", rows(9))
     with (tmp_path / "test.jsonl").open("a", encoding="utf-8") as stream:
         stream.write("{broken\n")
-    job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])
+    job = recipe(files=[write(tmp_path / "a", rows(50))], exclude_files=[forbidden])
     with pytest.raises(DataError, match=r"(?s)1 of 10 rows of the problems .*test.jsonl:10: malformed JSON"):
         prepare(job, SKILL, characters, tmp_path / "data")
 
 
 def test_a_file_of_unseen_problems_that_forbids_nothing_is_an_error(tmp_path: Path) -> None:
     forbidden = write(tmp_path / "test.jsonl", [("计算 5 的阶乘？", "120")])
-    job = recipe(files=[write(tmp_path / "a", rows(50))], unseen=[forbidden])
+    job = recipe(files=[write(tmp_path / "a", rows(50))], exclude_files=[forbidden])
     with pytest.raises(DataError, match=r"test.jsonl: no row of it is a problem that can be recognised"):
         prepare(job, SKILL, characters, tmp_path / "data")
 
@@ -207,7 +207,7 @@ def test_near_duplicates_stand_on_one_side_or_are_dropped(tmp_path: Path, keep: 
 
 
 def test_answers_that_the_grader_would_reject_are_counted_and_told(tmp_path: Path) -> None:
-    job = recipe(files=[write(tmp_path / "a", [*rows(200), WRONG])], places={"default": 0})
+    job = recipe(files=[write(tmp_path / "a", [*rows(200), WRONG])], rounding={"decimals": {"default": 0}})
     lines = cards.summary(prepare(job, SKILL, characters, tmp_path / "data"))
     assert lines[:2] == ["201 rows read, 1 rejected; 200 unique problems, 200 chosen", "rejected: 1 × wrong answer"]
     card = json.loads((tmp_path / "data" / "card.json").read_text(encoding="utf-8"))

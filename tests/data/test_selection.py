@@ -228,19 +228,19 @@ def test_wanted_kinds() -> None:
     assert wanted_kinds(section(), KINDS) == KINDS
     assert wanted_kinds(section(kinds=["area", "add"]), KINDS) == ("add", "area")
     assert wanted_kinds(section(exclude=["add"]), KINDS) == ("mean", "area")
-    assert wanted_kinds(section(styles={"default": "raw", "add": "raw"}, places={"default": 3}), KINDS) == KINDS
+    assert (
+        wanted_kinds(section(styles={"default": "raw", "add": "raw"}, rounding={"decimals": {"default": 3}}), KINDS)
+        == KINDS
+    )
     with pytest.raises(RecipeError, match="no kind"):
         wanted_kinds(section(kinds=["add"], exclude=["add"]), KINDS)
 
 
-@pytest.mark.parametrize("key", ["kinds", "exclude", "quota", "styles", "places", "digits", "halves"])
+@pytest.mark.parametrize("key", ["kinds", "exclude", "quota", "styles"])
 def test_unknown_kinds_are_named_with_the_nearest(key: str) -> None:
     value: Any = {
         "quota": {"aera": 1, "zzz": 1},
         "styles": {"aera": "raw", "zzz": "raw"},
-        "places": {"aera": 1, "zzz": 1},
-        "digits": {"aera": 1, "zzz": 1},
-        "halves": {"aera": "up", "zzz": "up"},
     }.get(key, ["aera", "zzz"])
     with pytest.raises(RecipeError) as caught:
         wanted_kinds(section(**{key: value}), KINDS)
@@ -248,6 +248,14 @@ def test_unknown_kinds_are_named_with_the_nearest(key: str) -> None:
     assert "'zzz'; known are add, mean, area" in str(caught.value)
 
 
+@pytest.mark.parametrize(("key", "value"), [("decimals", 1), ("significant_digits", 1), ("half", "up")])
+def test_unknown_kinds_of_roundings_are_named_with_the_nearest(key: str, value: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        wanted_kinds(section(rounding={key: {"aera": value, "zzz": value}}), KINDS)
+    assert f"data.rounding.{key}: there is no kind 'aera'; did you mean area?" in str(caught.value)
+    assert "'zzz'; known are add, mean, area" in str(caught.value)
+
+
 def test_unknown_kinds_of_openings_are_named_too() -> None:
-    with pytest.raises(RecipeError, match=r"train\.openings: there is no kind 'aera'; did you mean area\?"):
+    with pytest.raises(RecipeError, match=r"train\.truncate_targets: there is no kind 'aera'; did you mean area\?"):
         wanted_kinds(section(), KINDS, {"aera": 0.5})

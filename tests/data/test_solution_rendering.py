@@ -60,7 +60,7 @@ def test_every_kind_in_every_style(style: Style) -> None:
 
 def test_style_and_places_are_by_kind_with_a_default() -> None:
     rows = [candidate(DIV), candidate("计算 10.00 的平方根？")]
-    options = section(styles={"default": "answer"}, places={"default": 3, "div": 5})
+    options = section(styles={"default": "answer"}, rounding={"decimals": {"default": 3, "div": 5}})
     assert [example.solution for example in rewrite(rows, SKILL, options, characters)] == ["#### 3.33333", "#### 3.162"]
     options = section(styles={"div": "answer", "default": "raw"})
     solutions = [example.solution for example in rewrite(rows, SKILL, options, characters)]
@@ -115,7 +115,7 @@ def test_a_wrong_writer_is_caught() -> None:
 @pytest.mark.parametrize("style", ["answer", "rule", "longhand"])
 def test_a_coarse_rounding_is_taught_as_declared_and_counted(style: Style) -> None:
     rows = [candidate(DIV), candidate("计算 7.00 / 2.00 等于多少？"), candidate("计算 10.00 的平方根？")]
-    options = section(styles={"default": style}, places={"div": 1})
+    options = section(styles={"default": style}, rounding={"decimals": {"div": 1}})
     examples = rewrite(rows, SKILL, options, characters)
     assert [example.solution.rpartition("\n")[2] for example in examples] == ["#### 3.3", "#### 3.5", "#### 3.16"]
     assert too_coarse(examples, Rounding(1)) == 1
@@ -127,7 +127,12 @@ def test_a_coarse_answer_that_is_not_as_declared_is_caught() -> None:
             return super().solve(question, solution, style, rounding).replace("3.3", "3.33")
 
     with pytest.raises(DataError, match="is wrong"):
-        rewrite([candidate(DIV)], Careless(), section(styles={"default": "answer"}, places={"div": 1}), characters)
+        rewrite(
+            [candidate(DIV)],
+            Careless(),
+            section(styles={"default": "answer"}, rounding={"decimals": {"div": 1}}),
+            characters,
+        )
 
 
 def test_a_solution_without_tokens_is_refused() -> None:

@@ -51,8 +51,10 @@ def test_kinds_that_do_not_exist(make_recipe: MakeRecipe, tmp_path: Path, change
 
 
 def test_openings_of_a_kind_that_does_not_exist(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    told = "train.openings: there is no kind 'functions'; did you mean function?"
-    assert told in refused(2, "run", make_recipe(train={"openings": {"functions": 0.5}}), "--run", tmp_path / "run")
+    told = "train.truncate_targets: there is no kind 'functions'; did you mean function?"
+    assert told in refused(
+        2, "run", make_recipe(train={"truncate_targets": {"functions": 0.5}}), "--run", tmp_path / "run"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"- 1", b"a: [", b"\xff", b"name: 2024-99-99\n", b"a: &a [*a]\n"])
@@ -161,7 +163,7 @@ def test_a_rate_that_training_does_not_survive(make_recipe: MakeRecipe, tmp_path
     ("code", "changes", "told"),
     [
         (2, {"adapter": {"start": "none"}}, "none: no adapter there to go on from"),
-        (3, {"train": {"replay": ["none.json"]}}, "none.json: cannot be read"),
+        (3, {"retain": {"replay": ["none.json"]}}, "none.json: cannot be read"),
         (3, {"score": {"retained": "none.json"}}, "none.json: cannot be read"),
     ],
 )

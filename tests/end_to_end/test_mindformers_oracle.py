@@ -55,7 +55,9 @@ def our_logits(model: Any) -> NDArray[np.float32]:
 
 def test_it_computes_the_same_and_what_it_trains_comes_back(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, export, record = (tmp_path / name for name in ("run", "export", "record"))
-    recipe = make_recipe(data={"max_tokens": WINDOW}, train={"epochs": 1, "tokens_per_step": 1500, "replay_share": 0})
+    recipe = make_recipe(
+        data={"max_tokens": WINDOW}, train={"epochs": 1, "tokens_per_step": 1500}, retain={"replay_share": 0}
+    )
     ok("run", recipe, "--run", run)
     ok("export", run, "--to", "mindformers", "--out", export)
     tuned = adapters.load_adapter(models.load_model(str(model_of(run)), "float32"), run / "adapter")

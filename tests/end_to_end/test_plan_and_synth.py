@@ -29,10 +29,10 @@ def test_a_plan_says_what_the_run_will_be(finished: Path, recipe: Path) -> None:
 
 
 def test_a_plan_counts_of_openings_what_is_trained(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    openings = {"replay_share": 0, "epochs": 1, "score_every_steps": 0, "openings": {"area": 1.0}}
-    recipe = make_recipe(train=openings, data={"styles": {"default": "longhand"}})
+    openings = {"epochs": 1, "score_every_steps": 0, "truncate_targets": {"area": 1.0}}
+    recipe = make_recipe(train=openings, retain={"replay_share": 0}, data={"styles": {"default": "longhand"}})
     planned = ok("plan", recipe, "--json").json["tokens"]["training"]
-    whole = ok("plan", recipe, "--set", "train.openings={}", "--json").json["tokens"]["training"]
+    whole = ok("plan", recipe, "--set", "train.truncate_targets={}", "--json").json["tokens"]["training"]
     ok("data", recipe, "--run", tmp_path / "run")
     ok("train", tmp_path / "run")
     steps = [event for event in records(tmp_path / "run" / "log.jsonl") if event["event"] == "train"]

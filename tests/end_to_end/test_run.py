@@ -306,9 +306,10 @@ def test_a_run_that_forgets_exits_with_4(make_recipe: MakeRecipe, tmp_path: Path
 
 def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """Trained far too hard, and nothing replayed: the whole of it fails the gate, and a small part of it does not."""
-    over_trained = {"learning_rate": 0.05, "replay_share": 0, "score_every_steps": 0}
+    over_trained = {"learning_rate": 0.05, "score_every_steps": 0}
     changed = make_recipe(
         train=over_trained,
+        retain={"replay_share": 0},
         select={"scales": [0.5, 0.001], "averages": ["last-2", "ema", "last-99"]},
         score={"dev_limit": 9},
     )
@@ -329,7 +330,7 @@ def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_p
 def test_a_training_that_brings_nothing_better_is_ended(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """So small a rate changes no answer: all scores are equal, and the second one after the first is enough."""
     train = {"learning_rate": 1e-12, "epochs": 40, "score_every_steps": 2, "patience": 2}
-    changed = make_recipe(train=train, select={"kept_weight": 0.5}, score={"dev_limit": 3})
+    changed = make_recipe(train=train, select={"retention_weight": 0.5}, score={"dev_limit": 3})
     outcome = ok("run", changed, "--run", tmp_path / "run")
     assert "ended at step 6: 2 dev scores brought nothing better" in outcome.err
     assert read(tmp_path / "run" / "checkpoints" / "trained.json") == {"steps": 6}

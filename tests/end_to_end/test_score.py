@@ -224,7 +224,8 @@ def test_what_was_taught_long_enough_is_answered(make_recipe: MakeRecipe, model_
     recipe = make_recipe(
         data={"kinds": ["mass"], "quota": {}, "styles": {"default": "answer"}, "split": {"dev": 0, "test": 4}},
         adapter={"rank": 16, "alpha": 32},
-        train={"learning_rate": 0.01, "epochs": 100, "tokens_per_step": 600, "replay_share": 0, "score_every_steps": 0},
+        train={"learning_rate": 0.01, "epochs": 100, "tokens_per_step": 600, "score_every_steps": 0},
+        retain={"replay_share": 0},
         score={"retained_limit": 6},
     )
     run, rows = tmp_path / "run", tmp_path / "rows.jsonl"

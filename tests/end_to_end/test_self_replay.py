@@ -28,10 +28,10 @@ def test_a_run_replays_what_the_base_said(make_recipe: MakeRecipe, tmp_path: Pat
 
 @pytest.mark.parametrize("source", ["selfs", "sel.txt"])
 def test_another_source_is_a_file(make_recipe: MakeRecipe, tmp_path: Path, source: str) -> None:
-    refused = keeptune("run", make_recipe(train={"replay": [source]}), "--run", tmp_path / "run")
+    refused = keeptune("run", make_recipe(retain={"replay": [source]}), "--run", tmp_path / "run")
     assert refused.code == 3 and source in refused.err
 
 
 def test_a_divided_base_cannot_answer_before_training(make_recipe: MakeRecipe) -> None:
-    refused = keeptune("plan", make_recipe(train={"replay": ["self"], "shard": True}))
+    refused = keeptune("plan", make_recipe(retain={"replay": ["self"]}, train={"shard": True}))
     assert refused.code == 2 and "train.shard" in refused.err

@@ -133,7 +133,7 @@ def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Pa
     """Whose recipe has no key for what has come since."""
     folder = Path(shutil.copytree(sweep[0], tmp_path / "sweep"))
     stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    del stored["train"]["openings"]
+    del stored["train"]["truncate_targets"]
     (folder / "recipe.yaml").write_text(yaml.safe_dump(stored), encoding="utf-8")
     ok("sweep", recipe, *VARIED, "--trials", 2, "--run", folder)
 

@@ -30,7 +30,7 @@ from keeptune.prompts.named import prompt
 ROWS = tiny.problems(12)
 
 
-def run_folder(tmp_path: Path, template: str = "vicuna", **train: Any) -> Path:
+def run_folder(tmp_path: Path, template: str = "vicuna", replay_share: float = 0, **train: Any) -> Path:
     """A run's folder with what an export needs of it: recipe, rows, adapter."""
     model, run = tiny.save(tmp_path / "model"), tmp_path / "run"
     (run / "adapter").mkdir(parents=True)
@@ -44,8 +44,9 @@ def run_folder(tmp_path: Path, template: str = "vicuna", **train: Any) -> Path:
         "train": {
             "optimizer": "mindformers", "epochs": 3, "learning_rate": 2e-4, "final_rate_share": 0.25,
             "warmup_share": 0.1, "weight_decay": 0.01, "clip_norm": 0.5, "checkpoint_every_steps": 10,
-            "tokens_per_step": 1000, "replay_share": 0, **train,
+            "tokens_per_step": 1000, **train,
         },
+        "retain": {"replay_share": replay_share},
     }  # fmt: skip
     write_text(run / "recipe.yaml", recipes.dump(recipes.parse(tree, "test")))
     columns = [
@@ -148,14 +149,14 @@ def test_rows_that_keeptune_writes_are_found_by_their_name_length_and_padding(tm
 def test_what_is_not_carried_over_is_said_and_not_made_up_for_in_epochs(tmp_path: Path) -> None:
     """1,200 tokens of rows and as many of reading, gone through twice."""
     openings = {"function": 0.5}
-    left = {"replay_share": 0.5, "loraplus_ratio": 16, "openings": openings, "step_weight": "tokens"}
-    run = run_folder(tmp_path, optimizer="adamw", tokens=4800, **left)
+    left = {"loraplus_ratio": 16, "truncate_targets": openings, "step_weight": "tokens"}
+    run = run_folder(tmp_path, optimizer="adamw", tokens=4800, replay_share=0.5, **left)
     export(str(run), "mindformers", tmp_path / "out")
     text = (tmp_path / "out" / "finetune.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)["runner_config"]["epochs"] == 2
     assert "# Not carried over: train.loraplus_ratio: 16: " in text
     assert "# Not carried over: retain.replay_share: 0.5: " in text
-    assert "# Not carried over: train.openings: {'function': 0.5}: " in text
+    assert "# Not carried over: train.truncate_targets: {'function': 0.5}: " in text
     assert "# Not carried over: train.step_weight: tokens: " in text
 
 

@@ -114,6 +114,6 @@ def test_running_out_of_memory_says_what_to_do(model_folder: Path, tmp_path: Pat
         pass
 
     settings = tiny.settings(tokens_per_batch=1000)
-    assert "train.recompute: always, or with train.tokens_per_batch" in trained(Recompute(float("inf")))
+    assert "train.activation_checkpointing: always, or with train.tokens_per_batch" in trained(Recompute(float("inf")))
     assert "recompute" not in trained(Recompute(0))
     assert not (tmp_path / "checkpoints").exists()

@@ -11,9 +11,9 @@ from keeptune.pipeline.plan import KL_SECONDS, base_seconds
     [
         ({"replay_share": 0.25}, 0.0),
         ({"kl_weight": 0.3, "replay_share": 0.25}, 0.25),
-        ({"kl_weight": 0.3, "kl_on": "prompts", "replay_share": 0.25}, 0.75),
-        ({"kl_weight": 0.3, "kl_on": "prompts", "replay_share": 0.0}, 1.0),
-        ({"kl_weight": 0.3, "kl_on": "non_target", "replay_share": 0.25}, 0.75),
+        ({"kl_weight": 0.3, "kl_tokens": "prompts", "replay_share": 0.25}, 0.75),
+        ({"kl_weight": 0.3, "kl_tokens": "prompts", "replay_share": 0.0}, 1.0),
+        ({"kl_weight": 0.3, "kl_tokens": "non_target", "replay_share": 0.25}, 0.75),
         ({"token_weighting": "low_perplexity", "replay_share": 0.25}, 1.0),
         ({"token_weighting": "dft"}, 0.0),
     ],

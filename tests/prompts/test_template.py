@@ -57,7 +57,7 @@ def training_run(words: Any, folder: Path) -> Run:
     """A run whose training examples are made of invented rows of every kind, with this tokenizer."""
     tree = {
         "data": {"synth": {"rows": 400}, "split": {"dev": 0, "test": 1}, "max_tokens": 5000},
-        "train": {"replay_share": 0},
+        "retain": {"replay_share": 0},
     }
     context = RunContext(RunDirectory(folder), Recipe.model_validate(tree))
     context.models.tokenizer = words

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from keeptune.config.solution_format import Halves, Rounding
+from keeptune.config.solution_format import HalfRounding, Rounding
 from keeptune.grading.number import grade
 from keeptune.skills.rounding import is_rounded, last_place, leading_place, places_of, rounded
 from keeptune.skills.rounding_policy import is_coarse
 
 DECIMALS = st.decimals(min_value=-(10**15), max_value=10**15, places=6)
 HALVES = st.builds(lambda units, place: Decimal(units).scaleb(place), st.integers(-(10**6), 10**6), st.integers(-6, 0))
-HALVES_RULE: st.SearchStrategy[Halves] = st.sampled_from(["up", "even"])
+HALVES_RULE: st.SearchStrategy[HalfRounding] = st.sampled_from(["up", "even"])
 MODES = {"up": ROUND_HALF_UP, "even": ROUND_HALF_EVEN}
 ROUNDINGS = st.builds(Rounding, st.integers(0, 20), st.none() | st.integers(1, 20), HALVES_RULE)
 VALUES = st.fractions() | (DECIMALS | HALVES).map(Fraction)
@@ -78,7 +78,7 @@ def test_digits_and_halves(value: str, rounding: Rounding, text: str) -> None:
 
 
 @given(DECIMALS | HALVES, st.integers(0, 5), HALVES_RULE)
-def test_plain_numbers_are_what_decimal_rounds(number: Decimal, places: int, halves: Halves) -> None:
+def test_plain_numbers_are_what_decimal_rounds(number: Decimal, places: int, halves: HalfRounding) -> None:
     text = rounded(Fraction(number), Rounding(places, halves=halves))
     if "E" in text:
         assert 0 < abs(number) < Decimal(10) ** -places
@@ -88,7 +88,7 @@ def test_plain_numbers_are_what_decimal_rounds(number: Decimal, places: int, hal
 
 @given(DECIMALS | HALVES, st.integers(-300, 300), st.integers(1, 20), HALVES_RULE)
 def test_significant_digits_are_what_decimal_rounds(
-    number: Decimal, exponent: int, digits: int, halves: Halves
+    number: Decimal, exponent: int, digits: int, halves: HalfRounding
 ) -> None:
     scaled = number.scaleb(exponent)
     text = rounded(Fraction(scaled), Rounding(digits=digits, halves=halves))

@@ -159,15 +159,15 @@ def test_a_divided_base_trains_what_a_whole_one_trains(pair: Path, single: Path)
 def test_two_processes_hold_what_one_holds(
     pairs: str, where: str, pair: Path, model_folder: Path, tmp_path: Path
 ) -> None:
-    assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, kl_weight=0.5, kl_on=where))
+    assert_alike(pair / pairs, alone(model_folder, tmp_path / pairs, kl_weight=0.5, kl_tokens=where))
 
 
 @pytest.mark.parametrize(
     ("pairs", "retain"),
     [
-        ("weighted", {"token_weighting": "eaft", "kl_weight": 0.5, "kl_on": "non_target"}),
+        ("weighted", {"token_weighting": "eaft", "kl_weight": 0.5, "kl_tokens": "non_target"}),
         ("sharded-masked", {"token_weighting": "low_perplexity"}),
-        ("distribution", {"kl_weight": 0.5, "kl_on": "replay", "replay_target": "distribution"}),
+        ("distribution", {"kl_weight": 0.5, "kl_tokens": "replay", "replay_target": "distribution"}),
     ],
 )
 def test_two_processes_weigh_tokens_as_one_does(

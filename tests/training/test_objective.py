@@ -9,7 +9,7 @@ import tiny
 import torch
 from torch.nn import functional
 
-from keeptune.config.retain import Anchored, RetainSection
+from keeptune.config.retain import KlTokens, RetainSection
 from keeptune.models.activation_checkpointing import Recompute
 from keeptune.models.adapter import scaled
 from keeptune.training.batches import Example
@@ -89,9 +89,9 @@ def trained(model_folder: Path, run: Path, batch: int = 300, **retain: Any) -> l
 
 
 @pytest.mark.parametrize("where", ["replay", "prompts", "non_target"])
-def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_path: Path, where: Anchored) -> None:
+def test_a_weight_holds_the_model_nearer_to_its_base(model_folder: Path, tmp_path: Path, where: KlTokens) -> None:
     watched, held = (
-        trained(model_folder, tmp_path / str(weight), kl_on=where, kl_weight=weight) for weight in (1e-9, 10.0)
+        trained(model_folder, tmp_path / str(weight), kl_tokens=where, kl_weight=weight) for weight in (1e-9, 10.0)
     )
     assert watched[0].divergence == held[0].divergence
     assert watched[-1].divergence is not None and held[-1].divergence is not None
@@ -152,6 +152,6 @@ def test_only_what_is_taught_is_weighed(model_folder: Path) -> None:
 
 
 def test_what_is_not_there_cannot_be_held() -> None:
-    with pytest.raises(ValueError, match=r"retain\.kl_on: replay is for replayed rows"):
+    with pytest.raises(ValueError, match=r"retain\.kl_tokens: replay is for replayed rows"):
         RetainSection(kl_weight=0.1, replay_share=0)
-    assert RetainSection(kl_weight=0.1, replay_share=0, kl_on="prompts").kl_weight == 0.1
+    assert RetainSection(kl_weight=0.1, replay_share=0, kl_tokens="prompts").kl_weight == 0.1

@@ -25,7 +25,7 @@ from keeptune.training.batches import Example
 from keeptune.training.distributed import processes
 
 STOP_AT = 3
-RETAIN = ("kl_weight", "kl_on", "replay_target", "token_weighting")
+RETAIN = ("kl_weight", "kl_tokens", "replay_target", "token_weighting")
 BAD = Example("rows.jsonl:666", "add", (5, WORDS.bos_token_id, 7, 8), (False, True, True, True))
 
 
@@ -40,7 +40,7 @@ def make(model_folder: Path, run: Path, family: str = "", dropout: float = 0.0, 
     model = tiny.load(model_folder)
     tuned = tiny.moved(tiny.tune_as(model, family)) if family else tiny.tune(model, dropout=dropout)
     rows = EXAMPLES[:10] if family else EXAMPLES
-    if changes.get("kl_on") == "replay":  # a row in three, so that one process has one where the other has none
+    if changes.get("kl_tokens") == "replay":  # a row in three, so that one process has one where the other has none
         rows = [replace(row, kind=replay.KIND) if number % 3 == 0 else row for number, row in enumerate(rows)]
     retain = RetainSection(**{name: changes.pop(name) for name in RETAIN if name in changes})
     return Trainer(tuned, rows, settings(**changes), seed=3, run=run, retain=retain)
@@ -94,13 +94,13 @@ def main(model_folder: Path, folder: Path) -> None:
     go("dropout-interrupted", interrupt, dropout=0.2)
     go("dropout-interrupted again", dropout=0.2)
     go("nan", bad=True)
-    go("held", kl_weight=0.5, kl_on="prompts")
+    go("held", kl_weight=0.5, kl_tokens="prompts")
     go("sharded", shard=True)
-    go("sharded-held", shard=True, kl_weight=0.5, kl_on="prompts")
-    go("sharded-held-on-replay", shard=True, kl_weight=0.5, kl_on="replay")
-    go("weighted", token_weighting="eaft", kl_weight=0.5, kl_on="non_target")
+    go("sharded-held", shard=True, kl_weight=0.5, kl_tokens="prompts")
+    go("sharded-held-on-replay", shard=True, kl_weight=0.5, kl_tokens="replay")
+    go("weighted", token_weighting="eaft", kl_weight=0.5, kl_tokens="non_target")
     go("sharded-masked", shard=True, token_weighting="low_perplexity")
-    go("distribution", kl_weight=0.5, kl_on="replay", replay_target="distribution")
+    go("distribution", kl_weight=0.5, kl_tokens="replay", replay_target="distribution")
     go("sharded-interrupted", interrupt, shard=True)
     go("sharded-interrupted again", shard=True)
     for family in tiny.FAMILIES:

@@ -19,6 +19,7 @@ import typer
 
 from keeptune.cli import formats, gate, jobs, scores
 from keeptune.cli.console import ConsoleListener
+from keeptune.config.aliases import DeprecatedKeyWarning
 from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -49,6 +50,8 @@ class _Stopped(BaseException):
 def main() -> None:
     """The command `keeptune`: runs a verb, and turns keeptune's errors into one message and their exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("once", category=DeprecatedKeyWarning)
+    warnings.showwarning = _deprecations_in_one_line(warnings.showwarning)
     # PEFT imports it wherever it is installed, and it then says which kernels it has not got.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # Training waits for the end of its step instead (train/loop.py); no other stage has anything to save.
@@ -77,6 +80,18 @@ def _application() -> typer.Typer:
     for name, verb in VERBS.items():
         app.command(name)(verb)
     return app
+
+
+def _deprecations_in_one_line(show: Callable[..., None]) -> Callable[..., None]:
+    """Returns a `warnings.showwarning` that prints a deprecated recipe key without a place in the code, on rank 0."""
+
+    def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if not issubclass(category, DeprecatedKeyWarning):
+            show(message, category, *place)
+        elif os.environ.get("RANK", "0") == "0":
+            _complain(f"warning: {message}")
+
+    return show_warning
 
 
 def _complain(message: str) -> None:

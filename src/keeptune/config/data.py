@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from keeptune.config.section import Section
-from keeptune.config.solution_format import Halves, Rounding, Spelling, Style
+from keeptune.config.solution_format import HalfRounding, Rounding, Spelling, Style
 
 REJECT_LIMIT = 0.01
 """The share of rows that may be bad, unless a recipe says otherwise."""
@@ -68,7 +68,7 @@ class PricesSection(Section):
     completion_per_million: float = Field(ge=0)
 
 
-class WriterSection(Section):
+class TeacherSection(Section):
     """Another model, behind an OpenAI-compatible server, that writes solutions or paraphrases; only proven ones are
     taught."""
 
@@ -101,10 +101,37 @@ class WriterSection(Section):
         return url
 
     @model_validator(mode="after")
-    def _samples_differ(self) -> WriterSection:
+    def _samples_differ(self) -> TeacherSection:
         if self.samples > 1 and self.temperature == 0:
             raise ValueError("at temperature 0 every sample is the same; raise temperature or set samples to 1")
         return self
+
+
+class RoundingSection(Section):
+    """How final answers are rounded. Each key maps kinds to values; `default` stands for all other kinds."""
+
+    half: dict[str, HalfRounding] = Field(
+        default_factory=dict,
+        description="direction for a value exactly between two roundings: up (away from zero, the default) or even",
+    )
+    decimals: dict[str, Annotated[int, Field(ge=0, le=20)]] = Field(
+        default_factory=dict, description="number of decimals (2 unless given)"
+    )
+    significant_digits: dict[str, Annotated[int, Field(ge=1, le=20)]] = Field(
+        default_factory=dict, description="number of significant digits; replaces the number of decimals"
+    )
+
+    def for_kind(self, kind: str) -> Rounding:
+        """Returns the rounding of one kind. Significant digits for the kind take precedence over its decimals."""
+        default = Rounding()
+        digits = self.significant_digits.get(
+            kind, None if kind in self.decimals else self.significant_digits.get("default")
+        )
+        return Rounding(
+            places=self.decimals.get(kind, self.decimals.get("default", default.places)),
+            digits=digits,
+            halves=self.half.get(kind, self.half.get("default", default.halves)),
+        )
 
 
 class DataSection(Section):
@@ -129,12 +156,12 @@ class DataSection(Section):
         default_factory=dict,
         description="how many unique problems of a kind; `default` for the rest, which are else taken whole",
     )
-    repeat_limit: int = Field(
+    max_repeats: int = Field(
         1, ge=1, description="a quota above the unique problems of its kind repeats each at most so often"
     )
     fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems taken, before quotas")
     slices: tuple[SliceSection, ...] = Field((), description="in place of quota and fraction: so many from each part")
-    unseen: tuple[str, ...] = Field((), description="files of problems that must not be taught, e.g. a test set")
+    exclude_files: tuple[str, ...] = Field((), description="files of problems that must not be taught, e.g. a test set")
     test_files: tuple[str, ...] = Field(
         (),
         description="files of problems for the final score, all asked in place of held-back ones and never taught: "
@@ -146,19 +173,11 @@ class DataSection(Section):
     )
     near_threshold: float = Field(0.8, gt=0, le=1, description="share of three-word runs that makes two texts one")
     styles: dict[str, Style] = Field(default_factory=dict, description="solution style by kind; `default` for the rest")
-    places: dict[str, Annotated[int, Field(ge=0, le=20)]] = Field(
-        default_factory=dict, description="decimals of the final answer by kind; `default` for the rest (2)"
-    )
-    digits: dict[str, Annotated[int, Field(ge=1, le=20)]] = Field(
-        default_factory=dict, description="significant digits of the final answer by kind, in place of decimals"
-    )
-    halves: dict[str, Halves] = Field(
-        default_factory=dict, description="where a half goes when it is rounded, by kind: up (away from zero) or even"
-    )
+    rounding: RoundingSection = RoundingSection()
     spelling: Spelling = Field(
         "plain", description="how numbers are spelled in the solutions that we write, but for their final answer"
     )
-    writer: WriterSection | None = Field(None, description="another model that writes solutions or paraphrases")
+    teacher: TeacherSection | None = Field(None, description="another model that writes solutions or paraphrases")
     wrong: Literal["reject", "correct"] = Field("reject", description="what to do with a row whose answer is wrong")
     reject_limit: float = Field(REJECT_LIMIT, ge=0, le=1, description="a larger share of rejected rows stops the run")
     max_tokens: int = Field(512, gt=1, description="longest example, prompt and solution together")
@@ -168,15 +187,6 @@ class DataSection(Section):
     def style(self, kind: str) -> Style:
         """How solutions of this kind are written."""
         return self.styles.get(kind, self.styles.get("default", "longhand"))
-
-    def rounding(self, kind: str) -> Rounding:
-        """How final answers of this kind are rounded. Digits given for the kind go before its decimals."""
-        digits = self.digits.get(kind, None if kind in self.places else self.digits.get("default"))
-        return Rounding(
-            places=self.places.get(kind, self.places.get("default", Rounding().places)),
-            digits=digits,
-            halves=self.halves.get(kind, self.halves.get("default", Rounding().halves)),
-        )
 
     @model_validator(mode="after")
     def _one_source(self) -> DataSection:

@@ -7,6 +7,7 @@ are in sections.py and data_section.py.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import hashlib
 import os
@@ -17,9 +18,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError, model_validator
 
-from keeptune.config import families
+from keeptune.config import aliases, families
 from keeptune.config.data import DataSection
-from keeptune.config.retain import MOVED, SELF, RetainSection, current_key, with_moved_settings
+from keeptune.config.retain import SELF, RetainSection
 from keeptune.config.section import Section, or_refuse
 from keeptune.config.sections import (
     AdapterSection,
@@ -52,8 +53,12 @@ class Recipe(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings_that_moved(cls, tree: Any) -> Any:
-        return with_moved_settings(tree)
+    def _current_keys(cls, tree: Any) -> Any:
+        if not isinstance(tree, dict):
+            return tree
+        current, deprecated = aliases.with_current_keys(tree)
+        aliases.warn(deprecated, "recipe")
+        return current
 
     @model_validator(mode="after")
     def _trained_as_it_can_be(self) -> Recipe:
@@ -118,22 +123,18 @@ class Recipe(Section):
         return self
 
 
-def load(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """The recipe in the file at `path`, with `a.b=c` overrides applied.
+def load(path: Path, overrides: tuple[str, ...] = (), *, is_stored: bool = False) -> Recipe:
+    """Returns the recipe in the file at `path`, with `a.b=c` overrides applied.
 
-    errors: RecipeError listing every fault at once, each with its place in the file.
+    Each deprecated key causes a `DeprecatedKeyWarning`, except in a recipe that a run has stored: nobody edits it.
+
+    Raises:
+        RecipeError: lists every fault, each with its key.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
-        raise RecipeError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
-    return located(parse(overridden(tree, overrides), str(path)), path.parent)
+    tree, deprecated = _with_overrides(_read(path), overrides, str(path))
+    if not is_stored:
+        aliases.warn(deprecated, str(path))
+    return located(parse(tree, str(path)), path.parent)
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe:
@@ -150,11 +151,11 @@ BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
 
 
 def load_stored(path: Path) -> Recipe:
-    """The recipe that a run keeps; what its version of keeptune did not know yet stays off.
+    """Returns the recipe that a run has stored. Settings that its version of keeptune did not have stay off.
 
     Raises: as `load`.
     """
-    return load(path, BEFORE_THE_SUITE if is_before_the_suite(path) else ())
+    return load(path, BEFORE_THE_SUITE if is_before_the_suite(path) else (), is_stored=True)
 
 
 def is_before_the_suite(path: Path) -> bool:
@@ -176,14 +177,14 @@ def as_before_the_suite(recipe: Recipe) -> Recipe:
 
 
 def overridden(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
-    """The tree with `a.b=c` overrides put into it. errors: RecipeError for one that is not written so."""
-    try:
-        tree = with_moved_settings(tree)
-    except ValueError as error:
-        raise RecipeError(f"the recipe cannot be used:\n  - {error}") from None
-    for override in overrides:
-        _set(tree, current_key(override))
-    return tree
+    """Returns the tree with `a.b=c` overrides applied.
+
+    Raises:
+        RecipeError: if an override has another form.
+    """
+    changed, deprecated = _with_overrides(tree, overrides, "recipe")
+    aliases.warn(deprecated, "--set")
+    return changed
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:
@@ -225,13 +226,46 @@ def located(recipe: Recipe, folder: Path) -> Recipe:
     (reading,) = embedded_or_files((score.retained,))
     own = locate(score.tasks_path) if score.tasks_path else None
     changes = {
-        "data": section(data, files=files(data.files), unseen=files(data.unseen), test_files=files(data.test_files)),
+        "data": section(
+            data, files=files(data.files), exclude_files=files(data.exclude_files), test_files=files(data.test_files)
+        ),
         "score": section(score, retained=reading, general=embedded_or_files(score.general), tasks_path=own),
         "retain": section(retain, replay=embedded_or_files(retain.replay)),
         "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
         "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
     }
     return recipe.model_copy(update=changes)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file."""
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
+        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
+    return tree
+
+
+def _with_overrides(
+    tree: dict[str, Any], overrides: tuple[str, ...], where: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Returns the tree under current keys with the overrides applied, and the deprecated keys of both."""
+    try:
+        changed, deprecated = aliases.with_current_keys(tree)
+    except ValueError as error:
+        raise RecipeError(f"{where}: the recipe cannot be used:\n  - {error}") from None
+    changed = copy.deepcopy(changed)
+    for override in overrides:
+        current, old = aliases.current_override(override)
+        _set(changed, current)
+        deprecated += (old,) if old else ()
+    return changed, deprecated
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
@@ -263,8 +297,8 @@ def _describe(fault: Any) -> str:
     known = _keys(fault["loc"][:-1])
     key = str(fault["loc"][-1])
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if fault["loc"][0] == "train" and (moved := difflib.get_close_matches(key, MOVED, n=1, cutoff=0.75)):
-        near = [f"retain.{moved[0]}"]
+    if renamed := difflib.get_close_matches(place, aliases.ALIASES, n=1, cutoff=0.9):
+        near = [aliases.ALIASES[renamed[0]]]
     advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return f"{place}: no such key; {advice}"
 

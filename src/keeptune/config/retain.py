@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from keeptune.config.section import Section, one_or_several
 
-Anchored = Literal["replay", "prompts", "non_target"]
+KlTokens = Literal["replay", "prompts", "non_target"]
 """Where predictions are held near the base's: on replayed rows, on the skill's prompts, or on the skill's solutions,
 there without the token that is taught."""
 
@@ -53,7 +53,7 @@ class RetainSection(Section):
         ge=0,
         description="what a nat of divergence from the base counts beside a nat of loss; 0: not computed",
     )
-    kl_on: Anchored = Field(
+    kl_tokens: KlTokens = Field(
         "replay",
         description="where predictions are held near the base's: on replayed rows, on the skill's prompts, or on its "
         "solutions without the taught token (non_target)",
@@ -91,7 +91,7 @@ class RetainSection(Section):
                 "retain.activation: invoked and retain.invocation, the text that invokes the adapter, go together; "
                 "give both or neither"
             )
-        if self.activation == "invoked" and (self.replay_share or (self.kl_weight and self.kl_on == "replay")):
+        if self.activation == "invoked" and (self.replay_share or (self.kl_weight and self.kl_tokens == "replay")):
             raise ValueError(
                 "retain.activation: invoked leaves the base as it is on replayed rows, which teach nothing then; "
                 "leave retain.replay_share and retain.kl_weight out"
@@ -100,14 +100,14 @@ class RetainSection(Section):
 
     @model_validator(mode="after")
     def _held_somewhere(self) -> RetainSection:
-        if self.kl_weight and self.kl_on == "replay" and not self.replay_share:
+        if self.kl_weight and self.kl_tokens == "replay" and not self.replay_share:
             raise ValueError(
-                "retain.kl_on: replay is for replayed rows; set retain.replay_share, or retain.kl_on: prompts"
+                "retain.kl_tokens: replay is for replayed rows; set retain.replay_share, or retain.kl_tokens: prompts"
             )
-        if self.replay_target == "distribution" and not (self.kl_weight and self.kl_on == "replay"):
+        if self.replay_target == "distribution" and not (self.kl_weight and self.kl_tokens == "replay"):
             raise ValueError(
                 "retain.replay_target: distribution is taught by the divergence on replayed rows; set "
-                "retain.kl_weight above 0 and retain.kl_on: replay"
+                "retain.kl_weight above 0 and retain.kl_tokens: replay"
             )
         return self
 
@@ -115,32 +115,3 @@ class RetainSection(Section):
     def replays_self(self) -> bool:
         """Whether training replays the base model's own answers."""
         return self.replay_share > 0 and SELF in self.replay
-
-
-MOVED = ("replay", "replay_share", "kl_weight", "kl_on")
-"""Settings that recipes from before this section have in `train`."""
-
-
-def current_key(override: str) -> str:
-    """An override `a.b=c` with the present name of its key."""
-    key, separator, value = override.partition("=")
-    section, _, name = key.partition(".")
-    return f"retain.{name}{separator}{value}" if section == "train" and name in MOVED else override
-
-
-def with_moved_settings(tree: Any) -> Any:
-    """A recipe's tree with those settings in `retain`, so that older recipes and stored runs stay readable.
-
-    Raises:
-        ValueError: when one stands in both sections.
-    """
-    if not isinstance(tree, dict) or not isinstance(train := tree.get("train"), dict):
-        return tree
-    found = {key: own for key, own in train.items() if key in MOVED}
-    retain = tree.get("retain") or {}
-    if not found or not isinstance(retain, dict):
-        return tree
-    if twice := [key for key in found if key in retain]:
-        raise ValueError(f"train.{twice[0]} is called retain.{twice[0]} now, and both are given; leave train's out")
-    rest = {key: own for key, own in train.items() if key not in MOVED}
-    return {**tree, "train": rest, "retain": {**found, **retain}}

@@ -35,7 +35,7 @@ Quantization = Literal["int8", "nf4", "fp8"]
 Engine = Literal["torch", "mindspore"]
 """What trains. mindspore runs in a Python of its own (docs/mindspore.md); all else is done by torch in any case."""
 
-RecomputePolicy = Literal["auto", "always", "never"]
+CheckpointingPolicy = Literal["auto", "always", "never"]
 """Which batches compute their activations twice; auto: those that do not fit into what is free."""
 
 
@@ -114,7 +114,7 @@ class TrainSection(Section):
     epochs: float = Field(1.0, gt=0)
     tokens_per_step: int = Field(2048, gt=0, description="useful tokens an optimiser step, prompt and solution")
     tokens_per_batch: int = Field(512, gt=0, description="padded tokens that go through the model at once")
-    recompute: RecomputePolicy = Field(
+    activation_checkpointing: CheckpointingPolicy = Field(
         "auto",
         description="compute activations twice, in less memory; auto: where a batch would not fit otherwise",
     )
@@ -134,7 +134,7 @@ class TrainSection(Section):
         "one",
         description="what a step counts: as much as any other, or by its tokens, for a row may be longer than a step",
     )
-    openings: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+    truncate_targets: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
         {}, description="share of a kind's rows, by kind, that are trained only up to a random place"
     )
     score_every_steps: int = Field(0, ge=0, description="score dev by generation at this interval; 0: only at the end")
@@ -213,7 +213,7 @@ Average = Annotated[str, Field(pattern=r"^(ema|last-([2-9]|[1-9][0-9]+))$")]
 class SelectSection(Section):
     """What is chosen among on dev questions, besides the checkpoints that were scored during training."""
 
-    kept_weight: float = Field(
+    retention_weight: float = Field(
         0.0,
         ge=0,
         description="what a share of the reading kept counts beside a share of skill questions right, among what "

@@ -9,7 +9,7 @@ Style = Literal["raw", "answer", "rule", "longhand", "digits"]
 """How the solution is written: as the data set has it, the rounded answer alone, in sentences that state the rule,
 step by step, or digit by digit."""
 
-Halves = Literal["up", "even"]
+HalfRounding = Literal["up", "even"]
 """Where a number half-way between two goes when it is rounded: away from zero, or to the even one."""
 
 Spelling = Literal["plain", "spaced", "grouped", "reversed"]
@@ -23,4 +23,4 @@ class Rounding:
 
     places: int = 2
     digits: int | None = None
-    halves: Halves = "up"
+    halves: HalfRounding = "up"

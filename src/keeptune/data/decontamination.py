@@ -29,11 +29,11 @@ from keeptune.skills.base import Question, Skill
 def without_unseen(
     rows: list[Candidate], section: DataSection, skill: Skill, tested: Sequence[Problem]
 ) -> tuple[list[Candidate], Counter[str]]:
-    """The rows that are none of the `tested` problems and none of the files in data.unseen, and how many were by kind.
+    """Returns the rows that are neither a `tested` problem nor in data.exclude_files, and the removed ones per kind.
 
     A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
     """
-    unseen = [*tested, *_problems_in(section.unseen, section.columns, section.reject_limit, skill)]
+    unseen = [*tested, *_problems_in(section.exclude_files, section.columns, section.reject_limit, skill)]
     if not unseen:
         return rows, Counter()
     forbidden = Forbidden(unseen, skill.free_text)

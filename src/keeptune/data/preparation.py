@@ -53,10 +53,10 @@ def prepare(
 
     errors: RecipeError for a kind that does not exist; DataError for files that cannot be read, too many rejected
     rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written;
-    WriterError when the server of data.writer cannot be reached or fails too often.
+    WriterError when the server of data.teacher cannot be reached or fails too often.
     """
     section = recipe.data
-    kinds = wanted_kinds(section, skill.kinds, recipe.train.openings)
+    kinds = wanted_kinds(section, skill.kinds, recipe.train.truncate_targets)
     found = sources(section.files)
     _begin(directory)
     with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():
@@ -70,7 +70,7 @@ def prepare(
         left_out = len(examples) - sum(map(len, parts.values()))
         origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
         parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory, listener)
-        parts["train"] = repeat(parts["train"], chosen.repeated, section.repeat_limit)
+        parts["train"] = repeat(parts["train"], chosen.repeated, section.max_repeats)
         truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
         kind_cards = _kind_cards(chosen, parts, section, tested)
         parts["test"] += tested.examples
@@ -229,7 +229,7 @@ def _kind_cards(
         for example in parts[part]:
             by_kind[example.kind][part].append(example)
     return {
-        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding(kind), asked[kind])
+        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding.for_kind(kind), asked[kind])
         for kind, found in chosen.found.items()
     }
 

@@ -71,12 +71,12 @@ class Rules:
     quota: Mapping[str, int] = field(default_factory=dict)
     fraction: float = 1.0
     slices: tuple[SliceSection, ...] = ()
-    repeat_limit: int = 1
+    max_repeats: int = 1
 
     @classmethod
     def of(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> Rules:
         """The rules of a recipe's data section, for these of its kinds."""
-        return cls(kinds, seed, section.quota, section.fraction, section.slices, section.repeat_limit)
+        return cls(kinds, seed, section.quota, section.fraction, section.slices, section.max_repeats)
 
     def most(self, kind: str) -> int | None:
         """The largest number of problems of a kind that is taken, or None where all are."""
@@ -91,7 +91,7 @@ def digest(*parts: str) -> bytes:
 
 
 def wanted_kinds(section: DataSection, known: Sequence[str], opened: Collection[str] = frozenset()) -> tuple[str, ...]:
-    """The kinds that the recipe asks for, in the skill's order; `opened` are those that train.openings names.
+    """The kinds that the recipe asks for, in the skill's order; `opened` are those that train.truncate_targets names.
 
     errors: RecipeError listing every name of a kind that does not exist, with the nearest one that does.
     """
@@ -100,11 +100,11 @@ def wanted_kinds(section: DataSection, known: Sequence[str], opened: Collection[
         "data.exclude": section.exclude,
         "data.quota": section.quota.keys() - {"default"},
         "data.styles": section.styles.keys() - {"default"},
-        "data.places": section.places.keys() - {"default"},
-        "data.digits": section.digits.keys() - {"default"},
-        "data.writer.kinds": section.writer.kinds if section.writer else (),
-        "data.halves": section.halves.keys() - {"default"},
-        "train.openings": opened,
+        "data.rounding.decimals": section.rounding.decimals.keys() - {"default"},
+        "data.rounding.significant_digits": section.rounding.significant_digits.keys() - {"default"},
+        "data.teacher.kinds": section.teacher.kinds if section.teacher else (),
+        "data.rounding.half": section.rounding.half.keys() - {"default"},
+        "train.truncate_targets": opened,
     }
     faults = [
         f"  - {key}: there is no kind {name!r}; {_nearest(name, known)}"
@@ -194,7 +194,7 @@ class Selection:
     def _by_kind(self, unique: Mapping[str, int]) -> tuple[dict[bytes, Candidate], dict[str, int]]:
         share = Fraction(str(self.rules.fraction))
         available = {kind: math.ceil(unique.get(kind, 0) * share) for kind in self.rules.kinds}
-        limit = self.rules.repeat_limit
+        limit = self.rules.max_repeats
         _require({kind: asked for kind, asked in self.rules.quota.items() if kind != "default"}, available, limit)
         rows: dict[bytes, Candidate] = {}
         repeated = {}
@@ -295,16 +295,16 @@ def _preference(candidate: Candidate) -> tuple[bool, bytes]:
     return candidate.fault is not None, digest(candidate.question.text, candidate.solution)
 
 
-def _require(quota: Mapping[str, int], available: Mapping[str, int], repeat_limit: int) -> None:
+def _require(quota: Mapping[str, int], available: Mapping[str, int], max_repeats: int) -> None:
     short = [
         f"  {name}: {asked} asked, {available.get(name, 0)} there"
         for name, asked in quota.items()
-        if asked > available.get(name, 0) * repeat_limit
+        if asked > available.get(name, 0) * max_repeats
     ]
     if short:
         listed = "\n".join(short)
-        repeats = "" if repeat_limit == 1 else f" (each used up to {repeat_limit} times)"
+        repeats = "" if max_repeats == 1 else f" (each used up to {max_repeats} times)"
         raise DataError(
             f"the recipe asks for more unique problems than there are{repeats}:\n{listed}\n"
-            "Lower data.quota or data.slices, add rows, or raise data.repeat_limit."
+            "Lower data.quota or data.slices, add rows, or raise data.max_repeats."
         )

@@ -115,7 +115,7 @@ def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
 
 
 def too_coarse(examples: Sequence[Example], rounding: Rounding) -> int:
-    """How many examples teach an answer that the headline grader rejects, because data.places or data.digits asks for
+    """How many examples teach an answer that the headline grader rejects, because data.rounding asks for
     fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
     if rounding.digits is None and rounding.places >= Rounding().places:
         return 0
@@ -153,7 +153,7 @@ def _write(task: _Task) -> tuple[list[str], list[tuple[int, int]]]:
 def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     """The solution to train on, proven right."""
     question = row.question
-    style, rounding = section.style(question.kind), section.rounding(question.kind)
+    style, rounding = section.style(question.kind), section.rounding.for_kind(question.kind)
     stored = style == "raw" or question.kind in skill.free_text
     spelling: Spelling = "plain" if stored else section.spelling
     solution = spell(skill.solve(question, row.solution, style, rounding), spelling)

@@ -30,7 +30,9 @@ class Candidate:
         return min(shares, default=1.0)
 
 
-def choose(candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float = 0.0) -> Candidate:
+def choose(
+    candidates: Sequence[Candidate], base: Candidate, threshold: float, retention_weight: float = 0.0
+) -> Candidate:
     """The best candidate of those that keep at least `threshold` of the base; the later one of equals.
 
     The best is the most accurate, unless what is kept has a weight too. A candidate that lost an ability on dev is out.
@@ -39,14 +41,14 @@ def choose(candidates: Sequence[Candidate], base: Candidate, threshold: float, k
     inside = [candidate for candidate in candidates if not candidate.lost and candidate.kept(base) >= threshold]
     if not inside:
         return max(candidates, key=lambda candidate: (-len(candidate.lost), candidate.kept(base)))
-    worth = [candidate.accuracy + kept_weight * candidate.kept(base) for candidate in inside]
+    worth = [candidate.accuracy + retention_weight * candidate.kept(base) for candidate in inside]
     return [candidate for candidate, own in zip(inside, worth, strict=True) if own == max(worth)][-1]
 
 
-def brought_nothing(candidates: Sequence[Candidate], base: Candidate, threshold: float, kept_weight: float) -> int:
+def brought_nothing(candidates: Sequence[Candidate], base: Candidate, threshold: float, retention_weight: float) -> int:
     """How many of the latest candidates came after the one to hand over, without being better: what patience counts."""
     if not candidates:
         return 0
     first_of_equals = list(reversed(candidates))
-    best = choose(first_of_equals, base, threshold, kept_weight)
+    best = choose(first_of_equals, base, threshold, retention_weight)
     return first_of_equals.index(best)

@@ -31,7 +31,7 @@ def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -
     """
     if not (run / "recipe.yaml").is_file():
         raise ModelError(f"{run}: an adapter does not say how it was trained; give the folder of its run")
-    recipe = recipes.load(run / "recipe.yaml")
+    recipe = recipes.load_stored(run / "recipe.yaml")
     rows, asked = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]

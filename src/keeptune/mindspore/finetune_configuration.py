@@ -143,7 +143,10 @@ class Handover:
                 f"train.loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a",
             ),
             (train.step_weight != "one", f"train.step_weight: {train.step_weight}: all steps count the same"),
-            (bool(train.openings), f"train.openings: {train.openings}: every row is trained whole"),
+            (
+                bool(train.truncate_targets),
+                f"train.truncate_targets: {train.truncate_targets}: every row is trained whole",
+            ),
             (retain.replay_share > 0, f"retain.replay_share: {retain.replay_share:g}: reading is not practised"),
             (retain.kl_weight > 0, f"retain.kl_weight: {retain.kl_weight:g}: predictions are not held near the base's"),
             (
@@ -156,7 +159,7 @@ class Handover:
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
         # Rows of replay count in keeptune's tokens, and are not among these.
-        tokens = sum(row_tokens(row, train.openings, self.recipe.seed) for row in self.rows)
+        tokens = sum(row_tokens(row, train.truncate_targets, self.recipe.seed) for row in self.rows)
         epochs = train.epochs_of(round(tokens / (1 - self.recipe.retain.replay_share)))
         every = train.checkpoint_every_steps
         if train.optimizer == "mindformers":

@@ -50,7 +50,7 @@ def require_supported(model: Any, recipe: Recipe) -> None:
             (retain.token_weighting != "none", "retain.token_weighting: leave it out"),
             (retain.activation != "always", "retain.activation: leave it out"),
             (retain.project_start > 0, "retain.project_start: leave it out"),
-            (train.recompute == "always", "train.recompute: always; leave it out"),
+            (train.activation_checkpointing == "always", "train.activation_checkpointing: always; leave it out"),
             (processes().count > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
         )
         if wrong

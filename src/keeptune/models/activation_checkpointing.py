@@ -16,7 +16,7 @@ from typing import Any, Self
 import psutil
 import torch
 
-from keeptune.config.sections import RecomputePolicy
+from keeptune.config.sections import CheckpointingPolicy
 from keeptune.models.adapter import causal_model
 
 OF_WIDTH, OF_MLP = 23.3, 4
@@ -97,7 +97,7 @@ class Recompute:
     over_tokens: float
 
     @classmethod
-    def planned(cls, policy: RecomputePolicy, model: Any, family: str, free: int) -> Self:
+    def planned(cls, policy: CheckpointingPolicy, model: Any, family: str, free: int) -> Self:
         """For a model in training and so much free memory."""
         if policy != "auto":
             return cls(0 if policy == "always" else float("inf"))

@@ -46,7 +46,7 @@ def select_checkpoint(
     regular = [path for path in checkpoint.whole(folder) if path == last or checkpoint.step_of(path) % every == 0]
     for average in averaged_checkpoints(regular, recipe.select.averages):
         candidates.append(dev.candidate(load(average), average.name))
-    criteria = recipe.gate.threshold, recipe.select.kept_weight
+    criteria = recipe.gate.threshold, recipe.select.retention_weight
     best = choose(candidates, base, *criteria).checkpoint
     for name in dict.fromkeys((best, last.name)):
         candidates += _at_other_scales(name, folder, recipe.select.scales, dev, load)

@@ -124,7 +124,7 @@ class DevEvaluation:
     def are_enough(self, tuned: Any) -> bool:
         """Whether the last `train.patience` evaluations brought no better candidate."""
         recipe, base = self.recipe, self.of_base(tuned)
-        without = brought_nothing(self.of_steps(), base, recipe.gate.threshold, recipe.select.kept_weight)
+        without = brought_nothing(self.of_steps(), base, recipe.gate.threshold, recipe.select.retention_weight)
         return without >= recipe.train.patience
 
 

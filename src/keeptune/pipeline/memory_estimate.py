@@ -51,7 +51,9 @@ def training_bytes(
     replayed = min(recipe.data.max_tokens, ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
     once, twice = (kept_values(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
-    is_recomputed = settings.recompute == "always" or (settings.recompute == "auto" and held * once > free)
+    is_recomputed = settings.activation_checkpointing == "always" or (
+        settings.activation_checkpointing == "auto" and held * once > free
+    )
     activations: float = held * (twice if is_recomputed else once)
     adapter, logits = parameters.trainable * ADAPTER_BYTES, int(min(CHUNK_VALUES, tokens * config.vocab_size))
     return activations + adapter + logits * TRAINED_LOGIT_BYTES + laid_out_bytes(config, recipe, width)

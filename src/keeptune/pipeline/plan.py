@@ -60,7 +60,7 @@ def plan(
     """
     listener = listener or Silent()
     card, rows = _data(recipe, listener, staffing)
-    lengths = [row_tokens(row, recipe.train.openings, recipe.seed) for row in rows]
+    lengths = [row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.retain.replay_share
@@ -101,7 +101,7 @@ def _data(recipe: Recipe, listener: Listener, staffing: Staffing) -> tuple[Card,
     with tempfile.TemporaryDirectory() as scratch:
         listener.stage("data")
         folder = Path(scratch) / "data"
-        data = recipe.data.model_copy(update={"writer": None})
+        data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
         card = prepare(recipe.model_copy(update={"data": data}), skill_of(data), counter, folder, staffing)
         return card, load_examples(folder / "train.parquet")
@@ -163,7 +163,7 @@ def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
 def base_seconds(retain: RetainSection) -> float:
     """Seconds of training as a multiple of those of rows that do not go through the base as well."""
     replayed = retain.replay_share
-    held = (replayed if retain.kl_on == "replay" else 1 - replayed) if retain.kl_weight else 0.0
+    held = (replayed if retain.kl_tokens == "replay" else 1 - replayed) if retain.kl_weight else 0.0
     if retain.token_weighting == "low_perplexity":
         held = 1.0
     return 1 + held * KL_SECONDS

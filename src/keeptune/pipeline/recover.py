@@ -25,7 +25,7 @@ RETAIN = {
     "replay_share": 0.5,
     "replay_target": "distribution",
     "kl_weight": 2.0,
-    "kl_on": "replay",
+    "kl_tokens": "replay",
     "project_start": 10.0,
 }
 """The section `retain` of the recipe; --set changes any key."""

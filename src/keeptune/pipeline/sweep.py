@@ -145,7 +145,7 @@ def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
     stored, values = folder / "recipe.yaml", folder / "varied.json"
     if stored.is_file() and values.is_file():
         # Compared as it is understood: an older keeptune stored fewer settings.
-        if recipes.load(stored) != recipe or read_json(values) != {"varied": varied}:
+        if recipes.load(stored, is_stored=True) != recipe or read_json(values) != {"varied": varied}:
             raise RunError(
                 f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
             )

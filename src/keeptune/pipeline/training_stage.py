@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from keeptune.config import recipe as recipes
 from keeptune.environment import manifest
 from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
-from keeptune.files import read_json, read_records, write_json, write_records
+from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import own_answers, own_examples
 from keeptune.models import adapter as adapters
@@ -174,7 +173,7 @@ def _trackers(context: RunContext) -> Iterator[Trackers]:
 
 def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
     hashes = {
-        "recipe": recipes.sha256(context.recipe),
+        "recipe": file_sha256(context.directory.recipe),
         "data": read_json(context.directory.data_card)["data_sha256"],
         "prompt": context.prompt.sha256,
         "weights": weights_sha256,

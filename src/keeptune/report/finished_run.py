@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from keeptune.config.ability_names import READING_ABILITY, TASK_PREFIX
+from keeptune.config.aliases import with_current_keys
 from keeptune.errors import RunError
 from keeptune.run_files.card import Card
 from keeptune.run_files.events import ScoreEvent, TrainEvent
@@ -123,7 +124,10 @@ def _recipe(path: Path) -> dict[str, Any]:
         raise _damaged(str(path), error) from None
     if not isinstance(tree, dict):
         raise _damaged(str(path), "it is not a mapping of sections")
-    return tree
+    try:
+        return with_current_keys(tree)[0]
+    except ValueError as error:
+        raise _damaged(str(path), error) from None
 
 
 def _damaged(where: str, why: object) -> RunError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from keeptune.config.solution_format import Halves, Rounding
+from keeptune.config.solution_format import HalfRounding, Rounding
 
 LARGEST_PLAIN_EXPONENT = 15
 """From 10^16 on a number is written with an exponent: nobody learns to write a hundred digits."""
@@ -96,7 +96,7 @@ def _over(value: Fraction, place: int) -> tuple[int, int]:
     return (top, bottom * 10**place) if place >= 0 else (top * 10**-place, bottom)
 
 
-def _nearest(top: int, bottom: int, halves: Halves) -> int:
+def _nearest(top: int, bottom: int, halves: HalfRounding) -> int:
     """The integer nearest to a number that is not negative."""
     units, rest = divmod(top, bottom)
     if 2 * rest == bottom:

@@ -27,7 +27,9 @@ def trainer_of(recipe: Recipe, model: Any, examples: Sequence[Example], folder: 
         return trainer
     if not settings.shard:
         lay_out(model, total_bytes(device()) // processes().beside)
-    recompute = Recompute.planned(settings.recompute, model, recipe.adapter.family, _free_bytes(recipe, model))
+    recompute = Recompute.planned(
+        settings.activation_checkpointing, model, recipe.adapter.family, _free_bytes(recipe, model)
+    )
     return Trainer(model, examples, settings, seed, folder, recompute, recipe.retain)
 
 

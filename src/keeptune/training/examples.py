@@ -38,7 +38,7 @@ def training_examples(
     `own_rows` makes the rows of the source `self`, which needs the model.
     """
     settings, retain, seed = recipe.train, recipe.retain, recipe.seed
-    trained = [opened(example, settings.openings, seed) for example in examples]
+    trained = [opened(example, settings.truncate_targets, seed) for example in examples]
     if retain.replay_share:
         tokens = sum(len(example.tokens) for example in trained) / (1 - retain.replay_share)
         wanted = round(tokens * retain.replay_share)

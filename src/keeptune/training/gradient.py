@@ -108,14 +108,14 @@ class Gradient:
         """What a nat of divergence counts at each anchor of a step."""
         if not self.retain.kl_weight:
             return 0.0
-        return self.retain.kl_weight / max(1, sum(len(anchored(row, self.retain.kl_on)) for row in rows))
+        return self.retain.kl_weight / max(1, sum(len(anchored(row, self.retain.kl_tokens)) for row in rows))
 
     def _backward(self, batch: Batch, token_weight: float, anchor_weight: float) -> tuple[list[str], Tensor, Tensor]:
         """The kind and the loss of each labelled token of a batch, and the divergence at each anchor; the gradient is
         added to the others'."""
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
-        held = anchors(rows, self.retain.kl_on, anchor_weight, self.device) if self.retain.kl_weight else None
+        held = anchors(rows, self.retain.kl_tokens, anchor_weight, self.device) if self.retain.kl_weight else None
         if held and not len(held.rows) and not self.shards:
             held = None  # divided weights are gathered by all or by none, so there the base is asked for nothing, too
         lengths = [len(row.tokens) for row in rows] if self.end_to_end else None
@@ -138,7 +138,7 @@ class Gradient:
 
 def _too_large(recompute: Recompute, rows: int, tokens: int) -> str:
     smaller = f"train.tokens_per_batch: {tokens // 2}" if rows > 1 else "shorter rows (data.max_tokens)"
-    advice = smaller if recompute.wanted(tokens) else f"train.recompute: always, or with {smaller}"
+    advice = smaller if recompute.wanted(tokens) else f"train.activation_checkpointing: always, or with {smaller}"
     return (
         f"out of memory with a batch of {rows} × {tokens // rows:,} tokens; nothing of this step is saved. "
         f"Run the same command where more memory is free, or start a new run with {advice}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from keeptune.config.retain import Anchored, RetainSection
+from keeptune.config.retain import KlTokens, RetainSection
 from keeptune.models.adapter import causal_model, scaled
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.packed_rows import Rows
@@ -143,7 +143,7 @@ def collate(
     return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
 
 
-def anchored(example: Example, where: Anchored) -> list[int]:
+def anchored(example: Example, where: KlTokens) -> list[int]:
     """The positions of a row behind which the next token is to be predicted as the base does.
 
     Behind a prompt's last token stands what is to be learnt, and behind a row's last one nothing.
@@ -154,7 +154,7 @@ def anchored(example: Example, where: Anchored) -> list[int]:
     return [place for place, labelled in following if where == "replay" or labelled == (where == "non_target")]
 
 
-def anchors(examples: Sequence[Example], where: Anchored, weight: float, device: torch.device) -> Anchors:
+def anchors(examples: Sequence[Example], where: KlTokens, weight: float, device: torch.device) -> Anchors:
     """The anchors of a batch, which may be none."""
     places = [(row, column) for row, example in enumerate(examples) for column in anchored(example, where)]
     rows, columns = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)

@@ -43,11 +43,11 @@ def rows(tmp_path: Path) -> str:
     return store(tmp_path / "rows.jsonl", pairs.items())
 
 
-def prepared(folder: Path, rows: str, behaviour: Behaviour, **writer: Any) -> tuple[Parts, Server]:
+def prepared(folder: Path, rows: str, behaviour: Behaviour, **teacher: Any) -> tuple[Parts, Server]:
     """The parts, prepared with a server that behaves so."""
     with serve(behaviour) as (url, server):
-        settings = {"url": url, "model": "teacher", "task": "reasoning", "attempts": 1, **writer}
-        return unwritten(folder, rows, writer=settings), server
+        settings = {"url": url, "model": "teacher", "task": "reasoning", "attempts": 1, **teacher}
+        return unwritten(folder, rows, teacher=settings), server
 
 
 def unwritten(folder: Path, rows: str, **data: Any) -> Parts:
@@ -154,7 +154,7 @@ def test_texts_that_are_too_long_are_refused(tmp_path: Path, rows: str) -> None:
 
 
 def test_a_kind_that_does_not_exist_is_named(tmp_path: Path, rows: str) -> None:
-    with pytest.raises(RecipeError, match=r"data\.writer\.kinds: there is no kind 'aera'; did you mean area\?"):
+    with pytest.raises(RecipeError, match=r"data\.teacher\.kinds: there is no kind 'aera'; did you mean area\?"):
         prepared(tmp_path / "data", rows, multiply, kinds=["aera"])
 
 

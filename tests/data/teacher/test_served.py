@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from keeptune.config.data import WriterSection
+from keeptune.config.data import TeacherSection
 from keeptune.data.teacher.judge import reasoning_fault
 from keeptune.data.teacher.write import Wanted, write
 from keeptune.errors import WriterError
@@ -74,7 +74,7 @@ def wanted(number: int) -> Wanted:
 
 def test_all_that_a_real_model_says_is_judged_and_kept(url: str, model: str, tmp_path: Path) -> None:
     rows = [wanted(number) for number in range(1, 4)]
-    settings = WriterSection(url=url, model=model, task="reasoning", samples=1, max_tokens=48, concurrency=2)
+    settings = TeacherSection(url=url, model=model, task="reasoning", samples=1, max_tokens=48, concurrency=2)
     written = write(rows, settings, tmp_path / "writer.jsonl")
     summary = written.summary
     assert (summary.problems, summary.asked, summary.from_cache, summary.failed) == (3, 3, 0, {})
@@ -89,6 +89,6 @@ def test_all_that_a_real_model_says_is_judged_and_kept(url: str, model: str, tmp
 
 
 def test_another_model_than_the_served_one_is_refused(url: str, tmp_path: Path) -> None:
-    settings = WriterSection(url=url, model="no/such-model", task="reasoning", samples=1, attempts=1, failure_limit=0)
+    settings = TeacherSection(url=url, model="no/such-model", task="reasoning", samples=1, attempts=1, failure_limit=0)
     with pytest.raises(WriterError, match=r"HTTP 4\d\d"):
         write([wanted(1)], settings, tmp_path / "writer.jsonl")

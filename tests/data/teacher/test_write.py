@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from data.teacher.server import Behaviour, Reply, Server, said, serve
 
-from keeptune.config.data import WriterSection
+from keeptune.config.data import TeacherSection
 from keeptune.data.teacher.write import Wanted, Written, write
 from keeptune.errors import RecipeError, WriterError
 from keeptune.progress import Silent
@@ -56,9 +56,9 @@ def first(*replies: Reply) -> Behaviour:
     return lambda prompt, before: replies[before] if before < len(replies) else well(prompt)
 
 
-def settings(url: str, **changes: Any) -> WriterSection:
+def settings(url: str, **changes: Any) -> TeacherSection:
     values = {"url": url, "model": "teacher", "task": "reasoning", "attempts": 2, "timeout_seconds": 10, **changes}
-    return WriterSection.model_validate(values)
+    return TeacherSection.model_validate(values)
 
 
 def run(folder: Path, behaviour: Behaviour, count: int = 1, **changes: Any) -> tuple[Written, Server]:
@@ -145,11 +145,11 @@ def test_a_killed_process_goes_on(tmp_path: Path) -> None:
 
     program = (
         "import sys; from fractions import Fraction; from pathlib import Path\n"
-        "from keeptune.data.teacher.write import Wanted, write; from keeptune.config.data import WriterSection\n"
+        "from keeptune.data.teacher.write import Wanted, write; from keeptune.config.data import TeacherSection\n"
         "from keeptune.skills.base import Question\n"
         "rows = [Wanted(Question('add', f'Add 10 and {n}, please.', Fraction(10 + n)), str(10 + n), 'plainly',\n"
         "        lambda _: None) for n in range(1, 10)]\n"
-        "write(rows, WriterSection(url=sys.argv[1], model='teacher', task='reasoning', concurrency=1), "
+        "write(rows, TeacherSection(url=sys.argv[1], model='teacher', task='reasoning', concurrency=1), "
         "Path(sys.argv[2]))\n"
     )
     with serve(stalls_at_six) as (url, server):
@@ -308,7 +308,7 @@ def test_too_many_failures_stop_the_run(tmp_path: Path) -> None:
         run(tmp_path, lambda prompt, _: Reply(b"?") if addend(prompt) > 50 else well(prompt), 1000, concurrency=2)
     message = str(caught.value)
     assert re.search(
-        r"requests failed, more than data\.writer\.failure_limit = 0\.1 allows:\n  \d+ × a response", message
+        r"requests failed, more than data\.teacher\.failure_limit = 0\.1 allows:\n  \d+ × a response", message
     )
     assert f"{tmp_path / 'writer.jsonl'} keeps what was answered" in message
     assert len((tmp_path / "writer.jsonl").read_text(encoding="utf-8").splitlines()) == 50
@@ -325,11 +325,11 @@ def test_no_server_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(WriterError) as caught:
         write(wanted(3), settings(url), tmp_path / "writer.jsonl")
     assert str(caught.value).startswith(f"{url}: not reachable, after 2 attempts (")
-    assert "start the server, or correct data.writer.url" in str(caught.value)
+    assert "start the server, or correct data.teacher.url" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("status", "advice"), [(401, "TEACHER_KEY"), (403, "TEACHER_KEY"), (404, r"check the path in data\.writer\.url")]
+    ("status", "advice"), [(401, "TEACHER_KEY"), (403, "TEACHER_KEY"), (404, r"check the path in data\.teacher\.url")]
 )
 def test_a_refusal_is_final_and_keeps_the_key_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, advice: str
@@ -367,8 +367,8 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path) -> None:
         "import sys; sys.modules['openai'] = None\n"
         "from pathlib import Path; from keeptune.data.teacher.write import write\n"
         "from keeptune.errors import RecipeError\n"
-        "from keeptune.config.data import WriterSection\n"
-        "try: write([], WriterSection(url='http://localhost/v1', model='m', task='reasoning'), Path(sys.argv[1]))\n"
+        "from keeptune.config.data import TeacherSection\n"
+        "try: write([], TeacherSection(url='http://localhost/v1', model='m', task='reasoning'), Path(sys.argv[1]))\n"
         "except RecipeError as error: print(error)\n"
     )
     call = [sys.executable, "-c", program, str(tmp_path / "writer.jsonl")]

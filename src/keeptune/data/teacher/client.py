@@ -17,7 +17,7 @@ import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from keeptune.config.data import WriterSection
+from keeptune.config.data import TeacherSection
 from keeptune.data.teacher.exchange import Answer, Request, Unanswered
 from keeptune.errors import RecipeError, WriterError
 
@@ -34,13 +34,13 @@ class Client:
     errors: RecipeError when the key in the environment cannot be a key.
     """
 
-    def __init__(self, settings: WriterSection) -> None:
+    def __init__(self, settings: TeacherSection) -> None:
         self._settings = settings
         self._key = os.environ.get(settings.key_variable, "").strip() or NO_KEY
         if not (self._key.isascii() and self._key.isprintable()):
             raise RecipeError(
                 f"the environment variable {settings.key_variable} holds no key: it has characters that a key cannot "
-                "have; set it again, or name another one in data.writer.key_variable"
+                "have; set it again, or name another one in data.teacher.key_variable"
             )
         self._server = openai.AsyncOpenAI(
             base_url=settings.url,
@@ -76,7 +76,7 @@ class Client:
         except openai.APIConnectionError as error:
             raise WriterError(
                 f"{self._settings.url}: not reachable, after {self._settings.attempts} attempts "
-                f"({error.__cause__ or error}); start the server, or correct data.writer.url"
+                f"({error.__cause__ or error}); start the server, or correct data.teacher.url"
             ) from None
         except openai.APIStatusError as error:
             raise self._refusal(error) from None
@@ -87,7 +87,7 @@ class Client:
         advice = {
             401: f"put its key into the environment variable {self._settings.key_variable}",
             403: f"the key in the environment variable {self._settings.key_variable} is not allowed to do this",
-            404: "check the path in data.writer.url, which mostly ends in /v1, and data.writer.model",
+            404: "check the path in data.teacher.url, which mostly ends in /v1, and data.teacher.model",
         }.get(error.status_code)
         if advice is None:
             return Unanswered(f"HTTP {error.status_code}")
@@ -99,7 +99,7 @@ class Client:
 class _PacedClient(openai.DefaultAsyncHttpxClient):
     """Sends no more requests a minute than allowed, and gives each attempt its time and no more."""
 
-    def __init__(self, settings: WriterSection) -> None:
+    def __init__(self, settings: TeacherSection) -> None:
         super().__init__(timeout=settings.timeout_seconds)
         self._seconds = settings.timeout_seconds
         self._pause_seconds = 60 / settings.requests_per_minute if settings.requests_per_minute else 0.0

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
-from keeptune.config.data import DataSection, WriterSection
+from keeptune.config.data import DataSection, TeacherSection
 from keeptune.data.selection import Candidate, digest
 from keeptune.data.solution_rendering import CountTokens, Example
 from keeptune.data.teacher.wording import form
@@ -31,7 +31,7 @@ def with_written_texts(
     directory: Path,
     listener: Listener,
 ) -> list[Example]:
-    """The training rows in their order, those with an accepted text changed; as they are without `data.writer`.
+    """The training rows in their order, those with an accepted text changed; as they are without `data.teacher`.
 
     Reasoning takes the place of the solution, a paraphrase that of the problem; it has another `id`, as that is the
     hash of the problem. `candidates` has the origin of each row, dev and test included, by its id. The server's
@@ -39,14 +39,14 @@ def with_written_texts(
 
     errors: as of `write`.
     """
-    writer = section.writer
-    if writer is None:
+    teacher = section.teacher
+    if teacher is None:
         return list(train)
-    chosen = {example.id: example for example in train if _is_chosen(example, candidates[example.id], writer)}
+    chosen = {example.id: example for example in train if _is_chosen(example, candidates[example.id], teacher)}
     wanted = [_wanted(example, candidates, skill, section, count_tokens) for example in chosen.values()]
-    written = write(wanted, writer, directory / ANSWERS_FILE, listener)
-    write_json(directory / SUMMARY_FILE, {"model": writer.model, "task": writer.task, **asdict(written.summary)})
-    return [_changed(example, written.texts.get(example.problem), writer, count_tokens) for example in train]
+    written = write(wanted, teacher, directory / ANSWERS_FILE, listener)
+    write_json(directory / SUMMARY_FILE, {"model": teacher.model, "task": teacher.task, **asdict(written.summary)})
+    return [_changed(example, written.texts.get(example.problem), teacher, count_tokens) for example in train]
 
 
 def writer_summary(directory: Path) -> list[str]:
@@ -63,10 +63,10 @@ def writer_summary(directory: Path) -> list[str]:
     return lines + [f"refused: {count:,} × {reason}" for reason, count in told["rejected"].items()]
 
 
-def _is_chosen(example: Example, candidate: Candidate, writer: WriterSection) -> bool:
+def _is_chosen(example: Example, candidate: Candidate, teacher: TeacherSection) -> bool:
     """Whether a text is asked for. A paraphrase is proven by a calculation, so the answer has to be a number."""
-    provable = writer.task == "reasoning" or isinstance(candidate.question.truth, Fraction)
-    return provable and (not writer.kinds or example.kind in writer.kinds)
+    provable = teacher.task == "reasoning" or isinstance(candidate.question.truth, Fraction)
+    return provable and (not teacher.kinds or example.kind in teacher.kinds)
 
 
 def _wanted(
@@ -77,11 +77,11 @@ def _wanted(
     count_tokens: CountTokens,
 ) -> Wanted:
     """The row as a problem to have a text for."""
-    candidate, rounding = candidates[example.id], section.rounding(example.kind)
+    candidate, rounding = candidates[example.id], section.rounding.for_kind(example.kind)
     final_line = skill.solve(candidate.question, candidate.solution, "answer", rounding)
     # An English problem says itself in what form it wants its answer.
     how = "in the form that the problem asks for" if example.kind == ENGLISH else form(rounding)
-    reasoning = section.writer is not None and section.writer.task == "reasoning"
+    reasoning = section.teacher is not None and section.teacher.task == "reasoning"
 
     def obstacle(text: str) -> str | None:
         if not reasoning and digest(text).hex() in candidates:
@@ -93,10 +93,10 @@ def _wanted(
     return Wanted(candidate.question, final_line.removeprefix(ANSWER_MARKER).strip(), how, obstacle)
 
 
-def _changed(example: Example, text: str | None, writer: WriterSection, count_tokens: CountTokens) -> Example:
+def _changed(example: Example, text: str | None, teacher: TeacherSection, count_tokens: CountTokens) -> Example:
     if text is None:
         return example
-    if writer.task == "reasoning":
+    if teacher.task == "reasoning":
         changed = replace(example, solution=text)
     else:
         changed = replace(example, problem=text, id=digest(text).hex())

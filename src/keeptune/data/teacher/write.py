@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keeptune.config.data import WriterSection
+from keeptune.config.data import TeacherSection
 from keeptune.data.teacher import judge
 from keeptune.data.teacher.cache import Cache
 from keeptune.data.teacher.exchange import Answer, Request, Unanswered
@@ -73,7 +73,7 @@ class Written:
 
 def write(
     wanted: Sequence[Wanted],
-    settings: WriterSection,
+    settings: TeacherSection,
     cache: Path,
     listener: Listener = Silent(),  # noqa: B008  (holds nothing)
 ) -> Written:
@@ -95,13 +95,13 @@ def write(
     return Written(texts, writer.summary(len(order), time.monotonic() - started))
 
 
-def _client(settings: WriterSection) -> Client:
+def _client(settings: TeacherSection) -> Client:
     """The server. errors: RecipeError when the optional package is missing."""
     try:
         from keeptune.data.teacher.client import Client
     except ImportError as error:
         raise RecipeError(
-            f"data.writer asks a server, and for that a package is missing ({error.name}): "
+            f"data.teacher asks a server, and for that a package is missing ({error.name}): "
             "pip install 'keeptune[writer]'"
         ) from None
     return Client(settings)
@@ -110,7 +110,7 @@ def _client(settings: WriterSection) -> Client:
 class _Writer:
     """Asks, judges and counts; so many problems at a time as the settings allow requests."""
 
-    def __init__(self, settings: WriterSection, cache: Cache, count: Callable[[int], None]) -> None:
+    def __init__(self, settings: TeacherSection, cache: Cache, count: Callable[[int], None]) -> None:
         self.settings, self.count = settings, count
         self.texts: dict[str, str] = {}
         self._cache = cache
@@ -217,8 +217,8 @@ class _Writer:
         listed = "\n".join(f"  {count} × {reason}" for reason, count in failed.most_common())
         raise WriterError(
             f"{self.settings.url}: {failed.total()} of {requests} requests failed, more than "
-            f"data.writer.failure_limit = {limit:g} allows:\n{listed}\nSee to the server, lower "
-            f"data.writer.concurrency, or raise timeout_seconds or failure_limit. {self._cache.path} keeps what "
+            f"data.teacher.failure_limit = {limit:g} allows:\n{listed}\nSee to the server, lower "
+            f"data.teacher.concurrency, or raise timeout_seconds or failure_limit. {self._cache.path} keeps what "
             "was answered: the same command goes on from there."
         )
 
