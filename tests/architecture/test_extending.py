@@ -32,17 +32,6 @@ def example(symbol: str) -> Any:
     return namespace[symbol]
 
 
-DOCUMENTS = ["CHANGELOG.md", "CONTRIBUTING.md", "EXTENDING.md", "SECURITY.md", "results/LOG.md"]
-RECORDS = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
-
-
-@pytest.mark.parametrize("document", [*DOCUMENTS, *RECORDS])
-def test_linked_files_exist(document: str) -> None:
-    page = ROOT / document
-    links = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    assert [link for link in links if not (page.parent / link).exists()] == []
-
-
 def test_the_question_file_is_read(tmp_path: Path) -> None:
     from keeptune.evaluation.abilities.questions import GRADERS, read_questions
 
