@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.sections import PromptSection
+from keeptune.config.prompt import PromptSection
 from keeptune.config.solution_format import Rounding
 from keeptune.environment import manifest
 from keeptune.prompts.template import Prompt

@@ -17,7 +17,9 @@ from typing import Any
 
 from common import LENGTH_MIX, examples, problems, write_result
 
-from keeptune.config.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.prompt import PromptSection
+from keeptune.config.train import TrainSection
 from keeptune.evaluation.skill import answered
 from keeptune.generation.engine import Generator
 from keeptune.mindspore.trainer import MindSporeTrainer

@@ -16,8 +16,9 @@ from typing import Any
 
 from common import examples, write_result
 
+from keeptune.config.adapter import AdapterSection
 from keeptune.config.retain import RetainSection
-from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models
 from keeptune.training.batches import Example

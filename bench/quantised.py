@@ -23,7 +23,8 @@ from typing import Any
 from common import examples, write_result
 from common import problems as drawn
 
-from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.train import TrainSection
 from keeptune.data.plain_texts import general_texts
 from keeptune.evaluation.divergence import score_drift
 from keeptune.files import write_records

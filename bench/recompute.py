@@ -19,7 +19,8 @@ from typing import Any
 
 from common import examples, write_result
 
-from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.train import TrainSection
 from keeptune.event_log import peak_memory_bytes
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models

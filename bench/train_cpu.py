@@ -30,7 +30,7 @@ from typing import Any
 from common import write_result
 from training import PEERS, Figures, Job, keeptune_side, prepare, run, seed_side, tell
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.models import load as models
 
 OWN = {"keeptune": keeptune_side, "seed_layout": seed_side}

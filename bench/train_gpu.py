@@ -26,7 +26,7 @@ from common import write_result
 from training import PEERS, Figures, Job, keeptune_side, prepare, run, tell, usual_side
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.models import load as models
 from keeptune.pipeline.plan import matrix_speed
 

@@ -19,7 +19,9 @@ from common import LENGTH_MIX, problems
 from peers.energy import a_token, joules
 from peft import PeftModel
 
-from keeptune.config.sections import AdapterSection, PromptSection, TrainSection
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.prompt import PromptSection
+from keeptune.config.train import TrainSection
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models
 from keeptune.models.activation_checkpointing import total_bytes

@@ -14,8 +14,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.config.solution_format import Rounding
+from keeptune.config.train import TrainSection
 from keeptune.models import adapter as adapters
 from keeptune.models.load import load_model
 from keeptune.prompts.template import Prompt

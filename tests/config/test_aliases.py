@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from keeptune.config.aliases import ALIASES, DeprecatedKeyWarning
-from keeptune.config.recipe import Recipe, dump, load, load_stored, overridden, parse
+from keeptune.config.recipe import Recipe, dump, load, load_stored, parse, with_overrides
 from keeptune.errors import RecipeError
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def test_a_tree_is_not_changed_by_reading_it() -> None:
     with pytest.warns(DeprecatedKeyWarning):
         parse(tree, "a.yaml")
     with pytest.warns(DeprecatedKeyWarning):
-        overridden(tree, ("seed=1",))
+        with_overrides(tree, ("seed=1",))
     assert yaml.safe_dump(tree) == before
 
 

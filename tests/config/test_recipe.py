@@ -10,17 +10,20 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.config.recipe import Recipe, as_before_the_suite, dump, load, load_stored, parse, sha256
+from keeptune.config.recipe import Recipe, dump, load, load_stored, parse, without_suite
 from keeptune.errors import RecipeError
 
 SYNTH = {"data": {"synth": {"rows": 100}}}
 
 
 def faults(tree: Any) -> list[str]:
+    """The messages of a recipe that must be rejected, without the file name in front of the only or the first one."""
     with pytest.raises(RecipeError) as caught:
         parse(tree, "a.yaml")
     first, *listed = str(caught.value).splitlines()
-    assert first == "a.yaml: the recipe cannot be used:"
+    if not listed:
+        return [first.removeprefix("a.yaml: ")]
+    assert first == f"a.yaml: {len(listed)} errors"
     return [line.removeprefix("  - ") for line in listed]
 
 
@@ -44,7 +47,7 @@ def test_all_faults_are_told_at_once_each_with_its_place() -> None:
         "adapter": {"ranks": 4, "dropout": 1.0},
         "train": {"learning_rat": 1e-3, "zzzzz": 1},
     }
-    told = {line.split(":")[0]: line for line in faults(tree)}
+    told = {re.split(r":? ", line)[0]: line for line in faults(tree)}
     assert told.keys() == {
         "seed",
         "modell",
@@ -63,22 +66,25 @@ def test_all_faults_are_told_at_once_each_with_its_place() -> None:
     assert told["adapter.ranks"].endswith("did you mean rank?")
     assert told["train.learning_rat"].endswith("did you mean learning_rate?")
     assert "known here: epochs, tokens_per_step, " in told["train.zzzzz"]
-    assert "'longhand'" in told["data.styles.add"]
+    assert "longhand" in told["data.styles.add"]
+    assert told["seed"] == "seed must be an integer (got many)"
+    assert told["adapter.dropout"] == "adapter.dropout must be < 1 (got 1.0)"
 
 
 @pytest.mark.parametrize("data", [{}, {"files": ["a.jsonl"], "synth": {"rows": 5}}])
 def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
-    assert faults({"data": data}) == ["data: give either data.files or data.synth, and not both"]
+    (message,) = faults({"data": data})
+    assert "data.files" in message and "data.synth" in message
 
 
 def test_only_arithmetic_is_invented() -> None:
-    told = faults({"data": {"synth": {"rows": 5}, "skill": "text"}})
-    assert told == ["data: data.synth invents arithmetic problems; give data.files, or take data.skill: text out"]
+    (message,) = faults({"data": {"synth": {"rows": 5}, "skill": "text"}})
+    assert message.startswith("data.synth ")
 
 
 def test_a_text_cannot_be_corrected() -> None:
-    told = faults({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
-    assert told == ["data: data.wrong: correct is for data.skill: arithmetic; a text cannot be computed anew"]
+    (message,) = faults({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
+    assert message.startswith("data.wrong: correct needs")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def test_a_text_cannot_be_corrected() -> None:
 )
 def test_a_choice_needs_dev_questions(choice: dict[str, Any]) -> None:
     for none in ({"data": {**SYNTH["data"], "split": {"dev": 0}}}, {**SYNTH, "score": {"dev_limit": 0}}):
-        assert "set data.split.dev and score.dev_limit above 0" in faults({**none, **choice})[0]
+        assert "set data.split.dev > 0 and score.dev_limit > 0" in faults({**none, **choice})[0]
 
 
 def test_an_unknown_key_in_a_list_of_sections_has_a_suggestion() -> None:
@@ -104,9 +110,9 @@ def test_a_linked_file_keeps_the_name_that_says_how_it_is_read(tmp_path: Path) -
 def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
     assert parse(SYNTH, "a.yaml").data.spelling == "plain"
     assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"
-    assert "'grouped'" in faults({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
+    assert "grouped" in faults({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
     rows = {"files": ["a.jsonl"], "skill": "text", "spelling": "spaced"}
-    assert faults({"data": rows})[0].startswith("data: data.spelling is for data.skill: arithmetic")
+    assert faults({"data": rows})[0].startswith("data.spelling needs data.skill: arithmetic")
 
 
 @pytest.mark.parametrize("template", ["Question:", "{problem} {problem}"])
@@ -119,7 +125,8 @@ def test_a_prompt_has_one_slot(template: str) -> None:
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "weight_decay", "clip_norm"])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_every_amount_is_finite(key: str, value: float) -> None:
-    assert [line.split(":")[0] for line in faults({**SYNTH, "train": {key: value}})] == [f"train.{key}"]
+    (message,) = faults({**SYNTH, "train": {key: value}})
+    assert message.startswith(f"train.{key} must be a finite number")
 
 
 def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
@@ -143,11 +150,11 @@ def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ("retain: {activation: invoked}", "go together"),
-        ("retain: {invocation: call}", "go together"),
-        ("retain: {activation: invoked, invocation: call}", "does not hold 'call' before"),
-        ("retain: {activation: invoked, invocation: call, replay_share: 0.1}", "teach nothing"),
-        ("retain: {activation: invoked, invocation: call, kl_weight: 0.1}", "teach nothing"),
+        ("retain: {activation: invoked}", "set both or neither"),
+        ("retain: {invocation: call}", "set both or neither"),
+        ("retain: {activation: invoked, invocation: call}", "does not contain 'call' before"),
+        ("retain: {activation: invoked, invocation: call, replay_share: 0.1}", "train nothing"),
+        ("retain: {activation: invoked, invocation: call, kl_weight: 0.1}", "train nothing"),
         ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {family: dora}", "needs adapter.family: lora"),
         ("retain: {activation: invoked, invocation: 'Q: '}\nadapter: {dropout: 0.1}", "adapter.dropout: 0"),
         ("retain: {token_weighting: dtf}", "did you mean dft?"),
@@ -177,7 +184,7 @@ def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
         "name=",
         "prompt.template=a=b {problem}",
     )
-    with pytest.raises(RecipeError, match=r"name: Input should be a valid string"):
+    with pytest.raises(RecipeError, match="name must be a string"):
         load(path, overrides)
     recipe = load(path, tuple(override for override in overrides if override != "name="))
     assert (recipe.seed, recipe.train.epochs, recipe.train.learning_rate) == (7, 2.5, 0.001)
@@ -191,8 +198,8 @@ def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs", "--set train.epochs: write it as section.key=value, e.g. --set train.epochs=2"),
-        ("=5", "--set =5: write it as section.key=value"),
+        ("train.epochs", "--set train.epochs: use section.key=value"),
+        ("=5", "--set =5: use section.key=value"),
         ("seed.x=5", "--set seed.x=5: seed is a value, not a section"),
         ("train.epoch=5", "train.epoch: no such key; did you mean epochs?"),
         ("name=[", "--set name=[: not valid YAML"),
@@ -254,13 +261,6 @@ def test_a_stored_recipe_is_the_recipe(tree: dict[str, Any]) -> None:
     again = parse(yaml.safe_load(dump(recipe)), "stored")
     assert again == recipe
     assert dump(again) == dump(recipe)
-    assert sha256(again) == sha256(recipe)
-
-
-def test_the_hash_is_of_every_value() -> None:
-    hashes = {sha256(parse({**SYNTH, **change}, "")) for change in ({}, {"seed": 1}, {"gate": {"threshold": 0.95}})}
-    assert len(hashes) == 3
-    assert sha256(parse({**SYNTH, "seed": 0}, "")) == sha256(parse(SYNTH, ""))
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
@@ -274,7 +274,7 @@ def test_no_tree_does_anything_worse_than_a_recipe_error(tree: dict[Any, Any]) -
     try:
         parse(tree, "a.yaml")
     except RecipeError as error:
-        assert str(error).startswith("a.yaml: the recipe cannot be used:\n  - ")
+        assert str(error).startswith("a.yaml: ")
 
 
 @given(st.text(max_size=40))
@@ -300,14 +300,14 @@ def test_a_teacher_is_read_with_its_defaults_and_keeps_no_key() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"url": "localhost:8000"}, "data.teacher.url: write the server's base"),
-        ({"url": "http://name:secret@host/v1"}, "data.teacher.url: write the server's base"),
-        ({"url": "https://host/v1?key=secret"}, "data.teacher.url: write the server's base"),
-        ({"temperature": 0}, "data.teacher: at temperature 0 every sample is the same"),
-        ({"key_variable": "sk-secret"}, "data.teacher.key_variable: "),
+        ({"url": "localhost:8000"}, "data.teacher.url must be a base URL"),
+        ({"url": "http://name:secret@host/v1"}, "data.teacher.url must be a base URL"),
+        ({"url": "https://host/v1?key=secret"}, "data.teacher.url must be a base URL"),
+        ({"temperature": 0}, "data.teacher.samples must be 1 at"),
+        ({"key_variable": "sk-secret"}, "data.teacher.key_variable must match"),
         ({"api_key": "secret"}, "data.teacher.api_key: no such key; "),
-        ({"task": "translate"}, "data.teacher.task: "),
-        ({"prices": {"prompt_per_million": 1}}, "data.teacher.prices.completion_per_million: "),
+        ({"task": "translate"}, "data.teacher.task must be one of"),
+        ({"prices": {"prompt_per_million": 1}}, "data.teacher.prices.completion_per_million is required"),
     ],
 )
 def test_faults_of_a_teacher_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
@@ -319,26 +319,25 @@ def test_faults_of_a_teacher_are_told_without_a_secret(change: dict[str, Any], t
 @pytest.mark.parametrize(
     ("adapter", "told"),
     [
-        ({"family": "ia3", "rank": 4}, "adapter: ia3 has no rank: it has one vector a layer"),
-        ({"family": "ia3", "alpha": 32}, "adapter: ia3 has no alpha"),
-        ({"family": "ia3", "dropout": 0.1}, "adapter: ia3 has no dropout"),
-        ({"family": "vera", "alpha": 8}, "adapter: vera has no alpha: its vectors scale themselves"),
-        ({"family": "pissa", "dropout": 0.0}, "adapter: pissa has no dropout"),
-        ({"family": "lorra"}, "adapter.family: Input should be 'lora', 'rslora', 'dora', 'pissa', 'vera' or 'ia3'"),
-        ({"family": ["lora"]}, "adapter.family: Input should be 'lora', "),
+        ({"family": "ia3", "rank": 4}, "adapter.rank: ia3 has no rank"),
+        ({"family": "ia3", "alpha": 32}, "adapter.alpha: ia3 has no alpha"),
+        ({"family": "ia3", "dropout": 0.1}, "adapter.dropout: ia3 has no dropout"),
+        ({"family": "vera", "alpha": 8}, "adapter.alpha: vera has no alpha"),
+        ({"family": "pissa", "dropout": 0.0}, "adapter.dropout: pissa has no dropout"),
+        ({"family": "lorra"}, "adapter.family must be one of lora, rslora, dora, pissa, vera, ia3"),
+        ({"family": ["lora"]}, "adapter.family must be one of lora, "),
         ({"famly": "dora"}, "adapter.famly: no such key; did you mean family?"),
-        ({"layers": [5, 4]}, "adapter: adapter.layers is [first, last], both included"),
-        ({"layers": [-1, 4]}, "adapter.layers.0: Input should be greater than or equal to 0"),
-        ({"layers": [3]}, "adapter.layers.1: Field required"),
-        ({"layers": "all"}, "adapter.layers: Input should be a valid tuple"),
+        ({"layers": [5, 4]}, "adapter.layers must be [first, last]"),
+        ({"layers": [-1, 4]}, "adapter.layers.0 must be ≥ 0 (got -1)"),
+        ({"layers": [3]}, "adapter.layers.1 is required"),
+        ({"layers": "all"}, "adapter.layers must be a list"),
     ],
 )
 def test_an_option_that_a_family_has_not_is_refused(adapter: dict[str, Any], told: str) -> None:
     (line,) = faults({**SYNTH, "adapter": adapter})
     assert line.startswith(told)
     if "has no" in told:
-        option = told.split("has no ")[1].split(":")[0]
-        assert f"take adapter.{option} out, or choose one of lora, rslora, dora" in line
+        assert "remove the key, or use lora, rslora, dora" in line
 
 
 def test_all_that_a_family_has_not_is_told_at_once() -> None:
@@ -349,13 +348,13 @@ def test_all_that_a_family_has_not_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("adapter", "train", "told"),
     [
-        ("vera", {"loraplus_ratio": 16}, "train.loraplus_ratio is for families that train A and B"),
-        ("ia3", {"loraplus_ratio": 2}, "train.loraplus_ratio is for families that train A and B"),
-        ("lora", {"loraplus_ratio": 0}, "train.loraplus_ratio: Input should be greater than 0"),
+        ("vera", {"loraplus_ratio": 16}, "train.loraplus_ratio needs a family"),
+        ("ia3", {"loraplus_ratio": 2}, "train.loraplus_ratio needs a family"),
+        ("lora", {"loraplus_ratio": 0}, "train.loraplus_ratio must be > 0"),
         ("lora", {"loraplus_lr_ratio": 16}, "train.loraplus_lr_ratio: no such key; did you mean loraplus_ratio?"),
-        ("ia3", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with ia3"),
-        ("pissa", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with pissa"),
-        ("dora", {"weight_decay": 0.1}, "train.weight_decay pulls what is trained towards zero, and with dora"),
+        ("ia3", {"weight_decay": 0.1}, "train.weight_decay "),
+        ("pissa", {"weight_decay": 0.1}, "train.weight_decay "),
+        ("dora", {"weight_decay": 0.1}, "train.weight_decay "),
     ],
 )
 def test_what_a_family_cannot_be_trained_with(adapter: str, train: dict[str, Any], told: str) -> None:
@@ -425,6 +424,6 @@ def test_a_stored_recipe_from_before_the_suite_is_judged_as_it_was(tmp_path: Pat
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     older = load_stored(path)
     assert (older.score.suite, older.gate.policy) == ("none", "contest")
-    assert older == as_before_the_suite(made)
+    assert older == without_suite(made)
     path.write_text(dump(made), encoding="utf-8")
     assert load_stored(path) == made

@@ -18,23 +18,23 @@ from safetensors.torch import load_file, save_file
         ({"data": {"quotas": {}}}, "data.quotas: no such key; did you mean quota?"),
         ({"adaptor": {}}, "adaptor: no such key; did you mean adapter?"),
         ({"gate": {"zzz": 1}}, "gate.zzz: no such key"),
-        ({"train": {"learning_rate": -1}}, "train.learning_rate: Input should be greater than 0"),
-        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate: Input should be a finite number"),
+        ({"train": {"learning_rate": -1}}, "train.learning_rate must be > 0 (got -1)"),
+        ({"train": {"learning_rate": float("nan")}}, "train.learning_rate must be a finite number"),
         ({"prompt": {"template": "no slot"}}, "it must hold {problem} exactly once"),
         ({"data": {"files": []}}, "give either data.files or data.synth, and not both"),
-        ({"model": {"dtype": "int4"}}, "model.dtype: Input should be 'auto', 'bfloat16', 'float16' or 'float32'"),
+        ({"model": {"dtype": "int4"}}, "model.dtype must be one of auto, bfloat16, float16, float32"),
     ],
 )
 def test_a_recipe_that_cannot_be_used(make_recipe: MakeRecipe, tmp_path: Path, changes: Any, told: str) -> None:
     for verb in (["run", "--run", tmp_path / "run"], ["plan"]):
         said = refused(2, *verb, make_recipe(**changes))
-        assert f"{tmp_path / 'recipe.yaml'}: the recipe cannot be used:" in said and told in said
+        assert f"{tmp_path / 'recipe.yaml'}: " in said and told in said
     assert not (tmp_path / "run").exists()
 
 
 def test_every_fault_of_a_recipe_is_told_at_once(make_recipe: MakeRecipe) -> None:
     said = refused(2, "plan", make_recipe(train={"epoch": 1, "warmup_share": 2}, seed="x"))
-    assert "train.epoch: no such key" in said and "train.warmup_share: " in said and "seed: " in said
+    assert "train.epoch: no such key" in said and "train.warmup_share must" in said and "seed must" in said
 
 
 @pytest.mark.parametrize(

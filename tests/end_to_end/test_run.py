@@ -19,6 +19,7 @@ from transformers import AutoTokenizer
 
 from keeptune.config import recipe as recipes
 from keeptune.evaluation.skill import truth
+from keeptune.files import file_sha256
 from keeptune.grading.number import POLICIES, grade
 from keeptune.grading.squad import contest, squad_v11
 from keeptune.models import load as models
@@ -110,7 +111,7 @@ def test_the_manifest_names_what_the_result_depends_on(finished: Path, model_fol
     own = {"recipe", "data", "prompt", "weights", "adapter"}
     assert set(manifest["hashes"]) == {*own, *files, *scores, "scores/drift-tuned.jsonl"}
     assert all(len(value) == 64 for value in manifest["hashes"].values())
-    assert manifest["hashes"]["recipe"] == recipes.sha256(recipes.load(finished / "recipe.yaml"))
+    assert manifest["hashes"]["recipe"] == file_sha256(finished / "recipe.yaml")
     assert manifest["hashes"]["data"] == read(finished / "data" / "card.json")["data_sha256"]
     assert set(manifest["hardware"]) == {"cpu", "cores", "memory_bytes", "accelerator"}
 

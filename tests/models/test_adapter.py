@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 from keeptune.models import adapter as adapters
 from keeptune.models.adapter import PRESETS, Parameters, target_modules

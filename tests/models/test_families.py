@@ -10,7 +10,7 @@ import torch
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 from keeptune.models import adapter as adapters
 from keeptune.models import adapter_metadata as adapter_card

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from peft.tuners.lora.variants import calculate_alora_offsets
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 from keeptune.evaluation.likelihood import Choice, log_likelihoods
 from keeptune.files import read_json, write_json

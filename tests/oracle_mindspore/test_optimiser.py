@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.training.optimizer import learning_rate, optimiser, set_rate
 
 PYTHON = os.environ.get("KEEPTUNE_MINDSPORE_PYTHON")

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.errors import RunError
 from keeptune.models import adapter as adapters
 from keeptune.training import checkpoints as checkpoint

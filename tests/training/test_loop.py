@@ -16,7 +16,7 @@ import tiny
 import torch
 from torch.nn import functional
 
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.training import checkpoints as checkpoint
 from keeptune.training.batches import Example

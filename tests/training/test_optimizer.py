@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from keeptune.config.sections import AdapterSection, TrainSection
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.train import TrainSection
 from keeptune.models import adapter as adapters
 from keeptune.training.optimizer import learning_rate, optimiser, set_rate
 

@@ -1,9 +1,14 @@
-"""The names of the abilities, for recipes and messages: importing them loads no model code."""
+"""Names of the abilities in the retention suite, for recipes and messages. Importing them loads no model code."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from keeptune.config.section import StringTuple
 
 ALL = "all"
 
@@ -20,23 +25,23 @@ ABILITY_NAMES = (
     "code",
     "long-context",
 )
-"""In the order in which reports show them."""
+"""In the order of the report."""
 
 
 READING_ABILITY = "reading-en"
-"""The ability that a run measures on `score.retained`."""
+"""The ability that a run evaluates on `score.retained`."""
 
 TASK_PREFIX = "task "
-"""The prefix of abilities that lm-evaluation-harness measured."""
+"""Prefix of the names of lm-evaluation-harness tasks among the abilities."""
 
 
-def split_names(written: str) -> tuple[str, ...]:
-    """The names in a text such as `knowledge, chat`."""
-    return tuple(name.strip() for name in written.split(",") if name.strip())
+def split_names(text: str) -> tuple[str, ...]:
+    """Returns the names in a comma-separated text such as `knowledge, chat`."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def unknown_name(names: Iterable[str]) -> str | None:
-    """What is wrong with the first name that is no ability, with the nearest that is one; None where all are."""
+    """Returns a message about the first unknown name, with the most similar known one; None if all are known."""
     for name in names:
         if name not in (ALL, *ABILITY_NAMES):
             near = difflib.get_close_matches(name, ABILITY_NAMES, n=1, cutoff=0.4)
@@ -45,7 +50,22 @@ def unknown_name(names: Iterable[str]) -> str | None:
     return None
 
 
+def check_names(names: Iterable[str]) -> None:
+    """Raises a ValueError if a name is unknown."""
+    if message := unknown_name(names):
+        raise ValueError(message)
+
+
 def chosen_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The abilities of these names, in the suite's order; `all` stands for every one."""
-    wanted = set(names)
-    return tuple(name for name in ABILITY_NAMES if ALL in wanted or name in wanted)
+    """Returns the named abilities in the order of the suite; `all` stands for every ability."""
+    selected = set(names)
+    return tuple(name for name in ABILITY_NAMES if ALL in selected or name in selected)
+
+
+def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
+    check_names(names)
+    return names
+
+
+AbilityNames = Annotated[StringTuple, AfterValidator(_checked)]
+"""A list of known ability names, or `all`."""

@@ -1,59 +1,55 @@
-"""The recipe: everything that decides a run, typed, read from a YAML file.
+"""The recipe: every setting of a run, typed, read from a YAML file.
 
-`load` returns a recipe complete or raises one RecipeError that lists every fault at once, each with its place and, for
-a key that does not exist, the nearest one that does. Nothing in a recipe names code. The settings and their defaults
-are in sections.py and data_section.py.
+`load` returns a valid recipe or raises one RecipeError that lists every error with its key. A recipe cannot name code
+to run. Each section has a file of its own in this package; docs/reference/recipe.md lists all keys.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
-import hashlib
 import os
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from keeptune.config import aliases, families
+from keeptune.config import aliases, error_messages, families
+from keeptune.config.adapter import AdapterSection
 from keeptune.config.data import DataSection
+from keeptune.config.gate import GateSection
+from keeptune.config.model import ModelSection
+from keeptune.config.prompt import PromptSection
 from keeptune.config.retain import SELF, RetainSection
-from keeptune.config.section import Section, or_refuse
-from keeptune.config.sections import (
-    AdapterSection,
-    Engine,
-    GateSection,
-    ModelSection,
-    PromptSection,
-    ScoreSection,
-    SelectSection,
-    TrainSection,
-)
+from keeptune.config.score import ScoreSection
+from keeptune.config.section import Section, raise_errors
+from keeptune.config.select import SelectSection
+from keeptune.config.train import Engine, TrainSection
 from keeptune.errors import RecipeError
 
 
 class Recipe(Section):
-    """A whole job."""
+    """All settings of a run."""
 
-    name: str = "run"
-    seed: int = 0
-    engine: Engine = "torch"
-    model: ModelSection = ModelSection()
-    data: DataSection
-    prompt: PromptSection = PromptSection()
-    adapter: AdapterSection = AdapterSection()
-    train: TrainSection = TrainSection()
-    retain: RetainSection = RetainSection()
-    score: ScoreSection = ScoreSection()
-    select: SelectSection = SelectSection()
-    gate: GateSection = GateSection()
+    name: str = Field("run", description="name of the run; the default run directory is `runs/NAME`")
+    seed: int = Field(0, description="seed of every random choice")
+    engine: Engine = Field(
+        "torch", description="training engine; `mindspore` needs a Python environment of its own (docs/mindspore.md)"
+    )
+    model: ModelSection = Field(ModelSection(), description="the base model")
+    data: DataSection = Field(description="the training rows")
+    prompt: PromptSection = Field(PromptSection(), description="the prompt template")
+    adapter: AdapterSection = Field(AdapterSection(), description="the adapter")
+    train: TrainSection = Field(TrainSection(), description="the training")
+    retain: RetainSection = Field(RetainSection(), description="how other abilities are kept")
+    score: ScoreSection = Field(ScoreSection(), description="the evaluation")
+    select: SelectSection = Field(SelectSection(), description="the selection of the checkpoint")
+    gate: GateSection = Field(GateSection(), description="the retention gate")
 
     @model_validator(mode="before")
     @classmethod
-    def _current_keys(cls, tree: Any) -> Any:
+    def _rename_deprecated_keys(cls, tree: Any) -> Any:
         if not isinstance(tree, dict):
             return tree
         current, deprecated = aliases.with_current_keys(tree)
@@ -61,64 +57,69 @@ class Recipe(Section):
         return current
 
     @model_validator(mode="after")
-    def _trained_as_it_can_be(self) -> Recipe:
+    def _check_family(self) -> Recipe:
         family, train = self.adapter.family, self.train
-        faults = families.refused_training(family, train.loraplus_ratio, train.weight_decay)
+        errors = families.training_errors(family, train.loraplus_ratio, train.weight_decay)
         if train.shard and self.retain.replays_self:
-            faults.append(
-                "retain.replay: self has the base answer before training, which a base that is divided over processes "
-                "(train.shard) cannot; leave one of them out"
+            errors.append(
+                "retain.replay: self needs answers of the base before training, which a sharded base (train.shard) "
+                "cannot give; remove one of the two"
             )
         if self.model.quantization:
-            faults += families.refused_quantised(family, self.engine == "mindspore", train.shard)
-        return or_refuse(self, faults)
+            errors += families.quantization_errors(family, self.engine == "mindspore", train.shard)
+        raise_errors(errors)
+        return self
 
     @model_validator(mode="after")
-    def _invoked_as_it_can_be(self) -> Recipe:
+    def _check_invocation(self) -> Recipe:
         invocation = self.retain.invocation
         if invocation is None:
             return self
-        faults = []
+        errors = []
         if not self.adapter.is_plain_lora:
-            faults.append("retain.activation: invoked needs adapter.family: lora or rslora, and adapter.dropout: 0")
+            errors.append("retain.activation: invoked needs adapter.family: lora or rslora, and adapter.dropout: 0")
         if invocation not in self.prompt.template.split("{problem}")[0]:
-            faults.append(
-                f"retain.invocation: prompt.template does not hold {invocation!r} before {{problem}}, so the adapter "
-                "would never act; begin the template with it"
+            errors.append(
+                f"retain.invocation: prompt.template does not contain {invocation!r} before {{problem}}, so the "
+                "adapter would never act; begin the template with it"
             )
-        return or_refuse(self, faults)
+        raise_errors(errors)
+        return self
 
     @model_validator(mode="after")
-    def _projected_from_something(self) -> Recipe:
-        faults = []
-        if self.retain.project_start and not (self.adapter.start and self.retain.replay_share):
-            faults.append(
-                "retain.project_start is for an adapter to go on from, by rows that are replayed; set adapter.start "
-                "and retain.replay_share, or leave it out"
+    def _check_projection(self) -> Recipe:
+        if not self.retain.project_start:
+            return self
+        errors = []
+        if not (self.adapter.start and self.retain.replay_share):
+            errors.append(
+                "retain.project_start projects a given adapter by replayed rows; set adapter.start and "
+                "retain.replay_share, or remove it"
             )
-        if self.retain.project_start and not self.adapter.is_plain_lora:
-            faults.append("retain.project_start needs adapter.family: lora or rslora, and adapter.dropout: 0")
-        if self.retain.project_start and self.train.shard:
-            faults.append("retain.project_start needs the whole base in each process; leave train.shard out")
-        return or_refuse(self, faults)
+        if not self.adapter.is_plain_lora:
+            errors.append("retain.project_start needs adapter.family: lora or rslora, and adapter.dropout: 0")
+        if self.train.shard:
+            errors.append("retain.project_start needs the whole base in each process; remove train.shard")
+        raise_errors(errors)
+        return self
 
     @model_validator(mode="after")
-    def _decided_by_something(self) -> Recipe:
+    def _check_gate(self) -> Recipe:
         if self.gate.policy == "suite" and self.score.suite == "none":
             raise ValueError(
-                "gate.policy: suite decides by the retention suite; set score.suite to quick, standard or full, or "
-                "write gate: contest"
+                "gate.policy: suite needs the retention suite; set score.suite to quick, standard or full, or set "
+                "gate: contest"
             )
         return self
 
     @model_validator(mode="after")
-    def _chosen_on_something(self) -> Recipe:
+    def _check_dev_questions(self) -> Recipe:
         if (self.train.score_every_steps or self.select.compares) and not (
             self.data.split.dev and self.score.dev_limit
         ):
             raise ValueError(
-                "train.score_every_steps, select.scales and select.averages need dev questions; set data.split.dev and "
-                "score.dev_limit above 0"
+                "train.score_every_steps, select.scales and select.averages need dev questions; set data.split.dev > 0 "
+                "and score.dev_limit > 0"
             )
         return self
 
@@ -129,25 +130,25 @@ def load(path: Path, overrides: tuple[str, ...] = (), *, is_stored: bool = False
     Each deprecated key causes a `DeprecatedKeyWarning`, except in a recipe that a run has stored: nobody edits it.
 
     Raises:
-        RecipeError: lists every fault, each with its key.
+        RecipeError: lists every error with its key.
     """
     tree, deprecated = _with_overrides(_read(path), overrides, str(path))
     if not is_stored:
         aliases.warn(deprecated, str(path))
-    return located(parse(tree, str(path)), path.parent)
+    return with_absolute_paths(parse(tree, str(path)), path.parent)
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe:
-    """The recipe in a YAML file, with overrides such as `train.epochs=2` applied.
+    """Returns the recipe in a YAML file, with overrides such as `train.epochs=2` applied.
 
     Raises:
-        RecipeError: listing every fault at once, each with its place in the file.
+        RecipeError: lists every error with its key.
     """
     return load(Path(path), overrides)
 
 
-BEFORE_THE_SUITE = ("score.suite=none", "gate.policy=contest")
-"""The settings of runs from before the retention suite: judged by reading alone."""
+SETTINGS_WITHOUT_SUITE = ("score.suite=none", "gate.policy=contest")
+"""Settings of runs that predate the retention suite: the gate uses reading alone."""
 
 
 def load_stored(path: Path) -> Recipe:
@@ -155,11 +156,11 @@ def load_stored(path: Path) -> Recipe:
 
     Raises: as `load`.
     """
-    return load(path, BEFORE_THE_SUITE if is_before_the_suite(path) else (), is_stored=True)
+    return load(path, SETTINGS_WITHOUT_SUITE if predates_suite(path) else (), is_stored=True)
 
 
-def is_before_the_suite(path: Path) -> bool:
-    """Whether a stored recipe, which is always complete, does not have the retention suite's settings."""
+def predates_suite(path: Path) -> bool:
+    """Whether a stored recipe lacks the settings of the retention suite. Stored recipes are complete otherwise."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -167,8 +168,8 @@ def is_before_the_suite(path: Path) -> bool:
     return isinstance(tree, dict) and isinstance(tree.get("score"), dict) and "suite" not in tree["score"]
 
 
-def as_before_the_suite(recipe: Recipe) -> Recipe:
-    """The recipe with what such runs did not know switched off, so that they can be resumed with their own recipe."""
+def without_suite(recipe: Recipe) -> Recipe:
+    """Returns the recipe with the retention suite off, so that a run that predates it resumes with its recipe."""
     changes: dict[str, Any] = {
         "score": recipe.score.model_copy(update={"suite": "none"}),
         "gate": recipe.gate.model_copy(update={"policy": "contest"}),
@@ -176,7 +177,7 @@ def as_before_the_suite(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update=changes)
 
 
-def overridden(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
+def with_overrides(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
     """Returns the tree with `a.b=c` overrides applied.
 
     Raises:
@@ -188,51 +189,58 @@ def overridden(tree: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, An
 
 
 def parse(tree: dict[str, Any], where: str) -> Recipe:
-    """The recipe that a mapping describes; `where` names it in errors."""
+    """Returns the recipe that a mapping describes.
+
+    Raises:
+        RecipeError: lists every error with its key; `where` names the recipe.
+    """
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        faults = "\n".join(f"  - {_describe(fault)}" for fault in error.errors())
-        raise RecipeError(f"{where}: the recipe cannot be used:\n{faults}") from None
+        raise _recipe_error(where, error_messages.messages(error, Recipe)) from None
 
 
 def dump(recipe: Recipe) -> str:
-    """The complete recipe as YAML, defaults included: what a run stores and can be run from again."""
+    """Returns the complete recipe as YAML, defaults included. A run stores it, and can be repeated from it."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def sha256(recipe: Recipe) -> str:
-    """The hash of the complete recipe."""
-    return hashlib.sha256(dump(recipe).encode()).hexdigest()
+def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
+    """Returns the recipe with absolute file names, so that a run resumes from any directory.
 
+    Relative names are relative to `folder`.
+    """
 
-def located(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with its files named from the root: a run is resumed from wherever one stands."""
-
-    def locate(name: str) -> str:
-        # A link keeps its own name, whose ending says how the file is to be read.
+    def absolute(name: str) -> str:
+        # A symbolic link is not resolved: the suffix of its own name selects the reader.
         return os.path.normpath(folder.absolute() / Path(name).expanduser())
 
     def files(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name.startswith("hf:") else locate(name) for name in names)
+        return tuple(name if name.startswith("hf:") else absolute(name) for name in names)
 
-    def section(part: Section, **changes: Any) -> Section:
-        return part.model_copy(update=changes)
+    def keywords_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name if name in ("embedded", SELF) else absolute(name) for name in names)
 
-    def embedded_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name in ("embedded", SELF) else locate(name) for name in names)
+    def changed(section: Section, **changes: Any) -> Section:
+        return section.model_copy(update=changes)
 
-    data, score, retain, model = recipe.data, recipe.score, recipe.retain, recipe.model
-    (reading,) = embedded_or_files((score.retained,))
-    own = locate(score.tasks_path) if score.tasks_path else None
+    data, score, model, start = recipe.data, recipe.score, recipe.model, recipe.adapter.start
     changes = {
-        "data": section(
-            data, files=files(data.files), exclude_files=files(data.exclude_files), test_files=files(data.test_files)
+        "data": changed(
+            data,
+            files=files(data.files),
+            exclude_files=files(data.exclude_files),
+            test_files=files(data.test_files),
         ),
-        "score": section(score, retained=reading, general=embedded_or_files(score.general), tasks_path=own),
-        "retain": section(retain, replay=embedded_or_files(retain.replay)),
-        "adapter": section(recipe.adapter, start=locate(recipe.adapter.start) if recipe.adapter.start else None),
-        "model": section(model, name=locate(model.name) if model.name.startswith((".", "~")) else model.name),
+        "score": changed(
+            score,
+            retained=keywords_or_files((score.retained,))[0],
+            general=keywords_or_files(score.general),
+            tasks_path=absolute(score.tasks_path) if score.tasks_path else None,
+        ),
+        "retain": changed(recipe.retain, replay=keywords_or_files(recipe.retain.replay)),
+        "adapter": changed(recipe.adapter, start=absolute(start) if start else None),
+        "model": changed(model, name=absolute(model.name) if model.name.startswith((".", "~")) else model.name),
     }
     return recipe.model_copy(update=changes)
 
@@ -259,7 +267,7 @@ def _with_overrides(
     try:
         changed, deprecated = aliases.with_current_keys(tree)
     except ValueError as error:
-        raise RecipeError(f"{where}: the recipe cannot be used:\n  - {error}") from None
+        raise _recipe_error(where, [str(error)]) from None
     changed = copy.deepcopy(changed)
     for override in overrides:
         current, old = aliases.current_override(override)
@@ -271,7 +279,7 @@ def _with_overrides(
 def _set(tree: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
-        raise RecipeError(f"--set {override}: write it as section.key=value, e.g. --set train.epochs=2")
+        raise RecipeError(f"--set {override}: use section.key=value, such as --set train.epochs=2")
     *sections, last = key.split(".")
     node = tree
     for section in sections:
@@ -284,31 +292,7 @@ def _set(tree: dict[str, Any], override: str) -> None:
         raise RecipeError(f"--set {override}: not valid YAML: {error}") from None
 
 
-def _describe(fault: Any) -> str:
-    place = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "literal_error" and isinstance(fault["input"], str):
-        options = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-        near = difflib.get_close_matches(fault["input"], options, n=1, cutoff=0.5)
-        advice = f"; did you mean {near[0]}?" if near else ""
-        return f"{place}: {fault['msg']}{advice}"
-    if fault["type"] != "extra_forbidden":
-        message = fault["msg"].removeprefix("Value error, ")
-        return f"{place}: {message}" if place else message
-    known = _keys(fault["loc"][:-1])
-    key = str(fault["loc"][-1])
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    if renamed := difflib.get_close_matches(place, aliases.ALIASES, n=1, cutoff=0.9):
-        near = [aliases.ALIASES[renamed[0]]]
-    advice = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
-    return f"{place}: no such key; {advice}"
-
-
-def _keys(place: tuple[Any, ...]) -> list[str]:
-    section: type[BaseModel] = Recipe
-    for part in place:
-        if isinstance(part, int):  # of several sections in a list, this one
-            continue
-        annotation = section.model_fields[str(part)].annotation
-        options = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return list(section.model_fields)
+def _recipe_error(where: str, messages: Sequence[str]) -> RecipeError:
+    if len(messages) == 1:
+        return RecipeError(f"{where}: {messages[0]}")
+    return RecipeError("\n  - ".join([f"{where}: {len(messages)} errors", *messages]))

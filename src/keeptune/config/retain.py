@@ -1,113 +1,108 @@
-"""The section `retain` of a recipe: what keeps the abilities that training does not practise."""
+"""The section `retain` of a recipe: how training keeps the abilities that it does not train."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from keeptune.config.section import Section, one_or_several
+from keeptune.config.section import Section, StringTuple
 
 KlTokens = Literal["replay", "prompts", "non_target"]
-"""Where predictions are held near the base's: on replayed rows, on the skill's prompts, or on the skill's solutions,
-there without the token that is taught."""
+"""The tokens with the KL term: replayed rows, the prompts of the skill, or the non-target part of its solutions."""
 
 ReplayTarget = Literal["tokens", "distribution"]
-"""What replayed rows teach."""
+"""What replayed rows train: their tokens, or the base's distribution."""
 
 TokenWeighting = Literal["none", "dft", "eaft", "low_perplexity"]
-"""What a token of a solution counts in the loss; train/token_weights.py has the formulas."""
+"""Weight of a solution token in the loss; keeptune.training.token_weights has the formulas."""
 
 Activation = Literal["always", "invoked"]
-"""Where the adapter acts: on every token, or from its invocation on (activated LoRA, arXiv 2504.12397)."""
+"""Where the adapter acts: on every token, or after its invocation (activated LoRA, arXiv 2504.12397)."""
 
 SELF = "self"
-"""The source of `retain.replay` that is the base model's own answers."""
+"""The value of `retain.replay` for the base model's own answers."""
 
 
 class RetainSection(Section):
-    """How the abilities that are not taught are kept. docs/retaining.md says when to use what, and what it costs."""
+    """How training keeps other abilities. docs/retaining.md compares the methods and their cost."""
 
     activation: Activation = Field(
-        "always", description="where the adapter acts: always, or invoked: only from its invocation on"
+        "always",
+        description="where the adapter acts: `always` on every token, or `invoked`, only after `retain.invocation`",
     )
     invocation: str | None = Field(
-        None, min_length=1, description="the text that invokes the adapter; prompt.template holds it before {problem}"
+        None,
+        min_length=1,
+        description="text that activates the adapter; `prompt.template` must contain it before `{problem}`",
     )
-    replay: tuple[str, ...] = Field(
+    replay: StringTuple = Field(
         ("embedded",),
         min_length=1,
-        description="SQuAD files (.json) or plain text to practise on, `embedded` (reading), or `self` (the base's own "
-        "answers to a pool of prompts), each for the same share",
+        description="sources of replayed rows: SQuAD files (`.json`), plain-text files, `embedded` (reading), or "
+        "`self` (the base's own answers to a pool of prompts); each gets the same share",
     )
     replay_share: float = Field(
-        0.1, ge=0, lt=1, description="share of the tokens that practises what is to be kept; of invoked adapters 0"
+        0.1, ge=0, lt=1, description="share of replayed rows in the training tokens; 0 by default with `invoked`"
     )
     replay_target: ReplayTarget = Field(
         "tokens",
-        description="what replayed rows teach: their tokens, or the base's distribution alone, which retain.kl_weight "
-        "holds and which has less noise",
+        description="what replayed rows train: their tokens (cross-entropy), or the base's `distribution` (the KL "
+        "term alone, which is less noisy)",
     )
     kl_weight: float = Field(
-        0.0,
-        ge=0,
-        description="what a nat of divergence from the base counts beside a nat of loss; 0: not computed",
+        0.0, ge=0, description="weight of the KL(base ‖ tuned) term relative to the cross-entropy loss; 0 disables it"
     )
     kl_tokens: KlTokens = Field(
         "replay",
-        description="where predictions are held near the base's: on replayed rows, on the skill's prompts, or on its "
-        "solutions without the taught token (non_target)",
+        description="tokens with the KL term: replayed rows (`replay`), the skill's prompts (`prompts`), or its "
+        "solutions without the target token (`non_target`)",
     )
     token_weighting: TokenWeighting = Field(
         "none",
-        description="what a token of a solution counts: dft its probability, eaft its entropy, low_perplexity "
-        "nothing where the base finds it unlikely",
+        description="weight of a solution token in the loss: `dft` its probability, `eaft` the normalized entropy of "
+        "the prediction, `low_perplexity` 0 where the base finds the token unlikely and 1 elsewhere",
     )
 
     project_start: float = Field(
         0.0,
         ge=0,
-        description="how strongly the adapter in adapter.start is first projected away from the inputs of replayed "
-        "rows; 0: not at all",
+        description="strength of a projection, before training, of the adapter in `adapter.start` away from the "
+        "inputs of replayed rows; 0 disables it",
     )
-
-    @field_validator("replay", mode="before")
-    @classmethod
-    def _one_or_several(cls, given: Any) -> Any:
-        return one_or_several(given)
 
     @model_validator(mode="before")
     @classmethod
-    def _nothing_to_replay_outside(cls, given: Any) -> Any:
-        """An invoked adapter does not act on replayed rows, so by default there are none."""
-        if isinstance(given, dict) and given.get("activation") == "invoked":
-            return {"replay_share": 0.0, **given}
-        return given
+    def _disable_replay_when_invoked(cls, values: Any) -> Any:
+        """Sets the default share to 0 for an invoked adapter, which does not act on replayed rows."""
+        if isinstance(values, dict) and values.get("activation") == "invoked":
+            return {"replay_share": 0.0, **values}
+        return values
 
     @model_validator(mode="after")
-    def _invoked_by_something(self) -> RetainSection:
+    def _check_invocation(self) -> RetainSection:
         if (self.activation == "invoked") != (self.invocation is not None):
             raise ValueError(
-                "retain.activation: invoked and retain.invocation, the text that invokes the adapter, go together; "
-                "give both or neither"
+                "retain.activation: invoked and retain.invocation (the text that activates the adapter) need each "
+                "other; set both or neither"
             )
         if self.activation == "invoked" and (self.replay_share or (self.kl_weight and self.kl_tokens == "replay")):
             raise ValueError(
-                "retain.activation: invoked leaves the base as it is on replayed rows, which teach nothing then; "
-                "leave retain.replay_share and retain.kl_weight out"
+                "retain.activation: invoked turns the adapter off on replayed rows, so they train nothing; "
+                "remove retain.replay_share and retain.kl_weight"
             )
         return self
 
     @model_validator(mode="after")
-    def _held_somewhere(self) -> RetainSection:
+    def _check_kl(self) -> RetainSection:
         if self.kl_weight and self.kl_tokens == "replay" and not self.replay_share:
             raise ValueError(
-                "retain.kl_tokens: replay is for replayed rows; set retain.replay_share, or retain.kl_tokens: prompts"
+                "retain.kl_tokens: replay needs replayed rows; set retain.replay_share > 0 or retain.kl_tokens: prompts"
             )
         if self.replay_target == "distribution" and not (self.kl_weight and self.kl_tokens == "replay"):
             raise ValueError(
-                "retain.replay_target: distribution is taught by the divergence on replayed rows; set "
-                "retain.kl_weight above 0 and retain.kl_tokens: replay"
+                "retain.replay_target: distribution trains with the KL term on replayed rows; set "
+                "retain.kl_weight > 0 and retain.kl_tokens: replay"
             )
         return self
 

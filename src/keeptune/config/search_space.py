@@ -1,4 +1,4 @@
-"""What a sweep varies: `train.learning_rate=3e-4..3e-3` or `adapter.rank=4,8,16`."""
+"""The search space of a sweep: `train.learning_rate=3e-4..3e-3` is a range, `adapter.rank=4,8,16` a choice."""
 
 from __future__ import annotations
 
@@ -12,68 +12,81 @@ _RANGE = re.compile(rf"({_NUMBER})\.\.({_NUMBER})")
 _INTEGER = re.compile(r"[-+]?[0-9]+")
 
 LOGARITHMIC_FROM = 10
-"""A range whose ends are so many times apart is drawn from by its logarithm: rates, not shares."""
+"""A range is sampled logarithmically if its high end is at least this multiple of its low end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
-    """A setting and the values that it can have, as they would stand behind --set."""
+class Categorical:
+    """A recipe key and the values to try, as text in the form of --set."""
 
     key: str
     values: tuple[str, ...]
 
+    def __str__(self) -> str:
+        """Returns the text that identifies the dimension in varied.json; it must not change."""
+        return f"Choices(key={self.key!r}, values={self.values!r})"
+
     @property
-    def ends(self) -> tuple[str, ...]:
-        """Values that must be possible if all are to be."""
+    def bounds(self) -> tuple[str, ...]:
+        """Values whose validity implies that of all values."""
         return self.values
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A setting and the numbers between which it is; whole ones if both ends are written as such."""
+    """A recipe key and the numbers between which it is sampled; integers if both ends are integers."""
 
     key: str
     low: float
     high: float
-    whole: bool
+    is_integer: bool
+
+    def __str__(self) -> str:
+        """Returns the text that identifies the dimension in varied.json; it must not change."""
+        return f"Range(key={self.key!r}, low={self.low!r}, high={self.high!r}, whole={self.is_integer!r})"
 
     @property
-    def logarithmic(self) -> bool:
-        """Whether it is drawn from by its logarithm."""
+    def is_logarithmic(self) -> bool:
+        """Whether the logarithm is sampled uniformly."""
         return self.low > 0 and self.high >= LOGARITHMIC_FROM * self.low
 
     @property
-    def ends(self) -> tuple[str, ...]:
-        """Values that must be possible if all are to be."""
+    def bounds(self) -> tuple[str, ...]:
+        """Values whose validity implies that of all values."""
         return self.text(self.low), self.text(self.high)
 
     def text(self, value: float) -> str:
-        """A number as it would stand behind --set: four digits are enough for a setting."""
-        return str(round(value)) if self.whole else f"{value:.4g}"
+        """Returns a number in the form of --set, with four significant digits."""
+        return str(round(value)) if self.is_integer else f"{value:.4g}"
 
 
-Vary = Choices | Range
+Dimension = Categorical | Range
 
 
-def parse(text: str) -> Vary:
-    """What `KEY=LOW..HIGH` or `KEY=A,B,…` varies. errors: RecipeError."""
+def parse(text: str) -> Dimension:
+    """Returns the dimension that `KEY=LOW..HIGH` or `KEY=A,B,…` describes.
+
+    Raises:
+        RecipeError: if the text has another form, or leaves nothing to vary.
+    """
     key, separator, values = text.partition("=")
     if not separator or not key or not values:
-        raise RecipeError(f"--vary {text}: write KEY=LOW..HIGH or KEY=A,B, e.g. --vary train.learning_rate=3e-4..3e-3")
+        raise RecipeError(f"--vary {text}: use KEY=LOW..HIGH or KEY=A,B, such as --vary train.learning_rate=3e-4..3e-3")
     if match := _RANGE.fullmatch(values):
         low, high = float(match[1]), float(match[2])
         if not low < high:
-            raise RecipeError(f"--vary {text}: the lower end must come first, and differ from the upper one")
+            raise RecipeError(f"--vary {text}: the low end must be less than the high end")
         return Range(key, low, high, all(_INTEGER.fullmatch(end) for end in match.groups()))
     choices = tuple(dict.fromkeys(value.strip() for value in values.split(",")))
     if len(choices) < 2:
-        raise RecipeError(f"--vary {text}: one value leaves nothing to try; give several, or use --set {text}")
-    return Choices(key, choices)
+        raise RecipeError(f"--vary {text}: a single value leaves nothing to vary; give several, or use --set {text}")
+    return Categorical(key, choices)
 
 
-def settings(varied: tuple[Vary, ...], drawn: dict[str, str | float]) -> tuple[str, ...]:
-    """What was drawn for each, as it would stand behind --set."""
-    return tuple(
-        f"{vary.key}={vary.text(float(drawn[vary.key])) if isinstance(vary, Range) else drawn[vary.key]}"
-        for vary in varied
-    )
+def settings(dimensions: tuple[Dimension, ...], sample: dict[str, str | float]) -> tuple[str, ...]:
+    """Returns the sampled value of each dimension in the form of --set."""
+    overrides = []
+    for dimension in dimensions:
+        value = sample[dimension.key]
+        overrides.append(f"{dimension.key}={dimension.text(float(value)) if isinstance(dimension, Range) else value}")
+    return tuple(overrides)

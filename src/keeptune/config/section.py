@@ -1,28 +1,28 @@
-"""What all sections of a recipe have in common."""
+"""Base class of the recipe's sections, and field types that several sections share."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 class Section(BaseModel):
-    """A part of the recipe: no key that it does not know, no change after it is read."""
+    """A section of the recipe. It rejects unknown keys and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-AnySection = TypeVar("AnySection", bound=Section)
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
-def or_refuse(section: AnySection, faults: list[str]) -> AnySection:
-    """The section. errors: ValueError that lists all faults, where there are any."""
-    if faults:
-        raise ValueError("; ".join(faults))
-    return section
+StringTuple = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+"""A list of strings. A single string stands for a list with one element."""
 
 
-def one_or_several(given: Any) -> Any:
-    """A list, where one text alone was given."""
-    return (given,) if isinstance(given, str) else given
+def raise_errors(messages: Iterable[str]) -> None:
+    """Raises one ValueError with all messages, if there are any."""
+    if text := "; ".join(messages):
+        raise ValueError(text)

@@ -7,7 +7,7 @@ from math import isfinite
 from typing import Any
 
 from keeptune.config.ability_names import ALL, chosen_names
-from keeptune.config.sections import GateSection
+from keeptune.config.gate import GateSection
 from keeptune.evaluation.gate import AbilityResult, GateResult, Limits, MeasureResult
 
 Record = dict[str, Any]

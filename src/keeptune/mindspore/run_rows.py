@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.sections import ScoreSection
+from keeptune.config.score import ScoreSection
 from keeptune.grading.squad import ReadingItem, contest_items, reading_items
 from keeptune.mindspore.record_set import Layout, LeftOut, Row, Written, write_set
 from keeptune.prompts.reading import question_text

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from keeptune.config.recipe import Recipe
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.errors import RecipeError
 from keeptune.files import unwritable
 from keeptune.mindspore import ckpt, job

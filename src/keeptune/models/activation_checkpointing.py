@@ -16,7 +16,7 @@ from typing import Any, Self
 import psutil
 import torch
 
-from keeptune.config.sections import CheckpointingPolicy
+from keeptune.config.train import CheckpointingPolicy
 from keeptune.models.adapter import causal_model
 
 OF_WIDTH, OF_MLP = 23.3, 4

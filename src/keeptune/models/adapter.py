@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 from keeptune.files import read_json, write_json
 from keeptune.models import adapter_metadata as adapter_card

@@ -13,7 +13,7 @@ from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from keeptune.config.sections import AdapterSection
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 
 IA3_TARGETS = ("k_proj", "v_proj", "down_proj")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.sections import PromptSection, ScoreSection
+from keeptune.config.prompt import PromptSection
+from keeptune.config.score import ScoreSection
 from keeptune.data.reader import Rejected, read_rows, reject
 from keeptune.data.row import NOT_UNDERSTOOD, is_utf8
 from keeptune.data.selection import digest

@@ -12,8 +12,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from keeptune.config.adapter import AdapterSection
+from keeptune.config.model import Quantization
 from keeptune.config.recipe import Recipe
-from keeptune.config.sections import AdapterSection, Quantization
 from keeptune.generation.engine import SLOTS, cache_tokens, cached_values
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models

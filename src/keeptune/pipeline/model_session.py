@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.sections import ModelSection
+from keeptune.config.model import ModelSection
 from keeptune.models import adapter as adapters
 from keeptune.models import load
 from keeptune.progress import Listener

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig
 
 from keeptune.config.ability_names import READING_ABILITY
+from keeptune.config.adapter import AdapterSection
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import RetainSection
-from keeptune.config.sections import AdapterSection
 from keeptune.data.card import Card
 from keeptune.data.preparation import load_examples, prepare
 from keeptune.data.solution_rendering import Example

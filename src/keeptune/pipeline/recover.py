@@ -58,4 +58,6 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     for section, own in changes.items():
         tree[section] |= own
     tree |= {"name": f"{parent.name}-recovered", "engine": "torch"}
-    return recipes.located(recipes.parse(recipes.overridden(tree, overrides), f"the recovery of {folder}"), Path.cwd())
+    return recipes.with_absolute_paths(
+        recipes.parse(recipes.with_overrides(tree, overrides), f"the recovery of {folder}"), Path.cwd()
+    )

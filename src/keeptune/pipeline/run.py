@@ -54,8 +54,8 @@ class Run:
             RecipeError, DataError, ModelError: when a dependency or an input is missing (see preflight.py).
         """
         directory = RunDirectory(folder)
-        if recipes.is_before_the_suite(directory.recipe):
-            recipe = recipes.as_before_the_suite(recipe)
+        if recipes.predates_suite(directory.recipe):
+            recipe = recipes.without_suite(recipe)
         check_dependencies(directory, recipe)
         processes().once(lambda: _claim(directory, recipe))
         return cls(RunContext(directory, recipe, reporter, workers), observers)

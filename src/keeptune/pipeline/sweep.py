@@ -16,7 +16,7 @@ from typing import Any
 
 from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
-from keeptune.config.search_space import Choices, Vary, settings
+from keeptune.config.search_space import Categorical, Dimension, settings
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.event_log import Journal
 from keeptune.files import read_json, write_json, write_text
@@ -71,7 +71,7 @@ def hopeless(own: Point, others: Sequence[Point]) -> bool:
 def sweep(
     path: Path,
     overrides: tuple[str, ...],
-    varied: tuple[Vary, ...],
+    varied: tuple[Dimension, ...],
     trials: int,
     folder: Path,
     listener: Listener | None = None,
@@ -121,13 +121,13 @@ def text(made: Record) -> str:
     return "\n".join(lines)
 
 
-def _checked(path: Path, overrides: tuple[str, ...], varied: tuple[Vary, ...]) -> Recipe:
+def _checked(path: Path, overrides: tuple[str, ...], varied: tuple[Dimension, ...]) -> Recipe:
     """The recipe that all trials have in common, if every value can be had."""
     keys = [vary.key for vary in varied]
     if not keys or len(set(keys)) < len(keys):
         raise RecipeError("name at least one setting to --vary, and each once")
     for vary in varied:
-        for value in vary.ends:
+        for value in vary.bounds:
             recipes.load(path, (*overrides, f"{vary.key}={value}"))
     recipe = recipes.load(path, overrides)
     if not recipe.data.split.dev or not recipe.score.dev_limit:
@@ -173,7 +173,7 @@ def _study(folder: Path) -> Any:
     )
 
 
-def _asked(study: Any, varied: tuple[Vary, ...], seed: int) -> tuple[int, dict[str, Any]]:
+def _asked(study: Any, varied: tuple[Dimension, ...], seed: int) -> tuple[int, dict[str, Any]]:
     """The number of a new trial and its sampled values."""
     from optuna.samplers import TPESampler
 
@@ -183,14 +183,14 @@ def _asked(study: Any, varied: tuple[Vary, ...], seed: int) -> tuple[int, dict[s
     return trial.number, trial.params
 
 
-def _distribution(vary: Vary) -> Any:
+def _distribution(vary: Dimension) -> Any:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    if isinstance(vary, Choices):
+    if isinstance(vary, Categorical):
         return CategoricalDistribution(vary.values)
-    if vary.whole:
-        return IntDistribution(round(vary.low), round(vary.high), log=vary.logarithmic)
-    return FloatDistribution(vary.low, vary.high, log=vary.logarithmic)
+    if vary.is_integer:
+        return IntDistribution(round(vary.low), round(vary.high), log=vary.is_logarithmic)
+    return FloatDistribution(vary.low, vary.high, log=vary.is_logarithmic)
 
 
 def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], listener: Listener) -> None:
@@ -225,7 +225,7 @@ def _scores(folder: Path) -> Record:
     return {"accuracy": own["accuracy"], "kept": own["kept"], "trainable": trainable}
 
 
-def _summary(study: Any, folder: Path, varied: tuple[Vary, ...], threshold: float) -> Record:
+def _summary(study: Any, folder: Path, varied: tuple[Dimension, ...], threshold: float) -> Record:
     trials = []
     for trial in study.get_trials(deepcopy=False):
         run = _folder(folder, trial.number)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.config.retain import RetainSection
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.errors import TrainingError
 from keeptune.models.activation_checkpointing import Recompute
 from keeptune.models.attention import has_kernel

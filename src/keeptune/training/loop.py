@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from keeptune.config.retain import RetainSection
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.event_log import Journal
 from keeptune.files import write_text

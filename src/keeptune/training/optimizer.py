@@ -9,7 +9,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from keeptune.config.sections import TrainSection
+from keeptune.config.train import TrainSection
 from keeptune.training.adam_without_bias_correction import UncorrectedAdam
 
 BETAS = (0.9, 0.95)

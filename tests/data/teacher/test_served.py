@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from keeptune.config.data import TeacherSection
+from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher.judge import reasoning_fault
 from keeptune.data.teacher.write import Wanted, write
 from keeptune.errors import WriterError

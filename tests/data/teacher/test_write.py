@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from data.teacher.server import Behaviour, Reply, Server, said, serve
 
-from keeptune.config.data import TeacherSection
+from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher.write import Wanted, Written, write
 from keeptune.errors import RecipeError, WriterError
 from keeptune.progress import Silent
@@ -145,7 +145,7 @@ def test_a_killed_process_goes_on(tmp_path: Path) -> None:
 
     program = (
         "import sys; from fractions import Fraction; from pathlib import Path\n"
-        "from keeptune.data.teacher.write import Wanted, write; from keeptune.config.data import TeacherSection\n"
+        "from keeptune.data.teacher.write import Wanted, write; from keeptune.config.teacher import TeacherSection\n"
         "from keeptune.skills.base import Question\n"
         "rows = [Wanted(Question('add', f'Add 10 and {n}, please.', Fraction(10 + n)), str(10 + n), 'plainly',\n"
         "        lambda _: None) for n in range(1, 10)]\n"
@@ -367,7 +367,7 @@ def test_a_missing_package_is_named_with_its_remedy(tmp_path: Path) -> None:
         "import sys; sys.modules['openai'] = None\n"
         "from pathlib import Path; from keeptune.data.teacher.write import write\n"
         "from keeptune.errors import RecipeError\n"
-        "from keeptune.config.data import TeacherSection\n"
+        "from keeptune.config.teacher import TeacherSection\n"
         "try: write([], TeacherSection(url='http://localhost/v1', model='m', task='reasoning'), Path(sys.argv[1]))\n"
         "except RecipeError as error: print(error)\n"
     )

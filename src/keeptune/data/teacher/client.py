@@ -17,7 +17,7 @@ import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from keeptune.config.data import TeacherSection
+from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher.exchange import Answer, Request, Unanswered
 from keeptune.errors import RecipeError, WriterError
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 
-from keeptune.config.data import DataSection, TeacherSection
+from keeptune.config.data import DataSection
+from keeptune.config.teacher import TeacherSection
 from keeptune.data.selection import Candidate, digest
 from keeptune.data.solution_rendering import CountTokens, Example
 from keeptune.data.teacher.wording import form

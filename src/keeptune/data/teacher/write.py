@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keeptune.config.data import TeacherSection
+from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher import judge
 from keeptune.data.teacher.cache import Cache
 from keeptune.data.teacher.exchange import Answer, Request, Unanswered
