@@ -44,7 +44,9 @@ def test_the_question_file_is_read(tmp_path: Path) -> None:
 
 
 def test_recipe_sections_are_valid() -> None:
-    from keeptune.config.sections import PromptSection, ScoreSection, TrainSection
+    from keeptune.config.prompt import PromptSection
+    from keeptune.config.score import ScoreSection
+    from keeptune.config.train import TrainSection
 
     sections = {"data": DataSection, "prompt": PromptSection, "score": ScoreSection, "train": TrainSection}
     trees = [yaml.safe_load(block) for block in blocks("yaml")]
