@@ -14,7 +14,7 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint clean
+.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint docs clean
 
 setup: $(READY)
 
@@ -106,5 +106,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# --strict turns every warning, such as a broken link, into an error.
+docs: setup
+	@echo "== documentation site into site/"
+	@$(BIN)/python -c "import zensical" 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	$(BIN)/zensical build --clean --strict
+
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

@@ -1,0 +1,97 @@
+"""Relative links and anchors of the documentation, and paths of the repository that it mentions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("README*.md"), *ROOT.glob("adapters/*/README.md"), *DOCS.rglob("*.md")])
+
+FENCE = re.compile(r"^\s*(```|~~~)")
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE = re.compile(r"`[^`]*`")
+HEADING = re.compile(r"^#{1,6} +(.+?) *#*$")
+REPOSITORY_PATH = re.compile(r"`((?:src/keeptune|tests|bench|recipes|adapters|results)/[\w./-]*)`")
+ENGLISH_ONLY = {"docs/decisions.md"}
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@cache
+def prose(page: Path) -> tuple[str, ...]:
+    """The lines outside code blocks."""
+    lines, inside_code = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if FENCE.match(line):
+            inside_code = not inside_code
+        elif not inside_code:
+            lines.append(line)
+    return tuple(lines)
+
+
+@cache
+def anchors(page: Path) -> frozenset[str]:
+    """The anchors that GitHub gives to the page's headings: lower case, spaces as hyphens, no punctuation."""
+    counts: Counter[str] = Counter()
+    found = set()
+    for line in prose(page):
+        if match := HEADING.match(line):
+            text = LINK.sub(lambda link: link[0].split("]")[0].lstrip("!["), match[1])
+            slug = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+            found.add(f"{slug}-{counts[slug]}" if counts[slug] else slug)
+            counts[slug] += 1
+    return frozenset(found)
+
+
+def links(page: Path) -> list[str]:
+    """Targets of the page's relative links."""
+    targets = [target for line in prose(page) for target in LINK.findall(CODE.sub("", line))]
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_relative_links_and_anchors_exist(page: Path) -> None:
+    broken = []
+    for target in links(page):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_paths_of_the_repository_exist(page: Path) -> None:
+    paths = {path for line in prose(page) for path in REPOSITORY_PATH.findall(line)}
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.name.endswith(".zh.md")], ids=name)
+def test_each_page_has_a_chinese_version(page: Path) -> None:
+    if page.parent.parent.name == "adapters" or name(page) in ENGLISH_ONLY:
+        pytest.skip("in English only")
+    assert page.with_suffix(".zh.md").is_file()
+
+
+def test_pages_of_the_site_link_only_to_pages_of_the_site() -> None:
+    outside = [
+        f"{name(page)}: {target}"
+        for page in PAGES
+        if DOCS in page.parents and name(page) not in ENGLISH_ONLY
+        for target in links(page)
+        if not (page.parent / target.partition("#")[0]).resolve().is_relative_to(DOCS)
+    ]
+    assert outside == []
+
+
+def test_the_readmes_are_short() -> None:
+    for page in ROOT.glob("README*.md"):
+        assert len(page.read_text(encoding="utf-8").splitlines()) <= 180, page.name
