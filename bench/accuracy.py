@@ -23,7 +23,7 @@ from typing import Any
 from common import RESULTS, write_result
 from matplotlib.figure import Figure
 
-from keeptune.cli.console import ConsoleListener
+from keeptune.cli.console import ConsoleReporter
 from keeptune.config import recipe as recipes
 from keeptune.evaluation import contest
 from keeptune.files import read_json, write_records
@@ -102,7 +102,7 @@ def fresh(kinds: Sequence[str]) -> tuple[str, ...]:
 
 def trained(folder: Path, overrides: tuple[str, ...]) -> Run:
     """The best recipe with some of its settings changed, trained in `folder` up to its adapter."""
-    run = Run.create(folder, recipes.load(RECIPE, overrides), ConsoleListener())
+    run = Run.create(folder, recipes.load(RECIPE, overrides), ConsoleReporter())
     run.select()
     return run
 
@@ -121,10 +121,10 @@ def speed(folder: Path) -> float:
 
 def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Skill and reading of a run's adapter, its size and what it cost."""
-    name, out, listener = str(run.directory.root), run.directory.root, run.context.reporter
-    skill = score_files(name, Request(test, limit=arguments.problems, out=out), listener=listener)["skill"]
+    name, out, reporter = str(run.directory.root), run.directory.root, run.context.reporter
+    skill = score_files(name, Request(test, limit=arguments.problems, out=out), reporter=reporter)["skill"]
     request = Request(reading=arguments.reading, limit=arguments.questions, out=out)
-    kept = score_files(name, request, listener=listener)["retained"]
+    kept = score_files(name, request, reporter=reporter)["retained"]
     last = training_steps(run)[-1]
     sizes = read_json(run.folder / "manifest.json")["parameters"]
     ratio = sizes["trainable"] / sizes["total"]

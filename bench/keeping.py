@@ -22,7 +22,7 @@ from typing import Any
 import matplotlib
 from common import RESULTS, write_result
 
-from keeptune.cli.console import ConsoleListener
+from keeptune.cli.console import ConsoleReporter
 from keeptune.config import recipe as recipes
 from keeptune.evaluation import skill as skills
 from keeptune.files import read_json, write_json
@@ -70,7 +70,7 @@ def trained(method: str, seed: int, tokens: int) -> Run:
         f"train.checkpoint_every_steps={max(1, steps // CHECKPOINTS)}",
     )
     recipe = recipes.load(RECIPE, (*METHODS[method], *settings))
-    run = Run.create(FOLDER / f"{method}-{seed}-{tokens}", recipe, ConsoleListener())
+    run = Run.create(FOLDER / f"{method}-{seed}-{tokens}", recipe, ConsoleReporter())
     run.train()
     return run
 
@@ -85,7 +85,7 @@ def measured(run: Run, folder: Path, problems: int) -> dict[str, Any]:
     asked = run.context.final.problems("test", problems)
     records = skills.score_skill(Generator(tuned, tokenizer), run.context.prompt, asked, run.context.final.budgets())
     progress = read_json(folder / "progress.json")
-    judged = gate(GateRequest(models.EMBEDDED, str(folder), ABILITIES, "quick"), None, ConsoleListener())
+    judged = gate(GateRequest(models.EMBEDDED, str(folder), ABILITIES, "quick"), None, ConsoleReporter())
     keys = ("status", "n", "base", "tuned", "point", "low95", "high95", "kind")
     abilities = {name: {key: own[key] for key in keys} for name, own in judged["abilities"].items()}
     figures = {

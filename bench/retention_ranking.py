@@ -23,7 +23,7 @@ import numpy as np
 from common import write_result
 from harness_agreement import blimp, chosen, hellaswag, ours
 
-from keeptune.cli.console import ConsoleListener
+from keeptune.cli.console import ConsoleReporter
 from keeptune.evaluation.model_pair import WHO, open_pair
 from keeptune.pipeline.gate_job import GateRequest, gate
 
@@ -76,12 +76,12 @@ def main() -> None:
     parser.add_argument("--demo", required=True)
     parser.add_argument("--suite", choices=("quick", "standard"), default="quick")
     arguments = parser.parse_args()
-    listener, models = ConsoleListener(), {}
+    reporter, models = ConsoleReporter(), {}
     of_base: dict[str, float] = {}
     for adapter, scale in [*((arguments.adapter, scale) for scale in SCALES), (arguments.demo, 1.0)]:
         name = f"{Path(adapter).name} x {scale:g}"
         started = time.perf_counter()
-        made = gate(GateRequest(BASE, adapter, ABILITIES, arguments.suite, scale=scale), None, listener)
+        made = gate(GateRequest(BASE, adapter, ABILITIES, arguments.suite, scale=scale), None, reporter)
         abilities = {
             own: {key: figures[key] for key in ("status", "n", "base", "tuned", "point", "low95", "high95")}
             for own, figures in made["abilities"].items()

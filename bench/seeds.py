@@ -19,7 +19,7 @@ from typing import Any
 
 from common import RESULTS, write_result
 
-from keeptune.cli.console import ConsoleListener
+from keeptune.cli.console import ConsoleReporter
 from keeptune.config import recipe as recipes
 from keeptune.evaluation.comparison import compare, text
 from keeptune.files import write_records, write_text
@@ -67,7 +67,7 @@ def recipe(name: str, tokens: int, rows: Path, asked: Path, retrained: bool) -> 
 
 def finished(folder: Path, job: recipes.Recipe) -> Path:
     """The folder of the run, after it has been gone through, or through the rest of it."""
-    Run.create(folder, job, ConsoleListener()).all()
+    Run.create(folder, job, ConsoleReporter()).all()
     return folder
 
 

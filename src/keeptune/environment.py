@@ -1,4 +1,4 @@
-"""What a result depends on besides the recipe: versions, code, machine, and the hashes of all that went in."""
+"""Collects what a result depends on besides the recipe: versions, commit, machine, and hashes of the inputs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "token
 
 
 def manifest(hashes: Mapping[str, str], seed: int) -> dict[str, Any]:
-    """The facts of this process and machine, beside the hashes of recipe, data, prompt and weights."""
+    """The content of manifest.json: this process, this machine, and the given hashes of the inputs."""
     return {
         "keeptune": metadata.version("keeptune"),
         "python": platform.python_version(),
@@ -32,7 +32,7 @@ def manifest(hashes: Mapping[str, str], seed: int) -> dict[str, Any]:
 
 
 def hardware() -> dict[str, Any]:
-    """The processor, its cores, the memory, and the accelerator if there is one."""
+    """The CPU, its usable cores, the memory in bytes, and the accelerator or None."""
     import torch
 
     accelerator = torch.accelerator.current_accelerator(check_available=True)
@@ -45,7 +45,7 @@ def hardware() -> dict[str, Any]:
 
 
 def git_state(folder: Path) -> dict[str, Any] | None:
-    """The commit that keeptune runs from and whether files differ from it, or None outside a checkout."""
+    """The commit of keeptune's source and whether tracked files differ from it, or None outside a checkout."""
     try:
         commit = _git(folder, "rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}

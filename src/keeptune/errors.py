@@ -1,18 +1,17 @@
-"""Every error that keeptune raises on purpose, and the exit code that it ends the command with.
+"""The errors that keeptune raises deliberately, and their exit codes.
 
 KeeptuneError                exit 2
-├── RecipeError              exit 2   the recipe, or another argument, cannot be used as it stands
+├── RecipeError              exit 2   a recipe or another argument is invalid
 ├── ModelError               exit 2   a model, tokenizer or adapter is missing or does not fit
-├── PromptError              exit 2   a model is about to be asked with another prompt than it was trained with
+├── PromptError              exit 2   the prompt differs from the one that the model was trained with
 ├── RunError                 exit 2   a run directory is missing, incomplete or cannot be written
-├── DataError                exit 3   rows cannot be read, are wrong, or are too few
-├── WriterError              exit 2   the server that writes texts cannot be reached, or fails too often
-├── TrainingError            exit 2   training cannot go on (loss is not finite, no supervised token)
-└── Interrupted              exit 5   stopped half-way; the same command resumes
+├── DataError                exit 3   rows cannot be read, are invalid, or are too few
+├── WriterError              exit 2   the teacher model's server cannot be reached, or fails too often
+├── TrainingError            exit 2   training cannot continue (loss not finite, no token with loss)
+└── Interrupted              exit 5   stopped before the end; the same command resumes
 
-A failed gate is a result, not an error: the command prints the verdict and exits with 4; `keeptune gate` exits with 6
-where the verdict is undecided.
-Each message says what happened, where, and what to do about it.
+A failed gate is a result, not an error: the command prints the verdict and exits with 4. If the verdict is undecided,
+`keeptune gate` exits with 6. Each message states what happened, where, and what to do.
 """
 
 EXIT_GATE_FAILED = 4
@@ -20,13 +19,13 @@ EXIT_UNDECIDED = 6
 
 
 class KeeptuneError(Exception):
-    """The base: `except KeeptuneError` catches all that keeptune raises on purpose."""
+    """The base class of all errors that keeptune raises deliberately."""
 
     exit_code = 2
 
 
 class RecipeError(KeeptuneError):
-    """The recipe, or another argument, cannot be used as it stands."""
+    """A recipe or another argument is invalid."""
 
 
 class ModelError(KeeptuneError):
@@ -34,7 +33,7 @@ class ModelError(KeeptuneError):
 
 
 class PromptError(KeeptuneError):
-    """A model is about to be asked with another prompt than it was trained with."""
+    """The prompt differs from the one that the model was trained with."""
 
 
 class RunError(KeeptuneError):
@@ -42,20 +41,20 @@ class RunError(KeeptuneError):
 
 
 class DataError(KeeptuneError):
-    """Rows cannot be read, are wrong, or are too few."""
+    """Rows cannot be read, are invalid, or are too few."""
 
     exit_code = 3
 
 
 class WriterError(KeeptuneError):
-    """The server that writes texts cannot be reached, refuses, or fails too often."""
+    """The teacher model's server cannot be reached, refuses requests, or fails too often."""
 
 
 class TrainingError(KeeptuneError):
-    """Training cannot go on: the loss is not finite, or a batch has no supervised token."""
+    """Training cannot continue: the loss is not finite, or no token has loss."""
 
 
-class Interrupted(KeeptuneError):  # noqa: N818  (a state, not a fault)
-    """Stopped half-way; the same command resumes."""
+class Interrupted(KeeptuneError):  # noqa: N818  (a state, not an error)
+    """The command was stopped before its end; the same command resumes."""
 
     exit_code = 5

@@ -1,10 +1,12 @@
-"""log.jsonl: what a run did, in order, and what it took. Training adds its steps and scores to the same file."""
+"""Writes and reads log.jsonl: what a run did, in order, and the time and memory that each stage took.
+
+Training adds its steps and scores to the same file.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -18,38 +20,49 @@ from keeptune.files import append_line, read_records
 Record = dict[str, Any]
 
 STATUS = Path("/proc/self/status")
-"""What Linux tells of this process."""
+"""Linux's status of this process."""
 
 
 def peak_memory_bytes() -> int:
-    """The most memory that this process has held, in bytes. Linux counts what getrusage reports from before the program
-    began: the peak of the process that started it is in there too."""
+    """The peak resident memory of this process in bytes, or 0 where the system does not report it.
+
+    Linux's getrusage includes the peak of the parent process before the program started, so /proc is read first.
+    `ru_maxrss` is in kibibytes, but in bytes on macOS.
+    """
     if STATUS.is_file():
         peak = re.search(r"^VmHWM:\s*(\d+) kB$", STATUS.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
         if peak:
             return int(peak[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak_usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_usage if sys.platform == "darwin" else peak_usage * 1024
 
 
-class Journal:
+class EventLog:
     """The log of one run."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def events(self) -> list[Record]:
-        """All that was logged. errors: RunError when the file is damaged."""
+        """All events, or none if the file does not exist.
+
+        Raises:
+            RunError: when the file is damaged.
+        """
         return read_records(self.path) if self.path.is_file() else []
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Logs how long a stage took and how much memory the process had needed by its end, also if it failed."""
+        """Logs a stage's duration and the process's peak memory at its end, also if the stage fails."""
         started = time.perf_counter()
         try:
             yield
         except BaseException:
-            with suppress(RunError):  # what ended the stage is what is to be told
+            with suppress(RunError):  # the stage's own error is the one to report
                 self._add(name, started)
             raise
         self._add(name, started)
@@ -60,11 +73,11 @@ class Journal:
         self.log(event)
 
     def log(self, event: Record) -> None:
-        """Adds what happened."""
+        """Appends an event."""
         append_line(self.path, json.dumps(event, ensure_ascii=False))
 
     def cost(self) -> Record:
-        """Time by stage, useful tokens and their speed, and the most memory: `cost` in result.json."""
+        """`cost` in result.json: seconds per stage, non-padding tokens, tokens per second, and peak memory."""
         events = self.events()
         stages: dict[str, float] = {}
         for event in events:

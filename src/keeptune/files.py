@@ -1,4 +1,8 @@
-"""Files and folders that are whole or not there: written beside their place, flushed, moved into it; and read."""
+"""Writes files and folders atomically, and reads JSON.
+
+A file is written under a temporary name in the same folder, flushed to the disk, and renamed. A reader therefore sees
+either the old content or the complete new content.
+"""
 
 from __future__ import annotations
 
@@ -16,67 +20,73 @@ from safetensors import SafetensorError
 from keeptune.errors import RunError
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Puts what `write` writes at `path`, whole or not at all.
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls `write` with a temporary path and then moves that file to `path`.
 
-    errors: RunError naming the file when the disk is full or the folder cannot be written.
+    Raises:
+        RunError: naming the file, when the disk is full or the folder cannot be written.
     """
-    scratch = path.with_name(f"{path.name}.tmp-{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(scratch)
-        flush(scratch)
-        scratch.replace(path)
+        write(temporary)
+        flush(temporary)
+        temporary.replace(path)
     except BaseException as error:
         with suppress(OSError):
-            scratch.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise unwritable(path, error) from None
+            raise write_error(path, error) from None
         raise
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which then takes the place of `folder`: whole or not at all.
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yields a temporary folder to write into, which then replaces `folder`.
 
-    errors: RunError naming it when the disk is full or it cannot be written.
+    Raises:
+        RunError: naming the folder, when the disk is full or it cannot be written.
     """
-    scratch = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     try:
-        # A process that was killed while it wrote may have had our id: in a container that is likely.
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        yield scratch
-        for path in (*scratch.rglob("*"), scratch):
+        # A killed process may have left this folder under the same process id, which is likely in a container.
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
             flush(path)
         if folder.exists():
             shutil.rmtree(folder)
-        scratch.replace(folder)
+        temporary.replace(folder)
         flush(folder.parent)
-    except (OSError, SafetensorError) as error:  # safetensors' own type, when the disk is full
-        raise unwritable(folder, error) from None
+    except (OSError, SafetensorError) as error:  # safetensors raises its own error when the disk is full
+        raise write_error(folder, error) from None
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """The same for a folder that must not be there yet. errors: RunError also where it is."""
+    """Yields a temporary folder to write into, which then becomes the new folder `folder`.
+
+    Raises:
+        RunError: when `folder` exists, or as in `atomic_folder`.
+    """
     if folder.exists():
-        raise RunError(f"{folder}: it exists already; choose another folder, or delete it first")
-    with whole_folder(folder) as scratch:
-        yield scratch
+        raise RunError(f"{folder}: already exists; choose another folder, or delete it")
+    with atomic_folder(folder) as temporary:
+        yield temporary
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Puts `value` at `path` as indented JSON, whole or not at all."""
+    """Writes a value as indented JSON, atomically."""
     text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
-    write_whole(path, lambda scratch: _write_text(scratch, text))
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Puts `text` at `path` as UTF-8, whole or not at all."""
-    write_whole(path, lambda scratch: _write_text(scratch, text))
+    """Writes a text as UTF-8, atomically."""
+    write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -84,48 +94,57 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    """Puts one JSON object a line at `path`, whole or not at all."""
+    """Writes JSON Lines, one object per line, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file. errors: RunError when it is missing or damaged."""
+    """The objects of a JSON Lines file.
+
+    Raises:
+        RunError: when the file is missing or damaged.
+    """
     try:
-        # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
+        # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
+        raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. errors: RunError when it is missing or damaged."""
+    """The object in a JSON file.
+
+    Raises:
+        RunError: when the file is missing or damaged.
+    """
     try:
         tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return tree
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and run the same command again") from None
+        raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds a line to the file at `path`, whole or not at all.
+    """Appends a line to a file. If that fails, the file keeps its previous content.
 
-    errors: RunError naming the file when the disk is full or the folder cannot be written.
+    Raises:
+        RunError: naming the file, when the disk is full or the folder cannot be written.
     """
     try:
-        before = path.stat().st_size if path.exists() else 0
+        previous_size = path.stat().st_size if path.exists() else 0
         try:
             with path.open("ab") as file:
                 file.write(f"{line}\n".encode())
         except OSError:
             with suppress(OSError):
-                os.truncate(path, before)
+                os.truncate(path, previous_size)
             raise
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise write_error(path, error) from None
 
 
 def flush(path: Path) -> None:
-    """Waits until a file or folder is on the disk itself."""
+    """Waits until a file or folder is written to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -134,15 +153,21 @@ def flush(path: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The hash of a file's bytes. errors: RunError when it cannot be read."""
+    """The SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        RunError: when the file cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); run the stage that makes it again") from None
+        raise RunError(f"{path}: cannot be read ({error.strerror}); repeat the stage that writes it") from None
 
 
-def unwritable(path: Path, error: OSError | SafetensorError) -> RunError:
-    """The error for a file that cannot be written: what, where, and what to do."""
+def write_error(path: Path, error: OSError | SafetensorError) -> RunError:
+    """The error for a file that cannot be written."""
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-    return RunError(f"{path}: cannot be written ({reason}); free space or choose another folder, then run again")
+    return RunError(
+        f"{path}: cannot be written ({reason}); free space or choose another folder, then repeat the command"
+    )

@@ -1,4 +1,4 @@
-"""What a running job tells whoever watches: stages, progress, remarks. Silent unless someone listens."""
+"""The interface through which a running job reports stages, progress and information."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Listener(Protocol):
-    """Someone who watches a job."""
+class Reporter(Protocol):
+    """Receives the progress of a job."""
 
     def stage(self, name: str) -> None:
-        """A stage begins."""
+        """Reports that a stage begins."""
 
-    def say(self, text: str) -> None:
-        """A remark worth a line."""
+    def info(self, text: str) -> None:
+        """Reports one line of information."""
 
     def counter(self, what: str, total: int) -> Callable[[int], None]:
-        """A function that is called with every amount of progress towards `total`."""
+        """Returns a function to call with each amount of progress towards `total`."""
 
     def step(self, step: int, total_steps: int, text: str) -> None:
-        """A training step is done; `text` says how it went."""
+        """Reports that a training step is done; `text` has its figures."""
 
 
-class Silent:
-    """A listener that does nothing: the default when keeptune is used from code."""
+class SilentReporter:
+    """A reporter that shows nothing: the default when keeptune is used as a library."""
 
     def stage(self, name: str) -> None:
-        """Ignored."""
+        """Does nothing."""
 
-    def say(self, text: str) -> None:
-        """Ignored."""
+    def info(self, text: str) -> None:
+        """Does nothing."""
 
     def counter(self, what: str, total: int) -> Callable[[int], None]:  # noqa: ARG002
-        """A counter that counts nothing."""
+        """Returns a function that does nothing."""
         return lambda amount: None  # noqa: ARG005
 
     def step(self, step: int, total_steps: int, text: str) -> None:
-        """Ignored."""
+        """Does nothing."""

@@ -11,7 +11,7 @@ from end_to_end.command import Outcome, files, ok, refused
 from end_to_end.conftest import MakeRecipe
 
 from keeptune.config import recipe as recipes
-from keeptune.event_log import Journal
+from keeptune.event_log import EventLog
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.pipeline.sweep import HopelessError, Pruner, hopeless
@@ -139,7 +139,7 @@ def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Pa
 
 
 def test_a_trial_that_has_become_hopeless_stops_behind_its_score(recipe: Path, tmp_path: Path) -> None:
-    events = Journal(RunDirectory(tmp_path / "trial").event_log)
+    events = EventLog(RunDirectory(tmp_path / "trial").event_log)
     pruner = Pruner(events, lambda place: [(2.0, 200.0)] * (3 if place == 1 else 0))
     trial = Run.create(tmp_path / "trial", recipes.load(recipe), observers=[pruner])
     with pytest.raises(HopelessError):

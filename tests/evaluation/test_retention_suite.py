@@ -31,7 +31,7 @@ from keeptune.evaluation.retention_suite import (
 from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.files import read_records
 from keeptune.generation.record_cache import RecordCache
-from keeptune.progress import Silent
+from keeptune.progress import SilentReporter
 from keeptune.prompts.chat import FALLBACK
 
 
@@ -120,7 +120,7 @@ def parts() -> list[Part]:
 
 
 def run(pair: AdapterPair, abilities: Sequence[Ability], folder: Path) -> list[Answers]:
-    return evaluate(pair, abilities, "final", "quick", folder, Silent())
+    return evaluate(pair, abilities, "final", "quick", folder, SilentReporter())
 
 
 def test_every_model_is_asked_everything_once(pair: AdapterPair, tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_other_scales_and_texts_are_asked_anew(pair: AdapterPair, module_pair: A
     half = with_cache(module_pair, tmp_path / "cache", scale=0.5)
     for own, items in ((pair, first), (pair, first), (pair, other), (half, first)):
         with own.using("tuned") as subject:
-            ask(own.cache("tuned"), "tuned", subject, ability, items, [], Silent())
+            ask(own.cache("tuned"), "tuned", subject, ability, items, [], SilentReporter())
     assert len(ability.calls) == 3
 
 
@@ -193,7 +193,7 @@ def in_looks(
     pair: AdapterPair, abilities: Sequence[Ability], folder: Path, limits: Limits | None = None, **practised: str
 ) -> tuple[list[Answers], GateResult]:
     return evaluate_sequentially(
-        pair, abilities, "quick", limits or Limits(), practised, folder, Silent(), resamples=1000, seed=3
+        pair, abilities, "quick", limits or Limits(), practised, folder, SilentReporter(), resamples=1000, seed=3
     )
 
 
@@ -283,7 +283,7 @@ def test_bounds_are_wider_than_those_of_one_look(pair: AdapterPair, tmp_path: Pa
 
 
 def run_known(pair: AdapterPair, ability: Known, folder: Path) -> list[Answers]:
-    return evaluate(pair, [ability], "final", "quick", folder / "once", Silent())
+    return evaluate(pair, [ability], "final", "quick", folder / "once", SilentReporter())
 
 
 class Clusters(Known):

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from keeptune.cli import formats, gate, jobs, scores
-from keeptune.cli.console import ConsoleListener
+from keeptune.cli.console import ConsoleReporter
 from keeptune.config.aliases import DeprecatedKeyWarning
 from keeptune.errors import Interrupted, KeeptuneError
 
@@ -60,8 +60,8 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         # However a command ends, it leaves no bar behind, and the cursor.
-        with closing(ConsoleListener()) as listener:
-            _application()(obj=listener)
+        with closing(ConsoleReporter()) as reporter:
+            _application()(obj=reporter)
     except KeeptuneError as error:
         _complain(str(error))
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""A listener for people: stages, bars with the time left, and one line for what matters."""
+"""Shows progress in the terminal: stages, progress bars with the remaining time, and single lines of information."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 STEP_LINES = 10
-"""How many training steps leave a line behind where there is no live bar."""
+"""The number of training steps that print a line if the output is not a terminal."""
 
 
-class ConsoleListener:
-    """Writes to standard error, so that standard output stays free for results."""
+class ConsoleReporter:
+    """Implements progress.Reporter. Writes to standard error, because standard output is for results."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -22,32 +22,32 @@ class ConsoleListener:
         self.task: TaskID | None = None
 
     def stage(self, name: str) -> None:
-        """A heading with the time since the start."""
+        """Prints a heading with the seconds since the start."""
         self.close()
         self.console.print(f"[bold]{name}[/bold] [dim]{time.monotonic() - self.started:.0f} s[/dim]")
 
-    def say(self, text: str) -> None:
-        """One line."""
+    def info(self, text: str) -> None:
+        """Prints one line."""
         self.console.print(f"  {text}", markup=False)
 
     def counter(self, what: str, total: int) -> Callable[[int], None]:
-        """A bar that ends with its last piece."""
+        """Opens a progress bar and returns the function that advances it. The bar closes at `total`."""
         self._open(what, total)
         return self._advance
 
     def step(self, step: int, total_steps: int, text: str) -> None:
-        """Moves the training bar; where the output is no terminal, prints a line now and then."""
+        """Advances the training bar. If the output is not a terminal, prints a line for every tenth of the steps."""
         if self.progress is None:
             self._open("training", total_steps, done=step - 1)
         if self.progress and self.task is not None:
             self.progress.update(self.task, completed=step, text=text)
         if step == total_steps or (not self.console.is_terminal and step % max(1, total_steps // STEP_LINES) == 0):
-            self.say(f"step {step}/{total_steps}  {text}")
+            self.info(f"step {step}/{total_steps}  {text}")
         if step == total_steps:
             self.close()
 
     def close(self) -> None:
-        """Takes the bar away."""
+        """Removes the bar."""
         if self.progress:
             self.progress.stop()
         self.progress = self.task = None

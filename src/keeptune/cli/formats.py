@@ -109,7 +109,7 @@ def synth(
 ) -> None:
     """A corpus in the contest's format, mix and duplicates."""
     from keeptune.data.decontamination import refusal
-    from keeptune.files import write_whole
+    from keeptune.files import write_atomically
     from keeptune.skills.arithmetic.contest_corpus import (
         ORIGINAL_CORPUS_ROWS,
         UNIQUE_CORPUS_ROWS,
@@ -129,5 +129,5 @@ def synth(
         with path.open("w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in spoilt(made, bad_share, seed))
 
-    write_whole(out, write)
+    write_atomically(out, write)
     print(out)

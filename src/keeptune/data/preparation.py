@@ -29,8 +29,8 @@ from keeptune.data.split import PARTS, Part, split
 from keeptune.data.teacher.rows import with_written_texts
 from keeptune.data.workers import Staffing, Workers, without_collector, workers
 from keeptune.errors import DataError, RunError
-from keeptune.files import unwritable, write_whole
-from keeptune.progress import Listener, Silent
+from keeptune.files import write_atomically, write_error
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.skills.base import Skill
 
 _COLUMNS = [column.name for column in fields(Example)]
@@ -45,7 +45,7 @@ def prepare(
     count_tokens: CountTokens,
     directory: Path,
     staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
-    listener: Listener = Silent(),  # noqa: B008  (holds nothing)
+    reporter: Reporter = SilentReporter(),  # noqa: B008  (holds nothing)
 ) -> Card:
     """The data card, after train, dev and test, the rejected rows and the card itself are in `directory`.
 
@@ -69,7 +69,7 @@ def prepare(
         parts = _split(examples, together, section, recipe.seed)
         left_out = len(examples) - sum(map(len, parts.values()))
         origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
-        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory, listener)
+        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory, reporter)
         parts["train"] = repeat(parts["train"], chosen.repeated, section.max_repeats)
         truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
         kind_cards = _kind_cards(chosen, parts, section, tested)
@@ -122,7 +122,7 @@ def _begin(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         (directory / cards.FILE).unlink(missing_ok=True)
     except OSError as error:
-        raise unwritable(directory, error) from None
+        raise write_error(directory, error) from None
 
 
 def _sift(
@@ -148,7 +148,7 @@ def _sift(
             with log_path.open("w", encoding="utf-8") as log:
                 log.writelines(rejected_rows(scratch))
     except OSError as error:
-        raise unwritable(log_path, error) from None
+        raise write_error(log_path, error) from None
     if found.rejected > recipe.data.reject_limit * found.read:
         raise _too_many(found, recipe.data.reject_limit, log_path)
     return found, unique
@@ -237,4 +237,4 @@ def _kind_cards(
 def _save_examples(examples: list[Example], path: Path) -> None:
     columns = {name: [getattr(example, name) for example in examples] for name in _COLUMNS}
     table = pa.table(columns, schema=_SCHEMA)
-    write_whole(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))
+    write_atomically(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from keeptune.files import whole_folder
+from keeptune.files import atomic_folder
 
 EMA_DECAY = 0.5
 """Weight of a checkpoint relative to the next one."""
@@ -54,7 +54,7 @@ def _write_average(checkpoints: Sequence[Path], weights: Sequence[float], name: 
             share = weight * tensor.double()
             total[key] = total[key] + share if key in total else share
     dtypes = {key: tensor.dtype for key, tensor in load_file(checkpoints[-1] / _WEIGHTS).items()}
-    with whole_folder(folder) as scratch:
+    with atomic_folder(folder) as scratch:
         save_file({key: tensor.to(dtypes[key]).contiguous() for key, tensor in total.items()}, scratch / _WEIGHTS)
         shutil.copy(checkpoints[-1] / _CONFIG, scratch / _CONFIG)
     return folder

@@ -20,7 +20,7 @@ from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.files import read_records, write_records
 from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
 from keeptune.models.prepacked_linear import packed_weights
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 
 LOOKS = 5
 """Looks of a sequential evaluation: after each fifth of the questions."""
@@ -45,7 +45,7 @@ def record_path(folder: Path, ability: str, who: str) -> Path:
 
 
 def evaluate(
-    pair: Pair, abilities: Sequence[Ability], split: Split, size: Size, folder: Path, listener: Listener
+    pair: Pair, abilities: Sequence[Ability], split: Split, size: Size, folder: Path, reporter: Reporter
 ) -> list[Answers]:
     """The records of both models on these abilities, made where their files are missing."""
     for who in WHO:
@@ -55,7 +55,7 @@ def evaluate(
         with pair.using(who) as subject, packed_weights(subject.generator.model):
             for ability in missing:
                 base = read_records(record_path(folder, ability.name, "base")) if who == "tuned" else None
-                records = ask(pair.cache(who), who, subject, ability, ability.items(split, size), base, listener)
+                records = ask(pair.cache(who), who, subject, ability, ability.items(split, size), base, reporter)
                 write_records(record_path(folder, ability.name, who), records)
     return [stored(ability, folder) for ability in abilities]
 
@@ -73,7 +73,7 @@ def ask(
     ability: Ability,
     items: Sequence[Any],
     base: Sequence[Record] | None,
-    listener: Listener,
+    reporter: Reporter,
 ) -> list[Record]:
     """The records of one model on these items, from the cache where the same was asked before; `who` names it."""
     facts = {
@@ -84,9 +84,9 @@ def ask(
         **subject.layout.facts,
         "base": None if base is None else sha256_of([record.get("output") for record in base]),
     }
-    count = listener.counter(f"{who}: {ability.name}", len(items))
+    count = reporter.counter(f"{who}: {ability.name}", len(items))
     records, again = cache.records(facts, lambda: ability.records(subject, items, base, count))
-    listener.say(f"{who}: {ability.name}, {len(items)} questions{AGAIN if again else ''}")
+    reporter.info(f"{who}: {ability.name}, {len(items)} questions{AGAIN if again else ''}")
     return records
 
 
@@ -97,7 +97,7 @@ def evaluate_sequentially(
     limits: Limits,
     practised: Mapping[str, str],
     folder: Path,
-    listener: Listener,
+    reporter: Reporter,
     *,
     resamples: int,
     seed: int,
@@ -117,7 +117,7 @@ def evaluate_sequentially(
                 for own in open_abilities:
                     known = answers[own.name]
                     base = known.base[len(known.tuned) :] if who == "tuned" else None
-                    records = ask(pair.cache(who), who, subject, own, parts[own.name][look], base, listener)
+                    records = ask(pair.cache(who), who, subject, own, parts[own.name][look], base, reporter)
                     grown = [*getattr(known, who), *records]
                     answers[own.name] = Answers(own, *((grown, known.tuned) if who == "base" else (known.base, grown)))
         scores = [answers[own.name].scores(practised.get(own.name)) for own in abilities]

@@ -22,7 +22,7 @@ from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from keeptune.errors import ModelError
-from keeptune.files import whole_folder
+from keeptune.files import atomic_folder
 from keeptune.mindspore import ckpt
 from keeptune.mindspore import tensor_names as names
 from keeptune.mindspore.tensors import DTYPES
@@ -91,7 +91,7 @@ def unpacked(path: Path, cache: Path) -> Path:
     if not target.is_dir():
         tensors = _weights(path)
         config = configuration(path, tensors)
-        with whole_folder(target) as scratch:
+        with atomic_folder(target) as scratch:
             config.save_pretrained(scratch)
             _put_tokenizer(path, scratch)
             _write_safetensors(scratch / "model.safetensors", tensors)

@@ -20,7 +20,7 @@ from math import prod
 from pathlib import Path
 
 from keeptune.errors import ModelError
-from keeptune.files import write_whole
+from keeptune.files import write_atomically
 from keeptune.mindspore import wire
 
 ITEM_BYTES = {
@@ -109,7 +109,7 @@ def write(path: Path, tensors: Iterable[Tensor], *, crc: bool = False, slice_byt
             if crc:
                 file.write(_CRC_MARK + checksum.to_bytes(_CRC_DIGITS_BYTES, "big"))
 
-    write_whole(path, save)
+    write_atomically(path, save)
 
 
 def _content_end(view: memoryview) -> int:

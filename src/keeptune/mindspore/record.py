@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.files import unwritable
+from keeptune.files import write_error
 from keeptune.mindspore.integers import Integers, packed
 
 VERSION = "3.0"
@@ -85,9 +85,9 @@ def write(path: Path, fields: Sequence[str], batches: Iterable[Integers], kind: 
             for number, file in enumerate(files):
                 file.finish(number, {**header, "compression_size": max(0, saved_bytes)})
     except OSError as error:
-        raise unwritable(path, error) from None
+        raise write_error(path, error) from None
     except sqlite3.Error as error:
-        raise unwritable(index_path(path), OSError(str(error))) from None
+        raise write_error(index_path(path), OSError(str(error))) from None
     return paths
 
 

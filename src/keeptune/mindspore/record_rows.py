@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.files import write_whole
+from keeptune.files import write_atomically
 from keeptune.mindspore.record_reader import read
 from keeptune.mindspore.record_set import FIELDS, LeftOut
 from keeptune.mindspore.run_rows import IGNORED
@@ -76,7 +76,7 @@ def write_rows(path: Path, model: str, template: str | None, out: Path) -> Taken
         if not taken.rows:
             raise DataError(f"{path}: no row is left\n{taken.text()}")
 
-    write_whole(out, write)
+    write_atomically(out, write)
     return taken
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from keeptune.config.recipe import Recipe
 from keeptune.config.train import TrainSection
 from keeptune.errors import RecipeError
-from keeptune.files import unwritable
+from keeptune.files import write_error
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import restored, stored
 from keeptune.mindspore.workers import WORKERS, Workers
@@ -85,7 +85,7 @@ class MindSporeTrainer(Trainer):
         try:
             self._hand_over()
         except OSError as error:
-            raise unwritable(self.scratch, error) from None
+            raise write_error(self.scratch, error) from None
         self.workers.start(self.scratch)
         return progress
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from keeptune.config.recipe import Recipe
 from keeptune.data.workers import Staffing
-from keeptune.event_log import Journal
+from keeptune.event_log import EventLog
 from keeptune.models.out_of_memory import memory_for
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.pipeline.model_session import ModelSession
 from keeptune.pipeline.run_lock import run_lock
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.distributed import processes
@@ -29,14 +29,14 @@ class RunContext:
         self,
         directory: RunDirectory,
         recipe: Recipe,
-        reporter: Listener | None = None,
+        reporter: Reporter | None = None,
         workers: Staffing = Staffing(),  # noqa: B008  (frozen)
     ) -> None:
         self.directory, self.recipe, self.workers = directory, recipe, workers
         self.processes = processes()
-        self.reporter = reporter if reporter and self.processes.first else Silent()
+        self.reporter = reporter if reporter and self.processes.first else SilentReporter()
         self.prompt = Prompt(recipe.prompt.template)
-        self.events = Journal(directory.event_log)
+        self.events = EventLog(directory.event_log)
         self.models = ModelSession(recipe.model, self.reporter)
         self.final = FinalEvaluation(directory, recipe, self.reporter)
 

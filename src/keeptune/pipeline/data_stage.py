@@ -23,4 +23,4 @@ def _prepare(context: RunContext) -> None:
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
         card = prepare(recipe, skill_of(recipe.data), counter, directory.data, context.workers, context.reporter)
         for line in (*cards.summary(card), *writer_summary(directory.data)):
-            context.reporter.say(line)
+            context.reporter.info(line)

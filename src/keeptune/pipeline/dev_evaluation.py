@@ -17,12 +17,12 @@ from keeptune.evaluation.gate import judge
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.retention_suite import Answers, record_path
 from keeptune.evaluation.verdict_record import abilities_record, limits_of
-from keeptune.event_log import Journal
+from keeptune.event_log import EventLog
 from keeptune.files import read_records, write_records
 from keeptune.generation.engine import Generator
 from keeptune.models import adapter as adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 from keeptune.prompts.chat import Layout
 from keeptune.prompts.template import Prompt
 
@@ -46,8 +46,8 @@ class DevEvaluation:
         final: FinalEvaluation,
         prompt: Prompt,
         tokenizer: Any,
-        events: Journal,
-        reporter: Listener,
+        events: EventLog,
+        reporter: Reporter,
     ) -> None:
         self.recipe, self.final, self.prompt, self.tokenizer = recipe, final, prompt, tokenizer
         self.events, self.reporter = events, reporter
@@ -60,7 +60,7 @@ class DevEvaluation:
         kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
         abilities = self._abilities(generator, who == BASE)
         lost = [name for name, own in abilities.items() if own["status"] == "lost"]
-        self.reporter.say(
+        self.reporter.info(
             f"{who}: dev {answers['accuracy']:.1%} of {len(problems)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
             + (f", lost: {', '.join(lost)}" if lost else "")
         )

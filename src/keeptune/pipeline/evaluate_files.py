@@ -30,7 +30,7 @@ from keeptune.models import adapter as adapters
 from keeptune.models import adapter_metadata as adapter_card
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import memory_for
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import Layout, fallback_prompt
 from keeptune.prompts.template import Prompt
@@ -116,7 +116,7 @@ def score_files(
     request: Request,
     template: str | None = None,
     other_prompt: bool = False,
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> Record | None:
     """The scores of one model on held-out files: `skill` and `retained` as in result.json, and the prompt.
 
@@ -131,7 +131,7 @@ def score_files(
     if request.skill is None and request.reading is None and not request.abilities:
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
-    listener = listener or Silent()
+    reporter = reporter or SilentReporter()
     questions = _questions(request.skill, target, request.limit) if request.skill else None
     items = reading_items(request.reading, request.limit) if request.reading else []
     opened = open_target(target, template, other_prompt, remembered=True)
@@ -147,11 +147,11 @@ def score_files(
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
     if questions:
-        scores["skill"] = _skill_scores(opened, cache, request, *questions, listener)
+        scores["skill"] = _skill_scores(opened, cache, request, *questions, reporter)
     if request.reading:
-        scores["retained"] = _reading_scores(opened, cache, request, items, listener)
+        scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
     if abilities:
-        scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, listener)
+        scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
     group.gather(None)  # releases the workers from serving generation requests
     return scores
 
@@ -164,7 +164,7 @@ def evaluate(
     abilities: Sequence[str] = (),
     suite: Size = "standard",
     limit: int = 0,
-    reporter: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> Record:
     """The scores of a run, an adapter folder or a base model on held-out files, as `keeptune score --json` prints them.
 
@@ -172,7 +172,7 @@ def evaluate(
         as `score_files`.
     """
     request = Request(Path(skill) if skill else None, str(reading) if reading else None, abilities, suite, limit)
-    scores = score_files(str(target), request, listener=reporter)
+    scores = score_files(str(target), request, reporter=reporter)
     if scores is None:
         raise RunError("this process is a worker of a distributed evaluation; only the first process has the scores")
     return scores
@@ -184,34 +184,34 @@ def _skill_scores(
     request: Request,
     questions: Sequence[skills.Asked],
     rejected: Sequence[Rejected],
-    listener: Listener,
+    reporter: Reporter,
 ) -> Record:
     """Accuracy on the problems of a file."""
     skills.require_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
-    count = listener.counter("problems", len(questions))
+    count = reporter.counter("problems", len(questions))
     records, cached = cache.records(
         skills.facts(opened.prompt, questions, opened.budgets),
         lambda: skills.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
     )
     if cached:
-        listener.say(f"problems{AGAIN}")
+        reporter.info(f"problems{AGAIN}")
     if request.out:
         write_records(request.out / "skill.jsonl", records)
     return {"file": str(request.skill), **skills.summary(records), "rejected": _shown(rejected)}
 
 
 def _reading_scores(
-    opened: Target, cache: RecordCache, request: Request, items: Sequence[ReadingItem], listener: Listener
+    opened: Target, cache: RecordCache, request: Request, items: Sequence[ReadingItem], reporter: Reporter
 ) -> Record:
     """F1 and EM on reading questions, by SQuAD's metric and by the contest's."""
-    count = listener.counter("reading questions", len(items))
+    count = reporter.counter("reading questions", len(items))
     layout = ScoreSection().reading_prompt
     records, cached = cache.records(
         retained.facts(items, layout),
         lambda: retained.score_retained(opened.generator, items, layout, count),
     )
     if cached:
-        listener.say(f"reading questions{AGAIN}")
+        reporter.info(f"reading questions{AGAIN}")
     if request.out:
         write_records(request.out / "retained.jsonl", records)
     return {
@@ -224,7 +224,7 @@ def _reading_scores(
 
 
 def _ability_means(
-    abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, listener: Listener
+    abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, reporter: Reporter
 ) -> Record:
     """The mean of each measure of each ability, for one model."""
     fallback = fallback_prompt(opened.prompt, opened.generator.invocation is not None)
@@ -232,7 +232,7 @@ def _ability_means(
     subject, means = Subject(opened.generator, layout), {}
     for own in abilities:
         items = own.items("final", suite)
-        records = ask(kept, opened.name, subject, own, items, None, listener)
+        records = ask(kept, opened.name, subject, own, items, None, reporter)
         means[own.name] = {
             part.name: {"mean": float(part.base.sum() / part.weights.sum()), "n": len(part.base), "kind": part.kind}
             for part in own.measurements(records, records)

@@ -37,7 +37,7 @@ from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
 from keeptune.grading.squad import ReadingItem, reading_items
 from keeptune.models import adapter_metadata as adapter_card
 from keeptune.pipeline.result import Scores
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 from keeptune.prompts.chat import Layout as ChatLayout
 from keeptune.prompts.chat import fallback_prompt
 from keeptune.prompts.reading import Layout, other
@@ -63,7 +63,7 @@ _LONGER, _MARGIN_TOKENS = 1.1, 16
 class FinalEvaluation:
     """The questions of the final evaluation of a run, and the records of the answers."""
 
-    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Listener) -> None:
+    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
         self.prompt = Prompt(recipe.prompt.template)
         self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
@@ -175,7 +175,7 @@ class FinalEvaluation:
                 lambda: drift.score_drift(model, scale, tokenizer, texts),
             )
             write_records(path, records)
-            self.reporter.say(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
+            self.reporter.info(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
         if self.recipe.retain.invocation and not self._has(UNCHANGED, "tuned"):
             with generator.scaled(scale):
                 self._check_unchanged(generator)
@@ -192,7 +192,7 @@ class FinalEvaluation:
                 f"{differing[0]}; this is a fault of keeptune, please report it"
             )
         write_records(self.directory.records(UNCHANGED, "tuned"), records)
-        self.reporter.say(f"unchanged outside its invocation: {len(records)} prompts, bit for bit")
+        self.reporter.info(f"unchanged outside its invocation: {len(records)} prompts, bit for bit")
 
     def unchanged(self) -> list[Record]:
         """The records of prompts without the invocation; empty where the adapter is always active."""
@@ -206,7 +206,7 @@ class FinalEvaluation:
         if not directory.answer_divergence.is_file():
             prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, PROMPTS[size])
             write_records(directory.answer_divergence, answer_divergence(pair, prompts, self.recipe.seed))
-            self.reporter.say(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
+            self.reporter.info(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
         if not directory.practised.is_file():
             rows = load_examples(directory.examples("train"))
             texts = (text for row in rows for text in (row.problem, row.solution))
@@ -267,7 +267,7 @@ class FinalEvaluation:
         )
         write_records(self.directory.records(SKILL, variant), records)
         right = skills.summary(records)["accuracy"]
-        self.reporter.say(f"{variant}: {right:.1%} of {len(problems)} test questions right{AGAIN if there else ''}")
+        self.reporter.info(f"{variant}: {right:.1%} of {len(problems)} test questions right{AGAIN if there else ''}")
 
     def _score_reading(self, generator: Generator, variant: str, what: str, kept: RecordCache) -> None:
         items, layout = self.reading()[1], self.layouts()[what]
@@ -285,14 +285,14 @@ class FinalEvaluation:
         )
         write_records(self.directory.records(what, variant), records)
         scores = retained.summary(records)
-        self.reporter.say(
+        self.reporter.info(
             f"{variant}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, "
             f"{layout} prompt{AGAIN if there else ''}"
         )
 
     def _score_tasks(self, model: Any, tokenizer: Any, variant: str, kept: RecordCache) -> None:
         tasks = self.recipe.score.tasks, self.recipe.score.tasks_limit, self.recipe.score.tasks_path
-        self.reporter.say(f"{variant}: {', '.join(tasks[0])}, by lm-evaluation-harness")
+        self.reporter.info(f"{variant}: {', '.join(tasks[0])}, by lm-evaluation-harness")
         records, there = kept.records(
             harness.facts(*tasks), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *tasks)
         )
@@ -300,7 +300,7 @@ class FinalEvaluation:
             harness.check_same(self.records(TASKS, "base"), records)
         write_records(self.directory.records(TASKS, variant), records)
         means = (f"{name} {100 * harness.values(records, name).mean():.1f}" for name in tasks[0])
-        self.reporter.say(f"{variant}: {', '.join(means)}{AGAIN if there else ''}")
+        self.reporter.info(f"{variant}: {', '.join(means)}{AGAIN if there else ''}")
 
     def _optional(self, what: str, variant: str) -> list[Record]:
         """The records of a measurement that the recipe may leave out and older runs lack."""

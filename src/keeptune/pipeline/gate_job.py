@@ -36,7 +36,7 @@ from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
 from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
 from keeptune.generation.record_cache import sha256_of
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 
 Record = dict[str, Any]
 
@@ -63,7 +63,7 @@ class GateRequest:
     seed: int = 0
 
 
-def gate(request: GateRequest, out: Path | None = None, listener: Listener | None = None) -> Record:
+def gate(request: GateRequest, out: Path | None = None, reporter: Reporter | None = None) -> Record:
     """The record of gate.json. The same request with the same `out` goes on where it stopped.
 
     Raises:
@@ -86,7 +86,7 @@ def gate(request: GateRequest, out: Path | None = None, listener: Listener | Non
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
         _claim(folder, request, questions)
-        made = _evaluated(request, abilities, trained, folder, listener or Silent())
+        made = _evaluated(request, abilities, trained, folder, reporter or SilentReporter())
         if questions:
             write_json(folder / "questions.json", {"questions": [own.model_dump(mode="json") for own in questions]})
             made["questions"] = {"file": str(request.questions), "n": len(questions)}
@@ -102,7 +102,7 @@ def gate_models(
     suite: Size = "standard",
     questions: Path | None = None,
     out: Path | None = None,
-    reporter: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> Record:
     """The content of gate.json. The verdict `["gate"]["verdict"]` is pass, fail or undecided.
 
@@ -117,17 +117,17 @@ def gate_models(
 
 
 def _evaluated(
-    request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, listener: Listener
+    request: GateRequest, abilities: list[Ability], trained: Sequence[str], folder: Path, reporter: Reporter
 ) -> Record:
     """Evaluates both models and computes the verdict."""
-    listener.stage("load")
+    reporter.stage("load")
     pair = open_pair(request.base, request.tuned, request.scale)
     left_out = _incomparable(request, abilities, pair)
     abilities = [own for own in abilities if own.name not in left_out]
     if not abilities:
         raise RecipeError(f"nothing is left to measure: {'; '.join(left_out.values())}")
     practised = _practised(request, trained)
-    listener.stage("evaluate")
+    reporter.stage("evaluate")
     if request.sequential:
         answers, judged = evaluate_sequentially(
             pair,
@@ -136,17 +136,17 @@ def _evaluated(
             request.limits,
             practised,
             folder,
-            listener,
+            reporter,
             resamples=request.resamples,
             seed=request.seed,
         )
     else:
-        answers = evaluate(pair, abilities, "final", request.size, folder, listener)
+        answers = evaluate(pair, abilities, "final", request.size, folder, reporter)
         judged = judged_answers(answers, practised, request)
     made = _record(request, judged, pair, practised)
     made["left_out"] = left_out
     made["asked"] = {own.ability.name: len(own.base) for own in answers}
-    made["kl_on_answers"] = _divergence(request, pair, folder, listener)
+    made["kl_on_answers"] = _divergence(request, pair, folder, reporter)
     return made
 
 
@@ -252,7 +252,7 @@ def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair
     return left_out
 
 
-def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listener) -> Record:
+def _divergence(request: GateRequest, pair: Pair, folder: Path, reporter: Reporter) -> Record:
     """KL(tuned ‖ base) on the tuned model's answers to chat prompts, or why it is not measured."""
     if pair.differing_tokens:
         return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
@@ -260,7 +260,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, listener: Listen
         return {"not_measured": "the request does not include chat"}
     with pair.using("tuned") as subject:
         prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])
-    listener.say(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
+    reporter.info(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
     records = divergence.answer_divergence(pair, prompts, request.seed)
     write_records(folder / "divergence-tuned.jsonl", records)
     return {

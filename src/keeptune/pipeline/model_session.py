@@ -9,7 +9,7 @@ from typing import Any
 from keeptune.config.model import ModelSection
 from keeptune.models import adapter as adapters
 from keeptune.models import load
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 
 
 class ModelSession:
@@ -17,7 +17,7 @@ class ModelSession:
     one of `base()` and the last adapted model is in use at a time.
     """
 
-    def __init__(self, config: ModelSection, reporter: Listener) -> None:
+    def __init__(self, config: ModelSection, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
         self._base: Any = None
         self.tuned: Any = None
@@ -41,7 +41,7 @@ class ModelSession:
         Raises:
             ModelError: when it cannot be loaded, or the tokenizer does not fit it.
         """
-        self.reporter.say(f"loading {self.config.name} (the embedded model is unpacked on first use)")
+        self.reporter.info(f"loading {self.config.name} (the embedded model is unpacked on first use)")
         model = load.load_model(self.config.name, self.config.dtype, self.config.quantization, placed)
         load.check_tokenizer(model, self.tokenizer)
         return model

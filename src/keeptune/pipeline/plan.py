@@ -28,7 +28,7 @@ from keeptune.grading.squad import reading_items
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models
 from keeptune.pipeline.memory_estimate import peak_bytes, without_memory
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter
 from keeptune.skills.registry import skill_of
@@ -54,7 +54,7 @@ Measured: 0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, with rows
 
 def plan(
     recipe: Recipe,
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
     staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
 ) -> Plan:
     """Rows and tokens by kind, steps, trainable parameters, estimated seconds and bytes. Nothing is written.
@@ -63,8 +63,8 @@ def plan(
         DataError, RecipeError: as in the data stage.
         ModelError: when `adapter.targets` match no layer.
     """
-    listener = listener or Silent()
-    card, rows = _data(recipe, listener, staffing)
+    reporter = reporter or SilentReporter()
+    card, rows = _data(recipe, reporter, staffing)
     lengths = [row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
@@ -100,11 +100,11 @@ def plan(
     }
 
 
-def _data(recipe: Recipe, listener: Listener, staffing: Staffing) -> tuple[Card, list[Example]]:
+def _data(recipe: Recipe, reporter: Reporter, staffing: Staffing) -> tuple[Card, list[Example]]:
     """The card and the training rows of the data stage, run in a temporary folder, without a teacher model."""
     tokenizer = models.load_tokenizer(recipe.model.name)
     with tempfile.TemporaryDirectory() as scratch:
-        listener.stage("data")
+        reporter.stage("data")
         folder = Path(scratch) / "data"
         data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))

@@ -11,7 +11,7 @@ from keeptune.generation import vllm
 from keeptune.models import backend
 from keeptune.models.adapter import stored_config
 from keeptune.pipeline.final_evaluation import FinalEvaluation
-from keeptune.progress import Silent
+from keeptune.progress import SilentReporter
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.replay import practice
 
@@ -28,7 +28,7 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
     vllm.require_installed()
-    FinalEvaluation(directory, recipe, Silent()).reading()
+    FinalEvaluation(directory, recipe, SilentReporter()).reading()
 
 
 def check_inputs(recipe: Recipe) -> None:

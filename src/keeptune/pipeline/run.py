@@ -26,7 +26,7 @@ from keeptune.pipeline.report_stage import run_report_stage
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.pipeline.selection_stage import run_selection_stage
 from keeptune.pipeline.training_stage import TrainingObserver, run_training_stage
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.batches import Example
 from keeptune.training.distributed import processes
@@ -43,7 +43,7 @@ class Run:
         cls,
         folder: Path,
         recipe: Recipe,
-        reporter: Listener | None = None,
+        reporter: Reporter | None = None,
         workers: Staffing = Staffing(),  # noqa: B008  (frozen)
         observers: Sequence[TrainingObserver] = (),
     ) -> Self:
@@ -61,7 +61,7 @@ class Run:
         return cls(RunContext(directory, recipe, reporter, workers), observers)
 
     @classmethod
-    def open(cls, folder: Path, reporter: Listener | None = None) -> Self:
+    def open(cls, folder: Path, reporter: Reporter | None = None) -> Self:
         """The run in `folder`.
 
         Raises:
@@ -131,7 +131,7 @@ class Run:
         return self.context.examples()
 
 
-def run(recipe: Recipe, folder: str | Path, reporter: Listener | None = None) -> dict[str, Any]:
+def run(recipe: Recipe, folder: str | Path, reporter: Reporter | None = None) -> dict[str, Any]:
     """Runs all stages of a recipe in `folder`, or resumes the run there, and returns the content of result.json.
 
     Raises:

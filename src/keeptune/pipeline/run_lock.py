@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from keeptune.errors import RunError
-from keeptune.files import unwritable
+from keeptune.files import write_error
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def run_lock(folder: Path) -> Iterator[None]:
             "resumed), then run the same command again"
         ) from None
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise write_error(folder, error) from None
     try:
         yield
     finally:

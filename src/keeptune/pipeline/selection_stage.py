@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from keeptune.files import file_sha256, read_json, whole_folder, write_json
+from keeptune.files import atomic_folder, file_sha256, read_json, write_json
 from keeptune.models import adapter_metadata, load
 from keeptune.pipeline.checkpoint_selection import select_checkpoint
 from keeptune.pipeline.context import RunContext
@@ -20,7 +20,7 @@ def run_selection_stage(context: RunContext) -> None:
     with context.stage("select"):
         chosen = select_checkpoint(directory.checkpoints, recipe, context.dev, models.tuned, models.with_adapter)
         checkpoint = directory.checkpoints / chosen["checkpoint"]
-        with whole_folder(directory.adapter) as scratch:
+        with atomic_folder(directory.adapter) as scratch:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
                 shutil.copy(checkpoint / name, scratch / name)
             _name_base_model(scratch / ADAPTER_CONFIG, recipe.model.name)
@@ -30,7 +30,7 @@ def run_selection_stage(context: RunContext) -> None:
             manifest["hashes"]["adapter"] = file_sha256(scratch / ADAPTER_WEIGHTS)
             write_json(directory.manifest, Manifest.checked(manifest))
         if recipe.adapter.family == "pissa":
-            context.reporter.say("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
+            context.reporter.info("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
 
 def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterCard:

@@ -18,11 +18,11 @@ from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
 from keeptune.config.search_space import Categorical, Dimension, settings
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
-from keeptune.event_log import Journal
+from keeptune.event_log import EventLog
 from keeptune.files import read_json, write_json, write_text
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.loop import Step
@@ -48,7 +48,7 @@ class Pruner:
     `others` returns the scores of the other trials after the same number of evaluations.
     """
 
-    def __init__(self, events: Journal, others: Callable[[int], Sequence[Point]]) -> None:
+    def __init__(self, events: EventLog, others: Callable[[int], Sequence[Point]]) -> None:
         self.events, self.others, self._is_hopeless = events, others, False
 
     def on_dev_scores(self, step: int, scores: Record) -> None:  # noqa: ARG002
@@ -74,7 +74,7 @@ def sweep(
     varied: tuple[Dimension, ...],
     trials: int,
     folder: Path,
-    listener: Listener | None = None,
+    reporter: Reporter | None = None,
 ) -> Record:
     """The content of sweep.json once the sweep has `trials` trials: settings and scores, the front, the best trial.
 
@@ -83,7 +83,7 @@ def sweep(
         RunError: when the folder holds another sweep, or no trial completed.
         Interrupted: on SIGINT or SIGTERM; the same command resumes.
     """
-    listener = listener or Silent()
+    reporter = reporter or SilentReporter()
     recipe = _checked(path, overrides, varied)
     _claim(folder, recipe, [str(vary) for vary in varied])
     with run_lock(folder):
@@ -95,8 +95,8 @@ def sweep(
                 break
             number, drawn = open_ones[0] if open_ones else _asked(study, varied, recipe.seed)
             chosen = settings(varied, drawn)
-            listener.say(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
-            _try(study, number, folder, partial(_recipe, path, overrides, chosen), listener)
+            reporter.info(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
+            _try(study, number, folder, partial(_recipe, path, overrides, chosen), reporter)
         made = _summary(study, folder, varied, recipe.gate.threshold)
         write_json(folder / "sweep.json", made)
         write_text(folder / "sweep.html", page(made))
@@ -161,7 +161,7 @@ def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
 def _study(folder: Path) -> Any:
     try:
         import optuna
-        from optuna.storages.journal import JournalFileBackend
+        from optuna.storages.event_log import JournalFileBackend
     except ModuleNotFoundError:
         raise RecipeError("a sweep needs Optuna; install it with pip install 'keeptune[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -193,21 +193,21 @@ def _distribution(vary: Dimension) -> Any:
     return FloatDistribution(vary.low, vary.high, log=vary.is_logarithmic)
 
 
-def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], listener: Listener) -> None:
+def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], reporter: Reporter) -> None:
     """Runs a trial and reports its end to the study; values that exclude each other count as a failure."""
     from optuna.trial import TrialState
 
     own = _folder(folder, number)
     try:
-        pruner = Pruner(Journal(RunDirectory(own).event_log), _others(folder, number))
-        Run.create(own, load(), listener, observers=[pruner]).select()
+        pruner = Pruner(EventLog(RunDirectory(own).event_log), _others(folder, number))
+        Run.create(own, load(), reporter, observers=[pruner]).select()
     except HopelessError:
-        listener.say("pruned: below the median of the other trials in skill and in reading")
+        reporter.info("pruned: below the median of the other trials in skill and in reading")
         study.tell(number, state=TrialState.PRUNED)
     except Interrupted:
         raise
     except KeeptuneError as error:
-        listener.say(f"failed: {error}")
+        reporter.info(f"failed: {error}")
         write_text(own / "failed.txt", f"{error}\n")
         study.tell(number, state=TrialState.FAIL)
     else:
@@ -244,14 +244,14 @@ def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
     """A function from an evaluation's index to the scores of the earlier trials at that index."""
 
     def at(place: int) -> list[Point]:
-        before = [_points(Journal(RunDirectory(_folder(folder, other)).event_log)) for other in range(number)]
+        before = [_points(EventLog(RunDirectory(_folder(folder, other)).event_log)) for other in range(number)]
         return [points[place] for points in before if place < len(points)]
 
     return at
 
 
-def _points(journal: Journal) -> list[Point]:
-    return [_point(event) for event in journal.events() if event["event"] == "score"]
+def _points(event_log: EventLog) -> list[Point]:
+    return [_point(event) for event in event_log.events() if event["event"] == "score"]
 
 
 def _point(scores: Record) -> Point:

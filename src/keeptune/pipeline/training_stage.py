@@ -90,7 +90,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
     with _trackers(context) as trackers:
         progress = trainer.run(on_step, score, (lambda: dev.are_enough(model)) if patience else None)
     if progress.step < len(trainer.plan):
-        context.reporter.say(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
+        context.reporter.info(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
     return progress.step
 
 
@@ -104,20 +104,20 @@ def _show_step(context: RunContext, trackers: Trackers, step: Step) -> None:
 
 
 def _describe(context: RunContext, trainer: Trainer, model: Any, examples: int) -> None:
-    context.reporter.say(
+    context.reporter.info(
         f"{examples:,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
         f"{adapters.count(model).trainable:,} trainable parameters"
     )
     if context.processes.count > 1:  # a launcher may start fewer processes than requested, without a message
-        context.reporter.say(f"{context.processes.count} processes train together")
+        context.reporter.info(f"{context.processes.count} processes train together")
     if batches := trainer.recomputed_batches:
-        context.reporter.say(f"{batches:,} batches use activation checkpointing")
+        context.reporter.info(f"{batches:,} batches use activation checkpointing")
 
 
 def _project(context: RunContext, model: Any, examples: Sequence[Example]) -> None:
     strength = context.recipe.retain.project_start
     if strength and not checkpoints.whole(context.directory.checkpoints):
-        context.reporter.say("projecting the adapter away from the inputs of replayed rows")
+        context.reporter.info("projecting the adapter away from the inputs of replayed rows")
         project(model, examples, strength, context.recipe.seed)
 
 
@@ -129,7 +129,7 @@ def _self_rows(context: RunContext, tokens: int) -> list[Example]:
     def generate() -> None:
         if path.is_file():
             return
-        context.reporter.say("the base model answers prompts of the pool, for replay")
+        context.reporter.info("the base model answers prompts of the pool, for replay")
         base = context.models.base()
         cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
         write_records(path, own_answers(generator, layout, cache, tokens, context.recipe.seed))
@@ -164,7 +164,7 @@ def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
 def _trackers(context: RunContext) -> Iterator[Trackers]:
     """The recipe's experiment trackers, on the first process."""
     names = context.recipe.train.trackers if context.processes.first else ()
-    trackers = Trackers(names, context.directory.tracking, context.recipe.name, context.reporter.say)
+    trackers = Trackers(names, context.directory.tracking, context.recipe.name, context.reporter.info)
     try:
         yield trackers
     finally:

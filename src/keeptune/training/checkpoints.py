@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keeptune.errors import ModelError, RunError
-from keeptune.files import whole_folder, write_json
+from keeptune.files import atomic_folder, write_json
 from keeptune.models.adapter import restore_adapter, save_adapter
 
 COMPLETE = "complete.json"
@@ -39,7 +39,7 @@ class Progress:
 
 def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
     """Writes the checkpoint `folder`/step-N. errors: RunError when it cannot be written; nothing half-written stays."""
-    with whole_folder(folder / f"step-{progress.step}") as scratch:
+    with atomic_folder(folder / f"step-{progress.step}") as scratch:
         save_adapter(model, scratch)
         save_file(_optimiser_tensors(optimiser), scratch / "optimiser.safetensors")
         write_json(scratch / "progress.json", asdict(progress))

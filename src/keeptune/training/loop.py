@@ -22,7 +22,7 @@ import torch
 from keeptune.config.retain import RetainSection
 from keeptune.config.train import TrainSection
 from keeptune.errors import Interrupted, RunError, TrainingError
-from keeptune.event_log import Journal
+from keeptune.event_log import EventLog
 from keeptune.files import write_text
 from keeptune.models.activation_checkpointing import Recompute
 from keeptune.models.adapter import added_parameters
@@ -75,7 +75,7 @@ class Trainer:
         if unsupervised:
             raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
         self.examples, self.settings, self.seed, self.recompute = examples, settings, seed, recompute
-        self.folder, self.journal = run / "checkpoints", Journal(run / "log.jsonl")
+        self.folder, self.event_log = run / "checkpoints", EventLog(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
         self.rows_sha256 = rows_sha256(examples)
         epochs = settings.epochs_of(sum(self.lengths))
@@ -196,11 +196,11 @@ class Trainer:
 
     def _cut_log(self, step: int) -> set[int]:
         """The steps that have a score; what the log tells of later steps is taken out, for it will happen again."""
-        if not self.journal.path.is_file():
+        if not self.event_log.path.is_file():
             return set()
-        lines = self.journal.path.read_text(encoding="utf-8").splitlines()
+        lines = self.event_log.path.read_text(encoding="utf-8").splitlines()
         kept = [line for line in lines if _step_of(line) <= step]
-        write_text(self.journal.path, "".join(f"{line}\n" for line in kept))
+        write_text(self.event_log.path, "".join(f"{line}\n" for line in kept))
         return {event["step"] for event in map(json.loads, kept) if event.get("event") == "score"}
 
     def _step(self, index: int) -> Step:
@@ -258,7 +258,7 @@ class Trainer:
 
     def _log(self, event: dict[str, Any]) -> None:
         if self.processes.first:
-            self.journal.log(event)
+            self.event_log.log(event)
 
 
 def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:

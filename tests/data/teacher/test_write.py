@@ -16,7 +16,7 @@ from data.teacher.server import Behaviour, Reply, Server, said, serve
 from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher.write import Wanted, Written, write
 from keeptune.errors import RecipeError, WriterError
-from keeptune.progress import Silent
+from keeptune.progress import SilentReporter
 from keeptune.skills.base import Question
 
 # Without it the client waits half a second before it tries again.
@@ -85,7 +85,7 @@ def test_proven_solutions_come_back_with_a_summary(tmp_path: Path) -> None:
 def test_each_problem_is_counted_once_however_often_it_was_asked_for(tmp_path: Path) -> None:
     told: list[tuple[str, int]] = []
 
-    class Watcher(Silent):
+    class Watcher(SilentReporter):
         def counter(self, what: str, total: int) -> Callable[[int], None]:
             return lambda amount: told.append((f"{what} {total}", amount))
 

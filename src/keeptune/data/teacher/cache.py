@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from keeptune.data.teacher.exchange import Answer, Request
 from keeptune.errors import RunError
-from keeptune.files import append_line, unwritable
+from keeptune.files import append_line, write_error
 
 
 class _Line(BaseModel):
@@ -41,7 +41,7 @@ class Cache:
                 # The next answer would else be written behind the torn one, and be lost with it.
                 os.truncate(path, len(whole))
         except OSError as error:
-            raise unwritable(path, error) from None
+            raise write_error(path, error) from None
         for number, text in enumerate(whole.splitlines(), start=1):
             try:
                 line = _Line.model_validate_json(text)

@@ -16,7 +16,7 @@ from keeptune.data.teacher.wording import form
 from keeptune.data.teacher.write import Wanted, write
 from keeptune.files import write_json
 from keeptune.grading.answers import ANSWER_MARKER
-from keeptune.progress import Listener
+from keeptune.progress import Reporter
 from keeptune.skills.arithmetic.contest_corpus import ENGLISH
 from keeptune.skills.base import Skill
 
@@ -30,7 +30,7 @@ def with_written_texts(
     section: DataSection,
     count_tokens: CountTokens,
     directory: Path,
-    listener: Listener,
+    reporter: Reporter,
 ) -> list[Example]:
     """The training rows in their order, those with an accepted text changed; as they are without `data.teacher`.
 
@@ -45,7 +45,7 @@ def with_written_texts(
         return list(train)
     chosen = {example.id: example for example in train if _is_chosen(example, candidates[example.id], teacher)}
     wanted = [_wanted(example, candidates, skill, section, count_tokens) for example in chosen.values()]
-    written = write(wanted, teacher, directory / ANSWERS_FILE, listener)
+    written = write(wanted, teacher, directory / ANSWERS_FILE, reporter)
     write_json(directory / SUMMARY_FILE, {"model": teacher.model, "task": teacher.task, **asdict(written.summary)})
     return [_changed(example, written.texts.get(example.problem), teacher, count_tokens) for example in train]
 

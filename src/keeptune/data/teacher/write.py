@@ -21,7 +21,7 @@ from keeptune.data.teacher.exchange import Answer, Request, Unanswered
 from keeptune.data.teacher.wording import wording
 from keeptune.errors import RecipeError, WriterError
 from keeptune.grading.answers import ANSWER_MARKER
-from keeptune.progress import Listener, Silent
+from keeptune.progress import Reporter, SilentReporter
 from keeptune.skills.base import Question
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write(
     wanted: Sequence[Wanted],
     settings: TeacherSection,
     cache: Path,
-    listener: Listener = Silent(),  # noqa: B008  (holds nothing)
+    reporter: Reporter = SilentReporter(),  # noqa: B008  (holds nothing)
 ) -> Written:
     """A proven text for as many of the problems as the server has one for. `cache` is the file of its answers.
 
@@ -83,7 +83,7 @@ def write(
     reached, refuses, or fails too often; RunError when the cache cannot be read or written.
     """
     started = time.monotonic()
-    count = listener.counter(f"texts of {settings.model}", len(wanted))
+    count = reporter.counter(f"texts of {settings.model}", len(wanted))
     writer = _Writer(settings, Cache(cache), count)
     try:
         asyncio.run(writer.write_all(wanted))
