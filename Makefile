@@ -68,7 +68,7 @@ test-mindspore: setup setup-mindspore
 	@echo "== tests against mindspore itself"
 	PYTHONPATH=src PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python $(MINDSPORE_BIN)/python -m pytest $(addprefix tests/oracle_mindspore/test_,ckpt.py record.py)
 	@echo "== training with mindspore beside training with torch"
-	KEEPTUNE_MINDSPORE_PYTHON=$(CURDIR)/$(MINDSPORE_BIN)/python $(BIN)/python -m pytest tests/oracle_mindspore/test_engine.py tests/oracle_mindspore/test_optimiser.py tests/end_to_end/test_mindspore_engine.py
+	KEEPTUNE_MINDSPORE_PYTHON=$(CURDIR)/$(MINDSPORE_BIN)/python $(BIN)/python -m pytest tests/oracle_mindspore/test_engine.py tests/oracle_mindspore/test_optimizer.py tests/end_to_end/test_mindspore_engine.py
 
 # MindFormers pins transformers 4, so it cannot share an environment either.
 setup-mindformers: $(MINDFORMERS_READY)

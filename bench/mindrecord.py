@@ -46,11 +46,11 @@ def batches() -> Iterator[np.ndarray[Any, np.dtype[np.int32]]]:
 def keeptune_way(folder: Path) -> dict[str, Any]:
     """Writes the rows and reads them all."""
     from keeptune.mindspore import record
-    from keeptune.mindspore.record_reader import read
+    from keeptune.mindspore.record_reader import read_rows
 
     rows, path = list(batches()), folder / "x.mindrecord"
     written = timed(lambda: record.write(path, FIELDS, rows, "qa"))
-    return {"write": written, "read": timed(lambda: exhausted(read(path, FIELDS)))}
+    return {"write": written, "read": timed(lambda: exhausted(read_rows(path, FIELDS)))}
 
 
 def mindspore_way(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""A process of another Python, for packages whose pins exclude keeptune's own: lines of JSON go in and come out."""
+"""Runs a worker in another Python and exchanges lines of JSON with it.
+
+For packages whose pinned dependencies exclude keeptune's own, such as MindSpore and vLLM.
+"""
 
 from __future__ import annotations
 
@@ -14,92 +17,99 @@ from typing import Any, TextIO
 
 from keeptune.errors import KeeptuneError
 
-_LAST_WORDS = 2000
-_PATIENCE_SECONDS = 60
+_LOG_TAIL_CHARACTERS = 2000
+_EXIT_TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """What is said where a process ends that should not: its name, what being killed means, and the error."""
+class ExitError:
+    """Describes a worker that exits too early: its name, the advice if it was killed, and the error to raise."""
 
     name: str
-    killed: str
+    killed_advice: str
     error: type[KeeptuneError]
 
 
 @dataclass(slots=True)
-class OtherPython:
-    """One process that answers."""
+class JsonLinesSubprocess:
+    """A worker process: one line of JSON per request and per answer."""
 
     process: subprocess.Popen[str]
     answers: TextIO
     log: Path
-    ending: Ending
+    exit_error: ExitError
 
     @classmethod
-    def start(cls, command: Sequence[str], log: Path, environment: Mapping[str, str], ending: Ending) -> OtherPython:
-        """Starts a command, whose last argument will be the file descriptor that it has to write its answers to."""
-        answers, given = os.pipe()
-        process = started([*command, str(given)], log, environment, pass_on=[given])
-        os.close(given)
-        return cls(process, os.fdopen(answers, encoding="utf-8"), log, ending)
+    def start(
+        cls, command: Sequence[str], log: Path, environment: Mapping[str, str], exit_error: ExitError
+    ) -> JsonLinesSubprocess:
+        """Starts a command. Its last argument becomes the file descriptor to which it must write its answers."""
+        read_end, write_end = os.pipe()
+        process = start_process([*command, str(write_end)], log, environment, pass_fds=[write_end])
+        os.close(write_end)
+        return cls(process, os.fdopen(read_end, encoding="utf-8"), log, exit_error)
 
-    def tell(self, request: Any) -> None:
-        """Sends a request. Of a process that has ended, `answer` tells."""
+    def send(self, request: Any) -> None:
+        """Sends a request. If the worker has exited, the next `receive` raises the error."""
         with suppress(BrokenPipeError):
             print(json.dumps(request), file=self.process.stdin, flush=True)
 
-    def answer(self) -> Any:
-        """The next answer. errors: as `ending` says, when the process has ended instead, with the last that it said."""
+    def receive(self) -> Any:
+        """Waits for the next answer.
+
+        Raises:
+            KeeptuneError: `exit_error.error` with the end of the log, when the worker has exited instead.
+        """
         line = self.answers.readline()
         if not line:
             code = self.process.wait()
-            said = self.log.read_text(encoding="utf-8", errors="replace").strip()
-            told = self.ending.killed if code == -signal.SIGKILL else f"; its last words:\n{said[-_LAST_WORDS:]}"
-            raise self.ending.error(f"{self.ending.name} ended with code {code}{told}")
+            log = self.log.read_text(encoding="utf-8", errors="replace").strip()
+            was_killed = code == -signal.SIGKILL
+            details = self.exit_error.killed_advice if was_killed else f"end of its log:\n{log[-_LOG_TAIL_CHARACTERS:]}"
+            raise self.exit_error.error(f"{self.exit_error.name} exited with code {code}; {details}")
         return json.loads(line)
 
-    def end(self) -> int:
-        """Its exit code, after it has seen the end of its input."""
-        code = ended(self.process)
+    def close(self) -> int:
+        """Closes the worker's input, waits until it exits, and returns its exit code."""
+        code = stop_process(self.process)
         self.answers.close()
         return code
 
 
-def started(
-    command: Sequence[str], log: Path, environment: Mapping[str, str], pass_on: Sequence[int] = ()
+def start_process(
+    command: Sequence[str], log: Path, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
 ) -> subprocess.Popen[str]:
-    """A process; what it says is added to the log."""
-    with log.open("ab") as said:
+    """Starts a process whose output is appended to the log. `environment` is added to the current environment."""
+    with log.open("ab") as output:
         return subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             env={**os.environ, **environment},
-            pass_fds=pass_on,
+            pass_fds=pass_fds,
             text=True,
-            # In a session of its own: Ctrl-C is for the process that asks, which stops where it can go on later.
+            # A new session keeps Ctrl-C from the worker: the calling process handles it and stops where it can resume.
             start_new_session=True,
         )
 
 
-def ended(process: subprocess.Popen[str]) -> int:
-    """The exit code of a process whose input ends; one that waits in vain for another, which has ended, is killed."""
+def stop_process(process: subprocess.Popen[str]) -> int:
+    """Closes a process's input and returns its exit code. A process that does not exit within 60 s is killed."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
-        return process.wait(_PATIENCE_SECONDS)
+        return process.wait(_EXIT_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
 
 
 def has_package(python: Path, package: str) -> bool:
-    """Whether this is a Python that can import the package."""
-    look = f"import sys; from importlib.util import find_spec; sys.exit(find_spec({package!r}) is None)"
+    """Whether `python` is a Python interpreter that can import the package."""
+    code = f"import sys; from importlib.util import find_spec; sys.exit(find_spec({package!r}) is None)"
     try:
-        return subprocess.run([python, "-c", look], check=False).returncode == 0
+        return subprocess.run([python, "-c", code], check=False).returncode == 0
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Rows that went into a MindRecord come out as the texts they were; what the kit cuts or masks is named, not taken."""
+"""Rows of a MindRecord file become texts again; truncated and masked rows are skipped and listed."""
 
 import json
 from pathlib import Path
@@ -16,18 +16,18 @@ from keeptune.mindspore.run_rows import IGNORED
 from keeptune.prompts.named import NAMED
 from keeptune.prompts.template import SLOT
 
-WORDS: Any = tiny.tokenizer()
-END = WORDS.eos_token_id
+TOKENIZER: Any = tiny.tokenizer()
+END = TOKENIZER.eos_token_id
 PROBLEM, SOLUTION = "计算 1.00 + 2.00 等于多少？", "1.00 + 2.00 = 3.00"
 
 
-def row(asked: str, answered: str, name: str = "") -> Row:
-    before, behind = (WORDS.encode(text, add_special_tokens=False) for text in (asked, answered))
-    return Row(name, [*before, *behind, END], [IGNORED] * len(before) + [*behind, END])
+def row(prompt: str, answer: str, name: str = "") -> Row:
+    before, after = (TOKENIZER.encode(text, add_special_tokens=False) for text in (prompt, answer))
+    return Row(name, [*before, *after, END], [IGNORED] * len(before) + [*after, END])
 
 
 def saved(folder: Path, rows: list[Row], length: int = 400) -> Path:
-    write_set(folder / "set", "train", rows, Layout(length, (WORDS.pad_token_id, IGNORED), "qa"), {}, 1)
+    write_set(folder / "set", "train", rows, Layout(length, (TOKENIZER.pad_token_id, IGNORED), "qa"), {}, 1)
     return folder / "set" / "train.mindrecord"
 
 
@@ -37,65 +37,68 @@ def texts(path: Path) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("name", list(NAMED))
-def test_the_kits_prompts_are_taken_off(model_folder: Path, tmp_path: Path, name: str) -> None:
-    asked = NAMED[name].replace(SLOT, PROBLEM)
-    path = saved(tmp_path, [row(asked, f" {SOLUTION}")])
-    taken = write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
+def test_known_prompts_are_removed(model_folder: Path, tmp_path: Path, name: str) -> None:
+    prompt = NAMED[name].replace(SLOT, PROBLEM)
+    path = saved(tmp_path, [row(prompt, f" {SOLUTION}")])
+    result = write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
     assert texts(tmp_path / "rows.jsonl") == [(PROBLEM, SOLUTION)]
-    assert taken.text() == f"1 rows, 1 in {name}"
+    assert (result.rows, result.prompts) == (1, {name: 1})
+    assert name in result.text()
 
 
 @pytest.mark.parametrize(
     "template", ["{problem}\nAnswer:", f"{tiny.BEGIN}asked\n{{problem}}{tiny.END}\n", "Q {problem} A"]
 )
-def test_a_prompt_is_taken_off_wherever_it_stands(model_folder: Path, tmp_path: Path, template: str) -> None:
-    own, other = template.replace(SLOT, PROBLEM), "another prompt"
-    path = saved(tmp_path, [row(own, SOLUTION), row(other, SOLUTION)])
-    taken = write_rows(path, str(model_folder), template, tmp_path / "rows.jsonl")
+def test_given_prompt_is_removed(model_folder: Path, tmp_path: Path, template: str) -> None:
+    prompt, other = template.replace(SLOT, PROBLEM), "another prompt"
+    path = saved(tmp_path, [row(prompt, SOLUTION), row(other, SOLUTION)])
+    result = write_rows(path, str(model_folder), template, tmp_path / "rows.jsonl")
     assert texts(tmp_path / "rows.jsonl") == [(PROBLEM, SOLUTION)]
-    assert taken.text().splitlines()[1:] == ["1 left out, not in the prompt that was given: rows 2"]
+    assert [skipped.row for skipped in result.skipped] == ["2"]
+    assert "given prompt" in result.skipped[0].reason
 
 
-def test_rows_of_another_model_are_refused(model_folder: Path, tmp_path: Path) -> None:
-    path = saved(tmp_path, [row("Q: a\n", "b"), Row("", [len(WORDS), END], [IGNORED, END])])
-    with pytest.raises(DataError, match=r"row 2 has the token \d+, and the tokenizer .* give the model"):
+def test_rows_of_another_model_are_rejected(model_folder: Path, tmp_path: Path) -> None:
+    path = saved(tmp_path, [row("Q: a\n", "b"), Row("", [len(TOKENIZER), END], [IGNORED, END])])
+    with pytest.raises(DataError, match=r"row 2 contains token \d+"):
         write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_nothing_that_is_there_is_replaced(model_folder: Path, tmp_path: Path) -> None:
+def test_existing_file_is_not_overwritten(model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("mine", encoding="utf-8")
-    with pytest.raises(RecipeError, match="it exists already"):
+    with pytest.raises(RecipeError, match="exists"):
         write_rows(saved(tmp_path, [row("Q: a\n", "b")]), str(model_folder), None, tmp_path / "rows.jsonl")
     assert (tmp_path / "rows.jsonl").read_text(encoding="utf-8") == "mine"
 
 
-def test_what_was_cut_or_masked_is_named(model_folder: Path, tmp_path: Path) -> None:
+def test_truncated_and_masked_rows_are_listed(model_folder: Path, tmp_path: Path) -> None:
     whole, long = row("Q: a\n", "b"), row("Q: a\n", "b" * 60)
-    cut = Row("", long.input_ids[:40], long.labels[:40])
+    truncated = Row("", long.input_ids[:40], long.labels[:40])
     masked = Row("", whole.input_ids, [IGNORED] * len(whole.labels))
     twice = Row("", [*whole.input_ids, *whole.input_ids], [*whole.labels, *whole.labels])
-    silent = Row("", [*whole.input_ids], [*whole.input_ids])
-    path = saved(tmp_path, [whole, cut, masked, twice, masked, silent], length=40)
-    taken = write_rows(path, str(model_folder), "Q: {problem}\n", tmp_path / "rows.jsonl")
+    without_prompt = Row("", [*whole.input_ids], [*whole.input_ids])
+    path = saved(tmp_path, [whole, truncated, masked, twice, masked, without_prompt], length=40)
+    result = write_rows(path, str(model_folder), "Q: {problem}\n", tmp_path / "rows.jsonl")
     assert texts(tmp_path / "rows.jsonl") == [("a", "b")]
-    assert taken.text().splitlines() == [
-        "1 rows, 1 in the prompt",
-        "2 left out, no token to learn: rows 3, 5",
-        "1 left out, cut off: its last token is no end token: rows 2",
-        "1 left out, several answers in one row: rows 4",
-        "1 left out, no text before or behind the first token to learn: rows 6",
+    assert [(skipped.row, skipped.reason.split()[0]) for skipped in result.skipped] == [
+        ("2", "truncated:"),
+        ("3", "no"),
+        ("4", "several"),
+        ("5", "no"),
+        ("6", "no"),
     ]
+    assert "rows 3, 5" in result.text()
 
 
-def test_without_a_row_nothing_is_written(model_folder: Path, tmp_path: Path) -> None:
+def test_no_file_is_written_when_every_row_is_skipped(model_folder: Path, tmp_path: Path) -> None:
     path = saved(tmp_path, [Row("", [5, 6], [IGNORED, IGNORED])])
-    with pytest.raises(DataError, match="no row is left\n0 rows\n1 left out, no token to learn: rows 1"):
+    with pytest.raises(DataError, match="no token with loss: rows 1"):
         write_rows(path, str(model_folder), None, tmp_path / "rows.jsonl")
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-def test_a_runs_rows_come_back_and_are_trained_on(model_folder: Path, tmp_path: Path) -> None:
+def test_exported_rows_are_imported_into_another_run(model_folder: Path, tmp_path: Path) -> None:
     model = {"name": str(model_folder), "dtype": "float32"}
     data = {"kinds": ["add", "area"], "quota": {"default": 6}, "max_tokens": 1000, "split": {"dev": 1, "test": 1}}
     first = {"model": model, "data": {"synth": {"rows": 200}, "styles": {"default": "longhand"}, **data}}
@@ -104,9 +107,9 @@ def test_a_runs_rows_come_back_and_are_trained_on(model_folder: Path, tmp_path: 
     ok("export", tmp_path / "first", "--to", "mindrecord", "--seq-length", 700, "--out", tmp_path / "set")
     rows, prompt = tmp_path / "rows.jsonl", "Question: {problem}\nAnswer:\n"
     path = tmp_path / "set" / "train-700.mindrecord"
-    told = keeptune("import", path, "--model", model_folder, "--prompt", prompt, "--out", rows)
+    outcome = keeptune("import", path, "--model", model_folder, "--prompt", prompt, "--out", rows)
     exported = json.loads((tmp_path / "set" / "about.json").read_text(encoding="utf-8"))["rows"]
-    assert told.out == f"{exported} rows, {exported} in the prompt\n"
+    assert f"{exported} rows, {exported} with" in outcome.out
     quota = {**data, "quota": {"default": 3}}
     second = {"model": model, "data": {"files": ["rows.jsonl"], **quota}}
     (tmp_path / "second.yaml").write_text(yaml.safe_dump(second), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The verbs that write for other programs, read what they wrote, and make a corpus."""
+"""The verbs `export`, `import` and `synth`: files for other programs, files from MindFormers, and synthetic rows."""
 
 from __future__ import annotations
 
@@ -10,39 +10,48 @@ import typer
 
 from keeptune.errors import RecipeError
 
+_DEFAULT_MODEL = "smollm2-135m"
+_DEFAULT_SEQ_LENGTH = 256
+
 
 def export(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="a finished run, or an adapter folder")],
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder")],
     form: Annotated[
         Literal["merged", "mindspore", "mindformers", "mindrecord", "mindrecord-reading"],
         typer.Option(
             "--to",
-            help="merged: one model; mindspore: .ckpt files under MindFormers' names; mindformers: a run's .ckpt and "
-            "configurations to go on with it there; mindrecord: a run's training rows; mindrecord-reading: a run's "
-            "reading questions",
+            help="merged: one transformers model; mindspore: .ckpt files with MindFormers' tensor names; mindformers: "
+            "checkpoint and configurations to continue a run's training; mindrecord: a run's training rows; "
+            "mindrecord-reading: a run's reading questions",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="the folder to make")],
+    out: Annotated[Path, typer.Option(help="new folder for the files")],
     seq_length: Annotated[
-        int | None, typer.Option(min=1, help="of mindrecord: seq_length in MindFormers; 256 unless given")
+        int | None, typer.Option(min=1, help="mindrecord: MindFormers' seq_length in tokens; default: 256")
     ] = None,
-    shards: Annotated[int | None, typer.Option(min=1, help="of mindrecord: files to spread the rows over")] = None,
+    shards: Annotated[int | None, typer.Option(min=1, help="mindrecord: number of files; default: 1")] = None,
 ) -> None:
-    """A tuned model for other programs. What PEFT and transformers load is in a run's adapter/ already."""
+    """Export a tuned model or a run's rows for other programs.
+
+    PEFT and transformers load the run's adapter/ folder without an export.
+    """
     if form == "mindrecord" or form == "mindrecord-reading":
         from keeptune.mindspore.run_rows import export_reading, export_training
         from keeptune.pipeline.run import Run
 
-        run, length, files = Run.open(Path(target)), seq_length or 256, shards or 1
+        run, length, files = Run.open(Path(target)), seq_length or _DEFAULT_SEQ_LENGTH, shards or 1
+        tokenizer = run.context.models.tokenizer
         if form == "mindrecord":
-            made = export_training(run.examples(), run.context.models.tokenizer, run.context.prompt, length, out, files)
+            written = export_training(run.examples(), tokenizer, run.context.prompt, length, out, files)
         else:
-            made = export_reading(run.recipe.score, run.context.models.tokenizer, length, out, files)
-        print(made.text(), file=sys.stderr)
-        print("\n".join(str(out / name) for name in made.files))
+            written = export_reading(run.recipe.score, tokenizer, length, out, files)
+        print(written.text(), file=sys.stderr)
+        print("\n".join(str(out / name) for name in written.files))
         return
     if seq_length or shards:
-        raise RecipeError(f"--seq-length and --shards are for --to mindrecord and mindrecord-reading, not for {form}")
+        raise RecipeError(
+            f"--seq-length and --shards require --to mindrecord or mindrecord-reading (got {form}); remove them"
+        )
     from keeptune.export.exporter import export as write_form
 
     print("\n".join(str(out / name) for name in write_form(target, form, out)))
@@ -53,30 +62,33 @@ def import_(
         Path,
         typer.Argument(
             metavar="CKPT|YAML|MINDRECORD",
-            help="a MindFormers checkpoint with a LoRA, a configuration, or training rows",
+            help="MindFormers checkpoint with a LoRA, configuration, or MindRecord file of training rows",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="the adapter folder, the recipe, or the JSONL file of rows to make")],
+    out: Annotated[Path, typer.Option(help="new adapter folder, recipe, or JSON Lines file of rows")],
     pet_config: Annotated[
-        Path | None, typer.Option(metavar="YAML", help="the configuration that a checkpoint was trained with")
+        Path | None, typer.Option(metavar="YAML", help="checkpoint: the configuration that trained it")
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help="the prompt that it was trained with: holds {problem}, or vicuna-alpaca, vicuna, alpaca"),
+        typer.Option(help="training prompt: a template with {problem}, or vicuna-alpaca, vicuna, alpaca"),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="its base model, as in a recipe")] = None,
-    skill: Annotated[Literal["arithmetic", "text"], typer.Option(help="what it was taught")] = "arithmetic",
+    model: Annotated[str | None, typer.Option(help="base model, as in a recipe")] = None,
+    skill: Annotated[Literal["arithmetic", "text"], typer.Option(help="skill of the rows")] = "arithmetic",
     evaluation: Annotated[
-        list[Path], typer.Option(metavar="YAML", help="a file that the adapter is evaluated with; repeatable")
+        list[Path],
+        typer.Option(metavar="YAML", help="configuration: another that evaluates the adapter, to check; repeatable"),
     ] = [],  # noqa: B006
-    data_file: Annotated[Path | None, typer.Option("--data", help="the rows for a recipe, in any format")] = None,
+    data_file: Annotated[
+        Path | None, typer.Option("--data", help="configuration: the training rows, in any supported format")
+    ] = None,
 ) -> None:
-    """From MindFormers: an adapter in PEFT's layout out of a .ckpt, a recipe out of a .yaml, rows of a .mindrecord."""
-    if ".mindrecord" in source.name:  # shards have their number behind it
+    """Import an adapter (.ckpt), a recipe (.yaml) or rows (.mindrecord) from MindFormers."""
+    if ".mindrecord" in source.name:  # the names of shards end with a number
         from keeptune.mindspore.record_rows import write_rows
         from keeptune.prompts.named import template
 
-        print(write_rows(source, model or "smollm2-135m", template(prompt) if prompt else None, out).text())
+        print(write_rows(source, model or _DEFAULT_MODEL, template(prompt) if prompt else None, out).text())
         return
     if source.suffix in (".yaml", ".yml"):
         from keeptune.mindspore.recipe_yaml import write_recipe
@@ -84,30 +96,28 @@ def import_(
         print(write_recipe(source, out, evaluation, data_file, prompt, model, skill))
         return
     if pet_config is None or prompt is None:
-        raise RecipeError(f"{source}: a checkpoint holds neither alpha nor prompt; give --pet-config and --prompt")
+        raise RecipeError(f"{source}: a checkpoint has neither alpha nor prompt; give --pet-config and --prompt")
     if evaluation or data_file:
-        raise RecipeError(f"{source}: --evaluation and --data are for a recipe out of a .yaml; leave them out")
-    from keeptune.mindspore.import_adapter import adopt
+        raise RecipeError(f"{source}: --evaluation and --data require a .yaml file; remove them")
+    from keeptune.mindspore.import_adapter import import_adapter
     from keeptune.prompts.named import prompt as prompt_of
 
-    adopt(source, pet_config, model or "smollm2-135m", skill, prompt_of(prompt), out)
+    import_adapter(source, pet_config, model or _DEFAULT_MODEL, skill, prompt_of(prompt), out)
     print(out)
 
 
 def synth(
-    preset: Annotated[Literal["contest"], typer.Option(help="whose kinds, ranges, mix and format")] = "contest",  # noqa: ARG001
-    rows: Annotated[
-        int | None, typer.Option(min=1, help="how many rows; left out: 809,993, or 2,000 of them unique")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="the same seed writes the same rows")] = 0,
-    unique: Annotated[bool, typer.Option(help="the mix of the original's unique problems, without duplicates")] = False,
-    bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows that are wrong on purpose")] = 0.0,
-    out: Annotated[Path, typer.Option(help="the JSONL file to write")] = Path("corpus.jsonl"),
+    preset: Annotated[Literal["contest"], typer.Option(help="corpus whose kinds, mix and format to use")] = "contest",  # noqa: ARG001
+    rows: Annotated[int | None, typer.Option(min=1, help="number of rows; default: 809,993, or 2,000 unique")] = None,
+    seed: Annotated[int, typer.Option(help="random seed; the same seed writes the same rows")] = 0,
+    unique: Annotated[bool, typer.Option(help="write unique problems, in the mix of the corpus's unique rows")] = False,
+    bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows with a deliberate error")] = 0.0,
+    out: Annotated[Path, typer.Option(help="JSON Lines file to write")] = Path("corpus.jsonl"),
     exclude: Annotated[
-        list[str], typer.Option(metavar="FILE", help="leave out its problems and their twins; repeatable")
+        list[str], typer.Option(metavar="FILE", help="skip this file's problems and equivalents of them; repeatable")
     ] = [],  # noqa: B006
 ) -> None:
-    """A corpus in the contest's format, mix and duplicates."""
+    """Generate synthetic rows with the contest corpus's format, mix and duplicates."""
     from keeptune.data.decontamination import refusal
     from keeptune.files import write_atomically
     from keeptune.skills.arithmetic.contest_corpus import (
@@ -121,13 +131,13 @@ def synth(
 
     refused = refusal(exclude, Arithmetic())
     if unique:
-        made = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
+        lines = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
     else:
-        made = corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
+        lines = corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in spoilt(made, bad_share, seed))
+            file.writelines(f"{line}\n" for line in spoilt(lines, bad_share, seed))
 
     write_atomically(out, write)
     print(out)

@@ -1,7 +1,6 @@
-"""A tuned model in the form that something else reads: one folder that is whole, or not there.
+"""Exports a tuned model for other programs: one merged model, or MindSpore checkpoints under MindFormers' names.
 
-`adapter/` of a run already is what PEFT, transformers and vLLM load. Here the adapter is added to the base's weights,
-or both are written as MindSpore checkpoints under MindFormers' names, with configurations to go on there.
+PEFT, transformers and vLLM load a run's `adapter/` folder without an export.
 """
 
 from __future__ import annotations
@@ -16,8 +15,7 @@ from transformers import AutoConfig
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
 from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
-from keeptune.models import backend
+from keeptune.models import adapter_metadata, backend
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import memory_for
@@ -27,34 +25,41 @@ from keeptune.pipeline.evaluate_files import adapter_folder
 Form = Literal["merged", "mindspore", "mindformers"]
 
 CLOSE_LOGITS = 1e-3
-"""How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
+"""The largest allowed difference of merged and unmerged logits, relative to the largest logit, in float32."""
 
 
 @memory_for("writing the model")
 def export(target: str | Path, form: Form, out: Path) -> list[str]:
-    """The names of the files written into the folder `out`, which must not exist.
+    """Writes an export into the new folder `out` and returns the names of its files.
 
-    errors: ModelError when the target is no adapter or cannot be expressed; RunError when `out` cannot be written.
+    Raises:
+        ModelError: when `target` has no adapter, or `form` cannot represent it.
+        RunError: when `out` exists or cannot be written.
     """
     folder = adapter_folder(str(target))
     if folder is None:
-        raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
+        raise ModelError(f"{target}: there is no adapter; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
-        card = adapter_card.load(folder)
+        card = adapter_metadata.load(folder)
         if form == "merged":
             tokenizer = models.load_tokenizer(card.model)
             merge(load_tuned(card, folder), card, tokenizer).save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
         else:
             backend.mindspore().export(Path(target).expanduser(), folder, form, scratch)
-        # What is written is whole, also where the base was kept in fewer bits.
-        adapter_card.save(replace(card, quantization=None), scratch)
+        # The exported weights are not quantized, also if the base was.
+        adapter_metadata.save(replace(card, quantization=None), scratch)
     return sorted(path.name for path in out.iterdir())
 
 
-def load_tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
-    """Base and adapter in float32, so that what is merged is rounded once. Of a base that was kept in fewer bits, the
-    weights that it computed with: the adapter was taught, and judged, beside those."""
+def load_tuned(card: adapter_metadata.AdapterCard, folder: Path) -> Any:
+    """Loads base and adapter in float32, so that merging rounds only once.
+
+    A quantized base is dequantized, because the adapter was trained and evaluated with its rounded weights.
+
+    Raises:
+        ModelError: when the adapter acts only after its invocation tokens, which merged weights cannot represent.
+    """
     if card.quantization is None:
         base = models.load_model(card.model, "float32")
     else:
@@ -62,22 +67,26 @@ def load_tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
     tuned = adapters.load_adapter(base, folder)
     if invocation_of(adapters.causal_model(tuned)):
         raise ModelError(
-            f"{folder}: this adapter acts only behind its invocation, and merged weights act everywhere; give the "
-            "adapter folder to PEFT, which knows activated LoRA"
+            f"{folder}: the adapter acts only after its invocation, but merged weights act always; load the adapter "
+            "folder with PEFT, which supports activated LoRA"
         )
     adapters.set_scale(tuned, card.scale)
     return tuned
 
 
-def merge(tuned: Any, card: adapter_card.AdapterCard, tokenizer: Any) -> Any:
-    """One model in the base's own format. errors: ModelError unless it answers like base and adapter together."""
+def merge(tuned: Any, card: adapter_metadata.AdapterCard, tokenizer: Any) -> Any:
+    """Merges the adapter into the base, in the base's dtype.
+
+    Raises:
+        ModelError: when the merged logits differ from those of base and adapter.
+    """
     tokens = torch.tensor([card.prompt.encode(tokenizer, "1 + 1 = ?")], device=tuned.device)
     with torch.no_grad():
-        apart = tuned(input_ids=tokens).logits
+        expected = tuned(input_ids=tokens).logits
         merged = tuned.merge_and_unload()
-        difference = (merged(input_ids=tokens).logits - apart).abs().max() / apart.abs().max()
+        difference = (merged(input_ids=tokens).logits - expected).abs().max() / expected.abs().max()
     if not difference <= CLOSE_LOGITS:
         raise ModelError(
-            f"the merged model differs from base and adapter by {difference:.1%}; use the adapter as it is"
+            f"the merged model's logits differ from base and adapter by {difference:.1%}; use the adapter unmerged"
         )
     return merged.to(AutoConfig.from_pretrained(models.resolve(card.model)).dtype or torch.float32)

@@ -26,7 +26,7 @@ from keeptune.generation.engine import Answer, Generator, Row, StopRule
 from keeptune.models import load as models
 from keeptune.models.adapter import causal_model
 from keeptune.models.invocation import invocation_of
-from keeptune.subprocess_rpc import Ending, OtherPython
+from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess
 from keeptune.training.distributed import Processes
 
 PYTHON = "KEEPTUNE_VLLM_PYTHON"
@@ -35,7 +35,7 @@ PYTHON = "KEEPTUNE_VLLM_PYTHON"
 _VERSION = "from importlib import metadata as m; print(m.version(m.packages_distributions()['vllm'][0]))"
 _WORKER = Path(__file__).with_name("vllm_worker.py")
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
-_ENDING = Ending("vLLM", ", as a system ends what takes too much memory; unset KEEPTUNE_VLLM_PYTHON", ModelError)
+_EXIT_ERROR = ExitError("vLLM", "it probably ran out of memory. Unset KEEPTUNE_VLLM_PYTHON", ModelError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class VllmGenerator(SharedGenerator):
         self.served, self.python = served, python
         self.packages = {"vllm": _version(python)}
         self._rank = _rank(served)
-        self._process: OtherPython | None = None
+        self._process: JsonLinesSubprocess | None = None
         self._adapters: dict[float, str] = {}
         self._scratch = Path(tempfile.mkdtemp(prefix="keeptune-vllm-"))
         weakref.finalize(self, shutil.rmtree, self._scratch, ignore_errors=True)
@@ -94,23 +94,23 @@ class VllmGenerator(SharedGenerator):
         """Fills `answers`. errors: ModelError when vLLM ends before it has them."""
         process = self._started()
         prompts, budgets = [row.prompt for row in rows], [row.budget for row in rows]
-        process.tell({"prompts": prompts, "budgets": budgets, **self._adapter()})
-        while (told := process.answer()) is not None:
+        process.send({"prompts": prompts, "budgets": budgets, **self._adapter()})
+        while (told := process.receive()) is not None:
             new = {int(number): token for number, (token,) in told.items()}
             ended = self._append(rows, list(new), list(new.values()), stop, answers)
-            process.tell([str(number) for number in ended])
+            process.send([str(number) for number in ended])
             if progress and ended:
                 progress(len(ended))
 
-    def _started(self) -> OtherPython:
+    def _started(self) -> JsonLinesSubprocess:
         if self._process is None:
             dtype = str(models.dtype(self.served.dtype)).removeprefix("torch.")
             job = {"model": models.resolve(self.served.model), "dtype": dtype, "rank": self._rank}
             # -P: modules beside the worker must not be taken for the standard library's.
             command = [self.python, "-P", str(_WORKER), json.dumps(job)]
-            self._process = OtherPython.start(command, self._scratch / "vllm.log", _ENVIRONMENT, _ENDING)
-            weakref.finalize(self, self._process.end)
-            self._process.answer()
+            self._process = JsonLinesSubprocess.start(command, self._scratch / "vllm.log", _ENVIRONMENT, _EXIT_ERROR)
+            weakref.finalize(self, self._process.close)
+            self._process.receive()
         return self._process
 
     def _adapter(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The entry point `keeptune.backends: mindspore`: each call imports only what it needs."""
+"""The entry point `mindspore` in the group `keeptune.backends`. Each method imports only the modules that it uses."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class MindSpore:
         python_with_mindspore()
 
     def unpack(self, checkpoint: Path, cache_folder: Path) -> Path:
-        from keeptune.mindspore.base_model import unpacked
+        from keeptune.mindspore.base_model import unpack_base_model
 
-        return unpacked(checkpoint, cache_folder)
+        return unpack_base_model(checkpoint, cache_folder)
 
     def trainer(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
         from keeptune.mindspore.trainer import MindSporeTrainer, require_supported

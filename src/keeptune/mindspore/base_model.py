@@ -1,10 +1,11 @@
-"""A base model in a .ckpt, as a folder that transformers loads: `model: {name: path/to/llama3-8B.ckpt}`.
+"""Converts a base model in a .ckpt file to a folder that transformers loads.
 
-A checkpoint holds weights and nothing else. The shape of the model is read from them; what they do not tell (how many
-heads share the width, how fast rotary angles turn) is known for the Llamas that MindFormers hands out, and stands in a
-config.json beside the file for any other. The tokenizer has to lie beside it, too: keeptune will not guess one.
+A recipe names such a model as `model: {name: path/to/llama3-8B.ckpt}`. A checkpoint holds only weights, and most of the
+configuration follows from their shapes. The rest (the number of heads, the base of the rotary angles) is known for the
+Llamas that MindFormers distributes. For other models, put their config.json beside the file. The tokenizer must lie
+beside the file too, because keeptune does not guess one.
 
-The folder lies in the user's cache and is made once. Weights keep their bytes, which go from file to file in pieces.
+The folder is created once, in the user's cache. Weights are copied in pieces and keep their bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from keeptune.errors import ModelError
 from keeptune.files import atomic_folder
 from keeptune.mindspore import ckpt
-from keeptune.mindspore import tensor_names as names
+from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.tensors import DTYPES
 
 _SAFETENSORS_NAMES = {"Float16": "F16", "BFloat16": "BF16", "Float32": "F32", "Float64": "F64"}
@@ -37,14 +38,14 @@ _HEADS = {
     (4096, _LLAMA_3): 32,
     (8192, _LLAMA_3): 64,
 }
-"""Attention heads of the published Llama 2 and 3, by width and vocabulary."""
+"""Attention heads of the published Llama 2 and 3, by hidden size and vocabulary size."""
 
 
 class _Generation(NamedTuple):
-    """Base of the rotary angles, the longest text, and the tokens that begin and end it."""
+    """The base of the rotary angles, the context length in tokens, and the ids of the begin and end tokens."""
 
     theta: float
-    longest: int
+    context_tokens: int
     begin: int
     end: int
 
@@ -53,7 +54,7 @@ _GENERATIONS = {
     _LLAMA_2: _Generation(10_000.0, 4096, 1, 2),
     _LLAMA_3: _Generation(500_000.0, 8192, 128_000, 128_001),
 }
-"""By vocabulary."""
+"""Llama 2 and 3, by vocabulary size."""
 
 _SPECIAL_TOKENS = (
     "<|begin_of_text|>",
@@ -65,12 +66,11 @@ _SPECIAL_TOKENS = (
     "<|eot_id|>",
     *(f"<|reserved_special_token_{number}|>" for number in range(5, 251)),
 )
-"""Llama 3's, behind those in its tokenizer.model, in their order. Source: its own tokenizer, and its 128,256 rows."""
+"""Llama 3's special tokens, in order; their ids follow those in tokenizer.model. Source: Llama 3's tokenizer.json."""
 
 
-class _Llama3(TikTokenConverter):
-    """transformers' converter, without the package tiktoken: that keeps what it has read from a path, whatever has been
-    put there since."""
+class _Llama3Converter(TikTokenConverter):
+    """transformers' converter without the package tiktoken, which caches files by path even after they change."""
 
     @staticmethod
     def load_tiktoken_bpe(path: str) -> dict[bytes, int]:
@@ -78,96 +78,102 @@ class _Llama3(TikTokenConverter):
         return {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
 
 
-def unpacked(path: Path, cache: Path) -> Path:
-    """The folder of the model in `path`, made on its first use.
+def unpack_base_model(path: Path, cache: Path) -> Path:
+    """The folder with the model of the checkpoint `path`, created on first use and when an input file changes.
 
-    errors: ModelError when the file is no Llama's checkpoint, or what belongs beside it is missing; RunError when the
-    cache cannot be written.
+    Raises:
+        ModelError: when the file is not a Llama's checkpoint, or a file that must lie beside it is missing.
+        RunError: when the cache cannot be written.
     """
-    beside = [path, *(path.with_name(name) for name in ("config.json", "tokenizer.model", *_TOKENIZER_FILES))]
-    there = {str(one.resolve()): (one.stat().st_size, one.stat().st_mtime_ns) for one in beside if one.is_file()}
-    key = hashlib.sha256(json.dumps(there, sort_keys=True).encode()).hexdigest()[:16]
+    inputs = [path, *(path.with_name(name) for name in ("config.json", "tokenizer.model", *_TOKENIZER_FILES))]
+    stats = {str(file.resolve()): (file.stat().st_size, file.stat().st_mtime_ns) for file in inputs if file.is_file()}
+    key = hashlib.sha256(json.dumps(stats, sort_keys=True).encode()).hexdigest()[:16]
     target = cache / "mindspore" / f"{path.stem}-{key}"
     if not target.is_dir():
-        tensors = _weights(path)
-        config = configuration(path, tensors)
+        tensors = _read_weights(path)
+        config = infer_configuration(path, tensors)
         with atomic_folder(target) as scratch:
             config.save_pretrained(scratch)
-            _put_tokenizer(path, scratch)
+            _write_tokenizer(path, scratch)
             _write_safetensors(scratch / "model.safetensors", tensors)
     return target
 
 
-def _weights(path: Path) -> Mapping[str, ckpt.Tensor]:
-    tensors = names.imported(ckpt.read(path))
+def _read_weights(path: Path) -> Mapping[str, ckpt.Tensor]:
+    tensors = rename_from_mindformers(ckpt.read(path))
     if any(".lora_" in name for name in tensors):
         raise ModelError(
-            f"{path}: it holds a LoRA; give the base model's checkpoint as the model, and take this one over with "
-            "`keeptune import` as an adapter"
+            f"{path}: the checkpoint contains a LoRA; name the base model's checkpoint, and import this file with "
+            "`keeptune import`"
         )
-    if odd := sorted(name for name, own in tensors.items() if own.dtype not in _SAFETENSORS_NAMES):
-        raise ModelError(f"{path}: {odd[0]} is {tensors[odd[0]].dtype}; give a checkpoint of floating-point weights")
+    if invalid := sorted(name for name, tensor in tensors.items() if tensor.dtype not in _SAFETENSORS_NAMES):
+        name = invalid[0]
+        raise ModelError(f"{path}: {name} must be floating-point (got {tensors[name].dtype}); convert the checkpoint")
     return tensors
 
 
-def configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
-    """The configuration of the model in `path`. errors: ModelError when its weights do not tell."""
-    own = path.with_name("config.json")
-    if own.is_file():
-        return AutoConfig.from_pretrained(own)
+def infer_configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
+    """The transformers configuration: from config.json beside `path`, or inferred from the weights' shapes.
+
+    Raises:
+        ModelError: when the weights are not those of a known Llama and there is no config.json.
+    """
+    config_file = path.with_name("config.json")
+    if config_file.is_file():
+        return AutoConfig.from_pretrained(config_file)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
         vocabulary, width = shapes["model.embed_tokens.weight"]
-        between, _ = shapes["model.layers.0.mlp.gate_proj.weight"]
+        intermediate, _ = shapes["model.layers.0.mlp.gate_proj.weight"]
         key_width, _ = shapes["model.layers.0.self_attn.k_proj.weight"]
     except (KeyError, ValueError):
         raise ModelError(
-            f"{path}: it lacks embeddings or the first layer of a Llama; give the whole base model's checkpoint"
+            f"{path}: embeddings or the first layer are missing; give the complete checkpoint of a Llama"
         ) from None
     if (width, vocabulary) not in _HEADS:
         raise ModelError(
-            f"{path}: no Llama 2 or 3 that is known has {vocabulary:,} tokens of width {width:,}; put the model's "
-            "config.json from its Hugging Face page beside the file"
+            f"{path}: unknown Llama with {vocabulary:,} tokens and hidden size {width:,}; put the model's config.json "
+            "beside the file (its Hugging Face page has it)"
         )
-    heads, known = _HEADS[width, vocabulary], _GENERATIONS[vocabulary]
+    heads, generation = _HEADS[width, vocabulary], _GENERATIONS[vocabulary]
     layers = {name.split(".")[2] for name in shapes if name.startswith("model.layers.")}
     return LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=width,
-        intermediate_size=between,
+        intermediate_size=intermediate,
         num_hidden_layers=len(layers),
         num_attention_heads=heads,
         num_key_value_heads=key_width * heads // width,
-        max_position_embeddings=known.longest,
+        max_position_embeddings=generation.context_tokens,
         rms_norm_eps=1e-5,
-        rope_parameters={"rope_type": "default", "rope_theta": known.theta},
+        rope_parameters={"rope_type": "default", "rope_theta": generation.theta},
         tie_word_embeddings="lm_head.weight" not in shapes,
         dtype=DTYPES[tensors["model.embed_tokens.weight"].dtype],
-        bos_token_id=known.begin,
-        eos_token_id=known.end,
+        bos_token_id=generation.begin,
+        eos_token_id=generation.end,
         architectures=["LlamaForCausalLM"],
     )
 
 
-def _put_tokenizer(path: Path, folder: Path) -> None:
+def _write_tokenizer(path: Path, folder: Path) -> None:
     if path.with_name("tokenizer.json").is_file():
         for name in _TOKENIZER_FILES:
             if path.with_name(name).is_file():
                 shutil.copy(path.with_name(name), folder)
         return
-    own = path.with_name("tokenizer.model")
-    if not own.is_file():
-        raise ModelError(f"{path}: put the model's tokenizer.model, or its tokenizer.json, beside the file")
-    if _is_tiktoken(own):
-        _of_tiktoken(own).save_pretrained(folder)
+    source = path.with_name("tokenizer.model")
+    if not source.is_file():
+        raise ModelError(f"{path}: there is no tokenizer; put tokenizer.json or tokenizer.model beside the file")
+    if _is_tiktoken(source):
+        _load_tiktoken(source).save_pretrained(folder)
     else:
-        shutil.copy(own, folder)
+        shutil.copy(source, folder)
         settings = {"tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "bos_token": "<s>", "eos_token": "</s>"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
 
 def _is_tiktoken(path: Path) -> bool:
-    """Whether a line is a token in base64 and its rank, as in Llama 3's; Llama 2's is SentencePiece's own format."""
+    """Whether a tokenizer.model has tiktoken's format (base64 token and rank per line) and not SentencePiece's."""
     with path.open("rb") as file:
         first = file.readline(1000).split()
     try:
@@ -176,35 +182,35 @@ def _is_tiktoken(path: Path) -> bool:
         return False
 
 
-def _of_tiktoken(path: Path) -> PreTrainedTokenizerFast:
+def _load_tiktoken(path: Path) -> PreTrainedTokenizerFast:
     try:
-        reader = _Llama3(str(path), extra_special_tokens=list(_SPECIAL_TOKENS))  # type: ignore[no-untyped-call]
-        made = reader.converted()
+        reader = _Llama3Converter(str(path), extra_special_tokens=list(_SPECIAL_TOKENS))  # type: ignore[no-untyped-call]
+        tokenizer = reader.converted()
     except ValueError as error:
-        raise ModelError(f"{path}: no whole tokenizer.model of Llama 3 ({error}); copy it again") from None
+        raise ModelError(f"{path}: not a Llama 3 tokenizer.model, or a damaged one ({error}); copy it again") from None
     begin, end = _SPECIAL_TOKENS[:2]
-    before = processors.TemplateProcessing(
-        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, made.token_to_id(begin))]
+    add_begin = processors.TemplateProcessing(
+        single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=[(begin, tokenizer.token_to_id(begin))]
     )
-    made.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), before])
-    return PreTrainedTokenizerFast(tokenizer_object=made, bos_token=begin, eos_token=end)
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), add_begin])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=begin, eos_token=end)
 
 
 def _write_safetensors(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> None:
-    """One file of all tensors: a header that says where each lies, and their bytes, which are the checkpoint's."""
+    """Writes one safetensors file: a JSON header with each tensor's offsets, then the checkpoint's bytes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, own in tensors.items():
-        start, end = end, end + own.size_bytes
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.size_bytes
         header[name] = {
-            "dtype": _SAFETENSORS_NAMES[own.dtype],
-            "shape": own.shape,
+            "dtype": _SAFETENSORS_NAMES[tensor.dtype],
+            "shape": tensor.shape,
             "data_offsets": [start, end],
         }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for own in tensors.values():
-            for piece in own.pieces:
+        for tensor in tensors.values():
+            for piece in tensor.pieces:
                 file.write(piece)

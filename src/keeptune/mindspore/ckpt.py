@@ -1,12 +1,13 @@
-"""MindSpore's .ckpt files, read and written without MindSpore, and never held in memory.
+"""Reads and writes MindSpore .ckpt files without MindSpore and without holding them in memory.
 
-A file is one protocol buffer, `Checkpoint{repeated Value{string tag; TensorProto tensor}}`, with
-`TensorProto{repeated int64 dims; string tensor_type; bytes tensor_content}`: contents are little-endian and in C order,
-bfloat16 as its two bytes. MindSpore cuts a tensor of more than 512 MiB into Values with one tag, each with the dims of
-the whole. With `crc_check=True` it adds 17 bytes, `crc_num` and a CRC-32 of all before them.
+A file is one protocol buffer message, `Checkpoint{repeated Value{string tag; TensorProto tensor}}`, with
+`TensorProto{repeated int64 dims; string tensor_type; bytes tensor_content}`. Contents are little-endian and in C order;
+a bfloat16 is stored as its two bytes. MindSpore splits a tensor of more than 512 MiB into several Values with the same
+tag, each with the dims of the whole tensor. With `crc_check=True` it appends 17 bytes: `crc_num` and a CRC-32 of all
+bytes before them.
 
-A tensor that is read is a row of views into the file, which the system pages in where they are used: a checkpoint of
-16 GB costs no memory until it is copied. Source: mindspore 2.9.0's own files, both ways.
+`read` returns memory-mapped views, so a 16 GB checkpoint takes no memory until it is copied.
+Source: files that mindspore 2.9.0 writes and reads.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ ITEM_BYTES = {
     "UInt64": 8,
     "Float64": 8,
 }
-"""The number formats by MindSpore's names. `str`, the format of texts, is left out: no weight is one."""
+"""Bytes per value of each MindSpore dtype. `str`, the dtype of texts, is missing because no weight has it."""
 
 SLICE_BYTES = 512 * 2**20
-"""The most bytes of one tensor that stand under one tag."""
+"""The size from which MindSpore splits a tensor into several Values."""
 
 _CRC_MARK, _CRC_DIGITS_BYTES = b"crc_num", 10
 _ENCRYPTED_MARKS = frozenset(mark.to_bytes(4, "little") for mark in (0x7F3A5ED8, 0x7F3A5ED9, 0x7F3A5EDA))
 _CHUNK_BYTES = 16 * 2**20
-_MOST_DIMS = 16
+_MAX_DIMS = 16
 _TEXT = "str"
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named array: its number format by MindSpore's name, its shape, and its bytes in pieces, in C order."""
+    """A named array: its MindSpore dtype, its shape, and its bytes in one or more pieces, in C order."""
 
     name: str
     dtype: str
@@ -61,18 +62,19 @@ class Tensor:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes the shape and the number format need."""
+        """The number of bytes that the shape and the dtype need."""
         return prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def bytes(self) -> bytearray:
-        """A copy of all of it."""
+        """A copy of all bytes."""
         return bytearray().join(self.pieces)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, in their order. Texts that MindSpore stores among them are left out.
+    """The tensors of a checkpoint by name, in file order. Texts that MindSpore stores among them are skipped.
 
-    errors: ModelError when the file is missing, damaged, encrypted or no checkpoint.
+    Raises:
+        ModelError: when the file is missing, damaged, encrypted or not a checkpoint.
     """
     try:
         with path.open("rb") as file:
@@ -81,29 +83,30 @@ def read(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give a MindSpore .ckpt file") from None
     if bytes(view[:4]) in _ENCRYPTED_MARKS:
-        raise ModelError(
-            f"{path}: the checkpoint is encrypted; save it without `enc_key` where its key is known, and give that file"
-        )
+        raise ModelError(f"{path}: the checkpoint is encrypted; load it with its key and save it without `enc_key`")
     try:
-        tensors = _joined(_values(view, _content_end(view)))
+        tensors = _join_slices(_read_values(view, _content_end(view)))
     except (ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path}: no whole MindSpore checkpoint ({error}); copy or save it again") from None
+        raise ModelError(
+            f"{path}: not a MindSpore checkpoint, or a damaged one ({error}); copy or save it again"
+        ) from None
     if not tensors:
-        raise ModelError(f"{path}: it holds no tensor; give a file that MindSpore's save_checkpoint wrote")
+        raise ModelError(f"{path}: the checkpoint has no tensors; give a file that save_checkpoint wrote")
     return tensors
 
 
 def write(path: Path, tensors: Iterable[Tensor], *, crc: bool = False, slice_bytes: int = SLICE_BYTES) -> None:
-    """Puts a checkpoint at `path`, whole or not at all, one tensor after the other.
+    """Writes a checkpoint atomically, one tensor at a time.
 
-    errors: RunError when the file cannot be written.
+    Raises:
+        RunError: when the file cannot be written.
     """
 
-    def save(scratch: Path) -> None:
+    def save(temporary: Path) -> None:
         checksum = 0
-        with scratch.open("wb") as file:
+        with temporary.open("wb") as file:
             for tensor in tensors:
-                for part in _encoded(tensor, slice_bytes):
+                for part in _encode(tensor, slice_bytes):
                     file.write(part)
                     checksum = zlib.crc32(part, checksum) if crc else 0
             if crc:
@@ -113,7 +116,11 @@ def write(path: Path, tensors: Iterable[Tensor], *, crc: bool = False, slice_byt
 
 
 def _content_end(view: memoryview) -> int:
-    """Where the tensors end. errors: ValueError when there is a checksum and it is another."""
+    """The offset at which the tensors end.
+
+    Raises:
+        ValueError: when the file has a checksum and its bytes do not match it.
+    """
     end = len(view) - len(_CRC_MARK) - _CRC_DIGITS_BYTES
     if end < 0 or bytes(view[end : end + len(_CRC_MARK)]) != _CRC_MARK:
         return len(view)
@@ -121,15 +128,15 @@ def _content_end(view: memoryview) -> int:
     for start in range(0, end, _CHUNK_BYTES):
         checksum = zlib.crc32(view[start : min(end, start + _CHUNK_BYTES)], checksum)
     if checksum != int.from_bytes(view[-_CRC_DIGITS_BYTES:], "big"):
-        raise ValueError("its checksum is not that of its bytes")
+        raise ValueError("the checksum does not match the content")
     return end
 
 
-def _values(view: memoryview, end: int) -> Iterator[Tensor]:
-    """Each Value of the file, which is a tensor or a slice of one."""
+def _read_values(view: memoryview, end: int) -> Iterator[Tensor]:
+    """Yields each Value of the file, which is a tensor or a slice of one."""
     for field in wire.fields(view, 0, end):
         if field.number != 1 or field.wire != wire.LENGTH_DELIMITED:
-            raise ValueError(f"byte {field.start} belongs to no tensor")
+            raise ValueError(f"unexpected field at byte {field.start}")
         name, tensor = None, None
         for part in wire.fields(view, field.start, field.end):
             if part.number == 1 and part.wire == wire.LENGTH_DELIMITED:
@@ -137,15 +144,15 @@ def _values(view: memoryview, end: int) -> Iterator[Tensor]:
             elif part.number == 2 and part.wire == wire.LENGTH_DELIMITED:
                 tensor = part
             else:
-                raise ValueError(f"the value at byte {field.start} is no tensor")
+                raise ValueError(f"unexpected field in the value at byte {field.start}")
         if name is None or tensor is None:
             raise ValueError(f"the value at byte {field.start} has no name or no tensor")
-        slice_ = _slice(view, name, tensor)
-        if slice_.dtype != _TEXT:
-            yield slice_
+        tensor_slice = _read_slice(view, name, tensor)
+        if tensor_slice.dtype != _TEXT:
+            yield tensor_slice
 
 
-def _slice(view: memoryview, name: str, tensor: wire.Field) -> Tensor:
+def _read_slice(view: memoryview, name: str, tensor: wire.Field) -> Tensor:
     dtype, content = "", memoryview(b"")
     shape: list[int] = []
     for field in wire.fields(view, tensor.start, tensor.end):
@@ -156,49 +163,55 @@ def _slice(view: memoryview, name: str, tensor: wire.Field) -> Tensor:
         elif (field.number, field.wire) == (3, wire.LENGTH_DELIMITED):
             content = view[field.start : field.end]
         else:
-            raise ValueError(f"{name!r} holds a field that tensors do not have")
-    if len(shape) > _MOST_DIMS:
-        raise ValueError(f"{name!r} has {len(shape)} dims")
+            raise ValueError(f"unexpected field in the tensor {name!r}")
+    if len(shape) > _MAX_DIMS:
+        raise ValueError(f"{name!r} has {len(shape)} dims, more than {_MAX_DIMS}")
     if dtype not in ITEM_BYTES and dtype != _TEXT:
-        raise ValueError(f"{name!r} is of the unknown number format {dtype!r}")
+        raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
     # MindSpore writes a scalar with no dims, or with the one dim 0.
     is_scalar = shape == [0] and len(content) > 0
     return Tensor(name, dtype, () if is_scalar else tuple(shape), (content,))
 
 
-def _joined(slices: Iterable[Tensor]) -> dict[str, Tensor]:
-    """Slices that follow each other under one name as one tensor. errors: ValueError unless each is there in whole."""
+def _join_slices(slices: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Joins consecutive slices with the same name.
+
+    Raises:
+        ValueError: when slices disagree, a name appears twice, or a tensor has too few or too many bytes.
+    """
     tensors: dict[str, Tensor] = {}
     last = ""
-    for own in slices:
-        if own.name == last:
-            before = tensors[last]
-            if (before.dtype, before.shape) != (own.dtype, own.shape):
-                raise ValueError(f"the slices of {own.name!r} have different shapes or number formats")
-            own = Tensor(own.name, own.dtype, own.shape, (*before.pieces, *own.pieces))
-        elif own.name in tensors:
-            raise ValueError(f"{own.name!r} stands there twice")
-        tensors[own.name], last = own, own.name
+    for current in slices:
+        if current.name == last:
+            previous = tensors[last]
+            if (previous.dtype, previous.shape) != (current.dtype, current.shape):
+                raise ValueError(f"the slices of {current.name!r} have different shapes or dtypes")
+            current = Tensor(current.name, current.dtype, current.shape, (*previous.pieces, *current.pieces))
+        elif current.name in tensors:
+            raise ValueError(f"{current.name!r} appears twice")
+        tensors[current.name], last = current, current.name
     for tensor in tensors.values():
         stored = sum(len(piece) for piece in tensor.pieces)
         if stored != tensor.size_bytes:
-            wanted = f"{tensor.dtype} of shape {list(tensor.shape)} takes {tensor.size_bytes:,}"
-            raise ValueError(f"{tensor.name!r} has {stored:,} bytes, and {wanted}")
+            expected = f"{tensor.dtype} with shape {list(tensor.shape)} needs {tensor.size_bytes:,}"
+            raise ValueError(f"{tensor.name!r} has {stored:,} bytes; {expected}")
     return tensors
 
 
-def _encoded(tensor: Tensor, slice_bytes: int) -> Iterator[bytes | memoryview]:
-    """The bytes of one tensor's Values, the contents themselves uncopied."""
-    name = wire.data(1, tensor.name.encode())
-    about = b"".join(wire.integer(1, dim) for dim in tensor.shape) + wire.data(2, tensor.dtype.encode())
-    for piece in _slices(tensor, slice_bytes):
-        inner = about + wire.head(3, len(piece))
-        tensor_head = wire.head(2, len(inner) + len(piece))
-        yield wire.head(1, len(name) + len(tensor_head) + len(inner) + len(piece)) + name + tensor_head + inner
+def _encode(tensor: Tensor, slice_bytes: int) -> Iterator[bytes | memoryview]:
+    """Yields the bytes of one tensor's Values without copying the contents."""
+    name = wire.bytes_field(1, tensor.name.encode())
+    dims = b"".join(wire.integer_field(1, dim) for dim in tensor.shape)
+    description = dims + wire.bytes_field(2, tensor.dtype.encode())
+    for piece in _split_pieces(tensor, slice_bytes):
+        inner = description + wire.field_header(3, len(piece))
+        tensor_header = wire.field_header(2, len(inner) + len(piece))
+        value_bytes = len(name) + len(tensor_header) + len(inner) + len(piece)
+        yield wire.field_header(1, value_bytes) + name + tensor_header + inner
         yield piece
 
 
-def _slices(tensor: Tensor, slice_bytes: int) -> Iterator[memoryview]:
+def _split_pieces(tensor: Tensor, slice_bytes: int) -> Iterator[memoryview]:
     for piece in tensor.pieces:
         for start in range(0, max(1, len(piece)), slice_bytes):
             yield piece[start : start + slice_bytes]

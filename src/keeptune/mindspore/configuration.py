@@ -1,7 +1,7 @@
-"""A MindFormers configuration as its values under dotted names, whatever the file holds.
+"""Reads a MindFormers YAML configuration into values under dotted names.
 
-The files are read with yaml.safe_load and bounded in size, depth and number of values: YAML's aliases can make a tree
-of a billion values out of a kilobyte, or one that contains itself.
+The file is read with yaml.safe_load, and its size, depth and number of values are limited: with YAML aliases, one
+kilobyte can describe a tree of a billion values, or a tree that contains itself.
 """
 
 from __future__ import annotations
@@ -16,88 +16,103 @@ import yaml
 
 from keeptune.errors import RecipeError
 
-_LARGEST_BYTES = 1_000_000
-_MOST_VALUES = 5_000
-_DEEPEST, _LONGEST_NAME = 20, 1_000
+_MAX_BYTES = 1_000_000
+_MAX_VALUES = 5_000
+_MAX_DEPTH, _MAX_NAME_CHARACTERS = 20, 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """The values of one file by name, such as `model.model_config.pet_config.lora_rank`; items of lists by number."""
+    """The values of one file by dotted name, e.g. `model.model_config.seq_length`. List items are numbered."""
 
     path: Path
     values: Mapping[str, Any]
 
     def get(self, name: str) -> Any:
-        """The value of that name, or None. `callbacks.*.save_checkpoint_steps` is the first item's that has one."""
+        """The value under a name, or None. In `callbacks.*.save_checkpoint_steps`, `*` matches any list item."""
         if ".*." not in name:
             return self.values.get(name)
-        found = self.named(name)
-        return self.values[found] if found else None
+        match = self.find_name(name)
+        return self.values[match] if match else None
 
-    def named(self, pattern: str) -> str | None:
-        """The first whole name that a name with `*` for a list's item stands for."""
-        before, after = pattern.split(".*.")
-        ends = (before + ".", "." + after)
-        return next((name for name in self.values if name.startswith(ends[0]) and name.endswith(ends[1])), None)
+    def find_name(self, pattern: str) -> str | None:
+        """The first name that matches a pattern with one `*`, or None."""
+        prefix, suffix = pattern.split(".*.")
+        return next(
+            (name for name in self.values if name.startswith(f"{prefix}.") and name.endswith(f".{suffix}")), None
+        )
 
     def number(self, name: str, default: float | None = None) -> float | None:
-        """The finite number of that name; a number that YAML took for a text is one, too.
+        """The finite number under a name. A number that YAML read as a string (`1e-5`) is accepted.
 
-        errors: RecipeError naming file and key when it is anything else.
+        Raises:
+            RecipeError: naming file and key when the value is not a finite number.
         """
         value = self.get(name)
         if value is None:
             return default
         try:
-            found = math.nan if isinstance(value, bool) else float(value)
+            number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError, OverflowError):
-            found = math.nan
-        if not math.isfinite(found):
-            raise self.refused(name, value, "a number")
-        return found
+            number = math.nan
+        if not math.isfinite(number):
+            raise self.invalid_value(name, value, "a number")
+        return number
 
-    def whole(self, name: str, default: int | None = None) -> int | None:
-        """The integer above zero of that name. errors: RecipeError as `number`."""
-        found = self.number(name, default)
-        if found is None:
+    def positive_integer(self, name: str, default: int | None = None) -> int | None:
+        """The integer > 0 under a name.
+
+        Raises:
+            RecipeError: as in `number`.
+        """
+        number = self.number(name, default)
+        if number is None:
             return None
-        if found < 1 or found != int(found):
-            raise self.refused(name, self.get(name), "an integer above 0")
-        return int(found)
+        if number < 1 or number != int(number):
+            raise self.invalid_value(name, self.get(name), "an integer > 0")
+        return int(number)
 
-    def text(self, name: str) -> str | None:
-        """The text of that name. errors: RecipeError as `number`."""
+    def string(self, name: str) -> str | None:
+        """The string under a name.
+
+        Raises:
+            RecipeError: as in `number`.
+        """
         value = self.get(name)
         if value is not None and not isinstance(value, str):
-            raise self.refused(name, value, "a text")
+            raise self.invalid_value(name, value, "a string")
         return value
 
-    def refused(self, name: str, value: Any, wanted: str) -> RecipeError:
-        """The error for a value that is of the wrong sort."""
-        return RecipeError(f"{self.path}: {name} is {shown(value)}, and it has to be {wanted}; correct it there")
+    def invalid_value(self, name: str, value: Any, expected: str) -> RecipeError:
+        """The error for a value of the wrong type or range."""
+        return RecipeError(f"{self.path}: {name} must be {expected} (got {format_value(value)})")
 
     @property
     def pet_config(self) -> str | None:
-        """The name under which LoRA's settings stand, or None."""
-        names = (name.rsplit(".", 1)[0] for name in self.values)
-        return next((name for name in names if name.rsplit(".", 1)[-1] == "pet_config"), None)
+        """The dotted name of the `pet_config` section, which holds the LoRA settings, or None."""
+        sections = (name.rsplit(".", 1)[0] for name in self.values)
+        return next((name for name in sections if name.rsplit(".", 1)[-1] == "pet_config"), None)
 
 
-def read(path: Path) -> Configuration:
-    """The configuration in a YAML file. errors: RecipeError saying why it is none."""
+def load_configuration(path: Path) -> Configuration:
+    """Reads a MindFormers YAML file.
+
+    Raises:
+        RecipeError: when the file cannot be read, or is not such a configuration.
+    """
     try:
         raw = path.read_bytes()
-        if len(raw) > _LARGEST_BYTES:
+        if len(raw) > _MAX_BYTES:
             raise RecipeError(
-                f"{path}: it has {len(raw):,} bytes, and no configuration has; give a MindFormers YAML file"
+                f"{path}: {len(raw):,} bytes is too large for a configuration (at most {_MAX_BYTES:,}); give a "
+                "MindFormers YAML file"
             )
         tree = yaml.safe_load(raw.decode("utf-8"))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give a MindFormers YAML file") from None
     except UnicodeDecodeError:
         raise RecipeError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    # PyYAML lets errors of its converters through: !!int '' is an IndexError, !!bool x a KeyError.
+    # PyYAML does not wrap all errors of its converters: !!int '' raises IndexError, !!bool x raises KeyError.
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise RecipeError(f"{path}: not valid YAML ({type(error).__name__}: {error})") from None
     if not isinstance(tree, dict) or not tree:
@@ -106,24 +121,31 @@ def read(path: Path) -> Configuration:
     try:
         for name, value in _leaves(tree, "", 0):
             values[name] = value
-            if len(values) > _MOST_VALUES:
-                raise ValueError(f"more than {_MOST_VALUES:,} values")
+            if len(values) > _MAX_VALUES:
+                raise ValueError(f"more than {_MAX_VALUES:,} values")
     except ValueError as error:
-        raise RecipeError(f"{path}: {error}, so it is no configuration; give a MindFormers YAML file") from None
+        raise RecipeError(f"{path}: not a configuration ({error}); give a MindFormers YAML file") from None
     return Configuration(path, values)
 
 
-def shown(value: Any) -> str:
-    """A value in one line of a message or comment."""
+def format_value(value: Any) -> str:
+    """A value on one line of at most 80 characters, for a message or a comment."""
     text = repr(value) if not isinstance(value, str) else f"'{value}'"
     text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _leaves(tree: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """What is no mapping and no list of mappings, under its name. errors: ValueError when it is out of all bounds."""
-    if depth > _DEEPEST or len(name) > _LONGEST_NAME:
-        raise ValueError(f"a value at {shown(name)} is deeper than {_DEEPEST} levels or has a longer name")
+    """Yields (dotted name, value) for each value that is neither a mapping nor a list with nested values.
+
+    Raises:
+        ValueError: when a value is nested too deeply or has too long a name.
+    """
+    if depth > _MAX_DEPTH or len(name) > _MAX_NAME_CHARACTERS:
+        raise ValueError(
+            f"{format_value(name)} is nested deeper than {_MAX_DEPTH} levels or its name has more than "
+            f"{_MAX_NAME_CHARACTERS:,} characters"
+        )
     if isinstance(tree, dict) and tree:
         for key, value in tree.items():
             yield from _leaves(value, f"{name}.{key}" if name else str(key), depth + 1)

@@ -1,4 +1,4 @@
-"""A run as a folder that MindFormers goes on from: base and adapter in one checkpoint, configurations, rows."""
+"""Exports a run to a folder from which MindFormers continues training: checkpoint, configurations and rows."""
 
 from __future__ import annotations
 
@@ -14,34 +14,37 @@ from keeptune.data.preparation import load_examples
 from keeptune.errors import ModelError
 from keeptune.files import write_json, write_records, write_text
 from keeptune.mindspore import ckpt
-from keeptune.mindspore import tensor_names as names
-from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
+from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS, QUESTIONS, FinetuneFiles, conversations
 from keeptune.mindspore.run_rows import padding_token
-from keeptune.mindspore.tensors import stored
+from keeptune.mindspore.tensor_names import rename_to_mindformers
+from keeptune.mindspore.tensors import to_ckpt
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models
 from keeptune.models.adapter_metadata import AdapterCard
 from keeptune.prompts.named import asked_in_conversation
 
 
-def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
-    """Adds to `out`, which holds adapter.ckpt and pet_config.yaml, all that is needed to go on with the run.
+def write_continuation(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
+    """Adds the files to continue the run to `out`, which already holds adapter.ckpt and pet_config.yaml.
 
-    errors: ModelError when `run` is no run's folder, or its model none that MindFormers knows.
+    Raises:
+        ModelError: when `run` is not a run directory, or MindFormers' Llama does not support its model.
     """
     if not (run / "recipe.yaml").is_file():
-        raise ModelError(f"{run}: an adapter does not say how it was trained; give the folder of its run")
+        raise ModelError(f"{run}: there is no recipe.yaml; give the run directory, not only its adapter")
     recipe = recipes.load_stored(run / "recipe.yaml")
-    rows, asked = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
+    rows, questions = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])
-    for name, text in Handover(recipe, rows, base, lora, longest, padding_token(tokenizer)).files().items():
+    files = FinetuneFiles(recipe, rows, base, lora, longest, padding_token(tokenizer)).texts()
+    for name, text in files.items():
         write_text(out / name, text)
-    halves = ckpt.read(out / "adapter.ckpt")
-    weights = names.exported(adapters.base_weights(tuned))
+    lora_tensors = ckpt.read(out / "adapter.ckpt")
+    weights = rename_to_mindformers(adapters.base_weights(tuned))
     dtype = base.dtype or torch.float32
-    ckpt.write(out / CHECKPOINT, [*halves.values(), *(stored(name, own.to(dtype)) for name, own in weights.items())])
-    write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in asked])
-    if human := asked_in_conversation(card.prompt):
-        write_json(out / CONVERSATIONS, conversations(human, rows))
+    base_tensors = (to_ckpt(name, tensor.to(dtype)) for name, tensor in weights.items())
+    ckpt.write(out / CHECKPOINT, [*lora_tensors.values(), *base_tensors])
+    write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in questions])
+    if human_turn := asked_in_conversation(card.prompt):
+        write_json(out / CONVERSATIONS, conversations(human_turn, rows))

@@ -1,4 +1,4 @@
-"""An adapter as MindSpore checkpoints under MindFormers' tensor names, with the configurations to continue training."""
+"""Exports an adapter as MindSpore checkpoints under MindFormers' tensor names, with configurations to train on."""
 
 from __future__ import annotations
 
@@ -12,60 +12,68 @@ from transformers import AutoConfig
 from keeptune.errors import ModelError
 from keeptune.export.exporter import load_tuned, merge
 from keeptune.files import write_text
-from keeptune.mindspore import ckpt, continuation
-from keeptune.mindspore import tensor_names as names
-from keeptune.mindspore.tensors import stored
+from keeptune.mindspore import ckpt
+from keeptune.mindspore.continuation import write_continuation
+from keeptune.mindspore.tensor_names import rename_to_mindformers, require_llama, target_pattern
+from keeptune.mindspore.tensors import to_ckpt
 from keeptune.models import adapter_metadata, load
 
 
 def export(target: Path, adapter: Path, form: str, out: Path) -> None:
-    """Writes adapter.ckpt and pet_config.yaml into `out`; besides, for `mindspore`, the merged checkpoint, and for
-    `mindformers`, all that training continues from, which needs the run directory `target`.
+    """Writes adapter.ckpt, pet_config.yaml and the tokenizer into `out`, and the files of `form`.
+
+    `mindspore` adds the merged checkpoint. `mindformers` adds the files to continue training; it needs the run
+    directory as `target`.
 
     Raises:
-        ModelError: when the base is no Llama, or MindFormers does not know the adapter's family.
+        ModelError: when the base model is not a Llama, or MindFormers does not support the adapter's family.
     """
     card = adapter_metadata.load(adapter)
-    names.require_llama(AutoConfig.from_pretrained(load.resolve(card.model)))
+    require_llama(AutoConfig.from_pretrained(load.resolve(card.model)))
     tuned, tokenizer = load_tuned(card, adapter), load.load_tokenizer(card.model)
     _write_lora(tuned, card.scale, out)
     if form == "mindformers":
-        continuation.write(card, target, tuned, tokenizer, out)
+        write_continuation(card, target, tuned, tokenizer, out)
     else:
         merged = merge(tuned, card, tokenizer)
-        ckpt.write(out / "merged.ckpt", (stored(name, own) for name, own in _named(merged).items()))
+        ckpt.write(out / "merged.ckpt", (to_ckpt(name, tensor) for name, tensor in _merged_tensors(merged).items()))
     tokenizer.save_pretrained(out)
 
 
-def _named(merged: Any) -> dict[str, Tensor]:
+def _merged_tensors(merged: Any) -> dict[str, Tensor]:
     tensors = dict(merged.state_dict())
     if merged.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
-    return names.exported(tensors)
+    return rename_to_mindformers(tensors)
 
 
 def _write_lora(tuned: Any, scale: float, folder: Path) -> None:
-    """The adapter by itself, and the `pet_config` that it needs, where MindFormers knows the family."""
+    """Writes the adapter's tensors, with the scale applied to the B matrices, and its `pet_config`.
+
+    Raises:
+        ModelError: when the adapter is not a plain LoRA on all layers.
+    """
     config = tuned.peft_config["default"]
     is_plain = config.peft_type == "LORA" and not (config.use_dora or config.use_rslora or config.layers_to_transform)
     if not is_plain:
         raise ModelError(
-            "MindFormers has plain LoRA on all layers only, and this adapter is of another family or on some layers; "
-            "export it as `merged`"
+            "MindFormers supports only plain LoRA on all layers; this adapter has another family or skips layers. "
+            "Export it with `--to merged`"
         )
-    tensors = names.exported(get_peft_model_state_dict(tuned, save_embedding_layers=False))
-    halves = {name: own * scale if name.endswith("_b") else own for name, own in tensors.items()}
-    ckpt.write(folder / "adapter.ckpt", (stored(name, own) for name, own in halves.items()))
+    tensors = rename_to_mindformers(get_peft_model_state_dict(tuned, save_embedding_layers=False))
+    scaled = {name: tensor * scale if name.endswith("_b") else tensor for name, tensor in tensors.items()}
+    ckpt.write(folder / "adapter.ckpt", (to_ckpt(name, tensor) for name, tensor in scaled.items()))
     write_text(folder / "pet_config.yaml", _pet_config(config))
 
 
 def _pet_config(config: Any) -> str:
     return (
-        "# Belongs under model.model_config of a MindFormers configuration, the same to train, evaluate and predict.\n"
+        "# Put this under model.model_config of a MindFormers configuration. Use the same section to train, evaluate\n"
+        "# and predict.\n"
         "pet_config:\n"
         "  pet_type: lora\n"
         f"  lora_rank: {config.r}\n"
         f"  lora_alpha: {config.lora_alpha}\n"
         f"  lora_dropout: {config.lora_dropout}\n"
-        f"  target_modules: '{names.target_pattern(sorted(config.target_modules))}'\n"
+        f"  target_modules: '{target_pattern(sorted(config.target_modules))}'\n"
     )

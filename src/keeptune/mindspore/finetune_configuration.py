@@ -1,8 +1,8 @@
-"""MindFormers configurations that go on with a run's adapter on Ascend, under the same prompt.
+"""Builds MindFormers configurations that continue a run's training on Ascend, under the same prompt.
 
-Their keys are those of the contest's kit (MindFormers r1.1), whose names MindFormers 1.9 has changed here and there
-(docs/mindformers.md). Training, evaluation and prediction hold one pet_config and one number format: an alpha or a
-format that differs between the files is a silent loss.
+The keys are those of the contest's kit (MindFormers r1.1); MindFormers 1.9 renamed some of them (docs/mindformers.md).
+The configurations to train, evaluate and predict share one pet_config and one dtype, because an alpha or a dtype that
+differs between them degrades the results without an error message.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ _READING_NEW_TOKENS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Handover:
-    """What the files are made of: a run's recipe and rows, its base model's configuration and its LoRA's. `padding` is
-    the token that MindRecords are filled with: MindFormers finds the length of a row by it."""
+class FinetuneFiles:
+    """The configurations and the script for a run, built from its recipe, rows, base configuration and LoRA settings.
+
+    `padding` is the padding token's id in the MindRecord file; MindFormers determines a row's length by it.
+    """
 
     recipe: Recipe
     rows: Sequence[Example]
@@ -40,39 +42,41 @@ class Handover:
 
     @property
     def devices(self) -> int:
-        """How many devices share a layer: four as in the contest, or as many as its heads can be dealt to."""
+        """The number of devices that share a layer: 4 as in the contest, or 2 or 1 if 4 does not divide the heads."""
         heads = (self.base.num_attention_heads, self.base.num_key_value_heads)
         return next(number for number in (4, 2, 1) if all(count % number == 0 for count in heads))
 
     @property
-    def in_conversation(self) -> bool:
-        """Whether the kit's preprocessing makes the rows: under any other prompt keeptune writes them."""
+    def has_kit_prompt(self) -> bool:
+        """Whether the kit's preprocessing can create the rows. It supports one prompt; keeptune writes the others."""
         return asked_in_conversation(Prompt(self.recipe.prompt.template)) is not None
 
     @property
     def record(self) -> str:
-        """The file of the rows as tokens. MindSpore refuses one that was renamed, so it is what its writer calls it."""
-        return "train.mindrecord" if self.in_conversation else f"train-{self.recipe.data.max_tokens}.mindrecord"
+        """The name of the MindRecord file, as its writer names it: MindSpore rejects renamed files."""
+        return "train.mindrecord" if self.has_kit_prompt else f"train-{self.recipe.data.max_tokens}.mindrecord"
 
     @property
     def rows_per_step(self) -> int:
-        """As many rows as keeptune's step has of these, in the mean."""
+        """The mean number of these rows in one of keeptune's steps."""
         mean = sum(row.tokens for row in self.rows) / len(self.rows)
         return max(1, round(self.recipe.train.tokens_per_step / mean))
 
-    def files(self) -> dict[str, str]:
+    def texts(self) -> dict[str, str]:
         """The text of each file by its name."""
         window = self.recipe.data.max_tokens
         evaluation = {"seq_length": window + self.longest_answer, "max_new_tokens": self.longest_answer}
         reading = {"seq_length": 8192, "max_new_tokens": _READING_NEW_TOKENS}
         return {
             "finetune.yaml": _text(
-                "trains on", self._common("finetune", {"seq_length": window}) | self._training(), self._left_behind()
+                "continues training",
+                self._common("finetune", {"seq_length": window}) | self._training(),
+                self._unsupported_settings(),
             ),
             "evaluate.yaml": _text(
-                "is measured by", self._common("eval", reading) | {"metric": {"type": "EmF1Metric"}}
+                "evaluates reading", self._common("eval", reading) | {"metric": {"type": "EmF1Metric"}}
             ),
-            "predict.yaml": _text("answers by", self._common("predict", evaluation)),
+            "predict.yaml": _text("answers questions", self._common("predict", evaluation)),
             "commands.sh": self._commands(),
         }
 
@@ -100,11 +104,15 @@ class Handover:
         }
 
     def _model(self, lengths: dict[str, int]) -> dict[str, Any]:
-        """errors: ModelError where the base turns its positions in a way that MindFormers' Llama cannot."""
+        """The `model_config` section.
+
+        Raises:
+            ModelError: when the base scales its rotary positions, which MindFormers' Llama does not support.
+        """
         base, rope = self.base, self.base.rope_parameters
         if rope.get("rope_type", "default") != "default":
             raise ModelError(
-                f"positions of the type {rope['rope_type']}: MindFormers' Llama has plain ones; use `merged`"
+                f"rope_type {rope['rope_type']}: MindFormers' Llama supports only default; export with `--to merged`"
             )
         dtype = "bfloat16" if self.recipe.model.dtype == "auto" else self.recipe.model.dtype
         return {
@@ -134,31 +142,31 @@ class Handover:
             "pet_config": self.lora,
         }
 
-    def _left_behind(self) -> list[str]:
-        """What the run was trained with and MindFormers has no setting for."""
+    def _unsupported_settings(self) -> list[str]:
+        """The settings of the run that MindFormers does not support, each with the consequence."""
         train, retain = self.recipe.train, self.recipe.retain
         settings = (
             (
                 train.loraplus_ratio != 1,
-                f"train.loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the rate of lora_a",
+                f"train.loraplus_ratio: {train.loraplus_ratio:g}: lora_b gets the learning rate of lora_a",
             ),
-            (train.step_weight != "one", f"train.step_weight: {train.step_weight}: all steps count the same"),
+            (train.step_weight != "one", f"train.step_weight: {train.step_weight}: all steps have the same weight"),
             (
                 bool(train.truncate_targets),
-                f"train.truncate_targets: {train.truncate_targets}: every row is trained whole",
+                f"train.truncate_targets: {train.truncate_targets}: every row is trained on its whole solution",
             ),
-            (retain.replay_share > 0, f"retain.replay_share: {retain.replay_share:g}: reading is not practised"),
-            (retain.kl_weight > 0, f"retain.kl_weight: {retain.kl_weight:g}: predictions are not held near the base's"),
+            (retain.replay_share > 0, f"retain.replay_share: {retain.replay_share:g}: no reading rows are added"),
+            (retain.kl_weight > 0, f"retain.kl_weight: {retain.kl_weight:g}: the loss has no KL term"),
             (
                 retain.token_weighting != "none",
-                f"retain.token_weighting: {retain.token_weighting}: all tokens of a solution count the same",
+                f"retain.token_weighting: {retain.token_weighting}: all tokens of a solution have the same weight",
             ),
         )
-        return [what for used, what in settings if used]
+        return [text for is_used, text in settings if is_used]
 
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
-        # Rows of replay count in keeptune's tokens, and are not among these.
+        # keeptune's token counts include replay rows; these rows do not.
         tokens = sum(row_tokens(row, train.truncate_targets, self.recipe.seed) for row in self.rows)
         epochs = train.epochs_of(round(tokens / (1 - self.recipe.retain.replay_share)))
         every = train.checkpoint_every_steps
@@ -203,33 +211,33 @@ class Handover:
 
     def _commands(self) -> str:
         devices = self.devices
-        start = "python"
+        launcher = "python"
         if devices > 1:
-            start = (
+            launcher = (
                 f"msrun --worker_num={devices} --local_worker_num={devices} --master_port=8118 "
                 "--log_dir=output/msrun_log --join=False --cluster_time_out=600"
             )
         tokens = self.recipe.data.max_tokens
-        prepared = (
+        preprocessing = (
             f"python llama3/llama_preprocess.py --dataset_type qa --input_glob $HERE/{CONVERSATIONS} "
             f"--model_file $HERE/tokenizer.model --seq_length {tokens} --output_file $HERE/{self.record}"
-            if self.in_conversation
-            else "# The kit's preprocessing would put the vicuna conversation around this prompt. keeptune writes\n"
-            f"# them: keeptune export RUN --to mindrecord --seq-length {tokens} --out ROWS; put {self.record} and its\n"
-            "# .db beside this file under the names that they have, for MindSpore refuses others."
+            if self.has_kit_prompt
+            else "# The kit's preprocessing would add the vicuna conversation. keeptune writes the rows instead:\n"
+            f"# keeptune export RUN --to mindrecord --seq-length {tokens} --out ROWS\n"
+            f"# Copy {self.record} and its .db beside this file. Keep the names, because MindSpore rejects others."
         )
         return "\n".join(
             [
                 "#!/usr/bin/env bash",
-                "# Run in mindformers/research; HERE is the folder of this file.",
+                "# Run this in mindformers/research. HERE is the folder of this file.",
                 'HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)',
-                "# The rows, as tokens:",
-                prepared,
-                "# Training goes on from the adapter:",
-                f"{start} llama3/run_llama3.py --config $HERE/finetune.yaml --load_checkpoint $HERE/{CHECKPOINT} "
+                "# Tokenize the rows:",
+                preprocessing,
+                "# Continue training from the adapter:",
+                f"{launcher} llama3/run_llama3.py --config $HERE/finetune.yaml --load_checkpoint $HERE/{CHECKPOINT} "
                 f"--auto_trans_ckpt False --use_parallel {devices > 1} --run_mode finetune "
                 f"--train_dataset $HERE/{self.record}",
-                "# Answers to the test questions, which hold the prompt already:",
+                "# Answer the test questions, which already include the prompt:",
                 "python llama3/run_llama3_test.py --config $HERE/predict.yaml --run_mode predict --use_parallel False "
                 f"--load_checkpoint $HERE/{CHECKPOINT} --vocab_file $HERE/tokenizer.model --auto_trans_ckpt False "
                 f"--input_dir $HERE/{QUESTIONS}",
@@ -239,7 +247,7 @@ class Handover:
 
 
 def conversations(template: str, rows: Sequence[Example]) -> list[dict[str, Any]]:
-    """The rows in FastChat's layout, where `template` is the human turn."""
+    """The rows in FastChat's layout. `template` renders the human turn."""
     turn = Prompt(template)
     return [
         {
@@ -253,9 +261,7 @@ def conversations(template: str, rows: Sequence[Example]) -> list[dict[str, Any]
     ]
 
 
-def _text(what: str, tree: dict[str, Any], left_behind: Sequence[str] = ()) -> str:
-    head = (
-        f"# What MindFormers {what}; written by keeptune. pet_config is the same in all three files and has to stay so."
-    )
-    head += "".join(f"\n# Not carried over: {one}" for one in left_behind)
-    return head + "\n" + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+def _text(purpose: str, tree: dict[str, Any], unsupported: Sequence[str] = ()) -> str:
+    header = f"# MindFormers {purpose} with this file. Written by keeptune. Keep pet_config equal in all three files."
+    header += "".join(f"\n# Not supported by MindFormers: {setting}" for setting in unsupported)
+    return header + "\n" + yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -1,8 +1,8 @@
-"""A LoRA that MindFormers trained, as an adapter of PEFT's layout that keeptune scores, asks and trains on.
+"""Imports a LoRA that MindFormers trained as a PEFT adapter.
 
-A MindFormers checkpoint holds the halves of every layer but not what they are multiplied by: alpha stands in the
-configuration alone. A wrong one is as bad as a wrong prompt, and nothing would say so; so the configuration has to be
-given, its rank has to be that of the tensors, and all tensors have to fit the model.
+A MindFormers checkpoint holds the matrices A and B of each layer but not alpha, which is only in the configuration. A
+wrong alpha degrades the model without an error message. Therefore the configuration is required, its rank must match
+the tensors, and all tensors must fit the model.
 """
 
 from __future__ import annotations
@@ -16,61 +16,67 @@ from torch import Tensor
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
 from keeptune.mindspore import ckpt
-from keeptune.mindspore import tensor_names as names
-from keeptune.mindspore.configuration import read
-from keeptune.mindspore.tensors import restored
+from keeptune.mindspore.configuration import load_configuration
+from keeptune.mindspore.tensor_names import rename_from_mindformers
+from keeptune.mindspore.tensors import to_torch
 from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
 
 
-def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Prompt, out: Path) -> None:
-    """Writes the adapter in a MindFormers checkpoint into the folder `out`, which must not exist, with its prompt.
+def import_adapter(path: Path, configuration: Path, model: str, skill: str, prompt: Prompt, out: Path) -> None:
+    """Writes the LoRA of a MindFormers checkpoint and its prompt to the new folder `out`, in PEFT's layout.
 
-    errors: ModelError when the checkpoint, the configuration and the model do not fit together; RunError when `out`
-    cannot be written.
+    Raises:
+        ModelError: when checkpoint, configuration and model do not fit together.
+        RunError: when `out` exists or cannot be written.
     """
-    halves = _halves(path)
+    matrices = _lora_matrices(path)
     rank, alpha = _rank_and_alpha(configuration)
-    ranks = {tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in halves.items()}
+    ranks = {tensor.shape[0 if ".lora_A." in name else 1] for name, tensor in matrices.items()}
     if ranks != {rank}:
         raise ModelError(
-            f"{configuration}: lora_rank is {rank}, and the tensors of {path} have {', '.join(map(str, sorted(ranks)))}"
-            "; give the configuration that it was trained with, for its lora_alpha would be another, too"
+            f"{configuration}: lora_rank is {rank}, but the tensors of {path} have {sorted(ranks)}; "
+            "give the configuration that the adapter was trained with"
         )
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=sorted({name.split(".")[-3] for name in halves}),
+        target_modules=sorted({name.split(".")[-3] for name in matrices}),
         task_type="CAUSAL_LM",
         base_model_name_or_path=model,
         inference_mode=True,
     )
     with new_folder(out) as scratch:
         config.save_pretrained(str(scratch))
-        save_file(halves, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
-        adapters.load_adapter(models.load_model(model), scratch)  # it refuses tensors that do not fit
-        adapter_card.save(adapter_card.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
+        save_file(matrices, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
+        adapters.load_adapter(models.load_model(model), scratch)  # raises if a tensor does not fit
+        adapter_metadata.save(adapter_metadata.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
 
 
-def _halves(path: Path) -> dict[str, Tensor]:
-    """The two halves of every LoRA layer under PEFT's names, in float32; base weights beside them are passed over."""
-    stored = names.imported(ckpt.read(path))
-    halves = {name: restored(own).float() for name, own in stored.items() if ".lora_" in name}
-    if not halves:
-        raise ModelError(f"{path}: it holds no LoRA tensor (mindpet_delta_lora_a, mindpet_delta_lora_b)")
-    if flat := sorted(name for name, tensor in halves.items() if tensor.dim() != 2):
-        raise ModelError(f"{path}: {flat[0]} is no matrix, so it is no half of a LoRA layer")
-    return halves
+def _lora_matrices(path: Path) -> dict[str, Tensor]:
+    """The matrices A and B of each LoRA layer under PEFT's names, in float32. Base weights in the file are skipped."""
+    stored = rename_from_mindformers(ckpt.read(path))
+    matrices = {name: to_torch(tensor).float() for name, tensor in stored.items() if ".lora_" in name}
+    if not matrices:
+        raise ModelError(
+            f"{path}: no LoRA tensor (mindpet_delta_lora_a, mindpet_delta_lora_b); give an adapter's checkpoint"
+        )
+    if invalid := sorted(name for name, tensor in matrices.items() if tensor.dim() != 2):
+        raise ModelError(f"{path}: {invalid[0]} must be a matrix (got {matrices[invalid[0]].dim()} dims)")
+    return matrices
 
 
 def _rank_and_alpha(configuration: Path) -> tuple[int, int]:
-    """The two numbers of the `pet_config` in a MindFormers configuration, wherever it stands there."""
-    found = read(configuration)
-    if found.pet_config is None:
-        raise ModelError(f"{configuration}: it has no pet_config; give the file that the adapter was trained with")
-    rank, alpha = (found.whole(f"{found.pet_config}.{key}") for key in ("lora_rank", "lora_alpha"))
+    """`lora_rank` and `lora_alpha` of the `pet_config` section of a MindFormers configuration."""
+    config = load_configuration(configuration)
+    section = config.pet_config
+    if section is None:
+        raise ModelError(
+            f"{configuration}: there is no pet_config; give the configuration that the adapter was trained with"
+        )
+    rank, alpha = (config.positive_integer(f"{section}.{key}") for key in ("lora_rank", "lora_alpha"))
     if rank is None or alpha is None:
-        raise ModelError(f"{configuration}: pet_config needs lora_rank and lora_alpha, two integers above 0")
+        raise ModelError(f"{configuration}: {section} must have lora_rank and lora_alpha, both integers > 0")
     return rank, alpha

@@ -1,8 +1,10 @@
-"""What the torch side hands to the MindSpore engine: numbers and names alone, for the two live in different Pythons.
+"""The files and batches that the torch process and the MindSpore engine share, as plain numbers and names.
 
-Graphs are compiled for fixed shapes, so rows are padded to one of a few widths, and so many go through the model at
-once as fill `tokens_per_batch` at that width. The gradient of a step is a sum over its tokens, so cutting batches this
-way changes nothing but rounding.
+The two run in different Pythons, so this module imports neither torch nor MindSpore.
+
+MindSpore compiles one graph per shape. Rows are therefore padded to a few lengths, and each micro-batch holds as many
+rows as `tokens_per_batch` allows at that length. A step's gradient is a sum over its tokens, so micro-batches change
+only the rounding.
 """
 
 from __future__ import annotations
@@ -19,35 +21,35 @@ from numpy.typing import NDArray
 IntArray = NDArray[np.int32]
 FloatArray = NDArray[np.float32]
 
-JOB, ROWS, BASE, STATE = "job.json", "rows.npz", "base.ckpt", "state.ckpt"
+JOB_FILE, ROWS_FILE, BASE_FILE, STATE_FILE = "job.json", "rows.npz", "base.ckpt", "state.ckpt"
 
 INVERSE_FREQUENCIES = "inverse_frequencies"
-"""How fast each pair of a head turns with the position: a tensor beside the base's weights."""
+"""The name, beside the base's weights, of the tensor with the inverse frequencies of the rotary position embedding."""
 
-MEANS = ("m.", "v.")
-"""What the names of the optimiser's two means begin with."""
+MOMENT_PREFIXES = ("m.", "v.")
+"""The prefixes of Adam's first and second moments in a checkpoint."""
 
-NARROWEST = 64
+MIN_PADDED_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The sizes of a Llama."""
+    """The dimensions of a Llama."""
 
     layers: int
     heads: int
-    groups: int
+    key_value_heads: int
     head_size: int
     epsilon: float
     attention_scale: float
-    tied: bool
+    is_tied: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Optimiser:
-    """Adam with float32 state: corrected for its start as torch's AdamW is, or not, as MindFormers' is not."""
+class Optimizer:
+    """Adam with float32 state: with bias correction, as torch's AdamW, or without it, as MindFormers'."""
 
-    corrected: bool
+    has_bias_correction: bool
     beta1: float
     beta2: float
     epsilon: float
@@ -57,94 +59,102 @@ class Optimiser:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A training, but for its rows and weights. `adapted` maps the linear layers with LoRA to what LoRA+ multiplies the
-    rate of their B by; `half` computes in bfloat16."""
+    """A training without its rows and weights.
+
+    `adapted` maps each linear layer with LoRA to the LoRA+ ratio, the factor on the learning rate of its matrix B.
+    `is_half` selects bfloat16.
+    """
 
     shape: Shape
-    optimiser: Optimiser
+    optimizer: Optimizer
     adapted: dict[str, float]
     lora_scale: float
     tokens_per_batch: int
-    half: bool
+    is_half: bool
 
     def write(self, folder: Path) -> None:
-        """Puts the job into `folder`."""
-        (folder / JOB).write_text(json.dumps(asdict(self)), encoding="utf-8")
+        """Writes the job into `folder`."""
+        (folder / JOB_FILE).write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """The job in `folder`."""
-        given: dict[str, Any] = json.loads((folder / JOB).read_text(encoding="utf-8"))
-        return cls(**{**given, "shape": Shape(**given["shape"]), "optimiser": Optimiser(**given["optimiser"])})
+        """Reads the job in `folder`."""
+        tree: dict[str, Any] = json.loads((folder / JOB_FILE).read_text(encoding="utf-8"))
+        return cls(**{**tree, "shape": Shape(**tree["shape"]), "optimizer": Optimizer(**tree["optimizer"])})
 
 
 class Rows:
-    """All rows as tokens, one behind the other, and which of them the model is trained to write."""
+    """The tokens of all rows, concatenated, the mask of tokens with loss, and the end offset of each row."""
 
     def __init__(self, tokens: IntArray, labelled: NDArray[np.bool_], ends: NDArray[np.int64]) -> None:
         self.tokens, self.labelled, self.ends = tokens, labelled, ends
 
     @classmethod
-    def of(cls, tokens: Sequence[Sequence[int]], labelled: Sequence[Sequence[bool]]) -> Rows:
-        """The rows of a training."""
+    def from_lists(cls, tokens: Sequence[Sequence[int]], labelled: Sequence[Sequence[bool]]) -> Rows:
+        """Concatenates the rows of a training."""
         ends = np.cumsum([len(row) for row in tokens])
         return cls(np.concatenate(tokens).astype(np.int32), np.concatenate(labelled).astype(np.bool_), ends)
 
     def write(self, folder: Path) -> None:
-        """Puts the rows into `folder`."""
-        np.savez(folder / ROWS, tokens=self.tokens, labelled=self.labelled, ends=self.ends)
+        """Writes the rows into `folder`."""
+        np.savez(folder / ROWS_FILE, tokens=self.tokens, labelled=self.labelled, ends=self.ends)
 
     @classmethod
     def read(cls, folder: Path) -> Rows:
-        """The rows in `folder`."""
-        with np.load(folder / ROWS) as stored:
+        """Reads the rows in `folder`."""
+        with np.load(folder / ROWS_FILE) as stored:
             return cls(stored["tokens"], stored["labelled"], stored["ends"])
 
     def row(self, index: int) -> tuple[IntArray, NDArray[np.bool_]]:
-        """One row's tokens, and which of them are labelled."""
+        """One row's tokens, and the mask of its tokens with loss."""
         part = slice(int(self.ends[index - 1]) if index else 0, int(self.ends[index]))
         return self.tokens[part], self.labelled[part]
 
 
-class Pass(NamedTuple):
-    """What goes through the model at once, padded to a fixed shape.
+class MicroBatch(NamedTuple):
+    """Rows for one forward pass, padded to a fixed shape.
 
-    `places` are where labelled tokens are predicted from, `owners` the row of each; behind them stands padding.
-    shapes: ids (rows, tokens); places, labels, weights (rows · tokens,); owners (labelled,).
+    `positions` are the flat positions that predict the labelled tokens; padding follows them. `row_indices` has the
+    row of each labelled token.
+
+    Shapes: `ids` (rows, tokens); `positions`, `labels`, `weights` (rows · tokens,); `row_indices` (labelled tokens,).
     """
 
     ids: IntArray
-    places: IntArray
+    positions: IntArray
     labels: IntArray
     weights: FloatArray
-    owners: list[int]
+    row_indices: list[int]
 
 
-def width(longest: int) -> int:
-    """The width that rows are padded to: 64, 128, 256 and so on. More of them would pad less, but on a processor every
-    graph of a model with 30 layers takes 40 s to compile and keeps 5 GB."""
-    return max(NARROWEST, 1 << (longest - 1).bit_length())
+def padded_tokens(longest: int) -> int:
+    """The padded length of rows in tokens: 64, 128, 256, …
+
+    More lengths would need less padding. But on a CPU, each graph of a 30-layer model compiles for 40 s and keeps 5 GB.
+    """
+    return max(MIN_PADDED_TOKENS, 1 << (longest - 1).bit_length())
 
 
-def passes(rows: Rows, batch: Sequence[int], tokens_per_batch: int, weight: float) -> Iterator[Pass]:
-    """A batch cut into passes of one shape, in which every labelled token counts `weight`."""
-    wide = width(max(len(rows.row(index)[0]) for index in batch))
-    at_once = max(1, tokens_per_batch // wide)
-    for start in range(0, len(batch), at_once):
-        yield _pass(rows, batch[start : start + at_once], at_once, wide, weight)
+def micro_batches(rows: Rows, batch: Sequence[int], tokens_per_batch: int, weight: float) -> Iterator[MicroBatch]:
+    """Splits a batch into micro-batches of one shape, with the same loss weight for each labelled token."""
+    length = padded_tokens(max(len(rows.row(index)[0]) for index in batch))
+    size = max(1, tokens_per_batch // length)
+    for start in range(0, len(batch), size):
+        yield _micro_batch(rows, batch[start : start + size], (size, length), weight)
 
 
-def _pass(rows: Rows, some: Sequence[int], at_once: int, wide: int, weight: float) -> Pass:
-    ids = np.zeros((at_once, wide), np.int32)
-    places, labels = (np.zeros(at_once * wide, np.int32) for _ in range(2))
-    weights = np.zeros(at_once * wide, np.float32)
-    owners: list[int] = []
-    for number, index in enumerate(some):
+def _micro_batch(rows: Rows, indices: Sequence[int], shape: tuple[int, int], weight: float) -> MicroBatch:
+    size, length = shape
+    ids = np.zeros(shape, np.int32)
+    positions, labels = (np.zeros(size * length, np.int32) for _ in range(2))
+    weights = np.zeros(size * length, np.float32)
+    row_indices: list[int] = []
+    for number, index in enumerate(indices):
         tokens, labelled = rows.row(index)
         ids[number, : len(tokens)] = tokens
-        (own,) = labelled.nonzero()
-        into = slice(len(owners), len(owners) + len(own))
+        (targets,) = labelled.nonzero()
+        part = slice(len(row_indices), len(row_indices) + len(targets))
         # A token is predicted from the position before it.
-        places[into], labels[into], weights[into] = number * wide + own - 1, tokens[own], weight
-        owners += [index] * len(own)
-    return Pass(ids, places, labels, weights, owners)
+        positions[part], labels[part], weights[part] = number * length + targets - 1, tokens[targets], weight
+        row_indices += [index] * len(targets)
+    return MicroBatch(ids, positions, labels, weights, row_indices)

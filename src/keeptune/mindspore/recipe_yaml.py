@@ -1,7 +1,8 @@
-"""A recipe out of a MindFormers configuration: what both know is taken over, and what is not is told with its reason.
+"""Creates a recipe from a MindFormers YAML configuration.
 
-The configuration holds neither the rows nor the prompt: its MindRecord has tokens alone. Both are given beside it, or
-the recipe names what the contest's kit has.
+Settings that keeptune supports are imported; each other setting is listed with the reason. The configuration holds
+neither the rows nor the prompt, because its MindRecord file has only tokens. Both are arguments; without them, the
+recipe names the rows and the prompt of the contest's kit.
 """
 
 from __future__ import annotations
@@ -16,45 +17,53 @@ import yaml
 from keeptune.config import recipe as recipes
 from keeptune.errors import DataError, ModelError, RecipeError
 from keeptune.files import write_text
-from keeptune.mindspore import configuration_warnings as traps
-from keeptune.mindspore.configuration import Configuration, read, shown
+from keeptune.mindspore.configuration import Configuration, format_value, load_configuration
+from keeptune.mindspore.configuration_warnings import TokenLengths, all_warnings
 from keeptune.mindspore.unsupported_keys import reason
 from keeptune.prompts import named
 
 _MODEL = "model.model_config"
 _LLAMA3_8B = {"hidden_size": 4096, "num_layers": 32, "n_kv_heads": 8, "vocab_size": 128256, "intermediate_size": 14336}
-_OPTIMISERS = {"FP32StateAdamWeightDecay": "mindformers", "AdamWeightDecay": "mindformers", "AdamW": "adamw"}
+_OPTIMIZERS = {"FP32StateAdamWeightDecay": "mindformers", "AdamWeightDecay": "mindformers", "AdamW": "adamw"}
+_DTYPES = ("bfloat16", "float16", "float32")
 _KIT_ROWS, _KIT_PROMPT = "train.json", "vicuna-alpaca"
 _NO_CLIPPING = 1e9
 
 
 @dataclass(slots=True)
-class Imported:
-    """A recipe as a mapping; the names that it was made of and what they became; the others and why; and the traps."""
+class ImportedRecipe:
+    """A recipe and what became of each setting of the configuration that it was created from.
+
+    `used` maps imported keys to recipe keys, `unused` the other settings to reasons. `assumed` lists what the
+    configuration lacks, `warnings` what its author may have overlooked.
+    """
 
     source: Path
     recipe: dict[str, Any]
     used: dict[str, str] = field(default_factory=dict)
-    kept: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
     assumed: list[str] = field(default_factory=list)
-    traps: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The recipe file: what was kept stands in its comments, in the places that it had."""
-        lines = [f"# Imported from {shown(self.source.name)} (MindFormers).", *_comments("Trap", self.traps)]
+        """The recipe file as YAML. Comments list the warnings, the assumptions and the unused settings."""
+        lines = [
+            f"# Imported from {format_value(self.source.name)} (MindFormers).",
+            *_comments("Warning", self.warnings),
+        ]
         lines += _comments("Not in that file", self.assumed)
-        lines += _comments("Kept, not used", [f"{name}: {why}" for name, why in self.kept.items()])
+        lines += _comments("Not used", [f"{name}: {why}" for name, why in self.unused.items()])
         return "\n".join(lines) + "\n" + yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)
 
-    def report(self) -> str:
-        """The same for people to read, with what was used."""
-        parts = [
-            ("used", [f"{name} → {became}" for name, became in self.used.items()]),
-            ("kept, not used", [f"{name} — {why}" for name, why in self.kept.items()]),
+    def summary(self) -> str:
+        """The used and unused settings, the assumptions and the warnings as indented lists."""
+        sections = [
+            ("used", [f"{name} → {recipe_key}" for name, recipe_key in self.used.items()]),
+            ("not used", [f"{name} — {why}" for name, why in self.unused.items()]),
             ("not in the file", self.assumed),
-            ("traps", self.traps),
+            ("warnings", self.warnings),
         ]
-        return "\n".join(line for title, items in parts if items for line in (title, *(f"  {one}" for one in items)))
+        return "\n".join(line for title, items in sections if items for line in (title, *(f"  {one}" for one in items)))
 
 
 def write_recipe(
@@ -66,15 +75,17 @@ def write_recipe(
     model: str | None,
     skill: str,
 ) -> str:
-    """What was taken over, for people to read, after the recipe was written to `out`.
+    """Writes the recipe to `out` and returns a summary of what was imported.
 
-    errors: as `import_recipe`; RunError when `out` cannot be written.
+    Raises:
+        RecipeError: when `out` exists, or as in `import_recipe`.
+        RunError: when `out` cannot be written.
     """
     if out.exists():
-        raise RecipeError(f"{out}: it exists already; choose another name with --out")
+        raise RecipeError(f"{out}: already exists; choose another path with --out")
     imported = import_recipe(path, evaluations, rows, prompt, model, skill)
     write_text(out, imported.text())
-    return f"{imported.report()}\n{out}"
+    return f"{imported.summary()}\n{out}"
 
 
 def import_recipe(
@@ -84,46 +95,48 @@ def import_recipe(
     prompt: str | None = None,
     model: str | None = None,
     skill: str = "arithmetic",
-) -> Imported:
+) -> ImportedRecipe:
     """The recipe that trains as the MindFormers configuration at `path` does.
 
-    `evaluations` are files that the adapter is evaluated or asked with; they are compared with it.
+    `evaluations` are configurations that evaluate the adapter or generate with it; they are checked against `path`.
 
-    errors: RecipeError when a file is no configuration, trains no LoRA, or has a value that no recipe can have.
+    Raises:
+        RecipeError: when a file is not a configuration, trains no LoRA, or has a value that a recipe does not accept.
     """
-    training, others = read(path), [read(other) for other in evaluations]
-    made = _Maker(training, Imported(path, {}))
-    made.all(rows, named.template(prompt or _KIT_PROMPT), model, skill)
-    imported = made.imported
+    training, others = load_configuration(path), [load_configuration(other) for other in evaluations]
+    imported = ImportedRecipe(path, {})
+    _RecipeBuilder(training, imported).build(rows, named.template(prompt or _KIT_PROMPT), model, skill)
     if prompt is None:
-        imported.assumed.append(f"the prompt: {_KIT_PROMPT}, as the contest's kit has it; give yours with --prompt")
+        imported.assumed.append(f"the prompt: {_KIT_PROMPT}, as in the contest's kit; give another with --prompt")
     lengths = None
     if rows is None:
-        imported.assumed.append(f"the rows: {_KIT_ROWS} beside the recipe; give yours with --data, which are counted")
+        imported.assumed.append(
+            f"the rows: {_KIT_ROWS} in the recipe's folder; give them with --data to check their token lengths"
+        )
     else:
         try:
-            lengths = _lengths(rows, imported.recipe)
+            lengths = _token_lengths(rows, imported.recipe)
         except ModelError as error:
-            imported.assumed.append(f"lengths of rows and answers, which were not counted: {error}")
-    imported.traps = traps.report(training, others, lengths)
-    recipes.parse(imported.recipe, f"{path}: what it says, as a recipe")
+            imported.assumed.append(f"the token lengths of rows and answers; they were not checked: {error}")
+    imported.warnings = all_warnings(training, others, lengths)
+    recipes.parse(imported.recipe, f"{path}: as a recipe")
     return imported
 
 
-class _Maker:
-    """Takes values out of a configuration, section by section, and remembers which."""
+class _RecipeBuilder:
+    """Builds the recipe section by section and records which keys of the configuration it used."""
 
-    def __init__(self, training: Configuration, imported: Imported) -> None:
+    def __init__(self, training: Configuration, imported: ImportedRecipe) -> None:
         self.training, self.imported = training, imported
 
-    def all(self, rows: Path | None, template: str, model: str | None, skill: str) -> None:
-        """Fills the recipe, and says of every value whether it is in there."""
+    def build(self, rows: Path | None, template: str, model: str | None, skill: str) -> None:
+        """Fills in the recipe, and lists each setting of the configuration as used or unused."""
         training = self.training
-        seed, window = training.number("seed", 0), training.whole(f"{_MODEL}.seq_length", 512)
+        seed, window = training.number("seed", 0), training.positive_integer(f"{_MODEL}.seq_length", 512)
         if seed is None or seed != int(seed):
-            raise training.refused("seed", training.get("seed"), "an integer")
-        self._use("seed", "seed")
-        self._use(f"{_MODEL}.seq_length", "data.max_tokens")
+            raise training.invalid_value("seed", training.get("seed"), "an integer")
+        self._mark_used("seed", "seed")
+        self._mark_used(f"{_MODEL}.seq_length", "data.max_tokens")
         adapter = self._adapter()
         self.imported.recipe = {
             "name": training.path.stem,
@@ -138,7 +151,7 @@ class _Maker:
             "prompt": {"template": template},
             "adapter": adapter,
             "train": {
-                **self._optimiser(),
+                **self._optimizer(),
                 **self._schedule(),
                 **self._amounts(int(window or 512)),
             },
@@ -147,93 +160,95 @@ class _Maker:
         for name, value in training.values.items():
             if name not in self.imported.used:
                 why = reason(name, self.imported.used)
-                self.imported.kept[f"{shown(name)[1:-1]}: {shown(value)}"] = self.imported.kept.pop(name, why)
+                setting = f"{format_value(name)[1:-1]}: {format_value(value)}"
+                self.imported.unused[setting] = self.imported.unused.pop(name, why)
 
-    def _use(self, name: str, became: str) -> None:
+    def _mark_used(self, name: str, recipe_key: str) -> None:
         if self.training.get(name) is not None:
-            self.imported.used[name] = became
+            self.imported.used[name] = recipe_key
 
     def _model(self) -> str:
         if all(self.training.get(f"{_MODEL}.{name}") == size for name, size in _LLAMA3_8B.items()):
             self.imported.used.update({f"{_MODEL}.{name}": "model.name" for name in _LLAMA3_8B})
             return "meta-llama/Meta-Llama-3-8B"
-        raise RecipeError(
-            f"{self.training.path}: its model has not the sizes of Llama 3 8B; name the model with --model"
-        )
+        raise RecipeError(f"{self.training.path}: {_MODEL} does not describe Llama 3 8B; name the model with --model")
 
     def _dtype(self) -> dict[str, str]:
-        name, known = f"{_MODEL}.compute_dtype", ("bfloat16", "float16", "float32")
-        dtype = self.training.text(name)
-        if dtype in known:
-            self._use(name, "model.dtype")
+        name = f"{_MODEL}.compute_dtype"
+        dtype = self.training.string(name)
+        if dtype in _DTYPES:
+            self._mark_used(name, "model.dtype")
             return {"dtype": str(dtype)}
         if dtype is not None:
-            self.imported.kept[name] = f"keeptune computes in {' or '.join(known)}, whichever is faster where it runs"
+            self.imported.unused[name] = (
+                f"keeptune supports {', '.join(_DTYPES)}; the recipe lets keeptune choose the faster one"
+            )
         return {}
 
     def _adapter(self) -> dict[str, Any]:
-        training, place = self.training, self.training.pet_config
-        if place is None:
+        training, section = self.training, self.training.pet_config
+        if section is None:
             raise RecipeError(
-                f"{training.path}: it has no pet_config. To train, MindFormers would train all weights, and keeptune "
-                "trains adapters; to predict, the base model would answer. Give the file that trains the adapter"
+                f"{training.path}: there is no pet_config. MindFormers would train all weights, and keeptune trains "
+                "only adapters; give the configuration that trains the adapter"
             )
-        if (kind := training.text(f"{place}.pet_type")) not in (None, "lora"):
-            raise RecipeError(f"{training.path}: pet_type is {shown(kind)}; keeptune takes over lora")
-        self._use(f"{place}.pet_type", "adapter.family")
-        made: dict[str, Any] = {
-            "rank": training.whole(f"{place}.lora_rank"),
-            "alpha": training.whole(f"{place}.lora_alpha"),
-            "dropout": training.number(f"{place}.lora_dropout", 0.0),
-            "targets": _as_regex(training.text(f"{place}.target_modules") or ""),
+        if (kind := training.string(f"{section}.pet_type")) not in (None, "lora"):
+            raise RecipeError(f"{training.path}: {section}.pet_type must be 'lora' (got {format_value(kind)})")
+        self._mark_used(f"{section}.pet_type", "adapter.family")
+        adapter: dict[str, Any] = {
+            "rank": training.positive_integer(f"{section}.lora_rank"),
+            "alpha": training.positive_integer(f"{section}.lora_alpha"),
+            "dropout": training.number(f"{section}.lora_dropout", 0.0),
+            "targets": _as_regex(training.string(f"{section}.target_modules") or ""),
         }
-        if lacking := [key for key in ("rank", "alpha", "targets") if made[key] in (None, "")]:
+        if missing := [key for key in ("rank", "alpha", "targets") if adapter[key] in (None, "")]:
             raise RecipeError(
-                f"{training.path}: {place} has no {', '.join(lacking)}; give lora_rank, lora_alpha and target_modules"
+                f"{training.path}: {section} has no {', '.join(missing)}; give lora_rank, lora_alpha and target_modules"
             )
-        for key, option in zip(("lora_rank", "lora_alpha", "lora_dropout", "target_modules"), made, strict=True):
-            self._use(f"{place}.{key}", f"adapter.{option}")
-        return made
+        for key, option in zip(("lora_rank", "lora_alpha", "lora_dropout", "target_modules"), adapter, strict=True):
+            self._mark_used(f"{section}.{key}", f"adapter.{option}")
+        return adapter
 
-    def _optimiser(self) -> dict[str, Any]:
+    def _optimizer(self) -> dict[str, Any]:
         training, name = self.training, "optimizer.type"
-        kind = training.text(name)
-        if kind in _OPTIMISERS:
-            self._use(name, "train.optimizer")
+        kind = training.string(name)
+        if kind in _OPTIMIZERS:
+            self._mark_used(name, "train.optimizer")
         elif kind is not None:
-            self.imported.kept[name] = f"keeptune has {', '.join(_OPTIMISERS)}; the recipe takes the first"
-        self._use("optimizer.weight_decay", "train.weight_decay")
+            self.imported.unused[name] = f"keeptune supports {', '.join(_OPTIMIZERS)}; the recipe uses the first"
+        self._mark_used("optimizer.weight_decay", "train.weight_decay")
         clip = training.get("runner_wrapper.use_clip_grad") is True
-        self._use("runner_wrapper.use_clip_grad", "train.clip_norm")
+        self._mark_used("runner_wrapper.use_clip_grad", "train.clip_norm")
         if clip:
-            self._use("runner_wrapper.max_grad_norm", "train.clip_norm")
+            self._mark_used("runner_wrapper.max_grad_norm", "train.clip_norm")
         return {
-            "optimizer": _OPTIMISERS.get(kind or "", "mindformers"),
+            "optimizer": _OPTIMIZERS.get(kind or "", "mindformers"),
             "weight_decay": training.number("optimizer.weight_decay", 0.0),
             "clip_norm": training.number("runner_wrapper.max_grad_norm", 1.0) if clip else _NO_CLIPPING,
         }
 
     def _schedule(self) -> dict[str, Any]:
-        """The rates; where the schedule's type or its rate is not given, MindFormers has the rate at the optimiser."""
+        """The learning rates. Without a rate in `lr_schedule`, MindFormers reads it from the optimizer section."""
         training = self.training
-        place = next(
-            (own for own in ("lr_schedule", "optimizer") if training.get(f"{own}.learning_rate")), "lr_schedule"
+        section = next(
+            (name for name in ("lr_schedule", "optimizer") if training.get(f"{name}.learning_rate")), "lr_schedule"
         )
-        peak = training.number(f"{place}.learning_rate")
+        peak = training.number(f"{section}.learning_rate")
         if not peak or peak < 0:
-            raise training.refused("lr_schedule.learning_rate", training.get("lr_schedule.learning_rate"), "above 0")
-        self._use(f"{place}.learning_rate", "train.learning_rate")
+            name = "lr_schedule.learning_rate"
+            raise training.invalid_value(name, training.get(name), "a number > 0")
+        self._mark_used(f"{section}.learning_rate", "train.learning_rate")
         end = training.number("lr_schedule.lr_end", 0.0) or 0.0
-        kind = training.text("lr_schedule.type")
+        kind = training.string("lr_schedule.type")
         if kind in (None, "ConstantWarmUpLR"):
             end = peak
         elif kind != "CosineWithWarmUpLR":
-            self.imported.kept["lr_schedule.type"] = (
-                "keeptune has CosineWithWarmUpLR and ConstantWarmUpLR; it takes the first"
+            self.imported.unused["lr_schedule.type"] = (
+                "keeptune supports CosineWithWarmUpLR and ConstantWarmUpLR; the recipe uses the first"
             )
         if kind in ("CosineWithWarmUpLR", "ConstantWarmUpLR"):
-            self._use("lr_schedule.type", "train.final_rate_share")
-        self._use("lr_schedule.lr_end", "train.final_rate_share")
+            self._mark_used("lr_schedule.type", "train.final_rate_share")
+        self._mark_used("lr_schedule.lr_end", "train.final_rate_share")
         return {"learning_rate": peak, "final_rate_share": end / peak, "warmup_share": self._warmup()}
 
     def _warmup(self) -> float:
@@ -241,48 +256,49 @@ class _Maker:
         share = training.number("lr_schedule.warmup_ratio")
         steps, total = training.number("lr_schedule.warmup_steps"), training.number("lr_schedule.total_steps", -1.0)
         if share is not None:
-            self._use("lr_schedule.warmup_ratio", "train.warmup_share")
+            self._mark_used("lr_schedule.warmup_ratio", "train.warmup_share")
             return share
         if steps and total and total > 0:
             for name in ("lr_schedule.warmup_steps", "lr_schedule.total_steps"):
-                self._use(name, "train.warmup_share")
+                self._mark_used(name, "train.warmup_share")
             return steps / total
         return 0.0
 
     def _amounts(self, window: int) -> dict[str, Any]:
-        """Epochs, and the step in tokens: as many rows as MindFormers takes, each as long as it may be."""
-        training, rows = self.training, self.training.whole("runner_config.batch_size", 1)
+        """The epochs, and the tokens per step: MindFormers' rows per step times the longest row that fits."""
+        training, rows = self.training, self.training.positive_integer("runner_config.batch_size", 1)
         epochs = training.number("runner_config.epochs", 1.0)
-        self._use("runner_config.epochs", "train.epochs")
-        self._use("runner_config.batch_size", "train.tokens_per_step")
+        self._mark_used("runner_config.epochs", "train.epochs")
+        self._mark_used("runner_config.batch_size", "train.tokens_per_step")
         assert rows is not None
         for name in self._batch_factors():
-            rows *= training.whole(name, 1) or 1
-            self._use(name, "train.tokens_per_step")
+            rows *= training.positive_integer(name, 1) or 1
+            self._mark_used(name, "train.tokens_per_step")
         self.imported.assumed.append(
-            f"the rows' lengths: {rows:,} rows of at most {window:,} tokens a step are {rows * window:,} tokens. Where "
-            f"they are shorter, set train.tokens_per_step to {rows:,} times their mean, which `keeptune plan` shows"
+            f"the rows' lengths: {rows:,} rows per step of at most {window:,} tokens are {rows * window:,} tokens. If "
+            f"rows are shorter, set train.tokens_per_step to {rows:,} times their mean length; `keeptune plan` shows it"
         )
-        made: dict[str, Any] = {"epochs": epochs, "tokens_per_step": rows * window}
-        if every := training.named("callbacks.*.save_checkpoint_steps"):
-            made["checkpoint_every_steps"] = training.whole(every)
-            self._use(every, "train.checkpoint_every_steps")
-        return made
+        amounts: dict[str, Any] = {"epochs": epochs, "tokens_per_step": rows * window}
+        if every := training.find_name("callbacks.*.save_checkpoint_steps"):
+            amounts["checkpoint_every_steps"] = training.positive_integer(every)
+            self._mark_used(every, "train.checkpoint_every_steps")
+        return amounts
 
     def _batch_factors(self) -> list[str]:
-        """What multiplies a batch: MindFormers accumulates outside of a pipeline, and inside has micro-batches instead.
+        """The keys that multiply the batch size. With pipeline stages, MindFormers uses micro-batches instead of
+        gradient accumulation.
 
         Source: mindformers/trainer/base_trainer.py of 1.9.0.
         """
-        together, accumulated = self.training.get("use_parallel") is True, "runner_config.gradient_accumulation_steps"
-        if not together:
-            return [accumulated]
-        piped = (self.training.whole("parallel_config.pipeline_stage", 1) or 1) > 1
-        within = "parallel_config.micro_batch_num" if piped else accumulated
-        return ["parallel_config.data_parallel", "micro_batch_interleave_num", within]
+        accumulation = "runner_config.gradient_accumulation_steps"
+        if self.training.get("use_parallel") is not True:
+            return [accumulation]
+        has_pipeline = (self.training.positive_integer("parallel_config.pipeline_stage", 1) or 1) > 1
+        per_device = "parallel_config.micro_batch_num" if has_pipeline else accumulation
+        return ["parallel_config.data_parallel", "micro_batch_interleave_num", per_device]
 
 
-def _lengths(rows: Path, recipe: dict[str, Any]) -> traps.Lengths:
+def _token_lengths(rows: Path, recipe: dict[str, Any]) -> TokenLengths:
     """The longest row and the longest answer in a file, in the base model's tokens."""
     from keeptune.data.reader import read_rows
     from keeptune.data.row import Row
@@ -292,15 +308,13 @@ def _lengths(rows: Path, recipe: dict[str, Any]) -> traps.Lengths:
     counter = TokenCounter.of(load_tokenizer(recipe["model"]["name"]), named.prompt(recipe["prompt"]["template"]))
     texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, Row)]
     if not texts:
-        raise DataError(
-            f"{rows}: no row in it can be read; give the rows that the configuration's MindRecord was made of"
-        )
+        raise DataError(f"{rows}: no row can be read; give the rows from which the MindRecord file was made")
     counts = counter(texts)
-    return traps.Lengths(max(map(sum, counts)), max(answer for _, answer in counts))
+    return TokenLengths(max(map(sum, counts)), max(answer for _, answer in counts))
 
 
 def _as_regex(pattern: str) -> str:
-    """The same pattern, so written that it is no module's name: `wq` is one to MindFormers, and a name in a recipe."""
+    """The pattern, written as a regular expression: a recipe would read a bare `wq` as a module name."""
     return f"{pattern}.*" if pattern.isidentifier() else pattern
 
 

@@ -1,12 +1,12 @@
-"""MindRecord files, which MindSpore trains from, written without MindSpore.
+"""Writes MindRecord files, MindSpore's training data format, without MindSpore.
 
-A file is a header of 16 MiB, `{"schema", "page", ...}` as JSON behind its length, and pages of 32 MiB. A blob page
-holds the fields of one row after the other; a raw page holds what is no array, here a 0 for each row, of all blob pages
-so far. The rows of one blob page are a row group. A file has a SQLite database beside it, `.db`, that says where each
-row lies. Several files, the shards, can be one data set.
+A file has a 16 MiB header and pages of 32 MiB. The header is its length and JSON, `{"schema", "page", ...}`. A blob
+page holds the array fields of consecutive rows. A raw page holds the other fields, here a 0 per row, of several blob
+pages. The rows of one blob page are a row group. Beside each file lies a SQLite index, `.db`, with the offsets of each
+row. A data set can have several files, its shards.
 
-Memory does not grow with the rows, but for where each of a page begins. Source: mindspore 2.9.0's own files, which are
-the same byte for byte, and its shard_writer.cc.
+The writer streams: it keeps only the row offsets of the current page in memory.
+Source: mindspore 2.9.0, whose files are identical byte for byte, and its shard_writer.cc.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any, Literal
 
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_error
-from keeptune.mindspore.integers import Integers, packed
+from keeptune.mindspore.integers import Integers, pack_integers
 
 VERSION = "3.0"
 HEADER_BYTES = 16 * 2**20
 PAGE_BYTES = 32 * 2**20
 LENGTH_BYTES = 8
-MOST_SHARDS = 1_000
+MAX_SHARDS = 1_000
 BLOB: Literal["BLOB_DATA"] = "BLOB_DATA"
 RAW: Literal["RAW_DATA"] = "RAW_DATA"
 
@@ -43,14 +43,18 @@ _CREATE_INDEX = (
 
 
 def index_path(path: Path) -> Path:
-    """The database beside a file."""
+    """The path of a file's SQLite index."""
     return path.with_name(f"{path.name}.db")
 
 
 def shard_paths(path: Path, shards: int) -> list[Path]:
-    """The files of a data set: the one that is named, or several with their numbers behind that name."""
-    if not 1 <= shards <= MOST_SHARDS:
-        raise RecipeError(f"{path}: MindRecord data sets have 1 to {MOST_SHARDS:,} shards, not {shards:,}")
+    """The files of a data set: `path` itself, or `path` followed by the number of each shard.
+
+    Raises:
+        RecipeError: when the number of shards is out of range.
+    """
+    if not 1 <= shards <= MAX_SHARDS:
+        raise RecipeError(f"{path}: the number of shards must be 1 to {MAX_SHARDS:,} (got {shards:,})")
     if shards == 1:
         return [path]
     digits = len(str(shards - 1))
@@ -58,30 +62,32 @@ def shard_paths(path: Path, shards: int) -> list[Path]:
 
 
 def write(path: Path, fields: Sequence[str], batches: Iterable[Integers], kind: str, shards: int = 1) -> list[Path]:
-    """The files of a data set, in a folder that is there and does not hold them; their databases lie beside them.
+    """Writes a data set and its indexes into an existing folder, and returns the paths of the files.
 
-    A batch has the shape (rows, fields, values of a field), in the order of `fields`; rows are dealt out to the shards
-    in turn. `kind` is what the schema says of itself.
+    A batch has the shape (rows, fields, values), with fields in the order of `fields`. Rows go to the shards in turn.
+    `kind` becomes the schema's description.
 
-    errors: DataError when there is no row, or one that no page holds; RunError when the files cannot be written.
+    Raises:
+        DataError: when there are fewer rows than shards, or a row is larger than a page.
+        RunError: when a file exists or cannot be written.
     """
     paths = shard_paths(path, shards)
-    stored_order = sorted(fields)  # MindSpore's own order
-    places = [list(fields).index(name) for name in stored_order]
+    stored_fields = sorted(fields)  # MindSpore's order
+    order = [list(fields).index(name) for name in stored_fields]
     try:
         with ExitStack() as stack:
-            files = [stack.enter_context(closing(_Shard(own))) for own in paths]
+            files = [stack.enter_context(closing(_Shard(shard))) for shard in paths]
             written, saved_bytes = 0, 0
             for batch in batches:
                 values = batch.shape[-1]
-                pieces = packed(batch[:, places].reshape(len(batch) * len(places), values))
+                pieces = pack_integers(batch[:, order].reshape(len(batch) * len(order), values))
                 saved_bytes += batch.size * batch.itemsize - sum(map(len, pieces))
-                for start in range(0, len(pieces), len(places)):
-                    files[written % shards].add(_blob(pieces[start : start + len(places)]))
+                for start in range(0, len(pieces), len(order)):
+                    files[written % shards].add(_blob(pieces[start : start + len(order)]))
                     written += 1
             if written < shards:
-                raise DataError(f"{path}: {written} rows for {shards} shards; there has to be a row for each")
-            header = {"schema": _schema(stored_order, kind), "shard_addresses": [own.name for own in paths]}
+                raise DataError(f"{path}: {written} rows for {shards} shards; write at most one shard per row")
+            header = {"schema": _schema(stored_fields, kind), "shard_addresses": [shard.name for shard in paths]}
             for number, file in enumerate(files):
                 file.finish(number, {**header, "compression_size": max(0, saved_bytes)})
     except OSError as error:
@@ -101,7 +107,7 @@ class _Page:
     end_row: int = 0
     groups: list[dict[str, int]] = field(default_factory=list)
 
-    def described(self, shard: int) -> dict[str, Any]:
+    def description(self, shard: int) -> dict[str, Any]:
         return {
             "end_row_id": self.end_row,
             "page_id": self.number,
@@ -115,13 +121,13 @@ class _Page:
 
 
 class _Shard:
-    """A file of the data set as it grows, and its database."""
+    """Writes one file of the data set and its index."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.file = path.open("xb")
         self.index = sqlite3.connect(index_path(path), isolation_level=None)
-        # It is written once and moved into place whole or not at all, so it needs no journal.
+        # The caller moves the finished file into place, so an interrupted write needs no journal.
         for statement in ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=OFF", _CREATE_INDEX, "BEGIN"):
             self.index.execute(statement)
         self.pages: list[_Page] = []
@@ -135,10 +141,14 @@ class _Shard:
         self.index.close()
 
     def add(self, blob: bytes) -> None:
-        """Puts a row behind the others."""
+        """Appends a row.
+
+        Raises:
+            DataError: when the row is larger than a page.
+        """
         size = LENGTH_BYTES + len(blob)
         if size > PAGE_BYTES:
-            raise DataError(f"{self.path}: a row takes {size:,} bytes, and a page of MindRecord has {PAGE_BYTES:,}")
+            raise DataError(f"{self.path}: a row takes {size:,} bytes; a MindRecord page holds {PAGE_BYTES:,}")
         if self.blobs.used_bytes + size > PAGE_BYTES:
             self._end_group()
             self.blobs = self._new_page(BLOB)
@@ -150,7 +160,7 @@ class _Shard:
         self.ends.append(self.blobs.used_bytes)
 
     def finish(self, number: int, header: dict[str, Any]) -> None:
-        """Writes what says where everything is."""
+        """Writes the header and completes the index."""
         self._end_group()
         self._write_header(number, header)
         self.index.execute("CREATE TABLE SHARD_NAME(NAME TEXT NOT NULL)")
@@ -159,16 +169,16 @@ class _Shard:
         self.file.flush()
 
     def _new_page(self, type_: str) -> _Page:
-        before = [page for page in self.pages if page.type == type_]
-        first_row = before[-1].end_row if before else 0
-        page = _Page(len(self.pages), type_, len(before), first_row=first_row, end_row=first_row)
+        previous = [page for page in self.pages if page.type == type_]
+        first_row = previous[-1].end_row if previous else 0
+        page = _Page(len(self.pages), type_, len(previous), first_row=first_row, end_row=first_row)
         if type_ == BLOB:
             page.groups.append({"id": 0, "offset": 0})
         self.pages.append(page)
         return page
 
     def _end_group(self) -> None:
-        """The raw rows of the blob page, and where both stand, row by row."""
+        """Writes the raw rows of the current blob page, and the offsets of its rows into the index."""
         rows = len(self.ends)
         raws, blobs = self.raws, self.blobs
         if raws is None or raws.used_bytes + rows * len(_RAW_ROW) > PAGE_BYTES:
@@ -196,7 +206,7 @@ class _Shard:
         tree = {
             "header_size": HEADER_BYTES,
             "index_fields": None,
-            "page": [page.described(number) for page in self.pages],
+            "page": [page.description(number) for page in self.pages],
             "page_size": PAGE_BYTES,
             "compression_size": header["compression_size"],
             "schema": header["schema"],
@@ -207,18 +217,18 @@ class _Shard:
         }
         text = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
         if LENGTH_BYTES + len(text) > HEADER_BYTES:
-            raise DataError(f"{self.path}: too many pages for one file; write several shards")
+            raise DataError(f"{self.path}: too many pages for one file; use more shards")
         self.file.seek(0)
         self.file.write(len(text).to_bytes(LENGTH_BYTES, "little") + text)
 
 
 def _schema(fields: Sequence[str], kind: str) -> list[dict[str, Any]]:
-    described = {name: {"shape": [-1], "type": "int32"} for name in fields}
-    return [{"blob_fields": list(fields), "desc": kind, "schema": described}]
+    types = {name: {"shape": [-1], "type": "int32"} for name in fields}
+    return [{"blob_fields": list(fields), "desc": kind, "schema": types}]
 
 
 def _blob(pieces: Sequence[bytes]) -> bytes:
-    """A row's fields as they are stored: one alone as it is, several each behind its length."""
+    """A row's fields in the file format: a single field as is, several fields each after its length."""
     if len(pieces) == 1:
         return pieces[0]
     return b"".join(part for piece in pieces for part in (len(piece).to_bytes(LENGTH_BYTES, "big"), piece))

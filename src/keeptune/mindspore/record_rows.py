@@ -1,7 +1,7 @@
-"""Rows of a MindRecord file as the rows of text that a recipe takes: problem and solution, out of their prompt.
+"""Converts rows of a MindRecord file back to problem and solution texts without their prompt.
 
-The contest's kit puts a conversation around each problem, cuts what is too long, masks what it cannot find again, and
-says nothing of it. Here a row that was cut, or that nothing was to be learnt from, is no row, and is named.
+The contest's preprocessing wraps each problem in a conversation, truncates long rows, and masks answers that it does
+not find again, all without a message. Truncated rows and rows without loss are skipped here and listed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy as np
 
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_atomically
-from keeptune.mindspore.record_reader import read
-from keeptune.mindspore.record_set import FIELDS, LeftOut
+from keeptune.mindspore.record_reader import read_rows
+from keeptune.mindspore.record_set import FIELDS, SkippedRow
 from keeptune.mindspore.run_rows import IGNORED
 from keeptune.models.load import load_tokenizer
 from keeptune.prompts.named import NAMED
@@ -27,112 +27,129 @@ from keeptune.prompts.template import SLOT
 Texts = tuple[str, str]
 """A problem and its solution."""
 
-GIVEN, UNKNOWN = "the prompt", "no known prompt"
+GIVEN, UNKNOWN = "the given prompt", "an unknown prompt"
 
-SHOWN = 3
-"""Of the rows that were left out for one reason, how many are named."""
+LISTED_ROWS = 3
+"""The number of rows that the summary lists per reason."""
 
 
 @dataclass(slots=True)
-class Taken:
-    """How many rows were taken, from how many prompts, and those that were not."""
+class RowImport:
+    """The number of imported rows, in total and per prompt, and the skipped rows."""
 
     rows: int = 0
     prompts: Counter[str] = field(default_factory=Counter)
-    left_out: list[LeftOut] = field(default_factory=list)
+    skipped: list[SkippedRow] = field(default_factory=list)
 
     def text(self) -> str:
-        """For people to read."""
-        told = [f"{self.rows:,} rows" + "".join(f", {count:,} in {name}" for name, count in self.prompts.most_common())]
-        for reason, count in Counter(one.reason for one in self.left_out).most_common():
-            named = [one.row for one in self.left_out if one.reason == reason]
-            more = ", …" if count > SHOWN else ""
-            told.append(f"{count:,} left out, {reason}: rows {', '.join(named[:SHOWN])}{more}")
-        return "\n".join(told)
+        """The counts as text."""
+        prompts = "".join(f", {count:,} with {name}" for name, count in self.prompts.most_common())
+        lines = [f"{self.rows:,} rows{prompts}"]
+        for reason, count in Counter(row.reason for row in self.skipped).most_common():
+            names = [row.row for row in self.skipped if row.reason == reason]
+            more = ", …" if count > LISTED_ROWS else ""
+            lines.append(f"{count:,} skipped, {reason}: rows {', '.join(names[:LISTED_ROWS])}{more}")
+        return "\n".join(lines)
 
 
-def write_rows(path: Path, model: str, template: str | None, out: Path) -> Taken:
-    """Writes the rows of the data set that `path` is a file of into `out`, as JSON Lines with problem and solution.
+def write_rows(path: Path, model: str, template: str | None, out: Path) -> RowImport:
+    """Writes the rows of a MindRecord data set to `out`, as JSON Lines with `problem` and `solution`.
 
-    The prompt is taken off: `template`, or whichever of the known ones a row stands in; else all before the first token
-    to learn is the problem.
+    Each row's prompt is removed: `template`, or the known prompt that matches the row. If none matches, the problem is
+    the whole text before the first token with loss.
 
-    errors: DataError when the data set cannot be read, has tokens that the model does not have, or no row is left;
-    ModelError without the model's tokenizer; RecipeError when `out` exists; RunError when it cannot be written.
+    Raises:
+        DataError: when the data set cannot be read, has tokens outside the model's vocabulary, or every row is skipped.
+        ModelError: when the model's tokenizer is missing.
+        RecipeError: when `out` exists.
+        RunError: when `out` cannot be written.
     """
     if out.exists():
-        raise RecipeError(f"{out}: it exists already; choose another name with --out")
-    tokenizer, taken = load_tokenizer(model), Taken()
+        raise RecipeError(f"{out}: already exists; choose another path with --out")
+    tokenizer, result = load_tokenizer(model), RowImport()
     named = {GIVEN: template} if template else NAMED
-    templates = {name: _around(own, tokenizer) for name, own in named.items()}
+    templates = {name: _prefix_and_suffix(text, tokenizer) for name, text in named.items()}
 
-    rows = _known(read(path, FIELDS), path, model, tokenizer)
+    rows = _checked_rows(read_rows(path, FIELDS), path, model, tokenizer)
 
-    def write(scratch: Path) -> None:
-        with scratch.open("w", encoding="utf-8") as file:
-            for problem, solution in _texts(rows, tokenizer, templates, taken):
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            for problem, solution in _texts(rows, tokenizer, templates, result):
                 record = {"problem": problem, "solution": solution}
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        if not taken.rows:
-            raise DataError(f"{path}: no row is left\n{taken.text()}")
+        if not result.rows:
+            raise DataError(f"{path}: every row was skipped\n{result.text()}")
 
     write_atomically(out, write)
-    return taken
+    return result
 
 
-def _known(rows: Iterable[Any], path: Path, model: str, tokenizer: Any) -> Iterator[Any]:
-    """The rows, all of whose tokens the tokenizer has. errors: DataError naming the first that has others."""
+def _checked_rows(rows: Iterable[Any], path: Path, model: str, tokenizer: Any) -> Iterator[Any]:
+    """Yields the rows.
+
+    Raises:
+        DataError: naming the first row with a token outside the tokenizer's vocabulary.
+    """
     for number, (ids, labels) in enumerate(rows, start=1):
         if len(ids) and max(ids) >= len(tokenizer):
             raise DataError(
-                f"{path}: row {number} has the token {max(ids)}, and the tokenizer of {model} has {len(tokenizer)}; "
-                "give the model that the rows were made for with --model"
+                f"{path}: row {number} contains token {max(ids)}, but the tokenizer of {model} has {len(tokenizer)} "
+                "tokens; name the rows' model with --model"
             )
         yield ids, labels
 
 
-def _texts(rows: Iterable[Any], tokenizer: Any, templates: dict[str, tuple[str, str]], taken: Taken) -> Iterator[Texts]:
+def _texts(
+    rows: Iterable[Any], tokenizer: Any, templates: dict[str, tuple[str, str]], result: RowImport
+) -> Iterator[Texts]:
+    """Yields problem and solution of each row that is not skipped, and counts all rows in `result`."""
     for number, (ids, labels) in enumerate(rows, start=1):
-        reason, length = "", len(ids)
-        learned = np.flatnonzero(np.asarray(labels) != IGNORED)
-        if len(ids) != len(labels) or not len(learned):
-            reason = "no token to learn"
-        elif learned[-1] - learned[0] + 1 != len(learned):
-            reason = "several answers in one row"
-        elif learned[-1] == length - 1 and ids[-1] != tokenizer.eos_token_id:
-            reason = "cut off: its last token is no end token"
+        positions = np.flatnonzero(np.asarray(labels) != IGNORED)
+        reason = _skip_reason(ids, labels, positions, tokenizer)
+        if not reason:
+            first, last = positions[0], positions[-1]
+            name, problem = _remove_prompt(_decode(tokenizer, ids[:first]), templates)
+            solution = _decode(tokenizer, ids[first : last + 1]).strip()
+            if not problem.strip() or not solution:
+                reason = "no text before or after the first token with loss"
+            elif name == UNKNOWN and GIVEN in templates:
+                reason = "does not match the given prompt"
         if reason:
-            taken.left_out.append(LeftOut(str(number), reason, length))
+            result.skipped.append(SkippedRow(str(number), reason, len(ids)))
             continue
-        asked, answered = _decoded(tokenizer, ids[: learned[0]]), _decoded(tokenizer, ids[learned[0] : learned[-1] + 1])
-        name, problem = _unwrapped(asked, templates)
-        if not problem.strip() or not answered.strip():
-            taken.left_out.append(LeftOut(str(number), "no text before or behind the first token to learn", length))
-            continue
-        if name == UNKNOWN and GIVEN in templates:
-            taken.left_out.append(LeftOut(str(number), "not in the prompt that was given", length))
-            continue
-        taken.rows += 1
-        taken.prompts[name] += 1
-        yield problem, answered.strip()
+        result.rows += 1
+        result.prompts[name] += 1
+        yield problem, solution
 
 
-def _decoded(tokenizer: Any, ids: Any) -> str:
+def _skip_reason(ids: Any, labels: Any, positions: Any, tokenizer: Any) -> str:
+    """Why a row cannot be imported, or an empty string. `positions` are those of its tokens with loss."""
+    if len(ids) != len(labels) or not len(positions):
+        return "no token with loss"
+    if positions[-1] - positions[0] + 1 != len(positions):
+        return "several answers in one row"
+    if positions[-1] == len(ids) - 1 and ids[-1] != tokenizer.eos_token_id:
+        return "truncated: the last token is not the end token"
+    return ""
+
+
+def _decode(tokenizer: Any, ids: Any) -> str:
     text: str = tokenizer.decode(list(map(int, ids)), skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
 
 
-def _around(template: str, tokenizer: Any) -> tuple[str, str]:
-    """What stands before and behind a problem, as it comes back from tokens: without special ones."""
-    coded = (tokenizer.encode(part, add_special_tokens=False) for part in template.split(SLOT))
-    before, after = (_decoded(tokenizer, tokens).strip() for tokens in coded)
-    return before, after
+def _prefix_and_suffix(template: str, tokenizer: Any) -> tuple[str, str]:
+    """The template's text before and after the problem, encoded and decoded again, without special tokens."""
+    parts = (tokenizer.encode(part, add_special_tokens=False) for part in template.split(SLOT))
+    prefix, suffix = (_decode(tokenizer, tokens).strip() for tokens in parts)
+    return prefix, suffix
 
 
-def _unwrapped(asked: str, templates: dict[str, tuple[str, str]]) -> Texts:
-    """The name of the prompt that a problem stands in, and the problem."""
-    whole = asked.strip()
-    for name, (before, after) in sorted(templates.items(), key=lambda item: -len("".join(item[1]))):
-        if whole.startswith(before) and whole.endswith(after) and len(whole) >= len(before) + len(after):
-            return name, whole.removeprefix(before).removesuffix(after).strip()
-    return UNKNOWN, whole
+def _remove_prompt(text: str, templates: dict[str, tuple[str, str]]) -> Texts:
+    """The name of the longest template that matches the text, and the problem inside it."""
+    stripped = text.strip()
+    for name, (prefix, suffix) in sorted(templates.items(), key=lambda item: -len("".join(item[1]))):
+        fits = len(stripped) >= len(prefix) + len(suffix)
+        if fits and stripped.startswith(prefix) and stripped.endswith(suffix):
+            return name, stripped.removeprefix(prefix).removesuffix(suffix).strip()
+    return UNKNOWN, stripped

@@ -1,7 +1,8 @@
-"""What MindFormers and Hugging Face call the same tensor of a Llama: weights, and the two halves of a LoRA layer.
+"""Translates tensor names of a Llama and of its LoRA layers between Hugging Face (PEFT) and MindFormers.
 
-Shapes are the same on both sides, and nothing is transposed or permuted: both store rotary halves, not pairs. Only
-Meta's own .pth files have pairs. Source: MindFormers 1.9.0 and the contest's snapshot of it, both compared by logits.
+Tensors have the same shape on both sides and are neither transposed nor permuted: both store rotary dimensions as
+halves. Only Meta's original .pth files store them as pairs.
+Source: MindFormers 1.9.0 and the contest's snapshot of it; logits of both were compared.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ Value = TypeVar("Value")
 
 _BLOCKS = {"self_attn": "attention", "mlp": "feed_forward"}
 _NORMS = {"input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"}
-_OUTSIDE = {
+_OUTSIDE_LAYERS = {
     "model.embed_tokens.weight": "model.tok_embeddings.embedding_weight",
     "model.norm.weight": "model.norm_out.weight",
     "lm_head.weight": "lm_head.weight",
 }
-_HALVES = {"lora_A.weight": "mindpet_delta_lora_a", "lora_B.weight": "mindpet_delta_lora_b", "weight": "weight"}
+_SUFFIXES = {"lora_A.weight": "mindpet_delta_lora_a", "lora_B.weight": "mindpet_delta_lora_b", "weight": "weight"}
 _PEFT_PREFIX = "base_model.model."
 
 _TRAINING_STATE = re.compile(
@@ -32,34 +33,34 @@ _TRAINING_STATE = re.compile(
 _CONCATENATED = re.compile(r".*\.(?:w_qkv|w_gate_hidden)\.weight")
 
 
-def _pairs() -> dict[str, str]:
-    """The part of a name that follows `model.layers.N.`: Hugging Face's to MindFormers'."""
-    pairs = {f"{norm}.weight": f"{own}.weight" for norm, own in _NORMS.items()}
+def _layer_names() -> dict[str, str]:
+    """The part of a name after `model.layers.N.`: from Hugging Face's to MindFormers'."""
+    names = {f"{norm}.weight": f"{mindformers}.weight" for norm, mindformers in _NORMS.items()}
     for layer, cell in MODULE_ALIASES.items():
         block = "self_attn" if layer in ("q_proj", "k_proj", "v_proj", "o_proj") else "mlp"
-        for half, own in _HALVES.items():
-            pairs[f"{block}.{layer}.{half}"] = f"{_BLOCKS[block]}.{cell}.{own}"
-    return pairs
+        for suffix, mindformers in _SUFFIXES.items():
+            names[f"{block}.{layer}.{suffix}"] = f"{_BLOCKS[block]}.{cell}.{mindformers}"
+    return names
 
 
-_IN_LAYER = _pairs()
-_IN_MINDFORMERS_LAYER = {own: theirs for theirs, own in _IN_LAYER.items()}
-_FROM_OUTSIDE = {own: theirs for theirs, own in _OUTSIDE.items()}
+_IN_LAYER = _layer_names()
+_IN_MINDFORMERS_LAYER = {mindformers: hugging_face for hugging_face, mindformers in _IN_LAYER.items()}
+_OUTSIDE_MINDFORMERS_LAYERS = {mindformers: hugging_face for hugging_face, mindformers in _OUTSIDE_LAYERS.items()}
 _LAYER = re.compile(r"(model\.layers\.[0-9]+\.)(.+)")
 
 
 def to_mindformers(name: str) -> str | None:
-    """MindFormers' name of a Llama's tensor, or of PEFT's, or None when it has none."""
-    return _translated(name.removeprefix(_PEFT_PREFIX), _OUTSIDE, _IN_LAYER)
+    """MindFormers' name of a Hugging Face or PEFT tensor of a Llama, or None if it has none."""
+    return _translate(name.removeprefix(_PEFT_PREFIX), _OUTSIDE_LAYERS, _IN_LAYER)
 
 
 def from_mindformers(name: str) -> str | None:
-    """Hugging Face's name of a MindFormers tensor, PEFT's for a half of a LoRA layer, or None when it has none."""
-    found = _translated(name, _FROM_OUTSIDE, _IN_MINDFORMERS_LAYER)
-    return f"{_PEFT_PREFIX}{found}" if found and ".lora_" in found else found
+    """Hugging Face's name of a MindFormers tensor (PEFT's for a LoRA tensor), or None if it has none."""
+    translated = _translate(name, _OUTSIDE_MINDFORMERS_LAYERS, _IN_MINDFORMERS_LAYER)
+    return f"{_PEFT_PREFIX}{translated}" if translated and ".lora_" in translated else translated
 
 
-def _translated(name: str, outside: Mapping[str, str], in_layer: Mapping[str, str]) -> str | None:
+def _translate(name: str, outside: Mapping[str, str], in_layer: Mapping[str, str]) -> str | None:
     if match := _LAYER.fullmatch(name):
         rest = in_layer.get(match[2])
         return f"{match[1]}{rest}" if rest else None
@@ -67,49 +68,59 @@ def _translated(name: str, outside: Mapping[str, str], in_layer: Mapping[str, st
 
 
 def require_llama(config: Any) -> None:
-    """errors: ModelError where a model computes something else with its tensors, though they are named as a Llama's."""
+    """Checks that a model computes what MindFormers' Llama computes: a model with a Llama's tensor names may not.
+
+    Raises:
+        ModelError: when the model type is not `llama` or its activation is not SiLU.
+    """
     if config.model_type != "llama" or config.hidden_act != "silu":
         raise ModelError(
-            f"a {config.model_type} with {getattr(config, 'hidden_act', 'unknown')} activations: MindFormers' Llama "
-            "would compute something else with its weights; export it as `merged`"
+            f"model_type {config.model_type} with hidden_act {getattr(config, 'hidden_act', 'unknown')}: MindFormers' "
+            "Llama would compute other results from these weights; export with `--to merged`"
         )
 
 
-def exported(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The tensors under MindFormers' names. errors: ModelError listing those that it has no name for."""
-    named = {name: to_mindformers(name) for name in tensors}
-    if unknown := sorted(name for name, own in named.items() if own is None):
+def rename_to_mindformers(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """The tensors under MindFormers' names.
+
+    Raises:
+        ModelError: listing the tensors that have no name in MindFormers' Llama.
+    """
+    names = {name: to_mindformers(name) for name in tensors}
+    if unknown := sorted(name for name, translated in names.items() if translated is None):
         raise ModelError(
-            f"{_listed(unknown)}: MindFormers' Llama has no such tensor; only Llama-shaped models with LoRA on "
-            f"{', '.join(MODULE_ALIASES)} can be written for it"
+            f"{_summary(unknown)}: MindFormers' Llama has no such tensor; only Llama models with LoRA on "
+            f"{', '.join(MODULE_ALIASES)} can be exported to it"
         )
-    return {own: tensors[name] for name, own in named.items() if own}
+    return {translated: tensors[name] for name, translated in names.items() if translated}
 
 
-def imported(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The tensors of a MindFormers checkpoint under the names of Hugging Face and PEFT, without the optimiser's.
+def rename_from_mindformers(tensors: Mapping[str, Value]) -> dict[str, Value]:
+    """A MindFormers checkpoint's tensors under Hugging Face's and PEFT's names, without the optimizer state.
 
-    errors: ModelError listing tensors that are of no Llama: one that is silently left out costs more than an error.
+    Raises:
+        ModelError: listing the tensors that belong to no Llama. An unknown tensor is never skipped silently.
     """
     weights = [name for name in tensors if not _TRAINING_STATE.fullmatch(name)]
     if concatenated := [name for name in weights if _CONCATENATED.fullmatch(name)]:
         raise ModelError(
-            f"{_listed(concatenated)}: queries, keys and values lie in one tensor (`qkv_concat: True`); save the "
-            "checkpoint with `qkv_concat: False` and give that one"
+            f"{_summary(concatenated)}: query, key and value are concatenated (`qkv_concat: True`); save the "
+            "checkpoint with `qkv_concat: False`"
         )
-    named = {name: from_mindformers(name) for name in weights}
-    if unknown := sorted(name for name, theirs in named.items() if theirs is None):
+    names = {name: from_mindformers(name) for name in weights}
+    if unknown := sorted(name for name, translated in names.items() if translated is None):
         raise ModelError(
-            f"{_listed(unknown)}: not a tensor of MindFormers' Llama or of its LoRA; nothing was taken over"
+            f"{_summary(unknown)}: not a tensor of MindFormers' Llama or of its LoRA; nothing was imported. Give a "
+            "checkpoint of a Llama"
         )
-    return {theirs: tensors[name] for name, theirs in named.items() if theirs}
+    return {translated: tensors[name] for name, translated in names.items() if translated}
 
 
 def target_pattern(layers: Sequence[str]) -> str:
-    """The regular expression by which MindFormers finds the layers of these Hugging Face names: `.*wq|.*wv`."""
+    """The regular expression for MindFormers' `target_modules` that matches these Hugging Face layers: `.*wq|.*wv`."""
     return "|".join(f".*{cell}" for layer, cell in MODULE_ALIASES.items() if layer in layers)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _summary(names: Iterable[str]) -> str:
     first, *others = names
     return f"{first} and {len(others)} more" if others else first

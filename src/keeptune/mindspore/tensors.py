@@ -1,4 +1,4 @@
-"""torch's tensors as a checkpoint holds them, and back."""
+"""Converts tensors between torch and MindSpore checkpoints."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ DTYPES = {
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
-def stored(name: str, tensor: Tensor) -> ckpt.Tensor:
-    """A floating-point tensor as the file holds it, uncopied where it lies in memory in that order."""
+def to_ckpt(name: str, tensor: Tensor) -> ckpt.Tensor:
+    """A floating-point tensor as a checkpoint stores it. It is copied only if it is not contiguous on the CPU."""
     raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy()
     return ckpt.Tensor(name, _NAMES[tensor.dtype], tuple(tensor.shape), (raw.reshape(-1).data,))
 
 
-def restored(own: ckpt.Tensor) -> Tensor:
-    """A copy of what a file holds. errors: ModelError when it is of no floating-point format."""
-    if own.dtype not in DTYPES:
-        raise ModelError(f"{own.name}: adapters are of floating-point numbers, and this is {own.dtype}")
-    if not own.size_bytes:
-        return torch.empty(own.shape, dtype=DTYPES[own.dtype])
-    return torch.frombuffer(own.bytes(), dtype=DTYPES[own.dtype]).reshape(own.shape)
+def to_torch(stored: ckpt.Tensor) -> Tensor:
+    """A copy of a checkpoint's tensor.
+
+    Raises:
+        ModelError: when its dtype is not a floating-point type.
+    """
+    if stored.dtype not in DTYPES:
+        raise ModelError(f"{stored.name}: adapter tensors must be floating-point numbers (got {stored.dtype})")
+    if not stored.size_bytes:
+        return torch.empty(stored.shape, dtype=DTYPES[stored.dtype])
+    return torch.frombuffer(stored.bytes(), dtype=DTYPES[stored.dtype]).reshape(stored.shape)

@@ -1,9 +1,9 @@
-"""Training with MindSpore: the loop, the plan and the checkpoints are the usual ones, the steps are taken elsewhere.
+"""Trains with MindSpore: the loop, the plan and the checkpoints are torch's; MindSpore computes the steps.
 
-MindSpore wants numpy 1 and must be imported before other libraries, so it runs in a process and a Python of its own
-(`make setup-mindspore`). It gets the rows, the base's weights and the adapter once, then one request a step; before a
-checkpoint or a score the adapter and the optimiser's state come back. So a checkpoint is of no engine: what one saved
-the other goes on with.
+MindSpore needs numpy 1 and must be imported before other libraries. It therefore runs in separate processes in another
+Python (`make setup-mindspore`). They receive the rows, the base's weights and the adapter once, then one request per
+step. Before each checkpoint or score, the adapter and the optimizer state are copied back. Checkpoints therefore do not
+depend on the engine: either engine resumes what the other saved.
 """
 
 from __future__ import annotations
@@ -23,67 +23,81 @@ from keeptune.config.train import TrainSection
 from keeptune.errors import RecipeError
 from keeptune.files import write_error
 from keeptune.mindspore import ckpt, job
-from keeptune.mindspore.tensors import restored, stored
+from keeptune.mindspore.tensors import to_ckpt, to_torch
 from keeptune.mindspore.workers import WORKERS, Workers
 from keeptune.models.adapter import added_parameters, base_weights, causal_model
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 from keeptune.training.batches import Example, shares
 from keeptune.training.distributed import processes
 from keeptune.training.loop import Enough, Score, Step, Trainer
 from keeptune.training.optimizer import BETAS, EPSILON, learning_rate
 
-_MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
-"""What the optimisers call their two means: torch's AdamW, and ours without correction."""
+_MOMENT_KEYS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
+"""The state keys of the two moments: torch's AdamW (True), and keeptune's Adam without bias correction."""
 
 
 def require_supported(model: Any, recipe: Recipe) -> None:
-    """errors: RecipeError listing all that the engine cannot do, of a recipe and its model."""
+    """Checks that the engine supports a recipe and its model.
+
+    Raises:
+        RecipeError: listing all unsupported settings.
+    """
     config, adapter, train, retain = causal_model(model).config, recipe.adapter, recipe.train, recipe.retain
+    has_bias = getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False)
     faults = [
-        told
-        for wrong, told in (
-            (config.model_type != "llama", f"model: a {config.model_type}; the engine knows Llamas"),
-            (getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False), "model: it has biases"),
-            (adapter.family not in ("lora", "rslora"), f"adapter.family: {adapter.family}; choose lora or rslora"),
-            (adapter.dropout > 0, "adapter.dropout: set it to 0"),
-            (retain.kl_weight > 0, "retain.kl_weight: set it to 0"),
-            (retain.token_weighting != "none", "retain.token_weighting: leave it out"),
-            (retain.activation != "always", "retain.activation: leave it out"),
-            (retain.project_start > 0, "retain.project_start: leave it out"),
-            (train.activation_checkpointing == "always", "train.activation_checkpointing: always; leave it out"),
-            (processes().count > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
+        message
+        for is_unsupported, message in (
+            (config.model_type != "llama", f"model: must be a Llama (got {config.model_type})"),
+            (has_bias, "model: must have no biases in attention and MLP"),
+            (
+                adapter.family not in ("lora", "rslora"),
+                f"adapter.family: must be lora or rslora (got {adapter.family})",
+            ),
+            (adapter.dropout > 0, "adapter.dropout: must be 0"),
+            (retain.kl_weight > 0, "retain.kl_weight: must be 0"),
+            (retain.token_weighting != "none", "retain.token_weighting: must be none"),
+            (retain.activation != "always", "retain.activation: must be always"),
+            (retain.project_start > 0, "retain.project_start: must be 0"),
+            (train.activation_checkpointing == "always", "train.activation_checkpointing: must not be always"),
+            (processes().count > 1, f"several keeptune processes: start one, and set {WORKERS} instead"),
         )
-        if wrong
+        if is_unsupported
     ]
     if faults:
         listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise RecipeError(f"engine: mindspore cannot train this; change it, or take engine: torch:{listed}")
+        raise RecipeError(
+            f"engine: mindspore does not support this recipe; change these settings, or set engine: torch{listed}"
+        )
 
 
 class MindSporeTrainer(Trainer):
-    """A trainer whose steps MindSpore takes."""
+    """A trainer whose steps MindSpore computes."""
 
     def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
         super().__init__(model, examples, settings, seed, run)
         self.workers = Workers()
         self.scratch = run / "mindspore"
-        self.named = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
+        self.trained = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
     def run(
         self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
-    ) -> checkpoint.Progress:
-        """As of Trainer. errors: also TrainingError when MindSpore ends, with the last that it said."""
+    ) -> checkpoints.Progress:
+        """Trains as `Trainer.run` does.
+
+        Raises:
+            TrainingError: also when MindSpore exits; the message has the end of its log.
+        """
         try:
             return super().run(on_step, score, enough)
         finally:
-            # What was handed over is of no use any more; what MindSpore said may be.
-            if self.workers.end():
+            # Keep the log if a process failed.
+            if self.workers.stop():
                 shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _resume(self) -> checkpoint.Progress:
+    def _resume(self) -> checkpoints.Progress:
         progress = super()._resume()
         try:
-            self._hand_over()
+            self._write_inputs()
         except OSError as error:
             raise write_error(self.scratch, error) from None
         self.workers.start(self.scratch)
@@ -94,36 +108,36 @@ class MindSporeTrainer(Trainer):
         rate = learning_rate(index, len(self.plan), self.settings)
         common = {"weight": self._token_weight(index), "rate": rate, "step": index + 1}
         dealt = shares(self.plan[index], self.lengths, self.workers.count)
-        told = self.workers.ask([{"batches": batches, **common} for batches in dealt])
-        rows = {row: (total, count) for own in told for row, total, count in own["losses"]}
-        norm = float(told[0]["norm"])
+        answers = self.workers.request([{"batches": batches, **common} for batches in dealt])
+        rows = {row: (total, count) for answer in answers for row, total, count in answer["losses"]}
+        norm = float(answers[0]["norm"])
         if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
             self._refuse(index, refused, "the loss is not finite")
         if not math.isfinite(norm):
             self._refuse(index, tuple(rows), "the gradient is not finite")
         seconds, tokens = time.perf_counter() - started, self.tokens[index]
         by_kind = {
-            kind: _mean([own for row, own in rows.items() if self.examples[row].kind == kind])
+            kind: _mean([loss for row, loss in rows.items() if self.examples[row].kind == kind])
             for kind in sorted({self.examples[row].kind for row in rows})
         }
         loss, speed = _mean(list(rows.values())), tokens / seconds
         return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
 
-    def _save(self, progress: checkpoint.Progress) -> None:
-        self._take_back(progress.step)
+    def _save(self, progress: checkpoints.Progress) -> None:
+        self._read_state(progress.step)
         super()._save(progress)
 
-    def _hand_over(self) -> None:
-        """Everything that the other process needs, as files."""
+    def _write_inputs(self) -> None:
+        """Writes the job, the rows, the base's weights and the state for the engine."""
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         self._job().write(self.scratch)
         tokens, labelled = zip(*((row.tokens, row.labelled) for row in self.examples), strict=True)
-        job.Rows.of(tokens, labelled).write(self.scratch)
+        job.Rows.from_lists(tokens, labelled).write(self.scratch)
         weights = base_weights(self.peft_model)
         weights[job.INVERSE_FREQUENCIES] = causal_model(self.peft_model).get_decoder().rotary_emb.inv_freq.float()
-        ckpt.write(self.scratch / job.BASE, [stored(name, own) for name, own in weights.items()])
-        ckpt.write(self.scratch / job.STATE, [stored(name, own) for name, own in self._state().items()])
+        ckpt.write(self.scratch / job.BASE_FILE, [to_ckpt(name, tensor) for name, tensor in weights.items()])
+        ckpt.write(self.scratch / job.STATE_FILE, [to_ckpt(name, tensor) for name, tensor in self._state().items()])
 
     def _job(self) -> job.Job:
         base, train = causal_model(self.peft_model), self.settings
@@ -132,50 +146,50 @@ class MindSporeTrainer(Trainer):
         shape = job.Shape(
             layers=config.num_hidden_layers,
             heads=heads,
-            groups=config.num_key_value_heads,
+            key_value_heads=config.num_key_value_heads,
             head_size=getattr(config, "head_dim", None) or config.hidden_size // heads,
             epsilon=config.rms_norm_eps,
             attention_scale=float(base.get_decoder().rotary_emb.attention_scaling),
-            tied=bool(config.tie_word_embeddings),
+            is_tied=bool(config.tie_word_embeddings),
         )
-        corrected = train.optimizer == "adamw"
-        optimiser = job.Optimiser(corrected, *BETAS, EPSILON, train.weight_decay, train.clip_norm)
-        adapted = {_layer(name): train.loraplus_ratio for name in self.named}
-        half = any(p.dtype == torch.bfloat16 for p in base.parameters()) and _on_ascend()
+        has_bias_correction = train.optimizer == "adamw"
+        optimizer = job.Optimizer(has_bias_correction, *BETAS, EPSILON, train.weight_decay, train.clip_norm)
+        adapted = {_layer_name(name): train.loraplus_ratio for name in self.trained}
+        is_half = any(p.dtype == torch.bfloat16 for p in base.parameters()) and _has_ascend()
         scale = float(layers[0].scaling["default"])
-        return job.Job(shape, optimiser, adapted, scale, train.tokens_per_batch, half)
+        return job.Job(shape, optimizer, adapted, scale, train.tokens_per_batch, is_half)
 
     def _state(self) -> dict[str, Tensor]:
-        """The adapter and, after a first step, the optimiser's means, by the engine's names."""
-        tensors: dict[str, Tensor] = {_engine_name(name): own for name, own in self.named.items()}
-        for name, parameter in self.named.items():
+        """The adapter and, after the first step, the optimizer's moments, under the engine's names."""
+        tensors: dict[str, Tensor] = {_engine_name(name): parameter for name, parameter in self.trained.items()}
+        for name, parameter in self.trained.items():
             state = self.optimiser.state.get(parameter, {})
-            for prefix, mean in zip(job.MEANS, self._means, strict=True):
-                if mean in state:
-                    tensors[f"{prefix}{_engine_name(name)}"] = state[mean]
+            for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True):
+                if key in state:
+                    tensors[f"{prefix}{_engine_name(name)}"] = state[key]
         return tensors
 
     @property
-    def _means(self) -> tuple[str, str]:
-        return _MEANS[self.settings.optimizer == "adamw"]
+    def _moment_keys(self) -> tuple[str, str]:
+        return _MOMENT_KEYS[self.settings.optimizer == "adamw"]
 
-    def _take_back(self, step: int) -> None:
-        """Puts the engine's adapter and means into the model and the optimiser here."""
+    def _read_state(self, step: int) -> None:
+        """Copies the engine's adapter and moments into the model and the optimizer."""
         path = self.scratch / "saved.ckpt"
-        self.workers.ask([{"save": str(path)}])
-        tensors = {name: restored(own) for name, own in ckpt.read(path).items()}
+        self.workers.request([{"save": str(path)}])
+        tensors = {name: to_torch(tensor) for name, tensor in ckpt.read(path).items()}
         with torch.no_grad():
-            for name, parameter in self.named.items():
+            for name, parameter in self.trained.items():
                 parameter.copy_(tensors[_engine_name(name)])
                 state = {
-                    mean: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
-                    for prefix, mean in zip(job.MEANS, self._means, strict=True)
+                    key: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
+                    for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True)
                 }
-                counted = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
-                self.optimiser.state[parameter] = {**counted, **state}
+                step_count = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
+                self.optimiser.state[parameter] = {**step_count, **state}
 
 
-def _on_ascend() -> bool:
+def _has_ascend() -> bool:
     return Path("/dev/davinci_manager").exists()
 
 
@@ -184,9 +198,9 @@ def _mean(losses: Sequence[tuple[float, int]]) -> float:
 
 
 def _engine_name(name: str) -> str:
-    """A LoRA tensor's name, as the layer's in the base and its half."""
+    """A LoRA tensor's name without PEFT's prefix."""
     return name.removeprefix("base_model.model.")
 
 
-def _layer(name: str) -> str:
+def _layer_name(name: str) -> str:
     return _engine_name(name).rsplit(".lora_", 1)[0]

@@ -1,7 +1,7 @@
-"""Protocol buffers' wire format, as far as MindSpore's files need it: fields, one after the other, in a buffer.
+"""Reads and writes the protocol buffer wire format, as far as MindSpore's files use it.
 
-Reading trusts nothing: a length is compared with what is left before it is used, so a damaged file ends in an error
-and never in a wrong tensor or in more memory than the file has bytes.
+The reader checks each length against the bytes that are left before it uses it. A damaged file therefore raises an
+error; it never yields a wrong tensor or allocates more memory than the file has bytes.
 Source: protobuf.dev/programming-guides/encoding.
 """
 
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 VARINT, LENGTH_DELIMITED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
-_MOST_VARINT_BYTES = 10
+_MAX_VARINT_BYTES = 10
 
 
 class Field(NamedTuple):
-    """A field's number, its wire type, its value where that is an integer, and where its bytes begin and end."""
+    """A field: its number, its wire type, its value if that is an integer, and the offsets of its content."""
 
     number: int
     wire: int
@@ -26,60 +26,64 @@ class Field(NamedTuple):
 
 
 def fields(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
-    """The fields between two offsets. errors: ValueError where the bytes are no fields."""
-    at = start
-    while at < end:
-        key, at = _varint(buffer, at, end)
+    """Yields the fields between two offsets of a buffer.
+
+    Raises:
+        ValueError: when the bytes are not valid fields.
+    """
+    position = start
+    while position < end:
+        key, position = _read_varint(buffer, position, end)
         number, wire = key >> 3, key & 7
         if number == 0:
-            raise ValueError(f"there is no field at byte {at}")
-        value, begin = 0, at
+            raise ValueError(f"invalid field number 0 before byte {position}")
+        value, begin = 0, position
         if wire == VARINT:
-            value, at = _varint(buffer, at, end)
+            value, position = _read_varint(buffer, position, end)
         elif wire == LENGTH_DELIMITED:
-            length, begin = _varint(buffer, at, end)
-            at = begin + length
+            length, begin = _read_varint(buffer, position, end)
+            position = begin + length
         elif wire in _FIXED_BYTES:
-            at += _FIXED_BYTES[wire]
+            position += _FIXED_BYTES[wire]
         else:
-            raise ValueError(f"there is no wire type {wire}, as at byte {at}")
-        if at > end:
-            raise ValueError(f"the field at byte {begin} is {at - end:,} bytes longer than what holds it")
-        yield Field(number, wire, value, begin, at)
+            raise ValueError(f"unknown wire type {wire} before byte {position}")
+        if position > end:
+            raise ValueError(f"the field at byte {begin} ends {position - end:,} bytes after its parent")
+        yield Field(number, wire, value, begin, position)
 
 
-def _varint(buffer: memoryview, at: int, end: int) -> tuple[int, int]:
-    """The integer that begins at an offset, and the offset behind it."""
+def _read_varint(buffer: memoryview, start: int, end: int) -> tuple[int, int]:
+    """The integer that begins at an offset, and the offset after it."""
     value = 0
-    for count in range(_MOST_VARINT_BYTES):
-        if at + count >= end:
+    for count in range(_MAX_VARINT_BYTES):
+        if start + count >= end:
             break
-        byte = buffer[at + count]
+        byte = buffer[start + count]
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
-            return value, at + count + 1
-    raise ValueError(f"the number at byte {at} does not end")
+            return value, start + count + 1
+    raise ValueError(f"the integer at byte {start} has no last byte")
 
 
 def varint(value: int) -> bytes:
-    """A number of at least 0."""
-    written = bytearray()
+    """Encodes an integer ≥ 0."""
+    encoded = bytearray()
     while value > 0x7F:
-        written.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*written, value])
+    return bytes([*encoded, value])
 
 
-def integer(number: int, value: int) -> bytes:
-    """A field that is an integer of at least 0."""
+def integer_field(number: int, value: int) -> bytes:
+    """Encodes a field whose value is an integer ≥ 0."""
     return varint(number << 3 | VARINT) + varint(value)
 
 
-def head(number: int, length: int) -> bytes:
-    """What stands before the bytes of a text, a message or raw data of so many bytes."""
+def field_header(number: int, length: int) -> bytes:
+    """The bytes before the content of a length-delimited field: its key and the content's length in bytes."""
     return varint(number << 3 | LENGTH_DELIMITED) + varint(length)
 
 
-def data(number: int, content: bytes) -> bytes:
-    """A field that is a text, a message or raw data."""
-    return head(number, len(content)) + content
+def bytes_field(number: int, content: bytes) -> bytes:
+    """Encodes a length-delimited field: a string, a message or raw bytes."""
+    return field_header(number, len(content)) + content

@@ -1,7 +1,7 @@
-"""The processes of the MindSpore engine: how they are started and found, asked, and let go.
+"""Starts and stops the processes of the MindSpore engine, and sends requests to them.
 
-Each is a Python with MindSpore that runs keeptune/mindspore/engine.py. Several of them take a step together; they are
-started as `msrun` starts them on one machine, with a scheduler through which they find each other.
+Each process is a Python with MindSpore that runs keeptune/mindspore/engine.py. Several processes compute a step
+together. They are started as `msrun` starts them on one machine: a scheduler process connects them.
 """
 
 from __future__ import annotations
@@ -15,102 +15,110 @@ from typing import Any
 
 import keeptune
 from keeptune.errors import RecipeError, TrainingError
-from keeptune.subprocess_rpc import Ending, OtherPython, ended, has_package, started
+from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess, has_package, start_process, stop_process
 
 PYTHON = "KEEPTUNE_MINDSPORE_PYTHON"
-"""The environment variable that names the Python with MindSpore in it."""
+"""The environment variable with the path of the Python that has MindSpore."""
 
 WORKERS = "KEEPTUNE_MINDSPORE_WORKERS"
-"""The environment variable that says how many processes of it train together, one a card."""
+"""The environment variable with the number of processes that train together, one per device."""
 
-_USUAL_PYTHON = Path(".venv-mindspore/bin/python")
+_DEFAULT_PYTHON = Path(".venv-mindspore/bin/python")
 _SCHEDULER = "from mindspore.communication import init; init()"
 _LOG = "mindspore.log"
-_ENDING = Ending(
+_EXIT_ERROR = ExitError(
     "MindSpore",
-    ", as a system ends what takes too much memory. Every width of rows (64, 128, 256 …) is a graph that stays; "
-    "teach rows of fewer lengths (data.max_tokens), or train where more memory is free. What was saved is gone on with",
+    "it probably ran out of memory. MindSpore keeps one graph per row length (64, 128, 256, …). Lower data.max_tokens "
+    "or use a machine with more memory. The same command resumes from the last checkpoint",
     TrainingError,
 )
 
 
 class Workers:
-    """So many processes as the environment asks for, once they are started.
+    """The engine's processes; their number comes from KEEPTUNE_MINDSPORE_WORKERS.
 
-    errors: RecipeError when no Python with MindSpore is known, or the number is none.
+    Raises:
+        RecipeError: when no Python with MindSpore is found, or the number of processes is invalid.
     """
 
     def __init__(self) -> None:
-        self.python, self.count = python_with_mindspore(), _count()
-        self._started: list[OtherPython] = []
+        self.python, self.count = python_with_mindspore(), _worker_count()
+        self.processes: list[JsonLinesSubprocess] = []
         self._scheduler: subprocess.Popen[str] | None = None
 
     def start(self, folder: Path) -> None:
-        """Starts all, and returns when they have read the job in `folder` and are ready.
+        """Starts all processes and waits until they have read the job in `folder`.
 
-        errors: TrainingError when one ends instead.
+        Raises:
+            TrainingError: when a process exits instead.
         """
         log, python = folder / _LOG, str(self.python)
-        common = {"PYTHONPATH": str(_package_alone(folder)), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
-        cluster = {"MS_WORKER_NUM": str(self.count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_open_port())}
+        common = {"PYTHONPATH": str(_isolated_package(folder)), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+        cluster = {"MS_WORKER_NUM": str(self.count), "MS_SCHED_HOST": "127.0.0.1", "MS_SCHED_PORT": str(_free_port())}
         if self.count > 1:
-            self._scheduler = started([python, "-c", _SCHEDULER], log, {**common, **cluster, "MS_ROLE": "MS_SCHED"})
+            scheduler = {**common, **cluster, "MS_ROLE": "MS_SCHED"}
+            self._scheduler = start_process([python, "-c", _SCHEDULER], log, scheduler)
         for number in range(self.count):
-            joined = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(number), "DEVICE_ID": str(number)}
-            environment = {**common, **(joined if self.count > 1 else {})}
+            worker = {**cluster, "MS_ROLE": "MS_WORKER", "MS_NODE_ID": str(number), "DEVICE_ID": str(number)}
+            environment = {**common, **(worker if self.count > 1 else {})}
             command = [python, "-m", "keeptune.mindspore.engine", str(folder)]
-            self._started.append(OtherPython.start(command, log, environment, _ENDING))
-        for worker in self._started:
-            worker.answer()
+            self.processes.append(JsonLinesSubprocess.start(command, log, environment, _EXIT_ERROR))
+        for process in self.processes:
+            process.receive()
 
-    def ask(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The answers to a request for each process, or for the first ones.
+    def request(self, requests: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Sends one request to each of the first processes and returns their answers.
 
-        errors: TrainingError when one has ended, with the last that it said.
+        Raises:
+            TrainingError: when a process has exited; the message has the end of its log.
         """
-        asked = self._started[: len(requests)]
-        for worker, request in zip(asked, requests, strict=True):
-            worker.tell(request)
-        return [worker.answer() for worker in asked]
+        processes = self.processes[: len(requests)]
+        for process, request in zip(processes, requests, strict=True):
+            process.send(request)
+        return [process.receive() for process in processes]
 
-    def end(self) -> bool:
-        """Lets them go; whether all ended as they should."""
-        codes = [worker.end() for worker in self._started]
+    def stop(self) -> bool:
+        """Stops all processes. Returns whether all exited with code 0."""
+        codes = [process.close() for process in self.processes]
         if self._scheduler is not None:
-            codes.append(ended(self._scheduler))
+            codes.append(stop_process(self._scheduler))
         return not any(codes)
 
 
 def python_with_mindspore() -> Path:
-    """The Python that trains. errors: RecipeError when there is none, or MindSpore is not in it."""
-    found = Path(os.environ.get(PYTHON, _USUAL_PYTHON))
-    if not has_package(found, "mindspore"):
+    """The Python that runs the engine.
+
+    Raises:
+        RecipeError: when there is no such Python, or it has no MindSpore.
+    """
+    python = Path(os.environ.get(PYTHON, _DEFAULT_PYTHON))
+    if not has_package(python, "mindspore"):
         raise RecipeError(
-            f"engine: mindspore needs a Python with MindSpore, and {found} is none; `make setup-mindspore` makes "
-            f"{_USUAL_PYTHON}, or name another in {PYTHON}"
+            f"engine: mindspore needs a Python with MindSpore, and {python} is not one; run `make setup-mindspore` to "
+            f"create {_DEFAULT_PYTHON}, or set {PYTHON} to another"
         )
-    return found.absolute()
+    return python.absolute()
 
 
-def _count() -> int:
-    given = os.environ.get(WORKERS, "1")
-    if not given.isdecimal() or int(given) == 0:
-        raise RecipeError(f"{WORKERS} is {given!r}; it is how many processes of MindSpore train together, such as 4")
-    return int(given)
+def _worker_count() -> int:
+    value = os.environ.get(WORKERS, "1")
+    if not value.isdecimal() or int(value) == 0:
+        raise RecipeError(f"{WORKERS} must be an integer > 0, the number of MindSpore processes (got {value!r})")
+    return int(value)
 
 
-def _package_alone(folder: Path) -> Path:
-    """A folder with nothing but keeptune in it: installed, it stands among packages that are not MindSpore's."""
-    alone = folder / "package"
-    alone.mkdir(exist_ok=True)
-    link = alone / "keeptune"
+def _isolated_package(folder: Path) -> Path:
+    """A folder that holds only a link to keeptune: the other packages installed beside it do not suit MindSpore."""
+    isolated = folder / "package"
+    isolated.mkdir(exist_ok=True)
+    link = isolated / "keeptune"
     link.unlink(missing_ok=True)
     link.symlink_to(Path(keeptune.__file__).parent.resolve(), target_is_directory=True)
-    return alone.resolve()
+    return isolated.resolve()
 
 
-def _open_port() -> int:
-    """One that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+def _free_port() -> int:
+    """A TCP port that is not in use."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

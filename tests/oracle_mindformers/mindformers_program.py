@@ -1,9 +1,11 @@
-"""What MindFormers makes of keeptune's files, on a processor; run by a Python that has MindFormers and not keeptune.
+"""Runs MindFormers on keeptune's files, on a CPU. The Python that runs this file has MindFormers but not keeptune.
 
-    python theirs.py logits FINETUNE.yaml CHECKPOINT 0|1   ids.npy to logits.npy, without LoRA or with it
-    python theirs.py train EXPORT RECORD                   MindFormers' own Trainer goes on, and saves last.ckpt
+    python mindformers_program.py logits FINETUNE.yaml CHECKPOINT 0|1
+        compute logits.npy from ids.npy, without (0) or with (1) LoRA
+    python mindformers_program.py train EXPORT RECORD
+        continue training with MindFormers' Trainer and save last.ckpt
 
-What a processor needs otherwise than the exported files say is in `for_a_processor` and stated in docs/mindformers.md.
+`adapt_to_cpu` changes the settings that a CPU does not support; docs/mindformers.md lists them.
 """
 
 import shutil
@@ -24,30 +26,30 @@ FORMATS = {"compute_dtype": "float32", "param_init_type": "float32"}
 
 
 def logits(configuration: str, checkpoint: str, lora: str) -> None:
-    """Every tensor has to be loaded, and every parameter has to get one."""
+    """Computes logits, and checks that each tensor is loaded and each parameter receives one."""
     ids = np.load("ids.npy")
-    given = yaml.safe_load(Path(configuration).read_text(encoding="utf-8"))["model"]["model_config"]
-    pet, kind = given.pop("pet_config"), given.pop("type")
+    config = yaml.safe_load(Path(configuration).read_text(encoding="utf-8"))["model"]["model_config"]
+    pet, kind = config.pop("pet_config"), config.pop("type")
     assert kind == "LlamaConfig"
     sizes = {"batch_size": ids.shape[0], "seq_length": ids.shape[1]}
     ms.set_context(mode=ms.GRAPH_MODE, device_target="CPU")
-    model = LlamaForCausalLM(LlamaConfig(**{**given, **sizes, **KERNELS, **FORMATS}))
+    model = LlamaForCausalLM(LlamaConfig(**{**config, **sizes, **KERNELS, **FORMATS}))
     model = get_pet_model(model, pet) if lora == "1" else model
-    own = {parameter.name for parameter in model.get_parameters()}
+    parameters = {parameter.name for parameter in model.get_parameters()}
     loaded = {name: value for name, value in ms.load_checkpoint(checkpoint).items() if "." in name}
-    # The trainer's checkpoints hold its optimiser's state as well.
+    # The trainer's checkpoints also hold the optimizer state.
     weights = {name: value for name, value in loaded.items() if not name.startswith("adam_")}
     weights = {name: value for name, value in weights.items() if lora == "1" or "mindpet" not in name}
     missing, unused = ms.load_param_into_net(
         model, {name: ms.Parameter(value.astype(ms.float32), name=name) for name, value in weights.items()}
     )
-    assert not missing and not unused and own == set(weights), (missing, unused, own ^ set(weights))
-    made = model.set_train(False)(ms.Tensor(ids, ms.int32))
-    np.save("logits.npy", made[0].asnumpy())
+    assert not missing and not unused and parameters == set(weights), (missing, unused, parameters ^ set(weights))
+    outputs = model.set_train(False)(ms.Tensor(ids, ms.int32))
+    np.save("logits.npy", outputs[0].asnumpy())
 
 
-def for_a_processor(config: Any) -> None:
-    """Changes what Ascend has and a processor has not, and names of 1.1 that 1.9 writes otherwise."""
+def adapt_to_cpu(config: Any) -> None:
+    """Replaces settings for Ascend, and names of 1.1 that 1.9 renamed."""
     config.use_parallel = False
     config.context.device_target = "CPU"
     config.context.pop("max_device_memory", None)
@@ -58,14 +60,14 @@ def for_a_processor(config: Any) -> None:
             callback["type"] = "CheckpointMonitor"
     if config.optimizer.type == "FP32StateAdamWeightDecay":
         config.optimizer.type = "AdamWeightDecay"
-    # It asks the Ascend whether a number has overflowed.
+    # The original function queries the Ascend device for overflows.
     nn.TrainOneStepWithLossScaleCell.get_overflow_status = lambda *_: ms.Tensor(False)
 
 
 def train(export: str, record: str) -> None:
-    """Goes on with the exported adapter on the exported rows."""
+    """Continues training the exported adapter on the exported rows."""
     config = MindFormerConfig(str(Path(export) / "finetune.yaml"))
-    for_a_processor(config)
+    adapt_to_cpu(config)
     config.train_dataset.data_loader.dataset_dir = record
     config.train_dataset_task.dataset_config = config.train_dataset
     config.load_checkpoint = str(Path(export) / "tuned.ckpt")
