@@ -1,7 +1,7 @@
-"""The command line: each verb parses, calls, prints. What a verb does stands elsewhere, imported when it is called.
+"""The command line interface. Each verb parses its arguments, calls the function that does the work, and prints.
 
-Results go to standard output, everything else to standard error. Exit codes: 0 ok, 2 usage or recipe, 3 data,
-4 gate failed, 5 interrupted and resumable, 6 undecided (errors.py draws the tree).
+The modules of the work are imported when a verb runs, so that `keeptune --help` starts fast. Results go to standard
+output, everything else to standard error. errors.py lists the exit codes.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from keeptune.cli.console import ConsoleReporter
 from keeptune.config.aliases import DeprecatedKeyWarning
 from keeptune.errors import Interrupted, KeeptuneError
 
-VERBS: dict[str, Callable[..., None]] = {
-    "run": jobs.run,
-    "recover": jobs.recover,
-    "sweep": jobs.sweep,
-    "gate": gate.gate,
-    "verify": scores.verify,
-    "compare": scores.compare,
-    "plan": jobs.plan,
-    "data": jobs.data,
-    "train": jobs.train,
-    "select": jobs.select,
-    "report": jobs.report,
-    "score": scores.score,
-    "ask": scores.ask,
-    "export": formats.export,
-    "import": formats.import_,
-    "synth": formats.synth,
+VERBS: dict[str, tuple[Callable[..., None], str]] = {
+    "run": (jobs.run, "keeptune run recipes/quickstart.yaml --run runs/demo"),
+    "recover": (jobs.recover, "keeptune recover runs/demo"),
+    "sweep": (jobs.sweep, "keeptune sweep recipe.yaml --vary train.learning_rate=1e-5..1e-3 --trials 20"),
+    "gate": (gate.gate, "keeptune gate --base smollm2-135m --tuned runs/demo --out verdict"),
+    "verify": (scores.verify, "keeptune verify runs/demo"),
+    "compare": (scores.compare, "keeptune compare runs/first runs/second --out compare.html"),
+    "plan": (jobs.plan, "keeptune plan recipes/quickstart.yaml"),
+    "data": (jobs.data, "keeptune data recipes/quickstart.yaml --run runs/demo"),
+    "train": (jobs.train, "keeptune train runs/demo"),
+    "select": (jobs.select, "keeptune select runs/demo"),
+    "report": (jobs.report, "keeptune report runs/demo"),
+    "score": (scores.score, "keeptune score runs/demo --skill test.jsonl --json"),
+    "ask": (scores.ask, "keeptune ask runs/demo '计算 12.5 + 3 等于多少？'"),
+    "export": (formats.export, "keeptune export runs/demo --to merged --out merged-model"),
+    "import": (formats.import_, "keeptune import finetune.yaml --out recipe.yaml"),
+    "synth": (formats.synth, "keeptune synth --rows 10000 --seed 1 --out corpus.jsonl"),
 }
-"""In the order in which `keeptune --help` lists them."""
+"""Each verb's function and an example, in the order of `keeptune --help`."""
 
 
 class _Stopped(BaseException):
-    """The process was asked to stop. Neither typer nor an `except Exception` on the way can swallow it."""
+    """The process received a stop signal. A BaseException, so that no `except Exception` catches it on the way."""
 
 
 def main() -> None:
-    """The command `keeptune`: runs a verb, and turns keeptune's errors into one message and their exit code."""
+    """Runs the command `keeptune`. An error of keeptune becomes one message and its exit code."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("once", category=DeprecatedKeyWarning)
-    warnings.showwarning = _deprecations_in_one_line(warnings.showwarning)
-    # PEFT imports it wherever it is installed, and it then says which kernels it has not got.
+    warnings.showwarning = _show_deprecated_keys(warnings.showwarning)
+    # PEFT imports bitsandbytes wherever it is installed, and bitsandbytes then logs which kernels it lacks.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    # Training waits for the end of its step instead (train/loop.py); no other stage has anything to save.
+    # During training, training.loop replaces these handlers and stops after the current step.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        # However a command ends, it leaves no bar behind, and the cursor.
+        # `closing` removes the progress bar and restores the cursor, however the command ends.
         with closing(ConsoleReporter()) as reporter:
-            _application()(obj=reporter)
+            _application()(obj=reporter, prog_name="keeptune")
     except KeeptuneError as error:
-        _complain(str(error))
+        _print_error(str(error))
         sys.exit(error.exit_code)
     except _Stopped:
-        _complain("stopped; run the same command again to go on")
+        _print_error("stopped; run the same command again to resume")
         sys.exit(Interrupted.exit_code)
 
 
@@ -76,42 +76,43 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Teach an open language model a narrow skill with LoRA, and prove that it kept what it knew.",
+        help="Fine-tune an open language model for one job, and prove that it keeps its other abilities.",
     )
     app.callback()(_global_options)
-    for name, verb in VERBS.items():
-        app.command(name)(verb)
+    for name, (verb, example) in VERBS.items():
+        app.command(name, epilog=f"Example: {example}")(verb)
     return app
 
 
-def _deprecations_in_one_line(show: Callable[..., None]) -> Callable[..., None]:
-    """Returns a `warnings.showwarning` that prints a deprecated recipe key without a place in the code, on rank 0."""
+def _show_deprecated_keys(show: Callable[..., None]) -> Callable[..., None]:
+    """A `warnings.showwarning` that prints a deprecated recipe key on one line, without a source line, on rank 0."""
 
-    def show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
         if not issubclass(category, DeprecatedKeyWarning):
-            show(message, category, *place)
+            show(message, category, *location)
         elif os.environ.get("RANK", "0") == "0":
-            _complain(f"warning: {message}")
+            _print_error(f"warning: {message}")
 
     return show_warning
 
 
-def _print_version(is_requested: bool) -> None:
-    if is_requested:
+def _print_version(is_given: bool) -> None:
+    if is_given:
         print(f"keeptune {metadata.version('keeptune')}")
         raise typer.Exit
 
 
 def _global_options(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version and exit", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """The options of the command itself, before any verb."""
+    # No docstring: typer would show it as the help of the whole command.
+    pass
 
 
-def _complain(message: str) -> None:
-    # Which one says it, where a launcher has started several processes.
+def _print_error(message: str) -> None:
+    """Prints a message to standard error, with the process number if a launcher started several processes."""
     number = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
     print(f"keeptune{f' (process {number})' if number != '0' else ''}: {message}", file=sys.stderr)
 

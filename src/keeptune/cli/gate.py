@@ -1,4 +1,4 @@
-"""The verb that judges what a tuned model retained, whoever tuned it."""
+"""The verb `gate`: judges which abilities any tuned model retained."""
 
 from __future__ import annotations
 
@@ -17,36 +17,43 @@ _EXIT_CODES = {"pass": 0, "fail": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
 
 def gate(
     context: typer.Context,
-    base: Annotated[str, typer.Option(help="the base: a model folder, a hub id, smollm2-135m, or a result file")],
-    tuned: Annotated[str, typer.Option(help="the tuned model: the same, a PEFT adapter, or a run directory")],
-    abilities: Annotated[str, typer.Option(help=f"`all`, or some of {', '.join(ABILITY_NAMES)}")] = "all",
+    base: Annotated[str, typer.Option(help="base model: folder, hub id, smollm2-135m, or result file")],
+    tuned: Annotated[str, typer.Option(help="tuned model: the same, or a PEFT adapter or run directory")],
+    abilities: Annotated[
+        str, typer.Option(help=f"`all`, or names separated by commas: {', '.join(ABILITY_NAMES)}")
+    ] = "all",
     suite: Suite = "standard",
-    questions: Annotated[Path | None, typer.Option(help="questions of your own, as JSON Lines")] = None,
-    grader: Annotated[str | None, typer.Option(help="exact, contains, f1 or number, where a line names none")] = None,
+    questions: Annotated[Path | None, typer.Option(help="JSON Lines file with further questions")] = None,
+    grader: Annotated[
+        str | None, typer.Option(help="default grader of --questions: exact, contains, f1 or number")
+    ] = None,
     training_rows: Annotated[
-        Path | None, typer.Option(help="what the tuned model was trained on, to find overlap; known for a run")
+        Path | None, typer.Option(help="the tuned model's training rows, to find overlap; not needed for a run")
     ] = None,
     sequential: Annotated[
-        bool, typer.Option("--sequential", help="ask in five parts, and stop an ability once it is decided")
+        bool, typer.Option("--sequential", help="evaluate in five parts, and stop each ability once it is decided")
     ] = False,
     threshold: Annotated[
-        list[str], typer.Option(metavar="[NAME=]SHARE", help="lower bound of tuned / base, of one ability or all")
+        list[str], typer.Option(metavar="[NAME=]SHARE", help="required tuned / base, for one ability or all")
     ] = ["0.9"],  # noqa: B006  (typer copies it)
     margin: Annotated[
-        list[str], typer.Option(metavar="[NAME=]NATS", help="upper bound of the growth of losses, per token")
+        list[str], typer.Option(metavar="[NAME=]NATS", help="allowed loss increase per token, for one ability or all")
     ] = ["0.1"],  # noqa: B006
     scale: Annotated[
-        float | None, typer.Option(help="how much of the adapter's change counts; default: its card's")
+        float | None, typer.Option(help="factor on the adapter's change; default: the value in its card")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="random seed")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder for gate.json, gate.md, gate.xml and all answers")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown")] = False,
     as_junit: Annotated[bool, typer.Option("--junit", help="print JUnit XML")] = False,
 ) -> None:
-    """Judges which abilities of the base the tuned model kept. Exit codes: 0 pass, 4 lost, 6 undecided."""
+    """Judge which abilities of the base model a tuned model retained.
+
+    Exit codes: 0 pass, 4 lost, 6 undecided.
+    """
     if as_json + as_markdown + as_junit > 1:
-        raise RecipeError("--json, --markdown and --junit: give at most one")
+        raise RecipeError("--json, --markdown and --junit exclude each other; give one")
     names = split_names(abilities)
     if fault := unknown_name(names):
         raise RecipeError(f"--abilities: {fault}")
@@ -57,30 +64,34 @@ def gate(
     from keeptune.pipeline.gate_job import gate as judge
 
     if not names and questions is None:
-        raise RecipeError("--abilities is empty; name some, or give --questions FILE")
+        raise RecipeError("--abilities is empty; name abilities, or give --questions FILE")
     limits = Limits(thresholds.pop(ALL), margins.pop(ALL), thresholds, margins)
     request = GateRequest(
         base, tuned, names, suite, questions, grader, training_rows, sequential, scale, limits, seed=seed
     )
-    made = judge(request, out, context.obj)
-    shown = {"json": json_text, "markdown": verdict_text.markdown, "junit": verdict_text.junit}
-    style = "json" if as_json else "markdown" if as_markdown else "junit" if as_junit else None
-    print((shown[style] if style else verdict_text.text)(made))
-    sys.exit(_EXIT_CODES[made["gate"]["verdict"]])
+    record = judge(request, out, context.obj)
+    writers = {json_text: as_json, verdict_text.markdown: as_markdown, verdict_text.junit: as_junit}
+    write = next((writer for writer, is_requested in writers.items() if is_requested), verdict_text.text)
+    print(write(record))
+    sys.exit(_EXIT_CODES[record["gate"]["verdict"]])
 
 
-def _by_ability(option: str, given: list[str], default: float, largest: float) -> dict[str, float]:
-    """The limits by ability, `all` among them. Raises RecipeError naming what cannot be used."""
-    found = {ALL: default}
-    for own in given:
-        name, _, value = own.rpartition("=")
+def _by_ability(option: str, values: list[str], default: float, maximum: float) -> dict[str, float]:
+    """The limits by ability, and the default limit under `all`.
+
+    Raises:
+        RecipeError: when a value names an unknown ability or is not a number in range.
+    """
+    limits = {ALL: default}
+    for text in values:
+        name, _, value = text.rpartition("=")
         if fault := unknown_name([name or ALL]):
-            raise RecipeError(f"{option} {own}: {fault}")
+            raise RecipeError(f"{option} {text}: {fault}")
         try:
             limit = float(value)
         except ValueError:
-            raise RecipeError(f"{option} {own}: write a number, or NAME=NUMBER for one ability") from None
-        if not 0 < limit <= largest:
-            raise RecipeError(f"{option} {own}: must be above 0 and at most {largest:g}")
-        found[name or ALL] = limit
-    return found
+            raise RecipeError(f"{option} {text}: must be NUMBER, or NAME=NUMBER for one ability") from None
+        if not 0 < limit <= maximum:
+            raise RecipeError(f"{option} {text}: must be > 0 and at most {maximum:g}")
+        limits[name or ALL] = limit
+    return limits

@@ -1,4 +1,4 @@
-"""What several verbs take, and how what they return is printed."""
+"""Arguments and options that several verbs share, and the JSON that `--json` prints."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="a recipe, e.g. recipes/quickstart.yaml")]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory")]
-Settings = Annotated[list[str], typer.Option("--set", metavar="A.B=C", help="override a value of the recipe")]
-Processes = Annotated[int, typer.Option(min=0, help="processes for the data stage; 0: as many as pay")]
-ClusterAddress = Annotated[
-    str | None, typer.Option("--cluster", metavar="ADDRESS", help="a Ray cluster (HOST:PORT) for the data stage")
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe file, e.g. recipes/quickstart.yaml")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
+Settings = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="override a recipe value, e.g. train.epochs=2; repeatable"),
 ]
-Suite = Annotated[Literal["quick", "standard", "full"], typer.Option(help="how much of the retention suite is asked")]
+Processes = Annotated[int, typer.Option(min=0, help="processes of the data stage; 0: chosen automatically")]
+ClusterAddress = Annotated[
+    str | None, typer.Option("--cluster", metavar="HOST:PORT", help="Ray cluster that runs the data stage")
+]
+Suite = Annotated[
+    Literal["quick", "standard", "full"], typer.Option(help="number of questions per ability of the retention suite")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
 
 def json_text(tree: Any) -> str:
-    """What `--json` prints: Chinese as it is, for people read it too."""
+    """The JSON that `--json` prints, indented and with Chinese characters unescaped."""
     return json.dumps(tree, ensure_ascii=False, indent=1)

@@ -1,4 +1,4 @@
-"""The verbs that score, ask, compare, and check what was scored."""
+"""The verbs `score`, `ask`, `compare` and `verify`."""
 
 from __future__ import annotations
 
@@ -14,61 +14,63 @@ from keeptune.errors import DataError
 
 
 def verify(folder: RunFolder) -> None:
-    """Recomputes every figure of a run, or of a folder of `keeptune gate`, from its stored answers, without a model.
+    """Recompute all figures of a run, or of a folder of `keeptune gate`, from the stored answers, without a model.
 
-    Exit code 3: some differ.
+    Exit code 3: figures differ.
     """
     from keeptune.pipeline.verify import text
     from keeptune.pipeline.verify import verify as check
 
-    made = check(folder)
-    print(text(made))
-    if made.faults:
+    result = check(folder)
+    print(text(result))
+    if result.faults:
         sys.exit(DataError.exit_code)
 
 
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN …", help="run directories; the first is the measure")
+        list[Path], typer.Argument(metavar="RUN RUN …", help="run directories; the first is the reference")
     ],
     other_questions: Annotated[
-        bool, typer.Option("--other-questions", help="list runs that were scored on different questions, too")
+        bool, typer.Option("--other-questions", help="accept runs that were evaluated on different questions")
     ] = False,
-    leaderboard: Annotated[
-        bool, typer.Option("--leaderboard", help="also among the contest's published results")
-    ] = False,
-    out: Annotated[Path | None, typer.Option("--out", metavar="PAGE.html", help="write a page of it, too")] = None,
+    leaderboard: Annotated[bool, typer.Option("--leaderboard", help="add the contest's published results")] = False,
+    out: Annotated[Path | None, typer.Option("--out", metavar="PAGE.html", help="also write an HTML page")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs side by side: scores, cost, and paired differences from the first."""
+    """Compare runs: scores, cost, and paired differences from the first run."""
     from keeptune.evaluation.comparison import compare as side_by_side
     from keeptune.evaluation.comparison import published, text
 
-    made = side_by_side(folders, other_questions)
+    comparison = side_by_side(folders, other_questions)
     if out:
         from keeptune.files import write_text
         from keeptune.report.comparison import page
 
-        write_text(out, page(made))
-    print(json_text(made) if as_json else text(made))
+        write_text(out, page(comparison))
+    print(json_text(comparison) if as_json else text(comparison))
     if leaderboard and not as_json:
-        print(f"\n{published(made)}")
+        print(f"\n{published(comparison)}")
 
 
 def score(
     context: typer.Context,
     target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="run directory, adapter folder or model")],
-    skill: Annotated[Path | None, typer.Option(help="problems in any format that the data stage reads")] = None,
-    retained: Annotated[str | None, typer.Option(help="a SQuAD v1.1 file, or `embedded`")] = None,
-    abilities: Annotated[str, typer.Option(help="`all`, or names of the retention suite's abilities")] = "",
+    skill: Annotated[Path | None, typer.Option(help="problems, in any format that the data stage reads")] = None,
+    retained: Annotated[str | None, typer.Option(help="reading questions: SQuAD v1.1 file, or `embedded`")] = None,
+    abilities: Annotated[
+        str, typer.Option(help="abilities of the retention suite: `all`, or names separated by commas")
+    ] = "",
     suite: Suite = "standard",
-    limit: Annotated[int, typer.Option(min=0, help="only the first so many questions of each file; 0: all")] = 0,
-    prompt: Annotated[str | None, typer.Option(help="another prompt template; must hold {problem}")] = None,
-    other_prompt: Annotated[bool, typer.Option("--other-prompt", help="accept a prompt other than the stored")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="at most this many questions per file; 0: all")] = 0,
+    prompt: Annotated[str | None, typer.Option(help="another prompt template; must contain {problem}")] = None,
+    other_prompt: Annotated[
+        bool, typer.Option("--other-prompt", help="accept a prompt other than the stored one")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="folder for the per-question records")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Scores a run, an adapter or a base model on any held-out files."""
+    """Evaluate a run, an adapter or a base model on held-out files."""
     from keeptune.pipeline.evaluate_files import Request, score_files, text
 
     request = Request(skill, retained, split_names(abilities), suite, limit, out)
@@ -78,11 +80,11 @@ def score(
 
 
 def ask(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL")],
-    problem: Annotated[str, typer.Argument(help="a problem, as the skill writes it")],
+    target: Annotated[str, typer.Argument(metavar="RUN_OR_MODEL", help="run directory, adapter folder or model")],
+    problem: Annotated[str, typer.Argument(help="problem text, as in the skill's rows")],
     as_json: AsJson = False,
 ) -> None:
-    """The tuned model's answer to one problem, asked through the stored prompt."""
+    """Print the model's answer to one problem under the stored prompt."""
     from keeptune.pipeline.evaluate_files import ask_one
 
     answer = ask_one(target, problem)
