@@ -323,8 +323,8 @@ def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_p
     assert read(tmp_path / "run" / "adapter" / "keeptune.json")["scale"] == 0.001
     # The final scores are of that part, too.
     assert outcome.json["retained"]["tuned"]["f1"] > 0
-    assert "<h3>The choice</h3>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert "reading kept" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+    assert "Checkpoint selection</h3>" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "reading retained" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
     assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")
 
 
@@ -338,7 +338,7 @@ def test_a_training_that_brings_nothing_better_is_ended(make_recipe: MakeRecipe,
     events = [event["event"] for event in records(tmp_path / "run" / "log.jsonl")]
     assert (events.count("train"), events.count("score"), events.count("base")) == (6, 3, 1)
     assert read(tmp_path / "run" / "result.json")["chosen"]["checkpoint"] == "step-6"
-    assert "accuracy + 0.5 · reading kept" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "accuracy + 0.5 · reading" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
 def test_a_base_that_cannot_read_is_judged_by_likelihood(make_recipe: MakeRecipe, tmp_path: Path) -> None:

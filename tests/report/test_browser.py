@@ -58,7 +58,7 @@ def browse(markup: str, width: int, folder: Path) -> tuple[str, str]:
 
 @pytest.mark.parametrize("width", [390, 1440])
 @pytest.mark.parametrize("name", ["finished", "judged"])
-def test_fits_the_window_and_says_nothing_on_the_console(
+def test_page_fits_the_window_without_console_messages(
     name: str, tmp_path: Path, width: int, request: pytest.FixtureRequest
 ) -> None:
     run: Path = request.getfixturevalue(name)
@@ -67,7 +67,7 @@ def test_fits_the_window_and_says_nothing_on_the_console(
     assert "CONSOLE" not in log
 
 
-def test_would_notice_a_page_that_does_not_fit(finished: Path, tmp_path: Path) -> None:
+def test_check_detects_a_page_that_does_not_fit(finished: Path, tmp_path: Path) -> None:
     markup = (finished / "report.html").read_text(encoding="utf-8")
     broken = markup.replace("overflow-wrap: anywhere", "white-space: pre").replace("</main>", "<script>boom()</script>")
     measured, log = browse(broken, 390, tmp_path)

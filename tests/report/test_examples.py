@@ -30,9 +30,7 @@ def reading(name: str, f1: float) -> ReadingAnswer:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40), st.booleans())
-def test_kinds_take_turns_and_only_the_asked_for_verdict_is_shown(
-    drawn: Sequence[tuple[str, bool]], right: bool
-) -> None:
+def test_kinds_take_turns_and_only_one_verdict_is_selected(drawn: Sequence[tuple[str, bool]], right: bool) -> None:
     answers = [answer(name, kind, verdict) for name, (kind, verdict) in enumerate(drawn)]
     shown = [example.tuned for example in pick([], answers, right, wanted=6)]
     fitting = [a for a in answers if a.verdicts["2d4s"] == right]
@@ -43,12 +41,12 @@ def test_kinds_take_turns_and_only_the_asked_for_verdict_is_shown(
         assert exhausted or count >= max(counts.values()) - 1
 
 
-def test_the_order_in_the_file_does_not_matter() -> None:
+def test_file_order_does_not_matter() -> None:
     answers = [answer(name, "ab"[name % 2], right=True) for name in range(30)]
     assert pick([], answers, right=True) == pick([], answers[::-1], right=True)
 
 
-def test_the_base_answer_is_that_to_the_same_question() -> None:
+def test_base_answer_belongs_to_the_same_question() -> None:
     base = [answer(2, "a", right=False), answer(1, "a", right=False)]
     (first, second, third) = pick(base, [answer(name, "a", right=True) for name in (1, 2, 3)], right=True)
     assert first.base == base[1] and second.base == base[0] and third.base is None
@@ -60,6 +58,6 @@ def test_reading_shows_losses_before_gains_before_unchanged() -> None:
     assert [example.tuned.id for example in pick_reading(base, tuned)] == ["a", "b", "d", "e", "g", "h"]
 
 
-def test_unchanged_answers_fill_up_where_nothing_was_lost() -> None:
+def test_unchanged_answers_fill_up_when_none_is_lost() -> None:
     same = [reading(name, 50) for name in "abcdefgh"]
     assert [example.change for example in pick_reading(same, same)] == [0.0] * 6

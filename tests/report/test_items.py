@@ -52,7 +52,7 @@ def test_losses_per_token() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([0, 0.5, 1]), st.sampled_from([0, 0.5, 1])), max_size=30), st.randoms())
-def test_every_change_is_counted_and_the_largest_are_shown(pairs: list[tuple[float, float]], random: Any) -> None:
+def test_all_changes_are_counted_and_the_largest_shown(pairs: list[tuple[float, float]], random: Any) -> None:
     base, tuned = (records([pair[side] for pair in pairs]) for side in (0, 1))
     comparisons = compare(base, tuned)
     assert len(comparisons) == bool(pairs)
@@ -68,7 +68,7 @@ def test_every_change_is_counted_and_the_largest_are_shown(pairs: list[tuple[flo
         assert [change.tuned.id for change in again.lost] == [change.tuned.id for change in own.lost]
 
 
-def test_a_loss_that_is_no_number_is_the_largest() -> None:
+def test_non_finite_loss_is_the_largest() -> None:
     base = [record(place, nats_per_token=1.0) for place in range(3)]
     tuned = [record(place, nats_per_token=value) for place, value in enumerate((1.5, None, 0.5))]
     (own,) = compare(base, tuned)
@@ -86,11 +86,11 @@ def test_degenerate_answers_of_the_base_have_no_loss() -> None:
     assert (healthy.n, healthy.lost_count) == (2, 1)
 
 
-def test_items_of_one_model_alone_are_ignored() -> None:
+def test_items_of_only_one_model_are_ignored() -> None:
     assert compare(records([1.0]), [record("other", score=0.0)]) == []
 
 
-def test_a_view_cuts_long_texts_and_survives_bad_indices() -> None:
+def test_view_truncates_long_texts_and_accepts_invalid_indices() -> None:
     item = {"options": ["a", "b"], "answer": 7, "question": "x" * 5000, "correct": False}
     base, tuned = record(**item, chosen=1), record(**item, chosen=9)
     shown = view(Change(base, tuned, 1.0), is_loss=False)
@@ -99,7 +99,7 @@ def test_a_view_cuts_long_texts_and_survives_bad_indices() -> None:
     assert [name for name, _ in shown.facts] == ["options"]
 
 
-def test_a_view_names_constraints_and_references() -> None:
+def test_view_lists_constraints_and_references() -> None:
     constraints = [{"type": "highlighted", "min": 2}, {}]
     fields = {"constraints": constraints, "references": ["a", "b"], "strict": [True, False], "answer": ["x", "y"]}
     facts = dict(view(Change(record(**fields), record(**fields), 0.0), is_loss=False).facts)

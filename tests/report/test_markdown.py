@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from keeptune.report.markdown import fenced, plain, table
+from keeptune.report.wording import POLICIES
 
 GITHUB = MarkdownIt("commonmark").enable("table")
 NEAR_MARKUP = st.text(st.sampled_from("ab|\\`*_[]()<>&#~!\n-0 $末"))
@@ -37,12 +38,12 @@ def seen(inline: Token) -> str:
     return "".join("\n" if child.type == "html_inline" else child.content for child in children)
 
 
-def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
+def test_markdown_has_the_figures_of_the_page(finished: Path, hostile: str) -> None:
     tokens = GITHUB.parse((finished / "report.md").read_text(encoding="utf-8"))
     headline, kinds, policies, sources, reading, predicted, rows, rejected, stages, facts = tables(tokens)
     assert headline[2] == ["Skill after", "66.7%", "30.0% to 90.3%"]
     assert kinds[3] == ["equation", "3", "33.3%", "6.1% to 79.2%", "33.3%", "6.1% to 79.2%"]
-    assert policies[2] == ["exact: the same value, digit for digit", "16.7%", "50.0%"]
+    assert policies[2] == [f"exact: {POLICIES['exact']}", "16.7%", "50.0%"]
     assert sources[-1] == ["did not stop within the token budget", "0", "1"]
     assert reading[2] == ["squad-v1.1, few-shot prompt, tuned", "56.2", "50.0", "4", "1 (25.0%)", "0"]
     assert reading[6][0] == "squad-v1.1, contest prompt, tuned"
@@ -67,12 +68,12 @@ def test_says_in_short_what_the_page_says(finished: Path, hostile: str) -> None:
 
 
 @given(st.lists(NEAR_MARKUP, min_size=2, max_size=2))
-def test_a_cell_holds_any_text(texts: list[str]) -> None:
+def test_table_cells_accept_any_text(texts: list[str]) -> None:
     (one,) = tables(GITHUB.parse(table(["a", "b"], [[plain(text) for text in texts]])))
     assert [" ".join(cell.split()) for cell in one[1]] == [" ".join(text.split()) for text in texts]
 
 
 @given(NEAR_MARKUP)
-def test_no_text_ends_its_code_block(text: str) -> None:
+def test_code_blocks_accept_any_text(text: str) -> None:
     (token,) = GITHUB.parse(fenced(text))
     assert (token.type, token.content) == ("fence", f"{text}\n")

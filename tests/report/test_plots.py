@@ -41,7 +41,7 @@ def words(drawing: str) -> list[str]:
     return ["".join(element.itertext()) for element in tree(drawing).iter("text")]
 
 
-def test_a_dot_stands_where_its_share_is() -> None:
+def test_dot_position_is_the_share() -> None:
     kinds = {"low": 0.0, "middle": 0.5, "high": 1.0}
     drawing = plots.kinds(skill(kinds, kinds), list(kinds))
     for colour in ("base", "tuned"):
@@ -52,17 +52,17 @@ def test_a_dot_stands_where_its_share_is() -> None:
     assert words(drawing)[-4:] == ["all", *kinds]
 
 
-def test_a_kind_that_the_base_was_not_asked_has_one_dot() -> None:
+def test_kind_without_base_result_has_one_dot() -> None:
     drawing = plots.kinds(skill({}, {"new": 0.5}), ["new"])
     assert (len(dots(drawing, "base")), len(dots(drawing, "tuned"))) == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["算术", "a$b$c", "<b>&", "x" * 40])
-def test_any_name_can_be_drawn_without_a_warning(name: str) -> None:
+def test_any_name_is_drawn_without_a_warning(name: str) -> None:
     assert words(plots.kinds(skill({}, {name: 0.5}), [name]))[-1] == name
 
 
-def test_the_gate_and_both_ratios_are_drawn() -> None:
+def test_threshold_and_both_ratios_are_drawn() -> None:
     drawing = plots.retention(Ratio(f1=estimate(0.95), em=estimate(1.05)), GATE)
     f1, em = dots(drawing, "tuned")
     assert f1[0] < em[0] and f1[1] < em[1]
@@ -70,13 +70,13 @@ def test_the_gate_and_both_ratios_are_drawn() -> None:
 
 
 @pytest.mark.parametrize("em", [estimate(float("nan"), 0, float("inf")), estimate(1e6, 0, 1e9)])
-def test_a_ratio_that_has_no_place_does_not_spoil_the_other(em: Estimate) -> None:
+def test_undefined_ratio_does_not_affect_the_other(em: Estimate) -> None:
     drawing = plots.retention(Ratio(f1=estimate(0.95), em=em), GATE)
     width = float(tree(drawing).attrib["viewBox"].split()[2])
     assert 0 < dots(drawing, "tuned")[0][0] < width
 
 
-def test_every_kind_has_a_loss_curve_even_where_it_was_rarely_trained() -> None:
+def test_each_kind_has_a_loss_curve() -> None:
     steps = [TrainEvent(step=step, loss=1 / step, loss_by_kind={"often": 1 / step}) for step in range(1, 501)]
     steps.append(TrainEvent(step=501, loss=0.0, loss_by_kind={"once": 0.0}))
     panels = plots.losses(steps)
@@ -86,7 +86,7 @@ def test_every_kind_has_a_loss_curve_even_where_it_was_rarely_trained() -> None:
     assert all(len(panel) < 12_000 for panel in panels.values())
 
 
-def test_dev_scores_need_scores() -> None:
+def test_dev_plot_needs_scores() -> None:
     assert plots.dev([]) is None
     one = ScoreEvent(step=50, skill=DevSkill(accuracy=0.5, n=10), retained=DevReading(f1=50, em=50, n=10))
     drawing = plots.dev([one])
@@ -96,7 +96,7 @@ def test_dev_scores_need_scores() -> None:
     assert min(gaps) > 9, "labels of equal scores would lie on each other"
 
 
-def test_drawings_are_fragments_that_take_everything_from_the_page() -> None:
+def test_drawings_use_colors_and_fonts_of_the_page() -> None:
     drawing = plots.kinds(skill({"a": 0.1}, {"a": 0.9}), ["a"])
     assert drawing == plots.kinds(skill({"a": 0.1}, {"a": 0.9}), ["a"])
     assert drawing.startswith('<svg role="img" aria-label="')
@@ -109,7 +109,7 @@ def candidate(scale: float, accuracy: float, kept: float) -> Candidate:
     return Candidate(checkpoint="step-9", scale=scale, accuracy=accuracy, f1=40 * kept, em=30 * kept, kept=kept)
 
 
-def test_the_choice_shows_every_scale_and_the_gate() -> None:
+def test_frontier_shows_scales_and_threshold() -> None:
     candidates = [candidate(1, 0.8, 0.4), candidate(0.5, 0.6, 0.95), candidate(0.25, 0.1, 1.0)]
     drawing = plots.frontier(Chosen(checkpoint="step-9", scale=0.5, candidates=candidates), 0.9)
     assert drawing is not None
@@ -120,5 +120,5 @@ def test_the_choice_shows_every_scale_and_the_gate() -> None:
     assert {"0.5", "0.25", "threshold 90%"} <= set(words(drawing))
 
 
-def test_no_choice_has_no_picture() -> None:
+def test_no_frontier_for_one_candidate() -> None:
     assert plots.frontier(Chosen(checkpoint="step-9", scale=1), 0.9) is None

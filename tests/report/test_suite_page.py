@@ -13,6 +13,7 @@ from report.test_markdown import tables
 
 from keeptune.errors import RunError
 from keeptune.report.page import write_report
+from keeptune.report.suite_plot import GROUPS
 
 ABILITIES = [
     "knowledge",
@@ -59,7 +60,7 @@ def part(page: Page, anchor: str) -> list[tuple[str, dict[str, str], list[str]]]
     return page.elements[start:end]
 
 
-def test_the_first_table_has_one_row_per_ability(page: Page, hostile: str) -> None:
+def test_first_table_has_one_row_per_ability(page: Page, hostile: str) -> None:
     head, *rows = page.tables()[0]
     assert len(head) == 7
     assert [row[0].split()[0] for row in rows] == [name.split()[0] for name in ABILITIES]
@@ -72,7 +73,7 @@ def test_the_first_table_has_one_row_per_ability(page: Page, hostile: str) -> No
     assert code[4:6] == ["–", "–"] and code[6].startswith("– nothing to lose")
 
 
-def test_the_verdict_and_the_headline_speak_of_abilities(page: Page) -> None:
+def test_verdict_and_headline_name_abilities(page: Page) -> None:
     (verdict,) = page.texts("div", "verdict")
     assert "Failed" in verdict and "grammar, chat" in verdict
     assert "commonsense" in verdict and "long-context" not in verdict
@@ -82,7 +83,7 @@ def test_the_verdict_and_the_headline_speak_of_abilities(page: Page) -> None:
     assert "3 lost, 1 undecided" in words_of(page)
 
 
-def test_every_ability_links_to_its_flipped_items(page: Page) -> None:
+def test_abilities_link_to_their_flipped_items(page: Page) -> None:
     ids = [own["id"] for _, own, _ in page.elements if "id" in own]
     links = [own["href"] for tag, own, _ in page.elements if tag == "a" and own["href"].startswith("#ability-")]
     assert len(ids) == len(set(ids))
@@ -90,13 +91,13 @@ def test_every_ability_links_to_its_flipped_items(page: Page) -> None:
     assert list(dict.fromkeys(links)) == [f"#ability-{name.replace(' ', '-')}" for name in ABILITIES]
 
 
-def test_a_status_needs_no_colour(page: Page) -> None:
+def test_status_is_readable_without_color(page: Page) -> None:
     shown = {"".join(text) for tag, _, text in page.elements if tag == "text"}
     assert {"✓ retained", "✗ lost", "? undecided", "– nothing to lose", "○ practised"} <= shown
-    assert {"probability per token kept", "no interval"} <= shown
+    assert {GROUPS["loss"], "no interval"} <= shown
 
 
-def test_flipped_items_are_counted_and_some_are_shown(page: Page) -> None:
+def test_flipped_items_are_counted(page: Page) -> None:
     grammar = part(page, "ability-grammar")
     headings = ["".join(text) for tag, _, text in grammar if tag == "h4"]
     assert headings == ["Lost, 6 of 36", "Gained, 2 of 2"]
@@ -115,7 +116,7 @@ def test_losses_show_the_largest_increases(page: Page) -> None:
     assert set(sides) == {"base 3.000 nats per token", "tuned 3.040 nats per token"}
 
 
-def test_chat_shows_its_loss_and_its_degenerate_answers(page: Page) -> None:
+def test_chat_shows_loss_and_degenerate_answers(page: Page) -> None:
     chat = part(page, "ability-chat")
     assert [re.sub(r",.*", "", "".join(text)) for tag, _, text in chat if tag == "h4"] == ["Largest increases", "Lost"]
     assert any("degenerate: repeating" in "".join(text) for _, _, text in chat)
@@ -123,7 +124,7 @@ def test_chat_shows_its_loss_and_its_degenerate_answers(page: Page) -> None:
     assert roles == {"system", "user"}
 
 
-def test_hostile_items_stay_texts(page: Page, hostile: str) -> None:
+def test_hostile_items_are_escaped(page: Page, hostile: str) -> None:
     tags = {tag for tag, _, _ in page.elements}
     assert not tags & {"script", "img", "iframe", "link", "object", "base", "form"}
     assert not any(name.startswith("on") for _, own, _ in page.elements for name in own)
@@ -134,14 +135,14 @@ def test_hostile_items_stay_texts(page: Page, hostile: str) -> None:
     assert all("://" not in value for _, own, _ in page.elements for value in own.values())
 
 
-def test_chinese_items_are_marked(page: Page) -> None:
+def test_chinese_items_have_a_language(page: Page) -> None:
     grammar = [own for _, own, _ in part(page, "ability-grammar") if own.get("class") == "problem"]
     assert {own["lang"] for own in grammar} == {"en", "zh"}
     reading = [own for tag, own, _ in part(page, "ability-reading-zh") if tag == "pre"]
     assert {own.get("lang") for own in reading} == {"zh"}
 
 
-def test_a_long_text_is_cut(page: Page) -> None:
+def test_long_texts_are_truncated(page: Page) -> None:
     texts = ["".join(text) for _, own, text in part(page, "ability-general-text") if own.get("class") == "problem"]
     assert texts and all(len(text) < 400 and text.rstrip().endswith("…") for text in texts)
 
@@ -170,13 +171,13 @@ def test_markdown_has_the_same_table(judged: Path, page: Page) -> None:
     assert words[0] == words[1]
 
 
-def test_the_same_run_gives_the_same_bytes(judged: Path) -> None:
+def test_report_is_reproducible(judged: Path) -> None:
     before = [(judged / name).read_bytes() for name in ("report.html", "report.md")]
     write_report(judged)
     assert [(judged / name).read_bytes() for name in ("report.html", "report.md")] == before
 
 
-def test_records_that_are_missing_are_tolerated(run: Path) -> None:
+def test_missing_records_are_accepted(run: Path) -> None:
     (run / "scores" / "ability-grammar-tuned.jsonl").unlink()
     page = page_of(run)
     for anchor in ("ability-grammar", "ability-task-own-sums"):
@@ -184,13 +185,13 @@ def test_records_that_are_missing_are_tolerated(run: Path) -> None:
         assert any("no records" in "".join(text) for _, _, text in part(page, anchor))
 
 
-def test_a_record_that_does_not_fit_is_named(run: Path) -> None:
+def test_invalid_record_is_named(run: Path) -> None:
     (run / "scores" / "ability-grammar-tuned.jsonl").write_text('{"id": 3}\n', encoding="utf-8")
     with pytest.raises(RunError, match=r"ability-grammar-tuned.jsonl:1"):
         write_report(run)
 
 
-def test_figures_that_are_null_are_shown_as_such(run: Path) -> None:
+def test_null_figures_are_shown(run: Path) -> None:
     nothing = dict.fromkeys(("base", "tuned", "point", "low95", "high95"))
 
     def clear(tree: dict[str, Any]) -> None:
@@ -203,12 +204,12 @@ def test_figures_that_are_null_are_shown_as_such(run: Path) -> None:
     assert row[:6] == ["grammar probability", "60", "–", "–", "–", "–"]
 
 
-def test_an_upper_end_without_a_value_is_infinite(run: Path) -> None:
+def test_missing_upper_bound_is_infinite(run: Path) -> None:
     edit(run, lambda tree: tree["abilities"]["knowledge"]["measures"]["probability"].update(high95=None))
     assert page_of(run).tables()[0][1][5] == "95.0% to ∞"
 
 
-def test_the_measure_that_decides_is_the_one_shown(run: Path) -> None:
+def test_deciding_measure_is_shown(run: Path) -> None:
     def lose_health(tree: dict[str, Any]) -> None:
         measures = tree["abilities"]["chat"]["measures"]
         measures["loss"]["status"], measures["healthy"]["status"] = "retained", "lost"
@@ -218,7 +219,7 @@ def test_the_measure_that_decides_is_the_one_shown(run: Path) -> None:
     assert row[0] == "chat healthy" and row[4] == "83.3%"
 
 
-def test_reading_records_are_those_of_the_reading_score(run: Path) -> None:
+def test_reading_records_are_those_of_the_score(run: Path) -> None:
     def rename(tree: dict[str, Any]) -> None:
         tree["abilities"]["reading-en"] = tree["abilities"].pop("reading-zh")
 
@@ -227,7 +228,7 @@ def test_reading_records_are_those_of_the_reading_score(run: Path) -> None:
     assert any("F1" in "".join(text) for text in articles)
 
 
-def test_candidates_that_lost_an_ability_are_marked(run: Path) -> None:
+def test_candidates_with_lost_abilities_are_marked(run: Path) -> None:
     scores = {"scale": 1.0, "accuracy": 0.5, "f1": 40.0, "em": 30.0, "kept": 0.95}
     candidates = [
         {"checkpoint": "step-20", **scores, "lost": ["grammar"]},
@@ -239,7 +240,7 @@ def test_candidates_that_lost_an_ability_are_marked(run: Path) -> None:
     assert "| grammar |" in (run / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_contest_rule_says_that_it_judges_reading_alone(make_run: Callable[..., Path]) -> None:
+def test_contest_rule_is_stated(make_run: Callable[..., Path]) -> None:
     page = page_of(make_run(with_suite=True))
     (verdict,) = page.texts("div", "verdict")
     assert "reading alone (contest rule)" in verdict
@@ -248,7 +249,7 @@ def test_the_contest_rule_says_that_it_judges_reading_alone(make_run: Callable[.
     assert "not decide the verdict" in "".join(section)
 
 
-def test_an_older_run_has_no_suite(finished: Path) -> None:
+def test_older_run_has_no_suite(finished: Path) -> None:
     page = Page((finished / "report.html").read_text(encoding="utf-8"))
     ids = {own["id"] for _, own, _ in page.elements if "id" in own}
     assert "retention" in ids and not ids & {"abilities", "flipped"}
@@ -257,7 +258,7 @@ def test_an_older_run_has_no_suite(finished: Path) -> None:
     assert "knowledge" in verdict and "reading-en" not in verdict
 
 
-def test_a_result_of_schema_version_1_can_be_shown(make_run: Callable[..., Path]) -> None:
+def test_result_of_schema_version_1_is_shown(make_run: Callable[..., Path]) -> None:
     run = make_run()
 
     def age(tree: dict[str, Any]) -> None:

@@ -29,12 +29,12 @@ def test_scores_come_before_losses_on_one_axis() -> None:
     assert [word for word in words(drawing) if word in ("facts", "grammar", "prose")] == ["facts", "grammar", "prose"]
 
 
-def test_a_loss_is_drawn_as_the_probability_that_is_kept() -> None:
+def test_loss_is_drawn_as_retained_probability() -> None:
     (own,) = bars({"prose": ability("loss", 0.02, 0.01, 0.05, 0.1)})
     assert (own.point, own.low, own.high, own.limit) == pytest.approx((exp(-0.02), exp(-0.05), exp(-0.01), exp(-0.1)))
 
 
-def test_bounds_that_are_not_numbers() -> None:
+def test_non_finite_bounds() -> None:
     (unknown,) = bars({"a": ability("score", None, None, None, 0.9)})
     assert unknown.point != unknown.point
     (open_end,) = bars({"a": ability("score", 1.0, 0.5, None, 0.9)})
@@ -44,7 +44,7 @@ def test_bounds_that_are_not_numbers() -> None:
 
 
 @pytest.mark.parametrize("status", SYMBOLS)
-def test_every_status_is_named_with_a_symbol(status: Status) -> None:
+def test_status_has_a_symbol_and_a_name(status: Status) -> None:
     drawing = suite([bar("facts", 0.95, status)])
     assert f"{SYMBOLS[status]} {status}" in words(drawing)
 
@@ -54,7 +54,7 @@ def test_symbols_differ() -> None:
 
 
 @pytest.mark.parametrize("high", [1.2, 1e9, inf])
-def test_an_interval_stays_in_the_plot(high: float) -> None:
+def test_interval_stays_inside_the_plot(high: float) -> None:
     drawing = suite([bar("facts", 1.1, high=high), bar("none", nan, low=nan, high=nan)])
     width = float(tree(drawing).attrib["viewBox"].split()[2])
     assert all(0 < x < width for x, _ in dots(drawing, "right"))
@@ -62,7 +62,7 @@ def test_an_interval_stays_in_the_plot(high: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["a$b$c", "<b>&", "任务", "x" * 40])
-def test_any_name_can_be_drawn(name: str) -> None:
+def test_any_name_is_drawn(name: str) -> None:
     shown = [word for word in words(suite([bar(name, 1.0)])) if word[0] == name[0]]
     assert shown and (shown[0] == name or shown[0].endswith("…"))
 

@@ -12,7 +12,7 @@ from keeptune.run_files.result import Share
 
 
 @given(st.fractions())
-def test_a_truth_is_its_decimal_and_exact_where_there_is_one(value: Fraction) -> None:
+def test_finite_decimals_are_exact(value: Fraction) -> None:
     written = text.truth(str(value))
     exact, _, approximation = written.partition("≈ ")
     if exact:
@@ -62,7 +62,7 @@ def test_sizes(byte_count: int, written: str) -> None:
     assert text.size(byte_count) == written
 
 
-def test_shares_ratios_and_differences_carry_their_intervals() -> None:
+def test_shares_ratios_and_differences_have_intervals() -> None:
     assert text.share_interval(Share(accuracy=0.5, n=4, ci95=(0.15, 0.85))) == "15.0% to 85.0%"
     assert text.ratio_interval(Estimate(point=1, low95=0.957, high95=float("inf"))) == "95.7% to ∞"
     assert text.gain(Estimate(point=-0.05, low95=-0.1, high95=0.002)) == "-5.0 points (95 %: -10.0 to +0.2)"
@@ -73,12 +73,12 @@ def test_p_values(value: float, written: str) -> None:
     assert text.p_value(value) == written
 
 
-def test_what_is_no_number_is_not_written_as_one() -> None:
+def test_non_finite_numbers() -> None:
     assert [text.percent(value) for value in (float("nan"), float("inf"), float("-inf"))] == ["–", "∞", "−∞"]
     assert text.decimal(float("nan")) == "–"
 
 
-def test_settings_are_told_with_their_dotted_names() -> None:
+def test_settings_have_dotted_names() -> None:
     tree = {"files": ["a", "b"], "synth": None, "quota": {}, "split": {"dev": 100, "test": 300}, "flag": True}
     assert list(text.settings(tree)) == [
         ("files", "a, b"),
@@ -90,6 +90,6 @@ def test_settings_are_told_with_their_dotted_names() -> None:
     ]
 
 
-def test_only_chinese_is_marked_as_chinese() -> None:
+def test_language_of_chinese_texts() -> None:
     assert text.language("计算 1 + 1") == "zh"
     assert text.language("√5 ≈ 2.236 °C") is None

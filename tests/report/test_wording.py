@@ -1,4 +1,4 @@
-"""The verdict in words must not say more than was measured."""
+"""The verdict in words names its scope: what was measured and counted."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def with_statuses(tree: dict[str, Any], **changes: dict[str, Any]) -> dict[str, 
 
 
 @pytest.mark.parametrize("verdict", ["pass", "fail", "undecided"])
-def test_each_verdict_has_words_and_a_scope(tree: dict[str, Any], verdict: str) -> None:
+def test_each_verdict_has_a_sentence_and_a_scope(tree: dict[str, Any], verdict: str) -> None:
     for policy in ("suite", "contest"):
         wording = verdict_wording(result(tree, verdict=verdict, policy=policy))
         assert wording.sentence.endswith(VERDICTS[policy][verdict])
@@ -37,21 +37,21 @@ def test_each_verdict_has_words_and_a_scope(tree: dict[str, Any], verdict: str) 
         assert "knew" not in wording.sentence
 
 
-def test_a_pass_tells_which_measured_abilities_do_not_count(tree: dict[str, Any]) -> None:
+def test_pass_lists_uncounted_abilities(tree: dict[str, Any]) -> None:
     uncounted = with_statuses(tree, chat={"counted": False}, grammar={"counted": False, "status": "retained"})
     wording = verdict_wording(result(uncounted, verdict="pass"))
     assert wording.sentence == COUNTED_PASS
     assert "chat (lost), grammar" in wording.scope or "grammar (retained), chat (lost)" in wording.scope
 
 
-def test_the_contest_rule_names_tasks_that_it_judged(tree: dict[str, Any]) -> None:
+def test_contest_rule_names_its_tasks(tree: dict[str, Any]) -> None:
     ratio = {"point": 1.0, "low95": 0.9, "high95": 1.1}
     task = {"metric": "acc", "n": 40, "base": 50.0, "tuned": 50.0, "ratio": ratio}
     tasks = {**tree, "retained": {**tree["retained"], "tasks": {"sums": task, "facts": task}}}
     assert "reading and 2 tasks" in verdict_wording(result(tasks, policy="contest")).sentence
 
 
-def test_what_was_not_measured_is_named(tree: dict[str, Any]) -> None:
+def test_unmeasured_abilities_are_named(tree: dict[str, Any]) -> None:
     assert unmeasured(result(tree)).startswith("Not measured: commonsense, reading-en of")
     own = tree["abilities"]["knowledge"]
     everything = {**tree, "abilities": {**tree["abilities"], "commonsense": own, "reading-en": own}}
@@ -61,7 +61,7 @@ def test_what_was_not_measured_is_named(tree: dict[str, Any]) -> None:
     assert "knowledge" in nothing and "reading-en" not in nothing
 
 
-def test_retained_abilities_are_counted(tree: dict[str, Any]) -> None:
+def test_retained_count(tree: dict[str, Any]) -> None:
     assert retained_count(result(tree))[0] == "4 of 8"
     figure, notes = retained_count(result(with_statuses(tree, chat={"counted": False})))
     assert figure == "4 of 7"

@@ -12,8 +12,8 @@ from keeptune.report import text
 from keeptune.report.suite_plot import SYMBOLS, Bar
 from keeptune.run_files.retention import Ability, Figures, Measure, Policy, Status
 
-TABLE_HEAD = ["ability", "n", "base", "tuned", "kept or change", "95 % interval", "status"]
-MEASURES_HEAD = ["measure", "n", "base", "tuned", "kept or change", "95 % interval", "limit", "status"]
+TABLE_HEAD = ["ability", "n", "base", "tuned", "retained or change", "95 % interval", "status"]
+MEASURES_HEAD = ["measure", "n", "base", "tuned", "retained or change", "95 % interval", "limit", "status"]
 
 _NOT_FOR_AN_ID = re.compile(r"[^\w.-]+")
 _LARGEST_GAIN_NATS = 50.0
@@ -69,9 +69,9 @@ def ability_rows(abilities: Mapping[str, Ability], policy: Policy) -> list[Row]:
 def measure_rows(abilities: Mapping[str, Ability]) -> list[Row]:
     """One row per measure of every ability."""
     return [
-        _row(name, measure, own, own.status, _measure_status(ability, own), own.reason)
+        _row(name, label, measure, measure.status, _measure_status(ability, measure), measure.reason)
         for name, ability in abilities.items()
-        for measure, own in ability.measures.items()
+        for label, measure in ability.measures.items()
     ]
 
 
@@ -82,7 +82,7 @@ def _measure_status(ability: Ability, measure: Measure) -> str:
 
 
 def bars(abilities: Mapping[str, Ability]) -> list[Bar]:
-    """The chart's rows: kept shares of scores, and exp(−difference) of losses, which is the probability per token."""
+    """The chart's rows: tuned / base of scores, and exp(−difference) of losses, the ratio of probability per token."""
     return [_bar(name, ability) for name, ability in abilities.items()]
 
 
@@ -94,11 +94,11 @@ def _bar(name: str, ability: Ability) -> Bar:
         point, low, high = figures.point, figures.low95, figures.upper
     limit = figures.limit
     if figures.kind == "loss":
-        point, low, high, limit = (_probability_kept(value) for value in (point, high, low, limit))
+        point, low, high, limit = (_retained_probability(value) for value in (point, high, low, limit))
     return Bar(name, figures.kind, ability.status, point, low, high, limit)
 
 
-def _probability_kept(loss_change: float) -> float:
+def _retained_probability(loss_change: float) -> float:
     return exp(min(-loss_change, _LARGEST_GAIN_NATS))
 
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: what runs reached, kept and cost on the same questions, and what is more than chance."""
+"""The page of `keeptune compare`: scores, retention and cost of runs, and paired differences with intervals."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Row = dict[str, Any]
 MEASURES = ("skill", "f1", "em")
 
 
-def page(made: Row) -> str:
-    """The page, from what `compare` found."""
-    rows = [{**row, "ratio": Ratio.model_validate(row["ratio"])} for row in made["runs"]]
+def page(comparison: Row) -> str:
+    """The page as HTML, from the result of `compare`."""
+    rows = [{**row, "ratio": Ratio.model_validate(row["ratio"])} for row in comparison["runs"]]
     kinds = sorted({kind for row in rows for kind in row["skill"]["by_kind"]})
     threshold = max(row["threshold"] for row in rows)
-    drawn = [
-        (number, _kept(row), row["skill"]["accuracy"], row["parameters"]["trainable"], row["gate"] == "pass")
+    points = [
+        (number, _retained_share(row), row["skill"]["accuracy"], row["parameters"]["trainable"], row["gate"] == "pass")
         for number, row in enumerate(rows, start=1)
     ]
     return (
@@ -31,28 +31,29 @@ def page(made: Row) -> str:
         .get_template("comparison.html")
         .render(
             runs=rows,
-            asked=rows[0]["skill"]["n"],
-            read=rows[0]["retained"]["n"],
+            problem_count=rows[0]["skill"]["n"],
+            reading_count=rows[0]["retained"]["n"],
             kinds={kind: [row["skill"]["by_kind"].get(kind) for row in rows] for kind in kinds},
             differences=[_differences(number, row) for number, row in enumerate(rows[1:], start=2)],
-            standings=standings(made),
-            plot=Markup(plots.runs(drawn, threshold)),
+            standings=standings(comparison),
+            plot=Markup(plots.runs(points, threshold)),
         )
     )
 
 
-def _kept(row: Row) -> float:
-    """The worse of F1's and EM's share that was kept; 0 where the base had nothing to keep."""
+def _retained_share(row: Row) -> float:
+    """The lower of tuned / base for F1 and EM; 0 if the base scored 0."""
     points = row["ratio"].f1.point, row["ratio"].em.point
     return min(0.0 if isnan(point) else point for point in points)
 
 
 def _differences(number: int, row: Row) -> list[str]:
-    """A line of the table of differences: each measure with its interval, and the test's p."""
-    found, name = row["difference"], f"{number} {row['run']}"
-    if found is None:
+    """A row of the table of differences: each measure with its interval, and McNemar's p-value."""
+    difference, name = row["difference"], f"{number} {row['run']}"
+    if difference is None:
         return [name, *(["other questions"] * len(MEASURES)), text.NONE]
-    told = [
-        f"{found[key]['point']:+.1f} ({found[key]['low95']:+.1f} to {found[key]['high95']:+.1f})" for key in MEASURES
+    cells = [
+        f"{estimate['point']:+.1f} ({estimate['low95']:+.1f} to {estimate['high95']:+.1f})"
+        for estimate in (difference[key] for key in MEASURES)
     ]
-    return [name, *told, text.p_value(found["mcnemar_p"])]
+    return [name, *cells, text.p_value(difference["mcnemar_p"])]

@@ -1,6 +1,6 @@
-"""The common parts of a report's plots: figures without pyplot, and SVG fragments that the page colours.
+"""The common parts of a report's plots: figures without pyplot, and SVG fragments that the page colors.
 
-Nothing global is left behind, and the same run always gives the same bytes.
+No global state is changed, and the same run always gives the same bytes.
 """
 
 from __future__ import annotations

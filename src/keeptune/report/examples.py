@@ -1,4 +1,4 @@
-"""Which answers a report shows in full: spread over the kinds, and the same ones every time."""
+"""Selects the answers that a report shows in full: from each kind in turn, and the same ones every time."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import zip_longest
 from keeptune.run_files.records import Answer, ReadingAnswer
 
 HEADLINE = "2d4s"
-"""The policy by which an answer is right or wrong in the headline, and so here."""
+"""The grading policy of the headline and of these samples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One question with the tuned model's answer in full, and what the base answered."""
+    """One question with the answers of both models."""
 
     base: Answer | None
     tuned: Answer
@@ -33,10 +33,10 @@ class ReadingExample:
         return self.tuned.squad.f1 - self.base.squad.f1
 
 
-def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, wanted: int = 10) -> list[Example]:
-    """Up to `wanted` right, or wrong, tuned answers: one of each kind in turn, in the order of their ids.
+def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, limit: int = 10) -> list[Example]:
+    """At most `limit` right (or wrong) tuned answers: one of each kind in turn, in the order of their ids.
 
-    An id is a hash of the problem, so that order is a random draw that never changes.
+    An id is a hash of the problem, so the order is random but never changes.
     """
     by_kind: dict[str, list[Answer]] = {}
     for answer in sorted(tuned, key=lambda answer: (answer.kind, answer.id)):
@@ -44,18 +44,16 @@ def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, wanted: i
             by_kind.setdefault(answer.kind, []).append(answer)
     in_turn = [answer for row in zip_longest(*by_kind.values()) for answer in row if answer is not None]
     before = {answer.id: answer for answer in base}
-    return [Example(before.get(answer.id), answer) for answer in in_turn[:wanted]]
+    return [Example(before.get(answer.id), answer) for answer in in_turn[:limit]]
 
 
-def pick_reading(
-    base: Sequence[ReadingAnswer], tuned: Sequence[ReadingAnswer], wanted: int = 6
-) -> list[ReadingExample]:
-    """Up to `wanted` reading questions: the largest losses, the largest gains, and unchanged ones, a third each."""
+def pick_reading(base: Sequence[ReadingAnswer], tuned: Sequence[ReadingAnswer], limit: int = 6) -> list[ReadingExample]:
+    """At most `limit` reading questions: the largest losses, the largest gains, and unchanged ones, a third each."""
     before = {answer.id: answer for answer in base}
     pairs = [ReadingExample(before[answer.id], answer) for answer in tuned if answer.id in before]
     ordered = sorted(pairs, key=lambda pair: (pair.change, pair.tuned.id))
-    third = wanted // 3
+    third = limit // 3
     lost = [pair for pair in ordered if pair.change < 0][:third]
     gained = [pair for pair in reversed(ordered) if pair.change > 0][:third]
     same = [pair for pair in ordered if pair.change == 0]
-    return [*lost, *gained, *same[: wanted - len(lost) - len(gained)]]
+    return [*lost, *gained, *same[: limit - len(lost) - len(gained)]]

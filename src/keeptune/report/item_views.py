@@ -1,4 +1,4 @@
-"""One changed item as the page shows it: the question, and both results side by side. All texts are untrusted."""
+"""Prepares a changed item for the page: the question, and both results side by side. All texts are untrusted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keeptune.run_files.records import ItemRecord
 
 LONGEST_CHARACTERS = 700
 LONGEST_TEXT_CHARACTERS = 300
-"""Longer texts are cut: the page is for reading, and the records hold everything."""
+"""Longer texts are truncated on the page; the records have them in full."""
 
 RIGHT = 0.999999
 """A score from which an item counts as fully right."""
@@ -28,7 +28,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One model's result: what it chose or wrote (None: nothing of its own), and how it was scored."""
+    """One model's result: its choice or text (None if the item has none), and the score."""
 
     who: str
     output: str | None
@@ -48,14 +48,14 @@ class ItemView:
 
 
 def view(change: Change, is_loss: bool) -> ItemView:
-    """What the page shows of a changed item."""
+    """The page's view of a changed item."""
     item = change.base
-    base, tuned = (_side(who, own, is_loss) for who, own in (("base", change.base), ("tuned", change.tuned)))
+    base, tuned = (_side(who, record, is_loss) for who, record in (("base", change.base), ("tuned", change.tuned)))
     return ItemView(item.id, item.language, _turns(item), _facts(item), (base, tuned))
 
 
 def shortened(written: str, longest: int = LONGEST_CHARACTERS) -> str:
-    """The text, cut at `longest` characters."""
+    """The text, truncated after `longest` characters."""
     return written if len(written) <= longest else f"{written[:longest]} …"
 
 

@@ -114,7 +114,9 @@ def _has_loss(base: ItemRecord) -> bool:
 
 def _comparison(pairs: Sequence[Pair], value: Value, is_loss: bool) -> Comparison:
     changes = [Change(before, after, _amount(before, after, value, is_loss)) for before, after in pairs]
-    worse, better = (sorted((own for own in changes if sign * own.amount > 0), key=_largest_first) for sign in (1, -1))
+    worse, better = (
+        sorted((change for change in changes if sign * change.amount > 0), key=_largest_first) for sign in (1, -1)
+    )
     gained = [] if is_loss else better[:GAINED_SHOWN]
     return Comparison(is_loss, len(pairs), len(worse), len(better), worse[:LOST_SHOWN], gained)
 

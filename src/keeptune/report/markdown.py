@@ -1,4 +1,4 @@
-"""report.md: the figures of report.html in short, for a repository, an issue or a terminal."""
+"""report.md: the main figures of report.html, for a repository, an issue or a terminal."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
 _LINE_END = re.compile(r"\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
-def markdown(found: Facts) -> str:
-    """The short report."""
-    result = found.result
+def markdown(finished: Facts) -> str:
+    """The report as Markdown."""
+    result = finished.result
     verdict = verdict_wording(result)
-    title = f"{verdict.word}: {text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
+    change = f"{text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
+    test_count = text.count(result.skill.tuned.n)
     blocks = [
         f"# {plain(result.name)}",
-        f"**{title} of {text.count(result.skill.tuned.n)} test questions right.** {plain(verdict.sentence)}",
+        f"**{verdict.word}: {change} of {test_count} test questions answered correctly.** {plain(verdict.sentence)}",
         f"> {plain(result.gate.reason)}",
         plain(verdict.scope),
-        _headline(found),
-        *_abilities(found),
+        _headline(finished),
+        *_abilities(finished),
         "## Skill",
-        *_skill(found),
+        *_skill(finished),
         "## Retention",
-        *_retained(found),
+        *_retained(finished),
         "## Data",
-        *_data(found),
+        *_data(finished),
         "## Training and environment",
-        *_making(found),
+        *_training(finished),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -71,8 +72,8 @@ def fenced(written: str) -> str:
     return f"{fence}text\n{written}\n{fence}"
 
 
-def _headline(found: Facts) -> str:
-    result = found.result
+def _headline(finished: Facts) -> str:
+    result = finished.result
     ratio, parameters = result.retained.ratio, result.parameters
     return table(
         ["", "value", "95 % interval"],
@@ -88,7 +89,7 @@ def _headline(found: Facts) -> str:
     )
 
 
-def _abilities(found: Facts) -> list[str]:
+def _abilities(finished: Facts) -> list[str]:
     """The retention suite, with the figures of the measure that decides each status."""
     rows = [
         [
@@ -96,12 +97,12 @@ def _abilities(found: Facts) -> list[str]:
             *(row.n, row.base, row.tuned, row.change, row.interval),
             f"{plain(row.status_text)}<br>{plain(row.reason)}",
         ]
-        for row in ability_rows(found.result.abilities, found.result.gate.policy)
+        for row in ability_rows(finished.result.abilities, finished.result.gate.policy)
     ]
     return [table(TABLE_HEAD, rows, texts=1)] if rows else []
 
 
-def _measures(found: Facts) -> list[str]:
+def _measures(finished: Facts) -> list[str]:
     rows = [
         [
             plain(row.name),
@@ -109,15 +110,15 @@ def _measures(found: Facts) -> list[str]:
             *(row.n, row.base, row.tuned, row.change, row.interval, row.limit),
             plain(row.status_text),
         ]
-        for row in measure_rows(found.result.abilities)
+        for row in measure_rows(finished.result.abilities)
     ]
     return [table(["ability", *MEASURES_HEAD], rows, texts=1)] if rows else []
 
 
-def _skill(found: Facts) -> list[str]:
-    skill = found.result.skill
+def _skill(finished: Facts) -> list[str]:
+    skill = finished.result.skill
     kinds = []
-    for kind in kind_order(found):
+    for kind in kind_order(finished):
         before, after = skill.base.by_kind.get(kind), skill.tuned.by_kind[kind]
         old = [text.percent(before.accuracy), text.share_interval(before)] if before else [text.NONE, text.NONE]
         kinds.append([plain(kind), text.count(after.n), *old, text.percent(after.accuracy), text.share_interval(after)])
@@ -129,14 +130,14 @@ def _skill(found: Facts) -> list[str]:
         ]
         for name, share in skill.tuned.by_policy.items()
     ]
-    places = [name for name in SOURCES if name in {**skill.base.by_source, **skill.tuned.by_source}]
+    used = [name for name in SOURCES if name in {**skill.base.by_source, **skill.tuned.by_source}]
     sources = [
         [
             plain(SOURCES[name]),
             text.count(skill.base.by_source.get(name, 0)),
             text.count(skill.tuned.by_source.get(name, 0)),
         ]
-        for name in places
+        for name in used
     ]
     sources.append(
         ["did not stop within the token budget", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)]
@@ -144,29 +145,29 @@ def _skill(found: Facts) -> list[str]:
     return [
         f"Change: {text.gain(skill.difference)}, McNemar {text.p_value(skill.mcnemar_p)}.",
         table(["kind", "n", "base", "95 %", "tuned", "95 %"], kinds),
-        table(["right by policy", "base", "tuned"], policies),
+        table(["accuracy by policy", "base", "tuned"], policies),
         table(["answer location", "base", "tuned"], sources),
     ]
 
 
-def _retained(found: Facts) -> list[str]:
-    retained = found.result.retained
+def _retained(finished: Facts) -> list[str]:
+    retained = finished.result.retained
     rows = [
         [f"{plain(name)}, {who}", *_reading(score)]
         for name, pair in reading_metrics(retained)
         for who, score in (("base", pair.base), ("tuned", pair.tuned))
     ]
-    kept = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
+    ratios = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
     if retained.ratio.likelihood:
-        kept["Likelihood of the reference answers"] = retained.ratio.likelihood
+        ratios["Likelihood of the reference answers"] = retained.ratio.likelihood
     return [
-        plain(unmeasured(found.result)),
-        *_measures(found),
+        plain(unmeasured(finished.result)),
+        *_measures(finished),
         f"Reading set: {plain(retained.set)}, prompt {plain(retained.prompt)}. "
-        + " ".join(f"{name} kept: {_ratio(estimate)}." for name, estimate in kept.items()),
+        + " ".join(f"{name}, tuned / base: {_ratio(estimate)}." for name, estimate in ratios.items()),
         table(["metric", "F1", "EM", "questions", "empty", "unstopped"], rows),
-        *([table(TASKS, asked)] if (asked := tasks(retained)) else []),
-        *([table(PREDICTIONS, moved)] if (moved := predictions(retained)) else []),
+        *([table(TASKS, task_rows)] if (task_rows := tasks(retained)) else []),
+        *([table(PREDICTIONS, loss_rows)] if (loss_rows := predictions(retained)) else []),
     ]
 
 
@@ -184,8 +185,8 @@ def _ratio(estimate: Estimate) -> str:
     return f"{text.percent(estimate.point)} ({text.ratio_interval(estimate)})"
 
 
-def _data(found: Facts) -> list[str]:
-    card = found.card
+def _data(finished: Facts) -> list[str]:
+    card = finished.card
     kinds = [
         [plain(name), *(text.count(n) for n in (kind.rows, kind.unique, kind.chosen, kind.train, kind.dev, kind.test))]
         for name, kind in card.kinds.items()
@@ -194,16 +195,16 @@ def _data(found: Facts) -> list[str]:
     blocks = [
         f"{text.count(card.rows_read)} rows read, {text.count(card.rows_rejected)} rejected, "
         f"{text.count(card.unique)} unique, {text.count(card.truncated)} truncated. Data hash `{card.data_sha256}`.",
-        table(["kind", "rows", "unique", "chosen", "train", "dev", "test"], kinds),
+        table(["kind", "rows", "unique", "selected", "train", "dev", "test"], kinds),
     ]
     if card.rejected_by_reason:
         reasons = [[plain(reason), text.count(rows)] for reason, rows in card.rejected_by_reason.items()]
-        blocks.append(table(["rejected because", "rows"], reasons))
+        blocks.append(table(["reason for rejection", "rows"], reasons))
     return blocks
 
 
-def _making(found: Facts) -> list[str]:
-    result, manifest = found.result, found.manifest
+def _training(finished: Facts) -> list[str]:
+    result, manifest = finished.result, finished.manifest
     stages = [[plain(stage), text.duration(seconds)] for stage, seconds in result.cost.seconds_by_stage.items()]
     hardware = manifest.hardware
     git = f"{manifest.git.commit}{' with changes' if manifest.git.dirty else ''}" if manifest.git else "not a checkout"
@@ -231,8 +232,12 @@ def _making(found: Facts) -> list[str]:
     return [
         f"Prompt, sha256 `{result.prompt.sha256}`:",
         fenced(result.prompt.template),
-        *([table(["checkpoint", "scale", "dev accuracy", "reading kept", "lost on dev"], choice)] if choice else []),
+        *(
+            [table(["checkpoint", "scale", "dev accuracy", "reading retained", "lost on dev"], choice)]
+            if choice
+            else []
+        ),
         table(["stage", "time"], [*stages, ["all", text.duration(result.cost.seconds)]]),
         "\n".join(["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in facts)]),
-        "`recipe.yaml` holds the whole recipe, `scores/` every answer.",
+        "`recipe.yaml` has the complete recipe, `scores/` all answers.",
     ]

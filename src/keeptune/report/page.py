@@ -40,21 +40,21 @@ def write_report(run: Path) -> Path:
     Raises:
         RunError: naming the file of the run that is missing or damaged.
     """
-    found = facts.read(run)
-    write_text(run / "report.md", markdown(found))
+    finished = facts.read(run)
+    write_text(run / "report.md", markdown(finished))
     page = run / "report.html"
-    write_text(page, html(found))
+    write_text(page, html(finished))
     return page
 
 
-def html(found: Facts) -> str:
+def html(finished: Facts) -> str:
     """The page."""
-    result, order = found.result, kind_order(found)
+    result, order = finished.result, kind_order(finished)
     return (
         environment()
         .get_template("page.html")
         .render(
-            run=found,
+            run=finished,
             result=result,
             verdict=verdict_wording(result),
             unmeasured=unmeasured(result),
@@ -64,11 +64,11 @@ def html(found: Facts) -> str:
             measures_head=MEASURES_HEAD,
             measure_rows=measure_rows(result.abilities),
             suite_plot=Markup(suite_plot.suite(bars(result.abilities))) if result.abilities else "",
-            flipped=flipped_items(found.folder, result.abilities),
+            flipped=flipped_items(finished.folder, result.abilities),
             order=order,
             marks={
                 name: kind
-                for name, kind in found.card.kinds.items()
+                for name, kind in finished.card.kinds.items()
                 if kind.unseen or kind.near_duplicates or kind.too_coarse
             },
             policies=POLICIES,
@@ -80,12 +80,12 @@ def html(found: Facts) -> str:
             predictions_head=PREDICTIONS,
             kinds_plot=Markup(plots.kinds(result.skill, order)),
             retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
-            loss_plots={kind: Markup(plot) for kind, plot in plots.losses(found.steps).items()},
-            dev_plot=Markup(plots.dev(found.dev_scores) or ""),
+            loss_plots={kind: Markup(plot) for kind, plot in plots.losses(finished.steps).items()},
+            dev_plot=Markup(plots.dev(finished.dev_scores) or ""),
             frontier_plot=Markup(plots.frontier(result.chosen, result.gate.threshold) or ""),
-            right=examples.pick(found.base_answers, found.tuned_answers, right=True),
-            wrong=examples.pick(found.base_answers, found.tuned_answers, right=False),
-            reading=examples.pick_reading(found.base_reading, found.tuned_reading),
+            right=examples.pick(finished.base_answers, finished.tuned_answers, right=True),
+            wrong=examples.pick(finished.base_answers, finished.tuned_answers, right=False),
+            reading=examples.pick_reading(finished.base_reading, finished.tuned_reading),
             headline=examples.HEADLINE,
         )
     )

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG fragments that take their colours and fonts from the page around them."""
+"""The plots of a report, as SVG fragments that take their colors and fonts from the page around them."""
 
 from __future__ import annotations
 
@@ -136,16 +136,16 @@ def frontier(chosen: Chosen, threshold: float) -> str | None:
     """Dev accuracy over dev reading (tuned / base), per checkpoint and scale; None with fewer than two candidates."""
     if len(chosen.candidates) < 2:
         return None
-    figure, axes = _skill_over_kept()
-    kept = [min(100 * candidate.kept, WIDEST_PERCENT) for candidate in chosen.candidates]
-    for share, candidate in zip(kept, chosen.candidates, strict=True):
-        taken = (candidate.checkpoint, candidate.scale) == (chosen.checkpoint, chosen.scale)
-        colour = TUNED if taken else BASE
-        axes.plot([share], [100 * candidate.accuracy], color=colour, marker="o", markersize=8 if taken else 5)
-        if candidate.scale != 1 or taken:
+    figure, axes = _skill_over_reading()
+    shares = [min(100 * candidate.kept, WIDEST_PERCENT) for candidate in chosen.candidates]
+    for share, candidate in zip(shares, chosen.candidates, strict=True):
+        is_selected = (candidate.checkpoint, candidate.scale) == (chosen.checkpoint, chosen.scale)
+        colour = TUNED if is_selected else BASE
+        axes.plot([share], [100 * candidate.accuracy], color=colour, marker="o", markersize=8 if is_selected else 5)
+        if candidate.scale != 1 or is_selected:
             place = (share, 100 * candidate.accuracy)
             axes.annotate(f"{candidate.scale:g}", place, (6, 5), textcoords="offset points", color=colour, fontsize=11)
-    _mark_gate(axes, kept, threshold)
+    _mark_gate(axes, shares, threshold)
     return to_svg(figure, "frontier", "Dev accuracy over dev reading, tuned / base, for every checkpoint and scale.")
 
 
@@ -155,19 +155,19 @@ def runs(points: Sequence[tuple[int, float, float, int, bool]], threshold: float
     A point is (number, reading, accuracy, trainable parameters, is highlighted). Its area grows with the logarithm of
     the parameters.
     """
-    figure, axes = _skill_over_kept()
+    figure, axes = _skill_over_reading()
     most = max(trainable for *_, trainable, _ in points)
-    kept = [min(100 * share, WIDEST_PERCENT) for _, share, *_ in points]
-    for at, (number, _, accuracy, trainable, stands_out) in zip(kept, points, strict=True):
-        colour = TUNED if stands_out else BASE
+    shares = [min(100 * share, WIDEST_PERCENT) for _, share, *_ in points]
+    for at, (number, _, accuracy, trainable, is_highlighted) in zip(shares, points, strict=True):
+        colour = TUNED if is_highlighted else BASE
         size = max(4.0, 11 + 2 * np.log10(trainable / most))
         axes.plot([at], [100 * accuracy], color=colour, marker="o", markersize=size, alpha=0.8)
         axes.annotate(str(number), (at, 100 * accuracy), (6, 5), textcoords="offset points", color=colour, fontsize=11)
-    _mark_gate(axes, kept, threshold)
+    _mark_gate(axes, shares, threshold)
     return to_svg(figure, "runs", "Accuracy over reading, tuned / base, for every run; the table has the figures.")
 
 
-def _skill_over_kept() -> tuple[Figure, Any]:
+def _skill_over_reading() -> tuple[Figure, Any]:
     figure, axes = figure_of(WIDTH_POINTS, 210, left=44, bottom=40, top=22, right=20)
     axes.set(ylim=(0, 101), xlabel="reading, tuned / base, the lower of F1 and EM")
     axes.set_yticks(range(0, 101, 25), [f"{tick}%" for tick in range(0, 101, 25)])
@@ -177,10 +177,10 @@ def _skill_over_kept() -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _mark_gate(axes: Any, kept: Sequence[float], threshold: float) -> None:
+def _mark_gate(axes: Any, shares: Sequence[float], threshold: float) -> None:
     axes.axvline(100 * threshold, color=THIRD, linewidth=1.2, dashes=(4, 3))
     axes.text(100 * threshold, 103, f"threshold {threshold:.0%}", color=THIRD, fontsize=12, ha="center")
-    axes.set(xlim=axis_range([*kept, 100 * threshold]))
+    axes.set(xlim=axis_range([*shares, 100 * threshold]))
 
 
 def _curve(loss_at: Mapping[int, float]) -> Curve:
@@ -202,8 +202,8 @@ def _ends(estimates: Iterable[Estimate]) -> list[float]:
 
 def _spread(heights: Sequence[float], apart: float) -> list[float]:
     """The heights, moved up where labels would overlap."""
-    moved = list(heights)
-    ranks = sorted(range(len(moved)), key=lambda index: moved[index])
+    positions = list(heights)
+    ranks = sorted(range(len(positions)), key=lambda index: positions[index])
     for below, above in pairwise(ranks):
-        moved[above] = max(moved[above], moved[below] + apart)
-    return moved
+        positions[above] = max(positions[above], positions[below] + apart)
+    return positions

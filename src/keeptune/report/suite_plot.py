@@ -26,8 +26,8 @@ from keeptune.report.drawing import (
 from keeptune.run_files.retention import Kind, Status
 
 GROUPS: dict[Kind, str] = {
-    "score": "score kept, tuned / base",
-    "loss": "probability per token kept",
+    "score": "score, tuned / base",
+    "loss": "probability per token, tuned / base",
 }
 """The headings of the two groups of rows."""
 
@@ -65,7 +65,7 @@ _GROUND = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One row: the kept share with its interval and limit, all from 0 to 1 (and above). nan: there is no interval."""
+    """One row: the retained share with its interval and limit, as ratios ≥ 0. They are nan without an interval."""
 
     name: str
     kind: Kind
@@ -77,7 +77,7 @@ class Bar:
 
 
 def suite(bars: Sequence[Bar]) -> str:
-    """The kept share of each ability with its 95 % interval, limit and status."""
+    """The retained share of each ability with its 95 % interval, limit and status."""
     rows: list[Bar | str] = []
     for kind, heading in GROUPS.items():
         group = [bar for bar in bars if bar.kind == kind]
@@ -99,7 +99,7 @@ def suite(bars: Sequence[Bar]) -> str:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.xaxis.set_major_formatter(lambda tick, _: f"{tick:.0f}%")
     axes.grid(axis="x", color=LINE, linewidth=0.6)
-    label = "Kept share of each ability with its 95 % interval, limit and status; the table has the figures."
+    label = "Retained share of each ability with its 95 % interval, limit and status; the table has the figures."
     return to_svg(figure, "suite", label)
 
 

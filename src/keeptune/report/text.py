@@ -1,4 +1,4 @@
-"""How figures are written, for the page and for Markdown."""
+"""Formats figures for the page and for Markdown."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def decimal(value: float, decimals: int = 1) -> str:
 
 
 def count(number: float) -> str:
-    """A number of things, in groups of three digits."""
+    """A count, in groups of three digits."""
     return f"{number:,.0f}"
 
 
 def part(number: int, total: int) -> str:
-    """A number of things, and what share of all it is."""
+    """A count, and its share of the total in percent."""
     return f"{count(number)} ({percent(number / total)})" if number else "0"
 
 
@@ -58,7 +58,7 @@ def measured(value: float, kind: Kind) -> str:
 
 
 def change(value: float, kind: Kind, with_unit: bool = True) -> str:
-    """What became of an ability: the kept share in percent, or the difference of losses per token."""
+    """The change of an ability: the retained share in percent, or the difference of losses per token."""
     if kind == "score" or not math.isfinite(value):
         return percent(value)
     return f"{value:+.3f}{' nats' if with_unit else ''}"
@@ -71,12 +71,12 @@ def gain(difference: Estimate) -> str:
 
 
 def p_value(value: float) -> str:
-    """A p-value, as far as its digits mean anything."""
+    """A p-value with two significant digits."""
     return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
 
 
 def duration(seconds: float) -> str:
-    """A time in its two largest units."""
+    """A duration in its two largest units."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -97,12 +97,12 @@ def size(byte_count: int) -> str:
 
 
 def moment(iso: str) -> str:
-    """A point in time, as people write it."""
+    """An ISO timestamp in a readable form."""
     return iso.replace("T", " ").replace("+00:00", " UTC")
 
 
 def truth(exact: str) -> str:
-    """An exact answer as a reader wants it: a decimal where there is one, `p/q ≈ decimal` where there is none."""
+    """An exact answer: as a decimal if it has a finite one, else as `p/q ≈ decimal`."""
     match = _EXACT.fullmatch(exact)
     if match is None or match[2] is None:
         return exact
@@ -118,12 +118,12 @@ def truth(exact: str) -> str:
 
 
 def language(written: str) -> str | None:
-    """The language code of a text with Chinese in it, so that a browser picks Chinese glyphs and not Japanese ones."""
+    """`zh` for a text with Chinese characters, so that a browser uses Chinese and not Japanese glyphs."""
     return "zh" if _CHINESE.search(written) else None
 
 
 def settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The settings of a section of a recipe as (dotted name, value), in their order."""
+    """Yields the settings of a recipe section as (dotted name, value), in order."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
             yield from settings(value, f"{prefix}{key}.")

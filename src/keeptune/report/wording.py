@@ -16,7 +16,7 @@ from keeptune.run_files.retention import BeforeAfter, Divergence, Policy, Readin
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A verdict in words: one word, one sentence, and what the verdict does not cover."""
+    """A verdict in words: one word, one sentence, and what it does not cover."""
 
     word: str
     sentence: str
@@ -43,11 +43,11 @@ COUNTED_PASS = "Every ability that the recipe counts is retained."
 """The sentence of a pass where the recipe leaves measured abilities out of the verdict."""
 
 POLICIES = {
-    "2d4s": "two decimals or four significant digits: off by at most 0.005 or a ten-thousandth, whichever is more",
+    "2d4s": "two decimals or four significant digits: error at most 0.005 or 0.01 %, whichever is larger",
     "exact": "the same value, digit for digit",
-    "rounded_as_given": "the exact value, correctly rounded to the last digit given",
-    "relative_1pct": "off by at most 1 %",
-    "isclose_1e-2": "off by at most 0.01 plus a hundred-thousandth",
+    "rounded_as_given": "the exact value, correctly rounded to the last stated digit",
+    "relative_1pct": "error at most 1 %",
+    "isclose_1e-2": "error at most 0.01 plus 0.001 %",
 }
 
 SOURCES = {
@@ -84,9 +84,9 @@ def unmeasured(result: Result) -> str:
 
 
 def retained_count(result: Result) -> tuple[str, str]:
-    """How many of the counted abilities are retained, and what became of the other abilities."""
-    counted = Counter(own.status for own in result.abilities.values() if own.counted)
-    others = Counter(own.status for own in result.abilities.values() if not own.counted)
+    """The number of counted abilities that are retained, and a note on the other abilities."""
+    counted = Counter(ability.status for ability in result.abilities.values() if ability.counted)
+    others = Counter(ability.status for ability in result.abilities.values() if not ability.counted)
     open_count = sum(others.pop(status, 0) for status in DECIDING)
     inside = [f"{counted[status]} {status}" for status in ("lost", "undecided") if counted[status]]
     outside = [f"{number} {status}" for status, number in others.items()]
@@ -95,9 +95,9 @@ def retained_count(result: Result) -> tuple[str, str]:
     return f"{counted['retained']} of {counted.total()}", "; ".join(filter(None, notes))
 
 
-def kind_order(found: Facts) -> list[str]:
+def kind_order(finished: Facts) -> list[str]:
     """The scored kinds, the most accurate first."""
-    scored = found.result.skill.tuned.by_kind
+    scored = finished.result.skill.tuned.by_kind
     return sorted(scored, key=lambda kind: (-scored[kind].accuracy, kind))
 
 
@@ -115,16 +115,16 @@ def reading_metrics(retained: Retained) -> list[tuple[str, BeforeAfter]]:
 
 
 def tasks(retained: Retained) -> list[list[str]]:
-    """The tasks of lm-evaluation-harness: name and metric, n, base, tuned, tuned / base with its interval."""
+    """The rows of lm-evaluation-harness tasks: name and metric, n, base, tuned, tuned / base with interval."""
     return [
         [
-            f"{name}, {own.metric}",
-            text.count(own.n),
-            text.decimal(own.base),
-            text.decimal(own.tuned),
-            f"{text.percent(own.ratio.point)} ({text.ratio_interval(own.ratio)})",
+            f"{name}, {task.metric}",
+            text.count(task.n),
+            text.decimal(task.base),
+            text.decimal(task.tuned),
+            f"{text.percent(task.ratio.point)} ({text.ratio_interval(task.ratio)})",
         ]
-        for name, own in retained.tasks.items()
+        for name, task in retained.tasks.items()
     ]
 
 
@@ -133,7 +133,7 @@ TASKS = ["task of lm-evaluation-harness", "n", "base", "tuned", "tuned / base, 9
 
 
 def predictions(retained: Retained) -> list[list[str]]:
-    """Losses and divergences: measure, base, tuned, change with its interval, tokens."""
+    """The rows of losses and divergences: measure, base, tuned, change with interval, tokens."""
     rows = []
     base, tuned = retained.base.answer_nll, retained.tuned.answer_nll
     if base is not None and tuned is not None:
@@ -168,22 +168,24 @@ def _nats(value: float) -> str:
 def _uncounted(result: Result) -> list[str]:
     """Abilities that could decide and that the recipe does not count, with their status."""
     return [
-        f"{name} ({own.status})" for name, own in result.abilities.items() if own.status in DECIDING and not own.counted
+        f"{name} ({ability.status})"
+        for name, ability in result.abilities.items()
+        if ability.status in DECIDING and not ability.counted
     ]
 
 
 def _scope(result: Result) -> Iterable[str]:
-    """The sentences on what the verdict does not cover, and on what needs none."""
-    if own := result.unchanged:
+    """Yields sentences on what the verdict does not cover, and on what is unchanged by construction."""
+    if unchanged := result.unchanged:
         yield (
-            f"Unchanged outside its invocation {own.invocation!r}, by construction ({own.prompts} prompts of the suite "
-            "checked, bit for bit)."
+            f"By construction, the model is unchanged without its invocation {unchanged.invocation!r} (checked bit for "
+            f"bit on {unchanged.prompts} prompts of the suite)."
         )
     if result.gate.policy == "suite":
         if uncounted := _uncounted(result):
             yield f"Measured but not counted: {_listed(uncounted)}."
-    elif lost := [name for name, own in result.abilities.items() if own.status == "lost"]:
-        yield f"The rule of the retention suite, which does not decide here, finds lost: {_listed(lost)}."
+    elif lost := [name for name, ability in result.abilities.items() if ability.status == "lost"]:
+        yield f"The rule of the retention suite, which does not decide this verdict, finds lost: {_listed(lost)}."
     yield unmeasured(result)
 
 
