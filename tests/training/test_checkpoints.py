@@ -152,7 +152,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(pair: Trained, tmp_path: Path)
     limits = (0, 100, sizes["adapter_model.safetensors"] - 1, sizes["optimiser.safetensors"] - 1)
     assert sorted(limits) == list(limits)
     for limit in limits:
-        with tiny.full_disk(limit), pytest.raises(RunError, match=r"step-2.*cannot be written.*then run again"):
+        with tiny.full_disk(limit), pytest.raises(RunError, match=r"step-2.*cannot be written"):
             checkpoint.save(tmp_path, *pair, Progress(2, 0, 0.0))
         assert list(tmp_path.iterdir()) == [tmp_path / "step-1"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "step-1").iterdir()} == before
