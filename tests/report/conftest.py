@@ -1,4 +1,4 @@
-"""A finished run directory as the stages leave it: graded and summed up by the real graders, with hostile texts."""
+"""A finished run directory, graded and summarized by the real graders, with hostile texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOSTILE = '<script>alert("1")</script> | a\n<img src=x onerror=alert(2)> ``` </p
 
 @dataclass(frozen=True)
 class Sample:
-    """A problem with what base and tuned wrote."""
+    """A problem with the outputs of base and tuned."""
 
     kind: str
     problem: str
@@ -43,7 +43,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Passage:
-    """A reading question with what base and tuned wrote."""
+    """A reading question with the outputs of base and tuned."""
 
     paragraph: int
     question: str
@@ -70,7 +70,7 @@ PASSAGES = (
 
 
 def steps(kinds: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """Training events in which every kind is learnt at its own pace; the first kind is missing in every other step."""
+    """Training events. The loss of each kind falls at its own rate; the first kind is missing in every other step."""
     events = []
     for step in range(1, count + 1):
         here = {
@@ -118,7 +118,7 @@ def write_run(
     policy: str = "contest",
     with_suite: bool = False,
 ) -> Path:
-    """The directory of a finished run; with records and figures of the retention suite on request."""
+    """The directory of a finished run, optionally with the retention suite."""
     recipe = recipes.parse(
         {
             "name": name,
@@ -139,8 +139,8 @@ def write_run(
         for who in ("base", "tuned")
     )
     moved = [
-        {"id": "t", "what": what, "text": HOSTILE, "tokens": 11, "predicted": 10, "base_nll": 30.0, **own}
-        for what, own in (("general", {"tuned_nll": 31.0, "kl": 2.2}), ("skill", {"tuned_nll": 12.0, "kl": 22.0}))
+        {"id": "t", "what": what, "text": HOSTILE, "tokens": 11, "predicted": 10, "base_nll": 30.0, **fields}
+        for what, fields in (("general", {"tuned_nll": 31.0, "kl": 2.2}), ("skill", {"tuned_nll": 12.0, "kl": 22.0}))
     ]
     kinds = sorted({sample.kind for sample in samples})
     stages = {"data": 4.2, "train": 2.3 * step_count, "select": 0.4, "score": 61.0}
@@ -156,9 +156,9 @@ def write_run(
     abilities = suite_records(HOSTILE) if with_suite else {}
     suite = SuiteScores([*suite_scores(abilities, HOSTILE), _task()], _answers()) if with_suite else None
     inputs = Inputs(base, tuned, moved, suite, parameters, cost, chosen)
-    made = Result.checked(result(recipe, prompt, inputs))
-    made["finished"] = "2025-01-02T03:04:05+00:00"
-    _write(folder / "result.json", made)
+    record = Result.checked(result(recipe, prompt, inputs))
+    record["finished"] = "2025-01-02T03:04:05+00:00"
+    _write(folder / "result.json", record)
     _write(folder / "manifest.json", _manifest(prompt))
     _write(folder / "data" / "card.json", _card(samples, kinds))
     (folder / "recipe.yaml").write_text(recipes.dump(recipe), encoding="utf-8")
@@ -201,7 +201,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def hostile() -> str:
-    """The text that must come out as the text it is, wherever it stands."""
+    """A text with markup that every output must escape."""
     return HOSTILE
 
 

@@ -1,4 +1,4 @@
-"""Takes a page apart, for tests: its elements, their attributes and texts, and its tables."""
+"""Parses an HTML page for tests: elements, attributes, texts and tables."""
 
 from html.parser import HTMLParser
 
@@ -6,7 +6,7 @@ VOID = {"meta", "br", "link", "img", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """A page taken apart: its elements with their attributes, and the text of each."""
+    """A parsed page: its elements with their attributes and texts."""
 
     def __init__(self, markup: str) -> None:
         super().__init__()
@@ -34,8 +34,8 @@ class Page(HTMLParser):
     def texts(self, tag: str, name: str = "") -> list[str]:
         return [
             "".join(text)
-            for found, attributes, text in self.elements
-            if found == tag and (not name or name in attributes.get("class", "").split())
+            for element_tag, attributes, text in self.elements
+            if element_tag == tag and (not name or name in attributes.get("class", "").split())
         ]
 
     def tables(self) -> list[list[list[str]]]:

@@ -1,4 +1,4 @@
-"""Records of the retention suite as an evaluation leaves them, with hostile texts, and their measurements.
+"""Records of the retention suite as an evaluation writes them, with hostile texts, and their measurements.
 
 Every status occurs: knowledge, general-text and long-context are retained; grammar, chat and refusal are lost;
 instructions is undecided, code has nothing to lose, and training practised reading-zh. commonsense is not evaluated.
@@ -36,7 +36,7 @@ def suite_records(hostile: str) -> dict[str, Pairs]:
 
 
 def suite_scores(records: dict[str, Pairs], hostile: str) -> list[AbilityScores]:
-    """The measurements of the records, by the suite's own rules."""
+    """The measurements of the records, by the suite's rules."""
     reasons = {PRACTISED: f"replay of {hostile} has its task"}
     return [
         AbilityScores(name, ABILITIES[name].measurements(base, tuned), reasons.get(name))

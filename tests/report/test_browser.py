@@ -1,4 +1,4 @@
-"""What no parser can tell: that a real browser shows the page without complaint and without a sideways scroll."""
+"""A real browser shows the page without console messages and without horizontal scrolling."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
-# A window of a browser cannot be as narrow as a telephone, a frame in it can.
+# A browser window cannot be as narrow as a phone, but a frame inside it can.
 FRAME = """<!doctype html><iframe src="page.html" width="{width}" height="2000" style="border: 0"></iframe>
 <script>onmessage = event => document.title = event.data</script>"""
 MEASURE = """<script>
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="no 
 
 
 def browse(markup: str, width: int, folder: Path) -> tuple[str, str]:
-    """Width, scroll width and elements that stick out, as JSON, and what the browser logged."""
+    """The width, the scroll width and the overflowing elements as JSON, and the browser's log."""
     (folder / "page.html").write_text(markup.replace("</body>", MEASURE), encoding="utf-8")
     (folder / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
     done = subprocess.run(

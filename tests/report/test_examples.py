@@ -1,4 +1,4 @@
-"""Which answers are shown must not depend on how good they look."""
+"""The selection of sample answers: by kind and hash, independent of their quality."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ def reading(name: str, f1: float) -> ReadingAnswer:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=40), st.booleans())
 def test_kinds_take_turns_and_only_one_verdict_is_selected(drawn: Sequence[tuple[str, bool]], right: bool) -> None:
     answers = [answer(name, kind, verdict) for name, (kind, verdict) in enumerate(drawn)]
-    shown = [example.tuned for example in pick([], answers, right, wanted=6)]
+    shown = [example.tuned for example in pick([], answers, right, limit=6)]
     fitting = [a for a in answers if a.verdicts["2d4s"] == right]
     assert len(shown) == min(6, len(fitting)) and {a.id for a in shown} <= {a.id for a in fitting}
     counts = {kind: sum(a.kind == kind for a in shown) for kind in "abc"}

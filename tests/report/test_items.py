@@ -1,4 +1,4 @@
-"""Which items count as lost or gained, and which of them are shown, must follow from the records alone."""
+"""Lost and gained items, and the selection of those that the page shows."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,25 +56,25 @@ def test_all_changes_are_counted_and_the_largest_shown(pairs: list[tuple[float, 
     base, tuned = (records([pair[side] for pair in pairs]) for side in (0, 1))
     comparisons = compare(base, tuned)
     assert len(comparisons) == bool(pairs)
-    for own in comparisons:
+    for comparison in comparisons:
         losses = sorted((before - after for before, after in pairs if before > after), reverse=True)
-        assert (own.n, own.lost_count) == (len(pairs), len(losses))
-        assert own.gained_count == sum(before < after for before, after in pairs)
-        assert [change.amount for change in own.lost] == losses[:LOST_SHOWN]
-        assert len(own.gained) == min(GAINED_SHOWN, own.gained_count)
+        assert (comparison.n, comparison.lost_count) == (len(pairs), len(losses))
+        assert comparison.gained_count == sum(before < after for before, after in pairs)
+        assert [change.amount for change in comparison.lost] == losses[:LOST_SHOWN]
+        assert len(comparison.gained) == min(GAINED_SHOWN, comparison.gained_count)
         random.shuffle(base)
         random.shuffle(tuned)
         (again,) = compare(base, tuned)
-        assert [change.tuned.id for change in again.lost] == [change.tuned.id for change in own.lost]
+        assert [change.tuned.id for change in again.lost] == [change.tuned.id for change in comparison.lost]
 
 
 def test_non_finite_loss_is_the_largest() -> None:
     base = [record(place, nats_per_token=1.0) for place in range(3)]
     tuned = [record(place, nats_per_token=value) for place, value in enumerate((1.5, None, 0.5))]
-    (own,) = compare(base, tuned)
-    assert own.is_loss and not own.gained
-    assert [change.tuned.id for change in own.lost] == ["item-1", "item-0"]
-    assert "no finite loss" in view(own.lost[0], is_loss=True).sides[1].result
+    (comparison,) = compare(base, tuned)
+    assert comparison.is_loss and not comparison.gained
+    assert [change.tuned.id for change in comparison.lost] == ["item-1", "item-0"]
+    assert "no finite loss" in view(comparison.lost[0], is_loss=True).sides[1].result
 
 
 def test_degenerate_answers_of_the_base_have_no_loss() -> None:

@@ -1,4 +1,4 @@
-"""The page is read by people who have nothing else, and holds texts that nobody vouches for."""
+"""The page: its figures, its escaping of untrusted texts, and its errors for incomplete runs."""
 
 import json
 import re
@@ -40,9 +40,9 @@ def test_page_starts_with_verdict_and_headline_figures(finished: Path, page: Pag
     result = json.loads((finished / "result.json").read_text(encoding="utf-8"))
     (verdict,) = page.texts("div", "verdict")
     assert "Undecided" in verdict and result["gate"]["reason"] in verdict
-    skill, kept, parameters, contest = (" ".join(text.split()) for text in page.texts("dd", "figure"))
+    skill, retained, parameters, contest = (" ".join(text.split()) for text in page.texts("dd", "figure"))
     assert skill == "16.7% → 66.7%"
-    assert kept == f"{result['retained']['ratio']['f1']['point']:.1%}"
+    assert retained == f"{result['retained']['ratio']['f1']['point']:.1%}"
     assert parameters == "4,884,480"
     assert contest == f"{result['contest']['phase1']:.4f}"
     assert "3.0% to 56.4%, then 30.0% to 90.3%" in words_of(page)

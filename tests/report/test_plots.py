@@ -1,4 +1,4 @@
-"""A picture must show the numbers that it was given, whatever they are, and take its colours from the page."""
+"""Plots show the given figures, also extreme ones, and take their colors from the page."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -28,7 +28,7 @@ def estimate(point: float, low: float = 0.8, high: float = 1.2) -> Estimate:
 
 
 def dots(drawing: str, colour: str) -> list[tuple[float, float]]:
-    """Where the dots of a colour are."""
+    """The positions of the dots of one color."""
     uses = [element.attrib for element in tree(drawing).iter("use") if f"var(--{colour})" in element.get("style", "")]
     return [(float(use["x"]), float(use["y"])) for use in uses]
 
@@ -105,8 +105,8 @@ def test_drawings_use_colors_and_fonts_of_the_page() -> None:
     assert colours <= {"none", *(f"var(--{name})" for name in ("muted", "line", "base", "tuned", "third"))}
 
 
-def candidate(scale: float, accuracy: float, kept: float) -> Candidate:
-    return Candidate(checkpoint="step-9", scale=scale, accuracy=accuracy, f1=40 * kept, em=30 * kept, kept=kept)
+def candidate(scale: float, accuracy: float, share: float) -> Candidate:
+    return Candidate(checkpoint="step-9", scale=scale, accuracy=accuracy, f1=40 * share, em=30 * share, kept=share)
 
 
 def test_frontier_shows_scales_and_threshold() -> None:

@@ -41,7 +41,7 @@ def page_of(run: Path) -> Page:
 
 @pytest.fixture
 def run(make_run: Callable[..., Path]) -> Path:
-    """A run of this test's own that the suite judged."""
+    """A run that the suite judged, which the test may change."""
     return make_run(policy="suite", with_suite=True)
 
 
@@ -53,7 +53,7 @@ def page(judged: Path) -> Page:
 
 def part(page: Page, anchor: str) -> list[tuple[str, dict[str, str], list[str]]]:
     """The elements between the heading with this id and the next heading of its level."""
-    start = next(place for place, (_, own, _) in enumerate(page.elements) if own.get("id") == anchor)
+    start = next(place for place, (_, attributes, _) in enumerate(page.elements) if attributes.get("id") == anchor)
     level = page.elements[start][0]
     later = range(start + 1, len(page.elements))
     end = next((place for place in later if page.elements[place][0] in (level, "section")), len(page.elements))
@@ -84,8 +84,12 @@ def test_verdict_and_headline_name_abilities(page: Page) -> None:
 
 
 def test_abilities_link_to_their_flipped_items(page: Page) -> None:
-    ids = [own["id"] for _, own, _ in page.elements if "id" in own]
-    links = [own["href"] for tag, own, _ in page.elements if tag == "a" and own["href"].startswith("#ability-")]
+    ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
+    links = [
+        attributes["href"]
+        for tag, attributes, _ in page.elements
+        if tag == "a" and attributes["href"].startswith("#ability-")
+    ]
     assert len(ids) == len(set(ids))
     assert set(links) <= {f"#{name}" for name in ids}
     assert list(dict.fromkeys(links)) == [f"#ability-{name.replace(' ', '-')}" for name in ABILITIES]
@@ -102,7 +106,7 @@ def test_flipped_items_are_counted(page: Page) -> None:
     headings = ["".join(text) for tag, _, text in grammar if tag == "h4"]
     assert headings == ["Lost, 6 of 36", "Gained, 2 of 2"]
     assert sum(tag == "article" for tag, _, _ in grammar) == 8
-    (summary,) = (" ".join(text) for tag, own, text in grammar if tag == "p" and not own)
+    (summary,) = (" ".join(text) for tag, attributes, text in grammar if tag == "p" and not attributes)
     assert {"38", "60", "36", "2"} <= set(re.findall(r"\d+", summary))
     outputs = ["".join(text).strip() for tag, _, text in grammar if tag == "pre"]
     assert len(set(outputs[:2])) == 2
@@ -112,7 +116,7 @@ def test_losses_show_the_largest_increases(page: Page) -> None:
     text = part(page, "ability-general-text")
     (heading,) = ("".join(words) for tag, _, words in text if tag == "h4")
     assert heading.endswith("6 of 40")
-    sides = [" ".join(" ".join(words).split()) for tag, own, words in text if own.get("class") == "side"]
+    sides = [" ".join(" ".join(words).split()) for tag, attributes, words in text if attributes.get("class") == "side"]
     assert set(sides) == {"base 3.000 nats per token", "tuned 3.040 nats per token"}
 
 
@@ -120,30 +124,36 @@ def test_chat_shows_loss_and_degenerate_answers(page: Page) -> None:
     chat = part(page, "ability-chat")
     assert [re.sub(r",.*", "", "".join(text)) for tag, _, text in chat if tag == "h4"] == ["Largest increases", "Lost"]
     assert any("degenerate: repeating" in "".join(text) for _, _, text in chat)
-    roles = {"".join(text) for _, own, text in chat if own.get("class") == "role"}
+    roles = {"".join(text) for _, attributes, text in chat if attributes.get("class") == "role"}
     assert roles == {"system", "user"}
 
 
 def test_hostile_items_are_escaped(page: Page, hostile: str) -> None:
     tags = {tag for tag, _, _ in page.elements}
     assert not tags & {"script", "img", "iframe", "link", "object", "base", "form"}
-    assert not any(name.startswith("on") for _, own, _ in page.elements for name in own)
-    questions = ["".join(text) for _, own, text in part(page, "ability-knowledge") if own.get("class") == "problem"]
+    assert not any(name.startswith("on") for _, attributes, _ in page.elements for name in attributes)
+    questions = [
+        "".join(text) for _, attributes, text in part(page, "ability-knowledge") if attributes.get("class") == "problem"
+    ]
     assert any(hostile in question for question in questions)
     assert any(hostile in "".join(text) for tag, _, text in part(page, "ability-knowledge") if tag == "bdi")
     assert any(hostile in "".join(text) for tag, _, text in part(page, "ability-refusal") if tag == "pre")
-    assert all("://" not in value for _, own, _ in page.elements for value in own.values())
+    assert all("://" not in value for _, attributes, _ in page.elements for value in attributes.values())
 
 
 def test_chinese_items_have_a_language(page: Page) -> None:
-    grammar = [own for _, own, _ in part(page, "ability-grammar") if own.get("class") == "problem"]
-    assert {own["lang"] for own in grammar} == {"en", "zh"}
-    reading = [own for tag, own, _ in part(page, "ability-reading-zh") if tag == "pre"]
-    assert {own.get("lang") for own in reading} == {"zh"}
+    grammar = [attributes for _, attributes, _ in part(page, "ability-grammar") if attributes.get("class") == "problem"]
+    assert {attributes["lang"] for attributes in grammar} == {"en", "zh"}
+    reading = [attributes for tag, attributes, _ in part(page, "ability-reading-zh") if tag == "pre"]
+    assert {attributes.get("lang") for attributes in reading} == {"zh"}
 
 
 def test_long_texts_are_truncated(page: Page) -> None:
-    texts = ["".join(text) for _, own, text in part(page, "ability-general-text") if own.get("class") == "problem"]
+    texts = [
+        "".join(text)
+        for _, attributes, text in part(page, "ability-general-text")
+        if attributes.get("class") == "problem"
+    ]
     assert texts and all(len(text) < 400 and text.rstrip().endswith("…") for text in texts)
 
 
@@ -163,9 +173,9 @@ def test_all_measures_and_divergences_are_listed(page: Page) -> None:
 
 def test_markdown_has_the_same_table(judged: Path, page: Page) -> None:
     text = (judged / "report.md").read_text(encoding="utf-8")
-    found = tables(MarkdownIt("commonmark").enable("table").parse(text))
-    assert all(len(row) == len(table[0]) for table in found for row in table)
-    short, full = found[1], page.tables()[0]
+    markdown_tables = tables(MarkdownIt("commonmark").enable("table").parse(text))
+    assert all(len(row) == len(table[0]) for table in markdown_tables for row in table)
+    short, full = markdown_tables[1], page.tables()[0]
     assert [row[1:6] for row in short] == [row[1:6] for row in full]
     words = [[row[6].split() for row in table] for table in (short, full)]
     assert words[0] == words[1]
@@ -245,13 +255,13 @@ def test_contest_rule_is_stated(make_run: Callable[..., Path]) -> None:
     (verdict,) = page.texts("div", "verdict")
     assert "reading alone (contest rule)" in verdict
     assert "grammar, chat" in verdict and "commonsense" in verdict
-    (section,) = [text for tag, own, text in page.elements if own.get("id") == "abilities"]
+    (section,) = [text for tag, attributes, text in page.elements if attributes.get("id") == "abilities"]
     assert "not decide the verdict" in "".join(section)
 
 
 def test_older_run_has_no_suite(finished: Path) -> None:
     page = Page((finished / "report.html").read_text(encoding="utf-8"))
-    ids = {own["id"] for _, own, _ in page.elements if "id" in own}
+    ids = {attributes["id"] for _, attributes, _ in page.elements if "id" in attributes}
     assert "retention" in ids and not ids & {"abilities", "flipped"}
     (verdict,) = page.texts("div", "verdict")
     assert "reading alone (contest rule)" in verdict

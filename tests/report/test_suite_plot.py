@@ -1,4 +1,4 @@
-"""The suite's chart must put every ability at its share, on one axis, with its limit and its status in words."""
+"""The suite's chart: each ability at its share on one axis, with its limit and its status in words."""
 
 from math import exp, inf, nan
 from typing import Any
@@ -30,8 +30,8 @@ def test_scores_come_before_losses_on_one_axis() -> None:
 
 
 def test_loss_is_drawn_as_retained_probability() -> None:
-    (own,) = bars({"prose": ability("loss", 0.02, 0.01, 0.05, 0.1)})
-    assert (own.point, own.low, own.high, own.limit) == pytest.approx((exp(-0.02), exp(-0.05), exp(-0.01), exp(-0.1)))
+    (bar,) = bars({"prose": ability("loss", 0.02, 0.01, 0.05, 0.1)})
+    assert (bar.point, bar.low, bar.high, bar.limit) == pytest.approx((exp(-0.02), exp(-0.05), exp(-0.01), exp(-0.1)))
 
 
 def test_non_finite_bounds() -> None:

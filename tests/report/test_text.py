@@ -1,4 +1,4 @@
-"""A figure that is written wrongly is a wrong result, so the ways of writing are tested against exact values."""
+"""Formatting of figures, against exact values."""
 
 from fractions import Fraction
 

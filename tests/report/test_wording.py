@@ -22,7 +22,7 @@ def result(tree: dict[str, Any], **gate: Any) -> Result:
 
 def with_statuses(tree: dict[str, Any], **changes: dict[str, Any]) -> dict[str, Any]:
     """The result with other fields of these abilities; `_` stands for a hyphen."""
-    abilities = {name: {**own} for name, own in tree["abilities"].items()}
+    abilities = {name: {**ability} for name, ability in tree["abilities"].items()}
     for name, change in changes.items():
         abilities[name.replace("_", "-")].update(change)
     return {**tree, "abilities": abilities}
@@ -53,8 +53,8 @@ def test_contest_rule_names_its_tasks(tree: dict[str, Any]) -> None:
 
 def test_unmeasured_abilities_are_named(tree: dict[str, Any]) -> None:
     assert unmeasured(result(tree)).startswith("Not measured: commonsense, reading-en of")
-    own = tree["abilities"]["knowledge"]
-    everything = {**tree, "abilities": {**tree["abilities"], "commonsense": own, "reading-en": own}}
+    knowledge = tree["abilities"]["knowledge"]
+    everything = {**tree, "abilities": {**tree["abilities"], "commonsense": knowledge, "reading-en": knowledge}}
     assert "Not measured" not in unmeasured(result(everything))
     assert "task own sums" in unmeasured(result(everything))
     nothing = unmeasured(result({**tree, "abilities": {}}, policy="contest"))
