@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from keeptune.config.data import ColumnsSection, DataSection, REJECT_LIMIT
+from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
 from keeptune.data.contamination import Forbidden, Leaks, Problem, find_leaks, overlap_by_kind
 from keeptune.data.near_duplicates import near_groups, representatives
 from keeptune.data.normalization import operands
