@@ -1,7 +1,7 @@
 """The recipe: every setting of a run, typed, read from a YAML file.
 
 `load` returns a valid recipe or raises one RecipeError that lists every error with its key. A recipe cannot name code
-to run. Each section has a file of its own in this package; docs/reference/recipe.md lists all keys.
+to run. One module of this package defines each section; docs/reference/recipe.md lists all keys.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     """
 
     def absolute(name: str) -> str:
-        # A symbolic link is not resolved: the suffix of its own name selects the reader.
+        # A symbolic link is not resolved: the suffix of the link selects the reader.
         return os.path.normpath(folder.absolute() / Path(name).expanduser())
 
     def files(names: tuple[str, ...]) -> tuple[str, ...]:
