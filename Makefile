@@ -14,7 +14,7 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
 
-.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint docs clean
+.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint reference docs clean
 
 setup: $(READY)
 
@@ -98,6 +98,10 @@ $(VLLM_READY): constraints-vllm.txt
 test-vllm: setup setup-vllm
 	@echo "== vLLM answers what keeptune's own generator answers"
 	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/generation/test_vllm.py
+
+reference: setup
+	@echo "== docs/reference: recipe keys and commands, from the code"
+	$(BIN)/python -m keeptune.cli.reference
 
 lint: setup
 	@echo "== types, style and imports"

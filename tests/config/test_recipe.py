@@ -1,4 +1,4 @@
-"""A recipe is read whole or refused with every fault at once; what a run stores can be run from again."""
+"""Tests of the recipe: validation, error messages, overrides, and the stored form."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from keeptune.errors import RecipeError
 SYNTH = {"data": {"synth": {"rows": 100}}}
 
 
-def faults(tree: Any) -> list[str]:
+def errors_of(tree: Any) -> list[str]:
     """The messages of a recipe that must be rejected, without the file name in front of the only or the first one."""
     with pytest.raises(RecipeError) as caught:
         parse(tree, "a.yaml")
@@ -39,7 +39,7 @@ def test_the_smallest_recipe_has_every_default() -> None:
     assert recipe.prompt.template == "Question: {problem}\nAnswer:\n"
 
 
-def test_all_faults_are_told_at_once_each_with_its_place() -> None:
+def test_all_errors_are_listed_at_once_with_their_keys() -> None:
     tree = {
         "seed": "many",
         "modell": {},
@@ -47,8 +47,8 @@ def test_all_faults_are_told_at_once_each_with_its_place() -> None:
         "adapter": {"ranks": 4, "dropout": 1.0},
         "train": {"learning_rat": 1e-3, "zzzzz": 1},
     }
-    told = {re.split(r":? ", line)[0]: line for line in faults(tree)}
-    assert told.keys() == {
+    messages = {re.split(r":? ", line)[0]: line for line in errors_of(tree)}
+    assert messages.keys() == {
         "seed",
         "modell",
         "data.synth.rows",
@@ -60,76 +60,76 @@ def test_all_faults_are_told_at_once_each_with_its_place() -> None:
         "train.learning_rat",
         "train.zzzzz",
     }
-    assert told["modell"] == "modell: no such key; did you mean model?"
-    assert told["data.synth.sed"] == "data.synth.sed: no such key; did you mean seed?"
-    assert told["data.max_token"].endswith("did you mean max_tokens?")
-    assert told["adapter.ranks"].endswith("did you mean rank?")
-    assert told["train.learning_rat"].endswith("did you mean learning_rate?")
-    assert "known here: epochs, tokens_per_step, " in told["train.zzzzz"]
-    assert "longhand" in told["data.styles.add"]
-    assert told["seed"] == "seed must be an integer (got many)"
-    assert told["adapter.dropout"] == "adapter.dropout must be < 1 (got 1.0)"
+    assert messages["modell"] == "modell: no such key; did you mean model?"
+    assert messages["data.synth.sed"] == "data.synth.sed: no such key; did you mean seed?"
+    assert messages["data.max_token"].endswith("did you mean max_tokens?")
+    assert messages["adapter.ranks"].endswith("did you mean rank?")
+    assert messages["train.learning_rat"].endswith("did you mean learning_rate?")
+    assert "known here: epochs, tokens_per_step, " in messages["train.zzzzz"]
+    assert "longhand" in messages["data.styles.add"]
+    assert messages["seed"] == "seed must be an integer (got many)"
+    assert messages["adapter.dropout"] == "adapter.dropout must be < 1 (got 1.0)"
 
 
 @pytest.mark.parametrize("data", [{}, {"files": ["a.jsonl"], "synth": {"rows": 5}}])
-def test_data_comes_from_files_or_is_invented(data: dict[str, Any]) -> None:
-    (message,) = faults({"data": data})
+def test_data_needs_exactly_one_source(data: dict[str, Any]) -> None:
+    (message,) = errors_of({"data": data})
     assert "data.files" in message and "data.synth" in message
 
 
-def test_only_arithmetic_is_invented() -> None:
-    (message,) = faults({"data": {"synth": {"rows": 5}, "skill": "text"}})
+def test_only_arithmetic_is_generated() -> None:
+    (message,) = errors_of({"data": {"synth": {"rows": 5}, "skill": "text"}})
     assert message.startswith("data.synth ")
 
 
 def test_a_text_cannot_be_corrected() -> None:
-    (message,) = faults({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
+    (message,) = errors_of({"data": {"files": ["a.jsonl"], "skill": "text", "wrong": "correct"}})
     assert message.startswith("data.wrong: correct needs")
 
 
 @pytest.mark.parametrize(
     "choice", [{"train": {"score_every_steps": 9}}, {"select": {"scales": [0.5]}}, {"select": {"averages": ["ema"]}}]
 )
-def test_a_choice_needs_dev_questions(choice: dict[str, Any]) -> None:
+def test_selection_needs_dev_questions(choice: dict[str, Any]) -> None:
     for none in ({"data": {**SYNTH["data"], "split": {"dev": 0}}}, {**SYNTH, "score": {"dev_limit": 0}}):
-        assert "set data.split.dev > 0 and score.dev_limit > 0" in faults({**none, **choice})[0]
+        assert "set data.split.dev > 0 and score.dev_limit > 0" in errors_of({**none, **choice})[0]
 
 
-def test_an_unknown_key_in_a_list_of_sections_has_a_suggestion() -> None:
-    told = faults({"data": {"files": ["a.jsonl"], "slices": [{"kind": "add", "row": [1, 2]}]}})
-    assert "data.slices.0.row: no such key; did you mean rows?" in told
+def test_an_unknown_key_in_a_list_has_a_suggestion() -> None:
+    messages = errors_of({"data": {"files": ["a.jsonl"], "slices": [{"kind": "add", "row": [1, 2]}]}})
+    assert "data.slices.0.row: no such key; did you mean rows?" in messages
 
 
-def test_a_linked_file_keeps_the_name_that_says_how_it_is_read(tmp_path: Path) -> None:
+def test_a_symbolic_link_keeps_its_own_name_and_suffix(tmp_path: Path) -> None:
     (tmp_path / "blob").touch()
     (tmp_path / "rows.csv").symlink_to(tmp_path / "blob")
     path = stored(tmp_path, "data: {files: [x/../rows.csv]}")
     assert load(path).data.files == (str(tmp_path / "rows.csv"),)
 
 
-def test_a_spelling_is_known_and_only_for_solutions_that_we_write() -> None:
+def test_spelling_is_checked_and_only_for_arithmetic() -> None:
     assert parse(SYNTH, "a.yaml").data.spelling == "plain"
     assert parse({"data": {**SYNTH["data"], "spelling": "spaced"}}, "a.yaml").data.spelling == "spaced"
-    assert "grouped" in faults({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
+    assert "grouped" in errors_of({"data": {**SYNTH["data"], "spelling": "roman"}})[0]
     rows = {"files": ["a.jsonl"], "skill": "text", "spelling": "spaced"}
-    assert faults({"data": rows})[0].startswith("data.spelling needs data.skill: arithmetic")
+    assert errors_of({"data": rows})[0].startswith("data.spelling needs data.skill: arithmetic")
 
 
 @pytest.mark.parametrize("template", ["Question:", "{problem} {problem}"])
-def test_a_prompt_has_one_slot(template: str) -> None:
-    told = faults({**SYNTH, "prompt": {"template": template}})
-    assert told[0].startswith("prompt.template: ")
-    assert "it must hold {problem} exactly once, or be one of alpaca, vicuna, vicuna-alpaca" in told[0]
+def test_a_template_has_one_placeholder(template: str) -> None:
+    messages = errors_of({**SYNTH, "prompt": {"template": template}})
+    assert messages[0].startswith("prompt.template: ")
+    assert "it must hold {problem} exactly once, or be one of alpaca, vicuna, vicuna-alpaca" in messages[0]
 
 
 @pytest.mark.parametrize("key", ["epochs", "learning_rate", "weight_decay", "clip_norm"])
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_every_amount_is_finite(key: str, value: float) -> None:
-    (message,) = faults({**SYNTH, "train": {key: value}})
+def test_amounts_must_be_finite(key: str, value: float) -> None:
+    (message,) = errors_of({**SYNTH, "train": {key: value}})
     assert message.startswith(f"train.{key} must be a finite number")
 
 
-def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
+def test_files_are_relative_to_the_recipe(tmp_path: Path) -> None:
     path = stored(tmp_path, "data: {files: [rows.jsonl, ../more.json, /far/away.jsonl]}")
     assert load(path).data.files == (
         str((tmp_path / "rows.jsonl").resolve()),
@@ -138,7 +138,7 @@ def test_files_are_found_beside_the_recipe(tmp_path: Path) -> None:
     )
 
 
-def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_path: Path) -> None:
+def test_reading_sets_and_texts_are_relative_to_the_recipe_unless_embedded(tmp_path: Path) -> None:
     score = "score: {retained: squad.json, general: notes.txt}\nretain: {replay: [embedded, more.json]}"
     recipe = load(stored(tmp_path, f"data: {{synth: {{rows: 100}}}}\n{score}"))
     squad, notes, more = (str((tmp_path / name).resolve()) for name in ("squad.json", "notes.txt", "more.json"))
@@ -148,7 +148,7 @@ def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ("retain: {activation: invoked}", "set both or neither"),
         ("retain: {invocation: call}", "set both or neither"),
@@ -160,9 +160,9 @@ def test_reading_sets_and_texts_are_found_beside_the_recipe_unless_embedded(tmp_
         ("retain: {token_weighting: dtf}", "did you mean dft?"),
     ],
 )
-def test_an_invocation_that_would_do_nothing_is_refused(tmp_path: Path, changes: str, said: str) -> None:
+def test_an_invocation_without_effect_is_rejected(tmp_path: Path, changes: str, expected: str) -> None:
     text = f"data: {{synth: {{rows: 100}}}}\nprompt: {{template: 'Q: {{problem}} call'}}\n{changes}"
-    with pytest.raises(RecipeError, match=re.escape(said)):
+    with pytest.raises(RecipeError, match=re.escape(expected)):
         load(stored(tmp_path, text))
 
 
@@ -172,7 +172,7 @@ def test_an_invoked_adapter_replays_nothing_by_default(tmp_path: Path) -> None:
     assert load(stored(tmp_path, text)).retain.replay_share == 0
 
 
-def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
+def test_overrides_set_nested_keys_and_create_sections(tmp_path: Path) -> None:
     path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain: {epochs: 1}")
     overrides = (
         "seed=7",
@@ -206,7 +206,7 @@ def test_overrides_reach_every_depth_and_make_sections(tmp_path: Path) -> None:
         ("name=2024-99-99", "--set name=2024-99-99: not valid YAML"),
     ],
 )
-def test_a_wrong_override(tmp_path: Path, override: str, message: str) -> None:
+def test_a_malformed_override_is_rejected(tmp_path: Path, override: str, message: str) -> None:
     path = stored(tmp_path, "seed: 1\ndata: {synth: {rows: 100}}")
     with pytest.raises(RecipeError) as caught:
         load(path, (override,))
@@ -224,7 +224,7 @@ def test_a_wrong_override(tmp_path: Path, override: str, message: str) -> None:
         (b"name: a\x00b", "not valid YAML"),
     ],
 )
-def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_file_that_is_not_a_recipe_is_rejected(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError) as caught:
@@ -233,7 +233,7 @@ def test_a_file_that_is_no_recipe(tmp_path: Path, content: bytes, message: str) 
     assert message in str(caught.value)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"none\.yaml: cannot read the recipe \(No such file or directory\)"):
         load(tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="cannot read the recipe"):
@@ -256,7 +256,7 @@ TREES = st.fixed_dictionaries(
 
 
 @given(TREES)
-def test_a_stored_recipe_is_the_recipe(tree: dict[str, Any]) -> None:
+def test_a_stored_recipe_loads_as_the_same_recipe(tree: dict[str, Any]) -> None:
     recipe = parse(tree, "a.yaml")
     again = parse(yaml.safe_load(dump(recipe)), "stored")
     assert again == recipe
@@ -270,7 +270,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*Recipe.model_fields, "x"]) | st.integers(), VALUES))
-def test_no_tree_does_anything_worse_than_a_recipe_error(tree: dict[Any, Any]) -> None:
+def test_any_mapping_loads_or_raises_a_recipe_error(tree: dict[Any, Any]) -> None:
     try:
         parse(tree, "a.yaml")
     except RecipeError as error:
@@ -278,7 +278,7 @@ def test_no_tree_does_anything_worse_than_a_recipe_error(tree: dict[Any, Any]) -
 
 
 @given(st.text(max_size=40))
-def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_loads_or_raises_a_recipe_error(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
     try:
@@ -290,7 +290,7 @@ def test_no_text_does_anything_worse_than_a_recipe_error(tmp_path_factory: pytes
 TEACHER = {"url": "http://localhost:8000/v1", "model": "m", "task": "reasoning"}
 
 
-def test_a_teacher_is_read_with_its_defaults_and_keeps_no_key() -> None:
+def test_a_teacher_has_defaults_and_no_stored_key() -> None:
     recipe = parse({"data": {"synth": {"rows": 100}, "teacher": TEACHER}}, "a.yaml")
     assert recipe.data.teacher is not None
     assert (recipe.data.teacher.samples, recipe.data.teacher.key_variable) == (2, "OPENAI_API_KEY")
@@ -298,7 +298,7 @@ def test_a_teacher_is_read_with_its_defaults_and_keeps_no_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "expected"),
     [
         ({"url": "localhost:8000"}, "data.teacher.url must be a base URL"),
         ({"url": "http://name:secret@host/v1"}, "data.teacher.url must be a base URL"),
@@ -310,14 +310,14 @@ def test_a_teacher_is_read_with_its_defaults_and_keeps_no_key() -> None:
         ({"prices": {"prompt_per_million": 1}}, "data.teacher.prices.completion_per_million is required"),
     ],
 )
-def test_faults_of_a_teacher_are_told_without_a_secret(change: dict[str, Any], told: str) -> None:
-    (line,) = faults({"data": {"synth": {"rows": 100}, "teacher": {**TEACHER, **change}}})
-    assert line.startswith(told)
+def test_error_messages_about_a_teacher_contain_no_secret(change: dict[str, Any], expected: str) -> None:
+    (line,) = errors_of({"data": {"synth": {"rows": 100}, "teacher": {**TEACHER, **change}}})
+    assert line.startswith(expected)
     assert "secret" not in line
 
 
 @pytest.mark.parametrize(
-    ("adapter", "told"),
+    ("adapter", "expected"),
     [
         ({"family": "ia3", "rank": 4}, "adapter.rank: ia3 has no rank"),
         ({"family": "ia3", "alpha": 32}, "adapter.alpha: ia3 has no alpha"),
@@ -333,20 +333,20 @@ def test_faults_of_a_teacher_are_told_without_a_secret(change: dict[str, Any], t
         ({"layers": "all"}, "adapter.layers must be a list"),
     ],
 )
-def test_an_option_that_a_family_has_not_is_refused(adapter: dict[str, Any], told: str) -> None:
-    (line,) = faults({**SYNTH, "adapter": adapter})
-    assert line.startswith(told)
-    if "has no" in told:
+def test_options_that_a_family_lacks_are_rejected(adapter: dict[str, Any], expected: str) -> None:
+    (line,) = errors_of({**SYNTH, "adapter": adapter})
+    assert line.startswith(expected)
+    if "has no" in expected:
         assert "remove the key, or use lora, rslora, dora" in line
 
 
-def test_all_that_a_family_has_not_is_told_at_once() -> None:
-    (line,) = faults({**SYNTH, "adapter": {"family": "ia3", "rank": 4, "alpha": 8, "dropout": 0.1}})
+def test_all_unsupported_options_are_listed_at_once() -> None:
+    (line,) = errors_of({**SYNTH, "adapter": {"family": "ia3", "rank": 4, "alpha": 8, "dropout": 0.1}})
     assert all(f"ia3 has no {option}: " in line for option in ("rank", "alpha", "dropout"))
 
 
 @pytest.mark.parametrize(
-    ("adapter", "train", "told"),
+    ("adapter", "train", "expected"),
     [
         ("vera", {"loraplus_ratio": 16}, "train.loraplus_ratio needs a family"),
         ("ia3", {"loraplus_ratio": 2}, "train.loraplus_ratio needs a family"),
@@ -357,12 +357,12 @@ def test_all_that_a_family_has_not_is_told_at_once() -> None:
         ("dora", {"weight_decay": 0.1}, "train.weight_decay "),
     ],
 )
-def test_what_a_family_cannot_be_trained_with(adapter: str, train: dict[str, Any], told: str) -> None:
-    (line,) = faults({**SYNTH, "adapter": {"family": adapter}, "train": train})
-    assert line.startswith(told)
+def test_training_settings_that_a_family_lacks_are_rejected(adapter: str, train: dict[str, Any], expected: str) -> None:
+    (line,) = errors_of({**SYNTH, "adapter": {"family": adapter}, "train": train})
+    assert line.startswith(expected)
 
 
-def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
+def test_family_defaults_and_stored_options() -> None:
     def stored_as(family: str) -> dict[str, Any]:
         recipe = parse({**SYNTH, "adapter": {"family": family}, "train": {"loraplus_ratio": 1.0}}, "a.yaml")
         tree = yaml.safe_load(dump(recipe))
@@ -388,18 +388,18 @@ def test_a_familys_own_defaults_and_how_it_is_stored() -> None:
         ({"train": {"learning_rate": 1e38}}, "train.learning_rate"),
     ],
 )
-def test_shares_and_rates_that_no_training_can_have(changes: dict[str, Any], message: str) -> None:
+def test_a_rate_above_its_limit_is_rejected(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse({"data": {"files": ["a"]}, **changes}, "recipe.yaml")
 
 
-def test_the_contests_gate_is_one_word() -> None:
-    made = parse({**SYNTH, "score": {"suite": "none"}, "gate": "contest"}, "r")
-    assert made.gate.policy == "contest" and made.gate.threshold == 0.9
+def test_gate_contest_is_a_shorthand() -> None:
+    recipe = parse({**SYNTH, "score": {"suite": "none"}, "gate": "contest"}, "r")
+    assert recipe.gate.policy == "contest" and recipe.gate.threshold == 0.9
 
 
 @pytest.mark.parametrize(
-    ("sections", "named"),
+    ("sections", "expected"),
     [
         ({"score": {"suite": "none"}}, "score.suite"),
         ({"score": {"abilities": ["grammer"]}}, "did you mean grammar?"),
@@ -409,21 +409,21 @@ def test_the_contests_gate_is_one_word() -> None:
         ({"gate": {"resamples": 10**12}}, "gate.resamples"),
     ],
 )
-def test_a_gate_that_cannot_decide_is_refused(sections: dict[str, Any], named: str) -> None:
-    with pytest.raises(RecipeError) as refused:
+def test_a_gate_that_cannot_decide_is_rejected(sections: dict[str, Any], expected: str) -> None:
+    with pytest.raises(RecipeError) as caught:
         parse({**SYNTH, **sections}, "r")
-    assert named in str(refused.value)
+    assert expected in str(caught.value)
 
 
-def test_a_stored_recipe_from_before_the_suite_is_judged_as_it_was(tmp_path: Path) -> None:
-    made = parse(SYNTH, "r")
-    tree = yaml.safe_load(dump(made))
+def test_a_stored_recipe_that_predates_the_suite_uses_the_contest_gate(tmp_path: Path) -> None:
+    recipe = parse(SYNTH, "r")
+    tree = yaml.safe_load(dump(recipe))
     del tree["score"]["suite"], tree["score"]["abilities"]
     tree["gate"] = {"threshold": 0.9, "resamples": 10_000}
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     older = load_stored(path)
     assert (older.score.suite, older.gate.policy) == ("none", "contest")
-    assert older == without_suite(made)
-    path.write_text(dump(made), encoding="utf-8")
-    assert load_stored(path) == made
+    assert older == without_suite(recipe)
+    path.write_text(dump(recipe), encoding="utf-8")
+    assert load_stored(path) == recipe

@@ -158,7 +158,7 @@ def test_a_recipe_says_what_does_not_go_together() -> None:
     }
     with pytest.raises(RecipeError) as told:
         recipe.parse(tree, "x.yaml")
-    for part in ("dora computes with the base's whole weights", "is for engine: torch", "does not go with train.shard"):
+    for part in ("dora needs the unquantized", "needs engine: torch", "excludes train.shard"):
         assert part in str(told.value)
 
 

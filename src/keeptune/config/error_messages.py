@@ -55,6 +55,8 @@ def _message(fault: Any, schema: type[BaseModel]) -> str:
         return _choice_message(key, fault)
     if kind == "value_error":
         return _own_message(key, fault["msg"].removeprefix("Value error, "))
+    if kind in ("too_short", "string_too_short"):
+        return f"{key} must not be empty"
     if kind == "string_pattern_mismatch":
         return f"{key} must match {context['pattern']}"
     if (expected := _TYPES.get(kind.split("_")[0])) and not kind.endswith(("_short", "_long")):

@@ -1,7 +1,7 @@
 """The recipe: every setting of a run, typed, read from a YAML file.
 
 `load` returns a valid recipe or raises one RecipeError that lists every error with its key. A recipe cannot name code
-to run. Each section has a file of its own in this package; docs/reference/recipe.md lists all keys.
+to run. One module of this package defines each section; docs/reference/recipe.md lists all keys.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Recipe(Section):
     name: str = Field("run", description="name of the run; the default run directory is `runs/NAME`")
     seed: int = Field(0, description="seed of every random choice")
     engine: Engine = Field(
-        "torch", description="training engine; `mindspore` needs a Python environment of its own (docs/mindspore.md)"
+        "torch",
+        description="training engine; `mindspore` needs a Python environment of its own (docs/tutorials/mindspore.md)",
     )
     model: ModelSection = Field(ModelSection(), description="the base model")
     data: DataSection = Field(description="the training rows")
@@ -212,7 +213,7 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
     """
 
     def absolute(name: str) -> str:
-        # A symbolic link is not resolved: the suffix of its own name selects the reader.
+        # A symbolic link is not resolved: the suffix of the link selects the reader.
         return os.path.normpath(folder.absolute() / Path(name).expanduser())
 
     def files(names: tuple[str, ...]) -> tuple[str, ...]:
