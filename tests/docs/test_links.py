@@ -18,7 +18,8 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`[^`]*`")
 HEADING = re.compile(r"^#{1,6} +(.+?) *#*$")
 REPOSITORY_PATH = re.compile(r"`((?:src/keeptune|tests|bench|recipes|adapters|results)/[\w./-]*)`")
-ENGLISH_ONLY = {"docs/decisions.md"}
+DECISIONS = DOCS / "decisions"
+"""Records for contributors: in English only, and not part of the site."""
 
 
 def name(page: Path) -> str:
@@ -74,9 +75,16 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", [DOCS / "architecture.md", DOCS / "architecture.zh.md"], ids=name)
+def test_the_source_tree_names_files_that_exist(page: Path) -> None:
+    tree = page.read_text(encoding="utf-8").partition("```text")[2].partition("```")[0]
+    files = {path.name for path in (ROOT / "src").rglob("*")}
+    assert set(re.findall(r"\w+\.py\b", tree)) - files == set()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.name.endswith(".zh.md")], ids=name)
 def test_each_page_has_a_chinese_version(page: Path) -> None:
-    if page.parent.parent.name == "adapters" or name(page) in ENGLISH_ONLY:
+    if page.parent.parent.name == "adapters" or page.parent == DECISIONS:
         pytest.skip("in English only")
     assert page.with_suffix(".zh.md").is_file()
 
@@ -85,7 +93,7 @@ def test_pages_of_the_site_link_only_to_pages_of_the_site() -> None:
     outside = [
         f"{name(page)}: {target}"
         for page in PAGES
-        if DOCS in page.parents and name(page) not in ENGLISH_ONLY
+        if DOCS in page.parents and page.parent != DECISIONS
         for target in links(page)
         if not (page.parent / target.partition("#")[0]).resolve().is_relative_to(DOCS)
     ]

@@ -13,7 +13,7 @@ from keeptune.config.section import Section, raise_errors
 class AdapterSection(Section):
     """The adapter: its family, its size, and the layers that get one."""
 
-    family: families.Family = Field("lora", description="adapter method; docs/adapters.md compares them")
+    family: families.Family = Field("lora", description="adapter method; docs/how-to/adapters.md compares them")
     rank: int = Field(16, gt=0, description="rank of each adapter matrix; 256 by default for vera; not for ia3")
     alpha: int = Field(
         32, gt=0, description="scale numerator: alpha/rank, for rslora alpha/√rank; not for vera and ia3"

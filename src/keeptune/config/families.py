@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Family = Literal["lora", "rslora", "dora", "pissa", "vera", "ia3"]
-"""The adapter method; docs/adapters.md compares them."""
+"""The adapter method; docs/how-to/adapters.md compares them."""
 
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {"vera": {"rank": 256}, "ia3": {"targets": "ia3"}}
 """Defaults that differ from those of LoRA."""

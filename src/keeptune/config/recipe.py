@@ -35,7 +35,8 @@ class Recipe(Section):
     name: str = Field("run", description="name of the run; the default run directory is `runs/NAME`")
     seed: int = Field(0, description="seed of every random choice")
     engine: Engine = Field(
-        "torch", description="training engine; `mindspore` needs a Python environment of its own (docs/mindspore.md)"
+        "torch",
+        description="training engine; `mindspore` needs a Python environment of its own (docs/tutorials/mindspore.md)",
     )
     model: ModelSection = Field(ModelSection(), description="the base model")
     data: DataSection = Field(description="the training rows")

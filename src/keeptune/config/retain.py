@@ -25,7 +25,7 @@ SELF = "self"
 
 
 class RetainSection(Section):
-    """How training keeps other abilities. docs/retaining.md compares the methods and their cost."""
+    """How training keeps other abilities. docs/how-to/retain-abilities.md compares the methods and their cost."""
 
     activation: Activation = Field(
         "always",

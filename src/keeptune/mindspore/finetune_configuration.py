@@ -1,8 +1,8 @@
 """MindFormers configurations that go on with a run's adapter on Ascend, under the same prompt.
 
 Their keys are those of the contest's kit (MindFormers r1.1), whose names MindFormers 1.9 has changed here and there
-(docs/mindformers.md). Training, evaluation and prediction hold one pet_config and one number format: an alpha or a
-format that differs between the files is a silent loss.
+(docs/how-to/mindformers.md). Training, evaluation and prediction hold one pet_config and one number format: an alpha
+or a format that differs between the files is a silent loss.
 """
 
 from __future__ import annotations
