@@ -89,6 +89,18 @@ def test_each_page_has_a_chinese_version(page: Path) -> None:
     assert page.with_suffix(".zh.md").is_file()
 
 
+@pytest.mark.parametrize("page", ["recipe", "cli"])
+def test_the_chinese_reference_has_the_keys_and_defaults_of_the_generated_one(page: str) -> None:
+    english, chinese = (table_rows(DOCS / "reference" / f"{page}{suffix}") for suffix in (".md", ".zh.md"))
+    assert chinese == english
+
+
+def table_rows(page: Path) -> list[tuple[str, str]]:
+    """First and third cell of each table row, or the second where there are two; without the words of a language."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in prose(page) if line.startswith("| `")]
+    return [(cells[0].strip(), "".join(CODE.findall(cells[2 if len(cells) > 2 else 1]))) for cells in rows]
+
+
 def test_pages_of_the_site_link_only_to_pages_of_the_site() -> None:
     outside = [
         f"{name(page)}: {target}"

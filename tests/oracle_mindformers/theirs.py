@@ -3,7 +3,8 @@
     python theirs.py logits FINETUNE.yaml CHECKPOINT 0|1   ids.npy to logits.npy, without LoRA or with it
     python theirs.py train EXPORT RECORD                   MindFormers' own Trainer goes on, and saves last.ckpt
 
-What a processor needs otherwise than the exported files say is in `for_a_processor` and stated in docs/how-to/mindformers.md.
+What a processor needs otherwise than the exported files say is in `for_a_processor` and stated in
+docs/how-to/mindformers.md.
 """
 
 import shutil

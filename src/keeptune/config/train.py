@@ -12,7 +12,7 @@ Tracker = Literal["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", 
 """The experiment trackers that Accelerate supports."""
 
 Engine = Literal["torch", "mindspore"]
-"""The training engine. MindSpore runs in its own Python environment (docs/tutorials/mindspore.md); torch does the rest."""
+"""The training engine. MindSpore runs in its own environment (docs/tutorials/mindspore.md); torch does the rest."""
 
 CheckpointingPolicy = Literal["auto", "always", "never"]
 """Which batches use activation checkpointing; `auto`: those that do not fit into the free memory otherwise."""
