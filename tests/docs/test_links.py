@@ -75,11 +75,30 @@ def test_paths_of_the_repository_exist(page: Path) -> None:
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
 
+@pytest.mark.parametrize("page", [DOCS / "architecture.md", DOCS / "architecture.zh.md"], ids=name)
+def test_the_source_tree_names_files_that_exist(page: Path) -> None:
+    tree = page.read_text(encoding="utf-8").partition("```text")[2].partition("```")[0]
+    files = {path.name for path in (ROOT / "src").rglob("*")}
+    assert set(re.findall(r"\w+\.py\b", tree)) - files == set()
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.name.endswith(".zh.md")], ids=name)
 def test_each_page_has_a_chinese_version(page: Path) -> None:
     if page.parent.parent.name == "adapters" or page.parent == DECISIONS:
         pytest.skip("in English only")
     assert page.with_suffix(".zh.md").is_file()
+
+
+@pytest.mark.parametrize("page", ["recipe", "cli"])
+def test_the_chinese_reference_has_the_keys_and_defaults_of_the_generated_one(page: str) -> None:
+    english, chinese = (table_rows(DOCS / "reference" / f"{page}{suffix}") for suffix in (".md", ".zh.md"))
+    assert chinese == english
+
+
+def table_rows(page: Path) -> list[tuple[str, str]]:
+    """First and third cell of each table row, or the second where there are two; without the words of a language."""
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in prose(page) if line.startswith("| `")]
+    return [(cells[0].strip(), "".join(CODE.findall(cells[2 if len(cells) > 2 else 1]))) for cells in rows]
 
 
 def test_pages_of_the_site_link_only_to_pages_of_the_site() -> None:

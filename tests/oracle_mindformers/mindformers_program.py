@@ -5,7 +5,7 @@
     python mindformers_program.py train EXPORT RECORD
         continue training with MindFormers' Trainer and save last.ckpt
 
-`adapt_to_cpu` changes the settings that a CPU does not support; docs/mindformers.md lists them.
+`adapt_to_cpu` changes the settings that a CPU does not support; docs/how-to/mindformers.md lists them.
 """
 
 import shutil
