@@ -93,7 +93,7 @@ def recipe_page() -> str:
 
 def cli_page() -> str:
     """Returns the page that lists every command and its options."""
-    return "\n".join([_CLI_HEAD, *(_command(name, verb) for name, verb in VERBS.items())])
+    return "\n".join([_CLI_HEAD, *(_command(name, *verb) for name, verb in VERBS.items())])
 
 
 def pages() -> dict[str, str]:
@@ -196,7 +196,7 @@ def _limits(metadata: Any) -> str:
     return f" {', '.join(found)}" if found else ""
 
 
-def _command(name: str, verb: Callable[..., None]) -> str:
+def _command(name: str, verb: Callable[..., None], example: str) -> str:
     hints = get_type_hints(verb, include_extras=True)
     arguments, options = [], []
     for parameter in inspect.signature(verb).parameters.values():
@@ -210,7 +210,16 @@ def _command(name: str, verb: Callable[..., None]) -> str:
         elif isinstance(info, OptionInfo):
             options.append((_option_names(info, parameter.name), info, parameter, kind))
     usage = " ".join(["keeptune", name, *(_usage(*argument) for argument in arguments), "[OPTIONS]" * bool(options)])
-    lines = [f"## `keeptune {name}`", "", inspect.cleandoc(verb.__doc__ or ""), "", f"```\n{usage.strip()}\n```", ""]
+    lines = [
+        f"## `keeptune {name}`",
+        "",
+        inspect.cleandoc(verb.__doc__ or ""),
+        "",
+        f"```\n{usage.strip()}\n```",
+        "",
+        f"Example: `{example}`",
+        "",
+    ]
     rows = [
         f"| `{label}` | {_value(info, kind)} | {_cli_default(parameter)} | {_cell(info.help or '')} |"
         for label, info, parameter, kind in (*arguments, *options)

@@ -1,6 +1,7 @@
 """Builds MindFormers configurations that continue a run's training on Ascend, under the same prompt.
 
-The keys are those of the contest's kit (MindFormers r1.1); MindFormers 1.9 renamed some of them (docs/how-to/mindformers.md).
+The keys are those of the contest's kit (MindFormers r1.1). MindFormers 1.9 renamed some of them; see
+docs/how-to/mindformers.md.
 The configurations to train, evaluate and predict share one pet_config and one dtype, because an alpha or a dtype that
 differs between them degrades the results without an error message.
 """
