@@ -16,8 +16,7 @@ from keeptune.errors import ModelError, PromptError, RunError
 from keeptune.export.exporter import export
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.tensor_names import imported
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models.load import load_model
 from keeptune.pipeline.evaluate_files import open_target
 
@@ -29,8 +28,10 @@ def tuned_folder(tmp_path: Path, family: str = "lora", scale: float = 1.0) -> Pa
     folder = tmp_path / "adapter"
     folder.mkdir()
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), family)), folder)
-    card = adapter_card.AdapterCard(str(model), "arithmetic", tiny.PROMPT, {"add": 30}, scale=scale, dtype="float32")
-    adapter_card.save(card, folder)
+    card = adapter_metadata.AdapterMetadata(
+        str(model), "arithmetic", tiny.PROMPT, {"add": 30}, scale=scale, dtype="float32"
+    )
+    adapter_metadata.save(card, folder)
     return folder
 
 
@@ -48,7 +49,7 @@ def test_a_merged_model_answers_alike(tmp_path: Path, family: str) -> None:
     with torch.no_grad():
         own = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(input_ids=TOKENS).logits
     assert torch.allclose(own, logits(tmp_path), atol=1e-4)
-    assert adapter_card.load(tmp_path / "out").prompt == tiny.PROMPT
+    assert adapter_metadata.load(tmp_path / "out").prompt == tiny.PROMPT
 
 
 def test_a_merged_model_is_asked_as_it_was_taught(tmp_path: Path) -> None:
@@ -80,10 +81,10 @@ def test_what_has_a_llamas_tensors_and_is_none_is_not_written_for_mindspore(tmp_
 
 def test_a_base_in_fewer_bits_is_merged_as_it_computed(tmp_path: Path) -> None:
     folder = tuned_folder(tmp_path)
-    card = adapter_card.load(folder)
-    adapter_card.save(replace(card, quantization="int8"), folder)
+    card = adapter_metadata.load(folder)
+    adapter_metadata.save(replace(card, quantization="int8"), folder)
     export(str(folder), "merged", tmp_path / "out")
-    assert adapter_card.load(tmp_path / "out").quantization is None
+    assert adapter_metadata.load(tmp_path / "out").quantization is None
     rounded = adapters.load_adapter(load_model(card.model, "float32", "int8"), folder)
     with torch.no_grad():
         own = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)(input_ids=TOKENS).logits

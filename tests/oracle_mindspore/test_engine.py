@@ -15,8 +15,8 @@ import torch
 from keeptune.errors import TrainingError
 from keeptune.mindspore.trainer import MindSporeTrainer
 from keeptune.mindspore.workers import PYTHON, WORKERS
-from keeptune.training import checkpoints as checkpoint
-from keeptune.training.loop import Step, Trainer
+from keeptune.training import checkpoints
+from keeptune.training.loop import StepRecord, Trainer
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with mindspore")
 
@@ -32,8 +32,8 @@ def trainer(kind: type[Trainer], folder: Path, run: Path, model: Any = None, **c
     return kind(model or tiny.tune(tiny.load(folder)), EXAMPLES, tiny.settings(**settings), seed=3, run=run)
 
 
-def trained(made: Trainer) -> list[Step]:
-    steps: list[Step] = []
+def trained(made: Trainer) -> list[StepRecord]:
+    steps: list[StepRecord] = []
     made.run(steps.append)
     return steps
 
@@ -94,13 +94,13 @@ def test_what_one_engine_saved_the_other_goes_on_with(model_folder: Path, tmp_pa
     expected = trained(whole)
     begun = trainer(first, model_folder, tmp_path / "run", checkpoint_every_steps=10)
 
-    def stop(step: Step) -> None:
+    def stop(step: StepRecord) -> None:
         if step.step == 12:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         begun.run(stop)
-    assert [path.name for path in checkpoint.whole(tmp_path / "run" / "checkpoints")] == ["step-10"]
+    assert [path.name for path in checkpoints.list_complete(tmp_path / "run" / "checkpoints")] == ["step-10"]
     other = MindSporeTrainer if first is Trainer else Trainer
     rest = trainer(other, model_folder, tmp_path / "run")
     steps = trained(rest)
@@ -122,7 +122,7 @@ def test_an_engine_that_ends_is_told_with_what_it_said(model_folder: Path, tmp_p
     made = trainer(MindSporeTrainer, model_folder, tmp_path / "run")
     assert isinstance(made, MindSporeTrainer)
 
-    def kill(step: Step) -> None:
+    def kill(step: StepRecord) -> None:
         if step.step == 2:
             made.workers._started[0].process.kill()
 

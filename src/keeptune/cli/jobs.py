@@ -136,14 +136,14 @@ def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int
 def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None, workers: int) -> dict[str, Any]:
     """What a run comes to whose later stages are a job on a cluster; its data is made first, by the same machines."""
     from keeptune.files import read_json
-    from keeptune.training.ray_cluster import on_cluster
+    from keeptune.training.ray_cluster import run_on_cluster
 
     if cluster is None:
         raise RecipeError("--workers are those of a Ray cluster; give its --cluster HOST:PORT, or use torchrun")
     job.data()
     overrides = [part for setting in settings for part in ("--set", setting)]
     same = ["run", str(recipe.absolute()), "--run", str(job.directory.root.absolute()), *overrides]
-    code = on_cluster(cluster, workers, same, job.directory.tracking)
+    code = run_on_cluster(cluster, workers, same, job.directory.tracking)
     if code not in (0, EXIT_GATE_FAILED):
         sys.exit(code)
     made: dict[str, Any] = read_json(job.directory.result)

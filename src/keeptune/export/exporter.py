@@ -15,13 +15,11 @@ from transformers import AutoConfig
 
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
-from keeptune.models import backend
+from keeptune.models import adapter_metadata, adapters, backend
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
-from keeptune.models.out_of_memory import memory_for
-from keeptune.models.quantization import made_whole
+from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.models.quantization import dequantize
 from keeptune.pipeline.evaluate_files import adapter_folder
 
 Form = Literal["merged", "mindspore", "mindformers"]
@@ -30,7 +28,7 @@ CLOSE_LOGITS = 1e-3
 """How far logits of the merged model may be from those of base and adapter, relatively to the largest, in float32."""
 
 
-@memory_for("writing the model")
+@explain_out_of_memory("writing the model")
 def export(target: str | Path, form: Form, out: Path) -> list[str]:
     """The names of the files written into the folder `out`, which must not exist.
 
@@ -40,7 +38,7 @@ def export(target: str | Path, form: Form, out: Path) -> list[str]:
     if folder is None:
         raise ModelError(f"{target}: there is no adapter to export; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
-        card = adapter_card.load(folder)
+        card = adapter_metadata.load(folder)
         if form == "merged":
             tokenizer = models.load_tokenizer(card.model)
             merge(load_tuned(card, folder), card, tokenizer).save_pretrained(scratch)
@@ -48,17 +46,17 @@ def export(target: str | Path, form: Form, out: Path) -> list[str]:
         else:
             backend.mindspore().export(Path(target).expanduser(), folder, form, scratch)
         # What is written is whole, also where the base was kept in fewer bits.
-        adapter_card.save(replace(card, quantization=None), scratch)
+        adapter_metadata.save(replace(card, quantization=None), scratch)
     return sorted(path.name for path in out.iterdir())
 
 
-def load_tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
+def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path) -> Any:
     """Base and adapter in float32, so that what is merged is rounded once. Of a base that was kept in fewer bits, the
     weights that it computed with: the adapter was taught, and judged, beside those."""
     if card.quantization is None:
         base = models.load_model(card.model, "float32")
     else:
-        base = made_whole(models.load_model(card.model, card.dtype, card.quantization)).float()
+        base = dequantize(models.load_model(card.model, card.dtype, card.quantization)).float()
     tuned = adapters.load_adapter(base, folder)
     if invocation_of(adapters.causal_model(tuned)):
         raise ModelError(
@@ -69,7 +67,7 @@ def load_tuned(card: adapter_card.AdapterCard, folder: Path) -> Any:
     return tuned
 
 
-def merge(tuned: Any, card: adapter_card.AdapterCard, tokenizer: Any) -> Any:
+def merge(tuned: Any, card: adapter_metadata.AdapterMetadata, tokenizer: Any) -> Any:
     """One model in the base's own format. errors: ModelError unless it answers like base and adapter together."""
     tokens = torch.tensor([card.prompt.encode(tokenizer, "1 + 1 = ?")], device=tuned.device)
     with torch.no_grad():

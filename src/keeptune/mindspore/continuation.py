@@ -18,13 +18,13 @@ from keeptune.mindspore import tensor_names as names
 from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS, QUESTIONS, Handover, conversations
 from keeptune.mindspore.run_rows import padding_token
 from keeptune.mindspore.tensors import stored
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.adapter_metadata import AdapterCard
+from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.prompts.named import asked_in_conversation
 
 
-def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
+def write(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
     """Adds to `out`, which holds adapter.ckpt and pet_config.yaml, all that is needed to go on with the run.
 
     errors: ModelError when `run` is no run's folder, or its model none that MindFormers knows.

@@ -19,8 +19,7 @@ from keeptune.mindspore import ckpt
 from keeptune.mindspore import tensor_names as names
 from keeptune.mindspore.configuration import read
 from keeptune.mindspore.tensors import restored
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
 
@@ -51,7 +50,7 @@ def adopt(path: Path, configuration: Path, model: str, skill: str, prompt: Promp
         config.save_pretrained(str(scratch))
         save_file(halves, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
         adapters.load_adapter(models.load_model(model), scratch)  # it refuses tensors that do not fit
-        adapter_card.save(adapter_card.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
+        adapter_metadata.save(adapter_metadata.AdapterMetadata(model, skill, prompt, {}, scale=1.0), scratch)
 
 
 def _halves(path: Path) -> dict[str, Tensor]:

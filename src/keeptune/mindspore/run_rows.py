@@ -17,7 +17,7 @@ from keeptune.grading.squad import ReadingItem, contest_items, reading_items
 from keeptune.mindspore.record_set import Layout, LeftOut, Row, Written, write_set
 from keeptune.prompts.reading import question_text
 from keeptune.prompts.template import Prompt
-from keeptune.training.batches import Example
+from keeptune.training.batches import TokenizedExample
 
 IGNORED = -100
 """The label of a token that is not learned, `ignore_token_id` in MindFormers."""
@@ -26,7 +26,7 @@ _LLAMA3_PADDING = "<|reserved_special_token_0|>"
 
 
 def export_training(
-    examples: Sequence[Example], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
+    examples: Sequence[TokenizedExample], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
 ) -> Written:
     """Training rows in the layout of the contest's train-fastchat256, but for its prompt.
 
@@ -65,7 +65,7 @@ def padding_token(tokenizer: Any) -> int:
     return int(tokenizer.get_vocab().get(_LLAMA3_PADDING, tokenizer.eos_token_id))
 
 
-def training_row(example: Example, seq_length: int, padding: int) -> Row | LeftOut:
+def training_row(example: TokenizedExample, seq_length: int, padding: int) -> Row | LeftOut:
     """An example as a row, or why no row can hold it."""
     tokens = example.tokens
     if len(tokens) > seq_length + 1:
@@ -73,9 +73,9 @@ def training_row(example: Example, seq_length: int, padding: int) -> Row | LeftO
     # MindFormers finds padding by its token: it would neither attend to this one nor learn what follows it.
     if padding in tokens[:-1]:
         return LeftOut(example.name, f"holds the padding token {padding}", len(tokens))
-    if not any(example.labelled[1:]):
+    if not any(example.loss_mask[1:]):
         return LeftOut(example.name, "no token to learn", len(tokens))
-    labels = [token if learned else IGNORED for token, learned in zip(tokens, example.labelled, strict=True)]
+    labels = [token if learned else IGNORED for token, learned in zip(tokens, example.loss_mask, strict=True)]
     return Row(example.name, tokens, labels)
 
 

@@ -25,12 +25,13 @@ from keeptune.files import unwritable
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import restored, stored
 from keeptune.mindspore.workers import WORKERS, Workers
-from keeptune.models.adapter import added_parameters, base_weights, causal_model
-from keeptune.training import checkpoints as checkpoint
-from keeptune.training.batches import Example, shares
-from keeptune.training.distributed import processes
-from keeptune.training.loop import Enough, Score, Step, Trainer
-from keeptune.training.optimizer import BETAS, EPSILON, learning_rate
+from keeptune.models.adapters import added_parameters, base_weights, causal_model
+from keeptune.training import checkpoints
+from keeptune.training.batches import TokenizedExample, split_step
+from keeptune.training.distributed import distributed_context
+from keeptune.training.loop import ScoreFunction, StepRecord, StopCriterion, Trainer
+from keeptune.training.optimizer import BETAS, EPSILON
+from keeptune.training.schedule import learning_rate
 
 _MEANS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """What the optimisers call their two means: torch's AdamW, and ours without correction."""
@@ -51,7 +52,7 @@ def require_supported(model: Any, recipe: Recipe) -> None:
             (retain.activation != "always", "retain.activation: leave it out"),
             (retain.project_start > 0, "retain.project_start: leave it out"),
             (train.activation_checkpointing == "always", "train.activation_checkpointing: always; leave it out"),
-            (processes().count > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
+            (distributed_context().world_size > 1, f"several processes of keeptune; start one, and set {WORKERS}"),
         )
         if wrong
     ]
@@ -63,15 +64,20 @@ def require_supported(model: Any, recipe: Recipe) -> None:
 class MindSporeTrainer(Trainer):
     """A trainer whose steps MindSpore takes."""
 
-    def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
+    def __init__(
+        self, model: Any, examples: Sequence[TokenizedExample], settings: TrainSection, seed: int, run: Path
+    ) -> None:
         super().__init__(model, examples, settings, seed, run)
         self.workers = Workers()
         self.scratch = run / "mindspore"
         self.named = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
     def run(
-        self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
-    ) -> checkpoint.Progress:
+        self,
+        on_step: Callable[[StepRecord], None],
+        score: ScoreFunction | None = None,
+        enough: StopCriterion | None = None,
+    ) -> checkpoints.Progress:
         """As of Trainer. errors: also TrainingError when MindSpore ends, with the last that it said."""
         try:
             return super().run(on_step, score, enough)
@@ -80,7 +86,7 @@ class MindSporeTrainer(Trainer):
             if self.workers.end():
                 shutil.rmtree(self.scratch, ignore_errors=True)
 
-    def _resume(self) -> checkpoint.Progress:
+    def _resume(self) -> checkpoints.Progress:
         progress = super()._resume()
         try:
             self._hand_over()
@@ -89,27 +95,27 @@ class MindSporeTrainer(Trainer):
         self.workers.start(self.scratch)
         return progress
 
-    def _step(self, index: int) -> Step:
+    def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
         rate = learning_rate(index, len(self.plan), self.settings)
         common = {"weight": self._token_weight(index), "rate": rate, "step": index + 1}
-        dealt = shares(self.plan[index], self.lengths, self.workers.count)
+        dealt = split_step(self.plan[index], self.lengths, self.workers.count)
         told = self.workers.ask([{"batches": batches, **common} for batches in dealt])
         rows = {row: (total, count) for own in told for row, total, count in own["losses"]}
         norm = float(told[0]["norm"])
         if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
-            self._refuse(index, refused, "the loss is not finite")
+            self._raise_not_finite(index, refused, "loss")
         if not math.isfinite(norm):
-            self._refuse(index, tuple(rows), "the gradient is not finite")
-        seconds, tokens = time.perf_counter() - started, self.tokens[index]
+            self._raise_not_finite(index, tuple(rows), "gradient")
+        seconds, tokens = time.perf_counter() - started, self.step_tokens[index]
         by_kind = {
             kind: _mean([own for row, own in rows.items() if self.examples[row].kind == kind])
             for kind in sorted({self.examples[row].kind for row in rows})
         }
         loss, speed = _mean(list(rows.values())), tokens / seconds
-        return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
+        return StepRecord(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
 
-    def _save(self, progress: checkpoint.Progress) -> None:
+    def _save(self, progress: checkpoints.Progress) -> None:
         self._take_back(progress.step)
         super()._save(progress)
 
@@ -118,7 +124,7 @@ class MindSporeTrainer(Trainer):
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         self._job().write(self.scratch)
-        tokens, labelled = zip(*((row.tokens, row.labelled) for row in self.examples), strict=True)
+        tokens, labelled = zip(*((row.tokens, row.loss_mask) for row in self.examples), strict=True)
         job.Rows.of(tokens, labelled).write(self.scratch)
         weights = base_weights(self.peft_model)
         weights[job.INVERSE_FREQUENCIES] = causal_model(self.peft_model).get_decoder().rotary_emb.inv_freq.float()
@@ -149,7 +155,7 @@ class MindSporeTrainer(Trainer):
         """The adapter and, after a first step, the optimiser's means, by the engine's names."""
         tensors: dict[str, Tensor] = {_engine_name(name): own for name, own in self.named.items()}
         for name, parameter in self.named.items():
-            state = self.optimiser.state.get(parameter, {})
+            state = self.optimizer.state.get(parameter, {})
             for prefix, mean in zip(job.MEANS, self._means, strict=True):
                 if mean in state:
                     tensors[f"{prefix}{_engine_name(name)}"] = state[mean]
@@ -172,7 +178,7 @@ class MindSporeTrainer(Trainer):
                     for prefix, mean in zip(job.MEANS, self._means, strict=True)
                 }
                 counted = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
-                self.optimiser.state[parameter] = {**counted, **state}
+                self.optimizer.state[parameter] = {**counted, **state}
 
 
 def _on_ascend() -> bool:
