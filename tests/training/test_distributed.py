@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from training import together
-from training.test_loop import final_state
+from training.test_interruptions import final_state
 
 from keeptune.errors import RunError
 from keeptune.training import checkpoints
