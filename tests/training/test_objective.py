@@ -136,17 +136,17 @@ def test_the_kl_term_does_not_depend_on_batches(model_folder: Path, tmp_path: Pa
 def test_token_weighting_applies_only_to_the_skill(model_folder: Path) -> None:
     tuned, rows = moved(model_folder), [*SKILL[:3], *READING]
     inputs, kinds = collate(rows, 1.0, CPU)
-    taught = torch.tensor([kind != "reading" for kind in kinds])
-    plain, losses, _ = Objective(tuned)(*inputs, taught=taught)
-    assert 0 < taught.sum() < len(taught)
-    dft = Objective(tuned, RetainSection(token_weighting="dft"))(*inputs, taught=taught)
-    factor = torch.where(taught, (-losses).exp(), 1.0)
+    is_skill = torch.tensor([kind != "reading" for kind in kinds])
+    plain, losses, _ = Objective(tuned)(*inputs, is_skill=is_skill)
+    assert 0 < is_skill.sum() < len(is_skill)
+    dft = Objective(tuned, RetainSection(token_weighting="dft"))(*inputs, is_skill=is_skill)
+    factor = torch.where(is_skill, (-losses).exp(), 1.0)
     torch.testing.assert_close(dft[0], (losses * factor).sum(), rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(dft[1], losses)
-    masked = Objective(tuned, RetainSection(token_weighting="low_perplexity"))(*inputs, taught=taught)
+    masked = Objective(tuned, RetainSection(token_weighting="low_perplexity"))(*inputs, is_skill=is_skill)
     with scaled(tuned, 0.0):
         base = Objective(tuned)(*inputs)[1]
-    kept = ~taught | (base.exp() <= 2.5)
+    kept = ~is_skill | (base.exp() <= 2.5)
     torch.testing.assert_close(masked[0], losses[kept].sum(), rtol=1e-5, atol=1e-4)
     assert masked[0].item() < plain.item()
 
