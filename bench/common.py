@@ -12,7 +12,7 @@ from keeptune.config.solution_format import Rounding
 from keeptune.environment import manifest
 from keeptune.prompts.template import Prompt
 from keeptune.skills.arithmetic.kinds import KINDS
-from keeptune.training.batches import Example
+from keeptune.training.batches import TokenizedExample
 
 RESULTS = Path(__file__).parent.parent / "results"
 LENGTH_MIX = ("add", "sub", "equation", "mean", "area", "mass", "sales", "discount")
@@ -32,13 +32,13 @@ def problems(count: int, kinds: tuple[str, ...], seed: int) -> list[tuple[str, s
     return chosen
 
 
-def examples(tokenizer: Any, count: int, seed: int = 0) -> list[Example]:
+def examples(tokenizer: Any, count: int, seed: int = 0) -> list[TokenizedExample]:
     """Rows as tokens, labelled on the solution."""
     prompt, made = Prompt(PromptSection().template), []
     for index, (kind, problem, solution) in enumerate(problems(count, LENGTH_MIX, seed)):
         asked, answer = prompt.encode(tokenizer, problem), prompt.encode_solution(tokenizer, solution)
         labelled = (False,) * len(asked) + (True,) * len(answer)
-        made.append(Example(str(index), kind, (*asked, *answer), labelled))
+        made.append(TokenizedExample(str(index), kind, (*asked, *answer), labelled))
     return made
 
 

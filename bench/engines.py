@@ -23,10 +23,10 @@ from keeptune.config.train import TrainSection
 from keeptune.evaluation.skill import answered
 from keeptune.generation.engine import Generator
 from keeptune.mindspore.trainer import MindSporeTrainer
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
-from keeptune.training.loop import Step, Trainer
+from keeptune.training.loop import StepRecord, Trainer
 
 ENGINES = {"torch": Trainer, "mindspore": MindSporeTrainer}
 STEP_TOKENS = 1024
@@ -40,7 +40,7 @@ def trained(engine: str, steps: int, questions: int) -> dict[str, Any]:
     sizes = {"tokens_per_step": STEP_TOKENS, "tokens_per_batch": 512, "tokens": steps * STEP_TOKENS}
     # Of one width, for MindSpore keeps 5 GB for each.
     rows = [row for row in examples(tokenizer, 40 * steps) if 64 < len(row.tokens) <= 128]
-    seen, started = list[Step](), time.perf_counter()
+    seen, started = list[StepRecord](), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         ENGINES[engine](model, rows, TrainSection.model_validate(sizes), 0, Path(folder)).run(seen.append)
     prompt = Prompt(PromptSection().template)

@@ -21,8 +21,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from keeptune.generation.engine import Generator
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import encode_prompt
 
@@ -31,7 +30,7 @@ BATCH_ROWS = 32
 
 def peer_answers(folder: Path, dtype: str, prompts: list[str], budget: int) -> tuple[list[str], int, float]:
     """What `model.generate` writes, how many tokens that is, and the seconds it took."""
-    card = adapter_card.load(folder)
+    card = adapter_metadata.load(folder)
     tokenizer: Any = models.load_tokenizer(card.model)
     tokenizer.padding_side = "left"
     base = AutoModelForCausalLM.from_pretrained(models.resolve(card.model), dtype=models.dtype(dtype))
@@ -55,7 +54,7 @@ def peer_answers(folder: Path, dtype: str, prompts: list[str], budget: int) -> t
 
 def own_answers(folder: Path, dtype: str, prompts: list[str], budget: int) -> tuple[list[str], int, float]:
     """The same of keeptune's generator."""
-    card = adapter_card.load(folder)
+    card = adapter_metadata.load(folder)
     tokenizer: Any = models.load_tokenizer(card.model)
     generator = Generator(adapters.load_adapter(models.load_model(card.model, dtype), folder), tokenizer)
     tokens = [encode_prompt(tokenizer, text) for text in prompts]
@@ -91,7 +90,7 @@ def main() -> None:
     parser.add_argument("--kinds", default="area,mass,sales")
     parser.add_argument("--dtypes", default="bfloat16,float32")
     options = parser.parse_args()
-    card = adapter_card.load(options.adapter)
+    card = adapter_metadata.load(options.adapter)
     budget = max(card.budgets.values())
     asked = [problem for _, problem, _ in problems(options.questions, tuple(options.kinds.split(",")), seed=1)]
     prompts = [card.prompt.render(problem) for problem in asked]

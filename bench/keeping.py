@@ -27,11 +27,11 @@ from keeptune.config import recipe as recipes
 from keeptune.evaluation import skill as skills
 from keeptune.files import read_json, write_json
 from keeptune.generation.engine import Generator
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.pipeline.gate_job import GateRequest, gate
 from keeptune.pipeline.run import Run
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
@@ -141,7 +141,9 @@ def main() -> None:
     for method in options.methods:
         for seed in options.seeds:
             run = trained(method, seed, options.tokens)
-            curve = [measured(run, path, options.problems) for path in checkpoint.whole(run.folder / "checkpoints")]
+            curve = [
+                measured(run, path, options.problems) for path in checkpoints.list_complete(run.folder / "checkpoints")
+            ]
             curves.setdefault(method, []).append(curve)
             point = at_equal_skill(curve, options.target)
             shown = (

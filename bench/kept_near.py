@@ -19,11 +19,11 @@ from common import examples, write_result
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.retain import RetainSection
 from keeptune.config.train import TrainSection
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.training.batches import Example
-from keeptune.training.loop import Step, Trainer
-from keeptune.training.replay import practice, replay
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.loop import StepRecord, Trainer
+from keeptune.training.replay import build_replay_examples, load_replay_source
 
 WAYS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -33,10 +33,10 @@ WAYS: dict[str, dict[str, Any]] = {
 SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384}
 
 
-def speed(rows: list[Example], way: dict[str, Any]) -> float:
+def speed(rows: list[TokenizedExample], way: dict[str, Any]) -> float:
     """Useful tokens a second over all steps but the first, which warms up."""
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
-    seen: list[Step] = []
+    seen: list[StepRecord] = []
     with tempfile.TemporaryDirectory() as folder:
         settings, retain = TrainSection(**SETTINGS), RetainSection(**way)
         Trainer(model, rows, settings, 0, Path(folder), retain=retain).run(seen.append)
@@ -51,7 +51,7 @@ def main() -> None:
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     rows = examples(tokenizer, 240)
     tokens = sum(len(row.tokens) for row in rows)
-    rows += replay([practice("embedded")], tokenizer, tokens // 9, 512, 0)
+    rows += build_replay_examples([load_replay_source("embedded")], tokenizer, tokens // 9, 512, 0)
     speeds: dict[str, list[float]] = {name: [] for name in WAYS}
     for _ in range(options.rounds):
         for name, way in WAYS.items():

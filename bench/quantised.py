@@ -28,14 +28,13 @@ from keeptune.config.train import TrainSection
 from keeptune.data.plain_texts import general_texts
 from keeptune.evaluation.divergence import score_drift
 from keeptune.files import write_records
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
-from keeptune.models.quantization import KINDS
+from keeptune.models.quantization import LAYER_TYPES
 from keeptune.pipeline.evaluate_files import Request, score_files
-from keeptune.training.loop import Step, Trainer
+from keeptune.training.loop import StepRecord, Trainer
 
-FORMATS = ("none", *KINDS)
+FORMATS = ("none", *LAYER_TYPES)
 STEP_TOKENS = 1024
 LAST = 5
 """Steps whose mean loss is told."""
@@ -52,7 +51,7 @@ def trained(kind: str | None, steps: int) -> dict[str, Any]:
     weight_bytes = sum({tensor.data_ptr(): tensor.nbytes for tensor in base.state_dict().values()}.values())
     model = adapters.attach(base, AdapterSection(), 0)
     records = score_drift(model, 1.0, tokenizer, general_texts(["embedded"]))
-    seen: list[Step] = []
+    seen: list[StepRecord] = []
     sizes = {"tokens_per_step": STEP_TOKENS, "tokens_per_batch": STEP_TOKENS, "tokens": steps * STEP_TOKENS}
     with tempfile.TemporaryDirectory() as folder:
         rows = examples(tokenizer, 12 * steps)
@@ -70,7 +69,7 @@ def right(kind: str | None, adapter: Path, problems: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         copy, asked = Path(scratch) / "adapter", Path(scratch) / "asked.jsonl"
         shutil.copytree(adapter, copy)
-        adapter_card.save(replace(adapter_card.load(copy), quantization=kind), copy)
+        adapter_metadata.save(replace(adapter_metadata.load(copy), quantization=kind), copy)
         rows = drawn(problems, SHORT, 77)
         write_records(asked, [{"problem": problem, "solution": solution} for _, problem, solution in rows])
         scored = score_files(str(copy), Request(asked))

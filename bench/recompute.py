@@ -22,10 +22,10 @@ from common import examples, write_result
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.train import TrainSection
 from keeptune.event_log import peak_memory_bytes
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_checkpointing import Recompute
-from keeptune.training.loop import Step, Trainer
+from keeptune.models.activation_checkpointing import ActivationCheckpointing
+from keeptune.training.loop import StepRecord, Trainer
 
 POLICIES = {"never": math.inf, "always": 0}
 
@@ -35,10 +35,10 @@ def measured(over_tokens: float, tokens_per_batch: int) -> dict[str, float]:
     rows = examples(models.load_tokenizer(models.EMBEDDED), 200)
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
     sizes = {"tokens_per_step": tokens_per_batch, "tokens_per_batch": tokens_per_batch, "tokens": 5 * tokens_per_batch}
-    seen: list[Step] = []
+    seen: list[StepRecord] = []
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainSection.model_validate(sizes)
-        Trainer(model, rows, settings, 0, Path(folder), Recompute(over_tokens)).run(seen.append)
+        Trainer(model, rows, settings, 0, Path(folder), ActivationCheckpointing(over_tokens)).run(seen.append)
     speed = sum(step.tokens for step in seen[1:]) / sum(step.seconds for step in seen[1:])
     return {"useful_tokens_per_second": speed, "peak_memory_bytes": peak_memory_bytes()}
 

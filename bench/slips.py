@@ -24,7 +24,7 @@ from common import write_result
 from keeptune.config.recipe import load
 from keeptune.pipeline.evaluate_files import Target, adapter_folder, open_target
 from keeptune.skills.arithmetic.skill import Arithmetic
-from keeptune.training.loss import chunks
+from keeptune.training.loss import logit_chunks
 
 SHOWN = 6
 """Wrong tokens that are listed of one problem: behind the first, the others are of interest only as kinds of slips."""
@@ -49,7 +49,7 @@ def slips(target: Target, problem: str, solution: str) -> list[Slip]:
     ids = torch.tensor([[*question, *tokens]], device=generator.head.weight.device)
     states = generator.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, len(question) - 1 : -1]
     found = []
-    for part in chunks(len(states), len(generator.head.weight)):
+    for part in logit_chunks(len(states), len(generator.head.weight)):
         likely = torch.softmax(generator.head(states[part]).float(), dim=-1)
         for place, own, best in zip(range(len(states))[part], likely, likely.argmax(dim=-1).tolist(), strict=True):
             if best != tokens[place]:

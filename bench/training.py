@@ -22,20 +22,20 @@ from peft import PeftModel
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.train import TrainSection
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_checkpointing import total_bytes
 from keeptune.models.allocator import keep_freed_memory
-from keeptune.models.attention import has_kernel
-from keeptune.models.prepacked_linear import lay_out
+from keeptune.models.attention import supports_packed_rows
+from keeptune.models.device_memory import total_bytes
+from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.prompts.template import Prompt
-from keeptune.training.batches import Example, steps
+from keeptune.training.batches import TokenizedExample, plan_steps
 from keeptune.training.objective import Objective, collate
-from keeptune.training.optimizer import optimiser, set_rate
+from keeptune.training.optimizer import create_optimizer, set_learning_rate
 
 Job = dict[str, Any]
 Figures = dict[str, Any]
-Step = list[list[Example]]
+Step = list[list[TokenizedExample]]
 
 PADDED_TOKENS = 256
 PEERS = Path(__file__).parent / "peers"
@@ -91,11 +91,11 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     keep_freed_memory()
     base = models.load_model(job["model"], "auto" if job["bfloat16"] else "float32", quantization)
     model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
-    lay_out(model, total_bytes(models.device()))
-    module, rows, end_to_end = Objective(model), _rows(), has_kernel(model)
+    prepack_weights(model, total_bytes(models.device()))
+    module, rows, end_to_end = Objective(model), _rows(), supports_packed_rows(model)
 
     def backward(step: Step) -> float:
-        supervised = sum(sum(row.labelled) for batch in step for row in batch)
+        supervised = sum(sum(row.loss_mask) for batch in step for row in batch)
         totals = []
         for batch in step:
             inputs, _ = collate(batch, 1 / supervised, models.device())
@@ -107,7 +107,7 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
 
     # A step is one batch, as the peers' is: one that is nearly full counts as enough.
     size = job["tokens_per_step"]
-    plan = steps([len(row.tokens) for row in rows], size * 3 // 4, size, 1.0, 0)
+    plan = plan_steps([len(row.tokens) for row in rows], size * 3 // 4, size, 1.0, 0)
     planned = [[[rows[index] for index in batch] for batch in step] for step in plan]
     return _timed(job, model, _in_order(job, rows) if job["ordered"] else planned, backward)
 
@@ -126,7 +126,7 @@ def usual_side(job: Job, width: int | None = None) -> Figures:
         padding = [longest - len(row.tokens) for row in batch]
         ids = torch.tensor([[*row.tokens, *[0] * pad] for row, pad in zip(batch, padding, strict=True)])
         seen = torch.tensor([[1] * len(row.tokens) + [0] * pad for row, pad in zip(batch, padding, strict=True)])
-        labelled = [[*row.labelled, *[False] * pad] for row, pad in zip(batch, padding, strict=True)]
+        labelled = [[*row.loss_mask, *[False] * pad] for row, pad in zip(batch, padding, strict=True)]
         labels = ids.masked_fill(~torch.tensor(labelled), -100)
         here = [tensor.to(models.device()) for tensor in (ids, seen, labels)]
         loss = model(input_ids=here[0], attention_mask=here[1], labels=here[2]).loss
@@ -146,12 +146,15 @@ def seed_side(job: Job) -> Figures:
     return usual_side(job, PADDED_TOKENS)
 
 
-def _rows() -> list[Example]:
+def _rows() -> list[TokenizedExample]:
     told = json.loads(Path("rows.json").read_text(encoding="utf-8"))
-    return [Example(str(i), "", tuple(row["tokens"]), tuple(map(bool, row["labelled"]))) for i, row in enumerate(told)]
+    return [
+        TokenizedExample(str(i), "", tuple(row["tokens"]), tuple(map(bool, row["labelled"])))
+        for i, row in enumerate(told)
+    ]
 
 
-def _in_order(job: Job, rows: list[Example]) -> list[Step]:
+def _in_order(job: Job, rows: list[TokenizedExample]) -> list[Step]:
     size = job["rows_per_batch"]
     return [[rows[start : start + size]] for start in range(0, len(rows), size)]
 
@@ -159,8 +162,8 @@ def _in_order(job: Job, rows: list[Example]) -> list[Step]:
 def _timed(job: Job, model: Any, planned: list[Step], backward: Callable[[Step], float]) -> Figures:
     """Useful tokens a second over all steps behind the warm-up, and each step's loss."""
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = optimiser(model, TrainSection(learning_rate=job["learning_rate"]))
-    set_rate(optimizer, job["learning_rate"])
+    optimizer = create_optimizer(model, TrainSection(learning_rate=job["learning_rate"]))
+    set_learning_rate(optimizer, job["learning_rate"])
     model.train()
     wanted = job["warm_up_steps"] + job["steps"]
     if len(planned) < wanted:

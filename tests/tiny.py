@@ -17,11 +17,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Pr
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.solution_format import Rounding
 from keeptune.config.train import TrainSection
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models.load import load_model
 from keeptune.prompts.template import Prompt
 from keeptune.skills.arithmetic.skill import Arithmetic
-from keeptune.training.batches import Example
+from keeptune.training.batches import TokenizedExample
 
 BEGIN, END = "<|begin|>", "<|end|>"
 PROMPT = Prompt("Question: {problem}\nAnswer:\n")
@@ -162,13 +162,13 @@ def moved(tuned: Any) -> Any:
     return tuned
 
 
-def examples(words: Any, number: int, seed: int = 0) -> list[Example]:
+def examples(words: Any, number: int, seed: int = 0) -> list[TokenizedExample]:
     """Training rows of all kinds, labelled on the solution."""
     made = []
     for index, (kind, problem, solution) in enumerate(problems(number, seed)):
         asked, wanted = PROMPT.encode(words, problem), PROMPT.encode_solution(words, solution)
         labelled = (False,) * len(asked) + (True,) * len(wanted)
-        made.append(Example(f"rows.jsonl:{index + 1}", kind, (*asked, *wanted), labelled))
+        made.append(TokenizedExample(f"rows.jsonl:{index + 1}", kind, (*asked, *wanted), labelled))
     return made
 
 

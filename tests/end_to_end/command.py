@@ -14,7 +14,7 @@ from typing import Any
 from unittest import mock
 
 from keeptune import cli
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 
 _PATIENCE_SECONDS = 120
 
@@ -116,7 +116,7 @@ def assert_same_bytes(run: Path, uninterrupted: Path) -> None:
     assert len(same) == 15
     for name in same:
         assert own.get(name) == whole[name], name
-    last = checkpoint.latest(uninterrupted / "checkpoints")
+    last = checkpoints.latest(uninterrupted / "checkpoints")
     assert last is not None
     for name in ("adapter_model.safetensors", "optimiser.safetensors"):
         assert own[f"checkpoints/{last.name}/{name}"] == whole[f"checkpoints/{last.name}/{name}"]

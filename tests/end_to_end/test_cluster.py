@@ -19,7 +19,7 @@ def test_two_workers_do_the_job_of_one_process(ray_address: str, recipe: Path, f
 
 def test_more_workers_than_places_are_refused(ray_address: str, recipe: Path, tmp_path: Path) -> None:
     said = refused(2, "run", recipe, "--run", tmp_path / "run", "--cluster", ray_address, "--workers", "3")
-    assert "--workers 3: the cluster has 2 × CPU; give no more than that" in said
+    assert "--workers 3" in said and "2 × CPU" in said
 
 
 def test_workers_without_a_cluster_are_refused(recipe: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from peft import PeftModel
 from transformers import AutoConfig, AutoTokenizer
 
 from keeptune.config import recipe as recipes
-from keeptune.models.adapter import Parameters
+from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.memory_estimate import peak_bytes
 
 
@@ -90,7 +90,7 @@ def test_a_plan_expects_more_memory_where_more_is_kept(tree: Tree, tmp_path: Pat
     needed = {}
     for family in tiny.FAMILIES:
         recipe = recipes.load(stored(tree, tmp_path, {"family": family}, tokens_per_batch=10**5))
-        needed[family] = peak_bytes(config, Parameters(1000, 40_000), recipe, 0, 0)
+        needed[family] = peak_bytes(config, ParameterCount(1000, 40_000), recipe, 0, 0)
     assert needed["lora"] == needed["rslora"] == needed["pissa"], "each lays its frozen layers out"
     assert needed["ia3"] < needed["lora"] < needed["vera"] < needed["dora"]
 
@@ -98,9 +98,9 @@ def test_a_plan_expects_more_memory_where_more_is_kept(tree: Tree, tmp_path: Pat
 @pytest.mark.parametrize(
     ("adapter", "told"),
     [
-        ({"family": "pissa", "rank": 40}, "pissa starts from 40 directions of a weight"),
+        ({"family": "pissa", "rank": 40}, "pissa needs 40"),
         ({"layers": [0, 2]}, "[0, 2] goes beyond the model, whose layers are 0 to 1"),
-        ({"family": "ia3", "targets": "mlp"}, "ia3 has no place on gate_proj, up_proj; it scales k_proj, v_proj,"),
+        ({"family": "ia3", "targets": "mlp"}, "gate_proj, up_proj, only k_proj, v_proj, down_proj"),
         ({"family": "ia3", "rank": 8}, "ia3 has no rank: it has one vector a layer and no matrices; take adapter.rank"),
     ],
 )

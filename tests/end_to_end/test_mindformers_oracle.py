@@ -16,7 +16,7 @@ from end_to_end.command import ok
 from end_to_end.conftest import MakeRecipe
 from numpy.typing import NDArray
 
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
 
 PYTHON = "KEEPTUNE_MINDFORMERS_PYTHON"

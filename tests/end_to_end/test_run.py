@@ -24,7 +24,7 @@ from keeptune.grading.number import POLICIES, grade
 from keeptune.grading.squad import contest, squad_v11
 from keeptune.models import load as models
 from keeptune.prompts.reading import first_line
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 
 ROW = "id kind problem solution truth file line prompt_tokens solution_tokens"
 ACCURACY = {"accuracy", "n", "ci95"}
@@ -94,7 +94,7 @@ def test_no_problem_is_in_two_parts(finished: Path) -> None:
 
 
 def test_checkpoints_are_whole_and_the_last_step_is_one(finished: Path) -> None:
-    steps = [path.name for path in checkpoint.whole(finished / "checkpoints")]
+    steps = [path.name for path in checkpoints.list_complete(finished / "checkpoints")]
     assert len(steps) == len(list((finished / "checkpoints").glob("step-*"))) > 3
     assert steps[-1] == f"step-{read(finished / 'checkpoints' / 'trained.json')['steps']}"
 

@@ -136,7 +136,7 @@ def test_an_edited_prompt_is_noticed(adapter: Path, held_out: Path) -> None:
 
 def test_an_adapter_without_its_prompt(adapter: Path, held_out: Path) -> None:
     (adapter / "keeptune.json").unlink()
-    assert "an adapter without its prompt cannot be asked fairly" in refused(2, "score", adapter, "--skill", held_out)
+    assert "keeptune.json: cannot be read" in refused(2, "score", adapter, "--skill", held_out)
 
 
 def test_an_adapter_that_lacks_a_tensor(adapter: Path, held_out: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_adapter_that_lacks_a_tensor(adapter: Path, held_out: Path) -> None:
     del weights[name]
     save_file(weights, adapter / "adapter_model.safetensors")
     said = refused(2, "score", adapter, "--skill", held_out)
-    assert f"1 adapter tensors are not in the model as stored, e.g. {name}" in said
+    assert f"e.g. {name}" in said
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 64, b"short"])
@@ -172,7 +172,7 @@ def test_nothing_to_score(model_folder: Path) -> None:
 
 def test_a_target_that_is_not_there(held_out: Path, tmp_path: Path) -> None:
     said = refused(2, "score", tmp_path / "nowhere", "--skill", held_out)
-    assert "nowhere: there is no such folder" in said
+    assert "nowhere: no such folder" in said
 
 
 def test_a_run_without_an_adapter_yet(finished: Path, held_out: Path, tmp_path: Path) -> None:

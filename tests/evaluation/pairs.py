@@ -10,9 +10,9 @@ from keeptune.evaluation.model_pair import AdapterPair
 from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.prompts.chat import FALLBACK, Layout
-from keeptune.training.distributed import processes
+from keeptune.training.distributed import distributed_context
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|begin|>{{ message['role'] }}: {{ message['content'] }}<|end|>\n{% endfor %}"
@@ -38,5 +38,5 @@ def adapter_pair(model_folder: Path, folder: Path, scale: float = 1.0) -> Adapte
     """The tiny model with an adapter that makes a difference; the adapter and the cache are stored in `folder`."""
     tuned = tiny.tune(tiny.load(model_folder))
     adapters.save_adapter(tuned, folder / "adapter")
-    generator = SharedGenerator(tuned, tiny.tokenizer(), processes())
+    generator = SharedGenerator(tuned, tiny.tokenizer(), distributed_context())
     return AdapterPair(generator, folder / "adapter", scale, RecordCache(folder / "cache", {}), FALLBACK)

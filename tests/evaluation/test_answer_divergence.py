@@ -13,7 +13,7 @@ from keeptune.evaluation.answer_divergence import CHAT_TOKENS, AnsweredPrompt, a
 from keeptune.evaluation.model_pair import AdapterPair, ModelPair
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.prompts.chat import FALLBACK
 
 Record = dict[str, Any]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from keeptune.evaluation.checkpoint_averaging import averaged_checkpoints, checkpoint_weights
 from keeptune.files import write_json
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 
 
 @given(st.sampled_from(["ema", "last-2", "last-3", "last-9"]), st.integers(0, 12))
@@ -32,5 +32,5 @@ def test_an_average_is_the_mean_of_its_checkpoints(tmp_path: Path) -> None:
     values = [load_file(path / "adapter_model.safetensors")["a"] for path in made]
     torch.testing.assert_close(values[0], torch.full((2,), 3.0))
     torch.testing.assert_close(values[1], torch.full((2,), (1 * 1 + 2 * 2 + 4 * 4) / 7))
-    assert not checkpoint.whole(tmp_path)
+    assert not checkpoints.list_complete(tmp_path)
     assert averaged_checkpoints(folders, ["ema"]) == made[1:], "made once"

@@ -12,7 +12,7 @@ import torch
 from keeptune.data.plain_texts import Text, general_texts
 from keeptune.errors import DataError
 from keeptune.evaluation.divergence import divergence_summary, loss_summary, score_drift
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 
 TEXTS = [
     Text("a", "general", "It sold only rye bread until 1960, because wheat flour was too dear. " * 6),

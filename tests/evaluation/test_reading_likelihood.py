@@ -11,7 +11,7 @@ from keeptune.data.reading_passages import laid_out
 from keeptune.evaluation.reading_likelihood import answer_nll
 from keeptune.generation.engine import Generator
 from keeptune.grading.squad import ReadingItem, reading_items
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 
 ITEMS = [
     ReadingItem("Bread", 0, "It sold only rye bread until 1960.", "q0", "What did it sell?", ("rye bread", "bread")),

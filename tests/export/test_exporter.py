@@ -16,8 +16,7 @@ from keeptune.errors import ModelError, PromptError, RunError
 from keeptune.export.exporter import export
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.tensor_names import rename_from_mindformers
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models.load import load_model
 from keeptune.pipeline.evaluate_files import open_target
 
@@ -29,7 +28,7 @@ def tuned_folder(tmp_path: Path, family: str = "lora", scale: float = 1.0) -> Pa
     folder = tmp_path / "adapter"
     folder.mkdir()
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), family)), folder)
-    card = adapter_metadata.AdapterCard(
+    card = adapter_metadata.AdapterMetadata(
         str(model), "arithmetic", tiny.PROMPT, {"add": 30}, scale=scale, dtype="float32"
     )
     adapter_metadata.save(card, folder)

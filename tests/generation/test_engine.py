@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from keeptune.generation import engine as generate
 from keeptune.generation.engine import SHARED_TOKENS, Answer, Generator, Row, _common, _levels, cache_tokens
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 
 Prompts = list[list[int]]
 WORDS = tiny.tokenizer()

@@ -13,7 +13,7 @@ from keeptune.generation.record_cache import RecordCache
 from keeptune.generation.self_answers import ANSWER_TOKENS, own_answers, own_examples, pool
 from keeptune.prompts.chat import Layout
 from keeptune.prompts.template import Prompt
-from keeptune.training.replay import ROW_TOKENS
+from keeptune.training.replay import MAX_ROW_TOKENS
 
 WORDS = tiny.tokenizer()
 LAYOUT = Layout(WORDS, Prompt("{problem}\n"))
@@ -65,11 +65,11 @@ def test_rows_are_labelled_on_the_answer_and_its_end() -> None:
     for example, record in ((first, records[0]), (second, records[1])):
         prompt = LAYOUT.tokens(str(record["prompt"]))
         assert list(example.tokens[: len(prompt)]) == prompt
-        assert not any(example.labelled[: len(prompt)]) and all(example.labelled[len(prompt) :])
+        assert not any(example.loss_mask[: len(prompt)]) and all(example.loss_mask[len(prompt) :])
         assert WORDS.decode(example.tokens[len(prompt) :], skip_special_tokens=True) == record["output"]
     assert first.tokens[-1] == WORDS.eos_token_id != second.tokens[-1]
 
 
 def test_every_prompt_fits_a_row_with_its_answer() -> None:
     longest = max(len(LAYOUT.tokens(LAYOUT.conversation(prompt.messages))) for prompt in pool())
-    assert longest + ANSWER_TOKENS < ROW_TOKENS
+    assert longest + ANSWER_TOKENS < MAX_ROW_TOKENS

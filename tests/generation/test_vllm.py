@@ -20,10 +20,9 @@ from keeptune.evaluation.skill import answered
 from keeptune.files import write_records
 from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.vllm import PYTHON, Served, final_generator
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models.load import load_model
-from keeptune.training.distributed import processes
+from keeptune.training.distributed import distributed_context
 
 with_vllm = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} names no Python with vLLM")
 
@@ -41,8 +40,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     words.save_pretrained(model)
     adapters.save_adapter(tiny.tune(load_model(str(model), "float32")), adapter)
     budgets = {kind: 40 for kind, _, _ in tiny.problems(20)}
-    card = adapter_card.AdapterCard(str(model), "arithmetic", tiny.PROMPT, budgets, 0.5, "float32")
-    adapter_card.save(card, adapter)
+    card = adapter_metadata.AdapterMetadata(str(model), "arithmetic", tiny.PROMPT, budgets, 0.5, "float32")
+    adapter_metadata.save(card, adapter)
     return model, adapter
 
 
@@ -54,8 +53,8 @@ def test_answers_are_those_of_the_own_generator(folders: tuple[Path, Path]) -> N
     budgets = [1, *(5 * number for number in range(1, 24))]
     tuned = adapters.load_adapter(load_model(str(model), "float32"), adapter)
     served = Served(str(model), "float32", adapter=adapter)
-    theirs = final_generator(tuned, words, processes(), served)
-    own = SharedGenerator(tuned, words, processes())
+    theirs = final_generator(tuned, words, distributed_context(), served)
+    own = SharedGenerator(tuned, words, distributed_context())
     assert list(theirs.packages) == ["vllm"]
     assert not own.packages
     seen = []
@@ -88,7 +87,7 @@ def test_a_python_without_vllm_is_told(folders: tuple[Path, Path], monkeypatch: 
     for python, told in (("/nowhere/python", "cannot be started"), (sys.executable, "has no vLLM; install vllm there")):
         monkeypatch.setenv(PYTHON, python)
         with pytest.raises(RecipeError, match=told):
-            final_generator(loaded, tiny.tokenizer(), processes(), Served(str(folders[0])))
+            final_generator(loaded, tiny.tokenizer(), distributed_context(), Served(str(folders[0])))
 
 
 def test_what_vllm_would_compute_otherwise_is_refused(
@@ -104,9 +103,9 @@ def test_what_vllm_would_compute_otherwise_is_refused(
         adapters.save_adapter(tuned, folder)
         loaded = tuned.unload()
         with pytest.raises(ModelError, match=f"this adapter is {family}; unset it"):
-            final_generator(loaded, tiny.tokenizer(), processes(), Served(str(model), adapter=folder))
+            final_generator(loaded, tiny.tokenizer(), distributed_context(), Served(str(model), adapter=folder))
     with pytest.raises(ModelError, match="kept in nf4, which vLLM would not round alike"):
-        final_generator(loaded, tiny.tokenizer(), processes(), Served(str(model), quantization="nf4"))
+        final_generator(loaded, tiny.tokenizer(), distributed_context(), Served(str(model), quantization="nf4"))
 
 
 def test_where_it_is_wrong_nothing_is_scored(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:

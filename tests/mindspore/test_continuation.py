@@ -23,8 +23,7 @@ from keeptune.mindspore.recipe_yaml import import_recipe
 from keeptune.mindspore.run_rows import export_training
 from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.unsupported_keys import UNKNOWN_KEY
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata
+from keeptune.models import adapter_metadata, adapters
 from keeptune.pipeline.run import Run
 from keeptune.prompts.named import prompt
 
@@ -58,7 +57,7 @@ def run_folder(tmp_path: Path, template: str = "vicuna", replay_share: float = 0
         assert table.column_names == list(_COLUMNS)
         pq.write_table(table, run / "data" / f"{part}.parquet")
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), "lora")), run / "adapter")
-    card = adapter_metadata.AdapterCard(
+    card = adapter_metadata.AdapterMetadata(
         str(model), "arithmetic", prompt(template), {"add": 90}, scale=1.0, dtype="float32"
     )
     adapter_metadata.save(card, run / "adapter")
@@ -81,8 +80,8 @@ def test_importing_the_export_returns_the_recipe(exported: Path) -> None:
     assert (after.seed, after.model, after.prompt) == (before.seed, before.model, before.prompt)
     assert after.data.max_tokens == before.data.max_tokens
     assert (after.adapter.rank, after.adapter.alpha, after.adapter.dropout) == (4, 8, 0)
-    cells = adapters.target_modules(after.adapter.targets, adapters.linear_names(tiny.load(exported / "model")))
-    assert cells == adapters.linear_names(tiny.load(exported / "model"))
+    cells = adapters.target_modules(after.adapter.targets, adapters.linear_layer_names(tiny.load(exported / "model")))
+    assert cells == adapters.linear_layer_names(tiny.load(exported / "model"))
     assert after.train.tokens_per_step == 10 * 300  # ten rows of 100 tokens fill the run's step of 1,000
     shared = ("optimizer", "epochs", "learning_rate", "final_rate_share", "warmup_share", "weight_decay", "clip_norm")
     assert after.retain.replay_share == before.retain.replay_share

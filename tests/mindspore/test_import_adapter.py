@@ -11,8 +11,7 @@ from keeptune.errors import ModelError, RecipeError, RunError
 from keeptune.export.exporter import export
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.import_adapter import import_adapter
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata
+from keeptune.models import adapter_metadata, adapters
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +25,7 @@ def exported(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     (folder / "adapter").mkdir()
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), "lora")), folder / "adapter")
-    card = adapter_metadata.AdapterCard(str(model), "arithmetic", tiny.PROMPT, {}, scale=1.0, dtype="float32")
+    card = adapter_metadata.AdapterMetadata(str(model), "arithmetic", tiny.PROMPT, {}, scale=1.0, dtype="float32")
     adapter_metadata.save(card, folder / "adapter")
     export(str(folder / "adapter"), "mindspore", folder / "out")
     return folder

@@ -14,13 +14,13 @@ from keeptune.mindspore.record_reader import read_rows
 from keeptune.mindspore.record_set import FIELDS, Layout, Row, SkippedRow, batches
 from keeptune.mindspore.run_rows import IGNORED, padding_token, training_row
 from keeptune.pipeline.run import Run
-from keeptune.training.batches import Example
+from keeptune.training.batches import TokenizedExample
 
 PADDING = 9
 
 
-def example(tokens: list[int], prompt: int) -> Example:
-    return Example("rows.jsonl:1", "add", tuple(tokens), (False,) * prompt + (True,) * (len(tokens) - prompt))
+def example(tokens: list[int], prompt: int) -> TokenizedExample:
+    return TokenizedExample("rows.jsonl:1", "add", tuple(tokens), (False,) * prompt + (True,) * (len(tokens) - prompt))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The card beside an adapter comes back as it was, or is refused."""
+"""The metadata beside an adapter loads as it was saved, or raises."""
 
 import json
 from pathlib import Path
@@ -9,26 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.errors import ModelError
-from keeptune.models.adapter_metadata import FILE, AdapterCard, load, save
+from keeptune.models.adapter_metadata import FILE, AdapterMetadata, load, save
 from keeptune.prompts.template import Prompt
 
-CARD = AdapterCard("smollm2-135m", "arithmetic", Prompt("问：{problem}\n答："), {"add": 40, "english": 200}, 0.75)
+METADATA = AdapterMetadata(
+    "smollm2-135m", "arithmetic", Prompt("问：{problem}\n答："), {"add": 40, "english": 200}, 0.75
+)
 
 
 def edited(folder: Path, **changes: Any) -> Path:
-    save(CARD, folder)
+    save(METADATA, folder)
     tree = json.loads((folder / FILE).read_text(encoding="utf-8"))
     (folder / FILE).write_text(json.dumps({**tree, **changes}), encoding="utf-8")
     return folder
 
 
-def test_a_card_comes_back(tmp_path: Path) -> None:
-    save(CARD, tmp_path)
-    assert load(tmp_path) == CARD
+def test_metadata_loads_as_saved(tmp_path: Path) -> None:
+    save(METADATA, tmp_path)
+    assert load(tmp_path) == METADATA
 
 
-def test_a_missing_card(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"keeptune\.json: No such file or directory; an adapter without its prompt"):
+def test_missing_metadata_raises(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"keeptune\.json: cannot be read"):
         load(tmp_path)
 
 
@@ -36,15 +38,15 @@ def test_a_missing_card(tmp_path: Path) -> None:
     "template",
     ["问：{problem}\n答:", "no slot", "", None, 5, ["{problem}"], {"{problem}": 1}],
 )
-def test_an_edited_prompt(tmp_path: Path, template: Any) -> None:
-    with pytest.raises(ModelError, match="take it from the run again"):
-        load(edited(tmp_path, prompt={"template": template, "sha256": CARD.prompt.sha256}))
+def test_an_edited_prompt_raises(tmp_path: Path, template: Any) -> None:
+    with pytest.raises(ModelError, match=r"keeptune\.json: "):
+        load(edited(tmp_path, prompt={"template": template, "sha256": METADATA.prompt.sha256}))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", "5", "{}", "{", '{"model": "a"}', "[" * 100_000])
-def test_a_damaged_card(tmp_path: Path, content: str) -> None:
+def test_damaged_metadata_raises(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE).write_text(content, encoding="utf-8")
-    with pytest.raises(ModelError, match=r"keeptune\.json: damaged \(.*take it from the run again"):
+    with pytest.raises(ModelError, match=r"keeptune\.json: damaged"):
         load(tmp_path)
 
 
@@ -55,11 +57,9 @@ JSON = st.recursive(
 
 
 @given(key=st.sampled_from(["model", "skill", "prompt", "budgets", "scale"]), value=JSON)
-def test_no_value_does_anything_worse_than_a_model_error(
-    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
-) -> None:
+def test_any_invalid_value_raises_model_error(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
     folder = edited(tmp_path_factory.getbasetemp(), **{key: value})
     try:
-        assert load(folder).prompt == CARD.prompt
+        assert load(folder).prompt == METADATA.prompt
     except ModelError as error:
-        assert "take it from the run again" in str(error)
+        assert str(folder / FILE) in str(error)

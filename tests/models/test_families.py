@@ -1,4 +1,4 @@
-"""Every family: an exact count, a start at the base, off is the base, scaled in between, and stored for plain PEFT."""
+"""Every family: parameter counts, no change at the start or when disabled, scaling, and storage in PEFT's format."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
-from keeptune.models.adapter import Parameters
+from keeptune.models import adapter_metadata, adapters
+from keeptune.models.adapters import ParameterCount
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.pipeline.plan import count_parameters
 
@@ -27,27 +26,27 @@ LORA = sum(4 * (inputs + outputs) for inputs, outputs in SHAPES)
 COUNTS = {
     "lora": LORA,
     "rslora": LORA,
-    "dora": LORA + sum(outputs for _, outputs in SHAPES),  # and a magnitude for every output
+    "dora": LORA + sum(outputs for _, outputs in SHAPES),  # plus a magnitude per output
     "pissa": LORA,
-    "vera": sum(16 + outputs for _, outputs in SHAPES),  # a vector on the rank and one on the outputs
+    "vera": sum(16 + outputs for _, outputs in SHAPES),  # a vector over the rank and one over the outputs
     "ia3": 16 + 16 + 48,  # outputs of keys and values, inputs of the MLP's last layer
 }
 
 
 @torch.no_grad()
 def logits(model: Any) -> torch.Tensor:
-    made = model(input_ids=IDS).logits
-    assert isinstance(made, torch.Tensor)
-    return made
+    output = model(input_ids=IDS).logits
+    assert isinstance(output, torch.Tensor)
+    return output
 
 
 @every_family
-def test_the_count_is_the_formulas_with_and_without_a_model(model_folder: Path, family: str) -> None:
+def test_counts_match_the_formulas_with_and_without_a_model(model_folder: Path, family: str) -> None:
     base = tiny.load(model_folder)
     section = AdapterSection.model_validate({"family": family, **tiny.FAMILIES[family]})
-    expected = Parameters(2 * COUNTS[family], sum(parameter.numel() for parameter in base.parameters()))
+    expected = ParameterCount(2 * COUNTS[family], sum(parameter.numel() for parameter in base.parameters()))
     assert count_parameters(base.config, section) == expected
-    assert adapters.count(tiny.tune_as(base, family)) == expected
+    assert adapters.count_parameters(tiny.tune_as(base, family)) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,7 +54,7 @@ def test_the_count_is_the_formulas_with_and_without_a_model(model_folder: Path, 
     [
         ({"family": "rslora", "rank": 64, "targets": "attention"}, 54_525_952),
         ({"family": "pissa", "rank": 8, "targets": "attention-qv"}, 3_407_872),
-        # 41,943,040 of LoRA, and one magnitude for each of 43,008 outputs a layer.
+        # 41,943,040 of LoRA, and a magnitude for each of 43,008 outputs per layer.
         ({"family": "dora"}, 41_943_040 + 32 * 43_008),
         ({"family": "vera"}, 1_433_600),
         ({"family": "ia3"}, 32 * (1024 + 1024 + 14336)),
@@ -63,19 +62,17 @@ def test_the_count_is_the_formulas_with_and_without_a_model(model_folder: Path, 
     ],
 )
 def test_counts_on_llama_3_8b(adapter: dict[str, Any], trainable: int) -> None:
-    assert count_parameters(tiny.LLAMA3_8B, AdapterSection.model_validate(adapter)) == Parameters(
+    assert count_parameters(tiny.LLAMA3_8B, AdapterSection.model_validate(adapter)) == ParameterCount(
         trainable, 8_030_261_248
     )
 
 
 @every_family
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_fresh_adapter_changes_nothing_and_off_is_the_base(
-    model_folder: Path, family: str, dtype: torch.dtype
-) -> None:
+def test_a_new_or_disabled_adapter_is_the_base(model_folder: Path, family: str, dtype: torch.dtype) -> None:
     base = logits(tiny.load(model_folder).to(dtype))
     tuned = tiny.tune_as(tiny.load(model_folder).to(dtype), family)
-    counted = adapters.count(tuned)
+    counted = adapters.count_parameters(tuned)
     assert torch.equal(logits(tuned), base)
     before = logits(tiny.moved(tuned))
     assert (before - base).abs().max() > 0.1
@@ -84,12 +81,12 @@ def test_a_fresh_adapter_changes_nothing_and_off_is_the_base(
         with packed_weights(tuned):
             torch.testing.assert_close(logits(tuned), base, rtol=1e-4, atol=0.2 if dtype is torch.bfloat16 else 1e-4)
     assert torch.equal(logits(tuned), before)
-    assert adapters.count(tuned) == counted
+    assert adapters.count_parameters(tuned) == counted
     assert torch.equal(logits(tuned.unload()), base)
 
 
 def weights(tuned: Any, scale: float) -> torch.Tensor:
-    """What one layer multiplies by, found by asking it: its answers to the unit vectors."""
+    """The effective weight of one layer: its outputs for the unit vectors."""
     layer = tuned.get_submodule("base_model.model.model.layers.1.mlp.down_proj")
     with torch.no_grad(), adapters.scaled(tuned, scale):
         found = layer(torch.eye(48))
@@ -98,7 +95,7 @@ def weights(tuned: Any, scale: float) -> torch.Tensor:
 
 
 @every_family
-def test_a_scale_is_a_share_of_the_change_in_weights(model_folder: Path, family: str) -> None:
+def test_scaling_is_linear_in_the_change_of_weights(model_folder: Path, family: str) -> None:
     tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder), family))
     parameters = {name: parameter.clone() for name, parameter in tuned.named_parameters()}
     base, whole = weights(tuned, 0), weights(tuned, 1)
@@ -116,7 +113,7 @@ def test_a_scale_is_a_share_of_the_change_in_weights(model_folder: Path, family:
 
 @every_family
 @pytest.mark.parametrize("layers", [None, [1, 1]])
-def test_what_is_stored_is_what_plain_peft_loads(
+def test_plain_peft_loads_the_stored_adapter(
     model_folder: Path, tmp_path: Path, family: str, layers: list[int] | None
 ) -> None:
     tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder), family, layers=layers))
@@ -126,7 +123,7 @@ def test_what_is_stored_is_what_plain_peft_loads(
     torch.testing.assert_close(logits(plain), logits(tuned), rtol=1e-4, atol=1e-4)
     loaded = adapters.load_adapter(tiny.load(model_folder), tmp_path)
     torch.testing.assert_close(logits(loaded), logits(tuned), rtol=0, atol=0)
-    assert adapters.count(loaded).trainable == 0
+    assert adapters.count_parameters(loaded).trainable == 0
     expected = logits(tuned)
     for model in (tuned, loaded):
         with packed_weights(model):
@@ -136,7 +133,7 @@ def test_what_is_stored_is_what_plain_peft_loads(
 
 
 @every_family
-def test_on_a_bfloat16_model_it_comes_back_as_it_was(model_folder: Path, tmp_path: Path, family: str) -> None:
+def test_an_adapter_of_a_bfloat16_model_loads_as_saved(model_folder: Path, tmp_path: Path, family: str) -> None:
     tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder).bfloat16(), family))
     adapters.save_adapter(tuned, tmp_path)
     loaded = adapters.load_adapter(tiny.load(model_folder).bfloat16(), tmp_path)
@@ -144,7 +141,7 @@ def test_on_a_bfloat16_model_it_comes_back_as_it_was(model_folder: Path, tmp_pat
 
 
 @every_family
-def test_an_adapter_that_is_not_whole_is_refused(model_folder: Path, tmp_path: Path, family: str) -> None:
+def test_an_incomplete_adapter_raises(model_folder: Path, tmp_path: Path, family: str) -> None:
     adapters.save_adapter(tiny.tune_as(tiny.load(model_folder), family), tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     tensors = load_file(path)
@@ -155,15 +152,15 @@ def test_an_adapter_that_is_not_whole_is_refused(model_folder: Path, tmp_path: P
 
 
 @every_family
-def test_what_was_stored_is_restored(model_folder: Path, tmp_path: Path, family: str) -> None:
+def test_a_stored_adapter_is_restored(model_folder: Path, tmp_path: Path, family: str) -> None:
     tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder), family))
     adapters.save_adapter(tuned, tmp_path)
     again = tiny.tune_as(tiny.load(model_folder), family)
     adapters.restore_adapter(again, tmp_path)
-    for (name, own), (_, wanted) in zip(again.named_parameters(), tuned.named_parameters(), strict=True):
-        assert torch.equal(own, wanted), name
+    for (name, own), (_, expected) in zip(again.named_parameters(), tuned.named_parameters(), strict=True):
+        assert torch.equal(own, expected), name
     for other in set(tiny.FAMILIES) - {family, "lora", "rslora"}:
-        with pytest.raises(ModelError, match="it holds another adapter than the recipe asks for"):
+        with pytest.raises(ModelError, match="holds another adapter"):
             adapters.restore_adapter(tiny.tune_as(tiny.load(model_folder), other), tmp_path)
 
 
@@ -182,20 +179,20 @@ def test_in_bfloat16_the_adapter_is_trained_in_float32(model_folder: Path, famil
 
 @every_family
 @pytest.mark.parametrize(("layers", "share"), [([0, 0], 0.5), ([1, 1], 0.5), ([0, 1], 1)])
-def test_layers_are_chosen_by_their_numbers(model_folder: Path, family: str, layers: list[int], share: float) -> None:
+def test_layers_are_selected_by_number(model_folder: Path, family: str, layers: list[int], share: float) -> None:
     tuned = tiny.tune_as(tiny.load(model_folder), family, layers=layers)
     own = {name.split(".layers.")[1][0] for name, p in tuned.named_parameters() if p.requires_grad}
     assert own == {str(number) for number in range(layers[0], layers[1] + 1)}
-    assert adapters.count(tuned).trainable == share * 2 * COUNTS[family]
+    assert adapters.count_parameters(tuned).trainable == share * 2 * COUNTS[family]
 
 
 @every_family
-def test_layers_beyond_the_model_are_refused(model_folder: Path, family: str) -> None:
-    with pytest.raises(ModelError, match=r"adapter\.layers: \[1, 2\] goes beyond the model, whose layers are 0 to 1"):
+def test_layers_beyond_the_model_raise(model_folder: Path, family: str) -> None:
+    with pytest.raises(ModelError, match=r"adapter\.layers: \[1, 2\]"):
         tiny.tune_as(tiny.load(model_folder), family, layers=[1, 2])
 
 
-def test_the_scale_of_rank_stabilised_lora(model_folder: Path) -> None:
+def test_the_scale_of_rank_stabilized_lora(model_folder: Path) -> None:
     for family, scale in (("lora", 8 / 4), ("rslora", 8 / 4**0.5)):
         tuned = tiny.tune_as(tiny.load(model_folder), family)
         layer = tuned.get_submodule("base_model.model.model.layers.0.mlp.up_proj")
@@ -203,33 +200,35 @@ def test_the_scale_of_rank_stabilised_lora(model_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("targets", "outside"),
+    ("targets", "unsupported"),
     [("all-linear", "gate_proj, o_proj, q_proj, up_proj"), ("mlp", "gate_proj, up_proj"), (".*wq|.*wv", "q_proj")],
 )
-def test_ia3_has_its_own_places(model_folder: Path, targets: str, outside: str) -> None:
+def test_ia3_supports_only_its_targets(model_folder: Path, targets: str, unsupported: str) -> None:
     with pytest.raises(ModelError) as caught:
         tiny.tune_as(tiny.load(model_folder), "ia3", targets=targets)
-    assert f"adapter.targets: ia3 has no place on {outside}; it scales k_proj, v_proj, down_proj" in str(caught.value)
+    assert "adapter.targets" in str(caught.value) and unsupported in str(caught.value)
     for name, trainable in (("k_proj", 2 * 16), ("down_proj", 2 * 48)):
-        assert adapters.count(tiny.tune_as(tiny.load(model_folder), "ia3", targets=name)).trainable == trainable
+        assert (
+            adapters.count_parameters(tiny.tune_as(tiny.load(model_folder), "ia3", targets=name)).trainable == trainable
+        )
 
 
-def test_the_projection_of_vera_is_drawn_from_the_seed_and_stored(model_folder: Path, tmp_path: Path) -> None:
+def test_the_projection_of_vera_depends_on_the_seed_and_is_stored(model_folder: Path, tmp_path: Path) -> None:
     section = AdapterSection(family="vera", rank=16)
     first, same, other = (adapters.attach(tiny.load(model_folder), section, seed) for seed in (1, 1, 2))
     for model, name in ((first, "first"), (same, "same"), (other, "other")):
         (tmp_path / name).mkdir()
         adapters.save_adapter(model, tmp_path / name)
-    drawn = {name: load_file(tmp_path / name / "adapter_model.safetensors")["base_model.vera_A"]
+    projections = {name: load_file(tmp_path / name / "adapter_model.safetensors")["base_model.vera_A"]
              for name in ("first", "same", "other")}  # fmt: skip
-    assert torch.equal(drawn["first"], drawn["same"])
-    assert not torch.equal(drawn["first"], drawn["other"])
+    assert torch.equal(projections["first"], projections["same"])
+    assert not torch.equal(projections["first"], projections["other"])
     config = json.loads((tmp_path / "first" / "adapter_config.json").read_text(encoding="utf-8"))
     assert (config["peft_type"], config["projection_prng_key"], config["r"]) == ("VERA", 1, 16)
 
 
 @pytest.mark.parametrize("family", ["lora", "rslora", "dora", "vera", "ia3"])
-def test_training_goes_on_from_a_stored_adapter(model_folder: Path, tmp_path: Path, family: str) -> None:
+def test_a_stored_adapter_is_a_start(model_folder: Path, tmp_path: Path, family: str) -> None:
     first = tiny.tune_as(tiny.load(model_folder), family)
     with torch.no_grad():
         for parameter in first.parameters():
@@ -239,17 +238,19 @@ def test_training_goes_on_from_a_stored_adapter(model_folder: Path, tmp_path: Pa
     section = {"family": family, **tiny.FAMILIES[family], "start": str(tmp_path)}
     second = adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=5)
     assert torch.equal(logits(first), logits(second))
-    assert adapters.count(second).trainable == adapters.count(first).trainable
+    assert adapters.count_parameters(second).trainable == adapters.count_parameters(first).trainable
 
 
-def put_card(folder: Path, scale: float) -> None:
-    adapter_card.save(adapter_card.AdapterCard("model", "arithmetic", tiny.PROMPT, {"add": 30}, scale), folder)
+def save_metadata(folder: Path, scale: float) -> None:
+    adapter_metadata.save(
+        adapter_metadata.AdapterMetadata("model", "arithmetic", tiny.PROMPT, {"add": 30}, scale), folder
+    )
 
 
-def test_an_adapter_is_gone_on_from_at_the_scale_that_it_was_handed_over_at(model_folder: Path, tmp_path: Path) -> None:
+def test_a_start_adapter_has_its_stored_scale(model_folder: Path, tmp_path: Path) -> None:
     first = tiny.moved(tiny.tune_as(tiny.load(model_folder), "lora"))
     adapters.save_adapter(first, tmp_path)
-    put_card(tmp_path, 0.5)
+    save_metadata(tmp_path, 0.5)
     section = AdapterSection.model_validate({**tiny.FAMILIES["lora"], "start": str(tmp_path)})
     second = adapters.attach(tiny.load(model_folder), section, seed=5)
     whole = logits(first)
@@ -257,20 +258,20 @@ def test_an_adapter_is_gone_on_from_at_the_scale_that_it_was_handed_over_at(mode
         assert torch.allclose(logits(first), logits(second), atol=1e-5) and not torch.allclose(whole, logits(second))
 
 
-def test_what_cannot_be_taken_in_part_is_no_start(model_folder: Path, tmp_path: Path) -> None:
+def test_a_scaled_dora_cannot_be_a_start(model_folder: Path, tmp_path: Path) -> None:
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model_folder), "dora")), tmp_path)
-    put_card(tmp_path, 0.5)
+    save_metadata(tmp_path, 0.5)
     section = AdapterSection.model_validate({"family": "dora", **tiny.FAMILIES["dora"], "start": str(tmp_path)})
-    with pytest.raises(ModelError, match=r"handed over at scale 0\.5"):
+    with pytest.raises(ModelError, match=r"has scale 0\.5"):
         adapters.attach(tiny.load(model_folder), section, seed=0)
 
 
-def test_another_adapter_is_no_start(model_folder: Path, tmp_path: Path) -> None:
+def test_another_shape_cannot_be_a_start(model_folder: Path, tmp_path: Path) -> None:
     adapters.save_adapter(tiny.tune_as(tiny.load(model_folder), "lora"), tmp_path)
     section = {**tiny.FAMILIES["lora"], "alpha": 7, "start": str(tmp_path)}
-    with pytest.raises(ModelError, match=r"its lora_alpha is \d+, and the recipe's 7; make them alike"):
+    with pytest.raises(ModelError, match=r"has lora_alpha \d+, .*has 7"):
         adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=0)
-    with pytest.raises(ModelError, match="no adapter there to go on from"):
+    with pytest.raises(ModelError, match="has no adapter to start from"):
         adapters.attach(tiny.load(model_folder), AdapterSection(start=str(tmp_path / "none")), seed=0)
-    with pytest.raises(ValueError, match="pissa has no start: it starts from the base's own weights"):
+    with pytest.raises(ValueError, match="pissa has no start"):
         AdapterSection(family="pissa", start=str(tmp_path))

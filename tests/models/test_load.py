@@ -1,4 +1,4 @@
-"""A model is loaded whole from where it is, or refused with what is missing; the embedded one is unpacked once."""
+"""Models load completely or raise; the embedded model is converted once."""
 
 import importlib.util
 import json
@@ -22,11 +22,11 @@ needs_package = pytest.mark.skipif(
 
 @pytest.fixture
 def folder(model_folder: Path, tmp_path: Path) -> Path:
-    """A model folder that a test may break."""
+    """A copy of the model folder that a test may modify."""
     return Path(shutil.copytree(model_folder, tmp_path / "broken"))
 
 
-def test_a_folder_is_loaded_ready_to_ask(model_folder: Path) -> None:
+def test_a_folder_loads_in_evaluation_mode(model_folder: Path) -> None:
     model, words = models.load_model(str(model_folder), "float32"), models.load_tokenizer(str(model_folder))
     models.check_tokenizer(model, words)
     assert (model.training, model.dtype, model.device) == (False, torch.float32, models.device())
@@ -34,23 +34,21 @@ def test_a_folder_is_loaded_ready_to_ask(model_folder: Path) -> None:
     assert models.load_model(str(model_folder), "bfloat16").dtype == torch.bfloat16
 
 
-def test_a_home_folder_is_found(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_is_expanded(model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(model_folder.parent))
     assert models.resolve(f"~/{model_folder.name}") == str(model_folder)
 
 
 @pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "~/nowhere"])
-def test_a_missing_folder(name: str) -> None:
-    with pytest.raises(ModelError, match=rf"model {name}: there is no such folder; give a model folder or"):
+def test_a_missing_folder_raises(name: str) -> None:
+    with pytest.raises(ModelError, match=rf"model {name}: no such folder"):
         models.resolve(name)
 
 
-def test_a_hub_id_that_is_not_there() -> None:
+def test_a_missing_hub_id_raises() -> None:
     assert models.resolve("nobody/no-such-model") == "nobody/no-such-model"
     for load in (models.load_model, models.load_tokenizer):
-        with pytest.raises(
-            ModelError, match=r"model nobody/no-such-model: cannot be loaded \(.*a Hugging Face id that"
-        ):
+        with pytest.raises(ModelError, match="nobody/no-such-model: cannot"):
             load("nobody/no-such-model")
 
 
@@ -88,16 +86,16 @@ BREAKS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("break_", BREAKS.values(), ids=BREAKS.keys())
-def test_a_broken_folder(break_: Callable[[Path], object], folder: Path) -> None:
+def test_a_broken_folder_raises(break_: Callable[[Path], object], folder: Path) -> None:
     break_(folder)
     with pytest.raises(ModelError) as caught:
         models.load_model(str(folder), "float32")
-    assert str(caught.value).startswith(f"model {folder}: cannot be loaded (")
+    assert f"model {folder}: cannot be loaded" in str(caught.value)
     assert str(caught.value).endswith("a Hugging Face id that is cached or reachable, or smollm2-135m")
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]"])
-def test_a_broken_tokenizer(folder: Path, content: str | None) -> None:
+def test_a_broken_tokenizer_raises(folder: Path, content: str | None) -> None:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
         if content is not None:
@@ -106,10 +104,10 @@ def test_a_broken_tokenizer(folder: Path, content: str | None) -> None:
         models.load_tokenizer(str(folder))
 
 
-def test_a_tokenizer_larger_than_the_embedding(model_folder: Path) -> None:
+def test_a_tokenizer_larger_than_the_embedding_raises(model_folder: Path) -> None:
     model, words = tiny.load(model_folder), tiny.tokenizer()
     words.add_tokens(["<|one more|>"])
-    with pytest.raises(ModelError, match=r"token ids up to 400, but the model embeds only 400: they do not belong"):
+    with pytest.raises(ModelError, match=r"up to 400, .*only 400"):
         models.check_tokenizer(model, words)
 
 
@@ -119,7 +117,7 @@ def test_the_number_format() -> None:
     assert models.dtype("auto") in (torch.float32, torch.bfloat16)
 
 
-def test_the_hash_is_of_every_weight_and_of_nothing_else(model_folder: Path) -> None:
+def test_the_hash_covers_all_weights_and_nothing_else(model_folder: Path) -> None:
     model = tiny.load(model_folder)
     first = models.weights_sha256(model)
     assert models.weights_sha256(tiny.load(model_folder)) == first
@@ -128,9 +126,7 @@ def test_the_hash_is_of_every_weight_and_of_nothing_else(model_folder: Path) -> 
     assert models.weights_sha256(model) != first
 
 
-def test_without_the_package_the_embedded_model_comes_from_the_hub(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_its_package_the_embedded_model_is_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path))
     monkeypatch.setattr(models, "_GGUF_PACKAGE", "no_such_package")
     assert models.resolve("smollm2-135m") == "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -138,36 +134,36 @@ def test_without_the_package_the_embedded_model_comes_from_the_hub(
 
 
 @needs_package
-def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_cache_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(RunError, match=r"not writable \(Not a directory\); set KEEPTUNE_CACHE to a folder"):
+    with pytest.raises(RunError, match=r"not writable .*KEEPTUNE_CACHE"):
         models.resolve("smollm2-135m")
 
 
 @needs_package
-def test_a_failed_unpacking_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_conversion_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path))
     monkeypatch.setattr(models, "_GGUF_FILE", "no-such-file.gguf")
-    with pytest.raises(ModelError, match="model smollm2-135m: cannot be loaded"):
+    with pytest.raises(ModelError, match="smollm2-135m: cannot be loaded"):
         models.resolve("smollm2-135m")
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
 @needs_package
-def test_the_embedded_model_is_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_model_is_converted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEEPTUNE_CACHE", str(tmp_path / "cache"))
     model, words = models.load_model("smollm2-135m", "float32"), models.load_tokenizer("smollm2-135m")
     models.check_tokenizer(model, words)
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["smollm2-135m"]
     assert model.num_parameters() == 134_515_008
     assert words.eos_token == "<|im_end|>"
-    asked = torch.tensor([words.encode("The capital of France is")])
-    assert words.decode(model(input_ids=asked).logits[0, -1].argmax()) == " Paris"
+    ids = torch.tensor([words.encode("The capital of France is")])
+    assert words.decode(model(input_ids=ids).logits[0, -1].argmax()) == " Paris"
 
     def unpack_again(target: Path) -> Path:
         raise AssertionError(f"{target} is there already")
 
-    monkeypatch.setattr(models, "_unpack", unpack_again)
+    monkeypatch.setattr(models, "_convert_embedded", unpack_again)
     assert models.resolve("smollm2-135m") == str(tmp_path / "cache" / "smollm2-135m")

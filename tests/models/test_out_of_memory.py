@@ -1,4 +1,4 @@
-"""Too little memory ends a command with one message; other errors stay what they are."""
+"""A failed memory allocation becomes a RunError; other errors stay unchanged."""
 
 from pathlib import Path
 
@@ -6,24 +6,24 @@ import pytest
 import torch
 
 from keeptune.errors import RunError
-from keeptune.models.out_of_memory import memory_for
+from keeptune.models.out_of_memory import explain_out_of_memory
 
 
-@memory_for("writing a model")
+@explain_out_of_memory("writing a model")
 def ask_for(values: int) -> torch.Tensor:
     return torch.empty(values)
 
 
-def test_an_allocation_that_fails_says_what_it_was_for() -> None:
+def test_a_failed_allocation_names_the_activity() -> None:
     assert len(ask_for(3)) == 3
-    with pytest.raises(RunError, match=r"out of memory in writing a model; .*keeptune plan"):
+    with pytest.raises(RunError, match=r"in writing a model.*keeptune plan"):
         ask_for(10**15)
-    with pytest.raises(RunError, match="out of memory in sorting"), memory_for("sorting"):
+    with pytest.raises(RunError, match="out of memory in sorting"), explain_out_of_memory("sorting"):
         bytearray(10**16)
 
 
-def test_other_errors_are_not_taken_for_it(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="shapes"), memory_for("a product"):
+def test_other_errors_stay_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory("a product"):
         torch.zeros(2, 3) @ torch.zeros(4, 5)
-    with pytest.raises(FileNotFoundError), memory_for("reading"):
+    with pytest.raises(FileNotFoundError), explain_out_of_memory("reading"):
         (tmp_path / "none").read_text(encoding="utf-8")

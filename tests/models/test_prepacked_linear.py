@@ -1,4 +1,4 @@
-"""Packed weights compute what plain ones compute, with the adapter on, off or rescaled, and leave no trace."""
+"""Prepacked weights equal plain ones, with the adapter enabled, disabled or scaled, and are removed afterwards."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ import tiny
 import torch
 from torch import Tensor
 
-from keeptune.models import adapter as adapters
-from keeptune.models.prepacked_linear import drop_layouts, lay_out, packed_weights, to_lay_out
+from keeptune.models import adapters
+from keeptune.models.prepacked_linear import drop_prepacked_weights, packed_weights, prepack_weights, prepackable_layers
 
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
 
@@ -33,7 +33,7 @@ def test_packed_equals_plain(tuned: Any, scale: float) -> None:
             torch.testing.assert_close(logits(tuned), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_with_the_adapter_off_packed_equals_the_base_packed(tuned: Any, model_folder: Path) -> None:
+def test_with_a_disabled_adapter_it_equals_the_packed_base(tuned: Any, model_folder: Path) -> None:
     base = tiny.load(model_folder)
     with packed_weights(base), packed_weights(tuned), tuned.disable_adapter():
         assert torch.equal(logits(tuned), logits(base))
@@ -49,7 +49,7 @@ def test_a_model_with_biases_is_packed() -> None:
         torch.testing.assert_close(logits(model), plain, rtol=1e-4, atol=1e-4)
 
 
-def test_afterwards_the_layers_are_what_they_were(tuned: Any) -> None:
+def test_the_layers_are_restored_afterwards(tuned: Any) -> None:
     before = {name: module.__dict__.get("forward") for name, module in tuned.named_modules()}
     plain = logits(tuned)
     with pytest.raises(KeyError), packed_weights(tuned):
@@ -59,15 +59,15 @@ def test_afterwards_the_layers_are_what_they_were(tuned: Any) -> None:
     assert torch.equal(logits(tuned), plain)
 
 
-def test_a_number_format_without_a_layout_is_left_alone(model_folder: Path) -> None:
+def test_an_unsupported_number_format_is_not_packed(model_folder: Path) -> None:
     model = tiny.load(model_folder).double()
     plain = logits(model)
     with packed_weights(model):
         assert torch.equal(logits(model), plain)
 
 
-def test_dora_forgets_its_norms_afterwards(model_folder: Path) -> None:
-    """They belong to weights that may change as soon as nothing is answered any more."""
+def test_cached_norms_of_dora_are_cleared_afterwards(model_folder: Path) -> None:
+    """The weights that they belong to may change after generation."""
     tuned = tiny.moved(tiny.tune_as(tiny.load(model_folder), "dora")).eval()
     with packed_weights(tuned):
         before = logits(tuned)
@@ -80,35 +80,35 @@ def test_dora_forgets_its_norms_afterwards(model_folder: Path) -> None:
     assert (after - before).abs().max() > 0.1
 
 
-def test_laid_out_layers_train_as_they_did(model_folder: Path) -> None:
+def test_prepacked_layers_train_as_plain_ones(model_folder: Path) -> None:
     found = []
     for free in (0, 10**12):
         model = tiny.tune(tiny.load(model_folder)).train()
-        lay_out(model, free)
-        laid_out = [layer for layer in to_lay_out(model) if "laid_out" in layer.__dict__]
-        assert len(laid_out) == (len(to_lay_out(model)) if free else 0), "only where memory is enough"
+        prepack_weights(model, free)
+        prepacked = [layer for layer in prepackable_layers(model) if "prepacked" in layer.__dict__]
+        assert len(prepacked) == (len(prepackable_layers(model)) if free else 0), "only where memory is enough"
         loss = model(input_ids=IDS, labels=IDS).loss
         loss.backward()
         found.append([loss, *(p.grad for p in model.parameters() if p.requires_grad)])
-    for plain, own in zip(*found, strict=True):
-        torch.testing.assert_close(own, plain, rtol=1e-5, atol=1e-5)
+    for plain, prepacked_value in zip(*found, strict=True):
+        torch.testing.assert_close(prepacked_value, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_layouts_are_given_back(model_folder: Path) -> None:
+def test_prepacked_weights_are_dropped(model_folder: Path) -> None:
     model = tiny.tune(tiny.load(model_folder))
-    lay_out(model, 10**12)
-    drop_layouts(model)
-    assert not any("laid_out" in layer.__dict__ for layer in model.modules())
+    prepack_weights(model, 10**12)
+    drop_prepacked_weights(model)
+    assert not any("prepacked" in layer.__dict__ for layer in model.modules())
 
 
-def test_what_is_laid_out_is_not_saved(model_folder: Path) -> None:
+def test_prepacked_weights_are_not_saved(model_folder: Path) -> None:
     model = tiny.tune(tiny.load(model_folder))
     names = set(model.state_dict())
-    lay_out(model, 10**12)
+    prepack_weights(model, 10**12)
     assert set(model.state_dict()) == names
 
 
-def test_within_another_such_block_nothing_is_packed_again(tuned: Any) -> None:
+def test_nested_contexts_pack_once(tuned: Any) -> None:
     def forwards() -> dict[Any, Any]:
         return {layer: layer.__dict__.get("forward") for layer in tuned.modules()}
 

@@ -15,7 +15,7 @@ from keeptune.errors import TrainingError
 from keeptune.mindspore.trainer import MindSporeTrainer
 from keeptune.mindspore.workers import PYTHON, WORKERS
 from keeptune.training import checkpoints
-from keeptune.training.loop import Step, Trainer
+from keeptune.training.loop import StepRecord, Trainer
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does not name a Python with mindspore")
 
@@ -31,8 +31,8 @@ def make_trainer(kind: type[Trainer], folder: Path, run: Path, model: Any = None
     return kind(model or tiny.tune(tiny.load(folder)), EXAMPLES, tiny.settings(**settings), seed=3, run=run)
 
 
-def run_steps(trainer: Trainer) -> list[Step]:
-    steps: list[Step] = []
+def run_steps(trainer: Trainer) -> list[StepRecord]:
+    steps: list[StepRecord] = []
     trainer.run(steps.append)
     return steps
 
@@ -94,13 +94,13 @@ def test_each_engine_resumes_the_other_s_checkpoint(model_folder: Path, tmp_path
     expected = run_steps(uninterrupted)
     interrupted = make_trainer(first, model_folder, tmp_path / "run", checkpoint_every_steps=10)
 
-    def stop(step: Step) -> None:
+    def stop(step: StepRecord) -> None:
         if step.step == 12:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted.run(stop)
-    assert [path.name for path in checkpoints.whole(tmp_path / "run" / "checkpoints")] == ["step-10"]
+    assert [path.name for path in checkpoints.list_complete(tmp_path / "run" / "checkpoints")] == ["step-10"]
     other = MindSporeTrainer if first is Trainer else Trainer
     resumed = make_trainer(other, model_folder, tmp_path / "run")
     steps = run_steps(resumed)
@@ -122,7 +122,7 @@ def test_killed_engine_raises(model_folder: Path, tmp_path: Path) -> None:
     trainer = make_trainer(MindSporeTrainer, model_folder, tmp_path / "run")
     assert isinstance(trainer, MindSporeTrainer)
 
-    def kill(step: Step) -> None:
+    def kill(step: StepRecord) -> None:
         if step.step == 2:
             trainer.workers.processes[0].process.kill()
 

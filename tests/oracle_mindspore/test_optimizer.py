@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from keeptune.config.train import TrainSection
-from keeptune.training.optimizer import learning_rate, optimiser, set_rate
+from keeptune.training.optimizer import create_optimizer, set_learning_rate
+from keeptune.training.schedule import learning_rate
 
 PYTHON = os.environ.get("KEEPTUNE_MINDSPORE_PYTHON")
 
@@ -53,9 +54,9 @@ def test_twenty_steps(decay: float, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
     parameter = nn.Parameter(torch.from_numpy(start.copy()))
-    adam = optimiser(nn.ParameterList([parameter]), settings)
+    adam = create_optimizer(nn.ParameterList([parameter]), settings)
     for rate, gradient in zip(rates, gradients, strict=True):
-        set_rate(adam, rate)
+        set_learning_rate(adam, rate)
         parameter.grad = torch.from_numpy(gradient)
         adam.step()
     actual, expected = parameter.detach().numpy(), np.load(tmp_path / "expected.npy")

@@ -22,7 +22,7 @@ from keeptune.pipeline.run import Run
 from keeptune.prompts.template import Prompt, encode_prompt
 from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.arithmetic.skill import Arithmetic
-from keeptune.training.examples import training_examples
+from keeptune.training.examples import build_training_examples
 
 KINDS = Arithmetic.kinds
 TOKENIZERS = {
@@ -69,14 +69,14 @@ def training_run(words: Any, folder: Path) -> Run:
 @each_tokenizer
 def test_training_and_asking_see_the_same_tokens(words: Any, tmp_path: Path) -> None:
     run = training_run(words, tmp_path)
-    examples = training_examples(run.examples(), run.recipe, words)
+    examples = build_training_examples(run.examples(), run.recipe, words)
     assert {example.kind for example in examples} == {*KINDS}
     for example in examples:
-        length = example.labelled.index(True)
+        length = example.loss_mask.index(True)
         text = words.decode(example.tokens[:length], skip_special_tokens=True).lstrip()
         problem = text.removeprefix("Question: ").removesuffix("\nAnswer:\n")
         assert asked_with(words, run.context.prompt, [problem]) == [list(example.tokens[:length])]
-        assert example.labelled == (False,) * length + (True,) * (len(example.tokens) - length)
+        assert example.loss_mask == (False,) * length + (True,) * (len(example.tokens) - length)
 
 
 @pytest.mark.parametrize("style", ["raw", "answer", "longhand"])

@@ -20,7 +20,7 @@ from keeptune.evaluation.gate import AbilityScores, Measurement
 from keeptune.grading import squad as reading
 from keeptune.grading.answers import Truth
 from keeptune.grading.number import grade
-from keeptune.models.adapter import Parameters
+from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.result import Inputs, Scores, SuiteScores, result
 from keeptune.prompts.reading import question_text
 from keeptune.prompts.template import Prompt
@@ -152,7 +152,7 @@ def write_run(
         "peak_memory_bytes": 2_345_678_901,
     }
     chosen = {"checkpoint": f"step-{step_count}", "scale": 1.0}
-    parameters = Parameters(4_884_480, 134_515_008)
+    parameters = ParameterCount(4_884_480, 134_515_008)
     abilities = suite_records(HOSTILE) if with_suite else {}
     suite = SuiteScores([*suite_scores(abilities, HOSTILE), _task()], _answers()) if with_suite else None
     inputs = Inputs(base, tuned, moved, suite, parameters, cost, chosen)

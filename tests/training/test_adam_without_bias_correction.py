@@ -1,4 +1,4 @@
-"""MindFormers' optimiser: its formulas, said once more in numpy, and its published numbers."""
+"""MindFormers' optimizer against its formulas in numpy and against published numbers."""
 
 import math
 from collections.abc import Iterator
@@ -16,10 +16,11 @@ from torch import nn
 from keeptune.config.recipe import parse
 from keeptune.config.train import TrainSection
 from keeptune.errors import RecipeError
-from keeptune.models import adapter as adapters
-from keeptune.training import checkpoints as checkpoint
-from keeptune.training.loop import Step, Trainer
-from keeptune.training.optimizer import learning_rate, optimiser, set_rate
+from keeptune.models import adapters
+from keeptune.training import checkpoints
+from keeptune.training.loop import StepRecord, Trainer
+from keeptune.training.optimizer import create_optimizer, set_learning_rate
+from keeptune.training.schedule import learning_rate
 
 STEPS = 20
 SETTINGS = tiny.settings(
@@ -35,13 +36,13 @@ SETTINGS = tiny.settings(
 
 
 def stated(start: list[np.ndarray], gradients: list[list[np.ndarray]]) -> list[np.ndarray]:
-    """Where so many gradients lead: clipping by the norm of all, the schedule and Adam, one number format higher."""
-    weights = [own.astype(np.float64) for own in start]
-    means, squares = [np.zeros_like(own) for own in weights], [np.zeros_like(own) for own in weights]
+    """The reference in float64: clipping by the global norm, the schedule, and Adam without bias correction."""
+    weights = [array.astype(np.float64) for array in start]
+    means, squares = [np.zeros_like(array) for array in weights], [np.zeros_like(array) for array in weights]
     total, peak, end = len(gradients), 0.01, 0.001
     warmup = math.floor(0.24 * total)
     for step, found in enumerate(gradients):
-        norm = math.sqrt(sum(float((own.astype(np.float64) ** 2).sum()) for own in found))
+        norm = math.sqrt(sum(float((array.astype(np.float64) ** 2).sum()) for array in found))
         factor = min(1.0, 1.0 / (norm + 1e-6))
         if step < warmup:
             rate = peak * step / warmup
@@ -64,53 +65,51 @@ def trainer(model_folder: Path, run: Path) -> Trainer:
 
 
 def copies(parameters: list[Any]) -> list[np.ndarray]:
-    return [own.detach().numpy().copy() for own in parameters]
+    return [array.detach().numpy().copy() for array in parameters]
 
 
-def test_a_training_goes_where_the_formulas_say(
-    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_matches_the_formulas(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(model_folder, tmp_path)
     assert len(made.plan) == STEPS
     start, gradients, clip = copies(made.gradient.parameters), [], nn.utils.clip_grad_norm_
 
     def watched(parameters: list[Any], norm: float) -> Any:
-        gradients.append([own.grad.numpy().copy() for own in made.gradient.parameters])
+        gradients.append([array.grad.numpy().copy() for array in made.gradient.parameters])
         return clip(parameters, norm)
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", watched)
-    steps: list[Step] = []
+    steps: list[StepRecord] = []
     made.run(steps.append)
     assert steps[0].learning_rate == 0
-    assert min(step.grad_norm for step in steps) > 1  # every gradient was cut
+    assert min(step.grad_norm for step in steps) > 1  # every gradient was clipped
     for expected, found in zip(stated(start, gradients), copies(made.gradient.parameters), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
     assert max(float(abs(a - b).max()) for a, b in zip(start, copies(made.gradient.parameters), strict=True)) > 0.03
 
 
-def test_an_interrupted_training_goes_on_to_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
+def test_interrupted_training_ends_with_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:
     class Crash(BaseException):
         pass
 
-    def crash(step: Step) -> None:
+    def crash(step: StepRecord) -> None:
         if step.step == 7:
             raise Crash
 
-    trainer(model_folder, tmp_path / "whole").run(list[Step]().append)
+    trainer(model_folder, tmp_path / "whole").run(list[StepRecord]().append)
     with pytest.raises(Crash):
         trainer(model_folder, tmp_path / "cut").run(crash)
-    trainer(model_folder, tmp_path / "cut").run(list[Step]().append)
-    places = [checkpoint.latest(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
+    trainer(model_folder, tmp_path / "cut").run(list[StepRecord]().append)
+    places = [checkpoints.latest(tmp_path / name / "checkpoints") for name in ("whole", "cut")]
     for file in ("adapter_model.safetensors", "optimiser.safetensors"):
         first, second = (place / file for place in places if place is not None)
         assert first.read_bytes() == second.read_bytes()
 
 
-def test_mindspores_own_numbers() -> None:
-    """Cumulative changes of nn.AdamWeightDecay (mindspore 2.9.0) at a rate of 0.01 under a gradient of one."""
+def test_matches_values_from_mindspore() -> None:
+    """Cumulative updates of nn.AdamWeightDecay (mindspore 2.9.0) with a learning rate of 0.01 and gradients of one."""
     parameter = nn.Parameter(torch.zeros(1))
-    made = optimiser(nn.ParameterList([parameter]), TrainSection(optimizer="mindformers"))
-    set_rate(made, 0.01)
+    made = create_optimizer(nn.ParameterList([parameter]), TrainSection(optimizer="mindformers"))
+    set_learning_rate(made, 0.01)
     found = []
     for _ in range(3):
         parameter.grad = torch.ones(1)
@@ -119,14 +118,14 @@ def test_mindspores_own_numbers() -> None:
     assert found == pytest.approx([-0.00447, -0.01056, -0.01773], abs=5e-6)
 
 
-def test_the_rate_that_a_contest_log_shows() -> None:
-    """`Epoch:[1/5], step:[2/535] … lr: 1.25e-07`, of a peak of 1e-5 and a warm-up of 3 %."""
+def test_learning_rate_matches_a_contest_log() -> None:
+    """The log has `Epoch:[1/5], step:[2/535] … lr: 1.25e-07`, for a peak of 1e-5 and a warm-up of 3 %."""
     settings = TrainSection(optimizer="mindformers", learning_rate=1e-5, warmup_share=0.03)
     assert learning_rate(1, 5 * 535, settings) == pytest.approx(1.25e-07, rel=1e-9)
 
 
 @given(st.integers(1, 300), st.floats(0, 0.99), st.floats(0, 1), st.floats(1e-6, 1))
-def test_the_rate_climbs_from_zero_and_ends_above_the_last(
+def test_warmup_starts_at_zero_and_the_final_rate_is_not_reached(
     total: int, warmup: float, final: float, peak: float
 ) -> None:
     settings = TrainSection(optimizer="mindformers", learning_rate=peak, warmup_share=warmup, final_rate_share=final)
@@ -140,33 +139,33 @@ def test_the_rate_climbs_from_zero_and_ends_above_the_last(
     assert all(rate >= final * peak * (1 - 1e-12) for rate in rates[climbed:])
 
 
-def test_parameters_without_a_gradient_stay() -> None:
+def test_parameters_without_gradient_do_not_change() -> None:
     def group() -> Iterator[nn.Parameter]:
         yield from (nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2)))
 
     moved, idle = group()
-    made = optimiser(nn.ParameterList([moved, idle]), TrainSection(optimizer="mindformers", weight_decay=0.5))
-    set_rate(made, 0.1)
+    made = create_optimizer(nn.ParameterList([moved, idle]), TrainSection(optimizer="mindformers", weight_decay=0.5))
+    set_learning_rate(made, 0.1)
     moved.grad = torch.zeros(2)
     made.step()
     assert idle.tolist() == [1, 1]
     assert moved.tolist() == pytest.approx([0.95, 0.95])
 
 
-def test_an_unknown_optimiser_gets_a_suggestion() -> None:
-    with pytest.raises(RecipeError, match=r"did you mean mindformers\?"):
+def test_unknown_optimizer_suggests_a_known_one() -> None:
+    with pytest.raises(RecipeError, match=r"train\.optimizer.*mindformers\?"):
         parse({"data": {"synth": {"rows": 9}}, "train": {"optimizer": "MindFormer"}}, "a.yaml")
 
 
-def test_lora_plus_goes_with_it(model_folder: Path) -> None:
+def test_lora_plus_is_supported(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     before = {name: p.detach().clone() for name, p in tuned.named_parameters() if p.requires_grad}
-    made = optimiser(tuned, TrainSection(optimizer="mindformers", loraplus_ratio=4))
-    set_rate(made, 0.001)
+    made = create_optimizer(tuned, TrainSection(optimizer="mindformers", loraplus_ratio=4))
+    set_learning_rate(made, 0.001)
     for parameter in tuned.parameters():
         parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
     made.step()
     for name, old in before.items():
         moved = (0.004 if ".lora_B." in name else 0.001) * 0.1 / math.sqrt(0.05)
         torch.testing.assert_close(old - tuned.get_parameter(name), torch.full_like(old, moved), rtol=0, atol=1e-6)
-    assert adapters.count(tuned).trainable == sum(own.numel() for own in before.values())
+    assert adapters.count_parameters(tuned).trainable == sum(array.numel() for array in before.values())

@@ -1,12 +1,6 @@
-"""Training is exact: batches change nothing, interruptions change nothing, and what cannot be learnt is refused."""
+"""Training does not depend on how rows form batches, logs each step, and raises for rows without targets."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +11,10 @@ import torch
 from torch.nn import functional
 
 from keeptune.config.train import TrainSection
-from keeptune.errors import Interrupted, RunError, TrainingError
-from keeptune.training import checkpoints as checkpoint
-from keeptune.training.batches import Example
-from keeptune.training.loop import Step, Trainer
+from keeptune.errors import TrainingError
+from keeptune.training import checkpoints
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.objective import Objective, collate
 
 WORDS = tiny.tokenizer()
@@ -28,12 +22,16 @@ EXAMPLES = [example for example in tiny.examples(WORDS, 24) if len(example.token
 CPU = torch.device("cpu")
 
 
-def watch_nothing(step: Step) -> None:
+def watch_nothing(step: StepRecord) -> None:
     pass
 
 
-def trainer(
-    model_folder: Path, run: Path, settings: TrainSection, examples: list[Example] = EXAMPLES, dropout: float = 0.0
+def make_trainer(
+    model_folder: Path,
+    run: Path,
+    settings: TrainSection,
+    examples: list[TokenizedExample] = EXAMPLES,
+    dropout: float = 0.0,
 ) -> Trainer:
     run.mkdir(exist_ok=True)
     return Trainer(tiny.tune(tiny.load(model_folder), dropout=dropout), examples, settings, seed=3, run=run)
@@ -43,20 +41,20 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad and p.grad is not None}
 
 
-def assert_same(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    """To 1e-5 of each weight's largest: below that a single value is the rounding of what cancels out."""
-    assert found.keys() == expected.keys()
-    for name, gradient in found.items():
+def assert_same(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    """Asserts equality up to 1e-5 of the largest gradient of each weight; smaller values are rounding of sums."""
+    assert actual.keys() == expected.keys()
+    for name, gradient in actual.items():
         assert (gradient - expected[name]).abs().max() <= 1e-5 * expected[name].abs().max(), name
 
 
-def test_a_longer_step_counts_more_where_that_is_wanted(model_folder: Path, tmp_path: Path) -> None:
-    def first_step(weight: str) -> tuple[Step, int]:
-        seen: list[Step] = []
+def test_step_weight_tokens_weights_steps_by_length(model_folder: Path, tmp_path: Path) -> None:
+    def first_step(weight: str) -> tuple[StepRecord, int]:
+        records: list[StepRecord] = []
         settings = tiny.settings(epochs=1, tokens_per_step=400, step_weight=weight)
-        made = trainer(model_folder, tmp_path / weight, settings)
-        made.run(seen.append)
-        return seen[0], len(made.plan)
+        trainer = make_trainer(model_folder, tmp_path / weight, settings)
+        trainer.run(records.append)
+        return records[0], len(trainer.plan)
 
     (one, steps), (weighted, _) = map(first_step, ("one", "tokens"))
     longer = one.tokens * steps / sum(len(example.tokens) for example in EXAMPLES)
@@ -65,35 +63,38 @@ def test_a_longer_step_counts_more_where_that_is_wanted(model_folder: Path, tmp_
     assert weighted.loss == one.loss
 
 
-def test_a_batch_is_its_rows_one_by_one(model_folder: Path) -> None:
+def test_a_batch_equals_its_rows_one_by_one(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     inputs, kinds = collate(EXAMPLES[:7], 1.0, CPU)
     total, losses, _ = Objective(tuned)(*inputs)
     total.backward()
-    batched, own = gradients(tuned), losses.split([sum(example.labelled) for example in EXAMPLES[:7]])
+    batch_gradients, losses_by_row = (
+        gradients(tuned),
+        losses.split([sum(example.loss_mask) for example in EXAMPLES[:7]]),
+    )
     tuned.zero_grad()
-    for example, found in zip(EXAMPLES[:7], own, strict=True):
-        tokens, labelled = torch.tensor(example.tokens), torch.tensor(example.labelled)
-        # The whole model's own forward pass, and the textbook's shift by one.
-        logits = tuned(input_ids=tokens[None]).logits[0, :-1][labelled[1:]]
-        expected = functional.cross_entropy(logits, tokens[1:][labelled[1:]], reduction="none")
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    for example, actual in zip(EXAMPLES[:7], losses_by_row, strict=True):
+        tokens, is_target = torch.tensor(example.tokens), torch.tensor(example.loss_mask)
+        # The reference: the model's own forward pass, and labels shifted by one.
+        logits = tuned(input_ids=tokens[None]).logits[0, :-1][is_target[1:]]
+        expected = functional.cross_entropy(logits, tokens[1:][is_target[1:]], reduction="none")
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
         expected.sum().backward()
-    assert kinds == [example.kind for example in EXAMPLES[:7] for labelled in example.labelled if labelled]
-    assert_same(batched, gradients(tuned))
+    assert kinds == [example.kind for example in EXAMPLES[:7] for is_target in example.loss_mask if is_target]
+    assert_same(batch_gradients, gradients(tuned))
 
 
 @pytest.mark.parametrize("tokens_per_batch", [1, 200, 600])
-def test_a_step_is_the_same_in_however_many_batches(model_folder: Path, tmp_path: Path, tokens_per_batch: int) -> None:
-    def first_step(name: str, padded: int) -> Step:
-        seen: list[Step] = []
+def test_a_step_does_not_depend_on_its_batches(model_folder: Path, tmp_path: Path, tokens_per_batch: int) -> None:
+    def first_step(name: str, padded: int) -> StepRecord:
+        records: list[StepRecord] = []
         one = tiny.settings(tokens_per_step=10**6, tokens_per_batch=padded, learning_rate=1e-9)
-        made = trainer(model_folder, tmp_path / name, one)
+        trainer = make_trainer(model_folder, tmp_path / name, one)
         if name == "whole":
-            made.plan = [[tuple(range(len(EXAMPLES)))]]
-        assert len(made.plan) == 1 and len(made.plan[0]) >= (1 if name == "whole" else 8)
-        made.run(seen.append)
-        return seen[0]
+            trainer.plan = [[tuple(range(len(EXAMPLES)))]]
+        assert len(trainer.plan) == 1 and len(trainer.plan[0]) >= (1 if name == "whole" else 8)
+        trainer.run(records.append)
+        return records[0]
 
     whole, parts = first_step("whole", 10**6), first_step("parts", tokens_per_batch)
     assert parts.tokens == whole.tokens == sum(len(example.tokens) for example in EXAMPLES)
@@ -102,10 +103,10 @@ def test_a_step_is_the_same_in_however_many_batches(model_folder: Path, tmp_path
     assert parts.loss_by_kind == pytest.approx(whole.loss_by_kind, abs=1e-5)
 
 
-def test_the_gradient_of_many_batches_is_that_of_one(model_folder: Path) -> None:
+def test_gradients_of_many_batches_equal_those_of_one(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     model = Objective(tuned)
-    supervised = sum(sum(example.labelled) for example in EXAMPLES)
+    supervised = sum(sum(example.loss_mask) for example in EXAMPLES)
 
     def summed(size: int) -> dict[str, torch.Tensor]:
         tuned.zero_grad()
@@ -121,327 +122,80 @@ def test_the_gradient_of_many_batches_is_that_of_one(model_folder: Path) -> None
 
 
 def test_training_reduces_the_loss_of_every_kind(model_folder: Path, tmp_path: Path) -> None:
-    seen: list[Step] = []
+    records: list[StepRecord] = []
     settings = tiny.settings(tokens_per_step=10**6, tokens_per_batch=2000, epochs=25, learning_rate=0.05)
-    progress = trainer(model_folder, tmp_path, settings).run(seen.append)
-    assert seen[-1].loss < 0.7 * seen[0].loss
-    assert all(loss < seen[0].loss_by_kind[kind] for kind, loss in seen[-1].loss_by_kind.items())
+    progress = make_trainer(model_folder, tmp_path, settings).run(records.append)
+    assert records[-1].loss < 0.7 * records[0].loss
+    assert all(loss < records[0].loss_by_kind[kind] for kind, loss in records[-1].loss_by_kind.items())
     assert (progress.step, progress.tokens) == (25, 25 * sum(len(example.tokens) for example in EXAMPLES))
 
 
 def test_only_the_adapter_is_trained(model_folder: Path, tmp_path: Path) -> None:
-    made = trainer(model_folder, tmp_path, tiny.settings())
-    before = {name: parameter.clone() for name, parameter in made.peft_model.named_parameters()}
-    made.run(watch_nothing)
-    for name, parameter in made.peft_model.named_parameters():
+    trainer = make_trainer(model_folder, tmp_path, tiny.settings())
+    before = {name: parameter.clone() for name, parameter in trainer.peft_model.named_parameters()}
+    trainer.run(watch_nothing)
+    for name, parameter in trainer.peft_model.named_parameters():
         assert torch.equal(parameter, before[name]) is (".lora_" not in name), name
 
 
 def test_every_step_is_logged(model_folder: Path, tmp_path: Path) -> None:
-    made = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=3))
-    made.run(watch_nothing, lambda step: {"accuracy": step / 10})
+    trainer = make_trainer(model_folder, tmp_path, tiny.settings(score_every_steps=3))
+    trainer.run(watch_nothing, lambda step: {"accuracy": step / 10})
     events = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = [event for event in events if event["event"] == "train"]
-    assert [event["step"] for event in trained] == list(range(1, len(made.plan) + 1))
-    assert trained[-1]["tokens"] == sum(made.lengths)
-    for event in trained:
+    training_events = [event for event in events if event["event"] == "train"]
+    assert [event["step"] for event in training_events] == list(range(1, len(trainer.plan) + 1))
+    assert training_events[-1]["tokens"] == sum(trainer.lengths)
+    for event in training_events:
         assert min(event["loss_by_kind"].values()) <= event["loss"] <= max(event["loss_by_kind"].values())
-    assert max(event["learning_rate"] for event in trained) == pytest.approx(0.01)
+    assert max(event["learning_rate"] for event in training_events) == pytest.approx(0.01)
     scored = {event["step"]: event["accuracy"] for event in events if event["event"] == "score"}
-    assert scored == {step: step / 10 for step in range(3, len(made.plan), 3)}
+    assert scored == {step: step / 10 for step in range(3, len(trainer.plan), 3)}
 
 
-def test_training_ends_where_a_score_is_enough(model_folder: Path, tmp_path: Path) -> None:
-    made = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
-    asked: list[int] = []
+def test_early_stopping_ends_training(model_folder: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
+    scored_steps: list[int] = []
 
-    def ask(step: int) -> dict[str, Any]:
-        asked.append(step)
+    def score_step(step: int) -> dict[str, Any]:
+        scored_steps.append(step)
         return {}
 
-    reached = made.run(watch_nothing, ask, lambda: len(asked) == 2)
-    assert (reached.step, asked) == (4, [2, 4])
-    newest = checkpoint.latest(tmp_path / "checkpoints")
+    reached = trainer.run(watch_nothing, score_step, lambda: len(scored_steps) == 2)
+    assert (reached.step, scored_steps) == (4, [2, 4])
+    newest = checkpoints.latest(tmp_path / "checkpoints")
     assert newest is not None and newest.name == "step-4"
-    # Interrupted behind the score that was enough, it is enough still.
-    again = trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
-    resumed = again.run(watch_nothing, ask, lambda: True)
+    # A training that resumes after the last score stops again.
+    resumed_trainer = make_trainer(model_folder, tmp_path, tiny.settings(score_every_steps=2))
+    resumed = resumed_trainer.run(watch_nothing, score_step, lambda: True)
     assert replace(resumed, rows_sha256=None) == reached
 
 
-def test_a_row_that_teaches_nothing_is_refused(model_folder: Path, tmp_path: Path) -> None:
-    mute = Example("rows.jsonl:77", "add", (5, 6, 7), (False, False, False))
-    with pytest.raises(TrainingError, match=r"no supervised token in rows\.jsonl:77"):
-        trainer(model_folder, tmp_path, tiny.settings(), [*EXAMPLES, mute])
+def test_a_row_without_targets_raises(model_folder: Path, tmp_path: Path) -> None:
+    untrainable = TokenizedExample("rows.jsonl:77", "add", (5, 6, 7), (False, False, False))
+    with pytest.raises(TrainingError, match=r"rows\.jsonl:77: no target"):
+        make_trainer(model_folder, tmp_path, tiny.settings(), [*EXAMPLES, untrainable])
 
 
-def test_a_loss_that_is_not_finite_names_its_rows_and_saves_nothing(model_folder: Path, tmp_path: Path) -> None:
-    bad = Example("rows.jsonl:666", "add", (5, WORDS.bos_token_id, 7, 8), (False, True, True, True))
+def test_a_non_finite_loss_names_its_rows_and_saves_nothing(model_folder: Path, tmp_path: Path) -> None:
+    bad = TokenizedExample("rows.jsonl:666", "add", (5, WORDS.bos_token_id, 7, 8), (False, True, True, True))
     settings = tiny.settings(tokens_per_batch=1, checkpoint_every_steps=1)
-    made = trainer(model_folder, tmp_path, settings, [*EXAMPLES, bad])
-    made.peft_model.get_input_embeddings().weight.data[WORDS.bos_token_id] = float("nan")
+    trainer = make_trainer(model_folder, tmp_path, settings, [*EXAMPLES, bad])
+    trainer.peft_model.get_input_embeddings().weight.data[WORDS.bos_token_id] = float("nan")
     with pytest.raises(TrainingError) as caught:
-        made.run(watch_nothing)
-    steps = [number for number, step in enumerate(made.plan) if (len(EXAMPLES),) in step]
-    assert str(caught.value).startswith(f"step {steps[0] + 1}: the loss is not finite; nothing of this step is saved.")
-    assert "Rows: rows.jsonl:666. Lower train.learning_rate" in str(caught.value)
-    newest = checkpoint.latest(tmp_path / "checkpoints")
+        trainer.run(watch_nothing)
+    steps = [number for number, step in enumerate(trainer.plan) if (len(EXAMPLES),) in step]
+    message = str(caught.value)
+    assert f"step {steps[0] + 1}: the loss" in message
+    assert "rows.jsonl:666" in message and "train.learning_rate" in message
+    newest = checkpoints.latest(tmp_path / "checkpoints")
     assert (newest.name if newest else "step-0") == f"step-{steps[0]}"
 
 
-def test_a_gradient_that_is_not_finite_changes_no_weight(model_folder: Path, tmp_path: Path) -> None:
-    made = trainer(model_folder, tmp_path, tiny.settings())
-    made.gradient.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
-    before = [parameter.clone() for parameter in made.gradient.parameters]
-    with pytest.raises(TrainingError, match=r"step 1: the gradient is not finite.*Rows: rows\.jsonl"):
-        made.run(watch_nothing)
-    assert all(torch.equal(*pair) for pair in zip(made.gradient.parameters, before, strict=True))
+def test_a_non_finite_gradient_changes_no_weight(model_folder: Path, tmp_path: Path) -> None:
+    trainer = make_trainer(model_folder, tmp_path, tiny.settings())
+    trainer.gradient.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    before = [parameter.clone() for parameter in trainer.gradient.parameters]
+    with pytest.raises(TrainingError, match=r"step 1: the gradient.*Rows: "):
+        trainer.run(watch_nothing)
+    assert all(torch.equal(*pair) for pair in zip(trainer.gradient.parameters, before, strict=True))
     assert not (tmp_path / "checkpoints").exists()
-
-
-TIMINGS = ("seconds", "tokens_per_second")
-
-
-def left(run: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
-    """All that a training leaves behind, but for how long it took."""
-    newest = checkpoint.latest(run / "checkpoints")
-    assert newest is not None
-    names = ("adapter_model.safetensors", "optimiser.safetensors", "adapter_config.json")
-    events = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    untimed = [{key: value for key, value in event.items() if key not in TIMINGS} for event in events]
-    return {newest.name: b"", **{name: (newest / name).read_bytes() for name in names}}, untimed
-
-
-def score(step: int) -> dict[str, Any]:
-    return {"accuracy": 1 / step}
-
-
-SETTINGS = tiny.settings(score_every_steps=3)
-STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Any]:
-    """What an uninterrupted training leaves, by its dropout."""
-    known: dict[float, Any] = {}
-
-    def run(dropout: float) -> Any:
-        if dropout not in known:
-            folder = tmp_path_factory.mktemp("whole")
-            made = trainer(model_folder, folder, SETTINGS, dropout=dropout)
-            assert len(made.plan) == STEPS
-            made.run(watch_nothing, score)
-            known[dropout] = left(folder)
-        return known[dropout]
-
-    return run
-
-
-class Crash(BaseException):
-    """Ends a training as abruptly as a test can without ending itself."""
-
-
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("crash_at", range(1, STEPS + 1))
-def test_a_crash_at_any_step_changes_nothing(
-    crash_at: int, dropout: float, model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    def crash(step: Step) -> None:
-        if step.step == crash_at:
-            raise Crash
-
-    with pytest.raises(Crash):
-        trainer(model_folder, tmp_path, SETTINGS, dropout=dropout).run(crash, score)
-    trainer(model_folder, tmp_path, SETTINGS, dropout=dropout).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(dropout)
-
-
-def test_a_crash_while_scoring_loses_no_score(
-    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    def crash(step: int) -> dict[str, Any]:
-        raise Crash(step)
-
-    with pytest.raises(Crash):
-        trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, crash)
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("stop_at", [1, 3])
-def test_asked_to_stop_it_saves_and_goes_on_later(
-    number: signal.Signals,
-    stop_at: int,
-    model_folder: Path,
-    tmp_path: Path,
-    uninterrupted: Callable[[float], Any],
-) -> None:
-    def stop(step: Step) -> None:
-        if step.step == stop_at:
-            os.kill(os.getpid(), number)
-
-    handler = signal.getsignal(number)
-    with pytest.raises(Interrupted, match=rf"stopped after step {stop_at} of 6, which is saved; run the same"):
-        trainer(model_folder, tmp_path, SETTINGS).run(stop, score)
-    assert signal.getsignal(number) == handler
-    newest = checkpoint.latest(tmp_path / "checkpoints")
-    assert newest is not None
-    assert newest.name == f"step-{stop_at}"
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-def test_asked_to_stop_at_the_last_step_it_is_done_and_stops_all_the_same(model_folder: Path, tmp_path: Path) -> None:
-    def stop(step: Step) -> None:
-        if step.step == step.total_steps:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted, match="has come to its end"):
-        trainer(model_folder, tmp_path, SETTINGS).run(stop)
-    assert trainer(model_folder, tmp_path, SETTINGS).run(stop).step == STEPS
-
-
-def test_asked_to_stop_during_the_score_that_is_enough_it_stops(model_folder: Path, tmp_path: Path) -> None:
-    def stop(step: int) -> dict[str, Any]:
-        os.kill(os.getpid(), signal.SIGTERM)
-        return score(step)
-
-    with pytest.raises(Interrupted, match="has come to its end"):
-        trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, stop, lambda: True)
-    assert trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, stop, lambda: True).step == 3
-
-
-def test_weights_that_were_thrown_off_are_not_saved(model_folder: Path, tmp_path: Path) -> None:
-    settings = tiny.settings(learning_rate=1e30, warmup_share=0, clip_norm=1e30, checkpoint_every_steps=1)
-    made = trainer(model_folder, tmp_path, settings)
-    made.gradient.parameters[0].data[0, 0] = float("inf")
-    with pytest.raises(TrainingError, match="not finite; nothing of"):
-        made.run(watch_nothing)
-    assert checkpoint.latest(tmp_path / "checkpoints") is None
-
-
-def test_a_training_does_not_go_on_with_other_rows(model_folder: Path, tmp_path: Path) -> None:
-    def stop(step: Step) -> None:
-        if step.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Interrupted):
-        trainer(model_folder, tmp_path, SETTINGS).run(stop)
-    others = [*EXAMPLES[:-1], replace(EXAMPLES[-1], tokens=(*EXAMPLES[-1].tokens[:-1], 5))]
-    with pytest.raises(RunError, match="its rows, or their order, were others than they are now"):
-        trainer(model_folder, tmp_path, SETTINGS, others).run(watch_nothing)
-    assert trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score).step == STEPS
-
-
-def test_a_log_line_that_was_cut_off_is_written_again(
-    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    def crash(step: Step) -> None:
-        if step.step == 3:
-            raise Crash
-
-    with pytest.raises(Crash):
-        trainer(model_folder, tmp_path, SETTINGS).run(crash, score)
-    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write('{"event": "train", "st')
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-def test_a_full_disk_stops_it_and_changes_nothing(
-    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    def fill(step: Step) -> None:
-        if step.step == 3:
-            disk.enter_context(tiny.full_disk(2000))
-
-    with (
-        ExitStack() as disk,
-        pytest.raises(RunError, match=r"step-3.*cannot be written.*free space"),
-    ):
-        trainer(model_folder, tmp_path, SETTINGS).run(fill, score)
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-2"]
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-import test_loop as loop
-
-def kill(step):
-    if step.step == int(sys.argv[3]):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-loop.trainer(Path(sys.argv[1]), Path(sys.argv[2]), loop.SETTINGS).run(kill, loop.score)
-"""
-
-
-@pytest.mark.parametrize(
-    "kill_at", [pytest.param(1, marks=pytest.mark.slow), 3, pytest.param(6, marks=pytest.mark.slow)]
-)
-def test_a_killed_training_goes_on_as_if_nothing_had_happened(
-    kill_at: int, model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    here = Path(__file__).parent
-    command = [sys.executable, "-c", KILLED, str(model_folder), str(tmp_path), str(kill_at)]
-    path = os.pathsep.join([str(here), str(here.parent)])
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    killed = checkpoint.latest(tmp_path / "checkpoints")
-    assert (killed.name if killed else None) == {1: None, 3: "step-2", 6: "step-4"}[kill_at]
-    trainer(model_folder, tmp_path, SETTINGS).run(watch_nothing, score)
-    assert left(tmp_path) == uninterrupted(0.0)
-
-
-KILLED_AT_ANY_TIME = """
-import os, random, signal, sys, threading, time
-from pathlib import Path
-import test_loop as loop
-
-model, run, whole = map(Path, sys.argv[1:4])
-
-def trained_in_a_child(folder, seconds):
-    child = os.fork()
-    if child == 0:
-        trainer = loop.trainer(model, folder, loop.SETTINGS)
-        started = time.monotonic()
-        if seconds is not None:
-            threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        trainer.run(loop.watch_nothing, loop.score)
-        (whole / "seconds").write_text(str(time.monotonic() - started))
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-whole.mkdir()
-assert trained_in_a_child(whole, None) == 0
-seconds, draw, kills, endings = float((whole / "seconds").read_text()), random.Random(0), 0, 0
-(whole / "seconds").unlink()
-while kills < 20:
-    code = trained_in_a_child(run, draw.uniform(0, seconds))
-    assert code in (0, -signal.SIGKILL), code
-    kills += code != 0
-    if code == 0:
-        (whole / "seconds").unlink()
-        run.rename(run.with_name(f"ended-{endings}"))
-        endings += 1
-print(endings)
-"""
-
-
-@pytest.mark.slow
-def test_a_training_killed_twenty_times_goes_on_as_if_nothing_had_happened(
-    model_folder: Path, tmp_path: Path, uninterrupted: Callable[[float], Any]
-) -> None:
-    """Wherever it is at the time: in a step, in a score, or while a checkpoint is written; anew when it has ended."""
-    here, run = Path(__file__).parent, tmp_path / "run"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)])}
-    command = [sys.executable, "-c", KILLED_AT_ANY_TIME, str(model_folder), str(run), str(tmp_path / "whole")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    trainer(model_folder, run, SETTINGS).run(watch_nothing, score)
-    ended = [tmp_path / f"ended-{number}" for number in range(int(done.stdout))]
-    for folder in (tmp_path / "whole", run, *ended):
-        assert left(folder) == uninterrupted(0.0)

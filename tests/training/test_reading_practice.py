@@ -1,4 +1,4 @@
-"""The practice passages must be sound SQuAD rows, and must teach nothing of the passages that measure reading."""
+"""The embedded replay passages are valid SQuAD rows and do not overlap with the evaluation set of reading."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def paragraphs() -> list[dict[str, Any]]:
 
 
 def strings(node: Any) -> list[str]:
-    """Every string in a JSON tree, so that the comparison leans on no schema."""
+    """Every string in a JSON tree, so that the comparison does not depend on the schema."""
     if isinstance(node, str):
         return [node]
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
@@ -72,6 +72,6 @@ def test_shares_no_thirteen_words_in_a_row_with_the_evaluation_set() -> None:
         gram for text in strings(json.loads(EVALUATION.read_text(encoding="utf-8"))) for gram in word_grams(text)
     }
     measured |= word_grams(GENERAL.read_text(encoding="utf-8"))
-    practised = {gram for text in strings(articles()) for gram in word_grams(text)}
-    assert measured and practised
-    assert not measured & practised
+    practice_grams = {gram for text in strings(articles()) for gram in word_grams(text)}
+    assert measured and practice_grams
+    assert not measured & practice_grams

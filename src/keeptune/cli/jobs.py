@@ -153,14 +153,14 @@ def _open(context: typer.Context, folder: Path) -> Any:
 def _run_on_cluster(job: Any, recipe: Path, settings: list[str], cluster: str | None, workers: int) -> dict[str, Any]:
     """Carries out the data stage, submits the later stages as a job to a Ray cluster, and returns the result."""
     from keeptune.files import read_json
-    from keeptune.training.ray_cluster import on_cluster
+    from keeptune.training.ray_cluster import run_on_cluster
 
     if cluster is None:
         raise RecipeError("--workers requires --cluster HOST:PORT; without Ray, start keeptune with torchrun")
     job.data()
     overrides = [part for setting in settings for part in ("--set", setting)]
     command = ["run", str(recipe.absolute()), "--run", str(job.directory.root.absolute()), *overrides]
-    code = on_cluster(cluster, workers, command, job.directory.tracking)
+    code = run_on_cluster(cluster, workers, command, job.directory.tracking)
     if code not in (0, EXIT_GATE_FAILED):
         sys.exit(code)
     result: dict[str, Any] = read_json(job.directory.result)

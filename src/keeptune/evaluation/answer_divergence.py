@@ -24,9 +24,9 @@ from keeptune.evaluation.suite.loader import Size
 from keeptune.generation.engine import Generator, at_the_end
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.prompts.chat import Layout
-from keeptune.training.batches import batched
+from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
-from keeptune.training.loss import chunks
+from keeptune.training.loss import logit_chunks
 
 Record = dict[str, Any]
 What = Literal["skill", "chat"]
@@ -87,7 +87,7 @@ def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) 
                     {"id": own.id, "what": own.what, "mode": mode, "prompt": own.prompt, "output": answer.text}
                 )
     lengths = [len(tokens) for tokens, _ in rows]
-    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+    for batch in make_batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
         for index, (count, nats) in zip(batch, _divergences(pair, [rows[index] for index in batch]), strict=True):
             records[index] |= {"tokens": count, "kl": nats}
     return [record for record in records if record["tokens"]]
@@ -124,7 +124,7 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
     made: list[tuple[int, float | None]] = []
     for before, after in zip(states["base"], states["tuned"], strict=True):
         total = 0.0
-        for part in chunks(len(after), len(heads["tuned"].weight)):
+        for part in logit_chunks(len(after), len(heads["tuned"].weight)):
             base, tuned = (
                 functional.log_softmax(heads[who](own[part]), -1, dtype=torch.float32)
                 for who, own in (("base", before), ("tuned", after))

@@ -19,11 +19,11 @@ from torch.nn import functional
 
 from keeptune.data.plain_texts import GENERAL, Text
 from keeptune.evaluation.statistics import FloatArray, mean_of_parts
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.prompts.template import encode_prompt
-from keeptune.training.batches import batched
+from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
-from keeptune.training.loss import chunks
+from keeptune.training.loss import logit_chunks
 
 Record = dict[str, Any]
 
@@ -51,7 +51,7 @@ def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text])
     texts, rows = zip(*(pair for pair in encoded if len(pair[1]) > 1), strict=True)
     lengths = [len(row) for row in rows]
     records: list[Record] = [{}] * len(texts)
-    for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
+    for batch in make_batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
         with adapters.scaled(tuned, 0.0):
             base_states = hidden_states(tuned, [rows[index] for index in batch])
         with adapters.scaled(tuned, scale):
@@ -74,7 +74,7 @@ def _compared(head: Any, before: Tensor, after: Tensor, own: Tensor) -> tuple[fl
     shapes: before, after (at least tokens, width); own (tokens,).
     """
     totals = torch.zeros(3, dtype=torch.float64)
-    for here in chunks(len(own), len(head.weight)):
+    for here in logit_chunks(len(own), len(head.weight)):
         base, tuned = (
             functional.log_softmax(head(states[here]), -1, dtype=torch.float32) for states in (before, after)
         )

@@ -22,7 +22,7 @@ from keeptune.evaluation.reading_likelihood import token_log_probabilities
 from keeptune.generation.engine import SHARED_TOKENS, Generator
 from keeptune.models.invocation import MASK_ARGUMENT
 from keeptune.models.prepacked_linear import packed_weights
-from keeptune.training.batches import batched
+from keeptune.training.batches import make_batches
 
 BATCH_TOKENS = 1024
 
@@ -101,7 +101,7 @@ def log_likelihoods(
     sums: list[list[float]] = [[] for _ in rows]
     with packed_weights(generator.model):
         prefix = _Prefix(generator, _shared_context(rows) if together else [])
-        for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+        for batch in make_batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
             for index, found in zip(batch, _scored(generator, [rows[index] for index in batch], prefix), strict=True):
                 sums[index] = found
     if not together:

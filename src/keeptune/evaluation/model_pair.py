@@ -19,12 +19,11 @@ from keeptune.evaluation.fingerprint import adapter_facts, record_cache
 from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.chat import FALLBACK, Layout, fallback_prompt
 from keeptune.prompts.template import Prompt
-from keeptune.training.distributed import processes
+from keeptune.training.distributed import distributed_context
 
 Who = Literal["base", "tuned"]
 WHO: tuple[Who, Who] = ("base", "tuned")
@@ -110,7 +109,7 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
         ModelError: when a model cannot be loaded, needs code of its own, or the adapter does not fit the base.
     """
     folder = adapter_of(tuned)
-    stored = adapter_card.load(folder) if folder and (folder / adapter_card.FILE).is_file() else None
+    stored = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
     prompt = stored.prompt if stored else FALLBACK
     dtype, quantization = (stored.dtype, stored.quantization) if stored else ("auto", None)
     base_generator, cache = _load(base, dtype, quantization)
@@ -143,4 +142,4 @@ def adapter_of(name: str) -> Path | None:
 def _load(name: str, dtype: str, quantization: str | None) -> tuple[SharedGenerator, RecordCache]:
     tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype, quantization)
     models.check_tokenizer(model, tokenizer)
-    return SharedGenerator(model, tokenizer, processes()), record_cache(model, tokenizer)
+    return SharedGenerator(model, tokenizer, distributed_context()), record_cache(model, tokenizer)

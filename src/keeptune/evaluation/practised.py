@@ -21,7 +21,7 @@ from keeptune.evaluation.overlap import NgramIndex, texts_in
 from keeptune.generation import self_answers as own_answers
 from keeptune.grading.chinese import HAN_CHARACTER
 from keeptune.grading.squad import ReadingItem
-from keeptune.training.replay import Practice, practice
+from keeptune.training.replay import ReplaySource, load_replay_source
 
 Practised = dict[str, str]
 """The reason, by ability."""
@@ -63,7 +63,7 @@ def practised_by_source(source: str) -> Practised:
         texts = (message.content for prompt in own_answers.pool() for message in prompt.messages)
         return found | practised_by_texts(texts, "the pool of prompts for replay")
     try:
-        items = practice(source)
+        items = load_replay_source(source)
     except KeeptuneError:
         # An ancestor's file may be gone; its name still says what it was.
         return {"reading-en": f"replay of {Path(source).name}"} if source.endswith(".json") else {}
@@ -71,7 +71,7 @@ def practised_by_source(source: str) -> Practised:
     return found | practised_by_texts(_texts(items), f"replay of {Path(source).name}")
 
 
-def tasks_of(items: Practice) -> set[str]:
+def tasks_of(items: ReplaySource) -> set[str]:
     """The abilities whose task format the items have."""
     found: set[str] = set()
     for item in items:
@@ -111,7 +111,7 @@ def suite_index() -> NgramIndex:
     return index
 
 
-def _texts(items: Practice) -> Iterable[str]:
+def _texts(items: ReplaySource) -> Iterable[str]:
     for item in items:
         if isinstance(item, ReadingItem):
             yield item.context

@@ -16,8 +16,9 @@ from torch.nn import functional
 from keeptune.data.reading_passages import laid_out
 from keeptune.generation.engine import Generator
 from keeptune.grading.squad import ReadingItem
-from keeptune.training.batches import batched
-from keeptune.training.loss import chunks
+from keeptune.training.batches import make_batches
+from keeptune.training.loss import logit_chunks
+from keeptune.training.padding import pad_rows
 
 BATCH_TOKENS = 2048
 
@@ -35,7 +36,7 @@ def answer_nll(generator: Generator, items: Sequence[ReadingItem]) -> list[float
     passages = [laid_out([items[index] for index in place], generator.tokenizer) for place in places]
     lengths = [len(passage.tokens) for passage in passages]
     found = [0.0] * len(items)
-    for batch in batched(sorted(range(len(places)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+    for batch in make_batches(sorted(range(len(places)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
         for row, losses in zip(batch, _losses(generator, [passages[row].tokens for row in batch]), strict=True):
             for index, answer in zip(places[row], passages[row].answers, strict=True):
                 # The loss at a position is that of the token behind it.
@@ -46,9 +47,7 @@ def answer_nll(generator: Generator, items: Sequence[ReadingItem]) -> list[float
 def _losses(generator: Generator, rows: Sequence[tuple[int, ...]]) -> list[torch.Tensor]:
     """The loss of every token but the first, row by row, in float32. Rows are padded on the right, which causal
     attention never sees."""
-    width = max(map(len, rows))
-    padded = [[*row, *(width - len(row)) * [0]] for row in rows]
-    ids = torch.tensor(padded, device=generator.head.weight.device)
+    ids = pad_rows(rows, generator.head.weight.device)
     hidden = generator.decoder(input_ids=ids, use_cache=False).last_hidden_state
     return [
         -token_log_probabilities(generator.head, states[: len(row) - 1], own[1 : len(row)])
@@ -62,7 +61,7 @@ def token_log_probabilities(head: Any, states: torch.Tensor, following: torch.Te
     shapes: states (tokens, width); following and result (tokens,).
     """
     parts = []
-    for part in chunks(len(states), len(head.weight)):
+    for part in logit_chunks(len(states), len(head.weight)):
         # Told the format, log_softmax reads the logits once; converted before, they took twice the time.
         known = functional.log_softmax(head(states[part]), -1, dtype=torch.float32)
         parts.append(known.gather(1, following[part, None]).squeeze(1))

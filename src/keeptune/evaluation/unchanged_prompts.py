@@ -14,10 +14,10 @@ import torch
 from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import texts_in
-from keeptune.models.adapter import causal_model, scaled
+from keeptune.models.adapters import causal_model, scaled
 from keeptune.prompts.chat import Layout, Message
 from keeptune.prompts.invocation import last_occurrence
-from keeptune.training.batches import batched
+from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
 
 Record = dict[str, Any]
@@ -55,7 +55,7 @@ def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> l
     found: dict[int, Record] = {}
     prompts = [(name, tokens[:_TOKENS]) for name, tokens in prompts]
     lengths = [len(tokens) for _, tokens in prompts]
-    for batch in batched(sorted(range(len(prompts)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
+    for batch in make_batches(sorted(range(len(prompts)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
         rows = [prompts[index][1] for index in batch]
         tuned = hidden_states(causal_model(model), rows)
         with scaled(model, 0.0):

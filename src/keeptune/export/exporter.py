@@ -14,12 +14,11 @@ from transformers import AutoConfig
 
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata, backend
+from keeptune.models import adapter_metadata, adapters, backend
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
-from keeptune.models.out_of_memory import memory_for
-from keeptune.models.quantization import made_whole
+from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.models.quantization import dequantize
 from keeptune.pipeline.evaluate_files import adapter_folder
 
 Form = Literal["merged", "mindspore", "mindformers"]
@@ -28,7 +27,7 @@ CLOSE_LOGITS = 1e-3
 """The largest allowed difference of merged and unmerged logits, relative to the largest logit, in float32."""
 
 
-@memory_for("writing the model")
+@explain_out_of_memory("writing the model")
 def export(target: str | Path, form: Form, out: Path) -> list[str]:
     """Writes an export into the new folder `out` and returns the names of its files.
 
@@ -52,7 +51,7 @@ def export(target: str | Path, form: Form, out: Path) -> list[str]:
     return sorted(path.name for path in out.iterdir())
 
 
-def load_tuned(card: adapter_metadata.AdapterCard, folder: Path) -> Any:
+def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path) -> Any:
     """Loads base and adapter in float32, so that merging rounds only once.
 
     A quantized base is dequantized, because the adapter was trained and evaluated with its rounded weights.
@@ -63,7 +62,7 @@ def load_tuned(card: adapter_metadata.AdapterCard, folder: Path) -> Any:
     if card.quantization is None:
         base = models.load_model(card.model, "float32")
     else:
-        base = made_whole(models.load_model(card.model, card.dtype, card.quantization)).float()
+        base = dequantize(models.load_model(card.model, card.dtype, card.quantization)).float()
     tuned = adapters.load_adapter(base, folder)
     if invocation_of(adapters.causal_model(tuned)):
         raise ModelError(
@@ -74,7 +73,7 @@ def load_tuned(card: adapter_metadata.AdapterCard, folder: Path) -> Any:
     return tuned
 
 
-def merge(tuned: Any, card: adapter_metadata.AdapterCard, tokenizer: Any) -> Any:
+def merge(tuned: Any, card: adapter_metadata.AdapterMetadata, tokenizer: Any) -> Any:
     """Merges the adapter into the base, in the base's dtype.
 
     Raises:

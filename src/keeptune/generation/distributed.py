@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keeptune.generation.engine import Answer, Generator, StopRule
-from keeptune.models import adapter as adapters
-from keeptune.training.distributed import Processes
+from keeptune.models import adapters
+from keeptune.training.distributed import DistributedContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class _Request:
 class SharedGenerator(Generator):
     """A generator that has the other processes answer with it. With one process it is a plain one."""
 
-    def __init__(self, model: Any, tokenizer: Any, group: Processes) -> None:
+    def __init__(self, model: Any, tokenizer: Any, group: DistributedContext) -> None:
         super().__init__(model, tokenizer)
         self.group = group
         self.packages: dict[str, str] = {}
@@ -60,23 +60,23 @@ class SharedGenerator(Generator):
         progress: Callable[[int], None] | None = None,
     ) -> list[Answer]:
         """One answer a prompt, in their order. `stop` is sent by its name, so it has to be a module's own function."""
-        if self.group.count == 1:
+        if self.group.world_size == 1:
             return super().answer(prompts, budgets, stop, progress)
         request = _Request([list(prompt) for prompt in prompts], list(budgets), stop, self._scale)
-        self.group.gather(request)
-        own = request.part(0, self.group.count)
-        told = self.group.gather(super().answer(prompts[own], budgets[own], stop, progress))
+        self.group.all_gather(request)
+        own = request.part(0, self.group.world_size)
+        told = self.group.all_gather(super().answer(prompts[own], budgets[own], stop, progress))
         if progress:
             progress(len(prompts) - len(told[0]))
         return [answer for part in told for answer in part]
 
 
-def help_out(group: Processes, made: Callable[[], Generator]) -> None:
+def help_out(group: DistributedContext, made: Callable[[], Generator]) -> None:
     """Answers what the first process asks for, until it needs no more. `made` loads the model, once and if needed."""
     generator: Generator | None = None
-    while isinstance(request := group.gather(None)[0], _Request):
+    while isinstance(request := group.all_gather(None)[0], _Request):
         generator = generator or made()
-        own = request.part(group.number, group.count)
+        own = request.part(group.rank, group.world_size)
         with nullcontext() if request.scale is None else adapters.scaled(generator.model, request.scale):
             answers = Generator.answer(generator, request.prompts[own], request.budgets[own], request.stop)
-        group.gather(answers)
+        group.all_gather(answers)

@@ -17,11 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from keeptune.models.activation_checkpointing import head_size, total_bytes
-from keeptune.models.adapter import causal_model
+from keeptune.models.adapters import causal_model
+from keeptune.models.attention import head_size
+from keeptune.models.device_memory import total_bytes
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.prepacked_linear import packed_weights
-from keeptune.training.batches import batched
+from keeptune.training.batches import make_batches
+from keeptune.training.padding import pad_rows
 
 SLOTS = 128
 """The most rows that are decoded together."""
@@ -246,7 +248,7 @@ class Generator:
         for level in _levels(rows):
             missing = [len(own.row.prompt) - own.shared for own in level]
             shortest_first = sorted(range(len(level)), key=missing.__getitem__)
-            for batch in batched(shortest_first, missing, PREFILL_TOKENS, PADDED_SHARE):
+            for batch in make_batches(shortest_first, missing, PREFILL_TOKENS, PADDED_SHARE):
                 some = [level[index] for index in batch]
                 for slot, own in enumerate(some, start=first + len(admitted)):
                     slots[own.row.index] = slot
@@ -275,7 +277,7 @@ class Generator:
         """The next token of each row, given new tokens that stand at `starts`: the likeliest, or a drawn one."""
         device = self.head.weight.device
         width = max(map(len, tokens))
-        ids = torch.tensor([part + [0] * (width - len(part)) for part in tokens], device=device)
+        ids = pad_rows(tokens, device)
         lengths = torch.tensor([len(part) for part in tokens], device=device)
         offsets = torch.arange(width, device=device).clamp(max=lengths[:, None] - 1)
         positions = torch.tensor(starts, device=device)[:, None] + offsets

@@ -19,8 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache, sha256_of
 from keeptune.prompts.chat import Layout, Message
-from keeptune.training.batches import Example
-from keeptune.training.replay import KIND
+from keeptune.training.batches import REPLAY_KIND, TokenizedExample
 
 Record = dict[str, Any]
 
@@ -88,7 +87,7 @@ def _answers(
     return records
 
 
-def own_examples(records: Sequence[Record], layout: Layout) -> list[Example]:
+def own_examples(records: Sequence[Record], layout: Layout) -> list[TokenizedExample]:
     """Training rows labelled on the answers, of those that hold one. An answer that ended by itself is learnt with its
     end token."""
     examples = []
@@ -98,5 +97,7 @@ def own_examples(records: Sequence[Record], layout: Layout) -> list[Example]:
         end = [layout.tokenizer.eos_token_id] if record["stopped"] else []
         if answer:
             labelled = (False,) * len(question) + (True,) * (len(answer) + len(end))
-            examples.append(Example(f"practice:{record['id']}", KIND, (*question, *answer, *end), labelled))
+            examples.append(
+                TokenizedExample(f"practice:{record['id']}", REPLAY_KIND, (*question, *answer, *end), labelled)
+            )
     return examples

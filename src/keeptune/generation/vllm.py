@@ -24,10 +24,10 @@ from keeptune.files import read_json, write_json
 from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Answer, Generator, Row, StopRule
 from keeptune.models import load as models
-from keeptune.models.adapter import causal_model
+from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import invocation_of
 from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess
-from keeptune.training.distributed import Processes
+from keeptune.training.distributed import DistributedContext
 
 PYTHON = "KEEPTUNE_VLLM_PYTHON"
 """The environment variable that names the Python with vLLM in it."""
@@ -49,7 +49,7 @@ class Served:
     scale: float = 1.0
 
 
-def final_generator(model: Any, tokenizer: Any, group: Processes, served: Served) -> SharedGenerator:
+def final_generator(model: Any, tokenizer: Any, group: DistributedContext, served: Served) -> SharedGenerator:
     """What writes the answers of final scores: vLLM where its Python is named, else all processes with `model`.
 
     Those of an adapter with an invocation are always written here: vLLM would let it act on every token.
@@ -71,7 +71,7 @@ def require_installed() -> None:
 class VllmGenerator(SharedGenerator):
     """A generator whose tokens come from vLLM, which is started for the first answers and ends with it."""
 
-    def __init__(self, model: Any, tokenizer: Any, group: Processes, served: Served, python: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, group: DistributedContext, served: Served, python: str) -> None:
         super().__init__(model, tokenizer, group)
         self.served, self.python = served, python
         self.packages = {"vllm": _version(python)}

@@ -18,13 +18,13 @@ from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS,
 from keeptune.mindspore.run_rows import padding_token
 from keeptune.mindspore.tensor_names import rename_to_mindformers
 from keeptune.mindspore.tensors import to_ckpt
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.adapter_metadata import AdapterCard
+from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.prompts.named import asked_in_conversation
 
 
-def write_continuation(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
+def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
     """Adds the files to continue the run to `out`, which already holds adapter.ckpt and pet_config.yaml.
 
     Raises:

@@ -20,7 +20,7 @@ from keeptune.errors import ModelError
 from keeptune.prompts.named import asked_in_conversation
 from keeptune.prompts.template import Prompt
 from keeptune.training.optimizer import BETAS, EPSILON
-from keeptune.training.target_truncation import row_tokens
+from keeptune.training.target_truncation import truncated_row_tokens
 
 CHECKPOINT, CONVERSATIONS, QUESTIONS = "tuned.ckpt", "conversations.json", "questions.jsonl"
 _PREFIX = "tuned"
@@ -168,7 +168,7 @@ class FinetuneFiles:
     def _training(self) -> dict[str, Any]:
         train = self.recipe.train
         # keeptune's token counts include replay rows; these rows do not.
-        tokens = sum(row_tokens(row, train.truncate_targets, self.recipe.seed) for row in self.rows)
+        tokens = sum(truncated_row_tokens(row, train.truncate_targets, self.recipe.seed) for row in self.rows)
         epochs = train.epochs_of(round(tokens / (1 - self.recipe.retain.replay_share)))
         every = train.checkpoint_every_steps
         if train.optimizer == "mindformers":

@@ -19,8 +19,7 @@ from keeptune.mindspore import ckpt
 from keeptune.mindspore.configuration import load_configuration
 from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.tensors import to_torch
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
 
@@ -52,7 +51,7 @@ def import_adapter(path: Path, configuration: Path, model: str, skill: str, prom
         config.save_pretrained(str(scratch))
         save_file(matrices, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
         adapters.load_adapter(models.load_model(model), scratch)  # raises if a tensor does not fit
-        adapter_metadata.save(adapter_metadata.AdapterCard(model, skill, prompt, {}, scale=1.0), scratch)
+        adapter_metadata.save(adapter_metadata.AdapterMetadata(model, skill, prompt, {}, scale=1.0), scratch)
 
 
 def _lora_matrices(path: Path) -> dict[str, Tensor]:

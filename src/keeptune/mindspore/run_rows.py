@@ -16,7 +16,7 @@ from keeptune.grading.squad import ReadingItem, contest_items, reading_items
 from keeptune.mindspore.record_set import Layout, Row, SkippedRow, WrittenSet, write_set
 from keeptune.prompts.reading import question_text
 from keeptune.prompts.template import Prompt
-from keeptune.training.batches import Example
+from keeptune.training.batches import TokenizedExample
 
 IGNORED = -100
 """The label of a token without loss, `ignore_token_id` in MindFormers."""
@@ -25,7 +25,7 @@ _LLAMA3_PADDING = "<|reserved_special_token_0|>"
 
 
 def export_training(
-    examples: Sequence[Example], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
+    examples: Sequence[TokenizedExample], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
 ) -> WrittenSet:
     """Writes training rows in the layout of the contest's train-fastchat256, under the run's prompt.
 
@@ -70,7 +70,7 @@ def padding_token(tokenizer: Any) -> int:
     return int(tokenizer.get_vocab().get(_LLAMA3_PADDING, tokenizer.eos_token_id))
 
 
-def training_row(example: Example, seq_length: int, padding: int) -> Row | SkippedRow:
+def training_row(example: TokenizedExample, seq_length: int, padding: int) -> Row | SkippedRow:
     """An example as a row, or as a skipped row with the reason."""
     tokens = example.tokens
     if len(tokens) > seq_length + 1:
@@ -78,9 +78,9 @@ def training_row(example: Example, seq_length: int, padding: int) -> Row | Skipp
     # MindFormers masks padding by its id: it would ignore this token and the loss after it.
     if padding in tokens[:-1]:
         return SkippedRow(example.name, f"contains the padding token {padding}", len(tokens))
-    if not any(example.labelled[1:]):
+    if not any(example.loss_mask[1:]):
         return SkippedRow(example.name, "no token with loss", len(tokens))
-    labels = [token if has_loss else IGNORED for token, has_loss in zip(tokens, example.labelled, strict=True)]
+    labels = [token if has_loss else IGNORED for token, has_loss in zip(tokens, example.loss_mask, strict=True)]
     return Row(example.name, tokens, labels)
 
 

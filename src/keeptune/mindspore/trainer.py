@@ -25,12 +25,13 @@ from keeptune.files import write_error
 from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import to_ckpt, to_torch
 from keeptune.mindspore.workers import WORKERS, Workers
-from keeptune.models.adapter import added_parameters, base_weights, causal_model
+from keeptune.models.adapters import added_parameters, base_weights, causal_model
 from keeptune.training import checkpoints
-from keeptune.training.batches import Example, shares
-from keeptune.training.distributed import processes
-from keeptune.training.loop import Enough, Score, Step, Trainer
-from keeptune.training.optimizer import BETAS, EPSILON, learning_rate
+from keeptune.training.batches import TokenizedExample, split_step
+from keeptune.training.distributed import distributed_context
+from keeptune.training.loop import ScoreFunction, StepRecord, StopCriterion, Trainer
+from keeptune.training.optimizer import BETAS, EPSILON
+from keeptune.training.schedule import learning_rate
 
 _MOMENT_KEYS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """The state keys of the two moments: torch's AdamW (True), and keeptune's Adam without bias correction."""
@@ -59,7 +60,7 @@ def require_supported(model: Any, recipe: Recipe) -> None:
             (retain.activation != "always", "retain.activation: must be always"),
             (retain.project_start > 0, "retain.project_start: must be 0"),
             (train.activation_checkpointing == "always", "train.activation_checkpointing: must not be always"),
-            (processes().count > 1, f"several keeptune processes: start one, and set {WORKERS} instead"),
+            (distributed_context().world_size > 1, f"several keeptune processes: start one, and set {WORKERS} instead"),
         )
         if is_unsupported
     ]
@@ -73,14 +74,19 @@ def require_supported(model: Any, recipe: Recipe) -> None:
 class MindSporeTrainer(Trainer):
     """A trainer whose steps MindSpore computes."""
 
-    def __init__(self, model: Any, examples: Sequence[Example], settings: TrainSection, seed: int, run: Path) -> None:
+    def __init__(
+        self, model: Any, examples: Sequence[TokenizedExample], settings: TrainSection, seed: int, run: Path
+    ) -> None:
         super().__init__(model, examples, settings, seed, run)
         self.workers = Workers()
         self.scratch = run / "mindspore"
         self.trained = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
     def run(
-        self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
+        self,
+        on_step: Callable[[StepRecord], None],
+        score: ScoreFunction | None = None,
+        enough: StopCriterion | None = None,
     ) -> checkpoints.Progress:
         """Trains as `Trainer.run` does.
 
@@ -103,25 +109,25 @@ class MindSporeTrainer(Trainer):
         self.workers.start(self.scratch)
         return progress
 
-    def _step(self, index: int) -> Step:
+    def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
         rate = learning_rate(index, len(self.plan), self.settings)
         common = {"weight": self._token_weight(index), "rate": rate, "step": index + 1}
-        dealt = shares(self.plan[index], self.lengths, self.workers.count)
+        dealt = split_step(self.plan[index], self.lengths, self.workers.count)
         answers = self.workers.request([{"batches": batches, **common} for batches in dealt])
         rows = {row: (total, count) for answer in answers for row, total, count in answer["losses"]}
         norm = float(answers[0]["norm"])
         if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
-            self._refuse(index, refused, "the loss is not finite")
+            self._raise_not_finite(index, refused, "loss")
         if not math.isfinite(norm):
-            self._refuse(index, tuple(rows), "the gradient is not finite")
-        seconds, tokens = time.perf_counter() - started, self.tokens[index]
+            self._raise_not_finite(index, tuple(rows), "gradient")
+        seconds, tokens = time.perf_counter() - started, self.step_tokens[index]
         by_kind = {
             kind: _mean([loss for row, loss in rows.items() if self.examples[row].kind == kind])
             for kind in sorted({self.examples[row].kind for row in rows})
         }
         loss, speed = _mean(list(rows.values())), tokens / seconds
-        return Step(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
+        return StepRecord(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
 
     def _save(self, progress: checkpoints.Progress) -> None:
         self._read_state(progress.step)
@@ -132,7 +138,7 @@ class MindSporeTrainer(Trainer):
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
         self._job().write(self.scratch)
-        tokens, labelled = zip(*((row.tokens, row.labelled) for row in self.examples), strict=True)
+        tokens, labelled = zip(*((row.tokens, row.loss_mask) for row in self.examples), strict=True)
         job.Rows.from_lists(tokens, labelled).write(self.scratch)
         weights = base_weights(self.peft_model)
         weights[job.INVERSE_FREQUENCIES] = causal_model(self.peft_model).get_decoder().rotary_emb.inv_freq.float()
@@ -163,7 +169,7 @@ class MindSporeTrainer(Trainer):
         """The adapter and, after the first step, the optimizer's moments, under the engine's names."""
         tensors: dict[str, Tensor] = {_engine_name(name): parameter for name, parameter in self.trained.items()}
         for name, parameter in self.trained.items():
-            state = self.optimiser.state.get(parameter, {})
+            state = self.optimizer.state.get(parameter, {})
             for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True):
                 if key in state:
                     tensors[f"{prefix}{_engine_name(name)}"] = state[key]
@@ -186,7 +192,7 @@ class MindSporeTrainer(Trainer):
                     for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True)
                 }
                 step_count = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
-                self.optimiser.state[parameter] = {**step_count, **state}
+                self.optimizer.state[parameter] = {**step_count, **state}
 
 
 def _has_ascend() -> bool:

@@ -1,7 +1,7 @@
-"""What an adapter must not be separated from: its prompt, its base model, and how long its answers are.
+"""The metadata of an adapter in `keeptune.json`: its prompt, its base model and the length of its answers.
 
-PEFT's files say nothing about the prompt an adapter was trained with. `keeptune.json` beside them does, with a hash,
-so that scoring or asking it with another prompt is an error and not a bad score.
+PEFT's files do not contain the prompt that an adapter was trained with. `keeptune.json` beside them does, with a hash.
+Evaluating or querying the adapter with another prompt is therefore an error instead of a bad score.
 """
 
 from __future__ import annotations
@@ -18,9 +18,18 @@ FILE = "keeptune.json"
 
 
 @dataclass(frozen=True, slots=True)
-class AdapterCard:
-    """The contents of keeptune.json. `budgets` are upper bounds of new tokens by kind, `dtype` and `quantization` are
-    the recipe's."""
+class AdapterMetadata:
+    """The contents of keeptune.json.
+
+    Attributes:
+        model: the base model, as in the recipe.
+        skill: the skill that the adapter was trained on.
+        prompt: the prompt that it was trained with.
+        budgets: the maximum of new tokens per answer, by kind.
+        scale: the selected adapter scale.
+        dtype: the number format, as in the recipe.
+        quantization: the quantization of the base, as in the recipe.
+    """
 
     model: str
     skill: str
@@ -31,34 +40,38 @@ class AdapterCard:
     quantization: str | None = None
 
 
-def save(card: AdapterCard, folder: Path) -> None:
-    """Writes the card beside the adapter in `folder`."""
+def save(metadata: AdapterMetadata, folder: Path) -> None:
+    """Writes the metadata beside the adapter in `folder`."""
     write_json(
         folder / FILE,
         {
-            "model": card.model,
-            "skill": card.skill,
-            "prompt": {"template": card.prompt.template, "sha256": card.prompt.sha256},
-            "budgets": card.budgets,
-            "scale": card.scale,
-            "dtype": card.dtype,
-            "quantization": card.quantization,
+            "model": metadata.model,
+            "skill": metadata.skill,
+            "prompt": {"template": metadata.prompt.template, "sha256": metadata.prompt.sha256},
+            "budgets": metadata.budgets,
+            "scale": metadata.scale,
+            "dtype": metadata.dtype,
+            "quantization": metadata.quantization,
         },
     )
 
 
-def beside(name: str) -> AdapterCard | None:
-    """The card in a folder with a whole model, as `keeptune export --to merged` leaves one; None for other models."""
+def load_if_present(name: str) -> AdapterMetadata | None:
+    """The metadata in a folder with a merged model (`keeptune export --to merged`); None for all other models."""
     folder = Path(name).expanduser()
     return load(folder) if (folder / FILE).is_file() else None
 
 
-def load(folder: Path) -> AdapterCard:
-    """The card beside an adapter. errors: ModelError when it is missing, damaged, or its prompt was edited."""
+def load(folder: Path) -> AdapterMetadata:
+    """The metadata beside an adapter.
+
+    Raises:
+        ModelError: if the file is missing or damaged, or if its prompt was edited.
+    """
     path = folder / FILE
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
-        card = AdapterCard(
+        metadata = AdapterMetadata(
             str(tree["model"]),
             str(tree["skill"]),
             Prompt(str(tree["prompt"]["template"])),
@@ -67,11 +80,15 @@ def load(folder: Path) -> AdapterCard:
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
         )
-        stated = tree["prompt"]["sha256"]
+        expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}; an adapter without its prompt cannot be asked fairly") from None
+        raise ModelError(
+            f"{path}: cannot be read ({error.strerror}); an adapter needs the prompt in this file: copy it from the run"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
-        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); take it from the run again") from None
-    if card.prompt.sha256 != stated:
-        raise ModelError(f"{path}: the prompt does not match its hash, so it was edited; take it from the run again")
-    return card
+        raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None
+    if metadata.prompt.sha256 != expected_hash:
+        raise ModelError(
+            f"{path}: prompt.template was edited (prompt.sha256 differs); copy the file from the run again"
+        )
+    return metadata

@@ -1,7 +1,8 @@
-"""How much an adapter counts, family by family: always the base's weights plus `scale` times what tuning changed.
+"""Scaling of an adapter, per family: base weights plus `scale` times the change that tuning made.
 
-LoRA has a factor for that. VeRA's output vector is one. (IA)³ multiplies, so its vectors move towards one, not zero.
-DoRA also divides by a norm, so no parameter of it stands for a part of the change; what it adds is scaled instead.
+LoRA has a scaling factor. VeRA's output vector acts as one. (IA)³ multiplies activations, so its vectors are moved
+towards one instead of zero. DoRA also divides by a norm, so no parameter is proportional to the change, and its output
+is scaled instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ Undo = Callable[[], None]
 
 
 def rescale(layer: Any, scale: float) -> Undo:
-    """Makes the adapter of one layer count `scale` times what it does; the result takes that back, bit for bit."""
+    """Multiplies the change that one layer's adapter makes by `scale`. The result restores it, bit for bit."""
     if scale == 1:
         return lambda: None
     if isinstance(layer, VeraLayer):
@@ -48,7 +49,7 @@ def _replace(parameters: Iterable[nn.Parameter], change: Callable[[Tensor], Tens
 
 
 def _scale_outputs(modules: Iterable[nn.Module], scale: float) -> Undo:
-    """DoRA's module gives what is added to the base's output."""
+    """Scales the outputs of DoRA's modules, which PEFT adds to the output of the base layer."""
     hooks = [module.register_forward_hook(lambda _, __, added: added * scale) for module in modules]
 
     def undo() -> None:

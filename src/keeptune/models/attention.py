@@ -1,12 +1,12 @@
-"""Causal attention for the rows that keeptune trains and asks on.
+"""Causal attention for the row lengths of training and evaluation.
 
-Most rows are 50–400 tokens long. On that length PyTorch's own CPU attention spends more time in its backward pass
-than the matrix products it replaces (a quarter of a training step of SmolLM2-135M), so the scores are formed
-directly, one product per group of heads that shares its keys. Longer rows do so part by part, and very long ones
-(a row of 5,000 tokens would keep 13 GB of scores over the layers of SmolLM2-135M) once more on the way back. On an
-accelerator PyTorch's kernels are better.
+Most rows have 50–400 tokens. At that length, the backward pass of PyTorch's CPU attention takes longer than the matrix
+products it replaces (a quarter of a training step of SmolLM2-135M). So on a CPU the scores are computed directly, with
+one product per group of heads that shares its keys. Longer rows are computed in blocks of queries. Very long rows
+compute their scores again in the backward pass: a row of 5,000 tokens would store 13 GB of scores over the layers of
+SmolLM2-135M. On an accelerator, PyTorch's kernels are better.
 
-Rows can stand end to end as well (model/varlen.py): on CUDA by a kernel, on a processor one by one.
+Rows can also be packed (models/packed_rows.py): CUDA has a kernel for that, a CPU computes them one by one.
 """
 
 from __future__ import annotations
@@ -20,29 +20,34 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from keeptune.models.activation_checkpointing import head_size
-from keeptune.models.packed_rows import Rows, varlen_attention
+from keeptune.models.packed_rows import PackedRows, varlen_attention
 
 SHORT_ATTENTION = "keeptune_short"
 CUDA_ATTENTION = "keeptune_cuda"
 
-PART_TOKENS = 256
-"""Queries of a row that attend at once: over all keys before them half of the products are for nothing. There and back
-in 7.4 ms a layer with 640 tokens, where one part takes 9.3; in 16.7 with 1,024, where it takes 22.5."""
+QUERY_BLOCK_TOKENS = 256
+"""Queries per block. Blocks avoid the half of the products that the causal mask would discard. Forward and backward
+pass take 7.4 ms per layer with 640 tokens (9.3 ms without blocks), and 16.7 ms with 1,024 tokens (22.5 ms)."""
 
-LONGEST_KEPT_TOKENS = 1024
-"""Longer rows compute their scores again on the way back, for they grow with the square: 3,072 tokens in 144 ms a
-layer, where PyTorch's own kernel, which keeps none either, takes 223."""
+MAX_STORED_SCORE_TOKENS = 1024
+"""Longer rows compute their scores again in the backward pass, because scores grow with the square of the length. With
+3,072 tokens that takes 144 ms per layer; PyTorch's kernel, which does not store them either, takes 223 ms."""
 
-TRIED_ROWS = (3, 5)
-"""Lengths of the rows that the kernel for rows end to end is tried with."""
+PROBE_LENGTHS = (3, 5)
+"""The lengths of the packed rows that test the kernel."""
 
-NEAR = 0.05
-"""How far values of about one, in formats of two bytes, may be from what each row alone comes to."""
+PROBE_TOLERANCE = 0.05
+"""The tolerance of that test for values of about one in two-byte formats."""
 
 
-def implementation(device: torch.device) -> str:
-    """The name of the attention to load a model with on `device`."""
+def head_size(config: Any) -> int:
+    """The width of one attention head."""
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
+
+
+def register_attention(device: torch.device) -> str:
+    """Registers the attention for `device` with transformers, and returns its name for `attn_implementation`."""
     if device.type not in ("cpu", "cuda"):
         return "sdpa"
     if device.type == "cpu":
@@ -61,14 +66,14 @@ def cuda_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     scaling: float | None = None,
-    rows_end_to_end: Rows | None = None,
-    **others: Any,
+    packed_rows: PackedRows | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
-    """PyTorch's attention, or its kernel for rows that stand end to end. shapes: as in short_attention."""
-    if rows_end_to_end is not None:
-        return varlen_attention(query, key, value, rows_end_to_end, scaling), None
-    mixed, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **others)
-    return mixed, None
+    """PyTorch's attention, or its kernel for packed rows. Arguments and result are those of `short_attention`."""
+    if packed_rows is not None:
+        return varlen_attention(query, key, value, packed_rows, scaling), None
+    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    return output, None
 
 
 def short_attention(
@@ -79,93 +84,114 @@ def short_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    rows_end_to_end: Rows | None = None,
+    packed_rows: PackedRows | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of queries over keys, in the layout that transformers expects back.
+    """Attention of queries over keys.
 
-    Without a mask it is causal with the last query at the last key: rows are padded on the right, so no real
-    token ever sees padding and no mask is needed. Rows end to end attend to themselves alone.
+    Without a mask, attention is causal, with the last query at the last key. Rows are padded on the right, so no token
+    sees padding and no mask is needed.
 
-    shapes: query (rows, heads, queries, head_size); key, value (rows, groups, keys, head_size);
-    attention_mask (rows, 1, queries, keys), added to the scores; result (rows, queries, heads, head_size).
+    Args:
+        module: unused; part of transformers' interface.
+        query: of shape `(rows, heads, queries, head_size)`.
+        key, value: of shape `(rows, groups, keys, head_size)`.
+        attention_mask: added to the scores, of shape `(rows, 1, queries, keys)`.
+        scaling: the factor of the scores; by default 1/√head_size.
+        dropout: must be 0.
+        packed_rows: the boundaries of packed rows, each of which attends only to itself.
+
+    Returns:
+        A tensor of shape `(rows, queries, heads, head_size)`, and no attention weights.
     """
     if dropout:
-        raise NotImplementedError("attention dropout is not part of keeptune's engine")
-    if rows_end_to_end is not None:
-        alone = (
+        raise NotImplementedError("keeptune does not implement attention dropout")
+    if packed_rows is not None:
+        outputs = (
             short_attention(module, query[:, :, part], key[:, :, part], value[:, :, part], None, scaling)[0]
-            for part in rows_end_to_end.parts()
+            for part in packed_rows.slices()
         )
-        return torch.cat(list(alone), dim=1), None
+        return torch.cat(list(outputs), dim=1), None
     rows, heads, queries, size = query.shape
     groups, keys = key.shape[1], key.shape[2]
-    shared = heads // groups
-    if attention_mask is None and queries == keys > PART_TOKENS:
-        return _in_parts(module, query, key, value, scaling), None
+    heads_per_group = heads // groups
+    if attention_mask is None and queries == keys > QUERY_BLOCK_TOKENS:
+        return _attention_in_blocks(module, query, key, value, scaling), None
     scale = size**-0.5 if scaling is None else scaling
-    grouped = (query * scale).reshape(rows * groups, shared * queries, size)
-    keys_flat = key.reshape(rows * groups, keys, size)
-    scores = torch.bmm(grouped, keys_flat.transpose(1, 2)).view(rows, heads, queries, keys)
+    grouped = (query * scale).reshape(rows * groups, heads_per_group * queries, size)
+    flat_keys = key.reshape(rows * groups, keys, size)
+    scores = torch.bmm(grouped, flat_keys.transpose(1, 2)).view(rows, heads, queries, keys)
     if attention_mask is None:
         attention_mask = causal_mask(queries, keys, scores)
     weights = torch.softmax(scores + attention_mask, dim=-1)
-    mixed = torch.bmm(weights.view(rows * groups, shared * queries, keys), value.reshape(rows * groups, keys, size))
-    return mixed.view(rows, heads, queries, size).transpose(1, 2).contiguous(), None
+    flat_values = value.reshape(rows * groups, keys, size)
+    output = torch.bmm(weights.view(rows * groups, heads_per_group * queries, keys), flat_values)
+    return output.view(rows, heads, queries, size).transpose(1, 2).contiguous(), None
 
 
-def short_mask(*sizes: Any, dtype: torch.dtype = torch.float32, **others: Any) -> Tensor | None:
-    """What short_attention adds to the scores where a row is padded on the left, as others than keeptune ask, or sees
-    a window only; None where attention is causal and nothing else. shape: (rows, 1, queries, keys)."""
-    allowed = sdpa_mask(*sizes, **others)
-    if allowed is None:
+def short_mask(*sizes: Any, dtype: torch.dtype = torch.float32, **options: Any) -> Tensor | None:
+    """The mask that `short_attention` adds to the scores; None where attention is only causal.
+
+    keeptune itself needs none. Other callers pad rows on the left, and some models use a sliding window.
+
+    Returns:
+        A tensor of shape `(rows, 1, queries, keys)`, or None.
+    """
+    is_visible = sdpa_mask(*sizes, **options)
+    if is_visible is None:
         return None
-    # Half of the least number: a padded query sees nothing, and its scores are not to become infinite.
-    return torch.zeros(allowed.shape, dtype=dtype).masked_fill_(~allowed, torch.finfo(dtype).min / 2)
+    # Half of the lowest number: a padded query sees no key, and its scores must not become infinite.
+    return torch.zeros(is_visible.shape, dtype=dtype).masked_fill_(~is_visible, torch.finfo(dtype).min / 2)
 
 
-def _in_parts(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-    """Causal attention, queries part by part, each over the keys up to its end. shapes: as short_attention."""
+def _attention_in_blocks(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Causal attention in blocks of queries, each over the keys up to its end. Shapes as in `short_attention`."""
 
-    def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return short_attention(module, query, key, value, None, scaling)[0]
 
-    tokens, parts = query.shape[2], []
-    for start in range(0, tokens, PART_TOKENS):
-        stop = start + PART_TOKENS
-        states = query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop]
-        if tokens > LONGEST_KEPT_TOKENS:
-            parts.append(checkpoint(attended, *states, use_reentrant=False, preserve_rng_state=False))
+    tokens, outputs = query.shape[2], []
+    for start in range(0, tokens, QUERY_BLOCK_TOKENS):
+        stop = start + QUERY_BLOCK_TOKENS
+        block = query[:, :, start:stop], key[:, :, :stop], value[:, :, :stop]
+        if tokens > MAX_STORED_SCORE_TOKENS:
+            outputs.append(checkpoint(attend, *block, use_reentrant=False, preserve_rng_state=False))
         else:
-            parts.append(attended(*states))
-    return torch.cat(parts, dim=1)
+            outputs.append(attend(*block))
+    return torch.cat(outputs, dim=1)
 
 
-def has_kernel(model: Any) -> bool:
-    """Whether the kernel for rows end to end computes what it should for a model as it stands: tried there and back,
-    for what a build of PyTorch and a card can do together is written nowhere. It knows of no sliding window."""
+def supports_packed_rows(model: Any) -> bool:
+    """Whether the kernel for packed rows computes correct attention for this model.
+
+    A forward and a backward pass test it, because no documentation lists which builds of PyTorch and which GPUs support
+    it. The kernel does not support sliding windows.
+    """
     weight, config = next(model.parameters()), model.config
     if weight.device.type != "cuda" or getattr(config, "sliding_window", None):
         return False
     heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
     size = head_size(config)
-    draw, rows = torch.Generator().manual_seed(0), Rows.of(TRIED_ROWS, weight.device)
+    generator, rows = torch.Generator().manual_seed(0), PackedRows.of(PROBE_LENGTHS, weight.device)
     query, key, value = (
-        torch.randn(1, count, sum(TRIED_ROWS), size, generator=draw).to(weight).requires_grad_()
+        torch.randn(1, count, sum(PROBE_LENGTHS), size, generator=generator).to(weight).requires_grad_()
         for count in (heads, groups, groups)
     )
     try:
-        found = varlen_attention(query, key, value, rows)
-        own = torch.autograd.grad(found.sum(), (query, key, value))
+        output = varlen_attention(query, key, value, rows)
+        gradients = torch.autograd.grad(output.sum(), (query, key, value))
     except (RuntimeError, ValueError, TypeError):
         return False
-    expected, _ = short_attention(nn.Identity(), query, key, value, None, rows_end_to_end=rows)
-    theirs = torch.autograd.grad(expected.sum(), (query, key, value))
-    pairs = zip((found, *own), (expected, *theirs), strict=True)
-    return all(torch.allclose(left.float(), right.float(), rtol=NEAR, atol=NEAR) for left, right in pairs)
+    expected, _ = short_attention(nn.Identity(), query, key, value, None, packed_rows=rows)
+    expected_gradients = torch.autograd.grad(expected.sum(), (query, key, value))
+    pairs = zip((output, *gradients), (expected, *expected_gradients), strict=True)
+    return all(
+        torch.allclose(actual.float(), reference.float(), rtol=PROBE_TOLERANCE, atol=PROBE_TOLERANCE)
+        for actual, reference in pairs
+    )
 
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
-    """Zeros where a query may look and minus infinity elsewhere. shape: (queries, keys)."""
-    hidden = torch.full((queries, keys), float("-inf"), dtype=like.dtype, device=like.device)
-    return hidden.triu(keys - queries + 1)
+    """Zeros where a query sees a key and minus infinity elsewhere, of shape `(queries, keys)`."""
+    mask = torch.full((queries, keys), float("-inf"), dtype=like.dtype, device=like.device)
+    return mask.triu(keys - queries + 1)

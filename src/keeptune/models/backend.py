@@ -1,6 +1,7 @@
-"""The MindSpore backend as other packages see it: an entry point, imported on first use.
+"""The interface of the MindSpore backend for other packages: an entry point, imported on first use.
 
-Its name is `mindspore` in the group `keeptune.backends` (pyproject.toml). No other package imports keeptune.mindspore.
+The entry point is `mindspore` in the group `keeptune.backends` (pyproject.toml). No other package imports
+keeptune.mindspore.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ MODULE_ALIASES: dict[str, str] = {
 
 
 class Backend(Protocol):
-    """What keeptune.mindspore offers to the packages below it."""
+    """The functions of keeptune.mindspore that packages below it call."""
 
     def require_installed(self) -> None:
-        """Raises RecipeError when no Python with MindSpore is configured."""
+        """Raises RecipeError if no Python with MindSpore is configured."""
 
     def unpack(self, checkpoint: Path, cache_folder: Path) -> Path:
         """Converts a .ckpt base model to a folder that transformers loads, once, inside `cache_folder`."""
 
     def trainer(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
-        """A Trainer whose steps MindSpore computes. Raises RecipeError when it cannot train this recipe."""
+        """A Trainer whose steps MindSpore computes. Raises RecipeError if it cannot train this recipe."""
 
     def export(self, target: Path, adapter: Path, form: str, out: Path) -> None:
         """Writes the adapter as MindSpore checkpoints, or (`mindformers`) as a folder to continue training from."""
@@ -52,11 +53,9 @@ def mindspore() -> Backend:
     """The backend behind the entry point.
 
     Raises:
-        RunError: when the package's metadata lacks the entry point, as in a source tree that is not installed.
+        RunError: if the package's metadata lacks the entry point, as in a source tree that is not installed.
     """
     for point in metadata.entry_points(group=GROUP, name=NAME):
         backend: Backend = point.load()()
         return backend
-    raise RunError(
-        "keeptune is not installed completely: the entry point keeptune.backends is missing; run `make setup`"
-    )
+    raise RunError(f"keeptune is not installed completely: the entry point {GROUP}:{NAME} is missing; run `make setup`")

@@ -1,9 +1,9 @@
-"""LoRA linear layers with one hand-written backward pass, in place of PEFT's forward.
+"""LoRA linear layers with one hand-written forward and backward pass, in place of PEFT's forward.
 
-PEFT casts every activation to the adapter's float32 and back and leaves six small products to autograd. Here the
-frozen product and the low-rank path share their buffers, the adapter is cast (it is a thousand times smaller than
-the activations), and its gradients come back in float32. The parameters stay PEFT's own, so saving, loading and
-switching the adapter off work as before.
+PEFT casts every activation to the adapter's float32 and back, and leaves six small products to autograd. Here the
+frozen product and the low-rank path share their buffers. The adapter is cast instead, because it is a thousand times
+smaller than the activations, and its gradients are in float32. The parameters remain PEFT's, so saving, loading and
+disabling the adapter work as before.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from keeptune.models.invocation import invocation_of
-from keeptune.models.pissa import INITIAL, low_rank
-from keeptune.models.quantization import QuantisedLinear, product, product_back
+from keeptune.models.pissa import INITIAL, low_rank_matrices
+from keeptune.models.quantization import QuantizedLinear, input_gradient, product
 
 
 class _LoraProduct(torch.autograd.Function):
-    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ; the base layer, W and bias, is frozen and gets no gradient.
+    """x Wᵀ + bias + scale · (x Aᵀ) Bᵀ. The base layer, W and bias, is frozen and gets no gradient.
 
-    Where `active` is given, the second half is added on these tokens alone.
+    With `active`, the low-rank term is added only at these tokens.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float, active: Tensor | None
     ) -> Tensor:
-        """shapes: x (..., inputs); base.weight (outputs, inputs); a (rank, inputs); b (outputs, rank); active (...)."""
+        """Shapes: x `(..., inputs)`; W `(outputs, inputs)`; a `(rank, inputs)`; b `(outputs, rank)`; active `(...)`."""
         rows = x.reshape(-1, x.shape[-1])
         a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
         down = rows @ a_cast.t()
         if active is not None:
             down.mul_(active.reshape(-1, 1))
-        out = product(base, rows)
-        out.addmm_(down, b_cast.t(), alpha=scale)
+        output = product(base, rows)
+        output.addmm_(down, b_cast.t(), alpha=scale)
         ctx.save_for_backward(rows, a_cast, b_cast, down)
         ctx.base, ctx.scale, ctx.shape, ctx.active = base, scale, x.shape, active
-        return out.view(*x.shape[:-1], -1)
+        return output.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -52,12 +52,12 @@ class _LoraProduct(torch.autograd.Function):
         grad_a = (grad_down.t() @ rows).float()
         grad_x = None
         if ctx.needs_input_grad[0]:
-            grad_x = product_back(base, grad).addmm_(grad_down, a).view(ctx.shape)
+            grad_x = input_gradient(base, grad).addmm_(grad_down, a).view(ctx.shape)
         return grad_x, None, grad_a, grad_b, None, None
 
 
 def fuse(model: nn.Module) -> int:
-    """The number of LoRA layers of `model` that now run the fused product.
+    """Replaces the forward of LoRA layers by the fused product. Returns the number of these layers.
 
     Layers that the product does not cover (dropout, DoRA, VeRA, (IA)³) keep PEFT's forward.
     """
@@ -70,10 +70,10 @@ def fuse(model: nn.Module) -> int:
 
 
 def is_plain_lora(layer: Any) -> bool:
-    """Whether the layer adds nothing but one low-rank product, PiSSA's included."""
+    """Whether the layer adds one low-rank product (PiSSA's included) and nothing else."""
     names = list(layer.lora_A)
     return (
-        (type(layer.base_layer) is nn.Linear or isinstance(layer.base_layer, QuantisedLinear))
+        (type(layer.base_layer) is nn.Linear or isinstance(layer.base_layer, QuantizedLinear))
         and names[1:] in ([], [INITIAL])
         and isinstance(layer.lora_dropout[names[0]], nn.Identity)
         and not layer.use_dora.get(names[0], False)
@@ -83,7 +83,7 @@ def is_plain_lora(layer: Any) -> bool:
 
 
 class _FusedForward:
-    """The bound forward of one layer; a merged, disabled or uninvoked adapter is left to the plain base layer."""
+    """The forward of one layer. It runs only the base layer where the adapter is merged, disabled or not invoked."""
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
@@ -97,6 +97,6 @@ class _FusedForward:
         active = invocation.active if invocation else None
         if invocation and active is None:
             return base(x)  # type: ignore[no-any-return]
-        a, b = low_rank(layer)
+        a, b = low_rank_matrices(layer)
         scale = layer.scaling[self.name]
         return _LoraProduct.apply(x, base, a, b, scale, active)  # type: ignore

@@ -26,7 +26,9 @@ MASK_ARGUMENT = "adapter_mask"
 class Invocation:
     """The invocation tokens of an adapter, and its mask in the current forward pass.
 
-    shape: active (rows, tokens); None if the adapter acts on no token.
+    Attributes:
+        tokens: the invocation tokens.
+        active: the tokens on which the adapter acts, of shape `(rows, tokens)`; None if it acts on no token.
     """
 
     def __init__(self, tokens: Sequence[int]) -> None:
@@ -39,14 +41,14 @@ class Invocation:
         return last_occurrence(row, self.tokens)
 
     def mask(self, ids: Tensor) -> Tensor:
-        """The tokens on which the adapter acts. shapes: ids, result (rows, tokens)."""
+        """The tokens on which the adapter acts. Both `ids` and the result have the shape `(rows, tokens)`."""
         length, width = len(self.tokens), ids.shape[1]
         if width < length:
             return torch.zeros_like(ids, dtype=torch.bool)
         pattern = torch.tensor(self.tokens, device=ids.device)
-        begins = (ids.unfold(1, length, 1) == pattern).all(-1)
-        places = torch.arange(width - length + 1, device=ids.device)
-        last = torch.where(begins, places, -1).amax(1, keepdim=True)
+        is_start = (ids.unfold(1, length, 1) == pattern).all(-1)
+        positions = torch.arange(width - length + 1, device=ids.device)
+        last = torch.where(is_start, positions, -1).amax(1, keepdim=True)
         return (torch.arange(width, device=ids.device) >= last) & (last >= 0)
 
     def pre_forward_hook(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -85,7 +87,9 @@ def install(tuned: Any, causal: Any) -> None:
     if not tokens:
         return
     if 0 in tokens:
-        raise ModelError("the invocation of this adapter contains token 0, which pads rows here; it cannot be used")
+        raise ModelError(
+            f"the invocation tokens {tokens} contain token 0, which pads rows; use an adapter with another invocation"
+        )
     invocation = Invocation(tokens)
     for module in tuned.modules():
         if hasattr(module, "lora_A"):

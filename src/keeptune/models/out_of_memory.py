@@ -1,6 +1,6 @@
-"""Too little memory is an error like others: it says what could not be done, and what helps.
+"""Out-of-memory errors with advice, on accelerators and CPUs alike.
 
-PyTorch has a class of its own for that on accelerators and none on processors, and Python has another.
+PyTorch has an exception class for accelerators but none for CPUs, and Python has one more.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from keeptune.errors import RunError
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed."""
+    """Whether the error is a failed memory allocation."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 @contextmanager
-def memory_for(what: str) -> Iterator[None]:
-    """While it lasts, RunError is raised where memory does not suffice for `what`."""
+def explain_out_of_memory(activity: str) -> Iterator[None]:
+    """Converts a failed memory allocation to a RunError that names the activity."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         raise RunError(
-            f"out of memory in {what}; what was complete before is kept. Run the same command where more memory is "
-            "free: `keeptune plan RECIPE` estimates how much"
+            f"out of memory in {activity}; completed stages are saved. Run the same command on a machine with more "
+            "free memory: `keeptune plan RECIPE` estimates how much"
         ) from None

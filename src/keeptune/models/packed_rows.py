@@ -1,7 +1,7 @@
-"""Rows end to end in one, each attending to itself alone: nothing is padded.
+"""Packed rows: several rows end to end in one sequence, each attending only to itself, without padding.
 
-PyTorch has flash attention's kernel for that on CUDA, in bfloat16 and half precision. Where it does not run, rows of
-like length stand side by side (train/batches.py), and a few of a hundred tokens are padding.
+PyTorch has a flash-attention kernel for this on CUDA, in bfloat16 and half precision. Elsewhere, rows of similar length
+share a padded batch (training/batches.py), in which a few percent of the tokens are padding.
 """
 
 from __future__ import annotations
@@ -17,34 +17,47 @@ from torch.nn.attention.varlen import varlen_attn
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """Where each row begins in the one that holds them all, and at last where that ends. shape: starts (rows + 1,)."""
+class PackedRows:
+    """The boundaries of packed rows.
+
+    Attributes:
+        starts: the offset of each row and, at last, the end of the sequence, of shape `(rows + 1,)`.
+        lengths: the tokens per row.
+    """
 
     starts: Tensor
     lengths: tuple[int, ...]
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Self:
-        """Rows of these lengths."""
+        """The boundaries of rows of these lengths."""
         starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
         return cls(starts, tuple(lengths))
 
-    def parts(self) -> list[slice]:
+    def slices(self) -> list[slice]:
         """The tokens of each row."""
         return [slice(start, end) for start, end in pairwise((0, *accumulate(self.lengths)))]
 
 
-def varlen_attention(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scaling: float | None = None) -> Tensor:
-    """Causal attention within each row, by the kernel.
+def varlen_attention(
+    query: Tensor, key: Tensor, value: Tensor, rows: PackedRows, scaling: float | None = None
+) -> Tensor:
+    """Causal attention within each packed row, by PyTorch's kernel.
 
-    shapes: query (1, heads, tokens, head_size); key, value (1, groups, tokens, head_size); result
-    (1, tokens, heads, head_size).
+    Args:
+        query: of shape `(1, heads, tokens, head_size)`.
+        key, value: of shape `(1, groups, tokens, head_size)`.
+        rows: the boundaries of the rows.
+        scaling: the factor of the scores; by default 1/√head_size.
+
+    Returns:
+        A tensor of shape `(1, tokens, heads, head_size)`.
     """
     longest = max(rows.lengths)
-    mixed = varlen_attn(
-        _flat(query),
-        _flat(key),
-        _flat(value),
+    output = varlen_attn(
+        _flatten(query),
+        _flatten(key),
+        _flatten(value),
         rows.starts,
         rows.starts,
         longest,
@@ -53,10 +66,10 @@ def varlen_attention(query: Tensor, key: Tensor, value: Tensor, rows: Rows, scal
         window_size=(-1, 0),
         enable_gqa=True,
     )
-    assert isinstance(mixed, Tensor)  # It is a pair only where more is asked for.
-    return mixed[None]
+    assert isinstance(output, Tensor)  # With other arguments, the kernel returns a pair.
+    return output[None]
 
 
-def _flat(states: Tensor) -> Tensor:
-    """shapes: states (1, heads, tokens, head_size); result (tokens, heads, head_size)."""
+def _flatten(states: Tensor) -> Tensor:
+    """From `(1, heads, tokens, head_size)` to `(tokens, heads, head_size)`."""
     return states[0].transpose(0, 1)

@@ -1,7 +1,7 @@
-"""What PEFT makes each family of adapter from, and on which layers it sits.
+"""PEFT's configuration of each adapter family, and the layers that get an adapter.
 
-lora, rslora and dora are options of PEFT's LoraConfig; pissa is a plain LoRA that starts elsewhere (model/pissa.py);
-vera and ia3 have classes of their own.
+The families lora, rslora and dora are options of PEFT's LoraConfig. pissa is a plain LoRA with another start
+(models/pissa.py). vera and ia3 have their own configuration classes.
 """
 
 from __future__ import annotations
@@ -17,25 +17,32 @@ from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 
 IA3_TARGETS = ("k_proj", "v_proj", "down_proj")
-"""Where (IA)³ scales: keys, values, and what enters the last layer of the MLP."""
+"""The layers that (IA)³ scales: keys, values, and the input of the last layer of the MLP."""
 
 _IA3_SCALES_INPUT = ("down_proj",)
 
 
-def peft_config(
+def build_peft_config(
     model: Any, adapter: AdapterSection, targets: Sequence[str], seed: int, invocation: Sequence[int] = ()
 ) -> PeftConfig:
-    """What PEFT makes the adapter from. `targets` are the last names of linear layers, `invocation` the tokens that an
-    adapter acts from, if it does not always act.
+    """The configuration from which PEFT creates the adapter.
 
-    errors: ModelError when `targets` or adapter.layers do not suit the family or the model.
+    Args:
+        model: the base model.
+        adapter: the `adapter` section of the recipe.
+        targets: the last parts of the names of linear layers.
+        seed: decides VeRA's frozen random matrices.
+        invocation: the tokens from which the adapter acts; empty if it always acts.
+
+    Raises:
+        ModelError: if `targets` or adapter.layers do not suit the family or the model.
     """
     if adapter.family == "ia3":
         return _ia3_config(model, adapter, targets)
     common: dict[str, Any] = {"r": adapter.rank, "target_modules": list(targets), "task_type": "CAUSAL_LM"}
     if adapter.layers:
-        first, last = _within(model, adapter.layers)
-        common |= {"layers_to_transform": list(range(first, last + 1)), "layers_pattern": list_of_layers(model)}
+        first, last = _checked_layers(model, adapter.layers)
+        common |= {"layers_to_transform": list(range(first, last + 1)), "layers_pattern": layer_list_name(model)}
     if adapter.family == "vera":
         return VeraConfig(vera_dropout=adapter.dropout, projection_prng_key=seed, **common)
     return LoraConfig(
@@ -49,48 +56,51 @@ def peft_config(
 
 
 def _ia3_config(model: Any, adapter: AdapterSection, targets: Sequence[str]) -> IA3Config:
-    outside = [name for name in targets if name not in IA3_TARGETS]
-    if outside:
+    unsupported = [name for name in targets if name not in IA3_TARGETS]
+    if unsupported:
         raise ModelError(
-            f"adapter.targets: ia3 has no place on {', '.join(outside)}; it scales {', '.join(IA3_TARGETS)}: "
-            "choose among these, write `targets: ia3`, or take another family"
+            f"adapter.targets: ia3 does not support {', '.join(unsupported)}, only {', '.join(IA3_TARGETS)}; "
+            "choose among these, write `targets: ia3`, or choose another family"
         )
     inputs = [name for name in targets if name in _IA3_SCALES_INPUT]
     if adapter.layers is None:
         return IA3Config(target_modules=list(targets), feedforward_modules=inputs, task_type="CAUSAL_LM")
-    # PEFT chooses layers by number for the other families only; here their numbers stand in a regular expression.
-    first, last = _within(model, adapter.layers)
+    # PEFT's IA3Config has no option for layer numbers, so a regular expression selects them.
+    first, last = _checked_layers(model, adapter.layers)
     numbers = "|".join(map(str, range(first, last + 1)))
-    place = rf".*\.{list_of_layers(model)}\.({numbers})\..*\."
+    prefix = rf".*\.{layer_list_name(model)}\.({numbers})\..*\."
     return IA3Config(
-        target_modules=f"{place}({'|'.join(targets)})",
-        feedforward_modules=f"{place}({'|'.join(inputs)})" if inputs else [],
+        target_modules=f"{prefix}({'|'.join(targets)})",
+        feedforward_modules=f"{prefix}({'|'.join(inputs)})" if inputs else [],
         task_type="CAUSAL_LM",
     )
 
 
-def _within(model: Any, layers: tuple[int, int]) -> tuple[int, int]:
+def _checked_layers(model: Any, layers: tuple[int, int]) -> tuple[int, int]:
+    """The first and the last layer. Raises ModelError if the model has fewer layers."""
     count = model.config.num_hidden_layers
     if layers[1] >= count:
         raise ModelError(
-            f"adapter.layers: {list(layers)} goes beyond the model, whose layers are 0 to {count - 1}; "
-            "give the first and the last layer, both included"
+            f"adapter.layers: {list(layers)} exceeds the model's layers 0 to {count - 1}; "
+            "give the first and the last layer, both inclusive"
         )
     return layers
 
 
-def list_of_layers(model: Any) -> str:
-    """What the model calls the list of its layers: `layers` in a Llama."""
+def layer_list_name(model: Any) -> str:
+    """The name of the module list that holds the model's layers: `layers` in a Llama."""
     count = model.config.num_hidden_layers
     for name, module in model.named_modules():
         if isinstance(module, nn.ModuleList) and len(module) == count:
             return str(name.rsplit(".", 1)[-1])
-    raise ModelError(f"adapter.layers: {type(model).__name__} has no list of {count} layers; take adapter.layers out")
+    raise ModelError(f"adapter.layers: {type(model).__name__} has no list of {count} layers; remove adapter.layers")
 
 
-def measure_magnitudes(tuned: PeftModel) -> None:
-    """Takes DoRA's magnitudes anew, in float32: PEFT rounds them to the base's format, and a fresh adapter on a
-    bfloat16 model would not answer as the base does."""
+def reset_magnitudes(tuned: PeftModel) -> None:
+    """Computes DoRA's magnitudes again in float32.
+
+    PEFT rounds them to the base's format, and a new adapter on a bfloat16 model would not answer as the base does.
+    """
     layers: list[Any] = [module for module in tuned.modules() if isinstance(module, LoraLayer)]
     for layer in layers:
         for name, magnitude in layer.lora_magnitude_vector.items():

@@ -1,13 +1,13 @@
 """PiSSA on unchanged base weights: a LoRA that starts at the largest singular directions of each weight.
 
-PiSSA trains A and B from the principal part B₀A₀ of a weight W and freezes the rest, W − s·B₀A₀, in W's place. In
-bfloat16 that rounds the base anew, and the adapter belongs to weights that nobody else has. Here W stays, and what is
-added is the same function, written so that nothing large cancels:
+PiSSA trains A and B from the principal part B₀A₀ of a weight W, and replaces W by the frozen rest W − s·B₀A₀
+(arXiv 2404.02948). In bfloat16, that rounds the base again, and the adapter fits no published weights. Here W stays
+unchanged. The layer adds the same function, in a form in which nothing large cancels:
 
     s·(BA − B₀A₀) = s·[B − B₀, B₀]·[A; A − A₀]
 
-which is exactly zero at the start and at every step a plain LoRA of twice the rank. So it is stored and handed over.
-A₀ and B₀ are kept in the model as PEFT's second adapter, `initial`, which is never active.
+This is exactly zero at the start, and a plain LoRA of twice the rank at every step, and is stored as such. The
+model holds A₀ and B₀ as PEFT's second adapter, `initial`, which is never active.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from keeptune.errors import ModelError
 INITIAL = "initial"
 
 STATE_FILE = "pissa.safetensors"
-"""A, B, A₀ and B₀ of a checkpoint: the handed-over form cannot be taken apart again to the last bit."""
+"""A, B, A₀ and B₀ of a checkpoint. They cannot be recovered from the plain LoRA bit for bit."""
 
 _DECOMPOSITION = "pissa_niter_16"
-"""PEFT's fast decomposition. On four weights of SmolLM2-135M at rank 16 it holds 99.3 to 99.9 % of what the exact
-one holds (sums of squares), in 3 to 30 ms instead of 11 to 243."""
+"""PEFT's fast decomposition. On four weights of SmolLM2-135M at rank 16, it captures 99.3 to 99.9 % of the exact one
+(sums of squares). It takes 3 to 30 ms instead of 11 to 243."""
 
 
-def start(tuned: PeftModel) -> None:
-    """Sets A and B to each weight's principal part, and keeps a copy of them as the adapter `initial`.
+def initialize(tuned: PeftModel) -> None:
+    """Sets A and B to the principal part of each weight, and copies them to the adapter `initial`.
 
-    errors: ModelError when a weight has fewer directions than the rank.
+    Raises:
+        ModelError: if a weight has fewer singular directions than the rank.
     """
     name = "default"
     config: Any = tuned.peft_config[name]
@@ -45,8 +46,8 @@ def start(tuned: PeftModel) -> None:
     smallest = min(min(layer.in_features, layer.out_features) for layer in layers)
     if config.r > smallest:
         raise ModelError(
-            f"adapter.rank: pissa starts from {config.r} directions of a weight, but the smallest target has only "
-            f"{smallest}; lower the rank, or leave that layer out of adapter.targets"
+            f"adapter.rank: pissa needs {config.r} singular directions, but the smallest target layer has only "
+            f"{smallest}; lower the rank, or remove that layer from adapter.targets"
         )
     tuned.add_adapter(INITIAL, replace(config))
     for layer in layers:
@@ -59,14 +60,15 @@ def start(tuned: PeftModel) -> None:
 
 
 def is_pissa(tuned: Any) -> bool:
-    """Whether this model is being trained from a principal part."""
+    """Whether the adapter in training is PiSSA."""
     return INITIAL in tuned.peft_config
 
 
-def low_rank(layer: Any) -> tuple[Tensor, Tensor]:
-    """A and B of the product that a LoRA layer adds; of PiSSA those of twice the rank.
+def low_rank_matrices(layer: Any) -> tuple[Tensor, Tensor]:
+    """A and B of the product that a LoRA layer adds; for PiSSA, those of twice the rank.
 
-    shapes: A (rank, inputs); B (outputs, rank).
+    Returns:
+        A, of shape `(rank, inputs)`, and B, of shape `(outputs, rank)`.
     """
     name = next(iter(layer.lora_A))
     a, b = layer.lora_A[name].weight, layer.lora_B[name].weight
@@ -77,22 +79,22 @@ def low_rank(layer: Any) -> tuple[Tensor, Tensor]:
 
 
 def save(tuned: Any, folder: Path) -> None:
-    """Writes the adapter as a plain LoRA of twice the rank in PEFT's layout, and beside it the state to go on from."""
+    """Writes the adapter as a plain LoRA of twice the rank in PEFT's layout, and beside it the state for resuming."""
     tensors = {}
     for name, layer in tuned.named_modules():
         if isinstance(layer, LoraLayer):
-            a, b = low_rank(layer)
+            a, b = low_rank_matrices(layer)
             tensors[f"{name}.lora_A.weight"] = a.detach().contiguous()
             tensors[f"{name}.lora_B.weight"] = b.detach().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = tuned.peft_config["default"]
-    # Twice the rank with twice the alpha is the same scale.
+    # Twice the rank with twice the alpha has the same scale.
     replace(config, r=2 * config.r, lora_alpha=2 * config.lora_alpha, inference_mode=True).save_pretrained(folder)
     save_file(state(tuned), folder / STATE_FILE)
 
 
 def state(tuned: Any) -> dict[str, Tensor]:
-    """The model's own tensors that decide how training goes on, by name."""
+    """The tensors of the model, by name, that a resumed training starts from."""
     return {
         f"{adapter}.{name}": tensor
         for adapter in ("default", INITIAL)

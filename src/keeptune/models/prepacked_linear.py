@@ -1,11 +1,11 @@
-"""Frozen linear layers with weights laid out for oneDNN.
+"""Frozen linear layers with weights prepacked for oneDNN on CPUs.
 
-A plain product lays the weight out anew at every call, and in float32 PyTorch calls MKL, which runs at a third of
-oneDNN's speed on an AMD processor. While many answers are written nothing is trained, so the layout is made once:
-64 rows by 49,152 words in float32 take 10 ms instead of 36. It costs a second copy of the weights in memory.
+A plain product arranges the weight in memory at every call. In float32, PyTorch calls MKL, which on an AMD processor
+runs at a third of oneDNN's speed. During generation no weight changes, so the weights are prepacked once: the product
+of 64 rows and 49,152 words in float32 takes 10 ms instead of 36. The cost is a second copy of the weights in memory.
 
-In training only the adapter changes, so there too the frozen layers under LoRA are laid out once, for the way there and
-for the way back: a tenth faster in bfloat16, for two more copies of these layers.
+In training, only the adapter changes. So the frozen layers under LoRA are prepacked once, for the forward and for the
+backward pass. That is a tenth faster in bfloat16, for two more copies of these layers.
 """
 
 from __future__ import annotations
@@ -22,35 +22,37 @@ from torch import Tensor, nn
 
 from keeptune.models.fused_lora import is_plain_lora
 from keeptune.models.invocation import invocation_of
-from keeptune.models.pissa import low_rank
+from keeptune.models.pissa import low_rank_matrices
 
-TYPICAL_ROWS = 64
-"""How many rows the layout is chosen for; others are computed alike, a little slower."""
+GENERATION_ROWS = 64
+"""The number of rows that the layout for generation is optimized for. Other numbers work, a little slower."""
 
 TRAINING_ROWS = 512
+"""The number of rows that the layout for training is optimized for."""
 
-LAYOUTS = 2
-"""Of a layer in training: there and back."""
+TRAINING_COPIES = 2
+"""Copies of a layer in training: one each for the forward and the backward pass."""
 
-SPARE_SHARE = 0.25
-"""Of the memory, what the layouts of training may take; where they need more there are none. Of all memory, and not of
-what is free at the time: products with and without a layout round differently, and a training that goes on has to
-come to the same bytes."""
+MAX_MEMORY_SHARE = 0.25
+"""The largest share of the memory that prepacked weights of training may take; if they need more, there are none.
+
+The share is of total memory, not of free memory. Prepacked and plain products round differently, and a resumed
+training has to produce the same bytes."""
 
 
 @contextmanager
 def packed_weights(model: nn.Module) -> Iterator[None]:
-    """While it lasts, the model's linear layers, with or without LoRA, compute from packed weights.
+    """Temporarily computes all linear layers, with or without LoRA, from prepacked weights.
 
-    The weights must not change meanwhile, and no gradient flows. Switching the adapter off works as before. On an
-    accelerator, or where oneDNN lacks the number format, nothing changes; nor within another such block.
+    Weights must not change meanwhile, and there is no gradient. Disabling the adapter works as before. Nothing changes
+    on an accelerator, where oneDNN lacks the number format, or within another such context.
     """
     replaced: list[tuple[nn.Module, Any]] = []
     for layer, forward in _packed_forwards(model):
         replaced.append((layer, layer.__dict__.get("forward")))
         layer.forward = forward
     try:
-        with _dora_norms_kept(model):
+        with _cached_dora_norms(model):
             yield
     finally:
         for layer, previous in replaced:
@@ -60,33 +62,35 @@ def packed_weights(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _dora_norms_kept(model: nn.Module) -> Iterator[None]:
-    """DoRA's products BA and norms of whole weights are computed once, and not for every token: 0.11 s for a token of
-    32 answers of SmolLM2-135M on one core, instead of 0.45."""
+def _cached_dora_norms(model: nn.Module) -> Iterator[None]:
+    """Computes DoRA's products BA and weight norms once instead of once per token.
+
+    A token of 32 answers of SmolLM2-135M takes 0.11 s on one core instead of 0.45.
+    """
     layers = [module for module in model.modules() if isinstance(module, DoraLinearLayer)]
     try:
         with DoraCaching():
             yield
     finally:
         for layer in layers:
-            # The weights may change from here on. PEFT forgets what it kept when training begins.
+            # PEFT clears its cache when a layer enters training mode. The weights may change from here on.
             was_training = layer.training
             layer.train().train(was_training)
 
 
 def _packed_forwards(model: nn.Module) -> Iterator[tuple[nn.Module, _PackedLinear | _PackedLora]]:
-    inside: set[nn.Module] = set()
+    covered: set[nn.Module] = set()
     for layer in model.modules():
         if isinstance(layer.__dict__.get("forward"), (_PackedLinear, _PackedLora)):
-            inside.update(layer.modules())
-        elif isinstance(layer, LoraLinear) and is_plain_lora(layer) and _supported(layer.base_layer.weight):
+            covered.update(layer.modules())
+        elif isinstance(layer, LoraLinear) and is_plain_lora(layer) and _is_supported(layer.base_layer.weight):
             yield layer, _PackedLora(layer)
-            inside.update(layer.modules())
-        elif type(layer) is nn.Linear and layer not in inside and _supported(layer.weight):
+            covered.update(layer.modules())
+        elif type(layer) is nn.Linear and layer not in covered and _is_supported(layer.weight):
             yield layer, _PackedLinear(layer.weight, layer.bias)
 
 
-def _supported(weight: Any) -> bool:
+def _is_supported(weight: Any) -> bool:
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype is torch.bfloat16:
@@ -94,76 +98,75 @@ def _supported(weight: Any) -> bool:
     return weight.dtype is torch.float32
 
 
-def lay_out(model: nn.Module, memory_bytes: int) -> None:
-    """Lays the frozen layers under LoRA out for training, if a part of the memory is enough for that."""
-    layers = [layer for layer in to_lay_out(model) if _supported(layer.weight)]
-    if layers and layout_bytes(layers, layers[0].weight.itemsize, memory_bytes):
+def prepack_weights(model: nn.Module, memory_bytes: int) -> None:
+    """Prepacks the frozen layers under LoRA for training, if they fit in their share of `memory_bytes`."""
+    layers = [layer for layer in prepackable_layers(model) if _is_supported(layer.weight)]
+    if layers and prepacked_bytes(layers, layers[0].weight.itemsize, memory_bytes):
         for layer in layers:
-            layer.__dict__["laid_out"] = LaidOut(layer)  # beside its weights, so that it is never saved
+            layer.__dict__["prepacked"] = PrepackedLinear(layer)  # not a submodule, so that it is never saved
 
 
-def drop_layouts(model: nn.Module) -> None:
-    """Gives their memory back, so that all that comes after training computes as it does in a process of its own."""
+def drop_prepacked_weights(model: nn.Module) -> None:
+    """Frees the prepacked weights, so that later stages compute as they do in a process that did not train."""
     for layer in model.modules():
-        layer.__dict__.pop("laid_out", None)
+        layer.__dict__.pop("prepacked", None)
 
 
-def to_lay_out(model: nn.Module) -> list[nn.Linear]:
-    """The frozen layers under LoRA that can be laid out."""
+def prepackable_layers(model: nn.Module) -> list[nn.Linear]:
+    """The frozen layers under LoRA that can be prepacked."""
     layers = [layer.base_layer for layer in model.modules() if isinstance(layer, LoraLinear) and is_plain_lora(layer)]
     return [layer for layer in layers if type(layer) is nn.Linear]
 
 
-def layout_bytes(layers: Sequence[nn.Linear], width: int, memory_bytes: int) -> int:
-    """What the layouts of these layers take, `width` bytes a number; 0 where a part of the memory is too little and
-    there are none."""
-    needed = LAYOUTS * width * sum(layer.weight.numel() for layer in layers)
-    return needed if needed <= SPARE_SHARE * memory_bytes else 0
+def prepacked_bytes(layers: Sequence[nn.Linear], bytes_per_weight: int, memory_bytes: int) -> int:
+    """The memory of prepacked weights for training; 0 if they exceed their share of `memory_bytes`."""
+    needed = TRAINING_COPIES * bytes_per_weight * sum(layer.weight.numel() for layer in layers)
+    return needed if needed <= MAX_MEMORY_SHARE * memory_bytes else 0
 
 
-class LaidOut:
-    """A frozen linear layer there and back; the gradient is of what enters it."""
+class PrepackedLinear:
+    """The products of a frozen linear layer in the forward and the backward pass."""
 
     def __init__(self, layer: nn.Linear) -> None:
         self.product = _PackedLinear(layer.weight, layer.bias, TRAINING_ROWS)
-        self.product_back = _PackedLinear(layer.weight.t().contiguous(), None, TRAINING_ROWS)
+        self.input_gradient = _PackedLinear(layer.weight.t().contiguous(), None, TRAINING_ROWS)
 
 
 class _PackedLinear:
     """x Wᵀ + bias."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None = None, rows: int = TYPICAL_ROWS) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None = None, rows: int = GENERATION_ROWS) -> None:
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
         self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
-        return product
+        output: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
+        return output
 
     def added_to(self, other: Tensor, x: Tensor) -> Tensor:
-        """other + x Wᵀ, summed before it is rounded."""
+        """other + x Wᵀ, summed before rounding."""
         total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
         return total
 
 
 class _PackedLora:
-    """x Wᵀ + bias + (x Aᵀ)(scale · B)ᵀ; the base alone where the adapter is merged, off or not invoked."""
+    """x Wᵀ + bias + (x Aᵀ)(scale · B)ᵀ; only the base where the adapter is merged, disabled or not invoked."""
 
     def __init__(self, layer: Any) -> None:
         self.layer, base = layer, layer.base_layer
-        a, b = low_rank(layer)
+        a, b = low_rank_matrices(layer)
         scale = layer.scaling[next(iter(layer.lora_A))]
         self.base = _PackedLinear(base.weight, base.bias)
         self.down = _PackedLinear(a.to(base.weight.dtype))
         self.up = _PackedLinear((b * scale).to(base.weight.dtype))
 
     def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
-        out = self.base(x)
+        output = self.base(x)
         if self.layer.merged or self.layer.disable_adapters:
-            return out
+            return output
         invocation = invocation_of(self.layer)
         if invocation is None:
-            return self.up.added_to(out, self.down(x))
+            return self.up.added_to(output, self.down(x))
         if invocation.active is None:
-            return out
-        return self.up.added_to(out, self.down(x) * invocation.active[..., None])
+            return output
+        return self.up.added_to(output, self.down(x) * invocation.active[..., None])

@@ -1,8 +1,9 @@
-"""The frozen base model divided over processes (PyTorch's FSDP2), so that each holds a part of every block.
+"""Sharding of the frozen base model over processes with PyTorch's FSDP2: each process holds a part of every block.
 
-The adapter stays whole on each process, under one percent of the parameters: so it is trained, saved and resumed as
-ever, and as the base gets no gradient, nothing is reduced. A block's weights are gathered when it is computed, forward
-and backward, and given back. What is outside the blocks stays whole: the loss uses the output layer as a plain tensor.
+Each process holds the whole adapter, which is less than one percent of the parameters. So it is trained, saved and
+resumed as without sharding, and no gradient of the base has to be reduced. A block's weights are gathered when the
+block is computed, forward and backward, and then released. Weights outside the blocks are not sharded, because the loss
+uses the output layer as a plain tensor.
 """
 
 from __future__ import annotations
@@ -18,47 +19,54 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from keeptune.errors import ModelError
-from keeptune.models.adapter import added_parameters
-from keeptune.models.peft_config import list_of_layers
+from keeptune.models.adapters import added_parameters
+from keeptune.models.peft_config import layer_list_name
 
 
-class Shards:
-    """A model whose blocks' frozen weights are divided over a mesh of processes."""
+class ShardedModel:
+    """A model whose blocks are sharded over a mesh of processes."""
 
     def __init__(self, tuned: Any, mesh: DeviceMesh) -> None:
-        """errors: ModelError when a weight of a block was left whole."""
+        """Shards the blocks of `tuned` in place.
+
+        Raises:
+            ModelError: if a weight of a block was not sharded.
+        """
         causal = tuned.get_base_model()
-        # The decoder holds nothing to divide. It is the root, which keeps the order of the blocks.
+        # The decoder is FSDP's root, which manages the order of the blocks. It has no other weights to shard.
         self.root: Any = causal.get_decoder()
-        self.blocks: list[Any] = list(getattr(self.root, list_of_layers(causal)))
-        inside = {parameter for block in self.blocks for parameter in block.parameters()}
-        whole: set[nn.Parameter] = {*added_parameters(tuned).values(), *(set(causal.parameters()) - inside)}
+        self.blocks: list[Any] = list(getattr(self.root, layer_list_name(causal)))
+        block_parameters = {parameter for block in self.blocks for parameter in block.parameters()}
+        unsharded: set[nn.Parameter] = {
+            *added_parameters(tuned).values(),
+            *(set(causal.parameters()) - block_parameters),
+        }
         for module in (*self.blocks, self.root):
-            fully_shard(module, mesh=mesh, ignored_params=whole)
-        self._require_divided(whole)
-        # What is whole, too, goes to where the parts are.
+            fully_shard(module, mesh=mesh, ignored_params=unsharded)
+        self._require_sharded(unsharded)
+        # FSDP moves only the shards to the device.
         tuned.to(mesh.device_type)
-        # The first pass settles which module is the root: here, where all processes make it.
+        # FSDP determines its root in the first forward pass, which all processes run together here.
         with torch.no_grad():
             self.root(input_ids=torch.zeros(1, 1, dtype=torch.long, device=mesh.device_type), use_cache=False)
         self.root.reset_iter_state()
 
-    def _require_divided(self, whole: set[nn.Parameter]) -> None:
-        # Never assumed: a wrapper that divides nothing trains just as well, until the memory runs out.
-        left = [
+    def _require_sharded(self, unsharded: set[nn.Parameter]) -> None:
+        # Checked, because a wrapper that shards nothing trains just as well until the memory runs out.
+        missed = [
             name
             for block in self.blocks
             for name, parameter in block.named_parameters()
-            if parameter not in whole and not isinstance(parameter, DTensor)
+            if parameter not in unsharded and not isinstance(parameter, DTensor)
         ]
-        if left:
-            raise ModelError(f"train.shard: {len(left)} weights are not divided, e.g. {left[0]}; set it to false")
+        if missed:
+            raise ModelError(f"train.shard: {len(missed)} weights are not sharded, e.g. {missed[0]}; set it to false")
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """While it lasts, every process holds the blocks whole, as for answers, which would gather them at each token.
+        """Temporarily gathers all blocks in every process, for generation, which would gather them for each token.
 
-        All processes have to enter together; within, they need not do the same.
+        All processes must enter together. Inside the context they may do different work.
         """
         for block in self.blocks:
             block.unshard()
@@ -68,6 +76,6 @@ class Shards:
         finally:
             for block in self.blocks:
                 block.set_reshard_after_forward(True, recurse=False)
-            # Divides them again, and forgets what was computed here: else the next backward pass of this process
-            # would gather blocks in another order than the others'.
+            # Shards the blocks again and resets FSDP's state. Otherwise, the next backward pass of this process would
+            # gather blocks in another order than the other processes.
             self.root.reset_iter_state()

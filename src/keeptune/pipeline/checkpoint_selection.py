@@ -11,9 +11,9 @@ from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.evaluation.checkpoint_averaging import averaged_checkpoints
 from keeptune.evaluation.checkpoint_choice import Candidate, choose
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.pipeline.dev_evaluation import DevEvaluation
-from keeptune.training import checkpoints as checkpoint
+from keeptune.training import checkpoints
 
 Load = Callable[[Path], Any]
 """The base with the adapter of a checkpoint."""
@@ -30,7 +30,7 @@ def select_checkpoint(
     Raises:
         RunError: when there is no complete checkpoint.
     """
-    last = checkpoint.latest(folder)
+    last = checkpoints.latest(folder)
     if last is None:
         raise RunError(f"{folder}: no complete checkpoint; delete trained.json there and train again")
     if not dev.final.chooses:
@@ -38,12 +38,14 @@ def select_checkpoint(
     if tuned is None:
         tuned = load(last)
     base = dev.of_base(tuned)
-    before = {path.name for path in checkpoint.whole(folder) if path != last}
+    before = {path.name for path in checkpoints.list_complete(folder) if path != last}
     candidates = [candidate for candidate in dev.of_steps() if candidate.checkpoint in before]
     candidates.append(dev.candidate(tuned, last.name))
     # Checkpoints of interruptions are left out, so that resumed and uninterrupted runs average the same ones.
     every = recipe.train.checkpoint_every_steps
-    regular = [path for path in checkpoint.whole(folder) if path == last or checkpoint.step_of(path) % every == 0]
+    regular = [
+        path for path in checkpoints.list_complete(folder) if path == last or checkpoints.step_of(path) % every == 0
+    ]
     for average in averaged_checkpoints(regular, recipe.select.averages):
         candidates.append(dev.candidate(load(average), average.name))
     criteria = recipe.gate.threshold, recipe.select.retention_weight

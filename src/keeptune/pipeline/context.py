@@ -10,7 +10,7 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.data.workers import Staffing
 from keeptune.event_log import EventLog
-from keeptune.models.out_of_memory import memory_for
+from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.pipeline.model_session import ModelSession
@@ -18,8 +18,8 @@ from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
-from keeptune.training.distributed import processes
-from keeptune.training.examples import skill_examples
+from keeptune.training.distributed import distributed_context
+from keeptune.training.examples import load_skill_examples
 
 
 class RunContext:
@@ -33,8 +33,8 @@ class RunContext:
         workers: Staffing = Staffing(),  # noqa: B008  (frozen)
     ) -> None:
         self.directory, self.recipe, self.workers = directory, recipe, workers
-        self.processes = processes()
-        self.reporter = reporter if reporter and self.processes.first else SilentReporter()
+        self.processes = distributed_context()
+        self.reporter = reporter if reporter and self.processes.is_main else SilentReporter()
         self.prompt = Prompt(recipe.prompt.template)
         self.events = EventLog(directory.event_log)
         self.models = ModelSession(recipe.model, self.reporter)
@@ -47,13 +47,13 @@ class RunContext:
 
     def examples(self) -> list[Any]:
         """The training rows of the data stage as tokens, labelled on their solutions."""
-        return skill_examples(self.directory.examples("train"), self.prompt, self.models.tokenizer)
+        return load_skill_examples(self.directory.examples("train"), self.prompt, self.models.tokenizer)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announces a stage, locks the run directory and logs the stage's time and memory."""
-        with memory_for(f"the stage `{name}` of {self.directory.root}"):
-            if not self.processes.first:
+        with explain_out_of_memory(f"the stage `{name}` of {self.directory.root}"):
+            if not self.processes.is_main:
                 yield
                 return
             with run_lock(self.directory.root):

@@ -12,7 +12,7 @@ from keeptune.skills.registry import skill_of
 
 def run_data_stage(context: RunContext) -> None:
     """Writes data/*.parquet, rejected.jsonl and card.json, unless they are complete. One process does the work."""
-    context.processes.once(lambda: _prepare(context))
+    context.processes.run_on_main(lambda: _prepare(context))
 
 
 def _prepare(context: RunContext) -> None:

@@ -20,7 +20,7 @@ from keeptune.evaluation.verdict_record import abilities_record, limits_of
 from keeptune.event_log import EventLog
 from keeptune.files import read_records, write_records
 from keeptune.generation.engine import Generator
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.progress import Reporter
 from keeptune.prompts.chat import Layout

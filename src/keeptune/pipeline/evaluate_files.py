@@ -26,10 +26,9 @@ from keeptune.generation.record_cache import AGAIN, RecordCache
 from keeptune.generation.vllm import Served, final_generator
 from keeptune.grading.number import final_answer
 from keeptune.grading.squad import ReadingItem, reading_items
-from keeptune.models import adapter as adapters
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
-from keeptune.models.out_of_memory import memory_for
+from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import Layout, fallback_prompt
@@ -37,7 +36,7 @@ from keeptune.prompts.template import Prompt
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_named
-from keeptune.training.distributed import processes
+from keeptune.training.distributed import distributed_context
 
 Record = dict[str, Any]
 _SHOWN_REJECTED = 20
@@ -91,7 +90,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
 def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> SharedGenerator:
     """The generator; for `many` answers that of the final evaluation, which may be vLLM."""
-    group = processes()
+    group = distributed_context()
     return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
 
 
@@ -110,7 +109,7 @@ class Request:
     out: Path | None = None
 
 
-@memory_for("scoring")
+@explain_out_of_memory("scoring")
 def score_files(
     target: str,
     request: Request,
@@ -136,8 +135,8 @@ def score_files(
     items = reading_items(request.reading, request.limit) if request.reading else []
     opened = open_target(target, template, other_prompt, remembered=True)
     assert opened.kept is not None
-    group = processes()
-    if not group.first:
+    group = distributed_context()
+    if not group.is_main:
         help_out(group, lambda: opened.generator)
         return None
     cache = opened.kept.with_facts({"answered_by": opened.generator.packages})
@@ -152,7 +151,7 @@ def score_files(
         scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
     if abilities:
         scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
-    group.gather(None)  # releases the workers from serving generation requests
+    group.all_gather(None)  # releases the workers from serving generation requests
     return scores
 
 
@@ -243,7 +242,7 @@ def _ability_means(
     return means
 
 
-@memory_for("answering")
+@explain_out_of_memory("answering")
 def ask_one(target: str, problem: str) -> Record:
     """The model's output for one problem, and the final answer in it."""
     problem = problem.strip()
@@ -297,7 +296,7 @@ def adapter_folder(name: str) -> Path | None:
     if (folder / "adapter_config.json").is_file():
         return folder
     if (folder / "recipe.yaml").is_file():
-        if not (folder / "adapter" / adapter_card.FILE).is_file():
+        if not (folder / "adapter" / adapter_metadata.FILE).is_file():
             raise RecipeError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
         return folder / "adapter"
     return None
@@ -330,10 +329,10 @@ def _skill(target: str) -> Skill:
     return skill_named(card.skill if card else Arithmetic.name)
 
 
-def _card(target: str) -> adapter_card.AdapterCard | None:
+def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
     """The metadata of an adapter or of a merged model; None for a base model."""
     folder = adapter_folder(target)
-    return adapter_card.beside(target) if folder is None else adapter_card.load(folder)
+    return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
 
 
 def _shown(rejected: Sequence[Rejected]) -> Record:

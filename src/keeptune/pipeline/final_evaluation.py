@@ -35,7 +35,7 @@ from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
 from keeptune.grading.squad import ReadingItem, reading_items
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata
 from keeptune.pipeline.result import Scores
 from keeptune.progress import Reporter
 from keeptune.prompts.chat import Layout as ChatLayout
@@ -232,7 +232,7 @@ class FinalEvaluation:
         of `adapter.start`, which may have been trained on longer rows."""
         kinds = read_json(self.directory.data_card)["kinds"]
         start = self.recipe.adapter.start
-        card = adapter_card.beside(start) if start else None
+        card = adapter_metadata.load_if_present(start) if start else None
         before = card.budgets if card else {}
         return {
             kind: max(round(_LONGER * facts["solution_tokens"]["max"]) + _MARGIN_TOKENS, before.get(kind, 0))

@@ -16,13 +16,18 @@ from keeptune.config.adapter import AdapterSection
 from keeptune.config.model import Quantization
 from keeptune.config.recipe import Recipe
 from keeptune.generation.engine import SLOTS, cache_tokens, cached_values
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_checkpointing import ADAPTER_BYTES, kept_memory, kept_values, total_bytes
-from keeptune.models.prepacked_linear import layout_bytes, to_lay_out
-from keeptune.models.quantization import BYTES_A_WEIGHT
+from keeptune.models.activation_checkpointing import (
+    BYTES_PER_TRAINABLE_PARAMETER,
+    allocator_overhead,
+    stored_activations,
+)
+from keeptune.models.device_memory import total_bytes
+from keeptune.models.prepacked_linear import prepackable_layers, prepacked_bytes
+from keeptune.models.quantization import BYTES_PER_WEIGHT
 from keeptune.training.loss import CHUNK_TOKENS, CHUNK_VALUES
-from keeptune.training.replay import ROW_TOKENS
+from keeptune.training.replay import MAX_ROW_TOKENS
 
 RUNTIME_BYTES = 540_000_000
 """Memory of Python, torch and transformers before a model is loaded."""
@@ -34,7 +39,7 @@ COMPARED_LOGIT_BYTES = 20
 """Bytes per logit where base and tuned are compared: five copies in float32."""
 
 
-def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, questions: int) -> int:
+def peak_bytes(config: Any, parameters: adapters.ParameterCount, recipe: Recipe, longest: int, questions: int) -> int:
     """The estimated peak in bytes, for rows of at most `longest` tokens and `questions` test or reading questions."""
     width = models.dtype(recipe.model.dtype).itemsize
     weights = weight_bytes(config, parameters.total, width, recipe.model.quantization)
@@ -44,22 +49,25 @@ def peak_bytes(config: Any, parameters: adapters.Parameters, recipe: Recipe, lon
 
 
 def training_bytes(
-    config: Any, parameters: adapters.Parameters, recipe: Recipe, longest: int, width: int, weights: float
+    config: Any, parameters: adapters.ParameterCount, recipe: Recipe, longest: int, width: int, weights: float
 ) -> float:
     """Bytes of activations, of the adapter's gradient and moments, of the loss, and of prepacked layers.
 
     Activations are those of one batch, or of a longer row; with activation checkpointing where they would not fit.
     """
     settings, free = recipe.train, total_bytes(models.device()) - weights
-    held = kept_memory(models.device())
-    replayed = min(recipe.data.max_tokens, ROW_TOKENS) if recipe.retain.replay_share else 0
+    held = allocator_overhead(models.device())
+    replayed = min(recipe.data.max_tokens, MAX_ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
-    once, twice = (kept_values(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
+    once, twice = (stored_activations(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
     is_recomputed = settings.activation_checkpointing == "always" or (
         settings.activation_checkpointing == "auto" and held * once > free
     )
     activations: float = held * (twice if is_recomputed else once)
-    adapter, logits = parameters.trainable * ADAPTER_BYTES, int(min(CHUNK_VALUES, tokens * config.vocab_size))
+    adapter, logits = (
+        parameters.trainable * BYTES_PER_TRAINABLE_PARAMETER,
+        int(min(CHUNK_VALUES, tokens * config.vocab_size)),
+    )
     return activations + adapter + logits * TRAINED_LOGIT_BYTES + laid_out_bytes(config, recipe, width)
 
 
@@ -72,10 +80,12 @@ def scoring_bytes(config: Any, weights: float, longest: int, questions: int, wid
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
     laid_out = weights - looked_up if device.type == "cpu" else 0
     room = cache_tokens(config, width, device)
-    rows = ((capacity, min(SLOTS, questions, max(1, room // capacity))) for capacity in (max(longest, 1), ROW_TOKENS))
+    rows = (
+        (capacity, min(SLOTS, questions, max(1, room // capacity))) for capacity in (max(longest, 1), MAX_ROW_TOKENS)
+    )
     cache = cached_values(config) * width * max(capacity * slots for capacity, slots in rows)
     logits = min(CHUNK_VALUES, CHUNK_TOKENS * config.vocab_size) * COMPARED_LOGIT_BYTES
-    needed: float = kept_memory(device) * cache + logits + laid_out
+    needed: float = allocator_overhead(device) * cache + logits + laid_out
     return needed
 
 
@@ -84,7 +94,7 @@ def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
     device = models.device()
     if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
         return 0
-    return layout_bytes(to_lay_out(without_memory(config, recipe.adapter)), width, total_bytes(device))
+    return prepacked_bytes(prepackable_layers(without_memory(config, recipe.adapter)), width, total_bytes(device))
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
@@ -92,7 +102,7 @@ def weight_bytes(config: Any, total: int, width: int, quantization: Quantization
     if quantization is None:
         return total * width
     embedded: int = config.vocab_size * config.hidden_size * (1 if config.tie_word_embeddings else 2)
-    return embedded * width + (total - embedded) * BYTES_A_WEIGHT[quantization]
+    return embedded * width + (total - embedded) * BYTES_PER_WEIGHT[quantization]
 
 
 def without_memory(config: Any, adapter: AdapterSection) -> PeftModel:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.model import ModelSection
-from keeptune.models import adapter as adapters
-from keeptune.models import load
+from keeptune.models import adapters, load
 from keeptune.progress import Reporter
 
 

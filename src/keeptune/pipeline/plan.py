@@ -25,15 +25,15 @@ from keeptune.evaluation.power import Decisive, plan_abilities
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import reading_items
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.pipeline.memory_estimate import peak_bytes, without_memory
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter
 from keeptune.skills.registry import skill_of
-from keeptune.training.batches import padded_share, steps
-from keeptune.training.target_truncation import row_tokens
+from keeptune.training.batches import padding_share, plan_steps
+from keeptune.training.target_truncation import truncated_row_tokens
 
 Plan = dict[str, Any]
 
@@ -65,13 +65,13 @@ def plan(
     """
     reporter = reporter or SilentReporter()
     card, rows = _data(recipe, reporter, staffing)
-    lengths = [row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
+    lengths = [truncated_row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.retain.replay_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
-    batches = steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
+    batches = plan_steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
     seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
@@ -82,7 +82,7 @@ def plan(
         "tokens": {
             "training": tokens,
             "replay_share": share,
-            "padded_share": padded_share(batches, lengths),
+            "padded_share": padding_share(batches, lengths),
         },
         "steps": round(len(batches) / (1 - share)),
         "parameters": {
@@ -151,15 +151,15 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameters:
+def count_parameters(config: Any, adapter: AdapterSection) -> adapters.ParameterCount:
     """The adapter's parameters and the model's, counted on a model without memory.
 
     errors: ModelError when the targets match nothing, or do not suit the family.
     """
-    return adapters.count(without_memory(config, adapter))
+    return adapters.count_parameters(without_memory(config, adapter))
 
 
-def tokens_per_second(config: Any, parameters: adapters.Parameters) -> float:
+def tokens_per_second(config: Any, parameters: adapters.ParameterCount) -> float:
     """The estimated training speed here: 4 operations a parameter and token (frozen weights get no gradient), at the
     share of this machine's measured matrix speed that a step reaches."""
     return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)

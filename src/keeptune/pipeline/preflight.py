@@ -9,11 +9,11 @@ from keeptune.config.retain import SELF
 from keeptune.evaluation import harness
 from keeptune.generation import vllm
 from keeptune.models import backend
-from keeptune.models.adapter import stored_config
+from keeptune.models.adapters import load_start_config
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.progress import SilentReporter
 from keeptune.run_files.directory import RunDirectory
-from keeptune.training.replay import practice
+from keeptune.training.replay import load_replay_source
 
 
 def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
@@ -39,8 +39,8 @@ def check_inputs(recipe: Recipe) -> None:
         DataError: when a replay source cannot be read.
     """
     if recipe.adapter.start:
-        stored_config(Path(recipe.adapter.start))
+        load_start_config(Path(recipe.adapter.start))
     if recipe.retain.replay_share:
         for source in recipe.retain.replay:
             if source != SELF:
-                practice(source)
+                load_replay_source(source)

@@ -7,7 +7,7 @@ from typing import Any
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import WHO
 from keeptune.files import read_json, write_json
-from keeptune.models.adapter import Parameters
+from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
 from keeptune.report.page import write_report
@@ -36,7 +36,7 @@ def compute_result(context: RunContext) -> Record:
         tuned=tuned,
         divergences=final.divergences(),
         suite=suite,
-        parameters=Parameters(**read_json(directory.manifest)["parameters"]),
+        parameters=ParameterCount(**read_json(directory.manifest)["parameters"]),
         cost=context.events.cost(),
         chosen=read_json(directory.chosen),
     )

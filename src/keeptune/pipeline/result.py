@@ -22,7 +22,7 @@ from keeptune.evaluation.statistics import Estimate, Ratio, mcnemar, paired_diff
 from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.grading.number import HEADLINE
-from keeptune.models.adapter import Parameters
+from keeptune.models.adapters import ParameterCount
 from keeptune.prompts.reading import other
 from keeptune.prompts.template import Prompt
 
@@ -60,7 +60,7 @@ class Inputs:
     tuned: Scores
     divergences: Sequence[Record]
     suite: SuiteScores | None
-    parameters: Parameters
+    parameters: ParameterCount
     cost: Record
     chosen: Record
 

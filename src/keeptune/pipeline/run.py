@@ -28,8 +28,8 @@ from keeptune.pipeline.selection_stage import run_selection_stage
 from keeptune.pipeline.training_stage import TrainingObserver, run_training_stage
 from keeptune.progress import Reporter
 from keeptune.run_files.directory import RunDirectory
-from keeptune.training.batches import Example
-from keeptune.training.distributed import processes
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.distributed import distributed_context
 
 
 class Run:
@@ -57,7 +57,7 @@ class Run:
         if recipes.predates_suite(directory.recipe):
             recipe = recipes.without_suite(recipe)
         check_dependencies(directory, recipe)
-        processes().once(lambda: _claim(directory, recipe))
+        distributed_context().run_on_main(lambda: _claim(directory, recipe))
         return cls(RunContext(directory, recipe, reporter, workers), observers)
 
     @classmethod
@@ -86,12 +86,12 @@ class Run:
         """Runs every stage that is not complete and returns the result; None on worker processes."""
         self.data()
         self.train()
-        if not self.context.processes.first:
+        if not self.context.processes.is_main:
             help_out(self.context.processes, lambda: tuned_generator(self.context))
             return None
         self.select()
         self.evaluate()
-        self.context.processes.gather(None)  # releases the workers from serving generation requests
+        self.context.processes.all_gather(None)  # releases the workers from serving generation requests
         return self.report()
 
     def data(self) -> None:
@@ -101,7 +101,7 @@ class Run:
     def train(self) -> None:
         """The training stage, with the data stage before it where needed."""
         # The first process decides for all: on a shared disk another may not see the file yet, and would wait alone.
-        if self.context.processes.gather(self.directory.has_trained)[0]:
+        if self.context.processes.all_gather(self.directory.has_trained)[0]:
             return
         self.data()
         run_training_stage(self.context, self.observers)
@@ -126,7 +126,7 @@ class Run:
         self.evaluate()
         return run_report_stage(self.context)
 
-    def examples(self) -> list[Example]:
+    def examples(self) -> list[TokenizedExample]:
         """The training rows of the data stage as tokens, labelled on their solutions."""
         return self.context.examples()
 

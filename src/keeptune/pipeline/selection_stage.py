@@ -33,9 +33,9 @@ def run_selection_stage(context: RunContext) -> None:
             context.reporter.info("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
 
-def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterCard:
+def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterMetadata:
     model, skill, budgets = context.recipe.model, context.recipe.data.skill, context.final.budgets()
-    return adapter_metadata.AdapterCard(
+    return adapter_metadata.AdapterMetadata(
         model.name, skill, context.prompt, budgets, scale, model.dtype, model.quantization
     )
 

@@ -25,7 +25,7 @@ from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
-from keeptune.training.loop import Step
+from keeptune.training.loop import StepRecord
 
 Record = dict[str, Any]
 Point = tuple[float, float]
@@ -55,7 +55,7 @@ class Pruner:
         """Compares the trial with the others."""
         self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.events))))
 
-    def on_step(self, step: Step) -> None:  # noqa: ARG002
+    def on_step(self, step: StepRecord) -> None:  # noqa: ARG002
         """Raises HopelessError one step after the score, because the score is in the log by then."""
         if self._is_hopeless:
             raise HopelessError

@@ -13,18 +13,17 @@ from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import own_answers, own_examples
-from keeptune.models import adapter as adapters
-from keeptune.models import load
-from keeptune.models.prepacked_linear import drop_layouts
+from keeptune.models import adapters, load
+from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
 from keeptune.prompts.chat import Layout
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
-from keeptune.training.batches import Example
-from keeptune.training.engine import trainer_of
-from keeptune.training.examples import training_examples
-from keeptune.training.loop import Step, Trainer
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.engine import create_trainer
+from keeptune.training.examples import build_training_examples
+from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.projection import project
 from keeptune.training.trackers import Trackers
 
@@ -37,7 +36,7 @@ TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_
 class TrainingObserver(Protocol):
     """Sees steps and dev scores as they happen; an exception that it raises ends the training."""
 
-    def on_step(self, step: Step) -> None:
+    def on_step(self, step: StepRecord) -> None:
         """A training step is complete and logged."""
 
     def on_dev_scores(self, step: int, scores: Record) -> None:
@@ -49,21 +48,23 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
     with context.stage("train"):
         rows = context.examples()
         invocation = _invocation(context, rows)
-        examples = training_examples(rows, context.recipe, context.models.tokenizer, lambda n: _self_rows(context, n))
-        sharded = context.recipe.train.shard and context.processes.count > 1
+        examples = build_training_examples(
+            rows, context.recipe, context.models.tokenizer, lambda n: _self_rows(context, n)
+        )
+        sharded = context.recipe.train.shard and context.processes.world_size > 1
         base = context.models.load_base(placed=False) if sharded else context.models.base()
         # Hashed before the adapter is attached: its random start is not part of the base.
-        weights_sha256 = load.weights_sha256(base) if context.processes.first else ""
+        weights_sha256 = load.weights_sha256(base) if context.processes.is_main else ""
         model = adapters.attach(base, context.recipe.adapter, context.recipe.seed, invocation)
         context.models.tuned = model
         _project(context, model, examples)
-        trainer = trainer_of(context.recipe, model, examples, context.directory.root)
-        if context.processes.first:
+        trainer = create_trainer(context.recipe, model, examples, context.directory.root)
+        if context.processes.is_main:
             write_json(context.directory.manifest, Manifest.checked(_manifest(context, model, weights_sha256)))
         _describe(context, trainer, model, len(examples))
         steps = _train(context, trainer, model, observers)
-        drop_layouts(model)
-        if context.processes.first:
+        drop_prepacked_weights(model)
+        if context.processes.is_main:
             write_json(context.directory.trained, {"steps": steps})
         if sharded:
             context.models.tuned = None  # later stages need the whole model in one process, which loads it again
@@ -82,7 +83,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
             observer.on_dev_scores(step, scores)
         return scores
 
-    def on_step(step: Step) -> None:
+    def on_step(step: StepRecord) -> None:
         for observer in observers:
             observer.on_step(step)
         _show_step(context, trackers, step)
@@ -94,7 +95,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
     return progress.step
 
 
-def _show_step(context: RunContext, trackers: Trackers, step: Step) -> None:
+def _show_step(context: RunContext, trackers: Trackers, step: StepRecord) -> None:
     figures = {name: getattr(step, name) for name in TRACKED_FIGURES}
     trackers.log("train", step.step, {name: value for name, value in figures.items() if value is not None})
     kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
@@ -106,22 +107,22 @@ def _show_step(context: RunContext, trackers: Trackers, step: Step) -> None:
 def _describe(context: RunContext, trainer: Trainer, model: Any, examples: int) -> None:
     context.reporter.info(
         f"{examples:,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
-        f"{adapters.count(model).trainable:,} trainable parameters"
+        f"{adapters.count_parameters(model).trainable:,} trainable parameters"
     )
-    if context.processes.count > 1:  # a launcher may start fewer processes than requested, without a message
-        context.reporter.info(f"{context.processes.count} processes train together")
-    if batches := trainer.recomputed_batches:
+    if context.processes.world_size > 1:  # a launcher may start fewer processes than requested, without a message
+        context.reporter.info(f"{context.processes.world_size} processes train together")
+    if batches := trainer.checkpointed_batches:
         context.reporter.info(f"{batches:,} batches use activation checkpointing")
 
 
-def _project(context: RunContext, model: Any, examples: Sequence[Example]) -> None:
+def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExample]) -> None:
     strength = context.recipe.retain.project_start
-    if strength and not checkpoints.whole(context.directory.checkpoints):
+    if strength and not checkpoints.list_complete(context.directory.checkpoints):
         context.reporter.info("projecting the adapter away from the inputs of replayed rows")
         project(model, examples, strength, context.recipe.seed)
 
 
-def _self_rows(context: RunContext, tokens: int) -> list[Example]:
+def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
     """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
     path, tokenizer = context.directory.self_answers, context.models.tokenizer
     layout = Layout(tokenizer, context.prompt)
@@ -134,11 +135,11 @@ def _self_rows(context: RunContext, tokens: int) -> list[Example]:
         cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
         write_records(path, own_answers(generator, layout, cache, tokens, context.recipe.seed))
 
-    context.processes.once(generate)
+    context.processes.run_on_main(generate)
     return own_examples(read_records(path), layout)
 
 
-def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
+def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> list[int]:
     """The tokens of the invocation, which every example contains; empty if the adapter is always active.
 
     Raises:
@@ -150,7 +151,7 @@ def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
     tokens = invocation_tokens(context.models.tokenizer, context.prompt, text)
     for row in examples:
         start = last_occurrence(row.tokens, tokens)
-        if start is None or start >= row.labelled.index(True):
+        if start is None or start >= row.loss_mask.index(True):
             raise ModelError(
                 f"{row.name}: the invocation {text!r} is not tokenized in this prompt as in others, or its solution "
                 "contains it too; choose another retain.invocation, or remove the row"
@@ -163,7 +164,7 @@ def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
 @contextmanager
 def _trackers(context: RunContext) -> Iterator[Trackers]:
     """The recipe's experiment trackers, on the first process."""
-    names = context.recipe.train.trackers if context.processes.first else ()
+    names = context.recipe.train.trackers if context.processes.is_main else ()
     trackers = Trackers(names, context.directory.tracking, context.recipe.name, context.reporter.info)
     try:
         yield trackers
@@ -178,6 +179,6 @@ def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
         "prompt": context.prompt.sha256,
         "weights": weights_sha256,
     }
-    counts = adapters.count(model)
+    counts = adapters.count_parameters(model)
     parameters = {"trainable": counts.trainable, "total": counts.total}
     return {**manifest(hashes, context.recipe.seed), "parameters": parameters}

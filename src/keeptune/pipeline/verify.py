@@ -29,7 +29,7 @@ from keeptune.evaluation.verdict_verification import check_answers, check_gate_f
 from keeptune.files import file_sha256, read_json
 from keeptune.grading.number import grade, truth
 from keeptune.grading.squad import contest, squad_v11
-from keeptune.models import adapter_metadata as adapter_card
+from keeptune.models import adapter_metadata
 from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
@@ -178,10 +178,10 @@ def _check_sources(run: Run, made: Verification) -> None:
 
 def _check_adapter(run: Run, made: Verification) -> None:
     """keeptune.json beside the adapter has the prompt of the run and the selected scale."""
-    card = read_json(run.directory.adapter / adapter_card.FILE)
+    card = read_json(run.directory.adapter / adapter_metadata.FILE)
     chosen = read_json(run.directory.chosen)
-    made.expect(f"adapter/{adapter_card.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template)
-    made.expect(f"adapter/{adapter_card.FILE}, scale", card["scale"], chosen["scale"])
+    made.expect(f"adapter/{adapter_metadata.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template)
+    made.expect(f"adapter/{adapter_metadata.FILE}, scale", card["scale"], chosen["scale"])
 
 
 def _check_skill(run: Run, made: Verification) -> None:

@@ -1,8 +1,8 @@
-"""Adam as MindFormers runs it: its two means start at zero, and nothing corrects them for it.
+"""AdamW without bias correction, as MindFormers and MindSpore run it.
 
-MindFormers calls it FP32StateAdamWeightDecay, MindSpore nn.AdamWeightDecay. With betas of 0.9 and 0.95 the first step
-goes 0.45 of the rate instead of the whole, the tenth about 1.0, so torch's AdamW under the same settings is another
-training. The state is float32, and weight decay is taken off the weights, not added to the gradient.
+MindFormers calls it FP32StateAdamWeightDecay, MindSpore nn.AdamWeightDecay. Both running means start at zero, and
+nothing corrects for it. With betas of 0.9 and 0.95, the first update is 0.45 times the learning rate instead of 1.0.
+The tenth is about 1.0. So torch's AdamW with the same settings trains differently.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 import torch
 
 
-class UncorrectedAdam(torch.optim.Optimizer):
-    """w ← w - rate·(m / (√v + epsilon) + decay·w), where m and v are the running means of g and g²."""
+class AdamWithoutBiasCorrection(torch.optim.Optimizer):
+    """w ← w − lr · (m / (√v + eps) + weight_decay · w), where m and v are the running means of g and g².
+
+    Weight decay is decoupled: it applies to the weights and is not added to the gradient. The state is float32.
+    """
 
     def __init__(
         self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float, weight_decay: float
@@ -23,7 +26,7 @@ class UncorrectedAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  (torch's signature)
-        """One step along the gradients that the parameters hold; those without one stay as they are."""
+        """Updates every parameter that has a gradient; the others stay unchanged."""
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             for parameter in group["params"]:
@@ -36,7 +39,7 @@ class UncorrectedAdam(torch.optim.Optimizer):
                 m, v = state["m"], state["v"]
                 m.lerp_(gradient, 1 - beta1)
                 v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                change = m / v.sqrt().add_(group["eps"])
+                update = m / v.sqrt().add_(group["eps"])
                 if group["weight_decay"]:
-                    change.add_(parameter, alpha=group["weight_decay"])
-                parameter.add_(change, alpha=-group["lr"])
+                    update.add_(parameter, alpha=group["weight_decay"])
+                parameter.add_(update, alpha=-group["lr"])

@@ -1,8 +1,9 @@
-"""Which rows go through the model together, in which order: decided once, from lengths and a seed alone.
+"""The plan of a training: which rows form a batch, which batches form a step, and in which order.
 
-A step is a number of useful tokens, not of rows, because rows differ in length. Rows of like length share a batch, so
-that hardly anything is padded; but a step takes several batches of different lengths, because rows of one length are
-often of one kind, and a step over one kind pulls the adapter away from the others.
+The plan follows from row lengths and a seed alone, so a resumed training computes the same plan again. A step is
+measured in tokens, because rows differ in length. Rows of similar length share a batch, which keeps padding low. A
+step combines several batches of different lengths, because rows of one length are often of one kind. A step over one
+kind would pull the adapter away from the others.
 """
 
 from __future__ import annotations
@@ -15,95 +16,112 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WINDOW_STEPS = 32
-"""Rows are sorted by length within the rows of so many steps: enough to pad little, few enough to stay random."""
+"""Rows are sorted by length within a window of this many steps: enough for little padding, few enough for a random
+order."""
 
-PADDED_SHARE = 0.03
-"""What may be padding of the batches of a window. One such batch alone may hold more, as long as others hold less."""
+MAX_PADDING_SHARE = 0.03
+"""The largest share of padding over the batches of a window. A single batch may have more if others have less."""
 
-UNEVEN = 1.1
-"""How many times its part of a step one process may have to do, if the step's rows allow less."""
+MAX_IMBALANCE = 1.1
+"""The most padded tokens that one process may compute per step, relative to an even split, if the rows allow it."""
+
+REPLAY_KIND = "reading"
+"""The `kind` of replayed rows. Logs, checkpoints and reports of all versions use this name."""
 
 Batch = tuple[int, ...]
-"""Indexes of rows that go through the model at once."""
+"""Indices of the rows that pass through the model together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One row as tokens. `labelled[i]` says whether the model is trained to write `tokens[i]`."""
+class TokenizedExample:
+    """One training row as tokens. `loss_mask[i]` says whether `tokens[i]` is a target of the loss."""
 
     name: str
     kind: str
     tokens: tuple[int, ...]
-    labelled: tuple[bool, ...]
+    loss_mask: tuple[bool, ...]
+
+    @property
+    def is_replay(self) -> bool:
+        """Whether the row is replay and not a row of the skill."""
+        return self.kind == REPLAY_KIND
 
 
-def rows_sha256(examples: Sequence[Example]) -> str:
-    """The hash of all tokens in their order, and of which are learnt; row by row, for they may be millions."""
+def rows_sha256(examples: Sequence[TokenizedExample]) -> str:
+    """The SHA-256 of all tokens and loss masks, in order."""
     digest = hashlib.sha256()
+    # Row by row, because there may be millions.
     for row in examples:
-        digest.update(array("q", (len(row.tokens), *row.tokens)).tobytes() + bytes(row.labelled))
+        digest.update(array("q", (len(row.tokens), *row.tokens)).tobytes() + bytes(row.loss_mask))
     return digest.hexdigest()
 
 
-def steps(
+def plan_steps(
     lengths: Sequence[int], tokens_per_step: int, tokens_per_batch: int, epochs: float, seed: int
 ) -> list[list[Batch]]:
-    """The whole training in order: a list of steps, each a list of batches.
+    """The steps of the whole training, in order; each step is a list of batches.
 
-    Every row comes once an epoch. A step holds at least `tokens_per_step` useful tokens (the last of a window
-    may hold fewer), a batch at most `tokens_per_batch` padded tokens, unless one row alone is longer. At most
-    PADDED_SHARE of all is padding.
+    Each epoch contains every row once; a fractional last epoch contains a random part of the rows. At most
+    MAX_PADDING_SHARE of all tokens is padding.
+
+    Args:
+        lengths: the tokens per row.
+        tokens_per_step: the minimum of non-padding tokens per step; the last step of a window may have fewer.
+        tokens_per_batch: the maximum of padded tokens per batch, unless a single row is longer.
+        epochs: the number of passes over the rows.
+        seed: decides the order.
     """
     planned: list[list[Batch]] = []
-    whole, rest = divmod(epochs, 1)
-    for epoch in range(int(whole) + (rest > 0)):
+    full_epochs, fraction = divmod(epochs, 1)
+    for epoch in range(int(full_epochs) + (fraction > 0)):
         generator = random.Random(f"{seed}/{epoch}")
         order = list(range(len(lengths)))
         generator.shuffle(order)
-        if epoch == int(whole):
-            order = order[: max(1, round(rest * len(order)))]
+        if epoch == int(full_epochs):
+            order = order[: max(1, round(fraction * len(order)))]
         for window in _windows(order, lengths, WINDOW_STEPS * tokens_per_step):
-            batches = _hardly_padded(sorted(window, key=lambda i: (lengths[i], i)), lengths, tokens_per_batch)
+            by_length = sorted(window, key=lambda i: (lengths[i], i))
+            batches = _low_padding_batches(by_length, lengths, tokens_per_batch)
             generator.shuffle(batches)
-            planned += _group(batches, lengths, tokens_per_step)
+            planned += _group_into_steps(batches, lengths, tokens_per_step)
     return planned
 
 
-def padded_share(planned: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> float:
-    """The share of all tokens in the batches that is padding."""
-    useful = sum(lengths[i] for step in planned for batch in step for i in batch)
+def padding_share(planned: Sequence[Sequence[Batch]], lengths: Sequence[int]) -> float:
+    """The share of padding among all tokens of the planned batches."""
+    tokens = sum(lengths[i] for step in planned for batch in step for i in batch)
     padded = sum(padded_tokens(batch, lengths) for step in planned for batch in step)
-    return 1 - useful / padded if padded else 0.0
+    return 1 - tokens / padded if padded else 0.0
 
 
-def shares(step: Sequence[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
-    """The batches of one step that each process takes: all of its rows, for each about as many padded tokens.
+def split_step(step: Sequence[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
+    """Divides the batches of a step over `processes`, so that each gets about as many padded tokens.
 
-    Batches go round from the largest to the smallest, each to whoever has least. Where that leaves one process with
-    much more than its part, or another with nothing, its largest batch is halved.
+    Batches are assigned from the largest to the smallest, each to the process with the lowest load. If one process
+    exceeds MAX_IMBALANCE, or another gets nothing, the largest batch of the most loaded process is halved.
     """
     pieces = list(step)
     while True:
-        dealt = _dealt(pieces, lengths, processes)
-        sizes = [sum(padded_tokens(batch, lengths) for batch in share) for share in dealt]
-        largest = max(dealt[sizes.index(max(sizes))], key=lambda batch: padded_tokens(batch, lengths))
-        if max(sizes) * processes <= UNEVEN * sum(sizes) or len(largest) == 1:
-            return dealt
-        place, half = pieces.index(largest), len(largest) // 2
-        pieces[place : place + 1] = [largest[:half], largest[half:]]
+        assigned = _assign(pieces, lengths, processes)
+        loads = [sum(padded_tokens(batch, lengths) for batch in batches) for batches in assigned]
+        largest = max(assigned[loads.index(max(loads))], key=lambda batch: padded_tokens(batch, lengths))
+        if max(loads) * processes <= MAX_IMBALANCE * sum(loads) or len(largest) == 1:
+            return assigned
+        position, half = pieces.index(largest), len(largest) // 2
+        pieces[position : position + 1] = [largest[:half], largest[half:]]
 
 
-def _dealt(pieces: list[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
+def _assign(pieces: list[Batch], lengths: Sequence[int], processes: int) -> list[list[Batch]]:
     sizes = [padded_tokens(batch, lengths) for batch in pieces]
-    owners, loads = [0] * len(pieces), [0] * processes
-    for place in sorted(range(len(pieces)), key=lambda place: -sizes[place]):
-        owners[place] = loads.index(min(loads))
-        loads[owners[place]] += sizes[place]
-    return [[pieces[place] for place, owner in enumerate(owners) if owner == own] for own in range(processes)]
+    ranks, loads = [0] * len(pieces), [0] * processes
+    for position in sorted(range(len(pieces)), key=lambda position: -sizes[position]):
+        ranks[position] = loads.index(min(loads))
+        loads[ranks[position]] += sizes[position]
+    return [[pieces[position] for position, owner in enumerate(ranks) if owner == rank] for rank in range(processes)]
 
 
 def padded_tokens(batch: Batch, lengths: Sequence[int]) -> int:
-    """The tokens that go through the model, padding included."""
+    """The tokens of a batch that pass through the model, padding included."""
     return len(batch) * max(lengths[i] for i in batch)
 
 
@@ -119,34 +137,42 @@ def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list
     return windows
 
 
-def batched(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int, padded: float = 1.0) -> list[Batch]:
-    """Rows cut into batches of at most so many padded tokens, unless one row alone is longer, with at most the share
-    `padded` of padding; `ordered` is from short to long, so the last row of a batch sets its width."""
+def make_batches(
+    ordered: Sequence[int], lengths: Sequence[int], tokens_per_batch: int, max_padding_share: float = 1.0
+) -> list[Batch]:
+    """Cuts rows into batches of at most `tokens_per_batch` padded tokens, unless a single row is longer.
+
+    Args:
+        ordered: row indices from the shortest to the longest row; the last row of a batch sets its width.
+        lengths: the tokens per row.
+        tokens_per_batch: the maximum of padded tokens per batch.
+        max_padding_share: the largest share of padding per batch.
+    """
     batches: list[Batch] = []
     current: list[int] = []
-    useful = 0
+    tokens = 0
     for index in ordered:
         size = (len(current) + 1) * lengths[index]
-        if current and (size > tokens_per_batch or size - useful - lengths[index] > padded * size):
+        if current and (size > tokens_per_batch or size - tokens - lengths[index] > max_padding_share * size):
             batches.append(tuple(current))
-            current, useful = [], 0
+            current, tokens = [], 0
         current.append(index)
-        useful += lengths[index]
+        tokens += lengths[index]
     if current:
         batches.append(tuple(current))
     return batches
 
 
-def _hardly_padded(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
-    """Batches as large as they may be with at most PADDED_SHARE of padding in all, for small ones are slower."""
-    for times in (math.inf, 4, 3, 2.5, 2, 1.5, 1):
-        batches = batched(ordered, lengths, tokens_per_batch, times * PADDED_SHARE)
-        if padded_share([batches], lengths) <= PADDED_SHARE:
+def _low_padding_batches(ordered: list[int], lengths: Sequence[int], tokens_per_batch: int) -> list[Batch]:
+    """The largest batches with at most MAX_PADDING_SHARE of padding in total, because small batches are slower."""
+    for factor in (math.inf, 4, 3, 2.5, 2, 1.5, 1):
+        batches = make_batches(ordered, lengths, tokens_per_batch, factor * MAX_PADDING_SHARE)
+        if padding_share([batches], lengths) <= MAX_PADDING_SHARE:
             break
     return batches
 
 
-def _group(batches: list[Batch], lengths: Sequence[int], tokens_per_step: int) -> list[list[Batch]]:
+def _group_into_steps(batches: list[Batch], lengths: Sequence[int], tokens_per_step: int) -> list[list[Batch]]:
     grouped: list[list[Batch]] = [[]]
     filled = 0
     for batch in batches:

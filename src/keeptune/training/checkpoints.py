@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there, and that continue to the same bytes.
+"""Checkpoints of a training: atomic, verified by hashes, and exact to the bit when training resumes.
 
-A checkpoint is a folder in PEFT's layout plus the optimiser's state. It is written beside its place and moved in;
-`complete.json`, written last, holds the size and hash of every other file. A folder without it, or one whose files do
-not match it, is never resumed from: the one before is.
+A checkpoint is a folder `step-N` in PEFT's layout plus the optimizer's state. It is written to a scratch folder and
+then moved to its place. `complete.json`, written last, holds the size and hash of every other file. Training never
+resumes from a folder without that file, or with files that do not match it, but from the checkpoint before.
 """
 
 from __future__ import annotations
@@ -18,16 +18,21 @@ from safetensors.torch import load_file, save_file
 
 from keeptune.errors import ModelError, RunError
 from keeptune.files import atomic_folder, write_json
-from keeptune.models.adapter import restore_adapter, save_adapter
+from keeptune.models.adapters import restore_adapter, save_adapter
 
 COMPLETE = "complete.json"
+
+_OPTIMIZER_FILE = "optimiser.safetensors"
+_PROGRESS_FILE = "progress.json"
+_RANDOM_STATE = "random_state"
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training has come. With the plan of batches, which recipe and rows decide, it says what comes next.
+    """How far training has come: the contents of progress.json. The plan of batches says what follows.
 
-    `rows_sha256` is the hash of the rows as tokens and of the steps taken; checkpoints of older versions have none.
+    `rows_sha256` is the hash of the tokenized rows and of the plan up to this step. Checkpoints of older versions do
+    not have it.
     """
 
     step: int
@@ -37,29 +42,33 @@ class Progress:
     rows_sha256: str | None = None
 
 
-def save(folder: Path, model: Any, optimiser: torch.optim.Optimizer, progress: Progress) -> None:
-    """Writes the checkpoint `folder`/step-N. errors: RunError when it cannot be written; nothing half-written stays."""
+def save(folder: Path, model: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Writes the checkpoint `folder`/step-N. No partial checkpoint remains on failure.
+
+    Raises:
+        RunError: if the checkpoint cannot be written.
+    """
     with atomic_folder(folder / f"step-{progress.step}") as scratch:
         save_adapter(model, scratch)
-        save_file(_optimiser_tensors(optimiser), scratch / "optimiser.safetensors")
-        write_json(scratch / "progress.json", asdict(progress))
-        files = {path.name: _fingerprint(path) for path in sorted(scratch.iterdir())}
-        write_json(scratch / COMPLETE, files)
+        save_file(_optimizer_tensors(optimizer), scratch / _OPTIMIZER_FILE)
+        write_json(scratch / _PROGRESS_FILE, asdict(progress))
+        fingerprints = {path.name: _fingerprint(path) for path in sorted(scratch.iterdir())}
+        write_json(scratch / COMPLETE, fingerprints)
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint in `folder`, or None."""
-    return next((path for path in reversed(_steps(folder)) if is_whole(path)), None)
+    """The newest complete checkpoint in `folder`, or None."""
+    return next((path for path in reversed(_step_folders(folder)) if is_complete(path)), None)
 
 
-def whole(folder: Path) -> list[Path]:
-    """All checkpoints in `folder` whose files match their complete.json, from first to last."""
-    return [path for path in _steps(folder) if is_whole(path)]
+def list_complete(folder: Path) -> list[Path]:
+    """All checkpoints in `folder` that match their complete.json, from the first step to the last."""
+    return [path for path in _step_folders(folder) if is_complete(path)]
 
 
-def _steps(folder: Path) -> list[Path]:
-    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=step_of)
+def _step_folders(folder: Path) -> list[Path]:
+    folders = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(folders, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -67,46 +76,47 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.name.removeprefix("step-"))
 
 
-def is_whole(checkpoint: Path) -> bool:
+def is_complete(checkpoint: Path) -> bool:
     """Whether every file of the checkpoint has the size and hash that its complete.json states."""
     try:
-        stated = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
-        return bool(stated) and all(_fingerprint(checkpoint / name) == print_ for name, print_ in stated.items())
+        expected = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        return bool(expected) and all(_fingerprint(checkpoint / name) == value for name, value in expected.items())
     except (OSError, ValueError, AttributeError):
         return False
 
 
-def restore(checkpoint: Path, model: Any, optimiser: torch.optim.Optimizer) -> Progress:
-    """How far training had come; the adapter, the optimiser and the random state are as they were then.
+def restore(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
+    """Restores the adapter, the optimizer and the random state of a checkpoint, and returns its progress.
 
-    errors: RunError when the checkpoint belongs to another adapter.
+    Raises:
+        RunError: if the checkpoint belongs to another adapter.
     """
     try:
         restore_adapter(model, checkpoint)
     except ModelError as error:
         raise RunError(f"{error}; use a new run directory") from None
-    tensors = load_file(checkpoint / "optimiser.safetensors")
-    torch.set_rng_state(tensors.pop("random_state"))
-    _restore_optimiser(optimiser, tensors)
-    return Progress(**json.loads((checkpoint / "progress.json").read_text(encoding="utf-8")))
+    tensors = load_file(checkpoint / _OPTIMIZER_FILE)
+    torch.set_rng_state(tensors.pop(_RANDOM_STATE))
+    _restore_optimizer(optimizer, tensors)
+    return Progress(**json.loads((checkpoint / _PROGRESS_FILE).read_text(encoding="utf-8")))
 
 
-def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    tensors = {"random_state": torch.get_rng_state()}
-    for index, state in optimiser.state_dict()["state"].items():
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    tensors = {_RANDOM_STATE: torch.get_rng_state()}
+    for index, state in optimizer.state_dict()["state"].items():
         for name, value in state.items():
             tensors[f"{index}.{name}"] = torch.as_tensor(value).contiguous()
     return tensors
 
 
-def _restore_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     state: dict[int, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = tensor
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    data = path.read_bytes()
-    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    content = path.read_bytes()
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

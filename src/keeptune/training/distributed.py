@@ -1,7 +1,7 @@
-"""The processes that train together: one, or as many as a launcher such as torchrun has started.
+"""The processes that train together: one process, or all those that a launcher such as torchrun started.
 
-What they tell each other goes two ways. Gradients go between the accelerators. All else, how a step went, whether to
-stop, who is done, goes between the processors, where one may wait for another as long as scoring takes.
+There are two channels. Gradients travel between accelerators. Everything else (how a step went, whether to stop)
+travels between CPUs through gloo, where one process may wait for another as long as an evaluation takes.
 """
 
 from __future__ import annotations
@@ -22,102 +22,109 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from keeptune.errors import RunError
 from keeptune.models.load import device
 
-PATIENCE = timedelta(days=1)
-"""How long one process may work alone, on data or on scores, while the others wait."""
+TIMEOUT = timedelta(days=1)
+"""How long one process may work alone, on data or on an evaluation, while the others wait."""
 
-Told = TypeVar("Told")
+Value = TypeVar("Value")
 
 
-class Processes:
-    """This process among all. With one process nothing is ever sent."""
+class DistributedContext:
+    """The rank of this process and its collective operations. With one process, no operation communicates.
+
+    torchrun, accelerate and other launchers set the environment variables that it reads.
+
+    Attributes:
+        world_size: the number of processes.
+        rank: the number of this process, from 0.
+        local_world_size: the number of processes that share the CPU and the memory of this machine.
+    """
 
     def __init__(self) -> None:
-        # Where torchrun, accelerate and others leave them.
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
-        self.number = int(os.environ.get("RANK", "0")) if self.count > 1 else 0
-        self.beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.count > 1 else 1
-        """How many of them share this machine's processor and its memory."""
-        self._processors: Any = None
-        if self.count > 1:
+        self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.world_size > 1 else 0
+        self.local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if self.world_size > 1 else 1
+        self._cpu_group: Any = None
+        if self.world_size > 1:
             self._join()
 
     def _join(self) -> None:
-        own = device()
-        if own.type != "cpu":
+        accelerator = device()
+        if accelerator.type != "cpu":
             torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", "0")))
         try:
-            dist.init_process_group(dist.get_default_backend_for_device(own))
+            dist.init_process_group(dist.get_default_backend_for_device(accelerator))
         except (ValueError, RuntimeError) as error:
             raise RunError(
-                f"process {self.number} of {self.count} (RANK and WORLD_SIZE): the others cannot be joined ({error}); "
-                "start them with torchrun, or unset WORLD_SIZE to train with this one alone"
+                f"RANK={self.rank}, WORLD_SIZE={self.world_size}: cannot connect to the other processes ({error}); "
+                "start all processes with torchrun, or unset WORLD_SIZE to train with one process"
             ) from None
         atexit.register(dist.destroy_process_group)
-        self._processors = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._cpu_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
 
     @property
-    def first(self) -> bool:
-        """Whether this is the one process that writes files and talks."""
-        return self.number == 0
+    def is_main(self) -> bool:
+        """Whether this is rank 0, the only process that writes files and prints."""
+        return self.rank == 0
 
-    def gather(self, own: Told) -> list[Told]:
-        """What each process tells, in their order; the same list on all of them."""
-        if self.count == 1:
-            return [own]
-        told: list[Any] = [None] * self.count
-        with _together():
-            dist.all_gather_object(told, own, group=self._processors)
-        return told
+    def all_gather(self, value: Value) -> list[Value]:
+        """The values of all processes, in order of rank; the same list in each process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        with _connection_errors():
+            dist.all_gather_object(values, value, group=self._cpu_group)
+        return values
 
-    def wait(self) -> None:
-        """Returns when every process has come here."""
-        self.gather(None)
+    def barrier(self) -> None:
+        """Waits until every process has reached this call."""
+        self.all_gather(None)
 
-    def once(self, work: Callable[[], None]) -> None:
-        """Has the first process do `work`; the others wait for it."""
-        if self.first:
+    def run_on_main(self, work: Callable[[], None]) -> None:
+        """Runs `work` in rank 0 while the other processes wait."""
+        if self.is_main:
             work()
-        self.wait()
+        self.barrier()
 
-    def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Puts the sum of all processes' gradients in place of each one's own; none counts as zero."""
-        if self.count == 1:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replaces the gradients of each process by their sum over all processes. A missing gradient counts as zero."""
+        if self.world_size == 1:
             return
         flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
-        with _together():
+        with _connection_errors():
             dist.all_reduce(flat)
         sums = flat.split([parameter.numel() for parameter in parameters])
         for parameter, total in zip(parameters, sums, strict=True):
             parameter.grad = total.view_as(parameter)
 
-    def follow_first(self, tensors: Sequence[Tensor]) -> None:
-        """Makes every process's tensors those of the first."""
-        if self.count > 1:
-            with _together():
+    def broadcast_from_main(self, tensors: Sequence[Tensor]) -> None:
+        """Overwrites the tensors of every process with those of rank 0."""
+        if self.world_size > 1:
+            with _connection_errors():
                 for tensor in tensors:
                     dist.broadcast(tensor.detach(), src=0)
 
-    def mesh(self) -> DeviceMesh:
-        """All of them in a row, over which a model can be divided."""
-        return init_device_mesh(device().type, (self.count,))
+    def device_mesh(self) -> DeviceMesh:
+        """A one-dimensional mesh of all processes, over which a model can be sharded."""
+        return init_device_mesh(device().type, (self.world_size,))
 
 
 @cache
-def processes() -> Processes:
-    """This process among all; the same object at every call, because the others are joined only once.
+def distributed_context() -> DistributedContext:
+    """The context of this process. It connects to the other processes once; each call returns the same object.
 
-    errors: RunError when a launcher said that there are others, and they cannot be reached.
+    Raises:
+        RunError: if the launcher's environment names other processes that cannot be reached.
     """
-    return Processes()
+    return DistributedContext()
 
 
 @contextmanager
-def _together() -> Iterator[None]:
-    """errors: RunError when another process has ended meanwhile."""
+def _connection_errors() -> Iterator[None]:
+    """Converts a failed collective operation to a RunError."""
     try:
         yield
     except RuntimeError as error:
         raise RunError(
-            "another process of this training has ended; its own message says why. "
-            f"Then run the same command again ({str(error).strip().splitlines()[0]})"
+            f"another process of this training has ended ({str(error).strip().splitlines()[0]}); "
+            "see its own error message, then run the same command again"
         ) from None

@@ -1,4 +1,4 @@
-"""Which engine trains, and what it is told of the machine it trains on."""
+"""Creates the trainer of the engine that the recipe names, configured for the memory of this machine."""
 
 from __future__ import annotations
 
@@ -8,36 +8,43 @@ from typing import Any
 
 from keeptune.config.recipe import Recipe
 from keeptune.models import backend
-from keeptune.models.activation_checkpointing import Recompute, free_bytes, total_bytes
+from keeptune.models.activation_checkpointing import ActivationCheckpointing
+from keeptune.models.device_memory import free_bytes, total_bytes
 from keeptune.models.load import device
-from keeptune.models.prepacked_linear import lay_out
-from keeptune.training.batches import Example
-from keeptune.training.distributed import processes
+from keeptune.models.prepacked_linear import prepack_weights
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.distributed import distributed_context
 from keeptune.training.loop import Trainer
 
 
-def trainer_of(recipe: Recipe, model: Any, examples: Sequence[Example], folder: Path) -> Trainer:
-    """A trainer of the recipe's engine for a model with its adapter, into the run directory `folder`.
+def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExample], folder: Path) -> Trainer:
+    """A trainer for a model with its adapter. It writes into the run directory `folder`.
 
-    On a processor the frozen layers are laid out for it. errors: RecipeError when the engine cannot train this.
+    On a CPU, the weights of frozen layers are prepacked first.
+
+    Raises:
+        RecipeError: if the engine cannot train this recipe.
     """
     settings, seed = recipe.train, recipe.seed
     if recipe.engine == "mindspore":
         trainer: Trainer = backend.mindspore().trainer(recipe, model, examples, folder)
         return trainer
     if not settings.shard:
-        lay_out(model, total_bytes(device()) // processes().beside)
-    recompute = Recompute.planned(
+        prepack_weights(model, total_bytes(device()) // distributed_context().local_world_size)
+    checkpointing = ActivationCheckpointing.plan(
         settings.activation_checkpointing, model, recipe.adapter.family, _free_bytes(recipe, model)
     )
-    return Trainer(model, examples, settings, seed, folder, recompute, recipe.retain)
+    return Trainer(model, examples, settings, seed, folder, checkpointing, recipe.retain)
 
 
 def _free_bytes(recipe: Recipe, model: Any) -> int:
-    """What is free for this process's activations, with the model loaded, or with its part of it yet to come."""
-    free, together = free_bytes(device()), processes()
+    """The memory that is free for the activations of this process.
+
+    The model is already loaded, unless it is sharded: then this process still has to load its part.
+    """
+    free, context = free_bytes(device()), distributed_context()
     if device().type == "cpu":
-        return free // together.beside
+        return free // context.local_world_size
     if recipe.train.shard:
-        free -= sum(own.numel() * own.element_size() for own in model.parameters()) // together.count
+        free -= sum(weight.numel() * weight.element_size() for weight in model.parameters()) // context.world_size
     return free

@@ -1,4 +1,4 @@
-"""What a training is given: the rows of the data stage, or their openings, as tokens, and replayed rows among them."""
+"""The tokenized training rows: rows of the skill, truncated where the recipe says so, and replayed rows."""
 
 from __future__ import annotations
 
@@ -10,44 +10,47 @@ from keeptune.config.recipe import Recipe
 from keeptune.config.retain import SELF
 from keeptune.data.preparation import load_examples
 from keeptune.prompts.template import Prompt
-from keeptune.training.batches import Example
-from keeptune.training.replay import Practice, Rows, practice, replay
-from keeptune.training.target_truncation import opened
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.replay import ReplayRows, ReplaySource, build_replay_examples, load_replay_source
+from keeptune.training.target_truncation import truncate_target
+
+SelfReplay = Callable[[int], ReplayRows]
+"""Creates rows of the base model's own answers, of about the given number of tokens."""
 
 
-def skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[Example]:
-    """The rows of a part of the data stage, labelled on their solutions."""
+def load_skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[TokenizedExample]:
+    """The rows of one file of the data stage. The targets are the solutions."""
     examples = []
     for row in load_examples(path):
         question = prompt.encode(tokenizer, row.problem)
         solution = prompt.encode_solution(tokenizer, row.solution)
-        labelled = (False,) * len(question) + (True,) * len(solution)
-        examples.append(Example(row.name, row.kind, (*question, *solution), labelled))
+        loss_mask = (False,) * len(question) + (True,) * len(solution)
+        examples.append(TokenizedExample(row.name, row.kind, (*question, *solution), loss_mask))
     return examples
 
 
-OwnRows = Callable[[int], Sequence[Example]]
-"""Rows of the base's own answers, of about so many tokens."""
+def build_training_examples(
+    examples: Sequence[TokenizedExample], recipe: Recipe, tokenizer: Any, self_replay: SelfReplay | None = None
+) -> list[TokenizedExample]:
+    """The skill's rows with truncated targets, followed by as many replayed tokens as the recipe asks for.
 
-
-def training_examples(
-    examples: Sequence[Example], recipe: Recipe, tokenizer: Any, own_rows: OwnRows | None = None
-) -> list[Example]:
-    """Those of the skill as far as each is trained, and as many replayed tokens as the recipe has.
-
-    `own_rows` makes the rows of the source `self`, which needs the model.
+    Args:
+        examples: the rows of the skill.
+        recipe: decides truncation and replay.
+        tokenizer: encodes the texts of replay sources.
+        self_replay: creates the rows of the replay source `self`, which needs the model.
     """
     settings, retain, seed = recipe.train, recipe.retain, recipe.seed
-    trained = [opened(example, settings.truncate_targets, seed) for example in examples]
+    rows = [truncate_target(example, settings.truncate_targets, seed) for example in examples]
     if retain.replay_share:
-        tokens = sum(len(example.tokens) for example in trained) / (1 - retain.replay_share)
-        wanted = round(tokens * retain.replay_share)
-        sources: list[Practice | Rows] = []
+        total_tokens = sum(len(example.tokens) for example in rows) / (1 - retain.replay_share)
+        replay_tokens = round(total_tokens * retain.replay_share)
+        sources: list[ReplaySource | ReplayRows] = []
         for name in retain.replay:
             if name == SELF:
-                assert own_rows is not None
-                sources.append(own_rows(wanted // len(retain.replay)))
+                assert self_replay is not None
+                sources.append(self_replay(replay_tokens // len(retain.replay)))
             else:
-                sources.append(practice(name))
-        trained += replay(sources, tokenizer, wanted, recipe.data.max_tokens, seed)
-    return trained
+                sources.append(load_replay_source(name))
+        rows += build_replay_examples(sources, tokenizer, replay_tokens, recipe.data.max_tokens, seed)
+    return rows

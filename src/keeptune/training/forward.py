@@ -1,21 +1,21 @@
-"""A forward pass over token rows, without gradients bookkeeping or logits."""
+"""A forward pass of the decoder alone, without the output layer and its logits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from keeptune.training.padding import pad_rows
 
 
 def hidden_states(model: Any, rows: Sequence[Sequence[int]]) -> Tensor:
-    """The last hidden states, padded on the right, which causal attention never sees.
+    """The last hidden states of token rows, padded on the right.
 
-    shape: (rows, tokens, width).
+    Returns:
+        A tensor of shape `(rows, tokens, width)`.
     """
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *(width - len(row)) * [0]] for row in rows])
-    ids = ids.to(model.get_output_embeddings().weight.device)
+    ids = pad_rows(rows, model.get_output_embeddings().weight.device)
     states: Tensor = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     return states

@@ -1,7 +1,8 @@
-"""The training loop: plan of batches in, checkpoints and a log out, the same bytes however often it is interrupted.
+"""The training loop. It runs the plan of batches, and writes checkpoints and a log.
 
-What a step is, gradient.py computes. The loss is logged per kind, because one kind that is not learnt hides easily in a
-mean. Several processes make the same move; what is written, the first one writes.
+An interrupted training that is run again ends with the same bytes as an uninterrupted one. `gradient.py` computes the
+gradient of a step. The loss is logged per kind, because a mean over all kinds easily hides one that is not learned.
+With several processes, all take the same steps, and rank 0 writes all files.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -24,27 +25,27 @@ from keeptune.config.train import TrainSection
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.event_log import EventLog
 from keeptune.files import write_text
-from keeptune.models.activation_checkpointing import Recompute
-from keeptune.models.adapter import added_parameters
+from keeptune.models.activation_checkpointing import ActivationCheckpointing
+from keeptune.models.adapters import added_parameters
 from keeptune.models.allocator import keep_freed_memory
-from keeptune.models.sharding import Shards
-from keeptune.training import checkpoints as checkpoint
-from keeptune.training import replay
-from keeptune.training.batches import Batch, Example, padded_tokens, rows_sha256, shares, steps
-from keeptune.training.distributed import processes
-from keeptune.training.gradient import Gradient
-from keeptune.training.optimizer import learning_rate, optimiser, set_rate
+from keeptune.models.sharding import ShardedModel
+from keeptune.training import checkpoints
+from keeptune.training.batches import Batch, TokenizedExample, padded_tokens, plan_steps, rows_sha256, split_step
+from keeptune.training.distributed import distributed_context
+from keeptune.training.gradient import GradientAccumulator
+from keeptune.training.optimizer import create_optimizer, set_learning_rate
+from keeptune.training.schedule import learning_rate
 
-Score = Callable[[int], dict[str, Any]]
-"""Scores the model as it stands at a step; the result is logged."""
+ScoreFunction = Callable[[int], dict[str, Any]]
+"""Evaluates the model in its state after a step. The result is logged."""
 
-Enough = Callable[[], bool]
-"""Whether the scores so far say that training on is of no use."""
+StopCriterion = Callable[[], bool]
+"""Early stopping: whether the scores so far end the training."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What happened in one step, as logged and shown."""
+class StepRecord:
+    """The result of one step, as logged and displayed. Losses and divergence are in nats per token."""
 
     step: int
     total_steps: int
@@ -59,224 +60,244 @@ class Step:
 
 
 class Trainer:
-    """Trains the adapter of one model on one list of examples, into one folder of checkpoints and one log."""
+    """Trains the adapter of one model on one list of examples, into one run directory."""
 
     def __init__(
         self,
         model: Any,
-        examples: Sequence[Example],
+        examples: Sequence[TokenizedExample],
         settings: TrainSection,
         seed: int,
         run: Path,
-        recompute: Recompute = Recompute(math.inf),  # noqa: B008  (frozen)
+        checkpointing: ActivationCheckpointing = ActivationCheckpointing(math.inf),  # noqa: B008  (frozen)
         retain: RetainSection = RetainSection(),  # noqa: B008  (frozen)
     ) -> None:
-        unsupervised = [example.name for example in examples if not any(example.labelled)]
-        if unsupervised:
-            raise TrainingError(f"no supervised token in {', '.join(unsupervised[:5])}: nothing to learn from")
-        self.examples, self.settings, self.seed, self.recompute = examples, settings, seed, recompute
+        untrainable = [example.name for example in examples if not any(example.loss_mask)]
+        if untrainable:
+            raise TrainingError(f"{', '.join(untrainable[:5])}: no target token to train on; remove these rows")
+        self.examples, self.settings, self.seed, self.checkpointing = examples, settings, seed, checkpointing
         self.folder, self.event_log = run / "checkpoints", EventLog(run / "log.jsonl")
         self.lengths = [len(example.tokens) for example in examples]
         self.rows_sha256 = rows_sha256(examples)
         epochs = settings.epochs_of(sum(self.lengths))
-        self.plan = steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
-        self.processes = processes()
-        taught = retain.replay_target == "tokens"
-        supervised = [sum(row.labelled) if taught or row.kind != replay.KIND else 0 for row in examples]
-        self.tokens, self.labelled = (
+        self.plan = plan_steps(self.lengths, settings.tokens_per_step, settings.tokens_per_batch, epochs, seed)
+        self.context = distributed_context()
+        replay_counts = retain.replay_target == "tokens"
+        targets = [sum(row.loss_mask) if replay_counts or not row.is_replay else 0 for row in examples]
+        self.step_tokens, self.step_targets = (
             [sum(counts[i] for batch in step for i in batch) for step in self.plan]
-            for counts in (self.lengths, supervised)
+            for counts in (self.lengths, targets)
         )
         self._require_same_plan()
-        divided = settings.shard and self.processes.count > 1
-        self.shards = Shards(model, self.processes.mesh()) if divided else None
+        is_sharded = settings.shard and self.context.world_size > 1
+        self.sharded_model = ShardedModel(model, self.context.device_mesh()) if is_sharded else None
         self.peft_model = model
-        self.gradient = Gradient(model, examples, settings, retain, seed, recompute, self.processes, self.shards)
-        self.optimiser = optimiser(model, settings)
-        self.scored: set[int] = set()
+        self.gradient = GradientAccumulator(
+            model, examples, settings, retain, seed, checkpointing, self.context, self.sharded_model
+        )
+        self.optimizer = create_optimizer(model, settings)
+        self.scored_steps: set[int] = set()
         torch.manual_seed(seed)
 
     @property
-    def recomputed_batches(self) -> int:
-        """How many batches of the whole training compute their activations twice."""
+    def checkpointed_batches(self) -> int:
+        """The number of batches of the whole training that use activation checkpointing."""
         sizes = (padded_tokens(batch, self.lengths) for step in self.plan for batch in step)
-        return sum(map(self.recompute.wanted, sizes))
+        return sum(map(self.checkpointing.applies_to, sizes))
 
     def run(
-        self, on_step: Callable[[Step], None], score: Score | None = None, enough: Enough | None = None
-    ) -> checkpoint.Progress:
-        """How far training came: to its end, or to the score that was enough. Resumes from the newest whole checkpoint.
+        self,
+        on_step: Callable[[StepRecord], None],
+        score: ScoreFunction | None = None,
+        should_stop: StopCriterion | None = None,
+    ) -> checkpoints.Progress:
+        """Trains to the end of the plan, or until `should_stop`. Resumes from the newest complete checkpoint.
 
-        errors: TrainingError when the loss is not finite, naming the rows; Interrupted on SIGTERM or SIGINT, after
-        a checkpoint has been saved; RunError when the disk is full, with the checkpoint before it untouched.
+        Args:
+            on_step: called after each step.
+            score: evaluates the model at the recipe's interval.
+            should_stop: called after each evaluation.
+
+        Raises:
+            TrainingError: if a loss, a gradient or a weight is not finite; names the rows.
+            Interrupted: on SIGTERM or SIGINT, after a checkpoint has been saved.
+            RunError: if a checkpoint cannot be written, or does not belong to these rows. Older checkpoints remain.
         """
         keep_freed_memory()
         progress = self._resume()
-        self.processes.follow_first(list(added_parameters(self.peft_model).values()))
-        with _stop_requested() as stop:
-            # An interruption may have come between a checkpoint and its score.
+        self.context.broadcast_from_main(list(added_parameters(self.peft_model).values()))
+        with _stop_signals() as signals:
+            # The run may have been interrupted between a checkpoint and its score.
             self._score(progress.step, score)
             for index in range(progress.step, len(self.plan)):
-                if self._is_enough(index, enough):
+                if self._should_stop(index, should_stop):
                     break
                 started = time.perf_counter()
-                done = self._step(index)
-                tokens, seconds = progress.tokens + done.tokens, progress.seconds + time.perf_counter() - started
-                progress = checkpoint.Progress(done.step, tokens, seconds, self.gradient.loss_scale)
-                self._log({"event": "train", **_logged(done, progress)})
-                on_step(done)
-                last = done.step == len(self.plan)
-                # What is scored may be chosen, so it is kept.
-                due = done.step % self.settings.checkpoint_every_steps == 0 or self._score_due(done.step)
-                # Looked at once: a signal between the two questions would claim a checkpoint that is not there.
-                stopping = any(self.processes.gather(bool(stop))) and not last
-                if last or due or stopping:
-                    self._save(progress)
-                if stopping:
-                    raise Interrupted(
-                        f"stopped after step {done.step} of {len(self.plan)}, which is saved; run the "
-                        "same command again to go on"
-                    )
-                self._score(done.step, score)
-            # Asked at the end, or during the last score: what comes after training is for the next time.
-            if any(self.processes.gather(bool(stop))):
-                raise Interrupted("training has come to its end, which is saved; run the same command again to go on")
+                record = self._step(index)
+                seconds = progress.seconds + time.perf_counter() - started
+                loss_scale = self.gradient.loss_scale
+                progress = checkpoints.Progress(record.step, progress.tokens + record.tokens, seconds, loss_scale)
+                self._log({"event": "train", **_logged(record, progress)})
+                on_step(record)
+                self._save_if_due(progress, signals)
+                self._score(record.step, score)
+            # A signal that arrives at the end, or during the last score, stops the stages after training.
+            if any(self.context.all_gather(bool(signals))):
+                raise Interrupted("training is complete and saved; run the same command again to continue")
         return progress
 
-    def _score_due(self, step: int) -> bool:
-        every = self.settings.score_every_steps
-        return every > 0 and 0 < step < len(self.plan) and step % every == 0
+    def _save_if_due(self, progress: checkpoints.Progress, signals: list[int]) -> None:
+        """Saves a checkpoint if one is due or a signal has arrived.
 
-    def _score(self, step: int, score: Score | None) -> None:
-        """Logs the score of a step that is due for one and has none."""
-        if score and self._score_due(step) and step not in self.scored:
-            with self.shards.gathered() if self.shards else nullcontext():
-                if self.processes.first:
+        Raises:
+            Interrupted: if a signal has arrived in any process before the last step.
+        """
+        step, last = progress.step, len(self.plan)
+        # Scored steps are candidates of checkpoint selection, so they are saved.
+        is_due = step == last or step % self.settings.checkpoint_every_steps == 0 or self._is_score_due(step)
+        # Signals are read once: a signal that arrived between two reads would announce a checkpoint that is not saved.
+        is_stopping = any(self.context.all_gather(bool(signals))) and step < last
+        if is_due or is_stopping:
+            self._save(progress)
+        if is_stopping:
+            raise Interrupted(f"stopped and saved after step {step} of {last}; run the same command again to continue")
+
+    def _is_score_due(self, step: int) -> bool:
+        interval = self.settings.score_every_steps
+        return interval > 0 and 0 < step < len(self.plan) and step % interval == 0
+
+    def _score(self, step: int, score: ScoreFunction | None) -> None:
+        """Evaluates the model after a step and logs the result, if that is due and not yet done."""
+        if score and self._is_score_due(step) and step not in self.scored_steps:
+            with self.sharded_model.gathered() if self.sharded_model else nullcontext():
+                if self.context.is_main:
                     self._log({"event": "score", "step": step, **score(step)})
-                self.processes.wait()
-            self.scored.add(step)
+                self.context.barrier()
+            self.scored_steps.add(step)
 
-    def _is_enough(self, step: int, enough: Enough | None) -> bool:
-        """Asked where a step has just been scored, or had been before an interruption."""
-        if enough is None or not self._score_due(step):
+    def _should_stop(self, step: int, should_stop: StopCriterion | None) -> bool:
+        """Whether early stopping applies after a scored step. A resumed training asks again."""
+        if should_stop is None or not self._is_score_due(step):
             return False
-        return any(self.processes.gather(self.processes.first and enough()))
+        return any(self.context.all_gather(self.context.is_main and should_stop()))
 
-    def _save(self, progress: checkpoint.Progress) -> None:
+    def _save(self, progress: checkpoints.Progress) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.gradient.parameters):
             raise TrainingError(
-                f"step {progress.step} left weights that are not finite; nothing of it is saved. Lower "
-                "train.learning_rate in a new run"
+                f"step {progress.step}: the weights after this step are not finite; nothing of it is saved. "
+                "Start a new run with a lower train.learning_rate"
             )
-        if self.processes.first:
-            known = replace(progress, rows_sha256=self._taken_sha256(progress.step))
-            checkpoint.save(self.folder, self.peft_model, self.optimiser, known)
-        self.processes.wait()
+        if self.context.is_main:
+            hashed = replace(progress, rows_sha256=self._plan_sha256(progress.step))
+            checkpoints.save(self.folder, self.peft_model, self.optimizer, hashed)
+        self.context.barrier()
 
-    def _resume(self) -> checkpoint.Progress:
-        first = self.processes.first
-        # One looks for all: files that are just being written elsewhere may be seen by one and not by another.
-        newest = self.processes.gather(checkpoint.latest(self.folder) if first else None)[0]
+    def _resume(self) -> checkpoints.Progress:
+        is_main = self.context.is_main
+        # Rank 0 looks for all, because processes may see files at different times.
+        newest = self.context.all_gather(checkpoints.latest(self.folder) if is_main else None)[0]
         if newest is None:
-            progress = checkpoint.Progress(0, 0, 0.0)
+            progress = checkpoints.Progress(0, 0, 0.0)
         else:
-            progress = checkpoint.restore(newest, self.peft_model, self.optimiser)
-            if progress.rows_sha256 not in (None, self._taken_sha256(progress.step)):
+            progress = checkpoints.restore(newest, self.peft_model, self.optimizer)
+            if progress.rows_sha256 not in (None, self._plan_sha256(progress.step)):
                 raise RunError(
-                    f"{newest}: its rows, or their order, were others than they are now; undo what has changed since, "
-                    "a file of retain.replay or the version of keeptune, or start a new run"
+                    f"{newest}: the training rows or their order have changed since this checkpoint; restore the files "
+                    "of retain.replay and the version of keeptune, or start a new run"
                 )
             self.gradient.loss_scale = progress.loss_scale
-        self.scored = self.processes.gather(self._cut_log(progress.step) if first else set())[0]
+        self.scored_steps = self.context.all_gather(self._truncate_log(progress.step) if is_main else set())[0]
         return progress
 
-    def _taken_sha256(self, step: int) -> str:
-        """The hash of all rows and of the steps so far: what comes next is not what it would be with others."""
+    def _plan_sha256(self, step: int) -> str:
+        """The hash of all rows and of the plan up to a step. With another hash, resuming would train differently."""
         return hashlib.sha256(f"{self.rows_sha256} {self.plan[:step]}".encode()).hexdigest()
 
-    def _cut_log(self, step: int) -> set[int]:
-        """The steps that have a score; what the log tells of later steps is taken out, for it will happen again."""
+    def _truncate_log(self, step: int) -> set[int]:
+        """Removes later steps from the log, because they will run again. Returns the steps that have a score."""
         if not self.event_log.path.is_file():
             return set()
         lines = self.event_log.path.read_text(encoding="utf-8").splitlines()
-        kept = [line for line in lines if _step_of(line) <= step]
-        write_text(self.event_log.path, "".join(f"{line}\n" for line in kept))
-        return {event["step"] for event in map(json.loads, kept) if event.get("event") == "score"}
+        remaining = [line for line in lines if _step_of(line) <= step]
+        write_text(self.event_log.path, "".join(f"{line}\n" for line in remaining))
+        return {event["step"] for event in map(json.loads, remaining) if event.get("event") == "score"}
 
-    def _step(self, index: int) -> Step:
-        batches = self.plan[index]
-        rows = tuple(i for batch in batches for i in batch)
+    def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
-        dealt = shares(batches, self.lengths, self.processes.count)
-        totals, norm = self.gradient.of(index, dealt, self._token_weight(index))
-        if totals.refused:
-            self._refuse(index, totals.refused, "the loss is not finite")
+        batches = split_step(self.plan[index], self.lengths, self.context.world_size)
+        statistics, norm = self.gradient.accumulate(index, batches, self._token_weight(index))
+        if statistics.non_finite_batch:
+            self._raise_not_finite(index, statistics.non_finite_batch, "loss")
         if not math.isfinite(norm):
-            self._refuse(index, rows, "the gradient is not finite")
+            self._raise_not_finite(index, tuple(i for batch in self.plan[index] for i in batch), "gradient")
         rate = learning_rate(index, len(self.plan), self.settings)
-        set_rate(self.optimiser, rate)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        seconds, tokens = time.perf_counter() - started, self.tokens[index]
-        return Step(
-            index + 1,
-            len(self.plan),
-            tokens,
-            totals.loss,
-            totals.by_kind,
-            totals.divergence,
-            rate,
-            norm,
-            tokens / seconds,
-            seconds,
+        set_learning_rate(self.optimizer, rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        seconds, tokens = time.perf_counter() - started, self.step_tokens[index]
+        return StepRecord(
+            step=index + 1,
+            total_steps=len(self.plan),
+            tokens=tokens,
+            loss=statistics.loss,
+            loss_by_kind=statistics.loss_by_kind,
+            divergence=statistics.divergence,
+            learning_rate=rate,
+            grad_norm=norm,
+            tokens_per_second=tokens / seconds,
+            seconds=seconds,
         )
 
     def _token_weight(self, index: int) -> float:
-        """What a supervised token of a step counts: the step is their mean, or as many times that as it is long.
+        """The weight of each target token of a step.
 
-        A step of one long row would teach each of its lines more slowly than others do. It is all tokens that make it
-        long: rows that practise reading have few supervised ones, and would hardly count.
+        With `step_weight: one`, a step counts as the mean over its targets. With `tokens`, that mean is multiplied by
+        the step's length relative to the average step. Otherwise, the model would learn each line of a row that is
+        longer than a step more slowly than other lines. The length counts all tokens, because rows that practice
+        reading have few targets and would hardly count.
         """
-        times = 1.0 if self.settings.step_weight == "one" else self.tokens[index] * len(self.tokens) / sum(self.tokens)
-        return times / max(1, self.labelled[index])
+        factor = 1.0
+        if self.settings.step_weight != "one":
+            factor = self.step_tokens[index] * len(self.step_tokens) / sum(self.step_tokens)
+        return factor / max(1, self.step_targets[index])
 
     def _require_same_plan(self) -> None:
-        """errors: RunError unless all processes are about to do the same."""
-        own = hashlib.sha256(repr((self.plan, self.lengths, self.seed)).encode()).hexdigest()
-        if len(set(self.processes.gather(own))) > 1:
+        """Raises RunError unless all processes have the same plan."""
+        plan_hash = hashlib.sha256(repr((self.plan, self.lengths, self.seed)).encode()).hexdigest()
+        if len(set(self.context.all_gather(plan_hash))) > 1:
             raise RunError(
-                "the processes of this training have different rows; all must see the same run directory, "
+                "the processes of this training have different rows; give all of them the same run directory, "
                 "the same model and the same version of keeptune"
             )
 
-    def _refuse(self, index: int, rows: Batch, what: str) -> None:
+    def _raise_not_finite(self, index: int, rows: Batch, what: str) -> NoReturn:
         names = ", ".join(self.examples[i].name for i in rows[:20])
         raise TrainingError(
-            f"step {index + 1}: {what}; nothing of this step is saved. Rows: {names}. "
-            "Lower train.learning_rate, or look at these rows"
+            f"step {index + 1}: the {what} is not finite; nothing of this step is saved. Rows: {names}. "
+            "Lower train.learning_rate, or check these rows"
         )
 
     def _log(self, event: dict[str, Any]) -> None:
-        if self.processes.first:
+        if self.context.is_main:
             self.event_log.log(event)
 
 
-def _logged(step: Step, progress: checkpoint.Progress) -> dict[str, Any]:
+def _logged(record: StepRecord, progress: checkpoints.Progress) -> dict[str, Any]:
     return {
-        "step": step.step,
+        "step": record.step,
         "tokens": progress.tokens,
-        "loss": step.loss,
-        "loss_by_kind": step.loss_by_kind,
-        **({} if step.divergence is None else {"divergence": step.divergence}),
-        "learning_rate": step.learning_rate,
-        "grad_norm": step.grad_norm,
-        "tokens_per_second": step.tokens_per_second,
+        "loss": record.loss,
+        "loss_by_kind": record.loss_by_kind,
+        **({} if record.divergence is None else {"divergence": record.divergence}),
+        "learning_rate": record.learning_rate,
+        "grad_norm": record.grad_norm,
+        "tokens_per_second": record.tokens_per_second,
         "seconds": progress.seconds,
     }
 
 
 def _step_of(line: str) -> int:
-    """The step of a log line; a line that was cut off counts as after everything."""
+    """The step of a log line. A truncated line counts as later than every step."""
     try:
         return int(json.loads(line).get("step", 0))
     except (ValueError, AttributeError):
@@ -284,16 +305,16 @@ def _step_of(line: str) -> int:
 
 
 @contextmanager
-def _stop_requested() -> Iterator[list[int]]:
-    """A list that is empty until the process is asked to stop."""
-    asked: list[int] = []
+def _stop_signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT in a list instead of ending the process."""
+    received: list[int] = []
 
-    def ask(number: int, _: Any) -> None:
-        asked.append(number)
+    def handler(number: int, _: Any) -> None:
+        received.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield received
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old_handler in previous.items():
+            signal.signal(number, old_handler)

@@ -1,9 +1,9 @@
-"""The losses, computed only where they are wanted and never with all logits in memory.
+"""Cross-entropy and KL divergence in chunks of tokens, so that the logits of a batch are never all in memory.
 
-A vocabulary of 49,152 (or 128,256) times every token of a batch is the largest tensor of a training step, and most of
-it belongs to prompt tokens that carry no label. So hidden states are picked first, and the output layer is applied
-to a few hundred of them at a time, fewer the larger the vocabulary is; the gradient is formed in the same pass, and no
-logits outlive their chunk. So the memory for it depends on neither the batch nor the vocabulary.
+A vocabulary has 49,152 (or 128,256) words, so the logits of a whole batch would be the largest tensor of a training
+step. Most of them belong to prompt tokens without a label. So the caller selects the hidden states of labeled tokens,
+and the output layer is applied to a few hundred of them at a time. The gradient is computed in the same pass, so no
+logits outlive their chunk. The memory depends neither on the batch nor on the vocabulary.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from keeptune.training.token_weights import Weigh, low_perplexity
+from keeptune.training.token_weights import WeightFunction, low_perplexity
 
 CHUNK_TOKENS = 256
-"""Of a vocabulary of 49,152 words or fewer."""
+"""The most tokens per chunk. Vocabularies of more than 49,152 words have smaller chunks."""
 
 CHUNK_VALUES = CHUNK_TOKENS * 49_152
-"""Logits at a time: 50 MB in float32."""
+"""The most logits per chunk: 50 MB in float32."""
 
 
-def chunks(tokens: int, vocabulary: int) -> list[slice]:
-    """So many tokens in parts whose logits may be in memory at a time."""
-    at_once = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
-    return [slice(start, min(start + at_once, tokens)) for start in range(0, tokens, at_once)]
+def logit_chunks(tokens: int, vocabulary: int) -> list[slice]:
+    """Divides a number of tokens into slices whose logits fit in memory together."""
+    size = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
+    return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 
 
 class _WithGradient(torch.autograd.Function):
-    """A scalar whose gradient in `hidden` was formed while it was computed."""
+    """A scalar whose gradient with respect to `hidden` was computed along with it."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:  # noqa: ARG004
@@ -43,78 +43,104 @@ class _WithGradient(torch.autograd.Function):
 
 
 def weighted_nll(
-    hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor, weigh: Weigh | None = None
+    hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor, weigh: WeightFunction | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The weighted sum of token losses (differentiable in `hidden`) and each token's own loss, in nats.
+    """The weighted sum of token losses, differentiable in `hidden`, and the loss of each token, in nats.
 
-    `weight` is the frozen output layer: it gets no gradient. `weigh` gives further weights, which are constants.
+    Args:
+        hidden: hidden states, of shape `(tokens, width)`.
+        weight: the frozen output layer, of shape `(vocabulary, width)`; it gets no gradient.
+        labels: target tokens, of shape `(tokens,)`.
+        token_weights: the weight of each token in the sum, of shape `(tokens,)`.
+        weigh: computes factors of these weights from the logits; they are constants in the gradient.
 
-    shapes: hidden (tokens, width); weight (vocabulary, width); labels, token_weights (tokens,); results (), (tokens,).
+    Returns:
+        A scalar, and a tensor of shape `(tokens,)`.
     """
-    losses, gradient = _like(hidden)
+    losses, gradient = _empty_results(hidden)
     token_weights = token_weights.clone() if weigh else token_weights
     with torch.no_grad():
-        parts = chunks(len(hidden), len(weight))
-        longest = max((part.stop - part.start for part in parts), default=0)
-        room = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
-        for part in parts:
-            targets, weights = labels[part, None], token_weights[part, None]
-            logits = room[: len(targets)].copy_(hidden[part] @ weight.t())
+        chunks = logit_chunks(len(hidden), len(weight))
+        longest = max((chunk.stop - chunk.start for chunk in chunks), default=0)
+        buffer = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
+        for chunk in chunks:
+            targets, weights = labels[chunk, None], token_weights[chunk, None]
+            logits = buffer[: len(targets)].copy_(hidden[chunk] @ weight.t())
             if weigh:
-                weights.mul_(weigh(logits, labels[part])[:, None])
-            own, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
-            # From here on in place: a second array of all words would take as long as the product.
-            shares = logits.sub_(largest).exp_()
-            total = shares.sum(dim=-1, keepdim=True)
-            losses[part] = (total.log() + largest - own).squeeze(1)
-            shares.mul_(weights / total).scatter_add_(1, targets, -weights)
-            gradient[part] = shares.to(hidden.dtype) @ weight
+                weights.mul_(weigh(logits, labels[chunk])[:, None])
+            target_logits, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
+            # In place from here on: a second tensor over the vocabulary would take as long as the product.
+            exponentials = logits.sub_(largest).exp_()
+            total = exponentials.sum(dim=-1, keepdim=True)
+            losses[chunk] = (total.log() + largest - target_logits).squeeze(1)
+            exponentials.mul_(weights / total).scatter_add_(1, targets, -weights)
+            gradient[chunk] = exponentials.to(hidden.dtype) @ weight
     return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
-def unlikely_to(base: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
-    """Which labels the base finds too unlikely to be learnt. shapes: base (tokens, width); labels, result (tokens,)."""
-    found = [low_perplexity(base[part] @ weight.t(), labels[part]) == 0 for part in chunks(len(base), len(weight))]
-    return torch.cat(found) if found else labels.new_empty(0, dtype=torch.bool)
+def improbable_labels(base: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """Whether the base finds each label too improbable to train on (selective token masking).
 
+    Args:
+        base: hidden states of the base, of shape `(tokens, width)`.
+        weight: the output layer, of shape `(vocabulary, width)`.
+        labels: target tokens, of shape `(tokens,)`.
 
-def weighted_divergence(
-    hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float, left_out: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """The weighted sum of KL(base ‖ tuned) (differentiable in `hidden`) and each token's own, in nats.
-
-    That way round all that the base thinks likely has to stay likely (learning without forgetting, arXiv 1606.09282).
-    Where a token of each is `left_out`, the divergence is of what the distributions say of all other words, each
-    renormalised (Mask the Target, arXiv 2605.29498).
-
-    shapes: hidden, base (tokens, width); weight (vocabulary, width); left_out (tokens,); results (), (tokens,).
+    Returns:
+        A boolean tensor of shape `(tokens,)`.
     """
-    divergences, gradient = _like(hidden)
+    chunks = logit_chunks(len(base), len(weight))
+    parts = [low_perplexity(base[chunk] @ weight.t(), labels[chunk]) == 0 for chunk in chunks]
+    return torch.cat(parts) if parts else labels.new_empty(0, dtype=torch.bool)
+
+
+def weighted_kl(
+    hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float, excluded_tokens: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The weighted sum of KL(base ‖ tuned), differentiable in `hidden`, and the divergence at each token, in nats.
+
+    In this direction, all that the base finds likely must stay likely (learning without forgetting, arXiv 1606.09282).
+
+    Args:
+        hidden: hidden states of the tuned model, of shape `(tokens, width)`.
+        base: hidden states of the base, of shape `(tokens, width)`.
+        weight: the frozen output layer, of shape `(vocabulary, width)`.
+        token_weight: the weight of every token in the sum.
+        excluded_tokens: one token per position, of shape `(tokens,)`, that is left out of both distributions. The
+            rest is renormalized (Mask the Target, arXiv 2605.29498).
+
+    Returns:
+        A scalar, and a tensor of shape `(tokens,)`.
+    """
+    divergences, gradient = _empty_results(hidden)
     with torch.no_grad():
-        for part in chunks(len(hidden), len(weight)):
-            masked = None if left_out is None else left_out[part, None]
-            own, reference = (_log_probabilities(states[part], weight, masked) for states in (hidden, base))
-            further = reference - own
-            wanted = reference.exp_()
-            divergences[part] = further.mul_(wanted).sum(-1)
-            gradient[part] = own.exp_().sub_(wanted).mul_(token_weight).to(hidden.dtype) @ weight
+        for chunk in logit_chunks(len(hidden), len(weight)):
+            excluded = None if excluded_tokens is None else excluded_tokens[chunk, None]
+            tuned_log, base_log = (_log_probabilities(states[chunk], weight, excluded) for states in (hidden, base))
+            difference = base_log - tuned_log
+            base_probabilities = base_log.exp_()
+            divergences[chunk] = difference.mul_(base_probabilities).sum(-1)
+            gradient[chunk] = tuned_log.exp_().sub_(base_probabilities).mul_(token_weight).to(hidden.dtype) @ weight
     return _with_gradient(hidden, divergences.sum() * token_weight, gradient), divergences
 
 
-def _log_probabilities(states: Tensor, weight: Tensor, left_out: Tensor | None) -> Tensor:
-    """shapes: states (tokens, width); weight (vocabulary, width); left_out (tokens, 1); result (tokens, vocabulary)."""
+def _log_probabilities(states: Tensor, weight: Tensor, excluded: Tensor | None) -> Tensor:
+    """Log-probabilities over the vocabulary, of shape `(tokens, vocabulary)`.
+
+    `excluded` holds one token per position, of shape `(tokens, 1)`, whose probability becomes 0.
+    """
     logits = (states @ weight.t()).float()
-    if left_out is not None:
-        # Not −∞: the difference of two would not be a number. The exponential of this is 0, too.
-        logits.scatter_(1, left_out, torch.finfo(torch.float32).min / 4)
+    if excluded is not None:
+        # A finite number, because the difference of two infinities is NaN. Its exponential is 0, too.
+        logits.scatter_(1, excluded, torch.finfo(torch.float32).min / 4)
     return logits.log_softmax(-1)
 
 
-def _like(hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Room for a value of each token, and for the gradient. shapes: (tokens,), (tokens, width)."""
+def _empty_results(hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Uninitialized tensors for a value per token, `(tokens,)`, and for the gradient, `(tokens, width)`."""
     return torch.empty(len(hidden), dtype=torch.float32, device=hidden.device), torch.empty_like(hidden)
 
 
 def _with_gradient(hidden: Tensor, total: Tensor, gradient: Tensor) -> Tensor:
-    joined: Tensor = _WithGradient.apply(hidden, total, gradient)  # type: ignore[no-untyped-call]
-    return joined
+    result: Tensor = _WithGradient.apply(hidden, total, gradient)  # type: ignore[no-untyped-call]
+    return result

@@ -1,7 +1,7 @@
-"""What training makes small: the loss on labelled tokens and, where wanted, the divergence from the base.
+"""The training objective: the weighted loss of target tokens and, optionally, the divergence from the base model.
 
-The divergence holds predictions where they were on text that has nothing to learn from: passages to read, or the
-skill's own prompts. Base and tuned are one model with its adapter off and on, so there is no second one in memory.
+The KL term keeps predictions near the base's on tokens that are not targets: replayed passages, prompts, or all words
+but the target. Base and tuned are one model with its adapter disabled or enabled, so no second model is in memory.
 """
 
 from __future__ import annotations
@@ -14,31 +14,33 @@ import torch
 from torch import Tensor, nn
 
 from keeptune.config.retain import KlTokens, RetainSection
-from keeptune.models.adapter import causal_model, scaled
+from keeptune.models.adapters import causal_model, scaled
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
-from keeptune.models.packed_rows import Rows
-from keeptune.training import replay
-from keeptune.training.batches import Example
-from keeptune.training.loss import unlikely_to, weighted_divergence, weighted_nll
-from keeptune.training.token_weights import weigher
+from keeptune.models.packed_rows import PackedRows
+from keeptune.training.batches import TokenizedExample
+from keeptune.training.loss import improbable_labels, weighted_kl, weighted_nll
+from keeptune.training.padding import pad_rows
+from keeptune.training.token_weights import weight_function
 
 
 @dataclass(frozen=True, slots=True)
-class Anchors:
-    """Where the rows of a batch are held near the base, what a nat of divergence counts there, and the tokens that are
-    left out of it, if any.
+class KLPositions:
+    """The positions of a batch at which the KL term compares the tuned model with the base.
 
-    shapes: rows, columns, left_out (anchored,).
+    Attributes:
+        rows, columns: the positions, each of shape `(positions,)`.
+        weight: the weight of the divergence at each position.
+        excluded_tokens: the token to leave out of the distribution at each position, of shape `(positions,)`, if any.
     """
 
     rows: Tensor
     columns: Tensor
     weight: float
-    left_out: Tensor | None = None
+    excluded_tokens: Tensor | None = None
 
 
 class Objective(nn.Module):
-    """A causal model whose forward pass is what training makes small; no other logits are computed."""
+    """A causal model whose forward pass returns the objective. It computes only the logits that the loss needs."""
 
     def __init__(self, model: Any, retain: RetainSection = RetainSection()) -> None:  # noqa: B008  (frozen)
         super().__init__()
@@ -51,87 +53,97 @@ class Objective(nn.Module):
         columns: Tensor,
         labels: Tensor,
         token_weights: Tensor,
-        anchors: Anchors | None = None,
+        positions: KLPositions | None = None,
         lengths: Sequence[int] | None = None,
-        taught: Tensor | None = None,
+        is_skill: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The weighted sum of all, each labelled token's own loss, and each anchor's own divergence, in nats.
+        """Computes the objective of one batch.
 
-        Rows are padded on the right and attention is causal, so padding needs no mask. Where their `lengths` are given,
-        they go through the model end to end, without padding. Token weighting is for the labels that are `taught`, and
-        not for replayed ones; for all where it is not said.
-        shapes: ids (rows, tokens); rows, columns, labels, token_weights, taught (labelled,); results (), (labelled,),
-        (anchored,).
+        Args:
+            ids: the token ids, of shape `(rows, tokens)`. Rows are padded on the right and attention is causal, so
+                padding needs no mask.
+            rows: the row of the position before each target, of shape `(targets,)`.
+            columns: the column of that position, of shape `(targets,)`.
+            labels: the target tokens, of shape `(targets,)`.
+            token_weights: the weight of each target in the sum, of shape `(targets,)`.
+            positions: the positions of the KL term.
+            lengths: the tokens per row. With them, rows pass through the model packed, without padding.
+            is_skill: whether each target belongs to the skill, of shape `(targets,)`; by default all do. Token
+                weighting does not apply to replayed targets.
+
+        Returns:
+            The weighted sum (a scalar), the loss of each target in nats, of shape `(targets,)`, and the divergence at
+            each KL position in nats, of shape `(positions,)`.
         """
-        masked = self.weighting == "low_perplexity"
-        base = self._base_states(ids, lengths) if anchors or masked else None
+        is_masked = self.weighting == "low_perplexity"
+        base = self._base_states(ids, lengths) if positions or is_masked else None
         states, head = self._states(ids, lengths), causal_model(self.model).get_output_embeddings().weight
-        taught = torch.ones_like(labels, dtype=torch.bool) if taught is None else taught
-        if masked and base is not None:
-            unlearnt = taught & unlikely_to(base[rows, columns], head, labels)
-            token_weights = token_weights.masked_fill(unlearnt, 0)
-        total, losses = self._nll(states[rows, columns], head, labels, token_weights, taught)
-        if anchors is None or base is None:
+        is_skill = torch.ones_like(labels, dtype=torch.bool) if is_skill is None else is_skill
+        if is_masked and base is not None:
+            is_skipped = is_skill & improbable_labels(base[rows, columns], head, labels)
+            token_weights = token_weights.masked_fill(is_skipped, 0)
+        total, losses = self._nll(states[rows, columns], head, labels, token_weights, is_skill)
+        if positions is None or base is None:
             return total, losses, losses.new_empty(0)
-        own, reference = (some[anchors.rows, anchors.columns] for some in (states, base))
-        held, divergences = weighted_divergence(own, reference, head, anchors.weight, anchors.left_out)
-        return total + held, losses, divergences
+        tuned_states, base_states = (hidden[positions.rows, positions.columns] for hidden in (states, base))
+        kl, divergences = weighted_kl(tuned_states, base_states, head, positions.weight, positions.excluded_tokens)
+        return total + kl, losses, divergences
 
     def _nll(
-        self, states: Tensor, head: Tensor, labels: Tensor, token_weights: Tensor, taught: Tensor
+        self, states: Tensor, head: Tensor, labels: Tensor, token_weights: Tensor, is_skill: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """`weighted_nll`, with the tokens that are taught weighed by the recipe's method."""
-        weigh = weigher(self.weighting)
+        """`weighted_nll`, with the recipe's token weighting for targets of the skill."""
+        weigh = weight_function(self.weighting)
         if weigh is None:
             return weighted_nll(states, head, labels, token_weights)
         total, losses = states.new_zeros((), dtype=torch.float32), token_weights.new_empty(len(labels))
-        for chosen, method in ((taught, weigh), (~taught, None)):
-            part, losses[chosen] = weighted_nll(states[chosen], head, labels[chosen], token_weights[chosen], method)
+        for selected, method in ((is_skill, weigh), (~is_skill, None)):
+            part, losses[selected] = weighted_nll(
+                states[selected], head, labels[selected], token_weights[selected], method
+            )
             total = total + part
         return total, losses
 
     def _states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
-        """The last hidden states; zeros at padding that did not go through the model. shape: (rows, tokens, width)."""
+        """The last hidden states, of shape `(rows, tokens, width)`. Packed rows have zeros at padding."""
         decoder = causal_model(self.model).get_decoder()
         if lengths is None:
             padded: Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
             return padded
         columns = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        wanted = columns < torch.tensor(lengths, device=ids.device)[:, None]
-        where = {}
+        is_token = columns < torch.tensor(lengths, device=ids.device)[:, None]
+        mask_argument = {}
         if invocation := invocation_of(causal_model(self.model)):
-            where[MASK_ARGUMENT] = invocation.mask(ids)[wanted][None]
-        own: Tensor = decoder(
-            input_ids=ids[wanted][None],
-            # Nothing is hidden; without it transformers would look for rows in the positions and write their mask out.
+            mask_argument[MASK_ARGUMENT] = invocation.mask(ids)[is_token][None]
+        packed: Tensor = decoder(
+            input_ids=ids[is_token][None],
+            # Masks nothing. Without it, transformers would detect packed rows from the positions and build a full mask.
             attention_mask=torch.ones(1, sum(lengths), dtype=torch.bool, device=ids.device),
-            position_ids=columns[wanted][None],
-            rows_end_to_end=Rows.of(lengths, ids.device),
+            position_ids=columns[is_token][None],
+            packed_rows=PackedRows.of(lengths, ids.device),
             use_cache=False,
-            **where,
+            **mask_argument,
         ).last_hidden_state
-        states = own.new_zeros(*ids.shape, own.shape[-1])
-        states[wanted] = own[0]
+        states = packed.new_zeros(*ids.shape, packed.shape[-1])
+        states[is_token] = packed[0]
         return states
 
     @torch.no_grad()
     def _base_states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
-        """The base's last hidden states. shape: (rows, tokens, width)."""
+        """The last hidden states of the base, of shape `(rows, tokens, width)`."""
         with scaled(self.model, 0.0):
             return self._states(ids, lengths)
 
 
 def collate(
-    examples: Sequence[Example], token_weight: float, device: torch.device
+    examples: Sequence[TokenizedExample], token_weight: float, device: torch.device
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], list[str]]:
-    """The inputs of Objective for these rows, and the kind of each labelled token."""
-    width = max(len(example.tokens) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    """The first five arguments of `Objective.forward` for these rows, and the kind of each target."""
+    ids = pad_rows([example.tokens for example in examples])
     rows, columns, labels, kinds = [], [], [], []
     for row, example in enumerate(examples):
-        ids[row, : len(example.tokens)] = torch.tensor(example.tokens)
-        for column, labelled in enumerate(example.labelled):
-            if labelled:
+        for column, is_target in enumerate(example.loss_mask):
+            if is_target:
                 # The token at `column` is predicted from the position before it.
                 rows.append(row)
                 columns.append(column - 1)
@@ -143,20 +155,27 @@ def collate(
     return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
 
 
-def anchored(example: Example, where: KlTokens) -> list[int]:
-    """The positions of a row behind which the next token is to be predicted as the base does.
+def kl_positions(example: TokenizedExample, where: KlTokens) -> list[int]:
+    """The positions of a row after which the next token should be predicted as the base predicts it.
 
-    Behind a prompt's last token stands what is to be learnt, and behind a row's last one nothing.
+    The last position of a prompt is not one of them for `prompts`, because a target follows it; nor is the last
+    position of a row, because nothing follows it.
     """
-    if (example.kind == replay.KIND) != (where == "replay"):
+    if example.is_replay != (where == "replay"):
         return []
-    following = enumerate(example.labelled[1:])
-    return [place for place, labelled in following if where == "replay" or labelled == (where == "non_target")]
+    next_is_target = enumerate(example.loss_mask[1:])
+    return [
+        position for position, is_target in next_is_target if where == "replay" or is_target == (where == "non_target")
+    ]
 
 
-def anchors(examples: Sequence[Example], where: KlTokens, weight: float, device: torch.device) -> Anchors:
-    """The anchors of a batch, which may be none."""
-    places = [(row, column) for row, example in enumerate(examples) for column in anchored(example, where)]
-    rows, columns = torch.tensor(places, dtype=torch.long, device=device).view(-1, 2).unbind(1)
-    taught = [examples[row].tokens[column + 1] for row, column in places] if where == "non_target" else None
-    return Anchors(rows, columns, weight, None if taught is None else torch.tensor(taught, device=device))
+def collate_kl_positions(
+    examples: Sequence[TokenizedExample], where: KlTokens, weight: float, device: torch.device
+) -> KLPositions:
+    """The KL positions of a batch; there may be none."""
+    positions = [(row, column) for row, example in enumerate(examples) for column in kl_positions(example, where)]
+    rows, columns = torch.tensor(positions, dtype=torch.long, device=device).view(-1, 2).unbind(1)
+    if where != "non_target":
+        return KLPositions(rows, columns, weight)
+    targets = [examples[row].tokens[column + 1] for row, column in positions]
+    return KLPositions(rows, columns, weight, torch.tensor(targets, device=device))

@@ -1,8 +1,8 @@
-"""Projects an adapter away from the inputs of replayed rows, before training continues from it.
+"""Projection of an adapter away from the inputs of replayed rows, before training continues from it.
 
 An adapter that was trained on one skill changes the output of every layer on all text. Most of that change is not
-needed: inputs of the skill and of other text differ. Let s be the inputs of a layer on skill rows (adapter on), g those
-on replayed rows (adapter off), S = E[s sᵀ] and G = E[g gᵀ]. The change ΔW' that minimises
+needed, because inputs of the skill and of other text differ. Let s be the inputs of a layer on skill rows (adapter
+enabled), g those on replayed rows (adapter disabled), S = E[s sᵀ] and G = E[g gᵀ]. The change ΔW' that minimizes
 
     E‖(ΔW' − ΔW) s‖² + strength · E‖ΔW' g‖²
 
@@ -23,16 +23,16 @@ import torch
 from torch import Tensor
 
 from keeptune.errors import ModelError
-from keeptune.models.adapter import causal_model, scaled
+from keeptune.models.adapters import causal_model, scaled
 from keeptune.models.fused_lora import is_plain_lora
-from keeptune.training import replay
-from keeptune.training.batches import Example, batched
+from keeptune.training.batches import TokenizedExample, make_batches
 from keeptune.training.forward import hidden_states
 
 TOKENS = 32_768
-"""Tokens of skill rows, and of replayed rows, that the moments are computed from."""
+"""The number of tokens of skill rows, and of replayed rows, that the moments are computed from."""
 
 BATCH_TOKENS = 2_048
+"""The maximum of padded tokens per batch."""
 
 MOMENT_BYTES = 2 << 30
 """Memory for the moments of all layers that one pass over the rows covers. Large models take several passes."""
@@ -41,75 +41,84 @@ RIDGE = 1e-5
 """Added to the diagonal, relative to its mean, because inputs that never vary make the matrix singular."""
 
 
-def project(model: Any, examples: Sequence[Example], strength: float, seed: int) -> None:
+def project(model: Any, examples: Sequence[TokenizedExample], strength: float, seed: int) -> None:
     """Projects the adapter of `model` in place. `examples` holds skill rows and replayed rows.
 
     Raises:
-        ModelError: if the adapter is no plain LoRA, or `examples` lacks skill rows or replayed rows.
+        ModelError: if the adapter is not plain LoRA, or `examples` lacks skill rows or replayed rows.
     """
     shuffled = random.Random(f"{seed}/projection").sample(examples, len(examples))
-    sorts = [
-        _sample_rows([row.tokens for row in shuffled if (row.kind == replay.KIND) == kept]) for kept in (False, True)
-    ]
-    if not all(sorts):
-        raise ModelError("retain.project_start needs rows of the skill and replayed ones; set retain.replay_share")
+    skill_rows, replay_rows = (
+        _sample_rows([row.tokens for row in shuffled if row.is_replay == is_replay]) for is_replay in (False, True)
+    )
+    if not skill_rows or not replay_rows:
+        raise ModelError("retain.project_start: needs skill rows and replayed rows; set retain.replay_share")
     layers = [layer for layer in model.modules() if hasattr(layer, "lora_A")]
     if not all(is_plain_lora(layer) for layer in layers):
-        raise ModelError("retain.project_start is for plain LoRA; set adapter.family: lora, without dropout")
-    made = {}
+        raise ModelError("retain.project_start: the adapter is not plain LoRA; set adapter.family: lora and no dropout")
+    projected = {}
     with torch.no_grad():
-        for some in _layer_groups(layers):
-            skill = _second_moments(model, some, sorts[0], 1.0)
-            kept = _second_moments(model, some, sorts[1], 0.0)
-            for layer in some:
-                made[layer] = project_down_matrix(_down_matrix(layer), skill[layer], kept[layer], strength)
-        for layer, down in made.items():
+        for group in _layer_groups(layers):
+            skill_moments = _second_moments(model, group, skill_rows, 1.0)
+            replay_moments = _second_moments(model, group, replay_rows, 0.0)
+            for layer in group:
+                projected[layer] = project_down_matrix(
+                    _down_matrix(layer), skill_moments[layer], replay_moments[layer], strength
+                )
+        for layer, down in projected.items():
             _down_matrix(layer).copy_(down)
 
 
-def project_down_matrix(down: Tensor, skill: Tensor, kept: Tensor, strength: float) -> Tensor:
-    """A S (S + strength · G)⁻¹ of A = `down`, S = `skill` and G = `kept`.
+def project_down_matrix(down: Tensor, skill: Tensor, replay: Tensor, strength: float) -> Tensor:
+    """A S (S + strength · G)⁻¹, where A = `down`, S = `skill` and G = `replay`.
 
-    shapes: down, result (rank, inputs); skill, kept (inputs, inputs).
+    Args:
+        down: LoRA's down matrix, of shape `(rank, inputs)`.
+        skill: the second moments of inputs on skill rows, of shape `(inputs, inputs)`.
+        replay: the second moments of inputs on replayed rows, of shape `(inputs, inputs)`.
+        strength: the weight of the replayed rows.
+
+    Returns:
+        The projected matrix, of shape `(rank, inputs)`.
     """
-    # On the processor, because not every accelerator has float64.
-    skill, kept = skill.cpu().double(), kept.cpu().double()
-    both = skill + strength * kept
+    # On the CPU, because not every accelerator has float64.
+    skill, replay = skill.cpu().double(), replay.cpu().double()
+    both = skill + strength * replay
     both.diagonal().add_(RIDGE * both.diagonal().mean())
-    # Both are symmetric, so the inverse may be taken from the left of the transposed product.
-    solved: Tensor = torch.linalg.solve(both, skill @ down.cpu().double().t())
-    return solved.t().to(down)
+    # Both matrices are symmetric, so the inverse can multiply the transposed product from the left.
+    solution: Tensor = torch.linalg.solve(both, skill @ down.cpu().double().t())
+    return solution.t().to(down)
 
 
 def _down_matrix(layer: Any) -> Tensor:
-    """shape: (rank, inputs)."""
+    """LoRA's A of a layer, of shape `(rank, inputs)`."""
     down: Tensor = next(iter(layer.lora_A.values())).weight
     return down
 
 
 def _sample_rows(rows: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """The first rows, up to TOKENS tokens."""
-    chosen, filled = [], 0
+    sample, filled = [], 0
     for row in rows:
         if filled >= TOKENS:
             break
-        chosen.append(row)
+        sample.append(row)
         filled += len(row)
-    return chosen
+    return sample
 
 
 def _layer_groups(layers: Sequence[Any]) -> list[list[Any]]:
     """The layers in groups whose moments, two per layer, fit in MOMENT_BYTES."""
-    parts: list[list[Any]] = [[]]
-    taken = 0
+    groups: list[list[Any]] = [[]]
+    used_bytes = 0
     for layer in layers:
-        needed = 2 * 4 * layer.in_features**2
-        if parts[-1] and taken + needed > MOMENT_BYTES:
-            parts.append([])
-            taken = 0
-        parts[-1].append(layer)
-        taken += needed
-    return parts
+        needed_bytes = 2 * 4 * layer.in_features**2
+        if groups[-1] and used_bytes + needed_bytes > MOMENT_BYTES:
+            groups.append([])
+            used_bytes = 0
+        groups[-1].append(layer)
+        used_bytes += needed_bytes
+    return groups
 
 
 def _second_moments(
@@ -117,24 +126,24 @@ def _second_moments(
 ) -> dict[Any, Tensor]:
     """The mean of x xᵀ over the inputs x of each layer, with the adapter at `scale`.
 
-    shape, per layer: (inputs, inputs).
+    Each moment has the shape `(inputs, inputs)`.
     """
     sums = {
         layer: torch.zeros(layer.in_features, layer.in_features, device=_down_matrix(layer).device) for layer in layers
     }
-    own = torch.empty(0, dtype=torch.bool)
+    is_token = torch.empty(0, dtype=torch.bool)
 
-    def add(layer: Any, inputs: tuple[Any, ...]) -> None:
-        entering = inputs[0].reshape(-1, layer.in_features)[own.to(inputs[0].device)].float()
-        sums[layer].addmm_(entering.t(), entering)
+    def add(layer: Any, arguments: tuple[Any, ...]) -> None:
+        inputs = arguments[0].reshape(-1, layer.in_features)[is_token.to(arguments[0].device)].float()
+        sums[layer].addmm_(inputs.t(), inputs)
 
     hooks = [layer.register_forward_pre_hook(add) for layer in layers]
     lengths = [len(row) for row in rows]
     try:
         with scaled(model, scale):
-            for batch in batched(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
+            for batch in make_batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
                 width = max(lengths[index] for index in batch)
-                own = torch.cat([torch.arange(width) < lengths[index] for index in batch])
+                is_token = torch.cat([torch.arange(width) < lengths[index] for index in batch])
                 hidden_states(causal_model(model), [rows[index] for index in batch])
     finally:
         for hook in hooks:

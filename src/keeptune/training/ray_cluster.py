@@ -1,8 +1,8 @@
-"""A command that trains, on several workers of a Ray cluster at once, as a Ray Train job.
+"""Training on several workers of a Ray cluster, as a Ray Train job.
 
-Ray finds the places, joins the workers and shows here what they print. Each worker starts the command as a process of
-its own, with what torchrun would have told it. So nothing else in training knows of Ray, and exit codes and what a
-stopped run goes on from are those of any other launcher.
+Ray allocates the workers, connects them and shows their output. Each worker runs the command as a process, with the
+environment variables that torchrun would set. So no other module depends on Ray, and exit codes and resuming work as
+with any other launcher.
 """
 
 from __future__ import annotations
@@ -21,64 +21,70 @@ from keeptune.data.workers import Cluster
 from keeptune.errors import RunError
 from keeptune.files import read_json, write_json
 
-PATIENCE = timedelta(days=30)
-"""How long the workers wait for the one that takes longest."""
+TIMEOUT = timedelta(days=30)
+"""How long the workers wait for the slowest one."""
 
 
-def on_cluster(address: str, workers: int, arguments: Sequence[str], scratch: Path) -> int:
-    """The first exit code of `keeptune ARGUMENTS` on so many workers that is not 0, or 0.
+def run_on_cluster(address: str, workers: int, arguments: Sequence[str], scratch: Path) -> int:
+    """Runs `keeptune ARGUMENTS` on each of `workers` workers and returns the first exit code that is not 0, or 0.
 
-    All nodes must see the files that the command names under the same path. Ray keeps its notes in `scratch`.
+    All nodes must see the files that the command names under the same path.
 
-    errors: RunError when the cluster does not answer, has too few places, or fails.
+    Args:
+        address: the address of the Ray cluster.
+        workers: the number of workers.
+        arguments: the arguments of the keeptune command.
+        scratch: a folder for Ray's own files.
+
+    Raises:
+        RunError: if the cluster does not answer, has too few workers, or fails.
     """
     cluster = Cluster(address, show_output=True)
     try:
         resources = cluster.ray.cluster_resources()
-        places = "GPU" if resources.get("GPU") else "CPU"
-        if (there := int(resources.get(places, 0))) < workers:
-            raise RunError(f"--workers {workers}: the cluster has {there} × {places}; give no more than that")
-        return _fit(workers, places == "GPU", arguments, scratch)
+        resource = "GPU" if resources.get("GPU") else "CPU"
+        if (available := int(resources.get(resource, 0))) < workers:
+            raise RunError(f"--workers {workers}: the cluster has {available} × {resource}; request at most that many")
+        return _fit(workers, resource == "GPU", arguments, scratch)
     finally:
         cluster.close()
 
 
 def _fit(workers: int, use_gpu: bool, arguments: Sequence[str], scratch: Path) -> int:
-    told = scratch.absolute() / "exit-codes.json"
-    told.unlink(missing_ok=True)
+    exit_codes = scratch.absolute() / "exit-codes.json"
+    exit_codes.unlink(missing_ok=True)
     train, torch_train = (importlib.import_module(name) for name in ("ray.train", "ray.train.torch"))
     trainer = torch_train.TorchTrainer(
-        _command,
-        train_loop_config={"arguments": list(arguments), "told": str(told)},
-        # Its own group only tells the workers where to meet, and who has ended how.
-        torch_config=torch_train.TorchConfig(backend="gloo", timeout_s=int(PATIENCE.total_seconds())),
+        _run_command,
+        train_loop_config={"arguments": list(arguments), "exit_codes": str(exit_codes)},
+        # Ray's own process group only exchanges the port and the exit codes.
+        torch_config=torch_train.TorchConfig(backend="gloo", timeout_s=int(TIMEOUT.total_seconds())),
         scaling_config=train.ScalingConfig(num_workers=workers, use_gpu=use_gpu),
         run_config=train.RunConfig(name="ray", storage_path=str(scratch.absolute())),
     )
     try:
         trainer.fit()
-    except Exception as error:  # Ray has no class of errors for all that can happen
-        raise RunError(f"the Ray cluster could not train ({error}); see the cluster's own logs") from None
-    return next((int(code) for code in read_json(told) if code), 0)
+    except Exception as error:  # Ray has no common base class for its errors
+        raise RunError(f"training on the Ray cluster failed ({error}); see the logs of the cluster") from None
+    return next((int(code) for code in read_json(exit_codes) if code), 0)
 
 
-def _command(given: dict[str, Any]) -> None:
-    """What a worker does: the command, which meets its like at a port that the first worker found."""
+def _run_command(config: dict[str, Any]) -> None:
+    """The work of one worker: runs the command. All commands connect at a port that is free on rank 0's node."""
     from torch import distributed
 
     port = [_free_port()]
     distributed.broadcast_object_list(port, src=0)
     environment = {**os.environ, "MASTER_PORT": str(port[0])}
-    code = subprocess.run(
-        [sys.executable, "-m", "keeptune", *given["arguments"]], env=environment, check=False
-    ).returncode
+    command = [sys.executable, "-m", "keeptune", *config["arguments"]]
+    code = subprocess.run(command, env=environment, check=False).returncode
     codes = [0] * distributed.get_world_size()
     distributed.all_gather_object(codes, code)
     if distributed.get_rank() == 0:
-        write_json(Path(given["told"]), codes)
+        write_json(Path(config["exit_codes"]), codes)
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -1,8 +1,8 @@
-"""Practice for what is to be kept: reading questions, plain text or the base's own answers, mixed into training as a
-share of its tokens.
+"""Replay: rows that retain other abilities, mixed into training as a share of its tokens.
 
-A few percent of replay is the cheapest known guard against forgetting (arXiv 2502.06042). The passages are the
-project's own and share nothing with the set that retention is measured on; SQuAD files and texts can be given instead.
+Sources are reading questions, plain texts, or the base model's own answers. A few percent of replay is the cheapest
+known protection against forgetting (arXiv 2502.06042). The embedded passages were written for this project and share
+nothing with the questions that measure retention. A recipe can name SQuAD files and text files instead.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from keeptune.data.reading_passages import laid_out
 from keeptune.errors import DataError
 from keeptune.grading.squad import ReadingItem, load_squad
 from keeptune.prompts.template import encode_prompt
-from keeptune.training.batches import Example
+from keeptune.training.batches import REPLAY_KIND, TokenizedExample
 
-KIND = "reading"
+MAX_ROW_TOKENS = 1024
+"""The maximum length of a replayed row: about the few-shot prompt of reading plus one passage of SQuAD."""
 
-ROW_TOKENS = 1024
-"""The longest row of passages: about as many tokens as the few-shot prompt and a passage of SQuAD."""
+ReplaySource = Sequence[ReadingItem | str]
+"""The items of a source: reading questions or texts."""
 
-
-Practice = Sequence[ReadingItem | str]
-"""What a source has to practise on: questions, or texts."""
-
-Rows = Sequence[Example]
-"""Rows that are complete as they are: the base's own answers (own_answers.py)."""
+ReplayRows = Sequence[TokenizedExample]
+"""Rows that need no further processing: the base model's own answers (generation/self_answers.py)."""
 
 
-def practice(source: str) -> Practice:
-    """The questions of a SQuAD file (`.json`), or the embedded ones; or the texts of a file of plain text, which empty
-    lines part.
+def load_replay_source(source: str) -> ReplaySource:
+    """The items of a replay source.
 
-    errors: DataError when the file cannot be read, or holds none.
+    Args:
+        source: `embedded`, a SQuAD file (`.json`), or a plain text file whose texts are separated by empty lines.
+
+    Raises:
+        DataError: if the file cannot be read or has no items.
     """
     if source == "embedded":
         with resources.as_file(resources.files("keeptune.training") / "reading_practice.json") as path:
@@ -47,55 +47,54 @@ def practice(source: str) -> Practice:
     return [text.text for text in general_texts([source])]
 
 
-def replay(
-    sources: Sequence[Practice | Rows], tokenizer: Any, tokens: int, max_tokens: int, seed: int
-) -> list[Example]:
-    """Rows of at least `tokens` tokens in all, from each source the same share, labelled on answers or whole texts.
+def build_replay_examples(
+    sources: Sequence[ReplaySource | ReplayRows], tokenizer: Any, tokens: int, max_tokens: int, seed: int
+) -> list[TokenizedExample]:
+    """Rows of at least `tokens` tokens in total, with an equal share from each source.
 
-    A row holds several passages, as the few-shot prompt does that measures reading: what has to be kept is to look the
-    answer up in the last of them, and rows of one passage each do not practise that. Passages come in a random order,
-    and again from the start when they run out. Those over `max_tokens` are left out; longer texts come in parts.
+    Targets are the answers of reading questions, and whole texts. A row holds several passages, as the few-shot prompt
+    of the reading evaluation does. The ability to retain is to find the answer in the last passage, and rows of one
+    passage do not practice that. The passages of a source come in random order, and repeat when they run out.
 
-    errors: DataError where no passage of a source is left.
+    Args:
+        sources: the items of each source, or complete rows.
+        tokenizer: encodes the items.
+        tokens: the number of tokens in total.
+        max_tokens: the maximum length of a row. Longer passages are skipped, longer texts are split.
+        seed: decides the order.
+
+    Raises:
+        DataError: if a source has no passage that fits.
     """
-    rows: list[Example] = []
+    rows: list[TokenizedExample] = []
     for number, items in enumerate(sources):
         generator = random.Random(f"{seed}/replay/{number}")
-        rows += _rows(items, tokenizer, tokens / len(sources), min(max_tokens, ROW_TOKENS), generator)
+        rows += _rows(items, tokenizer, tokens / len(sources), min(max_tokens, MAX_ROW_TOKENS), generator)
     return rows
 
 
 def _rows(
-    items: Practice | Rows, tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random
-) -> list[Example]:
-    passages: dict[str, list[ReadingItem]] = {}
-    examples: list[Example] = []
-    complete: list[Example] = []
-    for number, item in enumerate(items, start=1):
-        if isinstance(item, Example):
-            complete.append(item)
-        elif isinstance(item, str):
-            examples += _text_examples(item, number, tokenizer, row_tokens)
-        else:
-            passages.setdefault(item.context, []).append(item)
-    examples += [_example(group, tokenizer, generator) for group in passages.values()]
+    items: ReplaySource | ReplayRows, tokenizer: Any, tokens: float, row_tokens: int, generator: random.Random
+) -> list[TokenizedExample]:
+    """Rows of one source, of at most `row_tokens` tokens each and at least `tokens` in total."""
+    examples, complete = _encode_items(items, tokenizer, row_tokens, generator)
     fitting = [example for example in (*examples, *complete) if len(example.tokens) <= row_tokens]
     if tokens and not fitting:
         raise DataError(
-            f"retain.replay: of {len(examples) + len(complete)} passages in one source none has at most {row_tokens} "
-            "tokens with its questions; raise data.max_tokens, give other files, or set retain.replay_share: 0"
+            f"retain.replay: none of the {len(examples) + len(complete)} passages of a source has at most {row_tokens} "
+            "tokens with its questions; raise data.max_tokens, name other files, or set retain.replay_share: 0"
         )
-    # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
-    blank_line = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])
-    opening = len(encode_prompt(tokenizer, ""))  # a BOS, which stands at the beginning of a row alone
-    rows: list[Example] = []
+    # The last token only, because Llama 2's tokenizer puts a space before whatever it encodes.
+    separator = tuple(tokenizer.encode("\n", add_special_tokens=False)[-1:])
+    bos_tokens = len(encode_prompt(tokenizer, ""))  # the BOS token stands only at the beginning of a row
+    rows: list[TokenizedExample] = []
     filled = 0
     while filled < tokens:
         generator.shuffle(fitting)
         for example in fitting:
             if filled >= tokens:
                 break
-            joined = _joined(rows[-1], example, blank_line, opening) if rows and not complete else None
+            joined = _join(rows[-1], example, separator, bos_tokens) if rows and not complete else None
             if joined is not None and len(joined.tokens) <= row_tokens:
                 filled += len(joined.tokens) - len(rows[-1].tokens)
                 rows[-1] = joined
@@ -105,32 +104,55 @@ def _rows(
     return rows
 
 
-def _joined(row: Example, passage: Example, blank_line: tuple[int, ...], opening: int) -> Example:
-    """A row with one passage more, behind an empty line."""
-    tokens = (*row.tokens, *blank_line, *passage.tokens[opening:])
-    labelled = (*row.labelled, *(False for _ in blank_line), *passage.labelled[opening:])
-    return Example(row.name, KIND, tokens, labelled)
+def _encode_items(
+    items: ReplaySource | ReplayRows, tokenizer: Any, row_tokens: int, generator: random.Random
+) -> tuple[list[TokenizedExample], list[TokenizedExample]]:
+    """The examples of texts and passages, which may share a row, and the rows that are already complete."""
+    passages: dict[str, list[ReadingItem]] = {}
+    examples: list[TokenizedExample] = []
+    complete: list[TokenizedExample] = []
+    for number, item in enumerate(items, start=1):
+        if isinstance(item, TokenizedExample):
+            complete.append(item)
+        elif isinstance(item, str):
+            examples += _text_examples(item, number, tokenizer, row_tokens)
+        else:
+            passages.setdefault(item.context, []).append(item)
+    examples += [_passage_example(group, tokenizer, generator) for group in passages.values()]
+    return examples, complete
 
 
-def _text_examples(text: str, number: int, tokenizer: Any, row_tokens: int) -> list[Example]:
-    """A text in parts of so many tokens; all are learnt but the first, which nothing stands before."""
-    opening = tuple(encode_prompt(tokenizer, ""))
-    tokens, size = encode_prompt(tokenizer, text)[len(opening) :], row_tokens - len(opening)
-    parts = [(*opening, *tokens[start : start + size]) for start in range(0, len(tokens), max(size, 1))]
-    unlearnt = max(1, len(opening))
+def _join(
+    row: TokenizedExample, passage: TokenizedExample, separator: tuple[int, ...], bos_tokens: int
+) -> TokenizedExample:
+    """A row with one more passage, after an empty line."""
+    tokens = (*row.tokens, *separator, *passage.tokens[bos_tokens:])
+    loss_mask = (*row.loss_mask, *(False for _ in separator), *passage.loss_mask[bos_tokens:])
+    return TokenizedExample(row.name, REPLAY_KIND, tokens, loss_mask)
+
+
+def _text_examples(text: str, number: int, tokenizer: Any, row_tokens: int) -> list[TokenizedExample]:
+    """A text in parts of at most `row_tokens` tokens. All tokens are targets but the first, which has no context."""
+    bos = tuple(encode_prompt(tokenizer, ""))
+    tokens, size = encode_prompt(tokenizer, text)[len(bos) :], row_tokens - len(bos)
+    parts = [(*bos, *tokens[start : start + size]) for start in range(0, len(tokens), max(size, 1))]
+    skipped = max(1, len(bos))
     return [
-        Example(f"practice:text {number}", KIND, part, (False,) * unlearnt + (True,) * (len(part) - unlearnt))
+        TokenizedExample(
+            f"practice:text {number}", REPLAY_KIND, part, (False,) * skipped + (True,) * (len(part) - skipped)
+        )
         for part in parts
-        if len(part) > unlearnt
+        if len(part) > skipped
     ]
 
 
-def _example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> Example:
-    asked = generator.sample(items, k=len(items))
-    passage = laid_out(asked, tokenizer)
-    labelled = [False] * len(passage.tokens)
+def _passage_example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> TokenizedExample:
+    """A passage with its questions in random order; the answers are the targets."""
+    questions = generator.sample(items, k=len(items))
+    passage = laid_out(questions, tokenizer)
+    loss_mask = [False] * len(passage.tokens)
     for answer in passage.answers:
-        # The line end is part of what is learnt: it is how the model says that it is done.
-        for place in range(answer.start, answer.stop + 1):
-            labelled[place] = True
-    return Example(f"practice:{asked[0].question_id}", KIND, passage.tokens, tuple(labelled))
+        # The line end is a target, too: with it the model ends its answer.
+        for position in range(answer.start, answer.stop + 1):
+            loss_mask[position] = True
+    return TokenizedExample(f"practice:{questions[0].question_id}", REPLAY_KIND, passage.tokens, tuple(loss_mask))

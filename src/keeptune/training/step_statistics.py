@@ -1,5 +1,4 @@
-"""What one step sums up: losses by kind and the divergence from the base, over its batches and over the processes that
-share them."""
+"""Sums over one step: losses by kind and the divergence from the base, over its batches and its processes."""
 
 from __future__ import annotations
 
@@ -12,45 +11,59 @@ from keeptune.training.batches import Batch
 
 
 @dataclass(slots=True)
-class Totals:
-    """Sums over labelled tokens and over anchors, and the first batch whose loss was not finite."""
+class StepStatistics:
+    """Sums over target tokens and over the positions of the KL term.
 
-    nll: dict[str, float] = field(default_factory=dict)
-    labelled: dict[str, int] = field(default_factory=dict)
+    Attributes:
+        losses: the sum of token losses by kind, in nats.
+        targets: the number of target tokens by kind.
+        kl: the sum of KL(base ‖ tuned) over its positions, in nats.
+        kl_positions: the number of these positions.
+        non_finite_batch: the first batch whose loss or divergence was not finite.
+    """
+
+    losses: dict[str, float] = field(default_factory=dict)
+    targets: dict[str, int] = field(default_factory=dict)
     kl: float = 0.0
-    anchored: int = 0
-    refused: Batch | None = None
+    kl_positions: int = 0
+    non_finite_batch: Batch | None = None
 
     def add(self, kinds: Sequence[str], losses: Tensor, divergences: Tensor) -> None:
-        """Adds the loss of each token to those of its kind, and the divergence at each anchor."""
-        for kind, loss in zip(kinds, losses.tolist(), strict=True):
-            self._count(kind, loss, 1)
-        self.kl += float(divergences.sum())
-        self.anchored += len(divergences)
+        """Adds the results of one batch.
 
-    def join(self, other: Totals) -> None:
-        """Adds another process's sums."""
-        for kind, loss in other.nll.items():
-            self._count(kind, loss, other.labelled[kind])
+        Args:
+            kinds: the kind of each target token.
+            losses: the loss of each target token, of shape `(targets,)`.
+            divergences: the divergence at each position of the KL term, of shape `(positions,)`.
+        """
+        for kind, loss in zip(kinds, losses.tolist(), strict=True):
+            self._add_loss(kind, loss, 1)
+        self.kl += float(divergences.sum())
+        self.kl_positions += len(divergences)
+
+    def merge(self, other: StepStatistics) -> None:
+        """Adds the sums of another process."""
+        for kind, loss in other.losses.items():
+            self._add_loss(kind, loss, other.targets[kind])
         self.kl += other.kl
-        self.anchored += other.anchored
-        self.refused = self.refused or other.refused
+        self.kl_positions += other.kl_positions
+        self.non_finite_batch = self.non_finite_batch or other.non_finite_batch
 
     @property
     def loss(self) -> float:
-        """The mean over all labelled tokens, in nats."""
-        return sum(self.nll.values()) / sum(self.labelled.values())
+        """The mean loss over all target tokens, in nats."""
+        return sum(self.losses.values()) / sum(self.targets.values())
 
     @property
     def divergence(self) -> float | None:
-        """The mean divergence from the base at all anchors, in nats; None where there was none."""
-        return self.kl / self.anchored if self.anchored else None
+        """The mean divergence from the base, in nats per position; None without positions."""
+        return self.kl / self.kl_positions if self.kl_positions else None
 
     @property
-    def by_kind(self) -> dict[str, float]:
-        """The mean of each kind."""
-        return {kind: self.nll[kind] / self.labelled[kind] for kind in sorted(self.nll)}
+    def loss_by_kind(self) -> dict[str, float]:
+        """The mean loss of each kind, in nats."""
+        return {kind: self.losses[kind] / self.targets[kind] for kind in sorted(self.losses)}
 
-    def _count(self, kind: str, loss: float, labelled: int) -> None:
-        self.nll[kind] = self.nll.get(kind, 0.0) + loss
-        self.labelled[kind] = self.labelled.get(kind, 0) + labelled
+    def _add_loss(self, kind: str, loss: float, targets: int) -> None:
+        self.losses[kind] = self.losses.get(kind, 0.0) + loss
+        self.targets[kind] = self.targets.get(kind, 0) + targets

@@ -1,7 +1,8 @@
-"""Which part of a solution is trained: all of it, or only its opening, up to a random place.
+"""Truncation of training targets: some rows are trained only on a prefix of random length of their solution.
 
-A solution of thousands of tokens goes wrong in its first lines, and whole solutions practise these once in thousands of
-tokens. Openings of every length practise them in fewer; a model that has learnt them learns the rest from fewer rows.
+A long solution usually goes wrong in its first lines, but whole solutions practice these lines once per thousands of
+tokens. Prefixes of all lengths practice them with far fewer tokens. A model that has learned the beginnings then learns
+the rest from fewer rows.
 """
 
 from __future__ import annotations
@@ -10,35 +11,36 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from keeptune.data import solution_rendering as rewrite
-from keeptune.training.batches import Example
+from keeptune.data import solution_rendering
+from keeptune.training.batches import TokenizedExample
 
-SHORTEST_TOKENS = 64
-"""Tokens that are trained of every longer solution."""
+MIN_TARGET_TOKENS = 64
+"""The shortest prefix. Solutions up to this length are never truncated."""
 
-Shares = Mapping[str, float]
-"""The share of a kind's rows that are trained as openings; of kinds not named, none."""
-
-
-def opened(example: Example, shares: Shares, seed: int) -> Example:
-    """The row up to where it is trained. An opening has no end token, so nothing says that the solution ends there."""
-    prompt = example.labelled.index(True)
-    end = prompt + _trained_tokens(example.name, example.kind, len(example.tokens) - prompt, shares, seed)
-    return replace(example, tokens=example.tokens[:end], labelled=example.labelled[:end])
+PrefixShares = Mapping[str, float]
+"""The share of rows with a truncated target, by kind. A kind that is not named has none."""
 
 
-def row_tokens(row: rewrite.Example, shares: Shares, seed: int) -> int:
-    """The tokens that such a row of the data stage has in training, for estimates."""
-    return row.prompt_tokens + _trained_tokens(row.name, row.kind, row.solution_tokens, shares, seed)
+def truncate_target(example: TokenizedExample, shares: PrefixShares, seed: int) -> TokenizedExample:
+    """The row, cut off where its target ends. A prefix has no end token, because the solution does not end there."""
+    prompt_tokens = example.loss_mask.index(True)
+    solution_tokens = len(example.tokens) - prompt_tokens
+    end = prompt_tokens + _target_tokens(example.name, example.kind, solution_tokens, shares, seed)
+    return replace(example, tokens=example.tokens[:end], loss_mask=example.loss_mask[:end])
 
 
-def _trained_tokens(name: str, kind: str, tokens: int, shares: Shares, seed: int) -> int:
-    """How many of a solution's tokens are trained, from the first on.
+def truncated_row_tokens(row: solution_rendering.Example, shares: PrefixShares, seed: int) -> int:
+    """The length of a row of the data stage after truncation, in tokens, for estimates."""
+    return row.prompt_tokens + _target_tokens(row.name, row.kind, row.solution_tokens, shares, seed)
 
-    Openings of 64 to 128 tokens are as many as those of 1,024 to 2,048, so the earlier a line comes, the more often it
-    is practised. The row's name and the seed decide: every epoch and every process has the same.
+
+def _target_tokens(name: str, kind: str, tokens: int, shares: PrefixShares, seed: int) -> int:
+    """The number of target tokens of a solution that has `tokens` tokens.
+
+    The length is log-uniform: prefixes of 64 to 128 tokens are as frequent as those of 1,024 to 2,048, so the earlier a
+    line, the more often it is practiced. The row's name and the seed decide, so every epoch and process agrees.
     """
     generator = random.Random(f"{seed}/openings/{name}")
-    if tokens <= SHORTEST_TOKENS or generator.random() >= shares.get(kind, 0.0):
+    if tokens <= MIN_TARGET_TOKENS or generator.random() >= shares.get(kind, 0.0):
         return tokens
-    return int(SHORTEST_TOKENS * (tokens / SHORTEST_TOKENS) ** generator.random())
+    return int(MIN_TARGET_TOKENS * (tokens / MIN_TARGET_TOKENS) ** generator.random())

@@ -20,7 +20,7 @@ from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.refusal import OPENINGS
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
-from keeptune.models import adapter as adapters
+from keeptune.models import adapters
 
 COUNT = 44
 """Right answers enough to prove that nothing was lost."""

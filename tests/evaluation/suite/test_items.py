@@ -36,7 +36,7 @@ from keeptune.evaluation.suite.loader import (
     parse,
 )
 from keeptune.grading.squad import ReadingItem, reading_items
-from keeptune.training.replay import practice
+from keeptune.training.replay import load_replay_source
 
 FILES: dict[str, tuple[str, type[Line]]] = {
     "knowledge-en-a.jsonl": ("knowledge", ChoiceSet),
@@ -304,7 +304,7 @@ def test_items_are_in_their_language(ability: str) -> None:
 
 def trained_and_shown() -> Iterator[str]:
     """The other texts of the project: what replay practises, general texts, and the worked passages of prompts."""
-    for practised in practice("embedded"):
+    for practised in load_replay_source("embedded"):
         assert isinstance(practised, ReadingItem)
         yield from (practised.context, practised.question, *practised.answers)
     yield from (text.text for text in general_texts(["embedded"]))

@@ -1,4 +1,4 @@
-"""LoRA sits where it was asked to, counts what it counts, computes what PEFT computes, and is loaded whole."""
+"""LoRA adapters: targets, parameter counts, equality with PEFT, and loading."""
 
 import json
 import shutil
@@ -15,8 +15,8 @@ from transformers import LlamaForCausalLM
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-from keeptune.models import adapter as adapters
-from keeptune.models.adapter import PRESETS, Parameters, target_modules
+from keeptune.models import adapters
+from keeptune.models.adapters import PRESETS, ParameterCount, target_modules
 from keeptune.models.fused_lora import fuse
 from keeptune.pipeline.plan import count_parameters
 
@@ -61,27 +61,27 @@ def test_targets_by_preset_name_or_regex(targets: str | list[str], chosen: list[
         ("*wq", "'*wq' is not a regular expression"),
     ],
 )
-def test_wrong_targets_are_told_what_exists(targets: str | list[str], fault: str) -> None:
+def test_wrong_targets_raise_and_list_the_choices(targets: str | list[str], fault: str) -> None:
     with pytest.raises(ModelError) as caught:
         target_modules(targets, LLAMA)
     message = str(caught.value)
-    assert message.startswith("adapter.targets: ")
+    assert "adapter.targets: " in message
     assert fault in message
-    assert "the model has down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in message
-    assert "presets: attention-qv, attention, mlp, all-linear" in message
+    assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in message
+    assert "attention-qv, attention, mlp, all-linear" in message
 
 
-def test_the_output_layer_is_no_target(model_folder: Path) -> None:
-    assert adapters.linear_names(tiny.load(model_folder)) == LLAMA
+def test_the_output_layer_is_not_a_target(model_folder: Path) -> None:
+    assert adapters.linear_layer_names(tiny.load(model_folder)) == LLAMA
 
 
 @pytest.mark.parametrize(
     ("rank", "targets", "trainable"),
     [(8, "attention-qv", 3_407_872), (16, "attention", 13_631_488), (64, ".*wq|.*wk|.*wv|.*wo", 54_525_952)],
 )
-def test_the_published_counts_of_llama_3_8b(rank: int, targets: str, trainable: int) -> None:
+def test_counts_match_published_ones_of_llama_3_8b(rank: int, targets: str, trainable: int) -> None:
     found = count_parameters(tiny.LLAMA3_8B, AdapterSection(rank=rank, targets=targets))
-    assert found == Parameters(trainable, 8_030_261_248)
+    assert found == ParameterCount(trainable, 8_030_261_248)
     assert found.ratio == trainable / 8_030_261_248
 
 
@@ -91,14 +91,14 @@ def logits(model: Any) -> torch.Tensor:
     return made
 
 
-def test_a_fresh_adapter_changes_nothing_and_draws_from_its_seed_alone(model_folder: Path) -> None:
+def test_a_new_adapter_changes_nothing_and_depends_on_its_seed_alone(model_folder: Path) -> None:
     base = logits(tiny.load(model_folder))
     section = AdapterSection(rank=4)
     torch.manual_seed(5)
-    drawn = torch.rand(1)
+    random_value = torch.rand(1)
     torch.manual_seed(5)
     first = adapters.attach(tiny.load(model_folder), section, seed=1)
-    assert torch.equal(torch.rand(1), drawn)
+    assert torch.equal(torch.rand(1), random_value)
     torch.testing.assert_close(logits(first), base, rtol=0, atol=0)
     again, other = (adapters.attach(tiny.load(model_folder), section, seed=seed) for seed in (1, 2))
     name = "base_model.model.model.layers.1.mlp.up_proj.lora_A.default.weight"
@@ -112,13 +112,13 @@ def test_counts_of_a_real_adapter(model_folder: Path) -> None:
     total = sum(parameter.numel() for parameter in base.parameters())
     tuned = adapters.attach(base, AdapterSection(rank=3, targets="attention-qv"), seed=0)
     # Two layers; queries go from 32 to 32, values from 32 to 16.
-    assert adapters.count(tuned) == Parameters(2 * 3 * (32 + 32 + 32 + 16), total)
+    assert adapters.count_parameters(tuned) == ParameterCount(2 * 3 * (32 + 32 + 32 + 16), total)
 
 
-def test_switched_off_it_is_the_base_bit_for_bit(model_folder: Path) -> None:
+def test_a_disabled_adapter_is_the_base_bit_for_bit(model_folder: Path) -> None:
     base = logits(tiny.load(model_folder))
     tuned = tiny.tune(tiny.load(model_folder))
-    before, counted = logits(tuned), adapters.count(tuned)
+    before, counted = logits(tuned), adapters.count_parameters(tuned)
     assert not torch.allclose(before, base)
     with adapters.scaled(tuned, 0):
         assert torch.equal(logits(tuned), base)
@@ -126,7 +126,7 @@ def test_switched_off_it_is_the_base_bit_for_bit(model_folder: Path) -> None:
     with pytest.raises(ZeroDivisionError), adapters.scaled(tuned, 0):
         raise ZeroDivisionError
     assert torch.equal(logits(tuned), before)
-    assert adapters.count(tuned) == counted
+    assert adapters.count_parameters(tuned) == counted
 
 
 def peft_twin(tuned: Any, base: Any, folder: Path) -> Any:
@@ -136,7 +136,7 @@ def peft_twin(tuned: Any, base: Any, folder: Path) -> Any:
 
 
 def assert_same(fused: Any, plain: Any) -> None:
-    """Equal outputs, and equal gradients of every trained parameter and of the input."""
+    """Asserts equal outputs and equal gradients of trainable parameters and of the input."""
     found = []
     for model in (fused, plain):
         model.zero_grad()
@@ -152,7 +152,7 @@ def assert_same(fused: Any, plain: Any) -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_the_fused_product_is_pefts(model_folder: Path, tmp_path: Path, bias: bool) -> None:
+def test_the_fused_product_equals_pefts(model_folder: Path, tmp_path: Path, bias: bool) -> None:
     def base() -> Any:
         if not bias:
             return tiny.load(model_folder)
@@ -178,7 +178,7 @@ def test_the_fused_product_is_pefts(model_folder: Path, tmp_path: Path, bias: bo
     assert_same(tuned, plain)
 
 
-def test_merged_and_taken_apart_again(model_folder: Path) -> None:
+def test_merging_can_be_undone(model_folder: Path) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     before = logits(tuned)
     tuned.merge_adapter()
@@ -200,7 +200,7 @@ def test_in_bfloat16_the_adapter_stays_float32(model_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("change", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
-def test_what_the_fused_product_does_not_cover_is_left_to_peft(model_folder: Path, change: dict[str, Any]) -> None:
+def test_other_layers_keep_pefts_forward(model_folder: Path, change: dict[str, Any]) -> None:
     config = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **change)
     assert fuse(get_peft_model(LlamaForCausalLM(tiny.config(50, attention_bias=True)), config)) == 0
     assert fuse(tiny.tune(tiny.load(model_folder))) == 2 * len(LLAMA)
@@ -213,16 +213,19 @@ def stored(model_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_stored_adapter_comes_back(model_folder: Path, stored: Path) -> None:
+def test_a_stored_adapter_loads(model_folder: Path, stored: Path) -> None:
     loaded = adapters.load_adapter(tiny.load(model_folder), stored)
     assert torch.equal(logits(loaded), logits(tiny.tune(tiny.load(model_folder))))
-    assert adapters.count(loaded).trainable == 0
+    assert adapters.count_parameters(loaded).trainable == 0
     again = adapters.load_adapter(tiny.load(model_folder), stored, trainable=True)
-    assert adapters.count(again).trainable == adapters.count(tiny.tune(tiny.load(model_folder))).trainable
+    assert (
+        adapters.count_parameters(again).trainable
+        == adapters.count_parameters(tiny.tune(tiny.load(model_folder))).trainable
+    )
 
 
-def test_its_modules_are_named_in_one_order(model_folder: Path, stored: Path) -> None:
-    """PEFT keeps them as a set, whose order another process has otherwise."""
+def test_module_names_are_stored_sorted(model_folder: Path, stored: Path) -> None:
+    """PEFT keeps them as a set, whose order differs between processes."""
     adapters.save_adapter(tiny.tune(tiny.load(model_folder)), stored)
     names = json.loads((stored / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
     assert names == sorted(target_modules("all-linear", LLAMA))
@@ -274,21 +277,17 @@ TAMPERED: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("tamper", TAMPERED.values(), ids=TAMPERED.keys())
-def test_an_adapter_that_is_not_whole_is_refused(
-    tamper: Callable[[Path], object], model_folder: Path, stored: Path
-) -> None:
+def test_an_incomplete_adapter_raises(tamper: Callable[[Path], object], model_folder: Path, stored: Path) -> None:
     tamper(stored)
     with pytest.raises(ModelError) as caught:
         adapters.load_adapter(tiny.load(model_folder), stored)
-    assert str(caught.value).startswith(str(stored))
+    assert str(stored) in str(caught.value)
 
 
-def test_an_adapter_of_another_model_is_refused(stored: Path) -> None:
+def test_an_adapter_of_another_model_raises(stored: Path) -> None:
     other = LlamaForCausalLM(tiny.config(400, hidden_size=64))
-    with pytest.raises(ModelError, match=r"adapter: the adapter does not fit this model \("):
+    with pytest.raises(ModelError, match="does not fit this model"):
         adapters.load_adapter(other, stored)
     deeper = LlamaForCausalLM(tiny.config(400, num_hidden_layers=3))
-    with pytest.raises(
-        ModelError, match=r"adapter: 14 adapter tensors are not in the model as stored, e\.g\. base_model"
-    ):
+    with pytest.raises(ModelError, match="14 adapter tensors differ"):
         adapters.load_adapter(deeper, stored)

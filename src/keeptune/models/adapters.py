@@ -1,0 +1,322 @@
+"""Adapters: where they are attached, how many parameters they have, and how they are scaled, saved and loaded.
+
+A recipe names target modules in one of three ways: a preset, Hugging Face module names, or the regular expression of a
+MindFormers configuration. A choice that matches nothing is an error that lists the available modules. Contest entries
+have trained other layers than they reported because a pattern matched by accident.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, PeftType, get_peft_model, get_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from keeptune.config.adapter import AdapterSection
+from keeptune.errors import ModelError
+from keeptune.files import read_json, write_json
+from keeptune.models import adapter_metadata, pissa
+from keeptune.models.adapter_scale import rescale
+from keeptune.models.backend import MODULE_ALIASES
+from keeptune.models.fused_lora import fuse
+from keeptune.models.invocation import install, invocation_of_config, uninstall
+from keeptune.models.peft_config import IA3_TARGETS, build_peft_config, reset_magnitudes
+from keeptune.models.quantization import count_packed_weights
+
+PRESETS: dict[str, tuple[str, ...]] = {
+    "attention-qv": ("q_proj", "v_proj"),
+    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj"),
+    "all-linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    "ia3": IA3_TARGETS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """The number of trainable parameters, and of all parameters of the base model."""
+
+    trainable: int
+    total: int
+
+    @property
+    def ratio(self) -> float:
+        """Trainable over total parameters: the low-parameter ratio of the contest."""
+        return self.trainable / self.total
+
+
+def linear_layer_names(model: nn.Module) -> list[str]:
+    """The last parts of the names of linear layers in the model's blocks, without the output layer."""
+    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return sorted(names - {"lm_head"})
+
+
+def target_modules(targets: str | Sequence[str], available: Sequence[str]) -> list[str]:
+    """The names of the modules that get an adapter.
+
+    Args:
+        targets: a preset, a name, several names, or a MindFormers regex such as '.*wq|.*wv'. As in MindFormers, the
+            regex is matched from the start of MindFormers' own names.
+        available: the names of the model's linear layers.
+
+    Raises:
+        ModelError: if a part of the choice matches nothing; lists the available modules.
+    """
+    choices = (
+        f"choose among the model's layers {', '.join(available)}, the presets {', '.join(PRESETS)}, or a MindFormers "
+        "regex such as '.*wq|.*wv'"
+    )
+    if isinstance(targets, str) and re.search(r"[*|^$\\()\[]", targets):
+        selected = [name for part in targets.split("|") for name in _match_mindformers_names(part, available, choices)]
+    else:
+        names = PRESETS.get(targets, (targets,)) if isinstance(targets, str) else tuple(targets)
+        missing = [name for name in names if name not in available]
+        if missing or not names:
+            raise ModelError(f"adapter.targets: {', '.join(missing) or 'empty'} matches no linear layer; {choices}")
+        selected = list(names)
+    return sorted(set(selected))
+
+
+def _match_mindformers_names(pattern: str, available: Sequence[str], choices: str) -> list[str]:
+    try:
+        # An empty part, as after the last bar of '.*wq|', would match everything.
+        matches = [n for n in available if pattern and re.match(pattern, MODULE_ALIASES.get(n, n))]
+    except re.error as error:
+        raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {choices}") from None
+    if not matches:
+        aliases = ", ".join(MODULE_ALIASES.get(name, name) for name in available)
+        raise ModelError(f"adapter.targets: the part {pattern!r} matches none of {aliases}; {choices}")
+    return matches
+
+
+def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[int] = ()) -> PeftModel:
+    """Attaches a new adapter, which does not change the model's answers, or a copy of the recipe's start adapter.
+
+    Args:
+        model: the base model.
+        adapter: the `adapter` section of the recipe.
+        seed: decides the initial weights.
+        invocation: the tokens from which the adapter acts; empty if it always acts.
+
+    Raises:
+        ModelError: if the targets, the layers or the rank do not suit the family or the model, or if the start adapter
+            has another shape.
+    """
+    targets = target_modules(adapter.targets, linear_layer_names(model))
+    config = build_peft_config(model, adapter, targets, seed, invocation)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        tuned = get_peft_model(model, config)
+        if adapter.family == "pissa":
+            pissa.initialize(tuned)
+    reset_magnitudes(tuned)
+    if adapter.start:
+        _load_start_adapter(tuned, Path(adapter.start))
+    fused = fuse(tuned)
+    # PEFT's own forward would add PiSSA's principal part twice.
+    if pissa.is_pissa(tuned) and fused < len(_layers(tuned)):
+        raise ModelError("adapter.family: pissa needs plain linear layers, which this model lacks; choose lora")
+    install(tuned, causal_model(tuned))
+    return tuned
+
+
+def detach(tuned: Any) -> Any:
+    """Removes the adapter and returns the base model."""
+    uninstall(causal_model(tuned))
+    return tuned.unload()
+
+
+def load_start_config(folder: Path) -> PeftConfig:
+    """The PEFT configuration of a start adapter.
+
+    Raises:
+        ModelError: if the folder has none.
+    """
+    try:
+        config: PeftConfig = PeftConfig.from_pretrained(str(folder))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"adapter.start: {folder}: has no adapter to start from ({error})") from None
+    return config
+
+
+def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
+    """Replaces the new adapter by a stored one, at the scale that was selected for it.
+
+    Raises:
+        ModelError: if the stored adapter has another shape, or a family that cannot be scaled where it has to be.
+    """
+    stored = load_start_config(folder)
+    config = tuned.peft_config["default"]
+    for option in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
+        if getattr(stored, option, None) != getattr(config, option, None):
+            raise ModelError(
+                f"adapter.start: {folder}: has {option} {getattr(stored, option, None)}, but the recipe has "
+                f"{getattr(config, option, None)}; make the adapter section equal to the stored adapter"
+            )
+    stored_tokens, tokens = (getattr(c, "alora_invocation_tokens", None) or [] for c in (stored, config))
+    if stored_tokens and stored_tokens != tokens:
+        raise ModelError(
+            f"adapter.start: {folder}: acts only after the tokens {stored_tokens}; set retain.activation: invoked "
+            "with the same retain.invocation"
+        )
+    restore_adapter(tuned, folder)
+    scale = adapter_metadata.load(folder).scale if (folder / adapter_metadata.FILE).is_file() else 1.0
+    if scale == 1:
+        return
+    if config.peft_type != PeftType.LORA or getattr(config, "use_dora", False):
+        raise ModelError(
+            f"adapter.start: {folder}: has scale {scale:g}, and only LoRA adapters can start at a scale other than 1; "
+            "start from an adapter with scale 1 (select.scales: [])"
+        )
+    for layer in _layers(tuned):
+        layer.lora_B["default"].weight.data.mul_(scale)
+
+
+def causal_model(model: Any) -> Any:
+    """The causal model inside a PEFT model; any other model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
+    """Attaches the adapter in `folder` to a model.
+
+    Raises:
+        ModelError: if the adapter is missing or does not fit the model.
+    """
+    if not (folder / "adapter_config.json").is_file():
+        raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Found missing adapter keys")  # _require_loaded raises an error for these
+            tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
+    _require_loaded(tuned, folder)
+    if invocation_of_config(tuned) and not trainable:
+        _remove_dropout(tuned)
+    fused = fuse(tuned)
+    if invocation_of_config(tuned) and fused < len(_layers(tuned)):
+        raise ModelError(f"{folder}: an adapter with an invocation must be plain LoRA without dropout")
+    install(tuned, causal_model(tuned))
+    return tuned
+
+
+def _remove_dropout(tuned: nn.Module) -> None:
+    """Removes dropout layers. In evaluation they do nothing, but they prevent the fused product."""
+    for layer in _layers(tuned):
+        for name in getattr(layer, "lora_dropout", {}):
+            layer.lora_dropout[name] = nn.Identity()
+
+
+def _require_loaded(tuned: nn.Module, folder: Path) -> None:
+    """Raises ModelError unless the model holds exactly the adapter's tensors; PEFT only warns."""
+    try:
+        stored = load_file(folder / "adapter_model.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{folder}/adapter_model.safetensors: cannot be read ({error})") from None
+    loaded = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    differing = sorted(set(loaded) ^ set(stored))
+    if not differing:
+        differing = [
+            name for name, value in loaded.items() if not torch.equal(value.cpu(), stored[name].to(value.dtype))
+        ]
+    if differing:
+        raise ModelError(
+            f"{folder}: {len(differing)} adapter tensors differ between file and model, e.g. {differing[0]}; "
+            "the adapter belongs to another model or to another configuration"
+        )
+
+
+def save_adapter(tuned: Any, folder: Path) -> None:
+    """Writes the adapter into `folder` in PEFT's layout, and all that resuming its training needs."""
+    if pissa.is_pissa(tuned):
+        pissa.save(tuned, folder)
+    else:
+        tuned.save_pretrained(str(folder))
+        (folder / "README.md").unlink(missing_ok=True)
+    _sort_module_names(folder / "adapter_config.json")
+
+
+def _sort_module_names(config: Path) -> None:
+    """Sorts the lists of module names, which PEFT keeps as sets, so that equal trainings write equal bytes."""
+    options = read_json(config)
+    ordered = {key: sorted(v) for key, v in options.items() if key.endswith("_modules") and isinstance(v, list)}
+    write_json(config, options | ordered)
+
+
+def restore_adapter(tuned: Any, folder: Path) -> None:
+    """Restores a saved adapter in training, bit for bit.
+
+    Raises:
+        ModelError: if the one in `folder` has other tensors.
+    """
+    is_pissa = pissa.is_pissa(tuned)
+    path = folder / (pissa.STATE_FILE if is_pissa else "adapter_model.safetensors")
+    current = pissa.state(tuned) if is_pissa else get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    stored = load_file(path) if path.is_file() else {}
+    if set(current) != set(stored) or any(current[name].shape != stored[name].shape for name in current):
+        raise ModelError(f"{folder}: holds another adapter than the one in the recipe")
+    for name, tensor in stored.items():
+        current[name].copy_(tensor)
+
+
+def count_parameters(model: Any) -> ParameterCount:
+    """The number of trainable parameters, and of the base model's parameters without those of the adapter."""
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    added = sum(p.numel() for p in added_parameters(model).values())
+    return ParameterCount(trainable, sum(p.numel() for p in model.parameters()) + count_packed_weights(model) - added)
+
+
+def added_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by name, including those that are frozen."""
+    return {name: p for name, p in model.named_parameters() if f".{model.base_model.prefix}" in name}
+
+
+def base_weights(model: Any) -> dict[str, torch.Tensor]:
+    """The base model's weights under the names that they have without an adapter. Tied weights appear once."""
+    added = set(added_parameters(model))
+    prefix = "base_model.model."
+    return {
+        name.removeprefix(prefix).replace(".base_layer.", "."): weight
+        for name, weight in model.named_parameters()
+        if name not in added
+    }
+
+
+def set_scale(model: nn.Module, scale: float) -> None:
+    """Multiplies the change that the adapter makes by `scale`."""
+    for layer in _layers(model):
+        rescale(layer, scale)
+
+
+@contextmanager
+def scaled(model: nn.Module, scale: float) -> Iterator[None]:
+    """Temporarily multiplies the change that the adapter makes. Scale 0 is the base model, bit for bit."""
+    layers = _layers(model)
+    if scale == 0:
+        for layer in layers:
+            layer.enable_adapters(False)
+    undo_actions = [rescale(layer, scale) for layer in layers]
+    try:
+        yield
+    finally:
+        for undo in undo_actions:
+            undo()
+        if scale == 0:
+            for layer in layers:
+                layer.enable_adapters(True)
+
+
+def _layers(model: nn.Module) -> list[Any]:
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
