@@ -8,7 +8,7 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok, refused
 
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.grading.squad import contest_items, reading_items
 from keeptune.mindspore.record_reader import read
 from keeptune.mindspore.record_set import FIELDS, Layout, LeftOut, Row, batches
@@ -83,7 +83,7 @@ def test_the_padding_token_is_the_tokenizers_or_the_contests() -> None:
 
 
 def test_a_run_is_written_with_its_long_rows_named(run: Path, tmp_path: Path) -> None:
-    rows = load_examples(run / "data" / "train.parquet")
+    rows = load_prepared_rows(run / "data" / "train.parquet")
     length = sorted(row.tokens for row in rows)[len(rows) // 2] - 1
     outcome = ok("export", run, "--to", "mindrecord", "--seq-length", length, "--out", tmp_path / "out")
     files = [f"train-{length}.mindrecord", f"train-{length}.mindrecord.db", "left_out.jsonl", "about.json"]

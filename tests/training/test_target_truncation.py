@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.data import solution_rendering as rewrite
+from keeptune.data.solution_rendering import PreparedRow
 from keeptune.training.batches import Example
 from keeptune.training.target_truncation import SHORTEST_TOKENS, opened, row_tokens
 
@@ -31,7 +31,7 @@ def test_an_opening_is_the_row_up_to_a_place_in_its_solution(
 
 @given(NUMBER, NUMBER, st.floats(0, 1), st.integers(0, 9))
 def test_an_estimate_counts_what_is_trained(number: int, solution: int, share: float, seed: int) -> None:
-    stored = rewrite.Example("id", "function", "", "", "1", "synth", number, 20, solution)
+    stored = PreparedRow("id", "function", "", "", "1", "synth", number, 20, solution)
     trained = opened(row(number, 20, solution), {"function": share}, seed)
     assert row_tokens(stored, {"function": share}, seed) == len(trained.tokens)
 

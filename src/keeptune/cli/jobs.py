@@ -88,11 +88,11 @@ def plan(
 ) -> None:
     """Rows per kind, tokens, trainable parameters, time and memory, without training."""
     loaded = recipes.load(recipe, tuple(settings))
-    from keeptune.data.workers import Staffing
+    from keeptune.data.workers import WorkerConfig
     from keeptune.pipeline.plan import plan as make_plan
     from keeptune.pipeline.plan import text
 
-    made = make_plan(loaded, context.obj, Staffing(processes, cluster))
+    made = make_plan(loaded, context.obj, WorkerConfig(processes, cluster))
     print(json_text(made) if as_json else text(made))
 
 
@@ -127,10 +127,10 @@ def report(context: typer.Context, folder: RunFolder, as_json: AsJson = False) -
 
 
 def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
-    from keeptune.data.workers import Staffing
+    from keeptune.data.workers import WorkerConfig
     from keeptune.pipeline.run import Run
 
-    return Run.create(folder, recipe, context.obj, Staffing(processes, cluster))
+    return Run.create(folder, recipe, context.obj, WorkerConfig(processes, cluster))
 
 
 def _on_workers(job: Any, recipe: Path, settings: list[str], cluster: str | None, workers: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoConfig
 
 from keeptune.config import recipe as recipes
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.errors import ModelError
 from keeptune.files import write_json, write_records, write_text
 from keeptune.mindspore import ckpt
@@ -32,7 +32,7 @@ def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -
     if not (run / "recipe.yaml").is_file():
         raise ModelError(f"{run}: an adapter does not say how it was trained; give the folder of its run")
     recipe = recipes.load_stored(run / "recipe.yaml")
-    rows, asked = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
+    rows, asked = (load_prepared_rows(run / "data" / f"{part}.parquet") for part in ("train", "test"))
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from keeptune.config.recipe import Recipe
-from keeptune.data.solution_rendering import Example
+from keeptune.data.solution_rendering import PreparedRow
 from keeptune.errors import ModelError
 from keeptune.prompts.named import asked_in_conversation
 from keeptune.prompts.template import Prompt
@@ -32,7 +32,7 @@ class Handover:
     the token that MindRecords are filled with: MindFormers finds the length of a row by it."""
 
     recipe: Recipe
-    rows: Sequence[Example]
+    rows: Sequence[PreparedRow]
     base: Any
     lora: dict[str, Any]
     longest_answer: int
@@ -238,7 +238,7 @@ class Handover:
         )
 
 
-def conversations(template: str, rows: Sequence[Example]) -> list[dict[str, Any]]:
+def conversations(template: str, rows: Sequence[PreparedRow]) -> list[dict[str, Any]]:
     """The rows in FastChat's layout, where `template` is the human turn."""
     turn = Prompt(template)
     return [

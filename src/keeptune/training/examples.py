@@ -8,7 +8,7 @@ from typing import Any
 
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import SELF
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.prompts.template import Prompt
 from keeptune.training.batches import Example
 from keeptune.training.replay import Practice, Rows, practice, replay
@@ -18,7 +18,7 @@ from keeptune.training.target_truncation import opened
 def skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[Example]:
     """The rows of a part of the data stage, labelled on their solutions."""
     examples = []
-    for row in load_examples(path):
+    for row in load_prepared_rows(path):
         question = prompt.encode(tokenizer, row.problem)
         solution = prompt.encode_solution(tokenizer, row.solution)
         labelled = (False,) * len(question) + (True,) * len(solution)

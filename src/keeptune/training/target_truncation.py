@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from keeptune.data import solution_rendering as rewrite
+from keeptune.data.solution_rendering import PreparedRow
 from keeptune.training.batches import Example
 
 SHORTEST_TOKENS = 64
@@ -27,7 +27,7 @@ def opened(example: Example, shares: Shares, seed: int) -> Example:
     return replace(example, tokens=example.tokens[:end], labelled=example.labelled[:end])
 
 
-def row_tokens(row: rewrite.Example, shares: Shares, seed: int) -> int:
+def row_tokens(row: PreparedRow, shares: Shares, seed: int) -> int:
     """The tokens that such a row of the data stage has in training, for estimates."""
     return row.prompt_tokens + _trained_tokens(row.name, row.kind, row.solution_tokens, shares, seed)
 
