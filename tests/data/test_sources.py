@@ -74,7 +74,7 @@ def test_a_name_without_files_is_an_error_that_contains_the_name(tmp_path: Path,
 
 @pytest.mark.parametrize("content", [b"", b" \n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n"])
 def test_an_empty_file_is_an_error(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="empty; give"):
+    with pytest.raises(DataError, match="is empty"):
         resolve_sources([write(tmp_path / "rows.jsonl", content)])
 
 
