@@ -99,14 +99,14 @@ def test_the_ability_asks_a_model(model_folder: Path) -> None:
 
 
 def test_the_reader_yields_rows_and_names_bad_lines(tmp_path: Path) -> None:
-    from keeptune.data.row import Rejected, Row
+    from keeptune.data.row import RawRow, RejectedRow
 
     path = tmp_path / "rows.tsv"
     path.write_text("problem\tsolution\n1 + 1\t2\nonly one field\n", encoding="utf-8")
     row, rejected = example("read_tsv")(path, ColumnsSection())
-    assert isinstance(row, Row)
+    assert isinstance(row, RawRow)
     assert (row.problem, row.solution) == ("1 + 1", "2")
-    assert isinstance(rejected, Rejected)
+    assert isinstance(rejected, RejectedRow)
     assert rejected.line == 3
 
 

@@ -1,4 +1,4 @@
-"""What stands in a file of forbidden problems is recognised, and a file that forbids nothing is an error."""
+"""The problems in a file of forbidden problems are recognized, and a file without known problems is an error."""
 
 import random
 import re
@@ -9,7 +9,7 @@ from corpus import SKILL, write
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.data.decontamination import refusal
+from keeptune.data.decontamination import build_generation_filter
 from keeptune.errors import DataError
 from keeptune.skills.arithmetic.contest_corpus import Refused
 from keeptune.skills.arithmetic.word_problems import NAMES
@@ -24,14 +24,14 @@ def story(name: str, side: int) -> tuple[str, str]:
     return problem, rf"It is $\boxed{{{side}\sqrt{{3}}}}$ millimetres."
 
 
-def refusing(tmp_path: Path, *pairs: tuple[str, str]) -> Refused:
-    refused = refusal([write(tmp_path / "test.jsonl", pairs)], SKILL)
-    assert refused is not None
-    return refused
+def forbid(tmp_path: Path, *pairs: tuple[str, str]) -> Refused:
+    is_forbidden = build_generation_filter([write(tmp_path / "test.jsonl", pairs)], SKILL)
+    assert is_forbidden is not None
+    return is_forbidden
 
 
-def test_without_files_nothing_is_asked() -> None:
-    assert refusal([], SKILL) is None
+def test_without_files_there_is_no_filter() -> None:
+    assert build_generation_filter([], SKILL) is None
 
 
 @pytest.mark.parametrize(
@@ -45,40 +45,40 @@ def test_without_files_nothing_is_asked() -> None:
         ("将分数 1/2 进行简化。", False),
     ],
 )
-def test_a_problem_and_its_twin_are_refused(tmp_path: Path, problem: str, expected: bool) -> None:
-    assert refusing(tmp_path, ADD, FRACTION)(problem, "") == expected
+def test_a_problem_and_its_canonical_form_are_forbidden(tmp_path: Path, problem: str, expected: bool) -> None:
+    assert forbid(tmp_path, ADD, FRACTION)(problem, "") == expected
 
 
-def test_a_story_is_another_one_with_other_numbers_but_not_with_another_name(tmp_path: Path) -> None:
-    refused = refusing(tmp_path, story("Ada", 81))
-    assert refused(*story("Ada", 81))
-    assert refused(*story("Ben", 81))
-    assert not refused(*story("Ada", 82))
+def test_a_story_with_other_numbers_is_allowed_and_with_another_name_forbidden(tmp_path: Path) -> None:
+    is_forbidden = forbid(tmp_path, story("Ada", 81))
+    assert is_forbidden(*story("Ada", 81))
+    assert is_forbidden(*story("Ben", 81))
+    assert not is_forbidden(*story("Ada", 82))
     unlike = "How many sides has a polygon whose 81 corners lie on one circle?"
-    assert not refused(unlike, r"$\boxed{81}$")
+    assert not is_forbidden(unlike, r"$\boxed{81}$")
 
 
 @given(st.sampled_from(SKILL.kinds), st.integers())
-def test_what_was_invented_is_not_invented_again(
+def test_a_generated_problem_is_forbidden_when_it_is_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int
 ) -> None:
     own, other = (SKILL.invent(kind, random.Random(number)) for number in (seed, seed + 1))
-    refused = refusing(tmp_path_factory.getbasetemp(), own)
-    assert refused(*own)
+    is_forbidden = forbid(tmp_path_factory.getbasetemp(), own)
+    assert is_forbidden(*own)
     if sorted(re.findall("[0-9.]+", other[0])) != sorted(re.findall("[0-9.]+", own[0])):
-        assert not refused(*other)
+        assert not is_forbidden(*other)
     if kind == "english":
         pattern = "|".join(NAMES)
-        assert refused(re.sub(rf"\b({pattern})\b", "Zoe", own[0]), own[1])
+        assert is_forbidden(re.sub(rf"\b({pattern})\b", "Zoe", own[0]), own[1])
 
 
-def test_every_format_is_read_and_every_file_must_forbid_something(tmp_path: Path) -> None:
+def test_every_format_is_read_and_every_file_needs_a_known_problem(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(f"kind,problem,solution\nadd,{ADD[0]},{ADD[1]}\n", encoding="utf-8")
     files = [str(tmp_path / "a.csv"), write(tmp_path / "b.jsonl", [FRACTION])]
-    refused = refusal(files, SKILL)
-    assert refused is not None and refused(*ADD) and refused(*FRACTION)
+    is_forbidden = build_generation_filter(files, SKILL)
+    assert is_forbidden is not None and is_forbidden(*ADD) and is_forbidden(*FRACTION)
     other = write(tmp_path / "c.jsonl", [("计算 5 的阶乘？", "120")])
-    with pytest.raises(DataError, match=r"c.jsonl: no row of it is a problem .* would forbid nothing; check the file"):
-        refusal([*files, other], SKILL)
-    with pytest.raises(DataError, match=r"none.jsonl: cannot be read"):
-        refusal([*files, str(tmp_path / "none.jsonl")], SKILL)
+    with pytest.raises(DataError, match=r"c\.jsonl: no row is a problem"):
+        build_generation_filter([*files, other], SKILL)
+    with pytest.raises(DataError, match=r"none\.jsonl: cannot be read"):
+        build_generation_filter([*files, str(tmp_path / "none.jsonl")], SKILL)

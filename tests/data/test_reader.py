@@ -1,4 +1,4 @@
-"""Every line of every file is either a row or a rejected row, with its place; nothing is lost and nothing crashes."""
+"""Every line of every file is a row or a rejected row with its line number; no content crashes a reader."""
 
 import json
 import os
@@ -11,28 +11,28 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keeptune.data.json_rows import unwrap
-from keeptune.data.reader import Rejected, Row, read_rows
+from keeptune.data.json_rows import strip_prompt_wrapper
+from keeptune.data.reader import RawRow, RejectedRow, read_rows
 from keeptune.errors import DataError
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
-needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not available")
 
 GOOD = {"problem": "计算 1.00 + 2.00 等于多少？", "solution": "1.00 + 2.00 = 3.00"}
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def conversation(identity: object = "1", asked: object = "计算", answered: object = "1") -> dict[str, Any]:
-    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": answered}]
-    return {"id": identity, "conversations": turns}
+def conversation(conversation_id: object = "1", prompt: object = "计算", reply: object = "1") -> dict[str, Any]:
+    turns = [{"from": "human", "value": prompt}, {"from": "gpt", "value": reply}]
+    return {"id": conversation_id, "conversations": turns}
 
 
-def read(path: Path, content: bytes | str) -> list[Row | Rejected]:
+def read(path: Path, content: bytes | str) -> list[RawRow | RejectedRow]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(read_rows(path))
 
 
-def one(path: Path, content: bytes | str) -> Row | Rejected:
+def one(path: Path, content: bytes | str) -> RawRow | RejectedRow:
     (row,) = read(path, content)
     return row
 
@@ -40,7 +40,7 @@ def one(path: Path, content: bytes | str) -> Row | Rejected:
 def test_json_lines_and_json_list_give_the_same_rows(tmp_path: Path) -> None:
     rows = [{"problem": f"p{number}", "solution": f"s\n{number}"} for number in range(5)]
     path = tmp_path / "rows"
-    expected = [Row(str(path), number, f"p{number - 1}", f"s\n{number - 1}") for number in range(1, 6)]
+    expected = [RawRow(str(path), number, f"p{number - 1}", f"s\n{number - 1}") for number in range(1, 6)]
     lines = [json.dumps(row) for row in rows]
     for content in (
         "\n".join(lines),
@@ -54,7 +54,7 @@ def test_json_lines_and_json_list_give_the_same_rows(tmp_path: Path) -> None:
         assert read(path, content) == expected
 
 
-def test_a_line_number_counts_blank_lines(tmp_path: Path) -> None:
+def test_line_numbers_include_blank_lines(tmp_path: Path) -> None:
     rows = read(tmp_path / "rows", f"\n{json.dumps(GOOD)}\n\n  \n{json.dumps(GOOD)}\n\n")
     assert [row.line for row in rows] == [2, 5]
 
@@ -90,10 +90,10 @@ def test_a_line_number_counts_blank_lines(tmp_path: Path) -> None:
         ),
         (b'{"problem": "a\xff", "solution": "b"}', "not UTF-8"),
         (json.dumps(GOOD, ensure_ascii=False).encode("gb18030"), "not UTF-8"),
-        (json.dumps(conversation(identity=1)), "id is not a text"),
-        (json.dumps(conversation(asked=None)), "problem is not a text"),
-        (json.dumps(conversation(asked="### Instruction:\n\n\n### Response:")), "problem is empty"),
-        (json.dumps(conversation(answered="")), "solution is empty"),
+        (json.dumps(conversation(conversation_id=1)), "id is not a text"),
+        (json.dumps(conversation(prompt=None)), "problem is not a text"),
+        (json.dumps(conversation(prompt="### Instruction:\n\n\n### Response:")), "problem is empty"),
+        (json.dumps(conversation(reply="")), "solution is empty"),
         (json.dumps({"id": "1", "conversations": []}), "not one human turn and one gpt turn"),
         (json.dumps({"id": "1", "conversations": "human"}), "not one human turn and one gpt turn"),
         (json.dumps({"id": "1", "conversations": [None, {}]}), "not one human turn and one gpt turn"),
@@ -103,74 +103,74 @@ def test_a_line_number_counts_blank_lines(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_bad_line_costs_only_itself(tmp_path: Path, line: str | bytes, reason: str) -> None:
+def test_a_malformed_line_affects_no_other_line(tmp_path: Path, line: str | bytes, reason: str) -> None:
     raw = line if isinstance(line, bytes) else line.encode()
     good = json.dumps(GOOD).encode()
     before, bad, after = read(tmp_path / "rows", good + b"\n" + raw + b"\n" + good)
-    assert isinstance(before, Row)
-    assert isinstance(after, Row)
-    assert isinstance(bad, Rejected)
+    assert isinstance(before, RawRow)
+    assert isinstance(after, RawRow)
+    assert isinstance(bad, RejectedRow)
     assert (bad.line, bad.reason) == (2, reason)
     text = raw.decode(errors="replace")
     assert (bad.text, bad.length) == (text[:2000], len(text))
 
 
-def test_bad_items_of_a_list_cost_only_themselves(tmp_path: Path) -> None:
+def test_malformed_list_items_affect_no_other_item(tmp_path: Path) -> None:
     good = json.dumps(GOOD).encode()
-    spoilt = good.replace(b"+", b"\xff")
-    rows = read(tmp_path / "rows", b"[" + b",\n".join([good, b'{"problem": 1}', spoilt, b"7", good]) + b"]")
+    corrupted = good.replace(b"+", b"\xff")
+    rows = read(tmp_path / "rows", b"[" + b",\n".join([good, b'{"problem": 1}', corrupted, b"7", good]) + b"]")
     assert [row.line for row in rows] == [1, 2, 3, 4, 5]
-    assert [isinstance(row, Row) for row in rows] == [True, False, False, False, True]
-    assert isinstance(rows[2], Rejected)
+    assert [isinstance(row, RawRow) for row in rows] == [True, False, False, False, True]
+    assert isinstance(rows[2], RejectedRow)
     assert "not UTF-8" in rows[2].reason
     assert "\ufffd" in rows[2].text
 
 
-def test_ids_may_not_repeat_within_a_file(tmp_path: Path) -> None:
+def test_conversation_ids_are_unique_within_a_file(tmp_path: Path) -> None:
     items = [conversation("1"), conversation("2"), conversation("1")]
     for content in (json.dumps(items), "\n".join(map(json.dumps, items))):
         rows = read(tmp_path / "rows", content)
-        assert [row.reason if isinstance(row, Rejected) else None for row in rows] == [None, None, "id occurs twice"]
+        assert [row.reason if isinstance(row, RejectedRow) else None for row in rows] == [None, None, "id occurs twice"]
 
 
-def test_a_long_line_is_rejected_without_being_held(tmp_path: Path) -> None:
+def test_a_long_line_is_rejected_with_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "rows"
     good = json.dumps(GOOD).encode() + b"\n"
     long = b'{"problem": "a", "solution": "' + b"x" * 50_000_000 + b'"}'
     path.write_bytes(good + long + b"\n" + good)
     tracemalloc.start()
-    began = time.perf_counter()
+    started = time.perf_counter()
     before, bad, after = read_rows(path)
-    took = time.perf_counter() - began
+    elapsed_seconds = time.perf_counter() - started
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(before, Row)
-    assert isinstance(after, Row)
-    assert isinstance(bad, Rejected)
+    assert isinstance(before, RawRow)
+    assert isinstance(after, RawRow)
+    assert isinstance(bad, RejectedRow)
     assert (bad.line, bad.reason, bad.text) == (2, "longer than 1 MB", long[:2000].decode())
     assert bad.length == len(long) + 1
     assert peak_bytes < 10_000_000
-    assert took < 2
+    assert elapsed_seconds < 2
 
 
 def test_a_line_of_exactly_1_mb_is_read(tmp_path: Path) -> None:
     empty = json.dumps({"problem": "a", "solution": "b"}).encode()
     full = empty.replace(b'"b"', b'"' + b"b" * (1_000_000 - len(empty) + 1) + b'"')
     assert len(full) == 1_000_000
-    assert isinstance(one(tmp_path / "rows", full), Row)
-    assert isinstance(one(tmp_path / "rows", full + b"\n"), Row)
-    assert isinstance(one(tmp_path / "rows", full.replace(b"b", b"bb", 1)), Rejected)
+    assert isinstance(one(tmp_path / "rows", full), RawRow)
+    assert isinstance(one(tmp_path / "rows", full + b"\n"), RawRow)
+    assert isinstance(one(tmp_path / "rows", full.replace(b"b", b"bb", 1)), RejectedRow)
 
 
 def test_a_long_item_of_a_list_is_rejected(tmp_path: Path) -> None:
     row = one(tmp_path / "rows", json.dumps([{"problem": "a", "solution": "b" * 1_000_000}]))
-    assert isinstance(row, Rejected)
+    assert isinstance(row, RejectedRow)
     assert row.reason == "longer than 1 MB"
 
 
 @pytest.mark.parametrize("content", ["", "\n \n", "\ufeff", "[]", "[ ]\n"])
 def test_an_empty_file_is_an_error(tmp_path: Path, content: str) -> None:
-    with pytest.raises(DataError, match="empty; give"):
+    with pytest.raises(DataError, match="is empty"):
         read(tmp_path / "rows", content)
 
 
@@ -178,9 +178,9 @@ def test_an_empty_file_is_an_error(tmp_path: Path, content: str) -> None:
     "content",
     ["[", "[1", "[1,", "[1 2]", "[1]]", "[,1]", "[1,,2]", "[1,]", '[{"problem": "a"', "[" * 100_000, '["a\n"]'],
 )
-def test_a_broken_list_is_an_error_that_names_the_place(tmp_path: Path, content: str) -> None:
+def test_a_malformed_list_is_an_error_that_names_the_item(tmp_path: Path, content: str) -> None:
     path = tmp_path / "rows"
-    with pytest.raises(DataError, match=r"item [0-9]+ of the JSON list cannot be parsed"):
+    with pytest.raises(DataError, match=r"item [0-9]+ of the JSON list"):
         read(path, content)
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
 
 @one_folder
 @given(st.data())
-def test_rows_and_rejected_rows_are_all_lines_whatever_bytes_change(tmp_path: Path, data: st.DataObject) -> None:
+def test_every_line_of_a_corrupted_file_is_accounted_for(tmp_path: Path, data: st.DataObject) -> None:
     rows = [GOOD, conversation("1", "甲"), conversation("2", "a\u2028b"), {"problem": "p\n", "solution": "s" * 50}]
     content = bytearray("\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
     for _ in range(data.draw(st.integers(0, 8))):
@@ -212,7 +212,7 @@ def test_rows_and_rejected_rows_are_all_lines_whatever_bytes_change(tmp_path: Pa
 
 @one_folder
 @given(st.data())
-def test_a_list_is_read_whole_or_refused_whatever_bytes_change(tmp_path: Path, data: st.DataObject) -> None:
+def test_a_corrupted_list_is_read_whole_or_is_an_error(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(json.dumps([GOOD, conversation("1"), GOOD], ensure_ascii=False, indent=1).encode())
     position = data.draw(st.integers(1, len(content) - 1))
     content[position : position + 1] = data.draw(st.binary(max_size=2))
@@ -226,9 +226,9 @@ def test_a_list_is_read_whole_or_refused_whatever_bytes_change(tmp_path: Path, d
 
 
 @given(st.text(min_size=1))
-def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_text_is_preserved(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     row = one(tmp_path_factory.mktemp("any") / "rows", json.dumps({"problem": text, "solution": "s"}))
-    if isinstance(row, Row):
+    if isinstance(row, RawRow):
         assert row.problem == text
     else:
         assert not text.strip()
@@ -247,29 +247,29 @@ def test_any_text_survives(tmp_path_factory: pytest.TempPathFactory, text: str) 
         "  计算 1\n",
     ],
 )
-def test_wrappers_are_taken_off(prompt: str) -> None:
-    assert unwrap(prompt) == "计算 1"
+def test_prompt_wrappers_are_removed(prompt: str) -> None:
+    assert strip_prompt_wrapper(prompt) == "计算 1"
 
 
-def test_a_problem_keeps_what_is_its_own() -> None:
+def test_text_that_resembles_a_wrapper_is_preserved() -> None:
     for problem in ("Find #1.\nResponse: none given", "a ### b", "x\n\ny"):
-        assert unwrap(problem) == problem
+        assert strip_prompt_wrapper(problem) == problem
 
 
 @pytest.mark.parametrize("filler", ["\n", " ", "#", "\n#", "Instruction:"])
-def test_unwrapping_takes_no_time(filler: str) -> None:
-    began = time.perf_counter()
-    unwrap("x" + filler * 300_000 + "x")
-    unwrap(filler * 300_000)
-    assert time.perf_counter() - began < 2
+def test_removing_wrappers_is_fast_for_adversarial_input(filler: str) -> None:
+    started = time.perf_counter()
+    strip_prompt_wrapper("x" + filler * 300_000 + "x")
+    strip_prompt_wrapper(filler * 300_000)
+    assert time.perf_counter() - started < 2
 
 
 @needs_shared
 def test_real_files() -> None:
     raw = list(read_rows(SHARED / "contest" / "raw_sample.jsonl"))
     assert len(raw) == 294
-    assert all(isinstance(row, Row) for row in raw)
-    talks = [row for row in read_rows(SHARED / "contest" / "conversations.json") if isinstance(row, Row)]
-    assert len(talks) == 7500
-    assert talks[0].problem == "计算 -3732.46 / -8153.87 等于多少？"
-    assert not any("###" in row.problem for row in talks)
+    assert all(isinstance(row, RawRow) for row in raw)
+    conversations = [row for row in read_rows(SHARED / "contest" / "conversations.json") if isinstance(row, RawRow)]
+    assert len(conversations) == 7500
+    assert conversations[0].problem == "计算 -3732.46 / -8153.87 等于多少？"
+    assert not any("###" in row.problem for row in conversations)

@@ -1,4 +1,4 @@
-"""The contest teams' selections, as recipes, take the rows that they say from a corpus of the contest's size."""
+"""The recipes of the contest teams select the documented numbers of rows from a corpus of the contest's size."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from keeptune.config import recipe as recipes
-from keeptune.data.selection import Candidate, Choice, Rules, Selection, wanted_kinds
+from keeptune.data.selection import Candidate, SelectedRows, Selection, SelectionRules, resolve_kinds
 from keeptune.skills.arithmetic.contest_corpus import corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
@@ -15,64 +15,72 @@ SEEDS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
-def choices() -> dict[str, Choice]:
-    """One pass over the corpus for all selections."""
-    skill, unique = Arithmetic(), {}
+def selected() -> dict[str, SelectedRows]:
+    """Returns the selected rows of all recipes after one pass over the corpus."""
+    skill, kind_of_problem = Arithmetic(), {}
     selections = {}
     for name in SEEDS:
         recipe = recipes.load(FOLDER / f"{name}.yaml")
-        selections[name] = Selection(Rules.of(recipe.data, wanted_kinds(recipe.data, skill.kinds), 0))
+        selections[name] = Selection(
+            SelectionRules.from_section(recipe.data, resolve_kinds(recipe.data, skill.kinds), 0)
+        )
     for line, row in enumerate(corpus(809_993, 0), start=1):
         question = skill.read(row["problem"], row["solution"])
         assert question is not None
-        unique[question.text] = question.kind
+        kind_of_problem[question.text] = question.kind
         candidate = Candidate(question, row["solution"], None, "train.json", line)
         rank = next(iter(selections.values())).rank(question.text)
         for selection in selections.values():
             selection.add(candidate, rank)
-    counts = Counter(unique.values())
+    counts = Counter(kind_of_problem.values())
     assert counts.total() == 548_939
-    return {name: selection.choose(counts) for name, selection in selections.items()}
+    return {name: selection.select(counts) for name, selection in selections.items()}
 
 
-def taken(choice: Choice) -> Counter[str]:
-    return Counter(row.question.kind for row in choice.rows)
-
-
-@pytest.mark.slow
-def test_a_tenth(choices: dict[str, Choice]) -> None:
-    found = taken(choices["000"])
-    assert found.total() == 53_901
-    assert (found["add"], found["mass"], found["fraction"], found["english"]) == (9_012, 10, 5, 0)
+def count_by_kind(rows: SelectedRows) -> Counter[str]:
+    return Counter(row.question.kind for row in rows.rows)
 
 
 @pytest.mark.slow
-def test_forty_thousand_by_quota(choices: dict[str, Choice]) -> None:
-    found = taken(choices["001"])
-    assert found.total() == 40_000
-    assert (found["add"], found["mean"], found["mass"], found["fraction"], found["mul"]) == (9_525, 350, 100, 45, 0)
+def test_a_tenth_of_the_rows(selected: dict[str, SelectedRows]) -> None:
+    counts = count_by_kind(selected["000"])
+    assert counts.total() == 53_901
+    assert (counts["add"], counts["mass"], counts["fraction"], counts["english"]) == (9_012, 10, 5, 0)
 
 
 @pytest.mark.slow
-def test_slices_by_line(choices: dict[str, Choice]) -> None:
-    rows = choices["002"].rows
+def test_forty_thousand_by_quota(selected: dict[str, SelectedRows]) -> None:
+    counts = count_by_kind(selected["001"])
+    assert counts.total() == 40_000
+    assert (counts["add"], counts["mean"], counts["mass"], counts["fraction"], counts["mul"]) == (
+        9_525,
+        350,
+        100,
+        45,
+        0,
+    )
+
+
+@pytest.mark.slow
+def test_slices_by_line(selected: dict[str, SelectedRows]) -> None:
+    rows = selected["002"].rows
     assert (sum(row.line <= 800_000 for row in rows), sum(row.line > 800_000 for row in rows)) == (88_800, 1_200)
     assert {row.question.kind for row in rows if row.line > 800_000} == {"english"}
-    assert not taken(choices["002"]).keys() & {"mul", "div"}
+    assert not count_by_kind(selected["002"]).keys() & {"mul", "div"}
 
 
 @pytest.mark.slow
-def test_easy_kinds(choices: dict[str, Choice]) -> None:
-    assert taken(choices["004"]).total() == 7_500
+def test_easy_kinds(selected: dict[str, SelectedRows]) -> None:
+    assert count_by_kind(selected["004"]).total() == 7_500
 
 
 @pytest.mark.slow
-def test_fifteen_balanced_kinds(choices: dict[str, Choice]) -> None:
-    choice = choices["balanced-15"]
-    found = taken(choice) | Counter(choice.repeated)
-    assert len(found) == 15
-    assert found.total() == 97_450
-    assert (found["mass"], found["fraction"], found["sales"], found["add"]) == (1_000, 450, 7_500, 7_500)
+def test_fifteen_balanced_kinds(selected: dict[str, SelectedRows]) -> None:
+    rows = selected["balanced-15"]
+    counts = count_by_kind(rows) | Counter(rows.repeat_targets)
+    assert len(counts) == 15
+    assert counts.total() == 97_450
+    assert (counts["mass"], counts["fraction"], counts["sales"], counts["add"]) == (1_000, 450, 7_500, 7_500)
 
 
 def test_every_selection_is_a_recipe() -> None:

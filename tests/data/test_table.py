@@ -1,4 +1,4 @@
-"""Columns by name, CSV, Parquet and archives: what is a row, what is rejected, and what a bad record costs."""
+"""Columns by name, CSV, Parquet and archives: rows, rejected rows, and the effect of malformed records."""
 
 import csv
 import gzip
@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keeptune.config.data import ColumnsSection
-from keeptune.data.reader import Rejected, Row, read_rows, read_shard
+from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import Shard
 from keeptune.errors import DataError
 
@@ -25,14 +25,14 @@ HEADER = "problem,solution\n"
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def read(path: Path, content: bytes | str, columns: ColumnsSection | None = None) -> list[Row | Rejected]:
+def read(path: Path, content: bytes | str, columns: ColumnsSection | None = None) -> list[RawRow | RejectedRow]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(read_shard(Shard(str(path)), columns or ColumnsSection()))
 
 
-def brief(rows: list[Row | Rejected]) -> list[tuple[int, str]]:
-    """The line and the problem, or the reason."""
-    return [(row.line, row.problem if isinstance(row, Row) else row.reason) for row in rows]
+def summarize(rows: list[RawRow | RejectedRow]) -> list[tuple[int, str]]:
+    """Returns, for each row, its line and its problem or the reason for its rejection."""
+    return [(row.line, row.problem if isinstance(row, RawRow) else row.reason) for row in rows]
 
 
 def parquet(columns: dict[str, Any], **options: Any) -> bytes:
@@ -54,10 +54,10 @@ def test_json_keys_that_the_recipe_names(tmp_path: Path, shape: str) -> None:
     content = json.dumps(items) if shape == "list" else "\n".join(map(json.dumps, items))
     path = tmp_path / "rows"
     rows = read(path, content, QA)
-    assert rows[:2] == [Row(str(path), 1, "q", "a"), Row(str(path), 2, "q", "a")]
+    assert rows[:2] == [RawRow(str(path), 1, "q", "a"), RawRow(str(path), 2, "q", "a")]
     missing = "a key that data.columns names is missing"
-    assert brief(rows[2:]) == [(3, "solution is not a text"), (4, f"{missing}: answer"), (5, "q"), (6, "h")]
-    assert brief(read(path, content, QA_KIND)) == [
+    assert summarize(rows[2:]) == [(3, "solution is not a text"), (4, f"{missing}: answer"), (5, "q"), (6, "h")]
+    assert summarize(read(path, content, QA_KIND)) == [
         (1, f"{missing}: subject"),
         (2, "q"),
         (3, "solution is not a text"),
@@ -66,30 +66,32 @@ def test_json_keys_that_the_recipe_names(tmp_path: Path, shape: str) -> None:
         (6, f"{missing}: answer, question, subject"),
     ]
     labelled = read(path, content, QA_KIND)[1]
-    assert isinstance(labelled, Row) and labelled.label == "s"
+    assert isinstance(labelled, RawRow) and labelled.label == "s"
 
 
-def test_a_row_tells_whether_its_prompt_was_taken_off(tmp_path: Path) -> None:
-    def talk(identity: str, asked: str) -> str:
-        turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": "2"}]
-        return json.dumps({"id": identity, "conversations": turns})
+def test_a_row_records_whether_its_prompt_was_removed(tmp_path: Path) -> None:
+    def conversation(conversation_id: str, prompt: str) -> str:
+        turns = [{"from": "human", "value": prompt}, {"from": "gpt", "value": "2"}]
+        return json.dumps({"id": conversation_id, "conversations": turns})
 
-    rows = read(
-        tmp_path / "rows", "\n".join([talk("1", "### Instruction:\n1 + 1\n\n### Response:"), talk("2", "1 + 1 ")])
-    )
-    assert [(row.problem, row.unwrapped) for row in rows if isinstance(row, Row)] == [("1 + 1", True), ("1 + 1", False)]
+    lines = [conversation("1", "### Instruction:\n1 + 1\n\n### Response:"), conversation("2", "1 + 1 ")]
+    rows = read(tmp_path / "rows", "\n".join(lines))
+    assert [(row.problem, row.unwrapped) for row in rows if isinstance(row, RawRow)] == [
+        ("1 + 1", True),
+        ("1 + 1", False),
+    ]
 
 
 def test_csv_rows_have_the_line_they_begin_on(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     text = '\ufeffkind,solution,problem\r\na,1,p\r\n\r\nb,"x\n\ny, ""z""",q\n,2,\u8ba1'
     assert read(path, text) == [
-        Row(str(path), 2, "p", "1"),
-        Row(str(path), 4, "q", 'x\n\ny, "z"'),
-        Row(str(path), 7, "\u8ba1", "2"),
+        RawRow(str(path), 2, "p", "1"),
+        RawRow(str(path), 4, "q", 'x\n\ny, "z"'),
+        RawRow(str(path), 7, "\u8ba1", "2"),
     ]
     labelled = read(path, text, ColumnsSection(kind="kind"))
-    assert [row.label if isinstance(row, Row) else row.reason for row in labelled] == ["a", "b", "kind is empty"]
+    assert [row.label if isinstance(row, RawRow) else row.reason for row in labelled] == ["a", "b", "kind is empty"]
 
 
 @pytest.mark.parametrize(
@@ -109,14 +111,14 @@ def test_csv_rows_have_the_line_they_begin_on(tmp_path: Path) -> None:
         (b'"a' + b"b" * 1_000_000, "longer than 1 MB"),
     ],
 )
-def test_a_bad_record_costs_only_its_line(tmp_path: Path, bad: bytes, reason: str) -> None:
+def test_a_malformed_record_affects_only_its_line(tmp_path: Path, bad: bytes, reason: str) -> None:
     content = b'problem,solution\n"1\n1",2\n' + bad + b'\n3,"4, 4"\n5,6\n'
-    assert brief(read(tmp_path / "rows.csv", content)) == [(2, "1\n1"), (4, reason), (5, "3"), (6, "5")]
+    assert summarize(read(tmp_path / "rows.csv", content)) == [(2, "1\n1"), (4, reason), (5, "3"), (6, "5")]
 
 
-def test_an_open_quote_before_a_long_line_costs_only_its_line(tmp_path: Path) -> None:
+def test_an_unclosed_quote_before_a_long_line_affects_only_its_line(tmp_path: Path) -> None:
     content = HEADER + '1,2\n"open,2\n3,4\n' + "x" * 1_500_000 + "\n5,6"
-    assert brief(read(tmp_path / "rows.csv", content)) == [
+    assert summarize(read(tmp_path / "rows.csv", content)) == [
         (2, "1"),
         (3, "malformed CSV"),
         (4, "3"),
@@ -125,9 +127,9 @@ def test_an_open_quote_before_a_long_line_costs_only_its_line(tmp_path: Path) ->
     ]
 
 
-def test_a_record_of_many_lines_may_have_1_mb_and_no_more(tmp_path: Path) -> None:
+def test_a_record_of_many_lines_is_limited_to_1_mb(tmp_path: Path) -> None:
     def rows(lines: int) -> list[tuple[int, str]]:
-        return brief(read(tmp_path / "rows.csv", HEADER + '"' + ("x" * 99 + "\n") * lines + '",b\n1,2'))
+        return summarize(read(tmp_path / "rows.csv", HEADER + '"' + ("x" * 99 + "\n") * lines + '",b\n1,2'))
 
     assert rows(9_999) == [(2, "x\n".join(["x" * 98] * 9_999) + "x\n"), (10_002, "1")]
     first, *others, last = rows(10_001)
@@ -138,21 +140,21 @@ def test_a_record_of_many_lines_may_have_1_mb_and_no_more(tmp_path: Path) -> Non
 
 def test_a_large_field_is_read(tmp_path: Path) -> None:
     (row,) = read(tmp_path / "rows.csv", HEADER + "a," + "b" * 900_000)
-    assert isinstance(row, Row)
+    assert isinstance(row, RawRow)
     assert len(row.solution) == 900_000
 
 
 @pytest.mark.parametrize("line", ['a","', '"""', '""', '"', "a", '"a""'])
-def test_hostile_quotes_cost_no_time(tmp_path: Path, line: str) -> None:
-    began = time.perf_counter()
+def test_adversarial_quotes_are_parsed_fast(tmp_path: Path, line: str) -> None:
+    started = time.perf_counter()
     rows = read(tmp_path / "rows.csv", HEADER + f"{line}\n" * 100_000 + 'x,"y"z')
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - started < 5
     assert rows[-1].line == 100_002
     assert [row.line for row in rows] == sorted({row.line for row in rows})
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("", "the file is empty"),
         ("\n", "the file is empty"),
@@ -160,29 +162,29 @@ def test_hostile_quotes_cost_no_time(tmp_path: Path, line: str) -> None:
         ("Problem,answer\n1,2", "lacks 'problem' and 'solution'; its columns are 'Problem', 'answer'"),
         ("problem;solution\n1;2", "its columns are 'problem;solution'"),
         ("problem,problem,solution\n1,2,3", "has more than once 'problem'"),
-        ('"problem,solution\n1,2', ":1: the header is malformed CSV"),
-        ("x" * 1_500_000, ":1: the header is longer than 1 MB"),
+        ('"problem,solution\n1,2', ":1: cannot read the header (malformed CSV)"),
+        ("x" * 1_500_000, ":1: cannot read the header (longer than 1 MB)"),
         (b"problem\xff,solution\n1,2", "lacks 'problem'"),
     ],
 )
-def test_a_csv_file_without_its_columns_or_rows_is_an_error(tmp_path: Path, content: str | bytes, told: str) -> None:
+def test_a_csv_file_without_its_columns_or_rows_is_an_error(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(DataError) as caught:
         read(tmp_path / "rows.csv", content)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert str(tmp_path / "rows.csv") in str(caught.value)
     assert ("data.columns" in str(caught.value)) == ("its columns are" in str(caught.value))
 
 
 @one_folder
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5), st.booleans())
-def test_csv_texts_survive(tmp_path: Path, pairs: list[tuple[str, str]], all_quoted: bool) -> None:
+def test_csv_texts_are_preserved(tmp_path: Path, pairs: list[tuple[str, str]], all_quoted: bool) -> None:
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, quoting=csv.QUOTE_ALL if all_quoted else csv.QUOTE_MINIMAL)
     writer.writerows([("problem", "solution"), *pairs])
     rows = read(tmp_path / "rows.csv", sink.getvalue())
     assert len(rows) == len(pairs)
     for row, (problem, solution) in zip(rows, pairs, strict=True):
-        if isinstance(row, Row):
+        if isinstance(row, RawRow):
             assert (row.problem, row.solution) == (problem, solution)
         else:
             assert not problem.strip() or not solution.strip()
@@ -195,7 +197,7 @@ def test_parquet_rows(tmp_path: Path, options: dict[str, Any]) -> None:
     path = tmp_path / "rows.parquet"
     numbers = range(1, 2_501)
     columns = {"solution": [f"s{n}" for n in numbers], "n": list(numbers), "problem": [f"p{n}" for n in numbers]}
-    expected = [Row(str(path), n, f"p{n}", f"s{n}") for n in numbers]
+    expected = [RawRow(str(path), n, f"p{n}", f"s{n}") for n in numbers]
     assert read(path, parquet(columns, **options)) == expected
 
 
@@ -205,42 +207,42 @@ def test_parquet_rows(tmp_path: Path, options: dict[str, Any]) -> None:
 def test_parquet_texts_of_every_type(tmp_path: Path, kind: Any) -> None:
     texts = pa.array(["a", None, " ", "计"]).cast(kind)
     rows = read(tmp_path / "rows.parquet", parquet({"problem": texts, "solution": ["s"] * 4}))
-    assert brief(rows) == [(1, "a"), (2, "problem is not a text"), (3, "problem is empty"), (4, "计")]
+    assert summarize(rows) == [(1, "a"), (2, "problem is not a text"), (3, "problem is empty"), (4, "计")]
 
 
 @pytest.mark.parametrize("values", [[1, 2], [b"a", b"b"], [["a"], ["b"]], [{"problem": "a"}, {"problem": "b"}]])
-def test_parquet_cells_that_are_no_texts(tmp_path: Path, values: list[Any]) -> None:
+def test_parquet_cells_that_are_not_texts(tmp_path: Path, values: list[Any]) -> None:
     rows = read(tmp_path / "rows.parquet", parquet({"problem": values, "solution": ["s", "t"]}))
     assert rows == [
-        Rejected(str(tmp_path / "rows.parquet"), n, "problem is not a text", "st"[n - 1], 1) for n in (1, 2)
+        RejectedRow(str(tmp_path / "rows.parquet"), n, "problem is not a text", "st"[n - 1], 1) for n in (1, 2)
     ]
 
 
-def test_parquet_bytes_that_are_not_utf8_cost_only_their_row(tmp_path: Path) -> None:
+def test_parquet_bytes_that_are_not_utf8_affect_only_their_row(tmp_path: Path) -> None:
     texts = pa.Array.from_buffers(
         pa.string(), 3, [None, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc")]
     )
     rows = read(tmp_path / "rows.parquet", parquet({"problem": texts, "solution": ["s"] * 3}))
-    assert brief(rows) == [(1, "a"), (2, "not UTF-8"), (3, "c")]
+    assert summarize(rows) == [(1, "a"), (2, "not UTF-8"), (3, "c")]
 
 
 def test_a_long_parquet_row_is_rejected(tmp_path: Path) -> None:
     rows = read(tmp_path / "rows.parquet", parquet({"problem": ["a", "b" * 1_000_000], "solution": ["s", "s"]}))
-    assert brief(rows) == [(1, "a"), (2, "longer than 1 MB")]
+    assert summarize(rows) == [(1, "a"), (2, "longer than 1 MB")]
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
-        (b"", "not a Parquet file, or a damaged one"),
-        (b"PAR1", "not a Parquet file, or a damaged one"),
-        (parquet({"problem": ["a"], "solution": ["b"]})[:-20], "not a Parquet file, or a damaged one"),
-        (parquet({"question": ["a"]}), "lacks 'problem' and 'solution'; its columns are 'question'. Name those that"),
+        (b"", "not a Parquet file"),
+        (b"PAR1", "not a Parquet file"),
+        (parquet({"problem": ["a"], "solution": ["b"]})[:-20], "not a Parquet file"),
+        (parquet({"question": ["a"]}), "lacks 'problem' and"),
         (parquet({"problem": pa.array([], pa.string()), "solution": pa.array([], pa.string())}), "the table is empty"),
     ],
 )
-def test_a_parquet_file_without_its_columns_or_rows_is_an_error(tmp_path: Path, content: bytes, told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_a_parquet_file_without_its_columns_or_rows_is_an_error(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
         read(tmp_path / "rows.parquet", content)
 
 
@@ -257,17 +259,21 @@ def zstd(content: bytes) -> bytes:
         ("rows.csv", b"\xef\xbb\xbfproblem,solution\np,s\n1,2,3"),
     ],
 )
-def test_an_archive_is_read_as_what_is_in_it(tmp_path: Path, ending: str, pack: Any, name: str, content: bytes) -> None:
+def test_an_archive_is_read_in_the_format_of_its_content(
+    tmp_path: Path, ending: str, pack: Any, name: str, content: bytes
+) -> None:
     packed, plain = tmp_path / (name + ending), tmp_path / name
     rows, expected = read(packed, pack(content)), read(plain, content)
-    assert [isinstance(row, Row) for row in rows] == [True, False]
-    assert [row[2:] for row in rows if isinstance(row, Row)] == [row[2:] for row in expected if isinstance(row, Row)]
-    assert brief(rows) == brief(expected)
+    assert [isinstance(row, RawRow) for row in rows] == [True, False]
+    assert [row[2:] for row in rows if isinstance(row, RawRow)] == [
+        row[2:] for row in expected if isinstance(row, RawRow)
+    ]
+    assert summarize(rows) == summarize(expected)
 
 
 @pytest.mark.parametrize(("ending", "pack"), [(".gz", gzip.compress), (".zst", zstd)])
 @pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv"])
-def test_a_damaged_archive_is_an_error_that_names_it(tmp_path: Path, ending: str, pack: Any, name: str) -> None:
+def test_a_damaged_archive_is_an_error_with_its_path(tmp_path: Path, ending: str, pack: Any, name: str) -> None:
     path = tmp_path / (name + ending)
     whole = pack((HEADER if "csv" in name else "").encode() + b'{"problem": "p", "solution": "s"}\n' * 9)
     checksum = [whole[:-8] + b"????" + whole[-4:]] if ending == ".gz" else []
@@ -283,6 +289,6 @@ def test_a_parquet_file_in_an_archive_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["none.csv", "none.parquet", "none.jsonl.gz"])
-def test_a_file_that_is_not_there_is_an_error(tmp_path: Path, name: str) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="No such file"):
         list(read_rows(tmp_path / name))

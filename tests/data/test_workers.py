@@ -1,35 +1,53 @@
-"""Whoever does the work, the results are the same and in order, and an error is the task's own."""
+"""All executors return the same results in task order and raise the errors of the tasks."""
 
 import os
 from operator import neg
 
 import pytest
 
-from keeptune.data.sources import sources
-from keeptune.data.workers import SMALL_INPUT_BYTES, Here, Processes, Staffing, workers
+from keeptune.data.sources import resolve_sources
+from keeptune.data.workers import (
+    SMALL_INPUT_BYTES,
+    ProcessExecutor,
+    SerialExecutor,
+    WorkerConfig,
+    available_cpu_count,
+    open_executor,
+)
 from keeptune.errors import DataError, RunError
 
 
-def test_small_inputs_are_done_here() -> None:
-    with workers(SMALL_INPUT_BYTES - 1, Staffing()) as staff:
-        assert isinstance(staff, Here)
-        assert list(staff.map(neg, [3, 1, 2])) == [-3, -1, -2]
-    with workers(10 * SMALL_INPUT_BYTES, Staffing(processes=1)) as staff:
-        assert isinstance(staff, Here)
+def test_small_inputs_are_processed_in_this_process() -> None:
+    with open_executor(SMALL_INPUT_BYTES - 1, WorkerConfig()) as executor:
+        assert isinstance(executor, SerialExecutor)
+        assert list(executor.map(neg, [3, 1, 2])) == [-3, -1, -2]
+    with open_executor(10 * SMALL_INPUT_BYTES, WorkerConfig(processes=1)) as executor:
+        assert isinstance(executor, SerialExecutor)
 
 
-def test_processes_keep_the_order_and_the_errors() -> None:
-    with workers(0, Staffing(processes=2)) as staff:
-        assert isinstance(staff, Processes)
-        assert staff.count == 2
-        assert list(staff.map(neg, range(20))) == list(range(0, -20, -1))
+def test_processes_preserve_order_and_errors() -> None:
+    with open_executor(0, WorkerConfig(processes=2)) as executor:
+        assert isinstance(executor, ProcessExecutor)
+        assert executor.worker_count == 2
+        assert list(executor.map(neg, range(20))) == list(range(0, -20, -1))
         with pytest.raises(DataError, match="no-such-file"):
-            list(staff.map(sources, [("no-such-file",)]))
+            list(executor.map(resolve_sources, [("no-such-file",)]))
 
 
-def test_a_killed_process_is_an_error_that_says_so() -> None:
-    with workers(0, Staffing(processes=2)) as staff, pytest.raises(RunError, match="--processes 1"):
-        list(staff.map(os._exit, [9]))
+def test_the_cpu_count_works_without_affinity_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("process_cpu_count", "sched_getaffinity"):
+        monkeypatch.delattr(os, name, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    assert available_cpu_count() == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert available_cpu_count() == 1
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 2, raising=False)
+    assert available_cpu_count() == 2
+
+
+def test_a_killed_process_raises_an_error_with_advice() -> None:
+    with open_executor(0, WorkerConfig(processes=2)) as executor, pytest.raises(RunError, match="--processes 1"):
+        list(executor.map(os._exit, [9]))
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "127.0.0.1:port"])
@@ -39,6 +57,6 @@ def test_a_cluster_needs_ray_and_an_address(address: str) -> None:
     except ImportError:
         reason = r"keeptune\[cluster\]"
     else:
-        reason = "no Ray cluster answers there"
-    with pytest.raises(RunError, match=reason), workers(0, Staffing(cluster=address)):
+        reason = "cannot connect to a Ray"
+    with pytest.raises(RunError, match=reason), open_executor(0, WorkerConfig(cluster=address)):
         pass

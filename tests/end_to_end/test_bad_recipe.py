@@ -40,9 +40,9 @@ def test_every_fault_of_a_recipe_is_told_at_once(make_recipe: MakeRecipe) -> Non
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"kinds": ["areas"]}, "data.kinds: there is no kind 'areas'; did you mean area?"),
-        ({"quota": {"sale": 1}}, "data.quota: there is no kind 'sale'; did you mean sales?"),
-        ({"kinds": ["mass"], "exclude": ["mass"], "quota": {}}, "leave no kind to teach"),
+        ({"kinds": ["areas"]}, "data.kinds: unknown kind 'areas'; did you mean area?"),
+        ({"quota": {"sale": 1}}, "data.quota: unknown kind 'sale'; did you mean sales?"),
+        ({"kinds": ["mass"], "exclude": ["mass"], "quota": {}}, "leave no kind"),
     ],
 )
 def test_kinds_that_do_not_exist(make_recipe: MakeRecipe, tmp_path: Path, changes: Any, told: str) -> None:
@@ -51,7 +51,7 @@ def test_kinds_that_do_not_exist(make_recipe: MakeRecipe, tmp_path: Path, change
 
 
 def test_openings_of_a_kind_that_does_not_exist(make_recipe: MakeRecipe, tmp_path: Path) -> None:
-    told = "train.truncate_targets: there is no kind 'functions'; did you mean function?"
+    told = "train.truncate_targets: unknown kind 'functions'; did you mean function?"
     assert told in refused(
         2, "run", make_recipe(train={"truncate_targets": {"functions": 0.5}}), "--run", tmp_path / "run"
     )

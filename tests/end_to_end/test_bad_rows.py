@@ -77,9 +77,9 @@ def test_too_many_rejected_rows(taught: Any, good: list[str], tmp_path: Path) ->
     run = tmp_path / "run"
     recipe = taught(b"{\nnull\n{", reject_limit=0.01)
     said = refused(3, "run", recipe, "--run", run)
-    assert f"3 of {2 * len(good) + 3} rows are rejected, more than data.reject_limit = 0.01 allows" in said
+    assert f"3 of {2 * len(good) + 3} rows are rejected" in said and "data.reject_limit = 0.01" in said
     assert f"2 × malformed JSON, first at {tmp_path / 'rows.jsonl'}:{len(good) + 1}" in said
-    assert f"{run / 'data' / 'rejected.jsonl'} has each of them" in said
+    assert str(run / "data" / "rejected.jsonl") in said
     assert len(records(run / "data" / "rejected.jsonl")) == 3
     assert not (run / "data" / "card.json").exists()
     assert refused(3, "run", recipe, "--run", run).endswith(said[said.index("3 of") :]), "a second try trusts nothing"
@@ -88,9 +88,9 @@ def test_too_many_rejected_rows(taught: Any, good: list[str], tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "the file is empty; give one with rows"),
-        (b" \n\n", "the file is empty; give one with rows"),
-        (b"[]", "the list is empty; give a file with rows"),
+        (b"", "the file is empty"),
+        (b" \n\n", "the file is empty"),
+        (b"[]", "the list is empty"),
         (b'[{"problem": "1 + 1", "solution": "2"}', "item 1 of the JSON list cannot be parsed"),
         (b"\n".join([b"\xff\xfe\x00"] * 9), "9 of 9 rows are rejected"),
         (None, "cannot be read (No such file or directory); check its name"),
@@ -114,10 +114,10 @@ def test_a_folder_without_files_of_rows(make_recipe: MakeRecipe, tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"quota": {"area": 16_000}}, "the recipe asks for more unique problems than there are: area: 16000 asked,"),
-        ({"kinds": ["mass"], "quota": {"area": 3}}, "area: 3 asked, 0 there"),
-        ({"split": {"dev": 500, "test": 9}}, "data.split holds back 500 + 9 of"),
-        ({"quota": {"area": 0, "mass": 0, "sales": 0}}, "no problem is chosen; check data.files, data.kinds"),
+        ({"quota": {"area": 16_000}}, "area: 16000 requested,"),
+        ({"kinds": ["mass"], "quota": {"area": 3}}, "area: 3 requested, 0 available"),
+        ({"split": {"dev": 500, "test": 9}}, "data.split holds out 500 + 9 of"),
+        ({"quota": {"area": 0, "mass": 0, "sales": 0}}, "no problem is selected"),
     ],
 )
 def test_an_impossible_choice(make_recipe: MakeRecipe, tmp_path: Path, changes: Tree, told: str) -> None:
@@ -129,7 +129,7 @@ def test_rows_that_are_too_long_are_an_error_or_dropped(
     make_recipe: MakeRecipe, finished: Path, tmp_path: Path
 ) -> None:
     said = refused(3, "run", make_recipe(data={"max_tokens": 100}), "--run", tmp_path / "error")
-    assert "examples are longer than data.max_tokens = 100" in said
+    assert "longer than data.max_tokens = 100" in said
     assert "corpus.jsonl:" in said and "or set data.too_long to drop" in said
     assert not (tmp_path / "error" / "data" / "card.json").exists()
     longest = int(said.partition("Raise data.max_tokens to ")[2].partition(",")[0])
@@ -156,7 +156,7 @@ def test_damaged_data_of_a_run_is_not_trained_on(make_recipe: MakeRecipe, tmp_pa
     ok("data", recipe, "--run", run)
     (run / "data" / "train.parquet").write_bytes(b"PAR1")
     said = refused(2, "run", recipe, "--run", run)
-    assert "train.parquet: holds no examples" in said and f"delete {run / 'data'} and run" in said
+    assert "train.parquet: cannot read" in said and f"delete {run / 'data'} and run" in said
     assert not (run / "checkpoints").exists()
 
 

@@ -219,9 +219,9 @@ def test_model_that_needs_its_own_code(model_folder: Path, tmp_path: Path) -> No
 
 
 def test_questions_that_were_trained(finished: Path, model_folder: Path, tmp_path: Path) -> None:
-    from keeptune.data.preparation import load_examples
+    from keeptune.data.preparation import load_prepared_rows
 
-    row = load_examples(finished / "data" / "train.parquet")[0]
+    row = load_prepared_rows(finished / "data" / "train.parquet")[0]
     file = tmp_path / "own.jsonl"
     file.write_text(json.dumps({"prompt": row.problem, "answer": "1"}, ensure_ascii=False), encoding="utf-8")
     said = refused(3, "gate", "--base", model_folder, "--tuned", finished, "--questions", file)

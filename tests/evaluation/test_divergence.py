@@ -9,16 +9,16 @@ import pytest
 import tiny
 import torch
 
-from keeptune.data.plain_texts import Text, general_texts
+from keeptune.data.plain_texts import PlainText, load_general_texts
 from keeptune.errors import DataError
 from keeptune.evaluation.divergence import divergence_summary, loss_summary, score_drift
 from keeptune.models import adapters
 
 TEXTS = [
-    Text("a", "general", "It sold only rye bread until 1960, because wheat flour was too dear. " * 6),
-    Text("b", "skill", "Question: 1 + 1\nAnswer:\n"),
-    Text("c", "general", "Swifts eat insects."),
-    Text("d", "general", ""),
+    PlainText("a", "general", "It sold only rye bread until 1960, because wheat flour was too dear. " * 6),
+    PlainText("b", "skill", "Question: 1 + 1\nAnswer:\n"),
+    PlainText("c", "general", "Swifts eat insects."),
+    PlainText("d", "general", ""),
 ]
 
 
@@ -58,7 +58,7 @@ def test_an_adapter_that_is_off_moves_nothing(tuned: Any) -> None:
 
 
 def test_a_long_text_is_cut(tuned: Any) -> None:
-    (record,) = score_drift(tuned, 1.0, tiny.tokenizer(), [Text("long", "general", "rye bread " * 1000)])
+    (record,) = score_drift(tuned, 1.0, tiny.tokenizer(), [PlainText("long", "general", "rye bread " * 1000)])
     assert record["tokens"] == 512
 
 
@@ -96,26 +96,26 @@ def test_texts_are_parted_by_empty_lines(tmp_path: Path) -> None:
     path, other = tmp_path / "one.txt", tmp_path / "two.txt"
     path.write_bytes("\ufeff\n\nOne,\r\nstill one.\r\n \t\r\n\r\n  Two.\n".encode())
     other.write_text("def f():\n    return 1\n", encoding="utf-8")
-    texts = general_texts([str(path), str(other)])
+    texts = load_general_texts([str(path), str(other)])
     assert [text.text for text in texts] == ["One,\nstill one.", "  Two.", "def f():\n    return 1"]
     assert len({text.id for text in texts}) == 3
-    assert general_texts([str(path), str(other)], limit=2) == texts[:2]
+    assert load_general_texts([str(path), str(other)], limit=2) == texts[:2]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), (b"\n \n", "holds no text"), (b"caf\xe9", "byte 3 is not UTF-8")],
+    [(None, "cannot be read"), (b"\n \n", "contains no text"), (b"caf\xe9", "byte 3 is not UTF-8")],
 )
 def test_a_file_without_text_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "text.txt"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=rf"text\.txt: {message}"):
-        general_texts([str(path)])
+        load_general_texts([str(path)])
 
 
 def test_the_embedded_texts_are_two_dozen_different_ones() -> None:
-    texts = general_texts(["embedded"])
+    texts = load_general_texts(["embedded"])
     assert len(texts) == 24
     assert all(40 <= len(text.text.split()) <= 110 or text.text.startswith("def ") for text in texts)
     openings = sorted(text.text[:20] for text in texts)

@@ -7,7 +7,7 @@ import pytest
 import tiny
 import torch
 
-from keeptune.data.reading_passages import laid_out
+from keeptune.data.reading_passages import encode_passage
 from keeptune.evaluation.reading_likelihood import answer_nll
 from keeptune.generation.engine import Generator
 from keeptune.grading.squad import ReadingItem, reading_items
@@ -65,7 +65,7 @@ def test_an_adapter_that_is_off_changes_nothing(folder: Path) -> None:
 
 def test_answers_stand_where_they_are_said_to() -> None:
     words = tiny.tokenizer()
-    passage = laid_out([ITEMS[0], ITEMS[2]], words)
+    passage = encode_passage([ITEMS[0], ITEMS[2]], words)
     answers = [words.decode(passage.tokens[answer.start : answer.stop]) for answer in passage.answers]
     assert answers == [" rye bread", " 1960"]
     assert all(words.decode(passage.tokens[answer.stop]) == "\n" for answer in passage.answers)

@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 
 from keeptune.config import recipe as recipes
-from keeptune.data.preparation import _COLUMNS, _SCHEMA
+from keeptune.data.preparation import COLUMNS, SCHEMA
 from keeptune.errors import ModelError
 from keeptune.export.exporter import export
 from keeptune.files import write_text
@@ -53,8 +53,8 @@ def run_folder(tmp_path: Path, template: str = "vicuna", replay_share: float = 0
         [f"{i}", kind, problem, solution, "1", "f", i, 40, 60] for i, (kind, problem, solution) in enumerate(ROWS)
     ]
     for part in ("train", "test"):
-        table = pa.table([list(values) for values in zip(*columns, strict=True)], schema=_SCHEMA)
-        assert table.column_names == list(_COLUMNS)
+        table = pa.table([list(values) for values in zip(*columns, strict=True)], schema=SCHEMA)
+        assert table.column_names == list(COLUMNS)
         pq.write_table(table, run / "data" / f"{part}.parquet")
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), "lora")), run / "adapter")
     card = adapter_metadata.AdapterMetadata(

@@ -8,7 +8,7 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok, refused
 
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.grading.squad import contest_items, reading_items
 from keeptune.mindspore.record_reader import read_rows
 from keeptune.mindspore.record_set import FIELDS, Layout, Row, SkippedRow, batches
@@ -83,7 +83,7 @@ def test_padding_token() -> None:
 
 
 def test_export_lists_rows_that_are_too_long(run: Path, tmp_path: Path) -> None:
-    rows = load_examples(run / "data" / "train.parquet")
+    rows = load_prepared_rows(run / "data" / "train.parquet")
     length = sorted(row.tokens for row in rows)[len(rows) // 2] - 1
     outcome = ok("export", run, "--to", "mindrecord", "--seq-length", length, "--out", tmp_path / "out")
     files = [f"train-{length}.mindrecord", f"train-{length}.mindrecord.db", "left_out.jsonl", "about.json"]

@@ -7,7 +7,7 @@ import pytest
 
 from keeptune.config.recipe import dump, load, parse
 from keeptune.data.reader import read_rows
-from keeptune.data.row import Row
+from keeptune.data.row import RawRow
 from keeptune.errors import PromptError, RecipeError
 from keeptune.prompts.named import NAMED, asked_in_conversation, prompt, template
 from keeptune.prompts.template import Prompt
@@ -66,5 +66,5 @@ def test_a_conversation_file_is_read_without_its_wrapper(tmp_path: Path) -> None
     turns = [{"from": "human", "value": ALPACA}, {"from": "gpt", "value": "1 + 1 = 2"}]
     (tmp_path / "rows.json").write_text(json.dumps([{"id": "1", "conversations": turns}]), encoding="utf-8")
     [row] = read_rows(tmp_path / "rows.json")
-    assert isinstance(row, Row)
+    assert isinstance(row, RawRow)
     assert (row.problem, row.solution, row.unwrapped) == ("计算 1 + 1 等于多少？", "1 + 1 = 2", True)

@@ -6,7 +6,7 @@ import pytest
 from corpus import characters, write
 
 from keeptune.config.recipe import parse
-from keeptune.data.preparation import load_examples, prepare
+from keeptune.data.preparation import load_prepared_rows, prepare
 from keeptune.grading.number import grade
 from keeptune.skills.registry import skill_of
 from keeptune.skills.text import Text, stated_truth
@@ -47,7 +47,7 @@ def test_the_same_words_in_two_kinds_stay_on_one_side(tmp_path: Path) -> None:
     card = prepare(recipe, skill_of(recipe.data), characters, tmp_path / "data")
     sides: dict[str, set[str]] = {}
     for part in ("train", "dev", "test"):
-        for example in load_examples(tmp_path / "data" / f"{part}.parquet"):
+        for example in load_prepared_rows(tmp_path / "data" / f"{part}.parquet"):
             sides.setdefault(example.problem.rstrip("?"), set()).add(part)
     assert len(sides) == 60 and all(len(parts) == 1 for parts in sides.values())
     assert card.splits["test"].rows > 0

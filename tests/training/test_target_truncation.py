@@ -31,7 +31,7 @@ def test_a_truncated_row_is_a_prefix_that_ends_in_its_solution(
 
 @given(NUMBER, NUMBER, st.floats(0, 1), st.integers(0, 9))
 def test_the_estimate_equals_the_truncated_length(number: int, solution: int, share: float, seed: int) -> None:
-    stored = rewrite.Example("id", "function", "", "", "1", "synth", number, 20, solution)
+    stored = rewrite.PreparedRow("id", "function", "", "", "1", "synth", number, 20, solution)
     trained = truncate_target(row(number, 20, solution), {"function": share}, seed)
     assert truncated_row_tokens(stored, {"function": share}, seed) == len(trained.tokens)
 

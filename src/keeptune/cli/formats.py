@@ -118,7 +118,7 @@ def synth(
     ] = [],  # noqa: B006
 ) -> None:
     """Generate synthetic rows with the contest corpus's format, mix and duplicates."""
-    from keeptune.data.decontamination import refusal
+    from keeptune.data.decontamination import build_generation_filter
     from keeptune.files import write_atomically
     from keeptune.skills.arithmetic.contest_corpus import (
         ORIGINAL_CORPUS_ROWS,
@@ -129,7 +129,7 @@ def synth(
     from keeptune.skills.arithmetic.corruption import spoilt
     from keeptune.skills.arithmetic.skill import Arithmetic
 
-    refused = refusal(exclude, Arithmetic())
+    refused = build_generation_filter(exclude, Arithmetic())
     if unique:
         lines = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
     else:

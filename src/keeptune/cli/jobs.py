@@ -93,11 +93,11 @@ def plan(
 ) -> None:
     """Estimate a recipe's rows, tokens, trainable parameters, time and memory without training."""
     loaded = _load_recipe(recipe, settings)
-    from keeptune.data.workers import Staffing
+    from keeptune.data.workers import WorkerConfig
     from keeptune.pipeline.plan import plan as make_plan
     from keeptune.pipeline.plan import text
 
-    estimate = make_plan(loaded, context.obj, Staffing(processes, cluster))
+    estimate = make_plan(loaded, context.obj, WorkerConfig(processes, cluster))
     print(json_text(estimate) if as_json else text(estimate))
 
 
@@ -138,10 +138,10 @@ def _load_recipe(path: Path, settings: list[str]) -> Recipe:
 
 
 def _create(context: typer.Context, folder: Path, recipe: Recipe, processes: int, cluster: str | None) -> Any:
-    from keeptune.data.workers import Staffing
+    from keeptune.data.workers import WorkerConfig
     from keeptune.pipeline.run import Run
 
-    return Run.create(folder, recipe, context.obj, Staffing(processes, cluster))
+    return Run.create(folder, recipe, context.obj, WorkerConfig(processes, cluster))
 
 
 def _open(context: typer.Context, folder: Path) -> Any:

@@ -1,5 +1,7 @@
-"""The data card: what went in, what was left out and why, and what came out. It is written last, so that where it
-stands the data stage is complete."""
+"""The data card: what was read, what was left out and why, and what the splits contain.
+
+It is written last, so the data stage is complete if the file exists.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from keeptune.config.solution_format import Rounding, Spelling
-from keeptune.data.contamination import Leaks
-from keeptune.data.solution_rendering import Example, too_coarse
+from keeptune.data.contamination import ContaminationReport
+from keeptune.data.solution_rendering import PreparedRow, count_coarse_answers
 from keeptune.data.sources import SourceFile
-from keeptune.data.split import PARTS, Part
+from keeptune.data.split import SPLITS, SplitName
 from keeptune.files import write_json
 
-FILE = "card.json"
+FILE_NAME = "card.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Lengths:
-    """The middle and the largest number of tokens; zeros where there is no example."""
+class LengthSummary:
+    """The median and the maximum of lengths. Both are 0 if there are no rows."""
 
     median: int
     max: int
@@ -29,50 +31,51 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True)
 class KindCard:
-    """One kind. `rows` are the understood ones, of which `rejected` were wrong; `unique` problems are left of the
-    others, of which `unseen` may not be taught and `near_duplicates` say what another one says, with its numbers
-    exchanged or in almost the same words. `chosen` are those in train, dev and test, but for test problems that were
-    brought, with `corrected` the ones whose stored solution was wrong; `too_coarse` of them have an answer that the
-    headline grader rejects, because the recipe rounds so. `answer_digits` are those of the last line."""
+    """The counts of one kind."""
 
     rows: int
+    """Rows of this kind that were read."""
     rejected: int
+    """Rows with a wrong solution."""
     unique: int
+    """Distinct problems among the accepted rows."""
     chosen: int
+    """Problems in train, dev and test, without those of data.test_files."""
     corrected: int
+    """Chosen problems whose stored solution was wrong."""
     unseen: int
+    """Selected problems that were removed because they are forbidden."""
     near_duplicates: int
+    """Problems that repeat another one with its numbers exchanged, or in almost the same words."""
     too_coarse: int
+    """Rows whose answer the headline grader rejects because the recipe rounds it too coarsely."""
     train: int
     dev: int
     test: int
-    prompt_tokens: Lengths
-    solution_tokens: Lengths
-    answer_digits: Lengths
+    """Rows in test, including the problems of data.test_files."""
+    prompt_tokens: LengthSummary
+    solution_tokens: LengthSummary
+    answer_digits: LengthSummary
+    """Digits in the last line of the solution."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartCard:
-    """How large train, dev or test is."""
+class SplitCard:
+    """The size of train, dev or test."""
 
     rows: int
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """The whole stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates.
-
-    `test_files` hold the test problems where these were brought, and `test_rejected` of their rows cannot be asked.
-    `conflicts` of the duplicates' problems came with different solutions; `unwrapped` rows stood in a known prompt;
-    `truncated` examples are longer than `max_tokens`, and there are none: they are an error, or are dropped;
-    `left_out` problems stand in ranges that are held back, and found no room in dev and test. `spelling` is that of the
-    numbers in solutions that we wrote. `data_sha256` names the examples, whatever their order and wherever they stood.
-    """
+class DataCard:
+    """The result of the data stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates."""
 
     files: list[SourceFile]
     test_files: list[SourceFile]
+    """The files of data.test_files."""
     test_rejected: int
+    """Rows in the test files that cannot be scored."""
     rows_read: int
     rows_rejected: int
     rejected_by_reason: dict[str, int]
@@ -80,21 +83,27 @@ class Card:
     unique: int
     duplicates: int
     conflicts: int
+    """Problems that occur with different solutions."""
     unwrapped: int
+    """Rows from which a known prompt was removed."""
     kinds: dict[str, KindCard]
-    splits: dict[Part, PartCard]
+    splits: dict[SplitName, SplitCard]
     max_tokens: int
     truncated: int
+    """Rows longer than `max_tokens`. It is 0, because such rows are an error or are dropped."""
     too_long_dropped: int
     left_out: int
+    """Problems in held-out ranges for which dev and test had no room."""
     spelling: Spelling
-    leaks: Leaks
+    """The spelling of numbers in rendered solutions."""
+    leaks: ContaminationReport
     data_sha256: str
+    """A hash of the rows of all splits, independent of their order and origin."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What is known of a kind before its examples: see KindCard."""
+class KindCounts:
+    """The counts of a kind that are known before its rows are split. See `KindCard`."""
 
     rows: int
     rejected: int
@@ -103,75 +112,83 @@ class Found:
     near_duplicates: int
 
 
-def kind_card(
-    found: Found,
-    parts: Mapping[Part, Sequence[Example]],
-    mistaken: Container[tuple[str, int]],
+def build_kind_card(
+    counts: KindCounts,
+    splits: Mapping[SplitName, Sequence[PreparedRow]],
+    faulty_origins: Container[tuple[str, int]],
     rounding: Rounding,
-    brought: int,
+    external_test_rows: int,
 ) -> KindCard:
-    """The card of a kind, given its examples; `mistaken` are the places of rows whose stored solution was wrong, and
-    `brought` is how many test problems come from files of their own."""
-    examples = [example for part in PARTS for example in parts[part]]
+    """Return the card of a kind, given its rows.
+
+    Args:
+        faulty_origins: the (file, line) of rows whose stored solution was wrong.
+        external_test_rows: the number of problems of this kind in data.test_files.
+    """
+    rows = [row for name in SPLITS for row in splits[name]]
     return KindCard(
-        rows=found.rows,
-        rejected=found.rejected,
-        unique=found.unique,
-        chosen=len({example.id for example in examples}),
-        corrected=len({example.id for example in examples if (example.file, example.line) in mistaken}),
-        unseen=found.unseen,
-        near_duplicates=found.near_duplicates,
-        too_coarse=too_coarse(examples, rounding),
-        train=len(parts["train"]),
-        dev=len(parts["dev"]),
-        test=len(parts["test"]) + brought,
-        prompt_tokens=_lengths([example.prompt_tokens for example in examples]),
-        solution_tokens=_lengths([example.solution_tokens for example in examples]),
-        answer_digits=_lengths([sum(map(str.isdigit, _last_line(example.solution))) for example in examples]),
+        rows=counts.rows,
+        rejected=counts.rejected,
+        unique=counts.unique,
+        chosen=len({row.id for row in rows}),
+        corrected=len({row.id for row in rows if (row.file, row.line) in faulty_origins}),
+        unseen=counts.unseen,
+        near_duplicates=counts.near_duplicates,
+        too_coarse=count_coarse_answers(rows, rounding),
+        train=len(splits["train"]),
+        dev=len(splits["dev"]),
+        test=len(splits["test"]) + external_test_rows,
+        prompt_tokens=_summarize_lengths([row.prompt_tokens for row in rows]),
+        solution_tokens=_summarize_lengths([row.solution_tokens for row in rows]),
+        answer_digits=_summarize_lengths([sum(map(str.isdigit, _last_line(row.solution))) for row in rows]),
     )
 
 
-def part_cards(parts: Mapping[Part, Sequence[Example]]) -> dict[Part, PartCard]:
-    """Rows and tokens of each part."""
-    return {part: PartCard(len(parts[part]), sum(example.tokens for example in parts[part])) for part in PARTS}
+def build_split_cards(splits: Mapping[SplitName, Sequence[PreparedRow]]) -> dict[SplitName, SplitCard]:
+    """Return the number of rows and tokens of each split."""
+    return {name: SplitCard(len(splits[name]), sum(row.tokens for row in splits[name])) for name in SPLITS}
 
 
-def data_sha256(parts: Mapping[Part, Sequence[Example]]) -> str:
-    """A hash of what is trained on and scored: every problem, its solution and its part, in no order."""
-    rows = sorted(
-        hashlib.sha256(f"{part}\0{example.id}\0{example.solution}".encode()).digest()
-        for part in PARTS
-        for example in parts[part]
+def data_sha256(splits: Mapping[SplitName, Sequence[PreparedRow]]) -> str:
+    """Return a hash of every problem, its solution and its split, independent of their order."""
+    digests = sorted(
+        hashlib.sha256(f"{name}\0{row.id}\0{row.solution}".encode()).digest() for name in SPLITS for row in splits[name]
     )
-    return hashlib.sha256(b"".join(rows)).hexdigest()
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def summary(card: Card) -> list[str]:
-    """What became of the rows, in lines for people."""
+def summarize(card: DataCard) -> list[str]:
+    """Return the main counts of the card as lines of text."""
     chosen = sum(kind.chosen for kind in card.kinds.values())
     lines = [
         f"{card.rows_read:,} rows read, {card.rows_rejected:,} rejected; "
-        f"{card.unique:,} unique problems, {chosen:,} chosen"
+        f"{card.unique:,} unique problems, {chosen:,} selected"
     ]
     lines += [f"rejected: {count:,} × {reason}" for reason, count in card.rejected_by_reason.items()]
     if card.test_files:
-        lines.append(f"{card.splits['test'].rows:,} test problems brought, {card.test_rejected:,} rows cannot be asked")
+        lines.append(
+            f"{card.splits['test'].rows:,} test problems from data.test_files, {card.test_rejected:,} rows rejected"
+        )
     lines += [
-        f"{name}: {kind.too_coarse:,} answers are rounded coarser than the grader allows"
+        f"{name}: {kind.too_coarse:,} answers are rounded more coarsely than the grader allows"
         for name, kind in card.kinds.items()
         if kind.too_coarse
     ]
-    return lines if card.spelling == "plain" else [*lines, f"numbers in the solutions are {card.spelling}"]
+    return lines if card.spelling == "plain" else [*lines, f"spelling of numbers in solutions: {card.spelling}"]
 
 
-def write(card: Card, directory: Path) -> None:
-    """Stores the card. errors: RunError when it cannot be written."""
-    write_json(directory / FILE, asdict(card))
+def write_card(card: DataCard, directory: Path) -> None:
+    """Write the card to `directory`.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    write_json(directory / FILE_NAME, asdict(card))
 
 
 def _last_line(solution: str) -> str:
     return solution.rpartition("\n")[2]
 
 
-def _lengths(tokens: Sequence[int]) -> Lengths:
-    return Lengths(statistics.median_high(tokens), max(tokens)) if tokens else Lengths(0, 0)
+def _summarize_lengths(lengths: Sequence[int]) -> LengthSummary:
+    return LengthSummary(statistics.median_high(lengths), max(lengths)) if lengths else LengthSummary(0, 0)

@@ -1,8 +1,8 @@
-"""Whether what is trained on gives away what is scored.
+"""Detects overlap between training problems and the problems and texts that are used for scoring.
 
-Source of the 13-gram rule: Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C. A Chinese character
-counts as a word: thirteen of them are some eight words, so that in Chinese too much is reported rather than too little.
-Every function reads the training rows once and holds only what is scored.
+The 13-gram rule is from Brown et al. 2020, "Language Models are Few-Shot Learners", appendix C. A Chinese character
+counts as a word. Thirteen characters are about eight words, so overlap in Chinese is over-reported, not under-reported.
+Every function reads the training rows once and keeps only the scored texts in memory.
 """
 
 from __future__ import annotations
@@ -12,143 +12,153 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from keeptune.data.normalization import letters, normalised, words
+from keeptune.data.normalization import letter_runs, normalize, split_words
 
 GRAM_WORDS = 13
 
-Match = Literal["exact", "spelling", "twin", "overlap"]
-"""How a problem is a forbidden one: the same text, the same but for its spelling, a twin, or 13 words in sequence."""
+Match = Literal["exact", "spelling", "canonical_form", "overlap"]
+"""How a problem matches a forbidden one: the same text, the same text in another spelling, the same canonical form, or
+13 consecutive words in common."""
 
 
 class Problem(NamedTuple):
-    """A problem, and the text that it shares with the problems that give it away."""
+    """A problem with its canonical form, which is the same for all problems that reveal each other's answer."""
 
     kind: str
     text: str
-    twin: str
+    canonical_form: str
 
 
 @dataclass(frozen=True, slots=True)
-class Leaks:
-    """How many training rows give away what is scored; by kind, kinds without any left out.
-
-    `retained_overlap` rows share 13 words in sequence with a reading question or its passage, and `held_overlap`
-    problems with a problem of dev or test; the latter is asked of kinds in free text only, since all problems of the
-    other kinds share their words. `held_twins` problems have a twin in dev or test.
-    """
+class ContaminationReport:
+    """The number of training rows that overlap with scored texts, per kind. Kinds without overlap are omitted."""
 
     retained_overlap: int
+    """Rows that share 13 consecutive words with a reading question or its passage."""
     retained_overlap_by_kind: dict[str, int] = field(default_factory=dict)
     held_overlap_by_kind: dict[str, int] = field(default_factory=dict)
+    """Rows that share 13 consecutive words with a problem of dev or test. Only free-text kinds are checked, because all
+    problems of the other kinds have the same words."""
     held_twins_by_kind: dict[str, int] = field(default_factory=dict)
+    """Rows with the canonical form of a problem in dev or test."""
 
 
-def find_leaks(
-    train: Sequence[Problem], held: Sequence[Problem], free: Container[str], from_retained: Mapping[str, int]
-) -> Leaks:
-    """The leaks from training problems to those of dev and test. `free` are the kinds in free text; `from_retained` is
-    `overlap_by_kind` of the training rows with the retained texts."""
-    return Leaks(
-        retained_overlap=sum(from_retained.values()),
-        retained_overlap_by_kind=dict(sorted(from_retained.items())),
-        held_overlap_by_kind=overlap_by_kind(
-            ((problem.kind, problem.text) for problem in train if problem.kind in free),
-            (problem.text for problem in held if problem.kind in free),
+def report_contamination(
+    train: Sequence[Problem],
+    held_out: Sequence[Problem],
+    free_text: Container[str],
+    retained_overlap: Mapping[str, int],
+) -> ContaminationReport:
+    """Report the overlap between the training problems and the held-out problems of dev and test.
+
+    Args:
+        free_text: the free-text kinds.
+        retained_overlap: the result of `count_overlap_by_kind` for the training rows and the texts of the reading set.
+    """
+    return ContaminationReport(
+        retained_overlap=sum(retained_overlap.values()),
+        retained_overlap_by_kind=dict(sorted(retained_overlap.items())),
+        held_overlap_by_kind=count_overlap_by_kind(
+            ((problem.kind, problem.text) for problem in train if problem.kind in free_text),
+            (problem.text for problem in held_out if problem.kind in free_text),
         ),
-        held_twins_by_kind=shared_by_kind(
-            ((problem.kind, problem.twin) for problem in train), (problem.twin for problem in held)
+        held_twins_by_kind=count_shared_by_kind(
+            ((problem.kind, problem.canonical_form) for problem in train),
+            (problem.canonical_form for problem in held_out),
         ),
     )
 
 
-def overlap_by_kind(rows: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, int]:
-    """How many rows, (kind, text) pairs, share 13 words in sequence with a known text: by kind, where there are any.
-    Letter case, punctuation and the spelling of numbers do not count."""
+def count_overlap_by_kind(rows: Iterable[tuple[str, str]], known_texts: Iterable[str]) -> dict[str, int]:
+    """Count the rows, given as (kind, text), that share 13 consecutive words with a known text.
+
+    Letter case, punctuation and the spelling of numbers are ignored. Kinds without such rows are omitted.
+    """
     grams = _Grams()
-    for text in known:
+    for text in known_texts:
         grams.add(text)
-    return _sorted(Counter(kind for kind, text in rows if grams.overlap(text)))
+    return _sort_by_kind(Counter(kind for kind, text in rows if grams.overlaps(text)))
 
 
-def shared_by_kind(rows: Iterable[tuple[str, str]], known: Iterable[str]) -> dict[str, int]:
-    """How many rows, (kind, identity) pairs, have one of the known identities: by kind, where there are any."""
-    identities = set(known)
-    return _sorted(Counter(kind for kind, identity in rows if identity in identities))
+def count_shared_by_kind(rows: Iterable[tuple[str, str]], known_keys: Iterable[str]) -> dict[str, int]:
+    """Count the rows, given as (kind, key), whose key is a known one. Kinds without such rows are omitted."""
+    keys = set(known_keys)
+    return _sort_by_kind(Counter(kind for kind, key in rows if key in keys))
 
 
-def shared_problems(*parts: Iterable[str]) -> set[str]:
-    """The identities that occur in more than one part."""
+def find_shared_keys(*groups: Iterable[str]) -> set[str]:
+    """Return the keys that occur in more than one group."""
     seen: set[str] = set()
     shared: set[str] = set()
-    for part in map(set, parts):
-        shared |= seen & part
-        seen |= part
+    for group in map(set, groups):
+        shared |= seen & group
+        seen |= group
     return shared
 
 
 class _Grams:
-    """All sequences of 13 words in some texts."""
+    """All sequences of 13 consecutive words in a set of texts."""
 
     def __init__(self) -> None:
         self._words: set[str] = set()
         self._grams: set[tuple[str, ...]] = set()
-        # Every sequence has a word of letters in it that is in this set, or the set is not asked.
-        self._letters: set[str] = set()
+        # If every sequence contains a letter run, a text without any of these letter runs cannot overlap.
+        self._letter_runs: set[str] = set()
         self._all_have_letters = True
 
     def add(self, text: str) -> None:
-        found = words(text)
-        self._words.update(found)
-        self._letters.update(letters(text))
-        for sequence in _sequences(found):
-            self._grams.add(sequence)
-            self._all_have_letters &= any(letters(word) for word in sequence)
+        words = split_words(text)
+        self._words.update(words)
+        self._letter_runs.update(letter_runs(text))
+        for gram in _sequences(words):
+            self._grams.add(gram)
+            self._all_have_letters &= any(letter_runs(word) for word in gram)
 
-    def overlap(self, text: str) -> bool:
-        # Most rows are digits, which are found out without taking all their words apart.
-        if self._all_have_letters and self._letters.isdisjoint(letters(text)):
+    def overlaps(self, text: str) -> bool:
+        # Most rows are digits only; this check excludes them without splitting them into words.
+        if self._all_have_letters and self._letter_runs.isdisjoint(letter_runs(text)):
             return False
-        # Every sequence has exactly one of these places in it, so where their words are unknown nothing is compared.
-        found = words(text)
-        for place in range(GRAM_WORDS - 1, len(found), GRAM_WORDS):
-            if found[place] in self._words:
-                around = found[place - GRAM_WORDS + 1 : place + GRAM_WORDS]
+        # Every sequence contains exactly one of these positions, so sequences around unknown words need no comparison.
+        words = split_words(text)
+        for position in range(GRAM_WORDS - 1, len(words), GRAM_WORDS):
+            if words[position] in self._words:
+                around = words[position - GRAM_WORDS + 1 : position + GRAM_WORDS]
                 if not self._grams.isdisjoint(_sequences(around)):
                     return True
         return False
 
 
-class Forbidden:
-    """Problems that must not be trained on, and whether another problem is one of them."""
+class ContaminationFilter:
+    """Recognizes problems that must not be trained on."""
 
     def __init__(self, problems: Iterable[Problem], free_text: Container[str]) -> None:
-        """13 words in sequence are looked for in the kinds `free_text` only."""
+        """Store the forbidden problems. Only the `free_text` kinds are compared by 13 consecutive words."""
         self._free_text = free_text
         self._texts: set[str] = set()
-        self._spellings: set[str] = set()
-        self._twins: set[str] = set()
-        self._known = _Grams()
+        self._normalized: set[str] = set()
+        self._canonical_forms: set[str] = set()
+        self._grams = _Grams()
         for problem in problems:
             self._texts.add(problem.text)
-            self._spellings.add(normalised(problem.text))
-            self._twins.add(problem.twin)
+            self._normalized.add(normalize(problem.text))
+            self._canonical_forms.add(problem.canonical_form)
             if problem.kind in free_text:
-                self._known.add(problem.text)
+                self._grams.add(problem.text)
 
     def match(self, problem: Problem) -> Match | None:
-        """The closest way in which a problem is one of these, or None."""
+        """Return the closest way in which a problem matches a forbidden one, or None."""
         if problem.text in self._texts:
             return "exact"
-        if normalised(problem.text) in self._spellings:
+        if normalize(problem.text) in self._normalized:
             return "spelling"
-        if problem.twin in self._twins:
-            return "twin"
-        return "overlap" if problem.kind in self._free_text and self._known.overlap(problem.text) else None
+        if problem.canonical_form in self._canonical_forms:
+            return "canonical_form"
+        return "overlap" if problem.kind in self._free_text and self._grams.overlaps(problem.text) else None
 
 
-def _sequences(found: list[str]) -> Iterator[tuple[str, ...]]:
-    return zip(*(found[start:] for start in range(GRAM_WORDS)), strict=False)
+def _sequences(words: list[str]) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[start:] for start in range(GRAM_WORDS)), strict=False)
 
 
-def _sorted(counts: Counter[str]) -> dict[str, int]:
+def _sort_by_kind(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))

@@ -1,8 +1,8 @@
-"""Rows out of CSV, where a row may have many lines, and a quote that is never closed would take all that follow along.
+"""Reads rows from CSV files, in which a record may span several lines.
 
-A record that cannot be read costs the line it begins on; the lines after it are read anew. That takes no more than
-one more reading: where a record ran on in vain, the ones that begin inside it are not let run on, since they would
-end at the same place.
+If a record cannot be parsed, only its first line is rejected, and the lines after it are parsed again. So a quote that
+is never closed does not consume the rest of the file. Each line is parsed at most twice. A record that begins inside an
+unterminated record would end at the same line, so it is limited to a single line.
 """
 
 from __future__ import annotations
@@ -15,139 +15,146 @@ from io import BufferedReader
 from pathlib import Path
 
 from keeptune.config.data import ColumnsSection
-from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, is_utf8, reject
-from keeptune.data.stream import LongLine, decoded, line_blocks, opened
-from keeptune.data.table import required, text_row
+from keeptune.data.row import MAX_ROW_BYTES, NOT_UTF8, TOO_LONG, RawRow, RejectedRow, RowError, is_utf8, reject
+from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
+from keeptune.data.table import make_row, required_columns
 from keeptune.errors import DataError
 
-_Line = tuple[int, str | LongLine]
-"""A line and its number."""
+_NumberedLine = tuple[int, str | LongLine]
+"""A line number and the line."""
 
 
-def read_csv(path: Path, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """Every row of a CSV file with a header; its line is the one it begins on. Blank lines are no rows.
+def read_csv(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a CSV file with a header. The line of a row is its first line. Blank lines are skipped.
 
-    errors: DataError when the file is missing, unreadable or empty, or its header cannot be read or lacks the columns.
+    Raises:
+        DataError: the file is missing, unreadable or empty, or its header is malformed or lacks the columns.
     """
     file = str(path)
-    with opened(path) as stream:
-        records = _records(file, _lines(stream))
+    with open_bytes(path) as stream:
+        records = _parse_records(file, _number_lines(stream))
         header = next(records, None)
         if header is None:
-            raise DataError(f"{path}: the file is empty; give one with rows")
-        if isinstance(header, Rejected):
-            raise DataError(f"{path}:{header.line}: the header is {header.reason}; the first line names the columns")
-        places = [header.fields.index(name) for name in required(file, header.fields, columns)]
+            raise DataError(f"{path}: the file is empty; provide a file with rows")
+        if isinstance(header, RejectedRow):
+            raise DataError(
+                f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
+            )
+        positions = [header.fields.index(name) for name in required_columns(file, header.fields, columns)]
         is_empty = True
         for record in records:
             is_empty = False
-            yield record if isinstance(record, Rejected) else _row(file, record, len(header.fields), places)
+            if isinstance(record, RejectedRow):
+                yield record
+            else:
+                yield _row(file, record, len(header.fields), positions)
         if is_empty:
-            raise DataError(f"{path}: the table is empty; give one with rows")
+            raise DataError(f"{path}: the table is empty; provide a table with rows")
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """What csv.reader made of some lines, the first of them, and their text."""
+    """A parsed CSV record: the number of its first line, its fields and its text."""
 
     line: int
     fields: list[str]
     text: str
 
 
-def _row(file: str, record: _Record, width: int, places: list[int]) -> Row | Rejected:
+def _row(file: str, record: _Record, field_count: int, positions: list[int]) -> RawRow | RejectedRow:
     try:
         if not is_utf8(record.text):
-            raise BadRow(NOT_UTF8)
-        if len(record.fields) != width:
-            raise BadRow("wrong number of fields")
-        return text_row(file, record.line, [record.fields[place] for place in places])
-    except BadRow as bad:
-        return reject(file, record.line, str(bad), record.text.rstrip("\r\n"))
+            raise RowError(NOT_UTF8)
+        if len(record.fields) != field_count:
+            raise RowError("wrong number of fields")
+        return make_row(file, record.line, [record.fields[position] for position in positions])
+    except RowError as error:
+        return reject(file, record.line, str(error), record.text.rstrip("\r\n"))
 
 
-def _lines(stream: BufferedReader) -> Iterator[_Line]:
+def _number_lines(stream: BufferedReader) -> Iterator[_NumberedLine]:
     number = 0
-    for block in line_blocks(stream):
-        for text in [block] if isinstance(block, LongLine) else decoded(block)[0]:
+    for block in read_line_blocks(stream):
+        for text in [block] if isinstance(block, LongLine) else decode_lines(block)[0]:
             number += 1
             yield number, text
 
 
-def _records(file: str, lines: Iterator[_Line]) -> Iterator[_Record | Rejected]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW_BYTES))
-    feed = _Feed(lines)
+def _parse_records(file: str, lines: Iterator[_NumberedLine]) -> Iterator[_Record | RejectedRow]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+    feed = _LineFeed(lines)
     reader = csv.reader(feed, strict=True)
-    while (ahead := feed.begin()) is not None:
-        number, text = ahead
+    while (next_line := feed.begin_record()) is not None:
+        number, text = next_line
         if isinstance(text, LongLine):
-            feed.skip()
+            feed.skip_line()
             yield text.reject(file, number)
             continue
         try:
             fields = next(reader)
         except csv.Error:
             yield reject(file, number, TOO_LONG if feed.is_too_long else "malformed CSV", text.rstrip("\r"))
-            feed.give_back()
+            feed.rewind_record()
             continue
-        if text.strip() or len(feed.taken) > 1:
-            yield _Record(number, fields, "\n".join(feed.taken))
+        if text.strip() or len(feed.record_lines) > 1:
+            yield _Record(number, fields, "\n".join(feed.record_lines))
 
 
-class _Feed:
-    """Hands lines to csv.reader, and takes back those of a record that it could not read, but for the first."""
+class _LineFeed:
+    """Feeds lines to csv.reader. After a parsing error, it takes back all lines of the record except the first."""
 
-    def __init__(self, lines: Iterator[_Line]) -> None:
-        self.taken: list[str] = []
-        """The lines of the record at hand."""
+    def __init__(self, lines: Iterator[_NumberedLine]) -> None:
+        self.record_lines: list[str] = []
+        """The lines of the current record."""
         self.is_too_long = False
-        """Whether the record at hand was ended because it is longer than 1 MB."""
+        """Whether the current record was ended because it is longer than 1 MB."""
         self._lines = lines
-        self._ahead: deque[_Line] = deque()
-        self._begun = 0
+        self._pending: deque[_NumberedLine] = deque()
+        self._first_line = 0
         self._size_bytes = 0
-        self._is_ended = False
-        self._single_before = 0
-        """Records that begin before this line, and do not end on theirs, run on in vain."""
+        self._is_cut = False
+        self._single_line_before = 0
+        """A record that begins before this line may not span several lines, because it would not terminate."""
 
-    def begin(self) -> _Line | None:
-        """The line that the next record begins on, or None after the last."""
-        self.taken = []
-        self.is_too_long = self._is_ended = False
+    def begin_record(self) -> _NumberedLine | None:
+        """Start the next record and return its first line, or None at the end of the file."""
+        self.record_lines = []
+        self.is_too_long = self._is_cut = False
         self._size_bytes = 0
-        line = self._look()
-        self._begun = line[0] if line else 0
+        line = self._peek()
+        self._first_line = line[0] if line else 0
         return line
 
-    def skip(self) -> None:
-        """Leaves out the line ahead."""
-        self._ahead.popleft()
+    def skip_line(self) -> None:
+        """Drop the next line."""
+        self._pending.popleft()
 
-    def give_back(self) -> None:
-        """Puts the lines of the record back, to be read anew, but for the first."""
-        end = self._begun + len(self.taken)
-        self._single_before = max(self._single_before, end if self._is_ended else end - 1)
-        self._ahead.extendleft(reversed(list(enumerate(self.taken[1:], self._begun + 1))))
+    def rewind_record(self) -> None:
+        """Put all lines of the current record except the first back, so that they are parsed again."""
+        end = self._first_line + len(self.record_lines)
+        self._single_line_before = max(self._single_line_before, end if self._is_cut else end - 1)
+        self._pending.extendleft(reversed(list(enumerate(self.record_lines[1:], self._first_line + 1))))
 
-    def __iter__(self) -> _Feed:
+    def __iter__(self) -> _LineFeed:
         return self
 
     def __next__(self) -> str:
-        ahead = self._look()
-        if ahead is None or isinstance(ahead[1], LongLine) or (self.taken and self._begun < self._single_before):
-            self._is_ended = True
+        line = self._peek()
+        is_limited = self.record_lines and self._first_line < self._single_line_before
+        if line is None or isinstance(line[1], LongLine) or is_limited:
+            self._is_cut = True
             raise StopIteration
-        text = ahead[1]
+        text = line[1]
         self._size_bytes += len(text.encode(errors="surrogateescape")) + 1
-        if self.taken and self._size_bytes > LONGEST_ROW_BYTES:
-            self.is_too_long = self._is_ended = True
+        if self.record_lines and self._size_bytes > MAX_ROW_BYTES:
+            self.is_too_long = self._is_cut = True
             raise StopIteration
-        self._ahead.popleft()
-        self.taken.append(text)
+        self._pending.popleft()
+        self.record_lines.append(text)
         return text + "\n"
 
-    def _look(self) -> _Line | None:
-        """The line ahead."""
-        if not self._ahead and (line := next(self._lines, None)) is not None:
-            self._ahead.append(line)
-        return self._ahead[0] if self._ahead else None
+    def _peek(self) -> _NumberedLine | None:
+        """Return the next line without consuming it."""
+        if not self._pending and (line := next(self._lines, None)) is not None:
+            self._pending.append(line)
+        return self._pending[0] if self._pending else None

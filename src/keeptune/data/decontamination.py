@@ -1,7 +1,7 @@
-"""What keeps scored problems out of training: forbidden files, near-duplicates on one side, and a count of what leaks.
+"""Keeps scored problems out of training: removes forbidden problems, groups duplicates, and reports contamination.
 
-A score on problems that were trained on, or on their twins, says what was remembered. So nothing here is left to the
-hash of a text: problems that give each other away stand together, and what slips through is counted.
+A score on problems that were trained on, or on near-duplicates of them, measures memory. So problems that reveal each
+other's answer get the same group key, and what still overlaps is counted in the data card.
 """
 
 from __future__ import annotations
@@ -10,164 +10,186 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
-from keeptune.data.contamination import Forbidden, Leaks, Problem, find_leaks, overlap_by_kind
-from keeptune.data.near_duplicates import near_groups, representatives
-from keeptune.data.normalization import operands
+from keeptune.data.contamination import (
+    ContaminationFilter,
+    ContaminationReport,
+    Problem,
+    count_overlap_by_kind,
+    report_contamination,
+)
+from keeptune.data.near_duplicates import group_near_duplicates, group_representatives
+from keeptune.data.normalization import extract_numbers
 from keeptune.data.reader import read_shard
-from keeptune.data.row import Rejected, Row
+from keeptune.data.row import RawRow, RejectedRow
 from keeptune.data.selection import Candidate
-from keeptune.data.solution_rendering import NAMED_ROWS, Example
-from keeptune.data.sources import Sources, sources
-from keeptune.data.split import Part
-from keeptune.data.workers import Workers
+from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
+from keeptune.data.sources import Sources, resolve_sources
+from keeptune.data.split import SplitName
+from keeptune.data.workers import Executor
 from keeptune.errors import DataError
 from keeptune.grading.squad import reading_items
 from keeptune.skills.arithmetic.contest_corpus import Refused
 from keeptune.skills.base import Question, Skill
 
 
-def without_unseen(
-    rows: list[Candidate], section: DataSection, skill: Skill, tested: Sequence[Problem]
+def remove_forbidden(
+    candidates: list[Candidate], section: DataSection, skill: Skill, test_problems: Sequence[Problem]
 ) -> tuple[list[Candidate], Counter[str]]:
-    """Returns the rows that are neither a `tested` problem nor in data.exclude_files, and the removed ones per kind.
+    """Remove the candidates that match a test problem or a problem in data.exclude_files.
 
-    A problem is recognised in another spelling, as a twin, and in free text by 13 words in sequence, too.
+    A problem also matches in another spelling, by its canonical form and, in free-text kinds, by 13 consecutive words.
+
+    Returns:
+        The remaining candidates, and the number of removed ones per kind.
     """
-    unseen = [*tested, *_problems_in(section.exclude_files, section.columns, section.reject_limit, skill)]
-    if not unseen:
-        return rows, Counter()
-    forbidden = Forbidden(unseen, skill.free_text)
-    found = [forbidden.match(stated(row.question, skill)) for row in rows]
-    kept = [row for row, match in zip(rows, found, strict=True) if match is None]
-    return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)
+    forbidden = [*test_problems, *_read_problems(section.exclude_files, section.columns, section.reject_limit, skill)]
+    if not forbidden:
+        return candidates, Counter()
+    contamination_filter = ContaminationFilter(forbidden, skill.free_text)
+    remaining, removed = [], Counter[str]()
+    for candidate in candidates:
+        if contamination_filter.match(to_problem(candidate.question, skill)) is None:
+            remaining.append(candidate)
+        else:
+            removed[candidate.question.kind] += 1
+    return remaining, removed
 
 
-def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
-    """Whether an invented problem must not be written because it is one of these files; None without files.
+def build_generation_filter(names: Sequence[str], skill: Skill) -> Refused | None:
+    """Return a predicate for generated problems that match a problem in these files, or None without files.
 
-    A problem is recognised as by `without_unseen`, with one difference: invented problems in free text share their
-    sentences, so 13 words in sequence count only between problems with the same numbers.
+    Problems match as in `remove_forbidden`, with one difference. Generated free-text problems share their sentences, so
+    13 consecutive words match only if the problems also have the same numbers.
 
-    errors: DataError for files that cannot be read, or without a problem.
+    Raises:
+        DataError: a file cannot be read or contains no known problem.
     """
     if not names:
         return None
-    problems = _problems_in(names, ColumnsSection(), REJECT_LIMIT, skill)
-    forbidden = Forbidden(problems, skill.free_text)
-    numbers = {operands(problem.text) for problem in problems if problem.kind in skill.free_text}
+    problems = _read_problems(names, ColumnsSection(), REJECT_LIMIT, skill)
+    contamination_filter = ContaminationFilter(problems, skill.free_text)
+    known_numbers = {extract_numbers(problem.text) for problem in problems if problem.kind in skill.free_text}
 
-    def refused(problem: str, solution: str) -> bool:
+    def is_forbidden(problem: str, solution: str) -> bool:
         question = skill.read(problem, solution)
-        match = None if question is None else forbidden.match(stated(question, skill))
-        return operands(problem) in numbers if match == "overlap" else match is not None
+        match = None if question is None else contamination_filter.match(to_problem(question, skill))
+        return extract_numbers(problem) in known_numbers if match == "overlap" else match is not None
 
-    return refused
-
-
-def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list[str]:
-    """A text for each row that is the same for problems which may not be parted: of its twins, or of the
-    near-duplicates of a problem in free text."""
-    texts = [skill.twin(row.question) for row in rows]
-    places = [place for place, row in enumerate(rows) if row.question.kind in skill.free_text]
-    own = [rows[place].question.text for place in places]
-    groups = near_groups(own, section.near_threshold)
-    for place, first in zip(places, representatives(own, groups), strict=True):
-        texts[place] = first
-    return texts
+    return is_forbidden
 
 
-def repeats(together: Sequence[str]) -> list[bool]:
-    """Whether each row says what an earlier one says, by their `sides`: its numbers exchanged, or in free text almost
-    the same words."""
+def duplicate_group_keys(candidates: Sequence[Candidate], section: DataSection, skill: Skill) -> list[str]:
+    """Return a key for each candidate that is equal for problems which must be in the same split.
+
+    The key is the canonical form of the problem. In free-text kinds, it is the representative of its near-duplicates.
+    """
+    keys = [skill.twin(candidate.question) for candidate in candidates]
+    indices = [index for index, candidate in enumerate(candidates) if candidate.question.kind in skill.free_text]
+    texts = [candidates[index].question.text for index in indices]
+    groups = group_near_duplicates(texts, section.near_threshold)
+    for index, representative in zip(indices, group_representatives(texts, groups), strict=True):
+        keys[index] = representative
+    return keys
+
+
+def mark_repeats(group_keys: Sequence[str]) -> list[bool]:
+    """Return, for each candidate, whether an earlier one has the same `duplicate_group_keys`."""
     seen: set[str] = set()
-    found = []
-    for text in together:
-        found.append(text in seen)
-        seen.add(text)
-    return found
+    is_repeat = []
+    for key in group_keys:
+        is_repeat.append(key in seen)
+        seen.add(key)
+    return is_repeat
 
 
-def leaks(
-    parts: Mapping[Part, Sequence[Example]],
-    together: Mapping[str, str],
+def check_contamination(
+    splits: Mapping[SplitName, Sequence[PreparedRow]],
+    group_keys: Mapping[str, str],
     free_text: Container[str],
-    source: str,
-    staff: Workers,
-) -> Leaks:
-    """What the training rows give away of dev, test and the reading set `source`; `together` has each id's `sides`."""
-    items = reading_items(source)
-    retained = sorted(
+    reading_set: str,
+    executor: Executor,
+) -> ContaminationReport:
+    """Report the overlap of the training rows with dev, test and the reading set.
+
+    `group_keys` maps the ids of rows to their `duplicate_group_keys`.
+    """
+    items = reading_items(reading_set)
+    retained_texts = sorted(
         {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
     )
-    train = parts["train"]
-    rows = [(example.kind, f"{example.problem}\n{example.solution}") for example in train]
-    tasks = [(rows[start :: staff.count], retained) for start in range(staff.count)]
-    from_retained: Counter[str] = Counter()
-    for found in staff.map(_overlap, tasks):
-        from_retained.update(found)
-    held = [_problem(example, together) for example in (*parts["dev"], *parts["test"])]
-    return find_leaks([_problem(example, together) for example in train], held, free_text, from_retained)
+    train = splits["train"]
+    texts = [(row.kind, f"{row.problem}\n{row.solution}") for row in train]
+    count = executor.worker_count
+    tasks = [(texts[start::count], retained_texts) for start in range(count)]
+    retained_overlap: Counter[str] = Counter()
+    for overlap in executor.map(_count_overlap, tasks):
+        retained_overlap.update(overlap)
+    held_out = [_row_to_problem(row, group_keys) for row in (*splits["dev"], *splits["test"])]
+    train_problems = [_row_to_problem(row, group_keys) for row in train]
+    return report_contamination(train_problems, held_out, free_text, retained_overlap)
 
 
-def _problems_in(names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill) -> list[Problem]:
-    """The problems of all files that the names stand for; one that is not understood is a free text.
+def _read_problems(names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill) -> list[Problem]:
+    """Return the problems in all files that the names denote. Problems of unknown kind count as free text.
 
-    errors: as of `understood`; DataError when a larger share of rows than `limit` cannot be read.
+    Raises:
+        DataError: as in `read_questions`, or the share of rejected rows is above `limit`.
     """
-    problems, rejected, read = [], [], 0
-    for row, question in understood(sources(names), columns, skill):
-        read += 1
-        if isinstance(row, Rejected):
+    problems, rejected, rows_read = [], [], 0
+    for row, question in read_questions(resolve_sources(names), columns, skill):
+        rows_read += 1
+        if isinstance(row, RejectedRow):
             rejected.append(row)
         elif question is None:
             problems.append(Problem(min(skill.free_text), row.problem, row.problem))
         else:
-            problems.append(stated(question, skill))
-    if len(rejected) > limit * read:
-        raise too_many(rejected, read, "of the problems that must not be taught cannot be read", limit)
+            problems.append(to_problem(question, skill))
+    if len(rejected) > limit * rows_read:
+        raise reject_limit_error(rejected, rows_read, "with problems excluded from training cannot be read", limit)
     return problems
 
 
-def too_many(rejected: Sequence[Rejected], read: int, what: str, limit: float) -> DataError:
-    """The error where so many rows cannot be used that the rest says little: which, and what to do."""
-    named = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in rejected[:NAMED_ROWS])
-    more = f"\n  and {len(rejected) - NAMED_ROWS} more" if len(rejected) > NAMED_ROWS else ""
+def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem: str, limit: float) -> DataError:
+    """Return the error for a share of rejected rows above data.reject_limit. `problem` is the predicate of "rows"."""
+    listed = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in rejected[:MAX_LISTED_ROWS])
+    more = f"\n  and {len(rejected) - MAX_LISTED_ROWS} more" if len(rejected) > MAX_LISTED_ROWS else ""
     return DataError(
-        f"{len(rejected)} of {read} rows {what}, more than data.reject_limit = {limit:g} "
-        f"allows:{named}{more}\nRepair the files, take the rows out, or raise data.reject_limit in the recipe."
+        f"{len(rejected)} of {rows_read} rows {problem}, more than data.reject_limit = {limit:g} "
+        f"allows:{listed}{more}\nRepair the files, remove the rows, or raise data.reject_limit in the recipe."
     )
 
 
-def understood(
-    found: Sources, columns: ColumnsSection, skill: Skill
-) -> Iterator[tuple[Row | Rejected, Question | None]]:
-    """All rows of these files, each with its question or None.
+def read_questions(
+    sources: Sources, columns: ColumnsSection, skill: Skill
+) -> Iterator[tuple[RawRow | RejectedRow, Question | None]]:
+    """Yield all rows of these files, each with its question, or with None if its kind is unknown.
 
-    errors: DataError for a file that cannot be read; and for one without a problem, which would forbid nothing.
+    Raises:
+        DataError: a file cannot be read, or contains no known problem and so would exclude nothing.
     """
-    without = {source.file for source in found.files}
-    for shard in found.shards:
+    files_without_question = {source.file for source in sources.files}
+    for shard in sources.shards:
         for row in read_shard(shard, columns):
-            question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
+            question = None if isinstance(row, RejectedRow) else skill.read(row.problem, row.solution, row.label)
             if question is not None:
-                without.discard(shard.file)
+                files_without_question.discard(shard.file)
             yield row, question
-    if without:
+    if files_without_question:
         raise DataError(
-            f"{min(without)}: no row of it is a problem that can be recognised, so it would forbid nothing; "
-            "check the file and the names of its columns"
+            f"{min(files_without_question)}: no row is a problem of a known kind, so the file has no effect; check the "
+            "file and the names of its columns"
         )
 
 
-def stated(question: Question, skill: Skill) -> Problem:
-    """The problem as it is compared with others."""
+def to_problem(question: Question, skill: Skill) -> Problem:
+    """Return the question in the form in which problems are compared."""
     return Problem(question.kind, question.text, skill.twin(question))
 
 
-def _overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:
-    return overlap_by_kind(*task)
+def _count_overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:
+    return count_overlap_by_kind(*task)
 
 
-def _problem(example: Example, together: Mapping[str, str]) -> Problem:
-    # A paraphrase has another id than the problem it was made of, and no twin.
-    return Problem(example.kind, example.problem, together.get(example.id, example.problem))
+def _row_to_problem(row: PreparedRow, group_keys: Mapping[str, str]) -> Problem:
+    # A paraphrase has another id than its original problem, so it has no group key.
+    return Problem(row.kind, row.problem, group_keys.get(row.id, row.problem))

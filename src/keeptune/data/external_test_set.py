@@ -1,7 +1,7 @@
-"""Test problems that were brought along, in place of held-back ones.
+"""Loads test problems from separate files (data.test_files), which replace held-out problems.
 
-Runs that were taught different rows can only be compared on the same questions, and a contest or a company has its own.
-They are asked as they stand, whether their kind is taught or not, and are kept out of training.
+Runs with different training rows can only be compared on the same questions, and a contest or a company often has its
+own test set. All problems of the files are scored, whether their kind is trained or not, and are removed from training.
 """
 
 from __future__ import annotations
@@ -10,53 +10,56 @@ from dataclasses import dataclass, field
 
 from keeptune.config.data import DataSection
 from keeptune.data.contamination import Problem
-from keeptune.data.decontamination import stated, too_many, understood
-from keeptune.data.row import NOT_UNDERSTOOD, Rejected, reject
+from keeptune.data.decontamination import read_questions, reject_limit_error, to_problem
+from keeptune.data.row import UNKNOWN_KIND, RejectedRow, reject
 from keeptune.data.selection import digest
-from keeptune.data.solution_rendering import CountTokens, Example
-from keeptune.data.sources import SourceFile, sources
+from keeptune.data.solution_rendering import CountTokens, PreparedRow
+from keeptune.data.sources import SourceFile, resolve_sources
 from keeptune.skills.base import Question, Skill
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
-    """The files, their problems with the solutions that stand there, the same problems as they are compared with
-    others, and how many rows cannot be asked."""
+class ExternalTestSet:
+    """The test files, their problems with the stored solutions, and the number of rejected rows.
+
+    `problems` are the same problems as `rows`, in the form in which problems are compared.
+    """
 
     files: list[SourceFile] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
+    rows: list[PreparedRow] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     rejected: int = 0
 
     @property
-    def twins(self) -> dict[str, str]:
-        """The text that each example shares with its twins, by the example's id."""
-        return {example.id: problem.twin for example, problem in zip(self.examples, self.problems, strict=True)}
+    def canonical_forms(self) -> dict[str, str]:
+        """The canonical form of each problem, by the id of its row."""
+        return {row.id: problem.canonical_form for row, problem in zip(self.rows, self.problems, strict=True)}
 
 
-def brought(section: DataSection, skill: Skill, count_tokens: CountTokens) -> Brought:
-    """The problems of data.test_files, each once, in the order of the files.
+def load_external_test_set(section: DataSection, skill: Skill, count_tokens: CountTokens) -> ExternalTestSet:
+    """Load the problems of data.test_files, each once, in file order.
 
-    errors: DataError for files that cannot be read or hold no problem, and where more rows cannot be asked than
-    data.reject_limit allows.
+    Raises:
+        DataError: a file cannot be read or contains no known problem, or the share of rejected rows is above
+            data.reject_limit.
     """
-    found = sources(section.test_files)
+    sources = resolve_sources(section.test_files)
     questions: dict[str, tuple[Question, str, str, int]] = {}
-    rejected, read = [], 0
-    for row, question in understood(found, section.columns, skill):
-        read += 1
-        if isinstance(row, Rejected):
+    rejected, rows_read = [], 0
+    for row, question in read_questions(sources, section.columns, skill):
+        rows_read += 1
+        if isinstance(row, RejectedRow):
             rejected.append(row)
         elif question is None:
-            rejected.append(reject(row.file, row.line, NOT_UNDERSTOOD, row.problem))
+            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
             questions.setdefault(question.text, (question, row.solution, row.file, row.line))
-    if len(rejected) > section.reject_limit * read:
-        raise too_many(rejected, read, "in data.test_files cannot be asked", section.reject_limit)
-    counts = count_tokens([(text, solution) for text, (_, solution, _, _) in questions.items()])
-    examples = [
-        Example(digest(text).hex(), question.kind, text, solution, str(question.truth), file, line, *tokens)
-        for (text, (question, solution, file, line)), tokens in zip(questions.items(), counts, strict=True)
+    if len(rejected) > section.reject_limit * rows_read:
+        raise reject_limit_error(rejected, rows_read, "in data.test_files cannot be scored", section.reject_limit)
+    token_counts = count_tokens([(text, solution) for text, (_, solution, _, _) in questions.items()])
+    rows = [
+        PreparedRow(digest(text).hex(), question.kind, text, solution, str(question.truth), file, line, *tokens)
+        for (text, (question, solution, file, line)), tokens in zip(questions.items(), token_counts, strict=True)
     ]
-    problems = [stated(question, skill) for question, *_ in questions.values()]
-    return Brought(found.files, examples, problems, len(rejected))
+    problems = [to_problem(question, skill) for question, *_ in questions.values()]
+    return ExternalTestSet(sources.files, rows, problems, len(rejected))

@@ -1,5 +1,7 @@
-"""Data sets of the Hugging Face hub by name, through their own library, which also keeps them on disk. It is optional:
-few need it, and it brings pandas along."""
+"""Loads data sets from the Hugging Face hub with the optional library `datasets`, which also caches them on disk.
+
+The library is optional because few recipes need it and it depends on pandas.
+"""
 
 from __future__ import annotations
 
@@ -15,23 +17,23 @@ _PREFIX = "hf:"
 _BATCH_ROWS = 1_000
 
 
-def is_named(name: str) -> bool:
-    """Whether a name in data.files is that of a data set, and not of a file."""
+def is_hub_name(name: str) -> bool:
+    """Return whether a name in data.files denotes a hub data set instead of a file."""
     return name.startswith(_PREFIX)
 
 
-def whole_name(name: str) -> str:
-    """The name with its split, which is train where none is given."""
+def with_default_split(name: str) -> str:
+    """Return the name with its split. The default split is `train`."""
     return name if "#" in name else f"{name}#train"
 
 
-def digest(name: str) -> tuple[str, int]:
-    """The SHA-256 of a data set's rows in Arrow's own format, and how many bytes that is.
+def content_digest(name: str) -> tuple[str, int]:
+    """Return the SHA-256 of a data set's rows in Arrow's IPC format, and the size of that format in bytes.
 
-    The hub names data sets, not their versions; this tells two versions apart.
+    A name on the hub does not identify a version of the data set; the digest does.
     """
     sha256, size_bytes = hashlib.sha256(), 0
-    for table in tables(name):
+    for table in load_tables(name):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -41,10 +43,12 @@ def digest(name: str) -> tuple[str, int]:
     return sha256.hexdigest(), size_bytes
 
 
-def tables(name: str) -> Iterator[Any]:
-    """The rows of a data set hf:NAME@CONFIGURATION#SPLIT as Arrow tables; the last two may be left out.
+def load_tables(name: str) -> Iterator[Any]:
+    """Yield the rows of the data set hf:NAME@CONFIGURATION#SPLIT as Arrow tables. Configuration and split are optional.
 
-    errors: RecipeError when the library is not installed; DataError when the data set or its split cannot be had.
+    Raises:
+        RecipeError: the library `datasets` is not installed.
+        DataError: the data set or its split cannot be loaded.
     """
     try:
         import datasets
@@ -52,15 +56,15 @@ def tables(name: str) -> Iterator[Any]:
         raise RecipeError(
             f"{name}: Hugging Face data sets need the library datasets; pip install 'keeptune[hub]'"
         ) from None
-    whole, _, split = name.removeprefix(_PREFIX).partition("#")
-    path, _, configuration = whole.partition("@")
+    repository, _, split = name.removeprefix(_PREFIX).partition("#")
+    path, _, configuration = repository.partition("@")
     try:
         rows = datasets.load_dataset(path, configuration or None, split=split)
         for table in rows.with_format("arrow").iter(batch_size=_BATCH_ROWS):
             yield table.replace_schema_metadata(None)
-    except Exception as error:  # the library raises errors of dozens of kinds, its own and those of others
+    except Exception as error:  # the library raises dozens of error types, including those of its dependencies
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{name}: the data set cannot be loaded ({reason}); check its name, configuration and split "
-            "(hf:NAME@CONFIGURATION#SPLIT), and the connection"
+            "(hf:NAME@CONFIGURATION#SPLIT), and the network connection"
         ) from None

@@ -1,7 +1,7 @@
-"""Rows out of JSON: JSON Lines, a JSON list, and the conversation list that MindFormers and FastChat train on.
+"""Reads rows from JSON Lines, JSON lists, and the conversation lists of MindFormers and FastChat.
 
-Files have millions of lines, most of them an object of two plain texts. These take a short way, and whatever it does
-not understand goes the long way, which knows the reason.
+Files have millions of lines, and most lines are an object with two strings. A fast path parses those. All other lines
+take the slow path, which determines the reason for a rejection.
 """
 
 from __future__ import annotations
@@ -14,9 +14,19 @@ from pathlib import Path
 from sys import maxsize
 
 from keeptune.config.data import ColumnsSection
-from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
+from keeptune.data.row import (
+    MAX_ROW_BYTES,
+    NOT_UTF8,
+    TOO_LONG,
+    RawRow,
+    RejectedRow,
+    RowError,
+    is_utf8,
+    reject,
+    require_text,
+)
 from keeptune.data.sources import Shard
-from keeptune.data.stream import LongLine, decoded, line_blocks, opened
+from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
 
 _CONVERSATION_KEYS = {"id", "conversations"}
@@ -25,72 +35,77 @@ _TURN_KEYS = {"from", "value"}
 _SPACE = re.compile(r"[ \t\r\n]+")
 _LINE_SPACE = " \t\r\x0b\x0c"
 
-# The official wrapper is `…\n\n### Instruction:\n{problem}\n\n### Response:`; teams dropped either end, one #, or
-# the first sentence, and added spaces.
+# The official wrapper is `…\n\n### Instruction:\n{problem}\n\n### Response:`. Some teams dropped its start, its end, a
+# `#` or the first sentence, or added spaces.
 _BEFORE_PROBLEM = re.compile(r"\A(?:[^#]*\n)?[ ]*(?:#{2,3} ?)?Instruction: *\n?")
 _AFTER_PROBLEM = re.compile(r"\n(?:#{2,3} ?)?Response:\Z")
 
-# An object becomes the tuple of its (key, value) pairs: that takes no call into Python, and shows keys that occur
-# twice. Numbers are of no use in a row; as floats they cannot be too long to be parsed.
+# An object becomes the tuple of its (key, value) pairs. This needs no call into Python and preserves duplicate keys.
+# Rows contain no numbers; parsing integers as floats avoids Python's limit on the number of digits.
 _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
 
 
-def read_json(path: Path, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """Every row of a whole JSON file: a list, or one value a line, as its first character tells.
+def read_json(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a JSON file. The file is a list if its first character is `[`, and JSON Lines otherwise.
 
-    errors: DataError when the file is missing, unreadable or empty, or is a list that does not parse: where such a
-    list goes wrong, nobody can say how many rows are lost.
+    Raises:
+        DataError: the file is missing, unreadable or empty, or is a list that does not parse. A malformed list is not
+            read further, because the number of lost rows is unknown.
     """
-    opening = _opening(path)
-    if not opening:
-        raise DataError(f"{path}: the file is empty; give one with rows")
-    return _read_list(path, columns) if opening == b"[" else read_lines(Shard(str(path)), columns)
+    first_character = _first_character(path)
+    if not first_character:
+        raise DataError(f"{path}: the file is empty; provide a file with rows")
+    return _read_list(path, columns) if first_character == b"[" else read_json_lines(Shard(str(path)), columns)
 
 
-def read_lines(shard: Shard, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """The rows in a part of a JSON Lines file, or in all of it. Blank lines are no rows.
+def read_json_lines(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield the rows of a JSON Lines file or of one shard of it. Blank lines are skipped.
 
-    errors: DataError when the file is missing or unreadable.
+    Raises:
+        DataError: the file is missing or unreadable.
     """
     file, line, size_bytes, reader = shard.file, shard.first_line, maxsize, _ObjectReader(columns)
-    with opened(Path(file)) as stream:
+    with open_bytes(Path(file)) as stream:
         if shard.end is not None:
-            size_bytes = shard.end - stream.seek(max(shard.start, stream.tell()))  # behind the byte order mark
-        for block in line_blocks(stream, size_bytes):
+            size_bytes = shard.end - stream.seek(max(shard.start, stream.tell()))  # after the byte order mark
+        for block in read_line_blocks(stream, size_bytes):
             if isinstance(block, LongLine):
                 yield block.reject(file, line)
                 line += 1
                 continue
-            lines, is_clean = decoded(block)
-            yield from (_short_way if is_clean and columns.kind is None else _long_way)(file, line, lines, reader)
+            lines, is_valid = decode_lines(block)
+            parse = _parse_fast if is_valid and columns.kind is None else _parse_slowly
+            yield from parse(file, line, lines, reader)
             line += len(lines)
 
 
-def unwrap(prompt: str) -> str:
-    """The problem inside a prompt: what stands between `### Instruction:` and `### Response:`, or all of it."""
+def strip_prompt_wrapper(prompt: str) -> str:
+    """Return the text between `### Instruction:` and `### Response:`, or the whole prompt if it has neither."""
     return _AFTER_PROBLEM.sub("", _BEFORE_PROBLEM.sub("", prompt.rstrip(), count=1)).strip()
 
 
-def _opening(path: Path) -> bytes:
-    """The first character that is not a space."""
-    opening = b""
-    with opened(path) as stream:
-        while not opening and (chunk := stream.read(LONGEST_ROW_BYTES)):
-            opening = chunk.lstrip()[:1]
-    return opening
+def _first_character(path: Path) -> bytes:
+    """Return the first byte that is not white space."""
+    first = b""
+    with open_bytes(path) as stream:
+        while not first and (chunk := stream.read(MAX_ROW_BYTES)):
+            first = chunk.lstrip()[:1]
+    return first
 
 
-def _short_way(file: str, line: int, lines: list[str], reader: _ObjectReader) -> list[Row | Rejected]:
-    """The rows in lines of UTF-8, where no kind is asked for. A list, because resuming a generator for each takes
-    longer than making the row."""
-    rows: list[Row | Rejected] = []
+def _parse_fast(file: str, line: int, lines: list[str], reader: _ObjectReader) -> list[RawRow | RejectedRow]:
+    """Return the rows in lines of valid UTF-8, for recipes without data.columns.kind.
+
+    The result is a list, because resuming a generator takes longer than creating the row.
+    """
+    rows: list[RawRow | RejectedRow] = []
     decode, problem_key, solution_key = _DECODER.raw_decode, reader.columns.problem, reader.columns.solution
     for number, text in enumerate(lines, line):
         try:
             value, end = decode(text)
             (first, problem), (second, solution) = value
         except (ValueError, TypeError, RecursionError):
-            rows += _long_way(file, number, [text], reader)
+            rows += _parse_slowly(file, number, [text], reader)
             continue
         if (
             first == problem_key
@@ -102,68 +117,68 @@ def _short_way(file: str, line: int, lines: list[str], reader: _ObjectReader) ->
             and solution
             and not problem.isspace()
             and not solution.isspace()
-            and "\\u" not in text  # it may be half a character
+            and "\\u" not in text  # may be a lone surrogate
         ):
-            rows.append(Row(file, number, problem, solution))
+            rows.append(RawRow(file, number, problem, solution))
         else:
-            rows += _long_way(file, number, [text], reader)
+            rows += _parse_slowly(file, number, [text], reader)
     return rows
 
 
-def _long_way(file: str, line: int, lines: list[str], reader: _ObjectReader) -> Iterator[Row | Rejected]:
-    """The rows in lines, whatever they hold."""
+def _parse_slowly(file: str, line: int, lines: list[str], reader: _ObjectReader) -> Iterator[RawRow | RejectedRow]:
+    """Yield the rows in lines with any content."""
     for number, text in enumerate(lines, line):
         if not text.strip(_LINE_SPACE):
             continue
         try:
             if not is_utf8(text):
                 text = text.encode(errors="surrogateescape").decode(errors="replace")
-                raise BadRow(NOT_UTF8)
+                raise RowError(NOT_UTF8)
             yield reader.row(file, number, _parse(text))
-        except BadRow as bad:
-            yield reject(file, number, str(bad), text.rstrip("\r"))
+        except RowError as error:
+            yield reject(file, number, str(error), text.rstrip("\r"))
 
 
-def _read_list(path: Path, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    with opened(path) as stream:
-        # Bytes that are not UTF-8 become lone surrogates, so that they spoil their own item and not the file.
+def _read_list(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    with open_bytes(path) as stream:
+        # Bytes that are not UTF-8 become lone surrogates, so only the item that contains them is rejected.
         text = stream.read().decode(errors="surrogateescape")
     reader = _ObjectReader(columns)
     for number, start, end, value in _items(path, text):
         try:
-            if end - start > LONGEST_ROW_BYTES:
-                raise BadRow(TOO_LONG)
+            if end - start > MAX_ROW_BYTES:
+                raise RowError(TOO_LONG)
             yield reader.row(str(path), number, value)
-        except BadRow as bad:
-            yield reject(str(path), number, str(bad), text[start:end])
+        except RowError as error:
+            yield reject(str(path), number, str(error), text[start:end])
 
 
 def _items(path: Path, text: str) -> Iterator[tuple[int, int, int, object]]:
-    """Number, start, end and value of each item of a JSON list, one at a time."""
-    position = _after_space(text, text.index("[") + 1)
+    """Yield the number, start, end and value of each item of a JSON list."""
+    position = _skip_space(text, text.index("[") + 1)
     if text.startswith("]", position):
-        raise DataError(f"{path}: the list is empty; give a file with rows")
+        raise DataError(f"{path}: the list is empty; provide a file with rows")
     for number in count(1):
         try:
             value, end = _DECODER.raw_decode(text, position)
-            separator = _after_space(text, end)
-            ended = text.startswith("]", separator)
-            if not ended and not text.startswith(",", separator):
+            separator = _skip_space(text, end)
+            is_last = text.startswith("]", separator)
+            if not is_last and not text.startswith(",", separator):
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, separator)
-            if ended and text[separator + 1 :].strip():
+            if is_last and text[separator + 1 :].strip():
                 raise json.JSONDecodeError("Extra data", text, separator + 1)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{path}: item {number} of the JSON list cannot be parsed ({error}); repair the file, which may be "
-                "cut short, or write one object a line (JSONL), where a bad line costs only itself"
+                f"{path}: item {number} of the JSON list cannot be parsed ({error}); the file may be truncated. "
+                "Repair it, or write one object per line (JSONL), where only the malformed line is rejected"
             ) from None
         yield number, position, end, value
-        if ended:
+        if is_last:
             return
-        position = _after_space(text, separator + 1)
+        position = _skip_space(text, separator + 1)
 
 
-def _after_space(text: str, position: int) -> int:
+def _skip_space(text: str, position: int) -> int:
     space = _SPACE.match(text, position)
     return space.end() if space else position
 
@@ -172,57 +187,64 @@ def _parse(text: str) -> object:
     try:
         return _DECODER.decode(text)
     except (ValueError, RecursionError):
-        raise BadRow("malformed JSON") from None
+        raise RowError("malformed JSON") from None
 
 
 class _ObjectReader:
-    """Makes rows of parsed values. It remembers the ids of conversations, which may not repeat within a file."""
+    """Converts parsed JSON values to rows. It remembers conversation ids, which must be unique within a file."""
 
     def __init__(self, columns: ColumnsSection) -> None:
         self.columns = columns
-        self._named = {columns.problem, columns.solution} | ({columns.kind} if columns.kind is not None else set())
+        self._keys = {columns.problem, columns.solution} | ({columns.kind} if columns.kind is not None else set())
         self._is_default = columns == ColumnsSection()
-        self._identities: set[str] = set()
+        self._conversation_ids: set[str] = set()
 
-    def row(self, file: str, line: int, value: object) -> Row:
-        """The row that a parsed value is. errors: BadRow with the reason when it is none."""
+    def row(self, file: str, line: int, value: object) -> RawRow:
+        """Convert a parsed value to a row.
+
+        Raises:
+            RowError: the value is not a row; the message is the reason.
+        """
         if not isinstance(value, tuple):
-            raise BadRow("not an object")
-        keyed: dict[str, object] = dict(value)
-        if len(keyed) < len(value):
-            raise BadRow("a key occurs twice")
-        names = self.columns
-        if keyed.keys() == _CONVERSATION_KEYS and names.kind is None:
-            return self._conversation(file, line, keyed)
-        if self._is_default and keyed.keys() != self._named:
-            raise BadRow("keys are neither problem and solution nor id and conversations")
-        if missing := self._named - keyed.keys():
-            raise BadRow(f"a key that data.columns names is missing: {', '.join(sorted(missing))}")
-        label = None if names.kind is None else checked("kind", keyed[names.kind])
-        problem, solution = checked("problem", keyed[names.problem]), checked("solution", keyed[names.solution])
-        return Row(file, line, problem, solution, label)
+            raise RowError("not an object")
+        fields: dict[str, object] = dict(value)
+        if len(fields) < len(value):
+            raise RowError("a key occurs twice")
+        columns = self.columns
+        if fields.keys() == _CONVERSATION_KEYS and columns.kind is None:
+            return self._conversation(file, line, fields)
+        if self._is_default and fields.keys() != self._keys:
+            raise RowError("keys are neither problem and solution nor id and conversations")
+        if missing := self._keys - fields.keys():
+            raise RowError(f"a key that data.columns names is missing: {', '.join(sorted(missing))}")
+        label = None if columns.kind is None else require_text("kind", fields[columns.kind])
+        problem = require_text("problem", fields[columns.problem])
+        return RawRow(file, line, problem, require_text("solution", fields[columns.solution]), label)
 
-    def _conversation(self, file: str, line: int, keyed: dict[str, object]) -> Row:
-        identity, turns = keyed["id"], keyed["conversations"]
-        if not isinstance(identity, str):
-            raise BadRow("id is not a text")
-        if identity in self._identities:
-            raise BadRow("id occurs twice")
+    def _conversation(self, file: str, line: int, fields: dict[str, object]) -> RawRow:
+        conversation_id, turns = fields["id"], fields["conversations"]
+        if not isinstance(conversation_id, str):
+            raise RowError("id is not a text")
+        if conversation_id in self._conversation_ids:
+            raise RowError("id occurs twice")
         if not isinstance(turns, list) or [_speaker(turn) for turn in turns] != ["human", "gpt"]:
-            raise BadRow("not one human turn and one gpt turn")
-        self._identities.add(identity)
-        asked, answered = dict(turns[0])["value"], dict(turns[1])["value"]
-        if not isinstance(asked, str):
-            raise BadRow("problem is not a text")
-        problem = unwrap(asked)
-        unwrapped = problem != asked.strip()
-        return Row(
-            file, line, checked("problem", problem), checked("solution", answered), label=None, unwrapped=unwrapped
+            raise RowError("not one human turn and one gpt turn")
+        self._conversation_ids.add(conversation_id)
+        prompt, reply = dict(turns[0])["value"], dict(turns[1])["value"]
+        if not isinstance(prompt, str):
+            raise RowError("problem is not a text")
+        problem = strip_prompt_wrapper(prompt)
+        return RawRow(
+            file,
+            line,
+            require_text("problem", problem),
+            require_text("solution", reply),
+            unwrapped=problem != prompt.strip(),
         )
 
 
 def _speaker(turn: object) -> object:
     if not isinstance(turn, tuple) or len(turn) != len(_TURN_KEYS):
         return None
-    keyed = dict(turn)
-    return keyed["from"] if keyed.keys() == _TURN_KEYS else None
+    fields = dict(turn)
+    return fields["from"] if fields.keys() == _TURN_KEYS else None

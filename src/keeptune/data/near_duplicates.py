@@ -1,10 +1,10 @@
-"""Which problems say the same in almost the same words.
+"""Groups problems that have almost the same wording and the same numbers.
 
-Near-duplicates in free text give each other away as copies do: one of them learnt is the other one answered. Two
-problems with other numbers are two problems, however alike their words are, so they are never put together here.
+A model that was trained on a problem can answer its near-duplicates from memory, as if they were copies. Problems with
+different numbers are never grouped, however similar their wording is.
 
 Sources: Broder 1997, "On the resemblance and containment of documents" (shingles, MinHash); Leskovec, Rajaraman and
-Ullman, "Mining of Massive Datasets", chapter 3 (bands).
+Ullman, "Mining of Massive Datasets", chapter 3 (banding).
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from collections.abc import Iterable, Sequence
 
 from rensa import RMinHash, RMinHashLSH
 
-from keeptune.data.normalization import normalised
+from keeptune.data.normalization import normalize
 from keeptune.data.selection import digest
 
 SHINGLE_WORDS = 3
-"""Words in a row, or Chinese characters, that are compared together."""
+"""Number of consecutive words, or Chinese characters, per shingle."""
 
 HASHES = 256
-"""Length of a MinHash signature; it takes four bytes a hash."""
+"""Length of a MinHash signature, at four bytes per hash."""
 
 RECALL = 0.99
-"""Of the pairs exactly at the threshold, at least this share must become candidates; of closer pairs more do."""
+"""The minimum share of pairs exactly at the threshold that become candidates. More similar pairs exceed it."""
 
 COMPARED_DIRECTLY = 32
-"""So few texts are compared each with each, which misses none."""
+"""Groups of at most this many texts are compared pairwise, which misses no pair."""
 
 _SEED = 0
 
-# In words, too, a number makes the problem: three apples are not four.
+# Number words also distinguish problems: three apples are not four apples.
 _COUNTING = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion dozen "
@@ -40,91 +40,96 @@ _NUMBER_WORDS = frozenset(_COUNTING.split())
 _BRACKETS = frozenset("()[]{}")
 
 
-def near_groups(texts: Sequence[str], threshold: float) -> list[int]:
-    """The group number of each text; texts of one group are joined by a chain of near-duplicates.
+def group_near_duplicates(texts: Sequence[str], threshold: float) -> list[int]:
+    """Return the group number of each text. A chain of near-duplicates joins the texts of a group.
 
-    Two texts are near-duplicates when their numbers and operators are the same in the same order, and the Jaccard
-    similarity of their shingles is at least `threshold` (above 0, at most 1). MinHash only proposes pairs: each is
-    confirmed by the exact similarity. Groups are numbered by the smallest digest in them, so neither the grouping nor
-    its numbers depend on the order of the texts.
+    Two texts are near-duplicates if both conditions hold. They have the same numbers and operators in the same order.
+    The Jaccard similarity of their shingles is at least `threshold` (above 0, at most 1). MinHash only proposes pairs;
+    the exact similarity confirms them. Groups are numbered by the smallest digest of their texts, so the result does
+    not depend on the order of the texts.
     """
-    spellings = [normalised(text) for text in texts]
-    unique = sorted(set(spellings), key=digest)
+    normalized = [normalize(text) for text in texts]
+    unique = sorted(set(normalized), key=digest)
     buckets: dict[tuple[str, ...], list[int]] = {}
-    for index, spelling in enumerate(unique):
-        buckets.setdefault(_figures(spelling), []).append(index)
+    for index, text in enumerate(unique):
+        buckets.setdefault(_numbers_and_operators(text), []).append(index)
     components = _Components(len(unique))
     for bucket in buckets.values():
-        _join(bucket, unique, threshold, components)
-    number = {first: count for count, first in enumerate(sorted(set(components.first)))}
-    group = {spelling: number[first] for spelling, first in zip(unique, components.first, strict=True)}
-    return [group[spelling] for spelling in spellings]
+        _join_near_duplicates(bucket, unique, threshold, components)
+    numbers = {first: number for number, first in enumerate(sorted(set(components.first)))}
+    group_of = {text: numbers[first] for text, first in zip(unique, components.first, strict=True)}
+    return [group_of[text] for text in normalized]
 
 
-def representatives(texts: Sequence[str], groups: Sequence[int]) -> list[str]:
-    """For each text, the text of its group with the smallest digest: what stands for the group in `split`."""
-    chosen: dict[int, str] = {}
+def group_representatives(texts: Sequence[str], groups: Sequence[int]) -> list[str]:
+    """Return, for each text, the text of its group with the smallest digest. `split` uses it as the group's key."""
+    representatives: dict[int, str] = {}
     for text, group in zip(texts, groups, strict=True):
-        chosen[group] = min(chosen.get(group, text), text, key=digest)
-    return [chosen[group] for group in groups]
+        representatives[group] = min(representatives.get(group, text), text, key=digest)
+    return [representatives[group] for group in groups]
 
 
 class _Components:
-    """Groups that grow together; each member knows the first, which is the smallest, of its group."""
+    """Connected components. `first` has, for each member, the smallest member of its component."""
 
     def __init__(self, size: int) -> None:
         self.first = list(range(size))
         self._members = {index: [index] for index in range(size)}
 
     def join(self, one: int, other: int) -> None:
-        kept, gone = sorted((self.first[one], self.first[other]))
-        if kept != gone:
-            for member in self._members[gone]:
-                self.first[member] = kept
-            self._members[kept] += self._members.pop(gone)
+        target, absorbed = sorted((self.first[one], self.first[other]))
+        if target != absorbed:
+            for member in self._members[absorbed]:
+                self.first[member] = target
+            self._members[target] += self._members.pop(absorbed)
 
 
-def _join(bucket: Sequence[int], spellings: Sequence[str], threshold: float, components: _Components) -> None:
-    """Joins the near-duplicates of a bucket, whose texts have the same numbers."""
+def _join_near_duplicates(
+    bucket: Sequence[int], texts: Sequence[str], threshold: float, components: _Components
+) -> None:
+    """Join the near-duplicates in a bucket of texts with the same numbers. `bucket` has indices into `texts`."""
     if len(bucket) <= COMPARED_DIRECTLY:
-        proposals: Iterable[Sequence[int]] = (bucket[:place] for place in range(len(bucket)))
+        candidates: Iterable[Sequence[int]] = (bucket[:place] for place in range(len(bucket)))
     else:
-        proposals = _candidates([spellings[index] for index in bucket], bucket, threshold)
-    for index, earlier in zip(bucket, proposals, strict=True):
+        candidates = _propose_candidates([texts[index] for index in bucket], bucket, threshold)
+    for index, earlier in zip(bucket, candidates, strict=True):
         shingles: set[str] | None = None
         for other in earlier:
-            # Where a chain already joins the two, the outcome cannot change.
+            # If the two are already connected, comparing them cannot change the result.
             if components.first[index] != components.first[other]:
-                shingles = shingles or _shingles(spellings[index])
-                if _jaccard(shingles, _shingles(spellings[other])) >= threshold:
+                shingles = shingles or _shingles(texts[index])
+                if _jaccard(shingles, _shingles(texts[other])) >= threshold:
                     components.join(index, other)
 
 
-def _candidates(spellings: Sequence[str], keys: Sequence[int], threshold: float) -> Iterable[Sequence[int]]:
-    """For each text, the keys of earlier ones that are probably near it. One signature is held a text, no shingle."""
-    index = RMinHashLSH(threshold, HASHES, HASHES // _band_hashes(threshold))
-    for key, spelling in zip(keys, spellings, strict=True):
+def _propose_candidates(texts: Sequence[str], keys: Sequence[int], threshold: float) -> Iterable[Sequence[int]]:
+    """Yield, for each text, the keys of earlier texts that are probably similar.
+
+    Only one signature per text is kept in memory, no shingles.
+    """
+    index = RMinHashLSH(threshold, HASHES, HASHES // _hashes_per_band(threshold))
+    for key, text in zip(keys, texts, strict=True):
         signature = RMinHash(HASHES, _SEED)
-        signature.update(list(_shingles(spelling)))
+        signature.update(list(_shingles(text)))
         yield index.query(signature)
         index.insert(key, signature)
 
 
-def _band_hashes(threshold: float) -> int:
-    """How many hashes make a band: as many as the recall allows, since longer bands propose fewer pairs in vain."""
+def _hashes_per_band(threshold: float) -> int:
+    """Return the largest band size that reaches `RECALL`. Longer bands propose fewer false pairs."""
     sizes = (size for size in (64, 32, 16, 8, 4, 2) if 1 - (1 - threshold**size) ** (HASHES // size) >= RECALL)
     return next(sizes, 1)
 
 
-def _figures(spelling: str) -> tuple[str, ...]:
-    """The numbers and operators of a text, in their order."""
+def _numbers_and_operators(text: str) -> tuple[str, ...]:
+    """Return the numbers and operators of a normalized text in order."""
     return tuple(
-        token for token in spelling.split() if token in _NUMBER_WORDS or not (token.isalpha() or token in _BRACKETS)
+        token for token in text.split() if token in _NUMBER_WORDS or not (token.isalpha() or token in _BRACKETS)
     )
 
 
-def _shingles(spelling: str) -> set[str]:
-    words = spelling.split()
+def _shingles(text: str) -> set[str]:
+    words = text.split()
     return {" ".join(words[start : start + SHINGLE_WORDS]) for start in range(max(1, len(words) - SHINGLE_WORDS + 1))}
 
 

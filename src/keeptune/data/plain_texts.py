@@ -1,4 +1,4 @@
-"""Plain texts for loss measurements and replay: the embedded ones, or files with empty lines between texts."""
+"""Plain texts for loss measurements and replay: the embedded ones, or files in which blank lines separate texts."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from typing import NamedTuple
 from keeptune.errors import DataError
 
 GENERAL = "general"
-"""What such texts are called in records."""
+"""The value of `what` for these texts in stored records."""
 
 _BLANK_LINES = re.compile(r"\n(?:[ \t]*\n)+")
 
 
-class Text(NamedTuple):
-    """A text to predict, token by token."""
+class PlainText(NamedTuple):
+    """A text whose tokens are predicted. `what` is its category in stored records."""
 
     id: str
     what: str
     text: str
 
 
-def general_texts(sources: Sequence[str], limit: int = 0) -> list[Text]:
-    """The texts of plain text files, or of the `embedded` one, which empty lines part; the first `limit`, or all.
+def load_general_texts(sources: Sequence[str], limit: int = 0) -> list[PlainText]:
+    """Return the texts of plain text files, or of the `embedded` one. With a `limit` above 0, return the first ones.
 
-    errors: DataError when a file cannot be read or holds no text.
+    Raises:
+        DataError: a file cannot be read or contains no text.
     """
-    texts: list[Text] = []
-    for place, source in enumerate(sources, start=1):
+    texts: list[PlainText] = []
+    for source_number, source in enumerate(sources, start=1):
         parts = [part.strip("\n") for part in _BLANK_LINES.split(_read(source)) if part.strip()]
         if not parts:
-            raise DataError(f"{source}: holds no text; give a file of plain text, its parts separated by empty lines")
-        texts += [Text(f"{GENERAL}-{place}-{number}", GENERAL, part) for number, part in enumerate(parts, start=1)]
+            raise DataError(f"{source}: contains no text; provide plain text with blank lines between the texts")
+        texts += [
+            PlainText(f"{GENERAL}-{source_number}-{number}", GENERAL, part) for number, part in enumerate(parts, 1)
+        ]
     return texts[:limit] if limit else texts
 
 
@@ -44,6 +47,6 @@ def _read(source: str) -> str:
     try:
         return Path(source).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
-        raise DataError(f"{source}: cannot be read ({error.strerror}); give a file of plain text") from None
+        raise DataError(f"{source}: cannot be read ({error.strerror}); provide a plain text file") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{source}: byte {error.start} is not UTF-8; save the file as UTF-8") from None

@@ -1,4 +1,4 @@
-"""The data stage: from files, or an invented corpus, to train, dev and test, and a card that accounts for every row."""
+"""The data stage: turns input files or a generated corpus into train, dev and test, and a card of all counts."""
 
 from __future__ import annotations
 
@@ -13,29 +13,35 @@ import pyarrow.parquet as pq
 
 from keeptune.config.data import DataSection
 from keeptune.config.recipe import Recipe
-from keeptune.data import card as cards
-from keeptune.data.card import Card, KindCard
-from keeptune.data.contamination import shared_problems
-from keeptune.data.decontamination import leaks as find_leaks
-from keeptune.data.decontamination import repeats, sides, without_unseen
-from keeptune.data.distinct_counter import Unique
-from keeptune.data.distinct_counter import unique as count_unique
-from keeptune.data.external_test_set import Brought, brought
-from keeptune.data.scan import SYNTH, Gathered, Task, gather, rejected_rows
-from keeptune.data.selection import Candidate, Rules, Selection, wanted_kinds
-from keeptune.data.solution_rendering import CountTokens, Example, fit, repeat, rewrite
-from keeptune.data.sources import Shard, sources
-from keeptune.data.split import PARTS, Part, split
-from keeptune.data.teacher.rows import with_written_texts
-from keeptune.data.workers import Staffing, Workers, without_collector, workers
+from keeptune.data import card as data_card
+from keeptune.data.card import DataCard, KindCard, KindCounts
+from keeptune.data.contamination import ContaminationReport, find_shared_keys
+from keeptune.data.decontamination import check_contamination, duplicate_group_keys, mark_repeats, remove_forbidden
+from keeptune.data.distinct_counter import DistinctCounts, count_distinct
+from keeptune.data.external_test_set import ExternalTestSet, load_external_test_set
+from keeptune.data.scan import SYNTHETIC, ScanResult, ScanTask, read_rejected_lines, scan
+from keeptune.data.selection import Candidate, Selection, SelectionRules, resolve_kinds
+from keeptune.data.solution_rendering import (
+    CountTokens,
+    PreparedRow,
+    enforce_max_tokens,
+    render_solutions,
+    repeat_rows,
+)
+from keeptune.data.sources import Shard, SourceFile, resolve_sources
+from keeptune.data.split import SPLITS, SplitName, split
+from keeptune.data.teacher.rows import apply_teacher_texts
+from keeptune.data.workers import Executor, WorkerConfig, garbage_collection_paused, open_executor
 from keeptune.errors import DataError, RunError
 from keeptune.files import write_atomically, write_error
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.skills.base import Skill
 
-_COLUMNS = [column.name for column in fields(Example)]
-_SCHEMA = pa.schema(
-    [(name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in _COLUMNS]
+COLUMNS = [column.name for column in fields(PreparedRow)]
+"""The columns of the Parquet file of a split."""
+
+SCHEMA = pa.schema(
+    [(name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in COLUMNS]
 )
 
 
@@ -44,197 +50,273 @@ def prepare(
     skill: Skill,
     count_tokens: CountTokens,
     directory: Path,
-    staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+    worker_config: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
     reporter: Reporter = SilentReporter(),  # noqa: B008  (holds nothing)
-) -> Card:
-    """The data card, after train, dev and test, the rejected rows and the card itself are in `directory`.
+) -> DataCard:
+    """Run the data stage and return its card.
 
-    The result is the same whoever does the work.
+    It writes train, dev and test, the rejected rows and the card to `directory`. The result does not depend on
+    `worker_config`.
 
-    errors: RecipeError for a kind that does not exist; DataError for files that cannot be read, too many rejected
-    rows, impossible quotas or splits, wrong or too long solutions; RunError when `directory` cannot be written;
-    WriterError when the server of data.teacher cannot be reached or fails too often.
+    Raises:
+        RecipeError: the recipe names an unknown kind.
+        DataError: files cannot be read, too many rows are rejected, quotas or splits cannot be met, or solutions are
+            wrong or too long.
+        RunError: `directory` cannot be written.
+        WriterError: the server of data.teacher cannot be reached or fails too often.
     """
-    section = recipe.data
-    kinds = wanted_kinds(section, skill.kinds, recipe.train.truncate_targets)
-    found = sources(section.files)
-    _begin(directory)
-    with workers(sum(file.bytes for file in found.files), staffing) as staff, without_collector():
-        tested = brought(section, skill, count_tokens)
-        gathered, unique = _sift(found.shards, recipe, skill, kinds, directory, staff)
-        chosen = _choose(gathered, unique, section, skill, tested)
-        written = rewrite(chosen.rows, skill, section, count_tokens, staff)
-        together = dict(zip((example.id for example in written), chosen.together, strict=True))
-        examples = fit(written, section)
-        parts = _split(examples, together, section, recipe.seed)
-        left_out = len(examples) - sum(map(len, parts.values()))
-        origins = {example.id: row for example, row in zip(written, chosen.rows, strict=True)}
-        parts["train"] = with_written_texts(parts["train"], origins, skill, section, count_tokens, directory, reporter)
-        parts["train"] = repeat(parts["train"], chosen.repeated, section.max_repeats)
-        truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
-        kind_cards = _kind_cards(chosen, parts, section, tested)
-        parts["test"] += tested.examples
-        leaks = find_leaks(parts, together | tested.twins, skill.free_text, recipe.score.retained, staff)
-    card = Card(
-        files=found.files,
-        test_files=tested.files,
-        test_rejected=tested.rejected,
-        rows_read=gathered.read,
-        rows_rejected=gathered.rejected,
-        rejected_by_reason=gathered.by_reason(),
-        rows_kept=gathered.kept.total(),
-        unique=unique.problems.total(),
-        duplicates=gathered.kept.total() - unique.problems.total(),
-        conflicts=unique.conflicts,
-        unwrapped=gathered.unwrapped,
-        kinds=kind_cards,
-        splits=cards.part_cards(parts),
-        max_tokens=section.max_tokens,
-        truncated=truncated,
-        too_long_dropped=len(written) - len(examples),
-        left_out=left_out,
-        spelling=section.spelling,
-        leaks=leaks,
-        data_sha256=cards.data_sha256(parts),
-    )
-    for part in PARTS:
-        _save_examples(parts[part], directory / f"{part}.parquet")
-    cards.write(card, directory)
+    kinds = resolve_kinds(recipe.data, skill.kinds, recipe.train.truncate_targets)
+    sources = resolve_sources(recipe.data.files)
+    _create_directory(directory)
+    context = _Context(recipe, skill, count_tokens, directory, reporter)
+    input_bytes = sum(file.bytes for file in sources.files)
+    with open_executor(input_bytes, worker_config) as executor, garbage_collection_paused():
+        test_set = load_external_test_set(recipe.data, skill, count_tokens)
+        scan_result, distinct = _scan_rows(sources.shards, context, kinds, executor)
+        selected = _select(scan_result, distinct, context, test_set)
+        prepared = _prepare_splits(selected, context, test_set, executor)
+    card = _build_card(sources.files, test_set, scan_result, distinct, prepared, recipe.data)
+    for name in SPLITS:
+        _save_rows(prepared.splits[name], directory / f"{name}.parquet")
+    data_card.write_card(card, directory)
     return card
 
 
-def load_examples(path: Path) -> list[Example]:
-    """The examples in a Parquet file that `prepare` wrote. errors: RunError when it is not there or is not such."""
+def load_prepared_rows(path: Path) -> list[PreparedRow]:
+    """Return the rows of a Parquet file that `prepare` wrote.
+
+    Raises:
+        RunError: the file is missing or has another format.
+    """
     try:
-        table = pq.read_table(path, columns=_COLUMNS, partitioning=None)
-        if table.schema != _SCHEMA:
+        table = pq.read_table(path, columns=COLUMNS, partitioning=None)
+        if table.schema != SCHEMA:
             raise pa.ArrowInvalid(f"its columns are {table.schema.names}")
     except (OSError, pa.ArrowException) as error:
         raise RunError(
-            f"{path}: holds no examples ({error}); delete {path.parent} and run the data stage again"
+            f"{path}: cannot read the prepared rows ({error}); delete {path.parent} and run the data stage again"
         ) from None
-    return [Example(*values) for values in zip(*(table[name].to_pylist() for name in _COLUMNS), strict=True)]
+    return [PreparedRow(*values) for values in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
 
 
-def _begin(directory: Path) -> None:
-    """A folder without a card, so that what is left of an earlier attempt is not trusted."""
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """The inputs that all steps of the stage share."""
+
+    recipe: Recipe
+    skill: Skill
+    count_tokens: CountTokens
+    directory: Path
+    reporter: Reporter
+
+    @property
+    def section(self) -> DataSection:
+        return self.recipe.data
+
+
+@dataclass(frozen=True, slots=True)
+class _Selected:
+    """The selected candidates with their `duplicate_group_keys`, the repetition targets, and the counts per kind."""
+
+    candidates: list[Candidate]
+    group_keys: list[str]
+    repeat_targets: dict[str, int]
+    counts: dict[str, KindCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class _PreparedSplits:
+    """The rows of each split, and the figures about them for the card."""
+
+    splits: dict[SplitName, list[PreparedRow]]
+    kind_cards: dict[str, KindCard]
+    contamination: ContaminationReport
+    truncated: int
+    too_long_dropped: int
+    left_out: int
+
+
+def _create_directory(directory: Path) -> None:
+    """Create the directory and delete an old card, so that the files of an earlier attempt are not trusted."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / cards.FILE).unlink(missing_ok=True)
+        (directory / data_card.FILE_NAME).unlink(missing_ok=True)
     except OSError as error:
         raise write_error(directory, error) from None
 
 
-def _sift(
-    shards: Sequence[Shard], recipe: Recipe, skill: Skill, kinds: tuple[str, ...], directory: Path, staff: Workers
-) -> tuple[Gathered, Unique]:
-    """What all rows hold, and how many different problems of each kind; rejected.jsonl is written.
+def _scan_rows(
+    shards: Sequence[Shard], context: _Context, kinds: tuple[str, ...], executor: Executor
+) -> tuple[ScanResult, DistinctCounts]:
+    """Scan all rows, count the distinct problems per kind, and write rejected.jsonl.
 
-    errors: DataError when too many rows were bad.
+    Raises:
+        DataError: the share of rejected rows is above data.reject_limit.
     """
-    if recipe.data.synth is not None:
-        shards = [Shard(SYNTH)]
-    rules = Rules.of(recipe.data, kinds, recipe.seed)
-    found = Gathered(Selection(rules))
-    log_path = directory / "rejected.jsonl"
+    section, skill = context.section, context.skill
+    if section.synth is not None:
+        shards = [Shard(SYNTHETIC)]
+    rules = SelectionRules.from_section(section, kinds, context.recipe.seed)
+    result = ScanResult(Selection(rules))
+    log_path = context.directory / "rejected.jsonl"
     try:
-        with tempfile.TemporaryDirectory(dir=directory, prefix="scratch-") as folder:
+        with tempfile.TemporaryDirectory(dir=context.directory, prefix="scratch-") as folder:
             numbered, scratch = list(enumerate(shards)), Path(folder)
-            dealt = [tuple(numbered[start :: staff.count]) for start in range(min(staff.count, len(numbered)))]
-            tasks = [Task(part, recipe.data, skill, rules, scratch, str(i)) for i, part in enumerate(dealt)]
-            for result in staff.map(gather, tasks):
-                found.merge(result)
-            unique = count_unique(scratch, skill.kinds)
+            count = min(executor.worker_count, len(numbered))
+            tasks = [
+                ScanTask(tuple(numbered[start :: executor.worker_count]), section, skill, rules, scratch, str(start))
+                for start in range(count)
+            ]
+            for task_result in executor.map(scan, tasks):
+                result.merge(task_result)
+            distinct = count_distinct(scratch, skill.kinds)
             with log_path.open("w", encoding="utf-8") as log:
-                log.writelines(rejected_rows(scratch))
+                log.writelines(read_rejected_lines(scratch))
     except OSError as error:
         raise write_error(log_path, error) from None
-    if found.rejected > recipe.data.reject_limit * found.read:
-        raise _too_many(found, recipe.data.reject_limit, log_path)
-    return found, unique
+    if result.rejected > section.reject_limit * result.rows_read:
+        raise _reject_limit_error(result, section.reject_limit, log_path)
+    return result, distinct
 
 
-def _too_many(found: Gathered, limit: float, log_path: Path) -> DataError:
+def _reject_limit_error(result: ScanResult, limit: float, log_path: Path) -> DataError:
     listed = "\n".join(
-        f"  {count} × {reason}, first at {found.first[reason][2]}:{found.first[reason][1]}"
-        for reason, count in found.by_reason().items()
+        f"  {count} × {reason}, first at {result.first[reason][2]}:{result.first[reason][1]}"
+        for reason, count in result.rejected_by_reason().items()
     )
     return DataError(
-        f"{found.rejected} of {found.read} rows are rejected, more than data.reject_limit = {limit:g} allows:\n"
-        f"{listed}\n{log_path} has each of them. Repair the files, set data.exclude or data.wrong, or raise "
+        f"{result.rejected} of {result.rows_read} rows are rejected, more than data.reject_limit = {limit:g} allows:\n"
+        f"{listed}\n{log_path} lists all of them. Repair the files, set data.exclude or data.wrong, or raise "
         "data.reject_limit."
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """The rows to teach and to score, each with the text that problems which may not be parted share; how often those
-    of a kind are repeated; and what was found of each kind."""
-
-    rows: list[Candidate]
-    together: list[str]
-    repeated: dict[str, int]
-    found: dict[str, cards.Found]
-
-
-def _choose(gathered: Gathered, unique: Unique, section: DataSection, skill: Skill, tested: Brought) -> _Chosen:
-    choice = gathered.selection.choose(unique.problems)
-    if not choice.rows:
-        raise DataError("no problem is chosen; check data.files, data.kinds and data.quota")
-    rows, unseen = without_unseen(choice.rows, section, skill, tested.problems)
-    together = sides(rows, section, skill)
-    again = repeats(together)
-    near = Counter(row.question.kind for row, repeated in zip(rows, again, strict=True) if repeated)
+def _select(result: ScanResult, distinct: DistinctCounts, context: _Context, test_set: ExternalTestSet) -> _Selected:
+    """Select the candidates, and remove forbidden problems and, if the recipe says so, near-duplicates."""
+    section, skill = context.section, context.skill
+    selected = result.selection.select(distinct.problems)
+    if not selected.rows:
+        raise DataError("no problem is selected; check data.files, data.kinds and data.quota")
+    candidates, forbidden = remove_forbidden(selected.rows, section, skill, test_set.problems)
+    group_keys = duplicate_group_keys(candidates, section, skill)
+    is_repeat = mark_repeats(group_keys)
+    repeats = Counter(
+        candidate.question.kind for candidate, repeat in zip(candidates, is_repeat, strict=True) if repeat
+    )
     if section.near_duplicates == "drop":
-        firsts = [index for index, repeated in enumerate(again) if not repeated]
-        rows, together = [rows[index] for index in firsts], [together[index] for index in firsts]
-    found = {
-        kind: cards.Found(
-            rows=gathered.kept[kind] + gathered.wrong[kind],
-            rejected=gathered.wrong[kind],
-            unique=unique.problems[kind],
-            unseen=unseen[kind],
-            near_duplicates=near[kind],
+        indices = [index for index, repeat in enumerate(is_repeat) if not repeat]
+        candidates, group_keys = [candidates[index] for index in indices], [group_keys[index] for index in indices]
+    counts = {
+        kind: KindCounts(
+            rows=result.accepted[kind] + result.wrong[kind],
+            rejected=result.wrong[kind],
+            unique=distinct.problems[kind],
+            unseen=forbidden[kind],
+            near_duplicates=repeats[kind],
         )
         for kind in skill.kinds
     }
-    return _Chosen(rows, together, choice.repeated, found)
+    return _Selected(candidates, group_keys, selected.repeat_targets, counts)
 
 
-def _split(
-    examples: list[Example], twins: Mapping[str, str], section: DataSection, seed: int
-) -> dict[Part, list[Example]]:
-    placed = split(
-        [example.kind for example in examples],
-        [twins[example.id] for example in examples],
+def _prepare_splits(
+    selected: _Selected, context: _Context, test_set: ExternalTestSet, executor: Executor
+) -> _PreparedSplits:
+    """Render the selected candidates, split them, and complete the splits with teacher texts and test files."""
+    section, skill, count_tokens = context.section, context.skill, context.count_tokens
+    rendered = render_solutions(selected.candidates, skill, section, count_tokens, executor)
+    group_keys = {row.id: key for row, key in zip(rendered, selected.group_keys, strict=True)}
+    candidates = {row.id: candidate for row, candidate in zip(rendered, selected.candidates, strict=True)}
+    rows = enforce_max_tokens(rendered, section)
+    splits = _split_rows(rows, group_keys, section, context.recipe.seed)
+    left_out = len(rows) - sum(map(len, splits.values()))
+    train = apply_teacher_texts(
+        splits["train"], candidates, skill, section, count_tokens, context.directory, context.reporter
+    )
+    splits["train"] = repeat_rows(train, selected.repeat_targets, section.max_repeats)
+    truncated = sum(row.tokens > section.max_tokens for name in SPLITS for row in splits[name])
+    kind_cards = _build_kind_cards(selected, splits, section, test_set)
+    splits["test"] += test_set.rows
+    contamination = check_contamination(
+        splits, group_keys | test_set.canonical_forms, skill.free_text, context.recipe.score.retained, executor
+    )
+    return _PreparedSplits(splits, kind_cards, contamination, truncated, len(rendered) - len(rows), left_out)
+
+
+def _split_rows(
+    rows: list[PreparedRow], group_keys: Mapping[str, str], section: DataSection, seed: int
+) -> dict[SplitName, list[PreparedRow]]:
+    assigned = split(
+        [row.kind for row in rows],
+        [group_keys[row.id] for row in rows],
         section.split.dev,
         0 if section.test_files else section.split.test,
         seed,
         by=section.split.by,
-        texts=[example.problem for example in examples],
+        texts=[row.problem for row in rows],
     )
-    parts = {part: [e for e, place in zip(examples, placed, strict=True) if place == part] for part in PARTS}
-    shared = shared_problems(*([example.id for example in parts[part]] for part in PARTS))
-    assert not shared, f"problems in two parts: {shared}"
-    return parts
+    splits = {name: [row for row, other in zip(rows, assigned, strict=True) if other == name] for name in SPLITS}
+    shared = find_shared_keys(*([row.id for row in splits[name]] for name in SPLITS))
+    assert not shared, f"problems in two splits: {shared}"
+    return splits
 
 
-def _kind_cards(
-    chosen: _Chosen, parts: Mapping[Part, list[Example]], section: DataSection, tested: Brought
+def _build_kind_cards(
+    selected: _Selected,
+    splits: Mapping[SplitName, list[PreparedRow]],
+    section: DataSection,
+    test_set: ExternalTestSet,
 ) -> dict[str, KindCard]:
-    mistaken = {(row.file, row.line) for row in chosen.rows if row.fault}
-    asked = Counter(example.kind for example in tested.examples)
-    by_kind: dict[str, dict[Part, list[Example]]] = {kind: {part: [] for part in PARTS} for kind in chosen.found}
-    for part in PARTS:
-        for example in parts[part]:
-            by_kind[example.kind][part].append(example)
+    faulty_origins = {(candidate.file, candidate.line) for candidate in selected.candidates if candidate.fault}
+    external_test_rows = Counter(row.kind for row in test_set.rows)
+    by_kind: dict[str, dict[SplitName, list[PreparedRow]]] = {
+        kind: {name: [] for name in SPLITS} for kind in selected.counts
+    }
+    for name in SPLITS:
+        for row in splits[name]:
+            by_kind[row.kind][name].append(row)
     return {
-        kind: cards.kind_card(found, by_kind[kind], mistaken, section.rounding.for_kind(kind), asked[kind])
-        for kind, found in chosen.found.items()
+        kind: data_card.build_kind_card(
+            counts, by_kind[kind], faulty_origins, section.rounding.for_kind(kind), external_test_rows[kind]
+        )
+        for kind, counts in selected.counts.items()
     }
 
 
-def _save_examples(examples: list[Example], path: Path) -> None:
-    columns = {name: [getattr(example, name) for example in examples] for name in _COLUMNS}
-    table = pa.table(columns, schema=_SCHEMA)
+def _build_card(
+    files: list[SourceFile],
+    test_set: ExternalTestSet,
+    result: ScanResult,
+    distinct: DistinctCounts,
+    prepared: _PreparedSplits,
+    section: DataSection,
+) -> DataCard:
+    accepted, unique = result.accepted.total(), distinct.problems.total()
+    return DataCard(
+        files=files,
+        test_files=test_set.files,
+        test_rejected=test_set.rejected,
+        rows_read=result.rows_read,
+        rows_rejected=result.rejected,
+        rejected_by_reason=result.rejected_by_reason(),
+        rows_kept=accepted,
+        unique=unique,
+        duplicates=accepted - unique,
+        conflicts=distinct.conflicts,
+        unwrapped=result.unwrapped,
+        kinds=prepared.kind_cards,
+        splits=data_card.build_split_cards(prepared.splits),
+        max_tokens=section.max_tokens,
+        truncated=prepared.truncated,
+        too_long_dropped=prepared.too_long_dropped,
+        left_out=prepared.left_out,
+        spelling=section.spelling,
+        leaks=prepared.contamination,
+        data_sha256=data_card.data_sha256(prepared.splits),
+    )
+
+
+def _save_rows(rows: list[PreparedRow], path: Path) -> None:
+    columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
+    table = pa.table(columns, schema=SCHEMA)
     write_atomically(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))

@@ -1,7 +1,7 @@
-"""Raw rows out of files: each is kept, or rejected with its place and the reason; none disappears.
+"""Reads raw rows from files. Every row is either returned or rejected with its place and the reason.
 
-What a file holds is told by its name where it says CSV or Parquet, and otherwise by its content, which is JSON. Nothing
-in a file can crash a reader; of all but a JSON list, none holds more than a block and one long row.
+The file name selects CSV or Parquet; every other file is read as JSON. Invalid content never crashes a reader. Except
+for a JSON list, a reader holds at most one block and one long row in memory.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ from pathlib import Path
 from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
 from keeptune.data.csv_rows import read_csv
-from keeptune.data.json_rows import read_json, read_lines
-from keeptune.data.row import Rejected, Row, reject
-from keeptune.data.sources import Shard, form
+from keeptune.data.json_rows import read_json, read_json_lines
+from keeptune.data.row import RawRow, RejectedRow, reject
+from keeptune.data.sources import Shard, file_format
 from keeptune.data.table import read_hub, read_parquet
 
-__all__ = ["Rejected", "Row", "read_rows", "read_shard", "reject"]
+__all__ = ["RawRow", "RejectedRow", "read_rows", "read_shard", "reject"]
 
 
-def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """Every row of a shard in its order, kept or rejected, with its line in the whole file. Blank lines are no rows.
+def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a shard in order, with its line number in the whole file. Blank lines are skipped.
 
-    By default an object has the keys problem and solution and no others. Where the recipe names others in
-    data.columns, those must be there; more are allowed, as in CSV and Parquet always.
+    By default, a JSON object must have exactly the keys `problem` and `solution`. If the recipe names other keys in
+    data.columns, those must be present, and further keys are allowed. CSV and Parquet always allow further columns.
 
-    errors: DataError when the file is missing, unreadable, damaged or empty, is a table without the columns, or is a
-    JSON list that does not parse; RecipeError for a Hugging Face data set where its library is not installed.
+    Raises:
+        DataError: the file is missing, unreadable, damaged or empty, lacks the columns, or is a JSON list that does
+            not parse.
+        RecipeError: the shard is a Hugging Face data set and the library `datasets` is not installed.
     """
-    if hub.is_named(shard.file):
+    if hub.is_hub_name(shard.file):
         return read_hub(shard.file, columns)
     if shard.end is not None:
-        return read_lines(shard, columns)
+        return read_json_lines(shard, columns)
     path = Path(shard.file)
-    match form(path):
+    match file_format(path):
         case "csv":
             return read_csv(path, columns)
         case "parquet":
@@ -43,6 +45,6 @@ def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[Row | Rejected
             return read_json(path, columns)
 
 
-def read_rows(path: Path) -> Iterator[Row | Rejected]:
-    """Every row of one whole file, its columns named as usual. errors: as of read_shard."""
+def read_rows(path: Path) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of one whole file with the default column names. Raises the errors of `read_shard`."""
     return read_shard(Shard(str(path)), ColumnsSection())

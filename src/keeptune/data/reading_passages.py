@@ -1,4 +1,4 @@
-"""Passages as token sequences, each with its questions and reference answers: for replay and for answer likelihoods."""
+"""Reading passages as token sequences with the positions of the answers, for replay and answer likelihoods."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from keeptune.prompts.reading import practice_text
 from keeptune.prompts.template import encode_prompt
 
 
-class Passage(NamedTuple):
-    """The tokens of a passage with its questions, each followed by its answer and a line end, and where the answers
-    stand, without the line ends."""
+class EncodedPassage(NamedTuple):
+    """The tokens of a passage and its questions. A line end follows each answer.
+
+    `answers` has the token positions of each answer, without the line end.
+    """
 
     tokens: tuple[int, ...]
     answers: tuple[range, ...]
 
 
-def laid_out(items: Sequence[ReadingItem], tokenizer: Any) -> Passage:
-    """Questions on one passage, each with its first reference answer, in this order."""
+def encode_passage(items: Sequence[ReadingItem], tokenizer: Any) -> EncodedPassage:
+    """Encode one passage with its questions in the given order, each with its first reference answer."""
     tokens = encode_prompt(tokenizer, practice_text(items[0].context, ()) + "\n")
-    # The last token, because Llama 2's tokenizer puts a space before whatever it encodes.
+    # Only the last token, because Llama 2's tokenizer puts a space before every text it encodes.
     line_end = tokenizer.encode("\n", add_special_tokens=False)[-1:]
     answers = []
     for item in items:
@@ -29,4 +31,4 @@ def laid_out(items: Sequence[ReadingItem], tokenizer: Any) -> Passage:
         answer = tokenizer.encode(f" {item.answers[0]}", add_special_tokens=False)
         answers.append(range(len(tokens), len(tokens) + len(answer)))
         tokens += answer + line_end
-    return Passage(tuple(tokens), tuple(answers))
+    return EncodedPassage(tuple(tokens), tuple(answers))

@@ -1,4 +1,4 @@
-"""What a reader gives: a row, or a rejected row with its place and the reason. Readers of all formats share this."""
+"""The records that all readers produce: a raw row, or a rejected row with its place and the reason."""
 
 from __future__ import annotations
 
@@ -6,66 +6,71 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-LONGEST_ROW_BYTES = 1_000_000
-LONGEST_TEXT = 2_000
-"""Characters of a rejected row that are kept."""
+MAX_ROW_BYTES = 1_000_000
+"""Rows longer than this are rejected."""
+
+MAX_REJECTED_CHARACTERS = 2_000
+"""The text of a rejected row is cut to this length."""
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
-NOT_UNDERSTOOD = "no known kind of problem: nor a text whose answer can be graded, of at most 400 characters"
+UNKNOWN_KIND = "no known kind of problem: nor a text whose answer can be graded, of at most 400 characters"
 
-_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Row(NamedTuple):
-    """A problem with its stored solution, and where it stands: the line, or the item of a JSON list, from 1.
-
-    `label` is the text of data.columns.kind, where the recipe names one. `unwrapped` tells that the problem stood in
-    a known prompt, which was taken off. A tuple, because millions are made.
-    """
+class RawRow(NamedTuple):
+    """A problem with its stored solution, as a reader found it. It is a tuple because runs create millions of them."""
 
     file: str
     line: int
+    """The line number, or the position in a JSON list, counted from 1."""
     problem: str
     solution: str
     label: str | None = None
+    """The text in the column data.columns.kind, if the recipe names one."""
     unwrapped: bool = False
+    """Whether the reader removed a known prompt around the problem."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rejected:
-    """A row that is not used, why, its text cut to 2,000 characters, and how long it was (in bytes if undecoded).
-
-    What precedes a colon in the reason is the same for all rows that are rejected for it.
-    """
+class RejectedRow:
+    """A row that is not used, with the reason and the start of its text."""
 
     file: str
     line: int
     reason: str
+    """The part before a colon is the same for all rows that are rejected for this reason. Rows are counted by it."""
     text: str
+    """The first 2,000 characters."""
     length: int
+    """The full length in characters, or in bytes if the row was not decoded."""
 
 
-class BadRow(Exception):  # noqa: N818  (carries a reason, never leaves the readers)
-    """Why the row at hand is not used."""
+class RowError(Exception):
+    """The reason why the current row is rejected. Readers catch it; it never leaves them."""
 
 
-def reject(file: str, line: int, reason: str, text: str) -> Rejected:
-    """The record of a rejected row, with no more of its text than is worth keeping."""
-    return Rejected(file, line, reason, _HALF_CHARACTER.sub("\ufffd", text[:LONGEST_TEXT]), len(text))
+def reject(file: str, line: int, reason: str, text: str) -> RejectedRow:
+    """Return the record of a rejected row, with its text cut to `MAX_REJECTED_CHARACTERS`."""
+    return RejectedRow(file, line, reason, _SURROGATE.sub("\ufffd", text[:MAX_REJECTED_CHARACTERS]), len(text))
 
 
-def checked(name: str, value: object) -> str:
-    """The text that `value` is. errors: BadRow when it is none, is empty, or no file could hold it."""
+def require_text(name: str, value: object) -> str:
+    """Return `value` if it is a non-empty string that can be stored as UTF-8. `name` is used in the reason.
+
+    Raises:
+        RowError: the value is not a string, is blank, or contains a lone surrogate.
+    """
     if not isinstance(value, str):
-        raise BadRow(f"{name} is not a text")
+        raise RowError(f"{name} is not a text")
     if not value.strip():
-        raise BadRow(f"{name} is empty")
+        raise RowError(f"{name} is empty")
     if not is_utf8(value):
-        raise BadRow(f"{name} holds half a character (a lone surrogate, or bytes that are not UTF-8)")
+        raise RowError(f"{name} holds half a character (a lone surrogate, or bytes that are not UTF-8)")
     return value
 
 
 def is_utf8(text: str) -> bool:
-    """Whether a text can be stored as UTF-8, which lone surrogates cannot."""
-    return text.isascii() or not _HALF_CHARACTER.search(text)
+    """Return whether a text can be encoded as UTF-8, that is, contains no lone surrogates."""
+    return text.isascii() or not _SURROGATE.search(text)

@@ -1,7 +1,7 @@
-"""One pass over the rows: each is read, understood, verified, counted and offered to the selection.
+"""Scans the input rows once: reads, recognizes, verifies and counts each row, and offers it to the selection.
 
-A pass covers some shards and leaves a summary; summaries of different shards merge into that of all. So the same
-function runs here, in several processes, or on a cluster, over rows that need never be in one memory.
+A scan covers some shards and returns a summary. Summaries of different shards can be merged. So the same function runs
+in this process, in several processes or on a cluster, and the rows never need to fit into one memory.
 """
 
 from __future__ import annotations
@@ -14,171 +14,178 @@ from hashlib import blake2b
 from pathlib import Path
 
 from keeptune.config.data import DataSection
-from keeptune.data.distinct_counter import Tally
-from keeptune.data.reader import Rejected, Row, read_shard, reject
-from keeptune.data.row import NOT_UNDERSTOOD
-from keeptune.data.selection import Candidate, Rules, Selection
+from keeptune.data.distinct_counter import DistinctCounter
+from keeptune.data.reader import RawRow, RejectedRow, read_shard, reject
+from keeptune.data.row import UNKNOWN_KIND
+from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
-from keeptune.data.workers import without_collector
+from keeptune.data.workers import garbage_collection_paused
 from keeptune.skills.arithmetic.contest_corpus import corpus
 from keeptune.skills.base import Skill
 
-SYNTH = "synth"
-"""Stands for the file name of invented rows."""
+SYNTHETIC = "synth"
+"""Used as the file name of generated rows."""
 
-_TRIED_ROWS, _HELD_ROWS = 4_000, 60_000
-"""Rows of a kind that are remembered to learn whether it repeats, and at most."""
+_SAMPLE_ROWS, _MAX_REMEMBERED_ROWS = 4_000, 60_000
+"""Rows per kind that are remembered to find out whether the kind has copies, and the maximum for kinds that do."""
 
-_ROWS_A_COPY = 40
-"""A kind repeats if one of so many rows was a copy."""
+_ROWS_PER_COPY = 40
+"""A kind is considered to have copies if at least one of this many rows was a copy."""
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """Shards, by their number in the order of the input, and all that decides what becomes of their rows.
-
-    `scratch` is a folder that every worker can write into; `name` tells the tasks apart there.
-    """
+class ScanTask:
+    """The shards to scan, numbered in input order, with all settings that determine what happens to their rows."""
 
     shards: tuple[tuple[int, Shard], ...]
     section: DataSection
     skill: Skill
-    rules: Rules
+    rules: SelectionRules
     scratch: Path
+    """A folder that every worker can write to."""
     name: str
+    """A name that is unique among the tasks."""
 
 
 @dataclass(slots=True)
-class Gathered:
-    """What a pass found. rows read = kept + rejected. `first` is where each reason occurred first."""
+class ScanResult:
+    """The summary of a scan. The rows read are the accepted rows and the rejected rows."""
 
     selection: Selection
-    read: int = 0
+    rows_read: int = 0
     unwrapped: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
+    """Accepted rows per kind."""
     wrong: Counter[str] = field(default_factory=Counter)
+    """Rows rejected because of a wrong solution, per kind."""
     reasons: Counter[str] = field(default_factory=Counter)
+    """Rejected rows per reason."""
     first: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    """The first row rejected for each reason, as (shard number, line, file)."""
 
     @property
     def rejected(self) -> int:
-        """How many rows are not used."""
+        """The number of rejected rows."""
         return self.reasons.total()
 
-    def by_reason(self) -> dict[str, int]:
-        """How many rows were rejected for each reason, the commonest first."""
+    def rejected_by_reason(self) -> dict[str, int]:
+        """Return the number of rejected rows per reason, the most frequent reason first."""
         return dict(sorted(self.reasons.items(), key=lambda item: (-item[1], item[0])))
 
-    def merge(self, other: Gathered) -> None:
-        """Takes in what was found in other shards."""
+    def merge(self, other: ScanResult) -> None:
+        """Add the summary of other shards."""
         self.selection.merge(other.selection)
-        self.read += other.read
+        self.rows_read += other.rows_read
         self.unwrapped += other.unwrapped
-        self.kept += other.kept
+        self.accepted += other.accepted
         self.wrong += other.wrong
         self.reasons += other.reasons
         for reason, place in other.first.items():
             self.first[reason] = min(place, self.first.get(reason, place))
 
 
-def gather(task: Task) -> Gathered:
-    """What stands in the task's shards. The rejected rows of each are written to a file in `scratch`."""
-    with without_collector():
-        return _gather(task)
+def scan(task: ScanTask) -> ScanResult:
+    """Scan the shards of a task. The rejected rows of each shard are written to a file in `scratch`."""
+    with garbage_collection_paused():
+        return _scan(task)
 
 
-class _Repeats:
-    """Rows that were understood and found right, of the kinds that repeat rows: their copies need no second look.
+class _CopyDetector:
+    """Remembers verified rows of the kinds that have copies, so that copies need not be verified again.
 
-    A third of the contest's rows are copies, nearly all of them of six kinds; a copy costs a tenth of a new row.
+    A third of the contest's rows are copies, nearly all of them in six kinds. A copy takes a tenth of the time of a new
+    row.
     """
 
     def __init__(self) -> None:
         self._kinds: dict[tuple[str, str, str], str] = {}
-        self._held: Counter[str] = Counter()
-        self._met: Counter[str] = Counter()
+        self._remembered: Counter[str] = Counter()
+        self._copies: Counter[str] = Counter()
 
-    def kind_of(self, row: Row) -> str | None:
-        """The kind of a row that stood in the same file before, or None."""
+    def kind_of_copy(self, row: RawRow) -> str | None:
+        """Return the kind of a row that occurred in the same file before, or None."""
         kind = self._kinds.get((row.problem, row.solution, row.file))
         if kind is not None:
-            self._met[kind] += 1
+            self._copies[kind] += 1
         return kind
 
-    def note(self, row: Row, kind: str) -> None:
-        """Remembers a row, unless rows of its kind hardly ever repeat or too many are held."""
-        held = self._held[kind]
-        if held < _TRIED_ROWS or (held < _HELD_ROWS and self._met[kind] * _ROWS_A_COPY > held):
+    def remember(self, row: RawRow, kind: str) -> None:
+        """Remember a row, unless its kind has hardly any copies or too many rows are remembered."""
+        count = self._remembered[kind]
+        has_copies = self._copies[kind] * _ROWS_PER_COPY > count
+        if count < _SAMPLE_ROWS or (count < _MAX_REMEMBERED_ROWS and has_copies):
             self._kinds[row.problem, row.solution, row.file] = kind
-            self._held[kind] = held + 1
+            self._remembered[kind] = count + 1
 
 
-def _gather(task: Task) -> Gathered:
-    found = Gathered(Selection(task.rules))
-    tally, repeats = Tally(task.scratch, task.name, task.skill.kinds), _Repeats()
+def _scan(task: ScanTask) -> ScanResult:
+    result = ScanResult(Selection(task.rules))
+    counter, copies = DistinctCounter(task.scratch, task.name, task.skill.kinds), _CopyDetector()
     for number, shard in task.shards:
         rejected = []
-        for row in _rows(shard, task.section):
-            found.read += 1
-            bad = row if isinstance(row, Rejected) else _take(row, task, found, tally, repeats)
-            if bad is not None:
-                rejected.append(bad)
-        _note(rejected, number, found, task)
-    tally.flush()
-    found.selection.trim()
-    return found
+        for row in _read_rows(shard, task.section):
+            result.rows_read += 1
+            rejection = row if isinstance(row, RejectedRow) else _process(row, task, result, counter, copies)
+            if rejection is not None:
+                rejected.append(rejection)
+        _record_rejected(rejected, number, result, task)
+    counter.flush()
+    result.selection.prune()
+    return result
 
 
-def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats) -> Rejected | None:
-    """Counts a row and offers it to the selection, or says why it is not used."""
-    known = repeats.kind_of(row)
-    if known is not None:
-        found.kept[known] += 1
-        found.unwrapped += row.unwrapped
+def _process(
+    row: RawRow, task: ScanTask, result: ScanResult, counter: DistinctCounter, copies: _CopyDetector
+) -> RejectedRow | None:
+    """Count a row and offer it to the selection. Return its rejection, or None if it is accepted."""
+    known_kind = copies.kind_of_copy(row)
+    if known_kind is not None:
+        result.accepted[known_kind] += 1
+        result.unwrapped += row.unwrapped
         return None
     question = task.skill.read(row.problem, row.solution, row.label)
     if question is None:
-        return reject(row.file, row.line, NOT_UNDERSTOOD, f"{row.problem}\n{row.solution}")
+        return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
     kind = question.kind
-    # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
+    # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
     fault = task.skill.fault(question, row.solution) if kind in task.rules.kinds else None
     if fault and task.section.wrong == "reject":
-        found.wrong[kind] += 1
+        result.wrong[kind] += 1
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
-    found.kept[kind] += 1
-    found.unwrapped += row.unwrapped
-    rank = found.selection.rank(question.text)
-    tally.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
-    if found.selection.is_open(kind, rank):
-        found.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
-    # A copy may have another label, or stand in another slice.
+    result.accepted[kind] += 1
+    result.unwrapped += row.unwrapped
+    rank = result.selection.rank(question.text)
+    counter.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
+    if result.selection.can_select(kind, rank):
+        result.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
+    # A copy with another label, or in another slice, must be processed again.
     if row.label is None and not task.rules.slices:
-        repeats.note(row, kind)
+        copies.remember(row, kind)
     return None
 
 
-def rejected_rows(scratch: Path) -> Iterator[str]:
-    """The lines of all rejected rows that passes left in `scratch`, in the order of the input."""
+def read_rejected_lines(scratch: Path) -> Iterator[str]:
+    """Yield the JSON lines of all rejected rows that scans wrote to `scratch`, in input order."""
     for path in sorted(scratch.glob("rejected-*")):
         with path.open(encoding="utf-8") as file:
             yield from file
 
 
-def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
-    if shard.file != SYNTH or section.synth is None:
+def _read_rows(shard: Shard, section: DataSection) -> Iterator[RawRow | RejectedRow]:
+    if shard.file != SYNTHETIC or section.synth is None:
         return read_shard(shard, section.columns)
     synth = section.synth
-    made = corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
-    rows = enumerate(made, start=1)
-    return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
+    generated = corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
+    rows = enumerate(generated, start=1)
+    return (RawRow(SYNTHETIC, number, row["problem"], row["solution"]) for number, row in rows)
 
 
-def _note(rejected: list[Rejected], number: int, found: Gathered, task: Task) -> None:
-    """Counts a shard's rejected rows and writes them down."""
+def _record_rejected(rejected: list[RejectedRow], number: int, result: ScanResult, task: ScanTask) -> None:
+    """Count the rejected rows of a shard and write them to its file."""
     for row in rejected:
         reason = row.reason.partition(":")[0]
-        found.reasons[reason] += 1
-        found.first.setdefault(reason, (number, row.line, row.file))
+        result.reasons[reason] += 1
+        result.first.setdefault(reason, (number, row.line, row.file))
     if rejected:
         with (task.scratch / f"rejected-{number:08}").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rejected)

@@ -1,9 +1,9 @@
-"""Which problems are taught: each once, and so many of each kind, whatever the order of the files.
+"""Selects the problems to train on: each problem once, with a limit per kind, independently of the file order.
 
-Every choice follows from a hash of the problem's text and the seed. So a row's fate does not depend on which rows
-stand beside it: more data, or files in another order, leave the choice as it was or extend it. The selection is one
-pass over the rows that holds no more than it may still choose, and two passes over parts of the rows merge into the
-pass over all of them: the same choice comes from one process, several, or a cluster.
+The selection depends only on a hash of the problem's text and the seed. So the other rows do not influence whether a
+row is selected: more data, or files in another order, leave the selection as it was or extend it. A pass over the rows
+keeps only those that may still be selected. Passes over parts of the rows can be merged. So one process, several
+processes and a cluster select the same rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from keeptune.skills.base import Question
 
 
 class Candidate(NamedTuple):
-    """An understood row: its question, its stored solution and what is wrong with it, and where it stands."""
+    """A row whose question was recognized: its stored solution, the fault in that solution, and its origin."""
 
     question: Question
     solution: str
@@ -34,37 +34,39 @@ class Candidate(NamedTuple):
     line: int
 
 
-class Candidates(list[Candidate]):
-    """Rows that go to another process column by column, which takes a third of the time of one object a row."""
+class CandidateBatch(list[Candidate]):
+    """Candidates that are pickled column by column, which takes a third of the time of one object per row."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         questions, *columns = zip(*self, strict=True) if self else ((), (), (), (), ())
         kinds, texts, truths = zip(*questions, strict=True) if self else ((), (), ())
-        # A fraction would be sent as text.
+        # Fraction pickles itself as text; a pair of integers is faster.
         ratios = [truth.as_integer_ratio() if isinstance(truth, Fraction) else truth for truth in truths]
-        return _received, (kinds, texts, ratios, *columns)
+        return _unpickle_batch, (kinds, texts, ratios, *columns)
 
 
-def _received(
+def _unpickle_batch(
     kinds: Iterable[str], texts: Iterable[str], ratios: Iterable[tuple[int, int] | str], *columns: Iterable[Any]
-) -> Candidates:
+) -> CandidateBatch:
     truths = (Fraction(*ratio) if isinstance(ratio, tuple) else ratio for ratio in ratios)
     questions = map(Question, kinds, texts, truths)
-    return Candidates(map(Candidate, questions, *columns))
+    return CandidateBatch(map(Candidate, questions, *columns))
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """The chosen rows, each problem once, in random but fixed order; and how many training rows a kind shall be
-    brought to by repeating its problems, for the kinds that have too few."""
+class SelectedRows:
+    """The selected rows, each problem once, in a random but reproducible order.
+
+    `repeat_targets` has the number of training rows to reach by repetition, for the kinds with too few problems.
+    """
 
     rows: list[Candidate]
-    repeated: dict[str, int]
+    repeat_targets: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """What decides the choice: the part of the recipe that `Selection` follows."""
+class SelectionRules:
+    """The settings of the recipe that determine the selection."""
 
     kinds: tuple[str, ...]
     seed: int
@@ -74,28 +76,34 @@ class Rules:
     max_repeats: int = 1
 
     @classmethod
-    def of(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> Rules:
-        """The rules of a recipe's data section, for these of its kinds."""
+    def from_section(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> SelectionRules:
+        """Return the rules of a recipe's data section for the given kinds."""
         return cls(kinds, seed, section.quota, section.fraction, section.slices, section.max_repeats)
 
-    def most(self, kind: str) -> int | None:
-        """The largest number of problems of a kind that is taken, or None where all are."""
+    def quota_of(self, kind: str) -> int | None:
+        """Return the maximum number of problems of a kind, or None if it is unlimited."""
         return self.quota.get(kind, self.quota.get("default"))
 
 
 def digest(*parts: str) -> bytes:
-    """A hash of texts in their order: 16 bytes of BLAKE2b. Of one text alone, it is what identifies a problem."""
+    """Return a 16-byte BLAKE2b hash of texts in order. The digest of a single text identifies a problem."""
     if len(parts) == 1:
         return blake2b(parts[0].encode(), digest_size=16).digest()
     return blake2b(b"".join(blake2b(part.encode(), digest_size=16).digest() for part in parts), digest_size=16).digest()
 
 
-def wanted_kinds(section: DataSection, known: Sequence[str], opened: Collection[str] = frozenset()) -> tuple[str, ...]:
-    """The kinds that the recipe asks for, in the skill's order; `opened` are those that train.truncate_targets names.
+def resolve_kinds(
+    section: DataSection, known: Sequence[str], truncated_kinds: Collection[str] = frozenset()
+) -> tuple[str, ...]:
+    """Return the kinds to train on, in the skill's order.
 
-    errors: RecipeError listing every name of a kind that does not exist, with the nearest one that does.
+    `truncated_kinds` are the kinds in train.truncate_targets; they are only checked.
+
+    Raises:
+        RecipeError: the recipe names an unknown kind, or excludes all kinds. The message lists every unknown name with
+            the most similar known one.
     """
-    named = {
+    names_by_key = {
         "data.kinds": section.kinds,
         "data.exclude": section.exclude,
         "data.quota": section.quota.keys() - {"default"},
@@ -104,175 +112,179 @@ def wanted_kinds(section: DataSection, known: Sequence[str], opened: Collection[
         "data.rounding.significant_digits": section.rounding.significant_digits.keys() - {"default"},
         "data.teacher.kinds": section.teacher.kinds if section.teacher else (),
         "data.rounding.half": section.rounding.half.keys() - {"default"},
-        "train.truncate_targets": opened,
+        "train.truncate_targets": truncated_kinds,
     }
     faults = [
-        f"  - {key}: there is no kind {name!r}; {_nearest(name, known)}"
-        for key, names in named.items()
+        f"  - {key}: unknown kind {name!r}; {_suggest(name, known)}"
+        for key, names in names_by_key.items()
         for name in sorted(set(names) - set(known))
     ]
     if faults:
-        raise RecipeError("the recipe cannot be used:\n" + "\n".join(faults))
-    wanted = tuple(kind for kind in known if kind in (section.kinds or known) and kind not in section.exclude)
-    if not wanted:
-        raise RecipeError("data.kinds and data.exclude leave no kind to teach; change one of them")
-    return wanted
+        raise RecipeError("the recipe names unknown kinds:\n" + "\n".join(faults))
+    kinds = tuple(kind for kind in known if kind in (section.kinds or known) and kind not in section.exclude)
+    if not kinds:
+        raise RecipeError("data.kinds and data.exclude leave no kind to train on; change one of them")
+    return kinds
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+def _suggest(name: str, known: Sequence[str]) -> str:
+    matches = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]}?" if matches else f"known kinds are {', '.join(known)}"
 
 
 class Selection:
-    """The problems that can still be chosen, of the rows seen so far.
+    """The problems that can still be selected among the rows seen so far.
 
-    Of a kind with a quota no more than twice the quota is held; of a fraction, about twice of it. Of several
-    solutions of one problem, one without fault is kept, and the one with the smaller hash of those.
+    For a kind with a quota, at most twice the quota is kept in memory; with a fraction, about twice the fraction. If a
+    problem has several solutions, one without a fault is preferred, and then the one with the smallest hash.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: SelectionRules) -> None:
         self.rules = rules
         self.pools: dict[str, _Pool] = {}
-        self._seed = blake2b(str(rules.seed).encode(), digest_size=16).digest()
+        self._seed_hash = blake2b(str(rules.seed).encode(), digest_size=16).digest()
 
     def rank(self, problem: str) -> bytes:
-        """The place of a problem in the order of choice: digest(seed, problem)."""
-        return blake2b(self._seed + blake2b(problem.encode(), digest_size=16).digest(), digest_size=16).digest()
+        """Return digest(seed, problem). The problems with the smallest ranks are selected."""
+        return blake2b(self._seed_hash + blake2b(problem.encode(), digest_size=16).digest(), digest_size=16).digest()
 
-    def is_open(self, kind: str, rank: bytes) -> bool:
-        """Whether a row of this kind and rank may be chosen still. Most may not once a quota has been seen twice, and
-        need not be made a candidate."""
+    def can_select(self, kind: str, rank: bytes) -> bool:
+        """Return whether a row of this kind and rank may still be selected.
+
+        After twice the quota has been seen, most rows cannot, so callers need not create a candidate for them.
+        """
         if kind not in self.rules.kinds:
             return False
         pool = self.pools.get(kind)
-        return pool is None or rank <= pool.largest
+        return pool is None or rank <= pool.largest_rank
 
     def add(self, candidate: Candidate, rank: bytes) -> None:
-        """Takes a row in; `rank` is that of its problem."""
-        for name in self._pools_of(candidate):
+        """Add a row; `rank` is the rank of its problem."""
+        for name in self._pool_names(candidate):
             pool = self.pools.get(name)
             if pool is None:
-                pool = self.pools[name] = self._pool(name)
+                pool = self.pools[name] = self._create_pool(name)
             pool.add(candidate, rank)
 
     def merge(self, other: Selection) -> None:
-        """Takes in what another pass with the same rules has seen."""
-        for name, theirs in other.pools.items():
-            mine = self.pools.setdefault(name, theirs)
-            if mine is not theirs:
-                for rank, candidate in theirs.kept.items():
-                    mine.add(candidate, rank)
+        """Add the rows of another pass with the same rules."""
+        for name, other_pool in other.pools.items():
+            pool = self.pools.setdefault(name, other_pool)
+            if pool is not other_pool:
+                for rank, candidate in other_pool.candidates.items():
+                    pool.add(candidate, rank)
 
-    def trim(self) -> None:
-        """Lets go of what can no longer be chosen, before the selection is sent to another process."""
+    def prune(self) -> None:
+        """Drop rows that can no longer be selected, before the selection is sent to another process."""
         for pool in self.pools.values():
             pool.prune()
 
-    def choose(self, unique: Mapping[str, int]) -> Choice:
-        """The choice, given how many different problems of each kind there are.
+    def select(self, distinct: Mapping[str, int]) -> SelectedRows:
+        """Return the selected rows, given the number of distinct problems per kind.
 
-        errors: DataError listing every quota, or slice, that asks for more problems than there are.
+        Raises:
+            DataError: quotas or slices request more problems than there are. The message lists all of them.
         """
-        rows, repeated = self._by_slice() if self.rules.slices else self._by_kind(unique)
-        return Choice([rows[rank] for rank in sorted(rows)], repeated)
+        rows, repeat_targets = self._select_by_slice() if self.rules.slices else self._select_by_kind(distinct)
+        return SelectedRows([rows[rank] for rank in sorted(rows)], repeat_targets)
 
-    def _pools_of(self, candidate: Candidate) -> Iterable[str]:
+    def _pool_names(self, candidate: Candidate) -> Iterable[str]:
         kind = candidate.question.kind
         if kind not in self.rules.kinds:
             return ()
         if not self.rules.slices:
             return (kind,)
-        return [str(number) for number, part in enumerate(self.rules.slices) if _inside(candidate, part)]
+        return [str(number) for number, part in enumerate(self.rules.slices) if _is_in_slice(candidate, part)]
 
-    def _pool(self, name: str) -> _Pool:
+    def _create_pool(self, name: str) -> _Pool:
         if self.rules.slices:
-            # A problem may be taken by an earlier slice, so a later one needs as many in reserve.
+            # An earlier slice may take the same problem, so a later slice keeps as many in reserve.
             return _Pool(sum(part.take for part in self.rules.slices[: int(name) + 1]))
-        return _Pool(self.rules.most(name), self.rules.fraction)
+        return _Pool(self.rules.quota_of(name), self.rules.fraction)
 
-    def _by_kind(self, unique: Mapping[str, int]) -> tuple[dict[bytes, Candidate], dict[str, int]]:
+    def _select_by_kind(self, distinct: Mapping[str, int]) -> tuple[dict[bytes, Candidate], dict[str, int]]:
         share = Fraction(str(self.rules.fraction))
-        available = {kind: math.ceil(unique.get(kind, 0) * share) for kind in self.rules.kinds}
+        available = {kind: math.ceil(distinct.get(kind, 0) * share) for kind in self.rules.kinds}
         limit = self.rules.max_repeats
-        _require({kind: asked for kind, asked in self.rules.quota.items() if kind != "default"}, available, limit)
+        explicit_quota = {kind: count for kind, count in self.rules.quota.items() if kind != "default"}
+        _require_available(explicit_quota, available, limit)
         rows: dict[bytes, Candidate] = {}
-        repeated = {}
+        repeat_targets = {}
         for kind in self.rules.kinds:
-            wanted, there = self.rules.most(kind), available[kind]
+            quota = self.rules.quota_of(kind)
             pool = self.pools.get(kind, _Pool(0))
-            taken = there if wanted is None else min(wanted, there)
-            rows |= {rank: pool.kept[rank] for rank in nsmallest(taken, pool.kept)}
-            if wanted is not None and wanted > there and limit > 1:
-                repeated[kind] = min(wanted, there * limit)
-        return rows, repeated
+            count = available[kind] if quota is None else min(quota, available[kind])
+            rows |= {rank: pool.candidates[rank] for rank in nsmallest(count, pool.candidates)}
+            if quota is not None and quota > available[kind] and limit > 1:
+                repeat_targets[kind] = min(quota, available[kind] * limit)
+        return rows, repeat_targets
 
-    def _by_slice(self) -> tuple[dict[bytes, Candidate], dict[str, int]]:
+    def _select_by_slice(self) -> tuple[dict[bytes, Candidate], dict[str, int]]:
         rows: dict[bytes, Candidate] = {}
-        asked: dict[str, int] = {}
+        requested: dict[str, int] = {}
         available: dict[str, int] = {}
         for number, part in enumerate(self.rules.slices):
-            kept = self.pools.get(str(number), _Pool(0)).kept
-            free = sorted(kept.keys() - rows.keys())[: part.take]
-            rows |= {rank: kept[rank] for rank in free}
+            candidates = self.pools.get(str(number), _Pool(0)).candidates
+            ranks = sorted(candidates.keys() - rows.keys())[: part.take]
+            rows |= {rank: candidates[rank] for rank in ranks}
             name = f"slice {number + 1}"
-            asked[name], available[name] = part.take, len(free)
-        _require(asked, available, 1)
+            requested[name], available[name] = part.take, len(ranks)
+        _require_available(requested, available, 1)
         return rows, {}
 
 
-SPARE = 1000
-"""So many of the smallest ranks are held even where a fraction will ask for fewer."""
+MIN_POOL_SIZE = 1000
+"""At least this many of the smallest ranks are kept, even if a fraction will select fewer."""
 
 
 class _Pool:
-    """The problems of one kind, or slice, that can still be chosen: those with the smallest ranks."""
+    """The problems of one kind or slice that can still be selected: those with the smallest ranks."""
 
     def __init__(self, limit: int | None, fraction: float = 1.0) -> None:
         self.limit = limit
-        # Ranks are evenly spread, so of n problems a fraction f has its ranks below about f; below 2 f there are
-        # fewer than f n only with a chance of less than e^-(f n / 4), and small kinds are held whole by SPARE.
+        # Ranks are uniformly distributed. Of n problems, a fraction f has its ranks below about f. The probability that
+        # fewer than f n ranks are below 2 f is less than e^-(f n / 4). MIN_POOL_SIZE covers small kinds.
         self.threshold = min(int(2 * fraction * 2**128), 2**128 - 1).to_bytes(16, "big")
-        self.largest = b"\xff" * 16
-        self.kept: dict[bytes, Candidate] = {}
-        self._prune_at = 2 * limit if limit is not None else 4 * SPARE if fraction < 0.5 else None
+        self.largest_rank = b"\xff" * 16
+        self.candidates: dict[bytes, Candidate] = {}
+        self._prune_at = 2 * limit if limit is not None else 4 * MIN_POOL_SIZE if fraction < 0.5 else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "kept": (list(self.kept), Candidates(self.kept.values()))}
+        return {**self.__dict__, "candidates": (list(self.candidates), CandidateBatch(self.candidates.values()))}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= {**state, "kept": dict(zip(*state["kept"], strict=True))}
+        self.__dict__ |= {**state, "candidates": dict(zip(*state["candidates"], strict=True))}
 
     def add(self, candidate: Candidate, rank: bytes) -> None:
-        """Takes a row in, unless so many with smaller ranks are there that it cannot be chosen."""
-        if rank > self.largest:
+        """Add a row, unless enough rows with smaller ranks are present."""
+        if rank > self.largest_rank:
             return
-        first = self.kept.setdefault(rank, candidate)
-        if first is not candidate:
-            self.kept[rank] = _preferred(first, candidate)
-        elif self._prune_at is not None and len(self.kept) > self._prune_at:
+        present = self.candidates.setdefault(rank, candidate)
+        if present is not candidate:
+            self.candidates[rank] = _preferred(present, candidate)
+        elif self._prune_at is not None and len(self.candidates) > self._prune_at:
             self.prune()
 
     def prune(self) -> None:
-        """Keeps only what can still be chosen."""
+        """Drop rows that can no longer be selected."""
         if self._prune_at is None:
             return
         if self.limit is not None:
-            ranks = nsmallest(self.limit, self.kept)
+            ranks = nsmallest(self.limit, self.candidates)
         else:
-            ranks = sorted(self.kept)
-            below = bisect(ranks, self.threshold)
-            ranks = ranks[: max(below, SPARE)]
-            self._prune_at = 2 * max(len(ranks), 2 * SPARE)
-        self.kept = {rank: self.kept[rank] for rank in ranks}
+            ranks = sorted(self.candidates)
+            below_threshold = bisect(ranks, self.threshold)
+            ranks = ranks[: max(below_threshold, MIN_POOL_SIZE)]
+            self._prune_at = 2 * max(len(ranks), 2 * MIN_POOL_SIZE)
+        self.candidates = {rank: self.candidates[rank] for rank in ranks}
         if self.limit is not None:
-            self.largest = ranks[-1] if ranks else b""
+            self.largest_rank = ranks[-1] if ranks else b""
 
 
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 
-def _inside(candidate: Candidate, part: SliceSection) -> bool:
+def _is_in_slice(candidate: Candidate, part: SliceSection) -> bool:
     if part.rows is not None and not part.rows[0] <= candidate.line <= part.rows[1]:
         return False
     if part.language is None:
@@ -281,13 +293,13 @@ def _inside(candidate: Candidate, part: SliceSection) -> bool:
 
 
 def _preferred(one: Candidate, other: Candidate) -> Candidate:
-    """The better of two rows with the same problem; of equal ones the one that is named first."""
+    """Return the better of two rows with the same problem, or the one with the first origin if they are equal."""
     if one.solution == other.solution:
-        return min(one, other, key=_place)
+        return min(one, other, key=_origin)
     return min(one, other, key=_preference)
 
 
-def _place(candidate: Candidate) -> tuple[str, int]:
+def _origin(candidate: Candidate) -> tuple[str, int]:
     return candidate.file, candidate.line
 
 
@@ -295,16 +307,16 @@ def _preference(candidate: Candidate) -> tuple[bool, bytes]:
     return candidate.fault is not None, digest(candidate.question.text, candidate.solution)
 
 
-def _require(quota: Mapping[str, int], available: Mapping[str, int], max_repeats: int) -> None:
-    short = [
-        f"  {name}: {asked} asked, {available.get(name, 0)} there"
-        for name, asked in quota.items()
-        if asked > available.get(name, 0) * max_repeats
+def _require_available(requested: Mapping[str, int], available: Mapping[str, int], max_repeats: int) -> None:
+    shortages = [
+        f"  {name}: {count} requested, {available.get(name, 0)} available"
+        for name, count in requested.items()
+        if count > available.get(name, 0) * max_repeats
     ]
-    if short:
-        listed = "\n".join(short)
+    if shortages:
+        listed = "\n".join(shortages)
         repeats = "" if max_repeats == 1 else f" (each used up to {max_repeats} times)"
         raise DataError(
-            f"the recipe asks for more unique problems than there are{repeats}:\n{listed}\n"
+            f"the recipe requests more unique problems than there are{repeats}:\n{listed}\n"
             "Lower data.quota or data.slices, add rows, or raise data.max_repeats."
         )

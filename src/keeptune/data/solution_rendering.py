@@ -1,8 +1,9 @@
-"""Chosen rows become examples: each solution written in its kind's style, and proven right before it is taught.
+"""Renders the selected rows as prepared rows: each solution in its kind's style, checked before it is used.
 
-Wrong worked solutions come from the code that wrote them, not from the data set: one team's own reasoning was wrong
-in 13 % of its sales rows. So every solution is judged here by code that did not write it, and by the headline grader.
-A rounding that is coarser than that grader is judged as declared instead, and such examples are counted.
+Wrong worked solutions usually come from the code that wrote them, not from the data set. One contest team's reasoning
+was wrong in 13 % of its sales rows. So every solution is checked by code that did not write it, and by the headline
+grader. If the recipe's rounding is coarser than that grader, the answer is checked against the declared rounding
+instead, and such rows are counted.
 """
 
 from __future__ import annotations
@@ -12,35 +13,34 @@ from dataclasses import dataclass
 
 from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding, Spelling
-from keeptune.data.selection import Candidate, Candidates, digest
-from keeptune.data.workers import Here, Workers, without_collector
+from keeptune.data.selection import Candidate, CandidateBatch, digest
+from keeptune.data.workers import Executor, SerialExecutor, garbage_collection_paused
 from keeptune.errors import DataError
 from keeptune.grading.number import grade, truth
 from keeptune.skills.base import Skill
 from keeptune.skills.number_spelling import plain, spell
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
-"""Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
+"""Counts tokens for (problem, solution) pairs: the prompt with the problem, and the solution."""
 
-TASKS_A_WORKER = 2
-"""More would even out the load, but each has to be sent the tokenizer."""
+TASKS_PER_WORKER = 2
+"""More tasks would balance the load better, but the tokenizer is sent with each task."""
 
-NAMED_ROWS = 5
-"""So many rows are named in an error."""
+MAX_LISTED_ROWS = 5
+"""The number of rows that an error message lists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A problem with the solution to train on, its exact answer as text, where it stood, and its length in tokens.
-
-    `id` is the hash of the problem; `truth` is `p/q`, an integer, or a normalised text.
-    """
+class PreparedRow:
+    """A row of train, dev or test: a problem, its solution, its exact answer, its origin and its length in tokens."""
 
     id: str
+    """The digest of the problem."""
     kind: str
     problem: str
     solution: str
     truth: str
+    """The exact answer: `p/q`, an integer, or a normalized text."""
     file: str
     line: int
     prompt_tokens: int
@@ -48,121 +48,131 @@ class Example:
 
     @property
     def name(self) -> str:
-        """Where it stood, as messages and the log name it."""
+        """The origin FILE:LINE, as messages and the log show it."""
         return f"{self.file}:{self.line}"
 
     @property
     def tokens(self) -> int:
-        """The length of the whole example."""
+        """The number of tokens of prompt and solution together."""
         return self.prompt_tokens + self.solution_tokens
 
 
-def rewrite(
-    rows: Sequence[Candidate],
+def render_solutions(
+    candidates: Sequence[Candidate],
     skill: Skill,
     section: DataSection,
     count_tokens: CountTokens,
-    staff: Workers | None = None,
-) -> list[Example]:
-    """One example a row, in their order.
+    executor: Executor | None = None,
+) -> list[PreparedRow]:
+    """Return one prepared row per candidate, in the same order.
 
-    errors: DataError naming the row when a written solution is wrong, or has no token to learn from.
+    Raises:
+        DataError: a rendered solution is wrong, or has no tokens. The message names the row.
     """
-    staff = staff or Here()
-    tasks_wanted = TASKS_A_WORKER * staff.count if staff.count > 1 else 1
-    size = max(1, -(-len(rows) // tasks_wanted))
-    parts = [Candidates(rows[start : start + size]) for start in range(0, len(rows), size)]
-    tasks = [_Task(part, skill, section, count_tokens) for part in parts]
-    solutions, counts = [], []
-    for written, counted in staff.map(_write, tasks):
-        solutions += written
-        counts += counted
-    examples = [
-        Example(
-            id=digest(row.question.text).hex(),
-            kind=row.question.kind,
-            problem=row.question.text,
+    executor = executor or SerialExecutor()
+    task_count = TASKS_PER_WORKER * executor.worker_count if executor.worker_count > 1 else 1
+    size = max(1, -(-len(candidates) // task_count))
+    batches = [CandidateBatch(candidates[start : start + size]) for start in range(0, len(candidates), size)]
+    tasks = [_RenderTask(batch, skill, section, count_tokens) for batch in batches]
+    solutions, token_counts = [], []
+    for batch_solutions, batch_counts in executor.map(_render, tasks):
+        solutions += batch_solutions
+        token_counts += batch_counts
+    rows = [
+        PreparedRow(
+            id=digest(candidate.question.text).hex(),
+            kind=candidate.question.kind,
+            problem=candidate.question.text,
             solution=solution,
-            truth=str(row.question.truth),
-            file=row.file,
-            line=row.line,
+            truth=str(candidate.question.truth),
+            file=candidate.file,
+            line=candidate.line,
             prompt_tokens=prompt_tokens,
             solution_tokens=solution_tokens,
         )
-        for row, solution, (prompt_tokens, solution_tokens) in zip(rows, solutions, counts, strict=True)
+        for candidate, solution, (prompt_tokens, solution_tokens) in zip(
+            candidates, solutions, token_counts, strict=True
+        )
     ]
-    for example in examples:
-        if example.solution_tokens == 0:
-            raise DataError(f"{example.name}: the solution {example.solution!r} has no token; remove the row")
-    return examples
+    for row in rows:
+        if row.solution_tokens == 0:
+            raise DataError(f"{row.name}: the solution {row.solution!r} has no token; remove the row")
+    return rows
 
 
-def fit(examples: Sequence[Example], section: DataSection) -> list[Example]:
-    """The examples that are not too long.
+def enforce_max_tokens(rows: Sequence[PreparedRow], section: DataSection) -> list[PreparedRow]:
+    """Return the rows of at most data.max_tokens tokens.
 
-    errors: DataError naming the ones that are, unless the recipe drops them.
+    Raises:
+        DataError: rows are too long and data.too_long is `error`. The message lists them.
     """
-    long = [example for example in examples if example.tokens > section.max_tokens]
-    if long and section.too_long == "error":
-        named = "".join(f"\n  {row.name} ({row.kind}): {row.tokens} tokens" for row in long[:NAMED_ROWS])
-        more = f"\n  and {len(long) - NAMED_ROWS} more" if len(long) > NAMED_ROWS else ""
+    long_rows = [row for row in rows if row.tokens > section.max_tokens]
+    if long_rows and section.too_long == "error":
+        listed = "".join(f"\n  {row.name} ({row.kind}): {row.tokens} tokens" for row in long_rows[:MAX_LISTED_ROWS])
+        more = f"\n  and {len(long_rows) - MAX_LISTED_ROWS} more" if len(long_rows) > MAX_LISTED_ROWS else ""
         raise DataError(
-            f"{len(long)} of {len(examples)} examples are longer than data.max_tokens = {section.max_tokens}:"
-            f"{named}{more}\nRaise data.max_tokens to {max(row.tokens for row in long)}, choose a shorter style, "
+            f"{len(long_rows)} of {len(rows)} rows are longer than data.max_tokens = {section.max_tokens}:"
+            f"{listed}{more}\nRaise data.max_tokens to {max(row.tokens for row in long_rows)}, choose a shorter style, "
             "or set data.too_long to drop."
         )
-    return [example for example in examples if example.tokens <= section.max_tokens]
+    return [row for row in rows if row.tokens <= section.max_tokens]
 
 
-def too_coarse(examples: Sequence[Example], rounding: Rounding) -> int:
-    """How many examples teach an answer that the headline grader rejects, because data.rounding asks for
-    fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
+def count_coarse_answers(rows: Sequence[PreparedRow], rounding: Rounding) -> int:
+    """Count the rows whose answer the headline grader rejects because the recipe rounds it too coarsely.
+
+    The data card reports the count, because the skill score of such a kind cannot reach 100 %.
+    """
     if rounding.digits is None and rounding.places >= Rounding().places:
         return 0
-    return sum(not grade(row.solution, truth(row.truth)).correct for row in examples)
+    return sum(not grade(row.solution, truth(row.truth)).correct for row in rows)
 
 
-def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> list[Example]:
-    """The training examples, those of a kind in `wanted` as often as brings the kind to that number of rows, but each
-    at most `limit` times. A kind that is rarer than others is practised as much, without being learnt by heart."""
-    repeated = list(examples)
-    for kind, rows in wanted.items():
-        own = [example for example in examples if example.kind == kind]
-        more = min(rows, len(own) * limit) - len(own)
-        repeated += [own[number % len(own)] for number in range(more)]
+def repeat_rows(rows: list[PreparedRow], targets: Mapping[str, int], limit: int) -> list[PreparedRow]:
+    """Return the training rows, with the rows of the kinds in `targets` repeated up to that number per kind.
+
+    Each row occurs at most `limit` times. So a rare kind is practiced as often as the others without being memorized.
+    """
+    repeated = list(rows)
+    for kind, target in targets.items():
+        rows_of_kind = [row for row in rows if row.kind == kind]
+        copies = min(target, len(rows_of_kind) * limit) - len(rows_of_kind)
+        repeated += [rows_of_kind[number % len(rows_of_kind)] for number in range(copies)]
     return repeated
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """Rows for one worker, and all that it needs to write and measure their solutions."""
+class _RenderTask:
+    """The candidates for one worker, with everything that is needed to render and measure their solutions."""
 
-    rows: Candidates
+    candidates: CandidateBatch
     skill: Skill
     section: DataSection
     count_tokens: CountTokens
 
 
-def _write(task: _Task) -> tuple[list[str], list[tuple[int, int]]]:
-    with without_collector():
-        solutions = [_written(row, task.skill, task.section) for row in task.rows]
-        texts = [(row.question.text, solution) for row, solution in zip(task.rows, solutions, strict=True)]
+def _render(task: _RenderTask) -> tuple[list[str], list[tuple[int, int]]]:
+    with garbage_collection_paused():
+        solutions = [_render_solution(candidate, task.skill, task.section) for candidate in task.candidates]
+        texts = [
+            (candidate.question.text, solution) for candidate, solution in zip(task.candidates, solutions, strict=True)
+        ]
         return solutions, task.count_tokens(texts)
 
 
-def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
-    """The solution to train on, proven right."""
-    question = row.question
+def _render_solution(candidate: Candidate, skill: Skill, section: DataSection) -> str:
+    """Return the checked solution to train on."""
+    question = candidate.question
     style, rounding = section.style(question.kind), section.rounding.for_kind(question.kind)
-    stored = style == "raw" or question.kind in skill.free_text
-    spelling: Spelling = "plain" if stored else section.spelling
-    solution = spell(skill.solve(question, row.solution, style, rounding), spelling)
-    # What will be taught is read back, so that the proof covers the spelling too.
+    is_stored_text = style == "raw" or question.kind in skill.free_text
+    spelling: Spelling = "plain" if is_stored_text else section.spelling
+    solution = spell(skill.solve(question, candidate.solution, style, rounding), spelling)
+    # The check reads the final text back, so that it also covers the spelling.
     fault = skill.check(question, plain(solution, spelling), style, rounding)
     if fault is None:
         return solution
     raise DataError(
-        f"{row.file}:{row.line}: the {style} solution written for {question.text!r} is wrong "
+        f"{candidate.file}:{candidate.line}: the {style} solution written for {question.text!r} is wrong "
         f"({fault}):\n{solution}\n"
-        f"This is a bug in keeptune: please report it, and put {question.kind} into data.exclude meanwhile."
+        f"This is a bug in keeptune: please report it, and add {question.kind} to data.exclude in the meantime."
     )

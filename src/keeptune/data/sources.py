@@ -1,5 +1,7 @@
-"""Which files there are, and how they are cut: one pass over each tells its hash, and where its lines can be divided
-so that several processes read one file."""
+"""Resolves the names in data.files to files, hashes them, and divides them into shards.
+
+One pass over each file computes its SHA-256 and finds the line boundaries at which several processes can read it.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,20 @@ from typing import Literal
 
 from keeptune.data import hub
 from keeptune.data.row import is_utf8
-from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, unreadable
+from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, unreadable_error
 from keeptune.errors import DataError
 
-Form = Literal["json", "csv", "parquet"]
+FileFormat = Literal["json", "csv", "parquet"]
 
 SHARD_BYTES = 8 << 20
 _BLOCK_BYTES = 2 << 20
 _CONVERSATIONS = b'"conversations"'
-_FORMS: dict[str, Form] = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_FORMATS: dict[str, FileFormat] = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that rows came from, or a data set hf:NAME#SPLIT."""
+    """An input file, or a data set hf:NAME#SPLIT, with its SHA-256 and its size in bytes."""
 
     file: str
     sha256: str
@@ -36,9 +38,10 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A part of a file that can be read by itself: from the byte `start`, where `first_line` begins, up to `end`.
+    """A part of a file that can be read independently: the bytes from `start` to `end`.
 
-    Without an end it is a whole file, of whatever form; with one it is a part of a JSON Lines file.
+    `first_line` is the number of the line at `start`. If `end` is None, the shard is a whole file of any format;
+    otherwise, it is a part of a JSON Lines file.
     """
 
     file: str
@@ -49,145 +52,153 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The files that names stand for, and the shards that make them up, both in reading order."""
+    """The resolved files and their shards, both in reading order."""
 
     files: list[SourceFile]
     shards: list[Shard]
 
 
-def sources(names: Sequence[str], shard_bytes: int = SHARD_BYTES) -> Sources:
-    """What the names in data.files stand for: files, all known files in folders, globs, and data sets hf:NAME#SPLIT.
+def resolve_sources(names: Sequence[str], shard_bytes: int = SHARD_BYTES) -> Sources:
+    """Resolve the names in data.files: files, folders, globs, and data sets hf:NAME#SPLIT.
 
-    Names are taken in their order, what is found in a folder or by a glob sorted; each file once. A shard has about
+    Names keep their order; the files of a folder or glob are sorted; each file is used once. A shard has about
     `shard_bytes`.
 
-    errors: DataError when a name stands for nothing, and when a file cannot be read or is empty; RecipeError for a
-    Hugging Face data set where the library that fetches it is not installed.
+    Raises:
+        DataError: a name matches nothing, or a file cannot be read or is empty.
+        RecipeError: a name is a Hugging Face data set and the library `datasets` is not installed.
     """
     files, shards = [], []
-    for name in dict.fromkeys(chain.from_iterable(map(_expanded, names))):
-        if hub.is_named(name):
-            files.append(SourceFile(name, *hub.digest(name)))
+    for name in dict.fromkeys(chain.from_iterable(map(_expand, names))):
+        if hub.is_hub_name(name):
+            files.append(SourceFile(name, *hub.content_digest(name)))
             shards.append(Shard(name))
         else:
-            file, own = _scanned(Path(name), shard_bytes)
+            file, file_shards = _scan_file(Path(name), shard_bytes)
             files.append(file)
-            shards += own
+            shards += file_shards
     return Sources(files, shards)
 
 
-def form(path: Path) -> Form:
-    """How the rows of a file are written, as its name tells; JSON where it does not."""
-    return _FORMS.get(_ending(path), "json")
+def file_format(path: Path) -> FileFormat:
+    """Return the format that the file name indicates. Unknown suffixes are read as JSON."""
+    return _FORMATS.get(_format_suffix(path), "json")
 
 
-def _ending(path: Path) -> str:
-    """What the name ends in, but for the ending of compressed files."""
+def _format_suffix(path: Path) -> str:
+    """Return the suffix of the name in lower case, ignoring the suffix of compressed files."""
     return (Path(path.stem) if path.suffix.lower() in CODECS else path).suffix.lower()
 
 
-def _expanded(name: str) -> list[str]:
-    """The files or the data set that a name stands for."""
-    if hub.is_named(name):
-        return [hub.whole_name(name)]
+def _expand(name: str) -> list[str]:
+    """Return the files, or the data set, that a name denotes."""
+    if hub.is_hub_name(name):
+        return [hub.with_default_split(name)]
     path = Path(name)
     try:
-        is_folder, is_file, is_there = path.is_dir(), path.is_file(), path.exists()
+        is_folder, is_file, exists = path.is_dir(), path.is_file(), path.exists()
     except OSError as error:
-        raise unreadable(path, error) from None
-    if is_there and not is_folder and not is_file:
-        raise DataError(f"{name}: neither a file nor a folder; it is read more than once, so save it as a file")
+        raise unreadable_error(path, error) from None
+    if exists and not is_folder and not is_file:
+        raise DataError(f"{name}: neither a file nor a folder; save it as a file, because it is read more than once")
     if is_folder:
-        found = sorted(_files_below(path))
-        lacking = f"no file in this folder ends in {', '.join(_FORMS)}, also with .gz or .zst behind it"
+        files = sorted(_files_below(path))
+        problem = f"no file in this folder ends in {', '.join(_FORMATS)}, optionally followed by .gz or .zst"
     elif is_file or not glob.has_magic(name):
         return [str(path)]
     else:
         matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        found = sorted(str(path) for path in matches if path.is_file())
-        lacking = "no file matches"
-    if not found:
-        raise DataError(f"{name}: {lacking}; check the name")
-    return found
+        files = sorted(str(path) for path in matches if path.is_file())
+        problem = "no file matches"
+    if not files:
+        raise DataError(f"{name}: {problem}; check the name")
+    return files
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """The files in a folder and the folders in it that end as known forms do. Hidden ones are left out: programs
-    keep their own copies there."""
+    """Yield the files of known formats in a folder and its subfolders.
 
-    def refuse(error: OSError) -> None:
-        raise unreadable(Path(error.filename), error) from None
+    Hidden files and folders are skipped, because programs keep their own copies there.
+    """
 
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    def fail(error: OSError) -> None:
+        raise unreadable_error(Path(error.filename), error) from None
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
-            if _ending(Path(name)) in _FORMS and not name.startswith("."):
+            if _format_suffix(Path(name)) in _FORMATS and not name.startswith("."):
                 yield str(Path(parent, name))
 
 
-def _scanned(path: Path, shard_bytes: int) -> tuple[SourceFile, list[Shard]]:
-    """The hash of a file, and its shards."""
+def _scan_file(path: Path, shard_bytes: int) -> tuple[SourceFile, list[Shard]]:
+    """Return a file with its hash, and its shards."""
     name = str(path)
     if not is_utf8(name):
-        raise DataError(f"{name!a}: the name is not UTF-8, so no record can name the file; rename it")
+        raise DataError(f"{name!a}: the file name is not UTF-8 and cannot be stored in records; rename the file")
     sha256 = hashlib.sha256()
-    cutter = _Cutter(shard_bytes) if form(path) == "json" and path.suffix.lower() not in CODECS else None
+    is_divisible = file_format(path) == "json" and path.suffix.lower() not in CODECS
+    planner = _ShardPlanner(shard_bytes) if is_divisible else None
     size_bytes = 0
     try:
         with path.open("rb", buffering=0) as file:
             while block := file.read(_BLOCK_BYTES):
                 sha256.update(block)
                 size_bytes += len(block)
-                if cutter:
-                    cutter.add(block)
+                if planner:
+                    planner.add(block)
     except OSError as error:
-        raise unreadable(path, error) from None
-    if size_bytes == 0 or (cutter and not cutter.opening):
-        raise DataError(f"{path}: the file is empty; give one with rows")
-    return SourceFile(name, sha256.hexdigest(), size_bytes), cutter.shards(name) if cutter else [Shard(name)]
+        raise unreadable_error(path, error) from None
+    if size_bytes == 0 or (planner and not planner.first_character):
+        raise DataError(f"{path}: the file is empty; provide a file with rows")
+    return SourceFile(name, sha256.hexdigest(), size_bytes), planner.shards(name) if planner else [Shard(name)]
 
 
-class _Cutter:
-    """Finds where a file can be cut, while its blocks go by."""
+class _ShardPlanner:
+    """Finds the shard boundaries of a JSON Lines file while its blocks are read once."""
 
     def __init__(self, shard_bytes: int) -> None:
         self._shard_bytes = shard_bytes
         self._size_bytes = 0
         self._lines = 0
-        self._cuts = [(0, 1)]
-        """Where each shard starts, and the number of the line there."""
-        self.opening = b""
-        """The first character that is not a space: a list cannot be cut."""
-        self._last = b""
-        self._conversations = False
+        self._starts = [(0, 1)]
+        """The byte at which each shard starts, and the number of the line there."""
+        self.first_character = b""
+        """The first byte that is not white space. It is `[` for a list, which cannot be divided."""
+        self._previous_end = b""
+        self._has_conversations = False
 
     def add(self, block: bytes) -> None:
-        """Takes the next block in."""
-        if not self.opening:
+        """Process the next block of the file."""
+        if not self.first_character:
             text = block.removeprefix(BYTE_ORDER_MARK) if self._size_bytes == 0 else block
-            self.opening = text.lstrip()[:1]
-        if not self._conversations:
+            self.first_character = text.lstrip()[:1]
+        if not self._has_conversations:
             overlap = len(_CONVERSATIONS) - 1
-            self._conversations = _CONVERSATIONS in block or _CONVERSATIONS in self._last + block[:overlap]
-            self._last = (self._last + block[-overlap:])[-overlap:]
+            boundary = self._previous_end + block[:overlap]
+            self._has_conversations = _CONVERSATIONS in block or _CONVERSATIONS in boundary
+            self._previous_end = (self._previous_end + block[-overlap:])[-overlap:]
         counted = 0
-        while (end := block.find(b"\n", self._target(counted)) + 1) > 0:
+        while (end := block.find(b"\n", self._earliest_end(counted)) + 1) > 0:
             self._lines += block.count(b"\n", counted, end)
-            self._cuts.append((self._size_bytes + end, self._lines + 1))
+            self._starts.append((self._size_bytes + end, self._lines + 1))
             counted = end
         self._lines += block.count(b"\n", counted)
         self._size_bytes += len(block)
 
     def shards(self, file: str) -> list[Shard]:
-        """The shards of the file, once all of it has gone by. One for conversations: their ids are compared."""
-        if self.opening == b"[" or self._conversations:
+        """Return the shards after the last block.
+
+        Lists and conversation files are one shard; conversation ids must be unique within a file.
+        """
+        if self.first_character == b"[" or self._has_conversations:
             return [Shard(file)]
-        ends = [start for start, _ in self._cuts[1:]] + [self._size_bytes]
+        ends = [start for start, _ in self._starts[1:]] + [self._size_bytes]
         return [
-            Shard(file, start, end, line) for (start, line), end in zip(self._cuts, ends, strict=True) if start < end
+            Shard(file, start, end, line) for (start, line), end in zip(self._starts, ends, strict=True) if start < end
         ]
 
-    def _target(self, counted: int) -> int:
-        """Where in the block the shard at hand is large enough."""
-        start, _ = self._cuts[-1]
+    def _earliest_end(self, counted: int) -> int:
+        """Return the position in the block from which the current shard is large enough to end."""
+        start, _ = self._starts[-1]
         return max(counted, start + self._shard_bytes - 1 - self._size_bytes)

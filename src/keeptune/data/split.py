@@ -1,9 +1,9 @@
-"""Which chosen problems are held back for choices (dev) and for the one final score (test).
+"""Splits the selected problems into train, dev (for model selection) and test (for the final score).
 
-A held-back problem must not be answerable from memory: a problem is in one part only, and so are problems that give
-each other away, such as 3 + 4 and 4 + 3. In the contest's set 99.7 % of all possible equations occur, so a split
-by rows would measure nothing, and even of a problem that was held back all neighbours are trained on. A split by range
-holds back all problems with a number between two bounds, so that no neighbour is left.
+A held-out problem must not be answerable from memory. So each problem is in one split only, and so are problems that
+reveal each other's answer, such as 3 + 4 and 4 + 3. In the contest's data set, 99.7 % of all possible equations occur.
+There, a split by rows would measure nothing, and even a split by problems leaves all neighbors of a held-out problem in
+training. A split by range holds out all problems with a number between two bounds, so that no neighbor is trained on.
 """
 
 from __future__ import annotations
@@ -13,147 +13,163 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from keeptune.data.normalization import free_text_kinds, operands
+from keeptune.data.normalization import extract_numbers, find_free_text_kinds
 from keeptune.data.selection import digest
 from keeptune.errors import DataError
 
-Part = Literal["train", "dev", "test"]
+SplitName = Literal["train", "dev", "test"]
 
-PARTS: tuple[Part, ...] = ("train", "dev", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "dev", "test")
 
-RANGES = 50
-"""A kind's numbers are cut into so many ranges: narrower ones would leave near neighbours to train on, and of wider
-ones more problems are lost to training than dev and test need."""
+RANGE_COUNT = 50
+"""The number of ranges per kind. Narrower ranges would leave near neighbors in training; wider ranges would remove more
+problems from training than dev and test need."""
 
-_HELD: tuple[Part, ...] = ("test", "dev")
+_HELD_OUT: tuple[SplitName, ...] = ("test", "dev")
 
 
 def split(
     kinds: Sequence[str],
-    twins: Sequence[str],
+    group_keys: Sequence[str],
     dev: int,
     test: int,
     seed: int,
     by: Literal["problem", "range"] = "problem",
     texts: Sequence[str] = (),
-) -> list[Part | None]:
-    """The part of each problem, given its kind and a text that it shares with the problems that give it away.
+) -> list[SplitName | None]:
+    """Return the split of each problem, given its kind and the key of its duplicate group.
 
-    dev and test have the mix of kinds of the whole, by largest remainder. They can come out a little smaller where
-    a kind consists of groups that may not be parted, never larger. What goes where follows from hashes alone.
+    Problems with the same group key get the same split. dev and test have the mix of kinds of the whole, by largest
+    remainder. They can be slightly smaller than requested if a kind consists of indivisible groups, but never larger.
+    The assignment depends only on hashes, not on the order of the problems.
 
-    With `by` "range" (which asks for the `texts`), whole ranges of numbers are kept from training in the kinds whose
-    problems differ in their numbers only; kinds in free text are split by problem. None stands for a problem of such a
-    range that dev and test have no room for: it is in no part.
+    If `by` is "range" (which needs `texts`), whole ranges of numbers are held out in the kinds whose problems differ in
+    their numbers only; free-text kinds are split by problem. None means that the problem is in a held-out range but dev
+    and test are full, so it is in no split.
 
-    errors: DataError when a kind would have no training problem left.
+    Raises:
+        DataError: a kind would have no training problem left.
     """
     sizes = Counter(kinds)
     if dev + test > len(kinds) - len(sizes):
         raise DataError(
-            f"data.split holds back {dev} + {test} of {len(kinds)} chosen problems, but each of {len(sizes)} kinds "
-            "needs at least one to train on; lower data.split, or choose more rows"
+            f"data.split holds out {dev} + {test} of {len(kinds)} selected problems, but each of {len(sizes)} kinds "
+            "needs at least one training problem; lower data.split, or select more rows"
         )
-    held = apportion(dev + test, sizes, {kind: size - 1 for kind, size in sizes.items()})
-    tested = apportion(test, held, held)
-    places = _Places(kinds, twins, {kind: {"test": tested[kind], "dev": held[kind] - tested[kind]} for kind in sizes})
+    held_out = apportion(dev + test, sizes, {kind: size - 1 for kind, size in sizes.items()})
+    test_sizes = apportion(test, held_out, held_out)
+    room: dict[str, dict[SplitName, int]] = {
+        kind: {"test": test_sizes[kind], "dev": held_out[kind] - test_sizes[kind]} for kind in sizes
+    }
+    assignment = _Assignment(kinds, group_keys, room)
     if by == "range":
-        free = free_text_kinds(zip(kinds, texts, strict=True))
-        for kind in sorted(sizes.keys() - free):
-            members = [index for index, other in enumerate(kinds) if other == kind]
-            _hold_ranges(places, kind, members, [texts[index] for index in members], seed)
-        places.fill(twin for twin in _shuffled(places.open, seed) if not places.kinds_of(twin).isdisjoint(free))
+        _assign_by_range(assignment, texts, seed)
     else:
-        places.fill(_shuffled(places.open, seed))
-    untaught = sizes.keys() - {kind for kind, part in zip(kinds, places.parts, strict=True) if part == "train"}
-    if untaught:
+        assignment.fill(_shuffle(assignment.unassigned, seed))
+    untrained = sizes.keys() - {kind for kind, name in zip(kinds, assignment.splits, strict=True) if name == "train"}
+    if untrained:
         raise DataError(
-            f"data.split.by = range leaves no problem of {', '.join(sorted(untaught))} to train on; lower data.split, "
-            "choose more rows, or split by problem"
+            f"data.split.by = range leaves no training problem of {', '.join(sorted(untrained))}; lower data.split, "
+            "select more rows, or split by problem"
         )
-    return places.parts
+    return assignment.splits
 
 
-def range_groups(texts: Sequence[str], ranges: int) -> list[int]:
-    """The number of the range that each text is in, below `ranges`; a range holds about as many texts as another.
+def assign_ranges(texts: Sequence[str], range_count: int) -> list[int]:
+    """Return the range number of each text, below `range_count`. All ranges have about the same number of texts.
 
-    Ranges are of the number with the most different values, of those numbers that every text has: the first, or the
-    second, and so on. Texts with the same value are in the same range. Without any such number all are in one.
+    The ranges divide one number of the texts: among the positions that every text has (first number, second number, …),
+    the one with the most distinct values. Texts with the same value are in the same range. If there is no such
+    position, all texts are in range 0.
     """
-    numbers = [operands(text) for text in texts]
+    numbers = [extract_numbers(text) for text in texts]
     values = max(zip(*numbers, strict=False), key=lambda column: len(set(column)), default=None)
     if values is None:
         return [0] * len(texts)
     counts = Counter(values)
-    group: dict[Decimal, int] = {}
-    before = 0
+    range_of: dict[Decimal, int] = {}
+    smaller = 0
     for value in sorted(counts):
-        group[value] = before * ranges // len(texts)
-        before += counts[value]
-    return [group[value] for value in values]
+        range_of[value] = smaller * range_count // len(texts)
+        smaller += counts[value]
+    return [range_of[value] for value in values]
 
 
-class _Places:
-    """Where each problem goes, and how much room is left in dev and test. Twins are placed together."""
+class _Assignment:
+    """The split of each problem, and the room left in dev and test per kind. Duplicate groups are assigned whole."""
 
-    def __init__(self, kinds: Sequence[str], twins: Sequence[str], room: dict[str, dict[Part, int]]) -> None:
+    def __init__(self, kinds: Sequence[str], group_keys: Sequence[str], room: dict[str, dict[SplitName, int]]) -> None:
         self.kinds = kinds
+        self.group_keys = group_keys
         self.room = room
-        self.parts: list[Part | None] = ["train"] * len(kinds)
-        self.twins = twins
-        self.open: dict[str, list[int]] = {}
-        for index, twin in enumerate(twins):
-            self.open.setdefault(twin, []).append(index)
+        self.splits: list[SplitName | None] = ["train"] * len(kinds)
+        self.unassigned: dict[str, list[int]] = {}
+        """The problems of each group that is still in train by default."""
+        for index, key in enumerate(group_keys):
+            self.unassigned.setdefault(key, []).append(index)
 
-    def kinds_of(self, twin: str) -> set[str]:
-        return {self.kinds[index] for index in self.open[twin]}
+    def kinds_of(self, key: str) -> set[str]:
+        return {self.kinds[index] for index in self.unassigned[key]}
 
-    def fill(self, twins: Iterable[str]) -> None:
-        """Puts twins, one after the other, into the first of test and dev that has room; the others stay."""
-        for twin in twins:
-            for part in _HELD:
-                if self._fits(twin, part):
-                    self._put(twin, part)
+    def fill(self, keys: Iterable[str]) -> None:
+        """Assign each group to test or dev, whichever has room first. Groups that do not fit stay in train."""
+        for key in keys:
+            for name in _HELD_OUT:
+                if self._fits(key, name):
+                    self._assign(key, name)
                     break
 
-    def hold(self, twins: Sequence[str], part: Part) -> None:
-        """Takes twins out of training, into a part as long as it has room."""
-        for twin in twins:
-            self._put(twin, part if self._fits(twin, part) else None)
+    def hold_out(self, keys: Sequence[str], name: SplitName) -> None:
+        """Remove groups from train: assign them to a split while it has room, and to no split afterwards."""
+        for key in keys:
+            self._assign(key, name if self._fits(key, name) else None)
 
-    def _fits(self, twin: str, part: Part) -> bool:
-        needed = Counter(self.kinds[index] for index in self.open[twin])
-        return all(count <= self.room[kind][part] for kind, count in needed.items())
+    def _fits(self, key: str, name: SplitName) -> bool:
+        needed = Counter(self.kinds[index] for index in self.unassigned[key])
+        return all(count <= self.room[kind][name] for kind, count in needed.items())
 
-    def _put(self, twin: str, part: Part | None) -> None:
-        for index in self.open.pop(twin):
-            self.parts[index] = part
-            if part is not None:
-                self.room[self.kinds[index]][part] -= 1
-
-
-def _hold_ranges(places: _Places, kind: str, members: Sequence[int], texts: Sequence[str], seed: int) -> None:
-    """Holds back whole ranges of a kind, with all twins of what is in them, until test and dev are full."""
-    wanted = places.room[kind]
-    groups: dict[int, list[int]] = {}
-    for index, group in zip(members, range_groups(texts, RANGES), strict=True):
-        groups.setdefault(group, []).append(index)
-    order = sorted(groups, key=lambda group: digest(str(seed), "range", kind, str(group)), reverse=True)
-    for part in _HELD:
-        held: set[str] = set()
-        while order and sum(len(places.open[twin]) for twin in held) < wanted[part]:
-            held |= {places.twins[index] for index in groups[order.pop()]} & places.open.keys()
-        places.hold(_shuffled(held, seed), part)
+    def _assign(self, key: str, name: SplitName | None) -> None:
+        for index in self.unassigned.pop(key):
+            self.splits[index] = name
+            if name is not None:
+                self.room[self.kinds[index]][name] -= 1
 
 
-def _shuffled(twins: Iterable[str], seed: int) -> list[str]:
-    return sorted(twins, key=lambda twin: digest(str(seed), "split", twin))
+def _assign_by_range(assignment: _Assignment, texts: Sequence[str], seed: int) -> None:
+    """Hold out ranges of the kinds that differ in numbers only, and single groups of the free-text kinds."""
+    kinds = assignment.kinds
+    free_text = find_free_text_kinds(zip(kinds, texts, strict=True))
+    for kind in sorted(set(kinds) - free_text):
+        members = [index for index, other in enumerate(kinds) if other == kind]
+        _hold_out_ranges(assignment, kind, members, [texts[index] for index in members], seed)
+    shuffled = _shuffle(assignment.unassigned, seed)
+    assignment.fill(key for key in shuffled if not assignment.kinds_of(key).isdisjoint(free_text))
+
+
+def _hold_out_ranges(
+    assignment: _Assignment, kind: str, members: Sequence[int], texts: Sequence[str], seed: int
+) -> None:
+    """Hold out whole ranges of a kind, with the duplicate groups of their problems, until test and dev are full."""
+    room = assignment.room[kind]
+    ranges: dict[int, list[int]] = {}
+    for index, number in zip(members, assign_ranges(texts, RANGE_COUNT), strict=True):
+        ranges.setdefault(number, []).append(index)
+    order = sorted(ranges, key=lambda number: digest(str(seed), "range", kind, str(number)), reverse=True)
+    for name in _HELD_OUT:
+        keys: set[str] = set()
+        while order and sum(len(assignment.unassigned[key]) for key in keys) < room[name]:
+            keys |= {assignment.group_keys[index] for index in ranges[order.pop()]} & assignment.unassigned.keys()
+        assignment.hold_out(_shuffle(keys, seed), name)
+
+
+def _shuffle(keys: Iterable[str], seed: int) -> list[str]:
+    return sorted(keys, key=lambda key: digest(str(seed), "split", key))
 
 
 def apportion(total: int, sizes: Mapping[str, int], room: Mapping[str, int]) -> dict[str, int]:
-    """`total` distributed in proportion to `sizes` by largest remainder, to none more than its `room`.
+    """Distribute `total` in proportion to `sizes` by largest remainder, with at most `room` for each name.
 
-    There must be room for all of it.
+    The sum of `room` must be at least `total`.
     """
     assert total <= sum(room.values())
     whole = max(1, sum(sizes.values()))

@@ -1,4 +1,4 @@
-"""Rows out of tables, whose columns the recipe names: Parquet files and Hugging Face data sets."""
+"""Reads rows from tables: Parquet files and Hugging Face data sets. The recipe names the columns."""
 
 from __future__ import annotations
 
@@ -12,89 +12,109 @@ import pyarrow.parquet as pq
 
 from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
-from keeptune.data.row import LONGEST_ROW_BYTES, NOT_UTF8, TOO_LONG, BadRow, Rejected, Row, checked, is_utf8, reject
-from keeptune.data.stream import CODECS, opened
+from keeptune.data.row import (
+    MAX_ROW_BYTES,
+    NOT_UTF8,
+    TOO_LONG,
+    RawRow,
+    RejectedRow,
+    RowError,
+    is_utf8,
+    reject,
+    require_text,
+)
+from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 
 _BATCH_ROWS = 1_000
 _BUFFER_BYTES = 1 << 20
 
 
-def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """Every row of a Parquet file; its line is its number from 1.
+def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a Parquet file. The line of a row is its number, counted from 1.
 
-    errors: DataError when the file is missing, unreadable, damaged or empty, or lacks the columns.
+    Raises:
+        DataError: the file is missing, unreadable, damaged, compressed or empty, or lacks the columns.
     """
     if path.suffix.lower() in CODECS:
-        raise DataError(f"{path}: Parquet is compressed within and cannot be read out of an archive; unpack it")
-    with opened(path) as stream:
+        raise DataError(f"{path}: cannot read a compressed Parquet file (Parquet compresses its columns); unpack it")
+    with open_bytes(path) as stream:
         try:
             file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES)
-            wanted = required(str(path), file.schema_arrow.names, columns)
-            yield from _rows(str(path), file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False), wanted)
-        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: names that are not UTF-8
-            raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write it anew") from None
+            names = required_columns(str(path), file.schema_arrow.names, columns)
+            yield from _rows(str(path), file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False), names)
+        except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names that are not UTF-8
+            raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
 
 
-def read_hub(name: str, columns: ColumnsSection) -> Iterator[Row | Rejected]:
-    """Every row of a data set hf:NAME#SPLIT; its line is its number from 1.
+def read_hub(name: str, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of the data set hf:NAME#SPLIT. The line of a row is its number, counted from 1.
 
-    errors: RecipeError when the library is not installed; DataError when the data set cannot be had or is empty, or
-    lacks the columns.
+    Raises:
+        RecipeError: the library `datasets` is not installed.
+        DataError: the data set cannot be loaded, is empty, or lacks the columns.
     """
-    tables = hub.tables(name)
+    tables = hub.load_tables(name)
     first = next(tables, None)
     if first is None:
-        raise _empty(name)
-    wanted = required(name, first.schema.names, columns)
-    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), wanted)
+        raise _empty_table_error(name)
+    names = required_columns(name, first.schema.names, columns)
+    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), names)
 
 
-def required(file: str, header: Sequence[str], columns: ColumnsSection) -> list[str]:
-    """The names of the columns that hold problem, solution and, where it is asked for, kind.
+def required_columns(file: str, header: Sequence[str], columns: ColumnsSection) -> list[str]:
+    """Return the names of the columns for problem, solution and, if the recipe names it, kind.
 
-    errors: DataError when the table lacks one, or has it twice.
+    Raises:
+        DataError: a column is missing or occurs more than once.
     """
-    wanted = [columns.problem, columns.solution, *([columns.kind] if columns.kind is not None else [])]
-    for fault, faulty in (
-        ("lacks", [name for name in wanted if name not in header]),
-        ("has more than once", [name for name in wanted if header.count(name) > 1]),
+    names = [columns.problem, columns.solution, *([columns.kind] if columns.kind is not None else [])]
+    for fault, faulty_names in (
+        ("lacks", [name for name in names if name not in header]),
+        ("has more than once", [name for name in names if header.count(name) > 1]),
     ):
-        if faulty:
+        if faulty_names:
             raise DataError(
-                f"{file}: the table {fault} {' and '.join(map(repr, faulty))}; its columns are "
-                f"{', '.join(map(repr, header))}. Name those that hold the texts in data.columns"
+                f"{file}: the table {fault} {' and '.join(map(repr, faulty_names))}; its columns are "
+                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns"
             )
-    return wanted
+    return names
 
 
-def text_row(file: str, line: int, cells: Sequence[object]) -> Row:
-    """The row that the cells of the wanted columns make. errors: BadRow with the reason when they make none."""
+def make_row(file: str, line: int, cells: Sequence[object]) -> RawRow:
+    """Return the row with these cells, in the order of `required_columns`.
+
+    Raises:
+        RowError: a cell is not a valid text; see `require_text`.
+    """
     problem, solution, *kind = cells
-    label = checked("kind", kind[0]) if kind else None
-    return Row(file, line, checked("problem", problem), checked("solution", solution), label)
+    label = require_text("kind", kind[0]) if kind else None
+    return RawRow(file, line, require_text("problem", problem), require_text("solution", solution), label)
 
 
-def _rows(file: str, batches: Iterable[Any], wanted: Sequence[str]) -> Iterator[Row | Rejected]:
+def _rows(file: str, batches: Iterable[Any], names: Sequence[str]) -> Iterator[RawRow | RejectedRow]:
     line = 0
     for batch in batches:
-        for cells in zip(*(_cells(batch.column(name)) for name in wanted), strict=True):
+        for cells in zip(*(_cells(batch.column(name)) for name in names), strict=True):
             line += 1
             texts = [cell for cell in cells if isinstance(cell, str)]
             try:
                 if not all(map(is_utf8, texts)):
-                    raise BadRow(NOT_UTF8)
-                if sum(len(text.encode()) for text in texts) > LONGEST_ROW_BYTES:
-                    raise BadRow(TOO_LONG)
-                yield text_row(file, line, cells)
-            except BadRow as bad:
-                yield reject(file, line, str(bad), "\n".join(texts))
+                    raise RowError(NOT_UTF8)
+                if sum(len(text.encode()) for text in texts) > MAX_ROW_BYTES:
+                    raise RowError(TOO_LONG)
+                yield make_row(file, line, cells)
+            except RowError as error:
+                yield reject(file, line, str(error), "\n".join(texts))
     if line == 0:
-        raise _empty(file)
+        raise _empty_table_error(file)
 
 
 def _cells(column: Any) -> list[str | None]:
-    """The texts of a column, with lone surrogates for bytes that are not UTF-8; None for what is not a text."""
+    """Return the texts of a column, and None for values of another type.
+
+    Bytes that are not UTF-8 become lone surrogates.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
@@ -107,5 +127,5 @@ def _cells(column: Any) -> list[str | None]:
     return texts
 
 
-def _empty(file: str) -> DataError:
-    return DataError(f"{file}: the table is empty; give one with rows")
+def _empty_table_error(file: str) -> DataError:
+    return DataError(f"{file}: the table is empty; provide a table with rows")

@@ -1,7 +1,7 @@
-"""Where the data stage's work is done: in this process, in several on this machine, or on a Ray cluster.
+"""Runs the tasks of the data stage: in this process, in several processes on this machine, or on a Ray cluster.
 
-All three run the same functions over the same tasks and give the results in the order of the tasks, so a choice of
-workers changes the time that a stage takes and nothing else.
+All executors run the same functions over the same tasks and return the results in task order. So the choice of executor
+changes the run time and nothing else.
 """
 
 from __future__ import annotations
@@ -24,46 +24,50 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SMALL_INPUT_BYTES = 16_000_000
-"""Less than this is done sooner in this process than others can be started."""
+"""Smaller inputs are processed in this process, because starting other processes takes longer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Staffing:
-    """Who is to do the work: a Ray cluster, or so many processes here (0: as many as pay)."""
+class WorkerConfig:
+    """The requested workers: a Ray cluster at HOST:PORT, or local processes (0: chosen by the size of the input)."""
 
     processes: int = 0
     cluster: str | None = None
 
 
-class Workers(Protocol):
-    """Something that does tasks side by side."""
+class Executor(Protocol):
+    """Runs tasks in parallel."""
 
     @property
-    def count(self) -> int:
-        """How many tasks are done at once."""
+    def worker_count(self) -> int:
+        """The number of tasks that run at the same time."""
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """The result of each task, in their order. `function` and tasks are sent as pickles."""
+        """Yield the result of each task in order. `function` and the tasks must be picklable."""
 
 
-class Here:
-    """This process does all tasks."""
+class SerialExecutor:
+    """Runs all tasks in this process, each when its result is requested."""
 
-    count = 1
+    worker_count = 1
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """The result of each task, computed when it is asked for."""
+        """Yield the result of each task in order."""
         return map(function, tasks)
 
 
-class Processes:
-    """Several processes on this machine."""
+class ProcessExecutor:
+    """Runs tasks in several processes on this machine."""
 
-    def __init__(self, pool: ProcessPoolExecutor, count: int) -> None:
-        self.pool, self.count = pool, count
+    def __init__(self, pool: ProcessPoolExecutor, worker_count: int) -> None:
+        self.pool, self.worker_count = pool, worker_count
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """The result of each task. errors: RunError when a process dies, which is mostly for want of memory."""
+        """Yield the result of each task in order.
+
+        Raises:
+            RunError: a process was killed, usually because memory ran out.
+        """
         try:
             yield from self.pool.map(function, tasks)
         except BrokenProcessPool:
@@ -73,25 +77,28 @@ class Processes:
             ) from None
 
 
-class Cluster:
-    """The processes of a Ray cluster. All nodes must see the input files and the run directory under the same path."""
+class RayExecutor:
+    """Runs tasks on a Ray cluster. All nodes must see the input files and the run directory under the same paths."""
 
     def __init__(self, address: str, show_output: bool = False) -> None:
         try:
             self.ray: Any = importlib.import_module("ray")
         except ImportError:
             raise RunError("--cluster needs Ray; install it with: pip install 'keeptune[cluster]'") from None
-        _knock(address)
+        _require_reachable(address)
         try:
             self.ray.init(address=address, log_to_driver=show_output, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise RunError(f"--cluster {address}: no Ray cluster answers there ({error})") from None
-        self.count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
+            raise RunError(
+                f"--cluster {address}: cannot connect to a Ray cluster ({error}); check that it is running"
+            ) from None
+        self.worker_count = max(1, int(self.ray.cluster_resources().get("CPU", 1)))
 
     def map(self, function: Callable[[T], R], tasks: Sequence[T]) -> Iterator[R]:
-        """The result of each task.
+        """Yield the result of each task in order. Errors of the function are raised as if it had run locally.
 
-        errors: those of the function, as if it had run here; RunError when the cluster fails.
+        Raises:
+            RunError: the cluster failed.
         """
         remote = self.ray.remote(function)
         for pending in [remote.remote(task) for task in tasks]:
@@ -100,55 +107,77 @@ class Cluster:
             except self.ray.exceptions.RayTaskError as error:
                 raise error.cause from None
             except self.ray.exceptions.RayError as error:
-                raise RunError(f"the Ray cluster could not do a task ({error}); see the cluster's own logs") from None
+                raise RunError(f"the Ray cluster failed to run a task ({error}); see the cluster's logs") from None
 
     def close(self) -> None:
-        """Leaves the cluster, which goes on."""
+        """Disconnect from the cluster, which continues to run."""
         self.ray.shutdown()
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
-    """While it lasts, nobody searches for reference cycles. Millions of rows make none, and the search through all
-    that is held took a quarter of the time."""
-    was_on = gc.isenabled()
+def garbage_collection_paused() -> Iterator[None]:
+    """Disable the cyclic garbage collector inside the `with` block.
+
+    Rows contain no reference cycles, and searching millions of them took a quarter of the time.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()
 
 
-def _knock(address: str) -> None:
-    """errors: RunError when nobody answers at host:port. Ray itself would wait for minutes."""
+def available_cpu_count() -> int:
+    """Return the number of CPUs that this process may use.
+
+    `os.process_cpu_count` exists since Python 3.13 and `os.sched_getaffinity` not on macOS and Windows. Where both are
+    missing, the CPUs of the machine are counted.
+    """
+    if process_cpu_count := getattr(os, "process_cpu_count", None):
+        return int(process_cpu_count() or 1)
+    if sched_getaffinity := getattr(os, "sched_getaffinity", None):
+        return len(sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _require_reachable(address: str) -> None:
+    """Check that host:port accepts connections. Ray itself would wait for minutes.
+
+    Raises:
+        RunError: the address is malformed or does not answer.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, ValueError) as error:
-        raise RunError(f"--cluster {address}: no Ray cluster answers there ({error}); give HOST:PORT") from None
+        raise RunError(
+            f"--cluster {address}: cannot connect to a Ray cluster ({error}); provide its address as HOST:PORT"
+        ) from None
 
 
 @contextmanager
-def workers(input_bytes: int, staffing: Staffing) -> Iterator[Workers]:
-    """Workers for an input of that size.
+def open_executor(input_bytes: int, config: WorkerConfig) -> Iterator[Executor]:
+    """Open an executor for an input of this size. It is closed at the end of the `with` block.
 
-    errors: RunError when the cluster does not answer.
+    Raises:
+        RunError: the Ray cluster does not answer.
     """
-    if staffing.cluster is not None:
-        joined = Cluster(staffing.cluster)
+    if config.cluster is not None:
+        cluster = RayExecutor(config.cluster)
         try:
-            yield joined
+            yield cluster
         finally:
-            joined.close()
+            cluster.close()
         return
-    count = staffing.processes or (1 if input_bytes < SMALL_INPUT_BYTES else len(os.sched_getaffinity(0)))
-    if count == 1:
-        yield Here()
+    worker_count = config.processes or (1 if input_bytes < SMALL_INPUT_BYTES else available_cpu_count())
+    if worker_count == 1:
+        yield SerialExecutor()
         return
-    # A forked child could inherit a lock that one of torch's or the tokenizer's threads holds.
-    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+    # A forked child could inherit a lock that a thread of torch or of the tokenizer holds.
+    pool = ProcessPoolExecutor(worker_count, mp_context=multiprocessing.get_context("spawn"))
     try:
-        yield Processes(pool, count)
+        yield ProcessExecutor(pool, worker_count)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from keeptune.data.plain_texts import GENERAL, Text
+from keeptune.data.plain_texts import GENERAL, PlainText
 from keeptune.evaluation.statistics import FloatArray, mean_of_parts
 from keeptune.models import adapters
 from keeptune.prompts.template import encode_prompt
@@ -41,7 +41,7 @@ _BATCH_TOKENS = 2048
 
 
 @torch.inference_mode()
-def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[Text]) -> list[Record]:
+def score_drift(tuned: Any, scale: float, tokenizer: Any, texts: Sequence[PlainText]) -> list[Record]:
     """One record a text, in their order: the sums, in nats, of both models' token losses and of their divergence.
 
     `predicted` counts the tokens that have a loss, all but the first; the divergence is taken behind each of `tokens`,

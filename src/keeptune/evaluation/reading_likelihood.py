@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from keeptune.data.reading_passages import laid_out
+from keeptune.data.reading_passages import encode_passage
 from keeptune.generation.engine import Generator
 from keeptune.grading.squad import ReadingItem
 from keeptune.training.batches import make_batches
@@ -33,7 +33,7 @@ def answer_nll(generator: Generator, items: Sequence[ReadingItem]) -> list[float
     for index, item in enumerate(items):
         groups.setdefault(item.context, []).append(index)
     places = list(groups.values())
-    passages = [laid_out([items[index] for index in place], generator.tokenizer) for place in places]
+    passages = [encode_passage([items[index] for index in place], generator.tokenizer) for place in places]
     lengths = [len(passage.tokens) for passage in passages]
     found = [0.0] * len(items)
     for batch in make_batches(sorted(range(len(places)), key=lengths.__getitem__), lengths, BATCH_TOKENS):

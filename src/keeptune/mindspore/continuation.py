@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoConfig
 
 from keeptune.config import recipe as recipes
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.errors import ModelError
 from keeptune.files import write_json, write_records, write_text
 from keeptune.mindspore import ckpt
@@ -33,7 +33,7 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
     if not (run / "recipe.yaml").is_file():
         raise ModelError(f"{run}: there is no recipe.yaml; give the run directory, not only its adapter")
     recipe = recipes.load_stored(run / "recipe.yaml")
-    rows, questions = (load_examples(run / "data" / f"{part}.parquet") for part in ("train", "test"))
+    rows, questions = (load_prepared_rows(run / "data" / f"{part}.parquet") for part in ("train", "test"))
     base = AutoConfig.from_pretrained(models.resolve(card.model))
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from keeptune.config.recipe import Recipe
-from keeptune.data.solution_rendering import Example
+from keeptune.data.solution_rendering import PreparedRow
 from keeptune.errors import ModelError
 from keeptune.prompts.named import asked_in_conversation
 from keeptune.prompts.template import Prompt
@@ -35,7 +35,7 @@ class FinetuneFiles:
     """
 
     recipe: Recipe
-    rows: Sequence[Example]
+    rows: Sequence[PreparedRow]
     base: Any
     lora: dict[str, Any]
     longest_answer: int
@@ -247,7 +247,7 @@ class FinetuneFiles:
         )
 
 
-def conversations(template: str, rows: Sequence[Example]) -> list[dict[str, Any]]:
+def conversations(template: str, rows: Sequence[PreparedRow]) -> list[dict[str, Any]]:
     """The rows in FastChat's layout. `template` renders the human turn."""
     turn = Prompt(template)
     return [

@@ -301,12 +301,12 @@ class _RecipeBuilder:
 def _token_lengths(rows: Path, recipe: dict[str, Any]) -> TokenLengths:
     """The longest row and the longest answer in a file, in the base model's tokens."""
     from keeptune.data.reader import read_rows
-    from keeptune.data.row import Row
+    from keeptune.data.row import RawRow
     from keeptune.models.load import load_tokenizer
     from keeptune.prompts.token_count import TokenCounter
 
     counter = TokenCounter.of(load_tokenizer(recipe["model"]["name"]), named.prompt(recipe["prompt"]["template"]))
-    texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, Row)]
+    texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, RawRow)]
     if not texts:
         raise DataError(f"{rows}: no row can be read; give the rows from which the MindRecord file was made")
     counts = counter(texts)

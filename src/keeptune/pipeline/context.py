@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from keeptune.config.recipe import Recipe
-from keeptune.data.workers import Staffing
+from keeptune.data.workers import WorkerConfig
 from keeptune.event_log import EventLog
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.pipeline.dev_evaluation import DevEvaluation
@@ -30,7 +30,7 @@ class RunContext:
         directory: RunDirectory,
         recipe: Recipe,
         reporter: Reporter | None = None,
-        workers: Staffing = Staffing(),  # noqa: B008  (frozen)
+        workers: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
     ) -> None:
         self.directory, self.recipe, self.workers = directory, recipe, workers
         self.processes = distributed_context()

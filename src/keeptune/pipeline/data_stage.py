@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from keeptune.data import card as cards
+from keeptune.data.card import summarize
 from keeptune.data.preparation import prepare
-from keeptune.data.teacher.rows import writer_summary
+from keeptune.data.teacher.rows import summarize_teacher_texts
 from keeptune.pipeline.context import RunContext
 from keeptune.prompts.token_count import TokenCounter
 from keeptune.skills.registry import skill_of
@@ -22,5 +22,5 @@ def _prepare(context: RunContext) -> None:
     with context.stage("data"):
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
         card = prepare(recipe, skill_of(recipe.data), counter, directory.data, context.workers, context.reporter)
-        for line in (*cards.summary(card), *writer_summary(directory.data)):
+        for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

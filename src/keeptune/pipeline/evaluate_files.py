@@ -9,8 +9,8 @@ from typing import Any
 
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
-from keeptune.data.reader import Rejected, read_rows, reject
-from keeptune.data.row import NOT_UNDERSTOOD, is_utf8
+from keeptune.data.reader import RejectedRow, read_rows, reject
+from keeptune.data.row import UNKNOWN_KIND, is_utf8
 from keeptune.data.selection import digest
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.evaluation import reading as retained
@@ -182,7 +182,7 @@ def _skill_scores(
     cache: RecordCache,
     request: Request,
     questions: Sequence[skills.Asked],
-    rejected: Sequence[Rejected],
+    rejected: Sequence[RejectedRow],
     reporter: Reporter,
 ) -> Record:
     """Accuracy on the problems of a file."""
@@ -302,16 +302,16 @@ def adapter_folder(name: str) -> Path | None:
     return None
 
 
-def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[Rejected]]:
+def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
     skill, asked, rejected = _skill(target), [], []
     for row in read_rows(path):
-        if isinstance(row, Rejected):
+        if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
         question = skill.read(row.problem, row.solution)
         if question is None:
-            rejected.append(reject(row.file, row.line, NOT_UNDERSTOOD, row.problem))
+            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
             asked.append(skills.Asked(name, question.kind, question.text, question.truth))
@@ -335,6 +335,6 @@ def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
     return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
 
 
-def _shown(rejected: Sequence[Rejected]) -> Record:
+def _shown(rejected: Sequence[RejectedRow]) -> Record:
     first = [{"line": row.line, "reason": row.reason} for row in rejected[:_SHOWN_REJECTED]]
     return {"rows": len(rejected), "first": first}

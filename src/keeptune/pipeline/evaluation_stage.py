@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keeptune.data.split import PARTS
+from keeptune.data.split import SPLITS
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, write_json
 from keeptune.generation import vllm
@@ -36,7 +36,7 @@ def tuned_generator(context: RunContext) -> SharedGenerator:
 def hashed_files(context: RunContext) -> list[str]:
     """The files that the result rests on, relative to the run directory: the manifest holds their hashes."""
     directory, retain = context.directory, context.recipe.retain
-    paths = [directory.examples(part) for part in PARTS]
+    paths = [directory.examples(part) for part in SPLITS]
     paths += [directory.self_answers] if retain.replays_self else []
     paths += [directory.adapter_config, *context.final.paths()]
     return [directory.relative(path) for path in paths]

@@ -12,8 +12,8 @@ from typing import Any
 
 from keeptune.config.ability_names import READING_ABILITY, chosen_names
 from keeptune.config.recipe import Recipe
-from keeptune.data.plain_texts import Text, general_texts
-from keeptune.data.preparation import load_examples
+from keeptune.data.plain_texts import PlainText, load_general_texts
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.errors import DataError, ModelError
 from keeptune.evaluation import divergence as drift
 from keeptune.evaluation import harness
@@ -70,7 +70,7 @@ class FinalEvaluation:
 
     def problems(self, split: str, limit: int = 0) -> list[skills.Asked]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
-        rows = load_examples(self.directory.examples(split))
+        rows = load_prepared_rows(self.directory.examples(split))
         problems = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
         return problems[:limit] if limit else problems
 
@@ -102,11 +102,11 @@ class FinalEvaluation:
         layout = self.recipe.score.reading_prompt
         return {READING: layout, **({OTHER_PROMPT: other(layout)} if self.recipe.score.both_prompts else {})}
 
-    def texts(self) -> list[Text]:
+    def texts(self) -> list[PlainText]:
         """The general texts and the prompts of test questions on which predictions are compared."""
-        general = general_texts(self.recipe.score.general, self.recipe.score.general_limit)
+        general = load_general_texts(self.recipe.score.general, self.recipe.score.general_limit)
         problems = self.problems("test", drift.SKILL_PROMPTS)
-        return [*general, *(Text(one.name, drift.SKILL, self.prompt.render(one.problem)) for one in problems)]
+        return [*general, *(PlainText(one.name, drift.SKILL, self.prompt.render(one.problem)) for one in problems)]
 
     def paths(self) -> list[Path]:
         """The files of records that the recipe requires."""
@@ -208,7 +208,7 @@ class FinalEvaluation:
             write_records(directory.answer_divergence, answer_divergence(pair, prompts, self.recipe.seed))
             self.reporter.info(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
         if not directory.practised.is_file():
-            rows = load_examples(directory.examples("train"))
+            rows = load_prepared_rows(directory.examples("train"))
             texts = (text for row in rows for text in (row.problem, row.solution))
             write_json(directory.practised, practised_by_texts(texts, "training data") | practised_by(self.recipe))
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from keeptune.config.ability_names import ALL
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.environment import PACKAGES, hardware
 from keeptune.errors import RecipeError, RunError
 from keeptune.evaluation import answer_divergence as divergence
@@ -217,12 +217,12 @@ def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Que
 def _training_texts(request: GateRequest) -> list[str]:
     """The training texts of the tuned model, from its run directory or from the file that the user names."""
     if request.training_rows is not None:
-        from keeptune.data.reader import Rejected, read_rows
+        from keeptune.data.reader import RejectedRow, read_rows
 
-        rows = [row for row in read_rows(request.training_rows) if not isinstance(row, Rejected)]
+        rows = [row for row in read_rows(request.training_rows) if not isinstance(row, RejectedRow)]
         return [text for row in rows for text in (row.problem, row.solution)]
     path = Path(request.tuned).expanduser() / "data" / "train.parquet"
-    examples = load_examples(path) if path.is_file() else []
+    examples = load_prepared_rows(path) if path.is_file() else []
     return [text for row in examples for text in (row.problem, row.solution)]
 
 

@@ -15,10 +15,10 @@ from keeptune.config.ability_names import READING_ABILITY
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import RetainSection
-from keeptune.data.card import Card
-from keeptune.data.preparation import load_examples, prepare
-from keeptune.data.solution_rendering import Example
-from keeptune.data.workers import Staffing
+from keeptune.data.card import DataCard
+from keeptune.data.preparation import load_prepared_rows, prepare
+from keeptune.data.solution_rendering import PreparedRow
+from keeptune.data.workers import WorkerConfig
 from keeptune.evaluation import contest
 from keeptune.evaluation.abilities.registry import abilities_named
 from keeptune.evaluation.power import Decisive, plan_abilities
@@ -55,7 +55,7 @@ Measured: 0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, with rows
 def plan(
     recipe: Recipe,
     reporter: Reporter | None = None,
-    staffing: Staffing = Staffing(),  # noqa: B008  (frozen)
+    staffing: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
 ) -> Plan:
     """Rows and tokens by kind, steps, trainable parameters, estimated seconds and bytes. Nothing is written.
 
@@ -100,7 +100,7 @@ def plan(
     }
 
 
-def _data(recipe: Recipe, reporter: Reporter, staffing: Staffing) -> tuple[Card, list[Example]]:
+def _data(recipe: Recipe, reporter: Reporter, staffing: WorkerConfig) -> tuple[DataCard, list[PreparedRow]]:
     """The card and the training rows of the data stage, run in a temporary folder, without a teacher model."""
     tokenizer = models.load_tokenizer(recipe.model.name)
     with tempfile.TemporaryDirectory() as scratch:
@@ -109,10 +109,10 @@ def _data(recipe: Recipe, reporter: Reporter, staffing: Staffing) -> tuple[Card,
         data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
         card = prepare(recipe.model_copy(update={"data": data}), skill_of(data), counter, folder, staffing)
-        return card, load_examples(folder / "train.parquet")
+        return card, load_prepared_rows(folder / "train.parquet")
 
 
-def _counts(card: Card) -> Plan:
+def _counts(card: DataCard) -> Plan:
     """The rows of the data stage, as the card counts them."""
     return {
         "kinds": {kind: asdict(counts) for kind, counts in card.kinds.items()},

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
-from keeptune.data.workers import Staffing
+from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
 from keeptune.files import write_text
 from keeptune.generation.distributed import help_out
@@ -44,7 +44,7 @@ class Run:
         folder: Path,
         recipe: Recipe,
         reporter: Reporter | None = None,
-        workers: Staffing = Staffing(),  # noqa: B008  (frozen)
+        workers: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
         observers: Sequence[TrainingObserver] = (),
     ) -> Self:
         """A new run in `folder`, or the one that is there already.

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.data.card import data_sha256
-from keeptune.data.preparation import load_examples
-from keeptune.data.split import PARTS
+from keeptune.data.preparation import load_prepared_rows
+from keeptune.data.split import SPLITS
 from keeptune.environment import git_state
 from keeptune.errors import DataError, ModelError
 from keeptune.evaluation.harness import ASKED
@@ -149,7 +149,7 @@ def _version(facts: Mapping[str, Any]) -> str:
 
 
 def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> None:
-    examples = {part: load_examples(run.directory.examples(part)) for part in PARTS}
+    examples = {part: load_prepared_rows(run.directory.examples(part)) for part in SPLITS}
     found = {
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
@@ -187,7 +187,7 @@ def _check_adapter(run: Run, made: Verification) -> None:
 def _check_skill(run: Run, made: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_of(run.recipe.data)
-    wanted = {example.id: example for example in load_examples(run.directory.examples("test"))}
+    wanted = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
     for who in WHO:
         file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
         made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))

@@ -8,7 +8,7 @@ from typing import Any
 
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import SELF
-from keeptune.data.preparation import load_examples
+from keeptune.data.preparation import load_prepared_rows
 from keeptune.prompts.template import Prompt
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.replay import ReplayRows, ReplaySource, build_replay_examples, load_replay_source
@@ -21,7 +21,7 @@ SelfReplay = Callable[[int], ReplayRows]
 def load_skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[TokenizedExample]:
     """The rows of one file of the data stage. The targets are the solutions."""
     examples = []
-    for row in load_examples(path):
+    for row in load_prepared_rows(path):
         question = prompt.encode(tokenizer, row.problem)
         solution = prompt.encode_solution(tokenizer, row.solution)
         loss_mask = (False,) * len(question) + (True,) * len(solution)

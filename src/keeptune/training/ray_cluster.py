@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from keeptune.data.workers import Cluster
+from keeptune.data.workers import RayExecutor
 from keeptune.errors import RunError
 from keeptune.files import read_json, write_json
 
@@ -39,7 +39,7 @@ def run_on_cluster(address: str, workers: int, arguments: Sequence[str], scratch
     Raises:
         RunError: if the cluster does not answer, has too few workers, or fails.
     """
-    cluster = Cluster(address, show_output=True)
+    cluster = RayExecutor(address, show_output=True)
     try:
         resources = cluster.ray.cluster_resources()
         resource = "GPU" if resources.get("GPU") else "CPU"

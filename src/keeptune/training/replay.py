@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from keeptune.data.plain_texts import general_texts
-from keeptune.data.reading_passages import laid_out
+from keeptune.data.plain_texts import load_general_texts
+from keeptune.data.reading_passages import encode_passage
 from keeptune.errors import DataError
 from keeptune.grading.squad import ReadingItem, load_squad
 from keeptune.prompts.template import encode_prompt
@@ -44,7 +44,7 @@ def load_replay_source(source: str) -> ReplaySource:
             return load_squad(path).items
     if source.endswith(".json"):
         return load_squad(Path(source)).items
-    return [text.text for text in general_texts([source])]
+    return [text.text for text in load_general_texts([source])]
 
 
 def build_replay_examples(
@@ -149,7 +149,7 @@ def _text_examples(text: str, number: int, tokenizer: Any, row_tokens: int) -> l
 def _passage_example(items: list[ReadingItem], tokenizer: Any, generator: random.Random) -> TokenizedExample:
     """A passage with its questions in random order; the answers are the targets."""
     questions = generator.sample(items, k=len(items))
-    passage = laid_out(questions, tokenizer)
+    passage = encode_passage(questions, tokenizer)
     loss_mask = [False] * len(passage.tokens)
     for answer in passage.answers:
         # The line end is a target, too: with it the model ends its answer.

@@ -29,7 +29,7 @@ def truncate_target(example: TokenizedExample, shares: PrefixShares, seed: int) 
     return replace(example, tokens=example.tokens[:end], loss_mask=example.loss_mask[:end])
 
 
-def truncated_row_tokens(row: solution_rendering.Example, shares: PrefixShares, seed: int) -> int:
+def truncated_row_tokens(row: solution_rendering.PreparedRow, shares: PrefixShares, seed: int) -> int:
     """The length of a row of the data stage after truncation, in tokens, for estimates."""
     return row.prompt_tokens + _target_tokens(row.name, row.kind, row.solution_tokens, shares, seed)
 

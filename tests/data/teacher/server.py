@@ -1,4 +1,4 @@
-"""A real HTTP server on the loopback that answers as it is told: well, wrongly, late, or not at all."""
+"""An HTTP server on the loopback interface whose answers the tests script: correct, wrong, late, or none."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass
 class Reply:
-    """What is sent for one request; `drip_seconds` sends a blank now and then for so long before the body."""
+    """The response to one request. `drip_seconds` is the time for which single blanks are sent before the body."""
 
     body: bytes = b""
     status: int = 200
@@ -23,7 +23,7 @@ class Reply:
 
 @dataclass
 class Received:
-    """A request as it came in: its JSON, its headers and when."""
+    """A received request: its JSON, its headers and its time."""
 
     body: dict[str, Any]
     headers: dict[str, str]
@@ -34,12 +34,12 @@ class Received:
         return str(self.body["messages"][0]["content"])
 
 
-Behaviour = Callable[[str, int], Reply]
-"""The reply to a prompt, given how many requests with the same prompt came before it."""
+Behavior = Callable[[str, int], Reply]
+"""Returns the reply to a prompt, given the number of earlier requests with the same prompt."""
 
 
-def said(text: Any, finish_reason: str = "stop", **changes: Any) -> Reply:
-    """A chat completion of the usual form."""
+def completion(text: Any, finish_reason: str = "stop", **changes: Any) -> Reply:
+    """Returns a chat completion in the usual format."""
     tree = {
         "id": "1",
         "object": "chat.completion",
@@ -51,13 +51,13 @@ def said(text: Any, finish_reason: str = "stop", **changes: Any) -> Reply:
 
 
 class Server:
-    """Where it is, and what it has received."""
+    """The state of the server: the received requests, and the maximum number of concurrent ones."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behavior: Behavior) -> None:
         self.received: list[Received] = []
-        self.most_at_once = 0
-        self._behaviour = behaviour
-        self._under_way = 0
+        self.max_concurrent = 0
+        self._behavior = behavior
+        self._active = 0
         self._lock = threading.Lock()
         self.closing = threading.Event()
 
@@ -69,11 +69,11 @@ class Server:
         with self._lock:
             before = sum(other.prompt == received.prompt for other in self.received)
             self.received.append(received)
-            self._under_way += 1
-            self.most_at_once = max(self.most_at_once, self._under_way)
-        reply = self._behaviour(received.prompt, before)
+            self._active += 1
+            self.max_concurrent = max(self.max_concurrent, self._active)
+        reply = self._behavior(received.prompt, before)
         with self._lock:
-            self._under_way -= 1
+            self._active -= 1
         if reply.hang_up:
             handler.close_connection = True
             return
@@ -88,9 +88,9 @@ class Server:
 
 
 @contextmanager
-def serve(behaviour: Behaviour) -> Iterator[tuple[str, Server]]:
-    """The base address of a server that behaves so, and the server."""
-    server = Server(behaviour)
+def serve(behavior: Behavior) -> Iterator[tuple[str, Server]]:
+    """Starts a server with this behavior and yields its base address and its state."""
+    server = Server(behavior)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -100,7 +100,7 @@ def serve(behaviour: Behaviour) -> Iterator[tuple[str, Server]]:
                 self.close_connection = True
 
         def log_message(self, *_: Any) -> None:
-            """Nothing: the tests look at what was received."""
+            """Log nothing; the tests inspect the received requests."""
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=http.serve_forever, args=(0.01,))

@@ -1,4 +1,4 @@
-"""What is called proven is true, whatever the markup; what cannot be read is never called proven."""
+"""Proven equations are true in any markup, and equations that cannot be read are never proven."""
 
 import time
 from fractions import Fraction
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.config.solution_format import Rounding
-from keeptune.data.teacher.equations import Proof, prove, value_of
+from keeptune.data.teacher.equations import Proof, evaluate_expression, prove
 from keeptune.skills.rounding import rounded
 
 NUMBERS = st.decimals(min_value=0, max_value=9999, places=2).map(lambda number: f"{number}")
@@ -17,7 +17,7 @@ OPERATORS = st.sampled_from("+-*/")
 
 @st.composite
 def expressions(draw: st.DrawFn) -> str:
-    """Numbers joined by operators, some in brackets."""
+    """Generates numbers joined by operators, partly in brackets."""
     text = draw(NUMBERS)
     for _ in range(draw(st.integers(1, 3))):
         text = f"{text} {draw(OPERATORS)} {draw(NUMBERS)}"
@@ -27,7 +27,7 @@ def expressions(draw: st.DrawFn) -> str:
 
 
 def oracle(expression: str) -> Fraction | None:
-    """The value by Python's own parser."""
+    """Returns the value according to Python's parser."""
     quoted = "".join(f"Fraction('{part}')" if part[0].isdigit() else part for part in _parts(expression))
     try:
         value = eval(quoted, {"Fraction": Fraction})
@@ -46,16 +46,16 @@ def _parts(expression: str) -> list[str]:
 
 def fault(text: str, unknown: Fraction | None = None, problem: str = "") -> str | None:
     proof = prove(text, problem, unknown)
-    return "false" if proof.false else "unread" if proof.unread else None
+    return "false" if proof.false_equation else "unreadable" if proof.unreadable_equation else None
 
 
 @given(expressions())
-def test_values_are_those_of_python(expression: str) -> None:
-    assert value_of(expression) == oracle(expression)
+def test_values_equal_those_of_python(expression: str) -> None:
+    assert evaluate_expression(expression) == oracle(expression)
 
 
 @given(expressions(), st.integers(-300, 300))
-def test_a_result_is_proven_exactly_when_it_is_the_value_rounded(expression: str, off_by_hundredths: int) -> None:
+def test_a_result_is_proven_if_and_only_if_it_is_the_rounded_value(expression: str, off_by_hundredths: int) -> None:
     value = oracle(expression)
     if value is None or abs(value) > 10**12:
         return
@@ -94,10 +94,10 @@ def test_a_result_is_proven_exactly_when_it_is_the_value_rounded(expression: str
         "２ ＋ ３ ＝ ５",
     ],
 )
-def test_many_ways_to_write_are_read(text: str) -> None:
+def test_many_notations_are_read(text: str) -> None:
     proof = prove(text, "", None)
-    assert (proof.false, proof.unread) == (None, None)
-    assert proof.holding > 0
+    assert (proof.false_equation, proof.unreadable_equation) == (None, None)
+    assert proof.proven_count > 0
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_many_ways_to_write_are_read(text: str) -> None:
         "(60-24)/60*100 = 60%",
     ],
 )
-def test_what_is_false_is_found(text: str) -> None:
+def test_false_equations_are_found(text: str) -> None:
     assert fault(text) == "false"
 
 
@@ -143,25 +143,25 @@ def test_what_is_false_is_found(text: str) -> None:
         "0." + "1" * 500 + " = 0",
     ],
 )
-def test_what_cannot_be_read_is_not_proven(text: str) -> None:
-    assert fault(text) == "unread"
+def test_unreadable_equations_are_not_proven(text: str) -> None:
+    assert fault(text) == "unreadable"
 
 
-def test_an_unknown_is_judged_with_its_value() -> None:
+def test_an_unknown_is_replaced_by_its_value() -> None:
     problem, root = "解方程 -81x + -45 = 0", Fraction(-45, 81)
     assert fault(f"{problem}\n-81x = 45\nx = 45 / -81\nx ≈ -0.5556", root, problem) is None
     assert fault("-81x = -45", root, problem) == "false"
-    assert fault("1x + -45 = 0", root, problem) == "false"  # The problem's equation ends like this, but is another.
-    assert fault("-81x = 45", None, problem) == "unread"
-    assert fault("x + 5 = 1", Fraction(7), "解方程 x + 5 = 12") == "false"  # Nor does a part of its number count.
+    assert fault("1x + -45 = 0", root, problem) == "false"  # The end of the problem's equation is another equation.
+    assert fault("-81x = 45", None, problem) == "unreadable"
+    assert fault("x + 5 = 1", Fraction(7), "解方程 x + 5 = 12") == "false"  # The prefix of a number is another number.
 
 
-def test_words_alone_state_nothing() -> None:
+def test_text_without_equations_has_an_empty_proof() -> None:
     assert prove("area = length × width. The total of 5 and 3 is 9.", "", None) == Proof(0)
 
 
 @pytest.mark.parametrize("unit", ["9", "(", "a ", "9 ", "\\frac{", "**", "=9", "9,", "√(", "^2", "苹", "- "])
-def test_no_text_takes_long(unit: str) -> None:
+def test_adversarial_texts_are_checked_fast(unit: str) -> None:
     started = time.monotonic()
     prove((unit * 20_000)[:20_000] + " = 1", "", Fraction(1))
     prove("1 = " + (unit * 20_000)[:20_000], "", Fraction(1))

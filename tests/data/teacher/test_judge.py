@@ -1,4 +1,4 @@
-"""Wrong reasoning and paraphrases that ask for something else are refused, each with its reason."""
+"""Wrong reasoning and paraphrases with another meaning are rejected with a reason."""
 
 import random
 from fractions import Fraction
@@ -6,7 +6,14 @@ from fractions import Fraction
 import pytest
 
 from keeptune.config.solution_format import Rounding
-from keeptune.data.teacher.judge import cleaned, meaning_fault, numbers, paraphrase_fault, reasoning_fault, unquoted
+from keeptune.data.teacher.judge import (
+    clean_answer,
+    find_meaning_fault,
+    find_numbers,
+    find_paraphrase_fault,
+    find_reasoning_fault,
+    strip_quotes,
+)
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question
 
@@ -18,13 +25,13 @@ ENGLISH = "Tom has 12 apples and buys 3 more. How many apples has he now?"
 
 
 def question(problem: str, solution: str = "") -> Question:
-    found = SKILL.read(problem, solution)
-    assert found is not None
-    return found
+    parsed = SKILL.read(problem, solution)
+    assert parsed is not None
+    return parsed
 
 
 def reasoning(problem: str, text: str, answer: str) -> str | None:
-    return reasoning_fault(text, question(problem, f"#### {answer}"), answer)
+    return find_reasoning_fault(text, question(problem, f"#### {answer}"), answer)
 
 
 @pytest.mark.parametrize(
@@ -61,25 +68,25 @@ def test_a_final_answer_is_exact_or_rounded_as_the_recipe_says(final: str, fault
     assert reasoning(DIV, f"10 / 3 ≈ 3.3333\n#### {final}", "3.33") == fault
 
 
-def test_an_answer_that_is_a_text_must_be_the_same() -> None:
+def test_a_text_answer_must_be_equal() -> None:
     surd = Question("english", "Simplify $\\sqrt{12} + 1 * 3$.", "2\\sqrt{3}+3")
-    assert reasoning_fault("4 * 3 = 12\n#### 2\\sqrt{3}+3", surd, "2\\sqrt{3}+3") is None
-    assert reasoning_fault("4 * 3 = 12\n#### 3\\sqrt{2}+3", surd, "2\\sqrt{3}+3") == "wrong answer"
+    assert find_reasoning_fault("4 * 3 = 12\n#### 2\\sqrt{3}+3", surd, "2\\sqrt{3}+3") is None
+    assert find_reasoning_fault("4 * 3 = 12\n#### 3\\sqrt{2}+3", surd, "2\\sqrt{3}+3") == "wrong answer"
 
 
-def test_what_the_rules_write_is_proven_wherever_it_is_plain_arithmetic() -> None:
+def test_rendered_solutions_of_plain_arithmetic_are_proven() -> None:
     generator = random.Random(3)
     for kind in ("area", "mass", "sales"):
         problem, raw = SKILL.invent(kind, generator)
-        asked = question(problem, raw)
-        *steps, last = SKILL.solve(asked, raw, "longhand", Rounding()).split("\n")
+        parsed = question(problem, raw)
+        *steps, last = SKILL.solve(parsed, raw, "longhand", Rounding()).split("\n")
         answer = last.removeprefix("#### ")
-        assert reasoning_fault("\n".join([*steps, last]), asked, answer) is None
-        assert reasoning_fault("\n".join([*steps, "1 + 1 = 3", last]), asked, answer) == "wrong step"
+        assert find_reasoning_fault("\n".join([*steps, last]), parsed, answer) is None
+        assert find_reasoning_fault("\n".join([*steps, "1 + 1 = 3", last]), parsed, answer) == "wrong step"
 
 
-def test_thoughts_and_invisible_blanks_are_taken_off() -> None:
-    assert cleaned("<think>\nWell, 1 = 2\n</think>\n\n1 + 1 = 2  \r\n#### 2\n") == "1 + 1 = 2\n#### 2"
+def test_thinking_and_trailing_white_space_are_removed() -> None:
+    assert clean_answer("<think>\nWell, 1 = 2\n</think>\n\n1 + 1 = 2  \r\n#### 2\n") == "1 + 1 = 2\n#### 2"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,7 @@ def test_thoughts_and_invisible_blanks_are_taken_off() -> None:
     ],
 )
 def test_paraphrases(problem: str, text: str, fault: str | None) -> None:
-    assert paraphrase_fault(text, question(problem, "#### 15")) == fault
+    assert find_paraphrase_fault(text, question(problem, "#### 15")) == fault
 
 
 @pytest.mark.parametrize(
@@ -129,18 +136,18 @@ def test_paraphrases(problem: str, text: str, fault: str | None) -> None:
         ("3", "3x", "another meaning"),
     ],
 )
-def test_a_paraphrase_must_still_lead_to_the_answer(formula: str, truth: Fraction | str, fault: str | None) -> None:
-    assert meaning_fault(formula, truth) == fault
+def test_a_paraphrase_must_lead_to_the_same_answer(formula: str, truth: Fraction | str, fault: str | None) -> None:
+    assert find_meaning_fault(formula, truth) == fault
 
 
-def test_roots_and_powers_of_the_data_set_are_proven_to_its_last_digit() -> None:
-    assert meaning_fault("sqrt(5636.97)", question("计算 5636.97 的平方根？").truth) is None
-    assert meaning_fault("(-833.12)^2", question("计算 -833.12 的 2 次方？").truth) is None
-    assert meaning_fault("68 * 7.59^95", question("当 x = 7.59 时，求函数 y = 68x^95 的值").truth) is None
+def test_roots_and_powers_of_the_data_set_are_evaluated_exactly() -> None:
+    assert find_meaning_fault("sqrt(5636.97)", question("计算 5636.97 的平方根？").truth) is None
+    assert find_meaning_fault("(-833.12)^2", question("计算 -833.12 的 2 次方？").truth) is None
+    assert find_meaning_fault("68 * 7.59^95", question("当 x = 7.59 时，求函数 y = 68x^95 的值").truth) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected"),
     [
         (SUB, ["9630.41", "-7979.46"]),
         ("5 - 3", ["5", "3"]),
@@ -152,10 +159,10 @@ def test_roots_and_powers_of_the_data_set_are_proven_to_its_last_digit() -> None
         ("３ 三 x", []),
     ],
 )
-def test_numbers_are_found_with_their_signs(text: str, found: list[str]) -> None:
-    assert numbers(text) == found
+def test_numbers_are_found_with_their_signs(text: str, expected: list[str]) -> None:
+    assert find_numbers(text) == expected
 
 
-def test_quotation_marks_around_a_whole_text_are_taken_off() -> None:
-    assert unquoted("“3 and 4?”") == "3 and 4?"
-    assert unquoted("He said “3”") == "He said “3”"
+def test_quotation_marks_around_a_whole_text_are_removed() -> None:
+    assert strip_quotes("“3 and 4?”") == "3 and 4?"
+    assert strip_quotes("He said “3”") == "He said “3”"

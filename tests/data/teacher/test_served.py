@@ -1,6 +1,6 @@
-"""Against the server of transformers with the embedded model: a program and a model that are not ours.
+"""Tests against the server of transformers with the embedded model, which are independent of keeptune.
 
-So small a model seldom solves anything, so what counts is that all it says is understood, judged and kept.
+Such a small model rarely solves a problem. The tests check that all its answers are parsed, judged and cached.
 """
 
 import os
@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import pytest
 
 from keeptune.config.teacher import TeacherSection
-from keeptune.data.teacher.judge import reasoning_fault
-from keeptune.data.teacher.write import Wanted, write
+from keeptune.data.teacher.judge import find_reasoning_fault
+from keeptune.data.teacher.text_generation import TeacherTask, generate_texts
 from keeptune.errors import WriterError
 from keeptune.skills.base import Question
 
@@ -36,7 +36,7 @@ def model() -> str:
 
 @pytest.fixture(scope="module")
 def url(model: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The base address of a server with the model, in a process of its own."""
+    """Starts a server with the model in a separate process and returns its base address."""
     for package in ("fastapi", "uvicorn"):
         pytest.importorskip(package, reason="pip install 'transformers[serving]'")
     with socket.socket() as free:
@@ -67,15 +67,15 @@ def _answers(address: str) -> bool:
         return False
 
 
-def wanted(number: int) -> Wanted:
+def build_task(number: int) -> TeacherTask:
     question = Question("add", f"What is 2 + {number}?", Fraction(2 + number))
-    return Wanted(question, str(2 + number), "plainly", lambda _: None)
+    return TeacherTask(question, str(2 + number), "plainly", lambda _: None)
 
 
-def test_all_that_a_real_model_says_is_judged_and_kept(url: str, model: str, tmp_path: Path) -> None:
-    rows = [wanted(number) for number in range(1, 4)]
+def test_all_answers_of_a_real_model_are_judged_and_cached(url: str, model: str, tmp_path: Path) -> None:
+    rows = [build_task(number) for number in range(1, 4)]
     settings = TeacherSection(url=url, model=model, task="reasoning", samples=1, max_tokens=48, concurrency=2)
-    written = write(rows, settings, tmp_path / "writer.jsonl")
+    written = generate_texts(rows, settings, tmp_path / "writer.jsonl")
     summary = written.summary
     assert (summary.problems, summary.asked, summary.from_cache, summary.failed) == (3, 3, 0, {})
     assert summary.accepted + sum(summary.rejected.values()) == 3
@@ -83,12 +83,12 @@ def test_all_that_a_real_model_says_is_judged_and_kept(url: str, model: str, tmp
     assert 0 < summary.completion_tokens <= 3 * 48
     for row in rows:
         text = written.texts.get(row.question.text)
-        assert text is None or reasoning_fault(text, row.question, row.answer) is None
-    again = write(rows, settings, tmp_path / "writer.jsonl")
+        assert text is None or find_reasoning_fault(text, row.question, row.answer) is None
+    again = generate_texts(rows, settings, tmp_path / "writer.jsonl")
     assert (again.texts, again.summary.asked, again.summary.from_cache) == (written.texts, 0, 3)
 
 
-def test_another_model_than_the_served_one_is_refused(url: str, tmp_path: Path) -> None:
+def test_a_model_that_is_not_served_is_an_error(url: str, tmp_path: Path) -> None:
     settings = TeacherSection(url=url, model="no/such-model", task="reasoning", samples=1, attempts=1, failure_limit=0)
     with pytest.raises(WriterError, match=r"HTTP 4\d\d"):
-        write([wanted(1)], settings, tmp_path / "writer.jsonl")
+        generate_texts([build_task(1)], settings, tmp_path / "writer.jsonl")

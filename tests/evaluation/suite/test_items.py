@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.config.ability_names import ABILITY_NAMES
-from keeptune.data.plain_texts import general_texts
+from keeptune.data.plain_texts import load_general_texts
 from keeptune.errors import DataError
 from keeptune.evaluation.abilities.constraints import validate
 from keeptune.evaluation.abilities.multiple_choice import ChoiceItem
@@ -307,7 +307,7 @@ def trained_and_shown() -> Iterator[str]:
     for practised in load_replay_source("embedded"):
         assert isinstance(practised, ReadingItem)
         yield from (practised.context, practised.question, *practised.answers)
-    yield from (text.text for text in general_texts(["embedded"]))
+    yield from (text.text for text in load_general_texts(["embedded"]))
     for ability in ("reading-en", "reading-zh"):
         first = items(ability, "final")[0]
         worked, passage, _ = ABILITIES[ability].stated(first)["prompt"].partition(first.context)

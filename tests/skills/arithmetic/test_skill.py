@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.config.solution_format import Rounding, Style
-from keeptune.data.reader import Row, read_rows
+from keeptune.data.reader import RawRow, read_rows
 from keeptune.grading.number import grade
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question, Skill
@@ -218,7 +218,7 @@ def test_a_hostile_solution_costs_no_time_and_no_long_message(solution: str) -> 
 
 @needs_shared
 def test_no_raw_row_is_at_fault() -> None:
-    rows = [row for row in read_rows(SHARED / "contest" / "raw_sample.jsonl") if isinstance(row, Row)]
+    rows = [row for row in read_rows(SHARED / "contest" / "raw_sample.jsonl") if isinstance(row, RawRow)]
     kinds = Counter[str]()
     for row in rows:
         question = understood(row.problem, row.solution)
@@ -232,7 +232,7 @@ def test_no_raw_row_is_at_fault() -> None:
 def test_of_a_team_s_solutions_21_sales_rows_are_at_fault_and_no_others() -> None:
     faults, kinds = Counter[tuple[str, str]](), Counter[str]()
     for row in read_rows(SHARED / "contest" / "conversations.json"):
-        assert isinstance(row, Row)
+        assert isinstance(row, RawRow)
         question = understood(row.problem, row.solution)
         kinds[question.kind] += 1
         fault = SKILL.fault(question, row.solution)

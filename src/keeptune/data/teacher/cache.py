@@ -1,7 +1,7 @@
-"""Answers of a server on disk, each under the hash of what was asked: nothing is asked, or paid, twice.
+"""Stores the server's answers on disk, keyed by the hash of the request, so that no request is sent or paid for twice.
 
-A run that is stopped half-way goes on from here. The file is only ever added to, one line an answer, so that the
-worst that a crash can leave is a torn last line, which is cut off.
+An interrupted run continues from the cache. The file is append-only with one line per answer. So a crash can leave at
+most one incomplete last line, which is removed when the cache is opened.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ class _Line(BaseModel):
     answer: Answer
 
 
-class Cache:
-    """The answers in the file at `path`, which may not be there yet.
+class AnswerCache:
+    """The answers in the file at `path`, which need not exist.
 
-    errors: RunError when the file cannot be read or written.
+    Raises:
+        RunError: the file cannot be read or written, or has an invalid line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,27 +37,27 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             content = path.read_bytes() if path.exists() else b""
-            whole = content[: content.rfind(b"\n") + 1]
-            if len(whole) < len(content):
-                # The next answer would else be written behind the torn one, and be lost with it.
-                os.truncate(path, len(whole))
+            complete_lines = content[: content.rfind(b"\n") + 1]
+            if len(complete_lines) < len(content):
+                # Otherwise, the next answer would be appended to the incomplete line and lost with it.
+                os.truncate(path, len(complete_lines))
         except OSError as error:
             raise write_error(path, error) from None
-        for number, text in enumerate(whole.splitlines(), start=1):
+        for number, text in enumerate(complete_lines.splitlines(), start=1):
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError:
                 raise RunError(
-                    f"{path}:{number}: no answer of a server; delete the line, and it is asked again"
+                    f"{path}:{number}: not a cached answer; delete the line, and the request is sent again"
                 ) from None
             self._answers[line.key] = line.answer
 
     def get(self, request: Request) -> Answer | None:
-        """The stored answer, or None where it was never given."""
+        """Return the stored answer to a request, or None."""
         return self._answers.get(request.key)
 
     def put(self, request: Request, answer: Answer) -> None:
-        """Keeps an answer."""
+        """Store an answer."""
         line = _Line(key=request.key, answer=answer)
         append_line(self.path, json.dumps(line.model_dump(), ensure_ascii=False))
         self._answers[line.key] = answer

@@ -1,8 +1,8 @@
-"""One OpenAI-compatible server: a prompt in, an answer out, or a clear reason why not.
+"""A client for an OpenAI-compatible server that sends a prompt and returns the answer.
 
-The only module that imports `openai`, which is an optional dependency. That package repeats what failed for a while
-(connections, timeouts, 429, 5xx) and waits as long as `Retry-After` says; what it lacks is added below it, so that
-it holds for every attempt: a pace, and a deadline that a server cannot put off by sending a byte now and then.
+This is the only module that imports `openai`, which is an optional dependency. The package retries temporary failures
+(connections, timeouts, 429, 5xx) and respects `Retry-After`. This module adds a rate limit and a deadline for every
+attempt, which a server cannot extend by sending single bytes.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ import openai
 from pydantic import BaseModel, Field, ValidationError
 
 from keeptune.config.teacher import TeacherSection
-from keeptune.data.teacher.exchange import Answer, Request, Unanswered
+from keeptune.data.teacher.exchange import Answer, Request, RequestError
 from keeptune.errors import RecipeError, WriterError
 
 QUOTED_CHARACTERS = 200
-"""So much of what a server says is repeated in an error."""
+"""The number of characters of a server's response that an error message quotes."""
 
 NO_KEY = "none"
-"""Sent in place of a key where there is none; servers on one's own machine do not look at it."""
+"""Sent if there is no key. Servers on the local machine usually ignore it."""
 
 
 class Client:
-    """A server as the recipe names it. Used as `async with`, and only there.
+    """A client for the server in the recipe. It must be used in an `async with` block.
 
-    errors: RecipeError when the key in the environment cannot be a key.
+    Raises:
+        RecipeError: the environment variable for the key contains characters that a key cannot have.
     """
 
     def __init__(self, settings: TeacherSection) -> None:
@@ -39,8 +40,8 @@ class Client:
         self._key = os.environ.get(settings.key_variable, "").strip() or NO_KEY
         if not (self._key.isascii() and self._key.isprintable()):
             raise RecipeError(
-                f"the environment variable {settings.key_variable} holds no key: it has characters that a key cannot "
-                "have; set it again, or name another one in data.teacher.key_variable"
+                f"the environment variable {settings.key_variable} contains characters that a key cannot have; set it "
+                "again, or name another variable in data.teacher.key_variable"
             )
         self._server = openai.AsyncOpenAI(
             base_url=settings.url,
@@ -59,10 +60,12 @@ class Client:
         await self._server.close()
 
     async def ask(self, request: Request) -> Answer:
-        """The server's answer.
+        """Send a request and return the server's answer.
 
-        errors: Unanswered when this request failed; WriterError when no request can succeed: the server cannot be
-        reached, refuses the key, or has no such model.
+        Raises:
+            RequestError: this request failed.
+            WriterError: no request can succeed, because the server cannot be reached, rejects the key, or does not have
+                the model.
         """
         try:
             raw = await self._server.chat.completions.with_raw_response.create(
@@ -72,50 +75,52 @@ class Client:
                 max_tokens=request.max_tokens,
             )
         except openai.APITimeoutError:
-            raise Unanswered(f"no answer within {self._settings.timeout_seconds:g} seconds") from None
+            raise RequestError(f"no answer within {self._settings.timeout_seconds:g} seconds") from None
         except openai.APIConnectionError as error:
             raise WriterError(
-                f"{self._settings.url}: not reachable, after {self._settings.attempts} attempts "
+                f"{self._settings.url}: not reachable after {self._settings.attempts} attempts "
                 f"({error.__cause__ or error}); start the server, or correct data.teacher.url"
             ) from None
         except openai.APIStatusError as error:
-            raise self._refusal(error) from None
+            raise self._status_error(error) from None
         return _parse(raw.content)
 
-    def _refusal(self, error: openai.APIStatusError) -> WriterError | Unanswered:
-        """What an HTTP error means: for this request, or for all."""
+    def _status_error(self, error: openai.APIStatusError) -> WriterError | RequestError:
+        """Return the error for an HTTP status: a WriterError if no request can succeed, or else a RequestError."""
         advice = {
-            401: f"put its key into the environment variable {self._settings.key_variable}",
-            403: f"the key in the environment variable {self._settings.key_variable} is not allowed to do this",
-            404: "check the path in data.teacher.url, which mostly ends in /v1, and data.teacher.model",
+            401: f"set the environment variable {self._settings.key_variable} to its key",
+            403: f"the key in the environment variable {self._settings.key_variable} lacks the permission",
+            404: "check the path in data.teacher.url, which usually ends in /v1, and data.teacher.model",
         }.get(error.status_code)
         if advice is None:
-            return Unanswered(f"HTTP {error.status_code}")
-        # Some servers repeat the key that they refuse.
-        said = " ".join(error.response.text.replace(self._key, "…").split())[:QUOTED_CHARACTERS]
-        return WriterError(f"{self._settings.url}: HTTP {error.status_code} ({said}); {advice}")
+            return RequestError(f"HTTP {error.status_code}")
+        # Some servers repeat the rejected key in their response.
+        quoted = " ".join(error.response.text.replace(self._key, "…").split())[:QUOTED_CHARACTERS]
+        return WriterError(f"{self._settings.url}: HTTP {error.status_code} ({quoted}); {advice}")
 
 
 class _PacedClient(openai.DefaultAsyncHttpxClient):
-    """Sends no more requests a minute than allowed, and gives each attempt its time and no more."""
+    """Limits the requests per minute, and enforces a deadline for each attempt."""
 
     def __init__(self, settings: TeacherSection) -> None:
         super().__init__(timeout=settings.timeout_seconds)
-        self._seconds = settings.timeout_seconds
-        self._pause_seconds = 60 / settings.requests_per_minute if settings.requests_per_minute else 0.0
-        self._next = 0.0
+        self._timeout_seconds = settings.timeout_seconds
+        self._interval_seconds = 60 / settings.requests_per_minute if settings.requests_per_minute else 0.0
+        self._next_start = 0.0
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """The response, its body included."""
+        """Return the response, including its body."""
         now = time.monotonic()
-        turn = max(now, self._next)
-        self._next = turn + self._pause_seconds
-        await asyncio.sleep(turn - now)
+        start = max(now, self._next_start)
+        self._next_start = start + self._interval_seconds
+        await asyncio.sleep(start - now)
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout(self._timeout_seconds):
                 return await super().send(request, **options)
         except TimeoutError:
-            raise httpx2.ReadTimeout(f"no whole answer within {self._seconds:g} seconds", request=request) from None
+            raise httpx2.ReadTimeout(
+                f"no complete answer within {self._timeout_seconds:g} seconds", request=request
+            ) from None
 
 
 class _Message(BaseModel):
@@ -133,18 +138,22 @@ class _Usage(BaseModel):
 
 
 class _Reply(BaseModel):
-    """What keeptune needs of a chat completion; whatever else a server adds is its own business."""
+    """The fields of a chat completion that keeptune uses. Other fields are ignored."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage | None = None
 
 
 def _parse(content: bytes) -> Answer:
-    """The answer in the body of a response. errors: Unanswered when there is none in it."""
+    """Return the answer in the body of a response.
+
+    Raises:
+        RequestError: the body is not a chat completion.
+    """
     try:
         reply = _Reply.model_validate_json(content)
     except ValidationError:
-        raise Unanswered("a response that is no chat completion") from None
+        raise RequestError("response is not a chat completion") from None
     choice, usage = reply.choices[0], reply.usage or _Usage()
     return Answer(
         text=choice.message.content or "",

@@ -1,7 +1,8 @@
-"""Whether every equation in a text of free form can be proven, with nothing left that merely looks right.
+"""Proves every equation in a free-form text, and reports equations that cannot be read.
 
-`steps.false_step` looks for what is surely wrong and lets pass what it cannot read, which is fair to rows that
-people made. A model's text has to earn its place: an equation with a number in it that cannot be read is refused.
+The function `steps.false_step` reports equations that are certainly wrong and ignores those it cannot read, which suits
+rows written by people. The texts of a teacher model must be fully verified. So this module also reports equations with
+a number that cannot be read.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from itertools import pairwise
 
 from keeptune.skills.arithmetic.expression import evaluate
 
-LONGEST_SIDE_CHARACTERS = 160
-LARGEST_POWER = 128
+MAX_SIDE_CHARACTERS = 160
+MAX_EXPONENT = 128
 _ROOTS = Context(prec=40)
 
-_PLAIN = str.maketrans("＋－−–×·＊÷／＝（）［］．％０１２３４５６７８９", "+---***//=()[].%0123456789")
+_ASCII_FORMS = str.maketrans("＋－−–×·＊÷／＝（）［］．％０１２３４５６７８９", "+---***//=()[].%0123456789")
 _MARKUP = (
     (re.compile(r"^[ \t]*(?:[-*•]|[0-9]{1,2}[.)]|#+)[ \t]+", re.MULTILINE), ""),
     (re.compile(r"\\(?:left|right|displaystyle|quad|[,;!()\[\]])|\$|[¥￥€£]|`"), ""),
@@ -40,12 +41,12 @@ _MARKUP = (
     (re.compile(r"(?<![0-9])\.(?=[0-9])"), "0."),
     (re.compile(r"\n[ \t]*(?=[=≈])"), " "),
 )
-_BETWEEN = re.compile(r"[\n，。；：、！？!?;]+|=>|[,:.](?=\s|$)")
+_CLAUSE_END = re.compile(r"[\n，。；：、！？!?;]+|=>|[,:.](?=\s|$)")
 _EQUALS = re.compile(r"[=≈]")
 _DIGIT = re.compile(r"[0-9]")
 
 _UNKNOWN = re.compile(r"(?<=[-+*/^=()0-9√]) ?(?!E[-+][0-9])[a-zA-Z](?![A-Za-z])|(?<![0-9A-Za-z])[a-zA-Z](?= ?[-+*/^)])")
-# A word that is no unit but a calculation: `half of 10 = 10` must not be read as 10 = 10.
+# Words that denote a calculation, not a unit: `half of 10 = 10` must not be read as 10 = 10.
 _CALCULATION = re.compile(
     r"\b(?:half|double|twice|triple|times|minus|negative|plus|squared|square (?:root|of)|cubed?|percent"
     r"|(?:third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth)s?|dozen|hundred|thousand|million|billion)\b|[负加减乘除倍半根]|平方(?![千分厘毫公]?[米里])|立方(?![千分厘毫]?米)",
@@ -55,7 +56,7 @@ _UNIT = re.compile(
     r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|[\u4e00-\u9fff]+)(?:/(?:[A-Za-z]{2,}|[\u4e00-\u9fff]+))?"
 )
 _WORDS_BEFORE = re.compile(r"^(?:[A-Za-z]{2,}(?:['’][a-z]+)?|[IAa](?= [A-Za-z]{2})|[^-+*/^=()0-9A-Za-z√.])*")
-_WORDS_BEHIND = re.compile(r"(?<=[0-9)%])[^-+*/^=()0-9√%]*$")
+_WORDS_AFTER = re.compile(r"(?<=[0-9)%])[^-+*/^=()0-9√%]*$")
 _NUMBER = re.compile(r"[-+]?[0-9]+(?:\.([0-9]+))?(?:E([-+][0-9]+))?(%?)")
 _ROOT = re.compile(r"√(?:([0-9]+(?:\.[0-9]+)?)|\(([^()]*)\))")
 _POWER = re.compile(r"(^|.)(?<![0-9.])([0-9]+(?:\.[0-9]+)?|\([^()]*\))\^\(?([0-9]{1,3})\)?(?![0-9.^(])")
@@ -65,58 +66,61 @@ _HUGE = re.compile(r"E[-+][0-9]{4}")
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How many equations hold, and the first one that does not, or that cannot be read."""
+    """The number of equations that hold before the first one that does not, or that cannot be read."""
 
-    holding: int
-    false: str | None = None
-    unread: str | None = None
+    proven_count: int
+    false_equation: str | None = None
+    unreadable_equation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One side: its value, and the worth of one unit in its last place where it is a number and nothing more."""
+    """The value of one side of an equation.
+
+    If the side is a single number, `last_place` is the value of one unit in its last decimal place.
+    """
 
     value: Fraction
     last_place: Fraction | None
 
 
 def prove(text: str, problem: str, unknown: Fraction | None) -> Proof:
-    """Whether all equations of a text hold.
+    """Check all equations in a text.
 
-    A side without digits, such as `area`, states nothing by itself. An equation of the problem itself needs no
-    proof. A side with a letter, such as `3x + 6`, is judged with `unknown` in the letter's place.
+    Sides without digits, such as `area`, are skipped. Equations of the problem itself need no proof. In a side with a
+    letter, such as `3x + 6`, the letter has the value `unknown`.
     """
-    given = _compact(plain(problem))
-    holding = 0
-    for clause in _BETWEEN.split(plain(text)):
+    problem = _compact(normalize_markup(problem))
+    proven_count = 0
+    for clause in _CLAUSE_END.split(normalize_markup(text)):
         sides = [side.strip() for side in _EQUALS.split(clause)]
         for left, right in pairwise(side for side in sides if _DIGIT.search(side)):
-            shown = f"{left} = {right}"
-            if max(len(left), len(right)) > LONGEST_SIDE_CHARACTERS:
-                return Proof(holding, unread=shown)
-            if _stated(left, right, given):
+            equation = f"{left} = {right}"
+            if max(len(left), len(right)) > MAX_SIDE_CHARACTERS:
+                return Proof(proven_count, unreadable_equation=equation)
+            if _is_in_problem(left, right, problem):
                 continue
-            values = _read(left, unknown), _read(right, unknown)
+            values = _parse_side(left, unknown), _parse_side(right, unknown)
             if values[0] is None or values[1] is None:
-                return Proof(holding, unread=shown)
-            if not _equal(values[0], values[1]):
-                return Proof(holding, false=shown)
-            holding += 1
-    return Proof(holding)
+                return Proof(proven_count, unreadable_equation=equation)
+            if not _are_equal(values[0], values[1]):
+                return Proof(proven_count, false_equation=equation)
+            proven_count += 1
+    return Proof(proven_count)
 
 
-def plain(text: str) -> str:
-    """A text with one spelling for operators, digits, fractions, roots and powers, whatever the markup."""
-    text = text.translate(_PLAIN)
+def normalize_markup(text: str) -> str:
+    """Return the text with one notation for operators, digits, fractions, roots and powers, without markup."""
+    text = text.translate(_ASCII_FORMS)
     for pattern, replacement in _MARKUP:
         text = pattern.sub(replacement, text)
     return text
 
 
-def value_of(expression: str) -> Fraction | None:
-    """The exact value of plain numbers with + - * / ^ √ % and brackets, else None. Roots have 40 digits."""
-    too_long = len(expression) > 2 * LONGEST_SIDE_CHARACTERS
-    if too_long or _TWO_NUMBERS.search(expression) or _HUGE.search(expression):
+def evaluate_expression(expression: str) -> Fraction | None:
+    """Return the exact value of numbers with + - * / ^ √ % and brackets, or None. Roots have 40 digits."""
+    is_too_long = len(expression) > 2 * MAX_SIDE_CHARACTERS
+    if is_too_long or _TWO_NUMBERS.search(expression) or _HUGE.search(expression):
         return None
     text = _compact(expression).removeprefix("+")
     text = re.sub(r"([0-9]+(?:\.[0-9]+)?)%", r"(\1/100)", text)
@@ -124,7 +128,7 @@ def value_of(expression: str) -> Fraction | None:
     try:
         while "√" in text or "^" in text:
             reduced = _POWER.sub(_power, _ROOT.sub(_root, text, count=1), count=1)
-            if reduced == text or len(reduced) > 100 * LONGEST_SIDE_CHARACTERS:
+            if reduced == text or len(reduced) > 100 * MAX_SIDE_CHARACTERS:
                 return None
             text = reduced
         return evaluate(text)
@@ -136,23 +140,25 @@ def _compact(text: str) -> str:
     return "".join(text.split())
 
 
-def _stated(left: str, right: str, given: str) -> bool:
-    """Whether the problem says so itself, such as `-81x + -45 = 0`."""
-    equation = re.escape(_compact(f"{_WORDS_BEFORE.sub('', left)}={_WORDS_BEHIND.sub('', right)}"))
-    return re.search(rf"(?<![0-9A-Za-z.*/^+-]){equation}(?![0-9A-Za-z.*/^])", given) is not None
+def _is_in_problem(left: str, right: str, problem: str) -> bool:
+    """Return whether the compacted problem contains the equation, such as `-81x + -45 = 0`."""
+    equation = re.escape(_compact(f"{_WORDS_BEFORE.sub('', left)}={_WORDS_AFTER.sub('', right)}"))
+    return re.search(rf"(?<![0-9A-Za-z.*/^+-]){equation}(?![0-9A-Za-z.*/^])", problem) is not None
 
 
-def _read(side: str, unknown: Fraction | None) -> _Side | None:
+def _parse_side(side: str, unknown: Fraction | None) -> _Side | None:
     if _CALCULATION.search(side):
         return None
     side = _WORDS_BEFORE.sub("", side)
     if _UNKNOWN.search(side):
         if unknown is None or len({character for character in side if character.isalpha()}) > 1:
             return None
-        value = value_of(re.sub(r"[a-zA-Z]", f"({unknown})", re.sub(r"(?<=[0-9)]) ?(?=[a-zA-Z])", "*", side)))
+        value = evaluate_expression(
+            re.sub(r"[a-zA-Z]", f"({unknown})", re.sub(r"(?<=[0-9)]) ?(?=[a-zA-Z])", "*", side))
+        )
         return None if value is None else _Side(value, None)
-    side = _WORDS_BEHIND.sub("", _UNIT.sub("", side)).strip()
-    value = value_of(side)
+    side = _WORDS_AFTER.sub("", _UNIT.sub("", side)).strip()
+    value = evaluate_expression(side)
     if value is None:
         return None
     number = _NUMBER.fullmatch(_compact(side))
@@ -162,31 +168,40 @@ def _read(side: str, unknown: Fraction | None) -> _Side | None:
     return _Side(value, Fraction(10) ** last)
 
 
-def _equal(left: _Side, right: _Side) -> bool:
-    """Equal, or one side is the other correctly rounded, and not too coarsely: to two decimals or four digits.
+def _are_equal(left: _Side, right: _Side) -> bool:
+    """Return whether the sides are equal, or one is the other correctly rounded to two decimals or four digits.
 
-    Of two calculations, one may hold a rounded number, as in `38 / 14 * 100 = 2.7143 * 100`: four digits are the same.
+    If both sides are calculations, one may contain a rounded number, as in `38 / 14 * 100 = 2.7143 * 100`. Then four
+    digits must be the same.
     """
-    error, size = abs(left.value - right.value), abs(left.value)
-    places = [side.last_place for side in (left, right) if side.last_place is not None]
-    if not places:
-        return error <= size / 10_000
-    return error <= max(Fraction(1, 200), size / 10_000) and (error == 0 or error <= max(places) / 2)
+    error, magnitude = abs(left.value - right.value), abs(left.value)
+    last_places = [side.last_place for side in (left, right) if side.last_place is not None]
+    if not last_places:
+        return error <= magnitude / 10_000
+    return error <= max(Fraction(1, 200), magnitude / 10_000) and (error == 0 or error <= max(last_places) / 2)
 
 
 def _root(match: re.Match[str]) -> str:
-    """A square root as a decimal number. errors: ValueError or ArithmeticError where there is none."""
+    """Return a square root as a fraction.
+
+    Raises:
+        ValueError, ArithmeticError: the root does not exist.
+    """
     value = evaluate(match[1] or match[2])
     root = _ROOTS.sqrt(_ROOTS.divide(Decimal(value.numerator), Decimal(value.denominator)))
     return f"({Fraction(root)})"
 
 
 def _power(match: re.Match[str]) -> str:
-    """A power as a fraction. errors: ValueError where its sign is not clear, or it is too large."""
+    """Return a power as a fraction.
+
+    Raises:
+        ValueError: its sign is ambiguous, or the exponent is too large.
+    """
     before, base, exponent = match[1], match[2], int(match[3])
-    # -2^2 is 4 to some and -4 to others.
+    # Conventions differ: -2^2 can mean 4 or -4.
     if before == "-" and match.start() == 0:
         raise ValueError("a power of a negative number needs brackets")
-    if exponent > LARGEST_POWER:
+    if exponent > MAX_EXPONENT:
         raise ValueError("the exponent is too large")
     return f"{before}({evaluate(base) ** exponent})"

@@ -1,4 +1,4 @@
-"""What is asked of a server and what it answers, apart from how it is reached: the client's and the cache's words."""
+"""The request to a server and its answer, as the client and the cache use them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked: all that an answer depends on, and which of several answers to it is meant.
+    """A request with everything that determines its answer. `sample` distinguishes several answers to one prompt.
 
-    Where the server stands is no part of it: the same model behind another address gives the same answers.
+    The server's address is not part of it, because the same model at another address gives the same answers.
     """
 
     model: str
@@ -22,13 +22,13 @@ class Request:
 
     @property
     def key(self) -> str:
-        """The hash under which the answer is kept."""
+        """The hash under which the answer is stored."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server wrote, why it ended (`stop`, `length`, …), and the tokens it counted (0 if it counts none)."""
+    """The server's text, why it ended (`stop`, `length`, …), and its token counts (0 if the server reports none)."""
 
     text: str
     finish_reason: str
@@ -36,5 +36,6 @@ class Answer:
     completion_tokens: int
 
 
-class Unanswered(Exception):  # noqa: N818  (counted, and an error only if there are many)
-    """One request failed after all attempts; its text says why, in words that are the same for all of that sort."""
+class RequestError(Exception):
+    """A request failed after all attempts. The message is the same for all failures of one type, so that they can be
+    counted."""

@@ -1,7 +1,7 @@
-"""Which texts of a model may be taught: reasoning that is proven to its last number, a paraphrase of equal meaning.
+"""Decides which texts of the teacher model are used: fully verified reasoning, and paraphrases with the same meaning.
 
-Every verdict is None or a reason, and reasons are few and fixed, so that they can be counted. In doubt a text is
-refused: a row without one keeps what it has.
+Each check returns None or a reason. The reasons are a small fixed set, so that they can be counted. If in doubt, a text
+is rejected, because the row then keeps its original text.
 """
 
 from __future__ import annotations
@@ -11,118 +11,121 @@ import unicodedata
 from collections import Counter
 from fractions import Fraction
 
-from keeptune.data.teacher.equations import plain, prove, value_of
+from keeptune.data.teacher.equations import evaluate_expression, normalize_markup, prove
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.grading.number import grade, parse_number
 from keeptune.skills.arithmetic.steps import false_step
 from keeptune.skills.base import Question
 
-LONGEST_TEXT_CHARACTERS = 20_000
-"""What is longer is not even looked at: no answer may cost more time than its row is worth."""
+MAX_TEXT_CHARACTERS = 20_000
+"""Longer texts are rejected without being parsed, to bound the time per text."""
 
-SHORTEST_PARAPHRASE, LONGEST_PARAPHRASE = 0.4, 2.5
-"""In lengths of the original."""
+MIN_LENGTH_RATIO, MAX_LENGTH_RATIO = 0.4, 2.5
+"""The length of a paraphrase relative to its original."""
 
-_THOUGHTS = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
-_BROKEN = ("<think>", "</think>", "\ufffd")
+_THINKING = re.compile(r"\s*<think>.*?</think>", re.DOTALL)
+_MARKUP = ("<think>", "</think>", "\ufffd")
 _QUOTES = "\"'“”‘’「」"
 
-# A minus sign belongs to a number if nothing before it could be subtracted from.
+# A minus sign belongs to a number if no operand precedes it.
 _NUMBER = re.compile(r"(?<![0-9A-Za-z)\]])-?[0-9]+(?:[.,][0-9]+)*|[0-9]+(?:[.,][0-9]+)*")
 _CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
-# It has a value as a digit, but mostly stands for `a`, as in 一个; that it took a digit's place is seen by that digit.
+# The numeral for one usually means "a", as in 一个. If it replaces a digit, the missing digit is detected instead.
 _ONE = "一"
 _MORE_NUMERALS = "两俩仨"
 
 
-def cleaned(text: str) -> str:
-    """The text without what a model thought aloud before it, and without blanks that nobody sees."""
-    text = _THOUGHTS.sub("", text, count=1).replace("\r\n", "\n")
+def clean_answer(text: str) -> str:
+    """Return the text without a leading <think> block and without trailing white space."""
+    text = _THINKING.sub("", text, count=1).replace("\r\n", "\n")
     return "\n".join(line.rstrip() for line in text.strip().split("\n"))
 
 
-def reasoning_fault(text: str, question: Question, answer: str) -> str | None:
-    """Why a solution may not be taught, or None. `answer` is the final answer as the recipe writes it.
+def find_reasoning_fault(text: str, question: Question, answer: str) -> str | None:
+    """Return why a solution cannot be used, or None. `answer` is the final answer in the recipe's rounding.
 
-    The final answer must be exact, or rounded as in `answer`; every equation must hold, and there must be one.
+    The final answer must be exact or rounded as in `answer`. There must be at least one equation, and all must hold.
     """
-    if len(text) > LONGEST_TEXT_CHARACTERS:
+    if len(text) > MAX_TEXT_CHARACTERS:
         return "too long"
     last_line = text.rpartition("\n")[2]
     if text.count(ANSWER_MARKER) != 1 or not last_line.startswith(f"{ANSWER_MARKER} "):
         return "no final answer on the last line"
-    if any(mark in text for mark in _BROKEN):
+    if any(mark in text for mark in _MARKUP):
         return "markup"
     truth = question.truth
-    if "=" in last_line or not grade(text, truth).correct or not _exact(last_line, truth, answer):
+    if "=" in last_line or not grade(text, truth).correct or not _is_exact(last_line, truth, answer):
         return "wrong answer"
     proof = prove(text, question.text, truth if isinstance(truth, Fraction) else None)
-    if proof.false is not None or false_step(text) is not None:
+    if proof.false_equation is not None or false_step(text) is not None:
         return "wrong step"
-    if proof.unread is not None:
+    if proof.unreadable_equation is not None:
         return "a step that cannot be read"
-    return None if proof.holding else "no step"
+    return None if proof.proven_count else "no step"
 
 
-def paraphrase_fault(text: str, question: Question) -> str | None:
-    """Why other words for a problem may not be taught, as far as the words tell, or None.
+def find_paraphrase_fault(text: str, question: Question) -> str | None:
+    """Return why the wording of a paraphrase shows that it cannot be used, or None.
 
-    The numbers are the same in the same order, so that no answer can be among them; so are the language and,
-    roughly, the length.
+    The paraphrase must have the same numbers in the same order (so it cannot contain the answer), the same language and
+    about the same length.
     """
     problem = question.text
-    if not SHORTEST_PARAPHRASE * len(problem) <= len(text) <= LONGEST_PARAPHRASE * len(problem):
+    if not MIN_LENGTH_RATIO * len(problem) <= len(text) <= MAX_LENGTH_RATIO * len(problem):
         return "too short or too long"
-    if _letters(text) == _letters(problem):
+    if _letters_and_signs(text) == _letters_and_signs(problem):
         return "not in other words"
-    if numbers(text) != numbers(problem):
+    if find_numbers(text) != find_numbers(problem):
         return "other numbers"
-    if _numerals(text) - _numerals(problem):
+    if _non_ascii_numerals(text) - _non_ascii_numerals(problem):
         return "numbers in other digits"
-    if not _same_language(text, problem):
+    if not _is_same_language(text, problem):
         return "another language"
-    return "markup" if any(mark in text for mark in (ANSWER_MARKER, "\\boxed", *_BROKEN)) else None
+    return "markup" if any(mark in text for mark in (ANSWER_MARKER, "\\boxed", *_MARKUP)) else None
 
 
-def meaning_fault(formula: str, truth: Truth) -> str | None:
-    """Why a calculation, made from a paraphrase alone, shows that it asks for something else; None where it gives
-    the exact answer. The model need not calculate well for this, only understand."""
-    text = plain(formula.strip().rpartition("\n")[2]).strip(" .。=")
-    value = value_of(text.rpartition("=")[2] if "=" in text else text)
-    same = value is not None and isinstance(truth, Fraction) and abs(value - truth) <= abs(truth) / 10**12
-    return None if same else "another meaning"
+def find_meaning_fault(formula: str, truth: Truth) -> str | None:
+    """Return None if a formula has the exact answer as its value, or else the reason to reject its paraphrase.
+
+    The model derives the formula from the paraphrase alone. So the check needs a model that understands the problem,
+    not one that calculates well.
+    """
+    text = normalize_markup(formula.strip().rpartition("\n")[2]).strip(" .。=")
+    value = evaluate_expression(text.rpartition("=")[2] if "=" in text else text)
+    is_same = value is not None and isinstance(truth, Fraction) and abs(value - truth) <= abs(truth) / 10**12
+    return None if is_same else "another meaning"
 
 
-def numbers(text: str) -> list[str]:
-    """The numbers of a text in ASCII digits, in their order, as they are written.
+def find_numbers(text: str) -> list[str]:
+    """Return the numbers in ASCII digits in a text, in order, as they are written.
 
-    >>> numbers("计算 9630.41 - -7979.46 等于多少？")
+    >>> find_numbers("计算 9630.41 - -7979.46 等于多少？")
     ['9630.41', '-7979.46']
     """
     return _NUMBER.findall(text)
 
 
-def unquoted(text: str) -> str:
-    """A paraphrase without the quotation marks that a model may put around it."""
+def strip_quotes(text: str) -> str:
+    """Return a paraphrase without quotation marks around it."""
     inner = text.strip(_QUOTES).strip()
     return inner if text[:1] in _QUOTES and text[-1:] in _QUOTES else text
 
 
-def _exact(last_line: str, truth: Truth, answer: str) -> bool:
+def _is_exact(last_line: str, truth: Truth, answer: str) -> bool:
     if isinstance(truth, str):
-        return True  # Two texts are graded by being the same.
+        return True  # For texts, grading already required equality.
     return parse_number(last_line.removeprefix(ANSWER_MARKER)) in (truth, parse_number(answer))
 
 
-def _letters(text: str) -> str:
-    """What remains of a text where only punctuation and blanks are changed."""
+def _letters_and_signs(text: str) -> str:
+    """Return the text in lower case without punctuation and white space."""
     return "".join(character for character in text if unicodedata.category(character)[0] not in "PZC").casefold()
 
 
-def _numerals(text: str) -> Counter[str]:
-    """The characters that stand for a number in any script but our own: 二, 百, 两, ３, ², Ⅳ."""
+def _non_ascii_numerals(text: str) -> Counter[str]:
+    """Count the characters that denote a number but are not ASCII digits: 二, 百, 两, ３, ², Ⅳ."""
     return Counter(
         character
         for character in text
@@ -131,7 +134,7 @@ def _numerals(text: str) -> Counter[str]:
     )
 
 
-def _same_language(text: str, problem: str) -> bool:
+def _is_same_language(text: str, problem: str) -> bool:
     if bool(_CHINESE.search(text)) != bool(_CHINESE.search(problem)):
         return False
     return not _CHINESE.search(problem) or set(_WORD.findall(text)) <= set(_WORD.findall(problem))

@@ -1,4 +1,4 @@
-"""What the writing model is asked, word for word. A change here changes the hash of every request."""
+"""The prompts for the teacher model. A change here changes the hash of every request and so invalidates the cache."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Problem: {problem}""",
 }
 
 
-def wording(task: Task, problem: str, form: str = "") -> str:
-    """The prompt. `form` says, for reasoning, how the final answer is to be written."""
-    # Not str.format: a problem in LaTeX is full of braces.
-    return _PROMPTS[task].replace("{form}", form).replace("{problem}", problem)
+def render_prompt(task: Task, problem: str, answer_format: str = "") -> str:
+    """Return the prompt for a task. `answer_format` describes the final answer in the prompt for reasoning."""
+    # Not str.format, because problems in LaTeX contain braces.
+    return _PROMPTS[task].replace("{form}", answer_format).replace("{problem}", problem)
 
 
-def form(rounding: Rounding) -> str:
-    """How a final answer is to be written so that it is rounded as the recipe says."""
+def describe_rounding(rounding: Rounding) -> str:
+    """Return the rounding of a final answer in words."""
     if rounding.digits is not None:
         return f"rounded to {rounding.digits} significant digits"
     return f"rounded to at most {rounding.places} decimals"
