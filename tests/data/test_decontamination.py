@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keeptune.data.decontamination import refusal
 from keeptune.errors import DataError
-from keeptune.skills.arithmetic.contest_corpus import Refused
+from keeptune.skills.arithmetic.contest_corpus import IsExcluded
 from keeptune.skills.arithmetic.word_problems import NAMES
 
 ADD = ("计算 1.50 + 2.00 等于多少？", "1.50 + 2.00 = 3.5")
@@ -24,7 +24,7 @@ def story(name: str, side: int) -> tuple[str, str]:
     return problem, rf"It is $\boxed{{{side}\sqrt{{3}}}}$ millimetres."
 
 
-def refusing(tmp_path: Path, *pairs: tuple[str, str]) -> Refused:
+def refusing(tmp_path: Path, *pairs: tuple[str, str]) -> IsExcluded:
     refused = refusal([write(tmp_path / "test.jsonl", pairs)], SKILL)
     assert refused is not None
     return refused
@@ -62,7 +62,7 @@ def test_a_story_is_another_one_with_other_numbers_but_not_with_another_name(tmp
 def test_what_was_invented_is_not_invented_again(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int
 ) -> None:
-    own, other = (SKILL.invent(kind, random.Random(number)) for number in (seed, seed + 1))
+    own, other = (SKILL.generate(kind, random.Random(number)) for number in (seed, seed + 1))
     refused = refusing(tmp_path_factory.getbasetemp(), own)
     assert refused(*own)
     if sorted(re.findall("[0-9.]+", other[0])) != sorted(re.findall("[0-9.]+", own[0])):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.data.normalization import free_text_kinds, normalised, operands, template, words
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH, corpus
+from keeptune.skills.arithmetic.contest_corpus import ENGLISH, generate_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 NUMBERS = st.decimals(-10_000, 10_000, allow_nan=False, places=2)
@@ -93,7 +93,7 @@ def test_kinds_in_free_text() -> None:
 
 def test_of_the_kinds_of_the_contest_only_english_is_free_text() -> None:
     skill = Arithmetic()
-    questions = [skill.read(row["problem"], row["solution"]) for row in corpus(2000, 1)]
+    questions = [skill.parse(row["problem"], row["solution"]) for row in generate_corpus(2000, 1)]
     problems = [(question.kind, question.text) for question in questions if question is not None]
     assert {kind for kind, _ in problems} == set(skill.kinds)
     assert free_text_kinds(problems) == {ENGLISH}

@@ -103,7 +103,7 @@ def test_a_slice_has_the_copies_of_rows_that_stand_before_it(tmp_path: Path) -> 
 
 
 def test_a_rare_kind_is_repeated_in_training_alone(tmp_path: Path) -> None:
-    rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
+    rare = [SKILL.generate("mass", random.Random(seed)) for seed in range(12)]
     file = write(tmp_path / "a", [*rows(200), *rare])
     unique = len({problem for problem, _ in rare})
     job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, max_repeats=5)

@@ -7,7 +7,7 @@ import pytest
 
 from keeptune.config import recipe as recipes
 from keeptune.data.selection import Candidate, Choice, Rules, Selection, wanted_kinds
-from keeptune.skills.arithmetic.contest_corpus import corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "seeds"
@@ -22,8 +22,8 @@ def choices() -> dict[str, Choice]:
     for name in SEEDS:
         recipe = recipes.load(FOLDER / f"{name}.yaml")
         selections[name] = Selection(Rules.of(recipe.data, wanted_kinds(recipe.data, skill.kinds), 0))
-    for line, row in enumerate(corpus(809_993, 0), start=1):
-        question = skill.read(row["problem"], row["solution"])
+    for line, row in enumerate(generate_corpus(809_993, 0), start=1):
+        question = skill.parse(row["problem"], row["solution"])
         assert question is not None
         unique[question.text] = question.kind
         candidate = Candidate(question, row["solution"], None, "train.json", line)

@@ -20,8 +20,9 @@ from transformers import AutoTokenizer
 from keeptune.config import recipe as recipes
 from keeptune.evaluation.skill import truth
 from keeptune.files import file_sha256
+from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import POLICIES, grade
-from keeptune.grading.squad import contest, squad_v11
+from keeptune.grading.squad import score_squad_v11
 from keeptune.models import load as models
 from keeptune.prompts.reading import first_line
 from keeptune.training import checkpoints as checkpoint
@@ -206,10 +207,10 @@ def test_every_reading_answer_is_scored_again_to_its_score(finished: Path) -> No
         answers = records(finished / "scores" / f"retained-{who}.jsonl")
         for answer in answers:
             assert answer["prediction"] == first_line(answer["output"])
-            scores = squad_v11(answer["prediction"], answer["references"])
+            scores = score_squad_v11(answer["prediction"], answer["references"])
             assert answer["squad-v1.1"] == {"f1": 100 * scores.f1, "em": 100 * scores.em}
             if answer["contest"] is not None:
-                scores = contest(answer["prediction"], answer["references"][0])
+                scores = score_contest(answer["prediction"], answer["references"][0])
                 assert answer["contest"] == {"f1": 100 * scores.f1, "em": 100 * scores.em}
         asked = [answer["paragraph"] for answer in answers if answer["contest"] is not None]
         assert asked == sorted({answer["paragraph"] for answer in answers})

@@ -84,10 +84,10 @@ def test_training_and_asking_see_the_same_tokens(words: Any, tmp_path: Path) -> 
 @each_tokenizer
 def test_the_model_is_to_write_the_solution_and_nothing_else(kind: str, style: Style, words: Any) -> None:
     skill, generator = Arithmetic(), random.Random(kind)
-    problem, raw = skill.invent(kind, generator)
-    question = skill.read(problem, raw)
+    problem, raw = skill.generate(kind, generator)
+    question = skill.parse(problem, raw)
     assert question is not None
-    solution = skill.solve(question, raw, style, Rounding())
+    solution = skill.render_solution(question, raw, style, Rounding())
     asked = tiny.PROMPT.encode(words, problem)
     wanted = tiny.PROMPT.encode_solution(words, solution)
     assert words.decode(wanted[:-1]).lstrip() == solution.lstrip()

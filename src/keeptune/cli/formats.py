@@ -74,9 +74,9 @@ def import_(
     """From MindFormers: an adapter in PEFT's layout out of a .ckpt, a recipe out of a .yaml, rows of a .mindrecord."""
     if ".mindrecord" in source.name:  # shards have their number behind it
         from keeptune.mindspore.record_rows import write_rows
-        from keeptune.prompts.named import template
+        from keeptune.prompts.named import resolve_template
 
-        print(write_rows(source, model or "smollm2-135m", template(prompt) if prompt else None, out).text())
+        print(write_rows(source, model or "smollm2-135m", resolve_template(prompt) if prompt else None, out).text())
         return
     if source.suffix in (".yaml", ".yml"):
         from keeptune.mindspore.recipe_yaml import write_recipe
@@ -88,9 +88,9 @@ def import_(
     if evaluation or data_file:
         raise RecipeError(f"{source}: --evaluation and --data are for a recipe out of a .yaml; leave them out")
     from keeptune.mindspore.import_adapter import adopt
-    from keeptune.prompts.named import prompt as prompt_of
+    from keeptune.prompts.named import resolve_prompt
 
-    adopt(source, pet_config, model or "smollm2-135m", skill, prompt_of(prompt), out)
+    adopt(source, pet_config, model or "smollm2-135m", skill, resolve_prompt(prompt), out)
     print(out)
 
 
@@ -113,21 +113,21 @@ def synth(
     from keeptune.skills.arithmetic.contest_corpus import (
         ORIGINAL_CORPUS_ROWS,
         UNIQUE_CORPUS_ROWS,
-        corpus,
-        unique_corpus,
+        generate_corpus,
+        generate_unique_corpus,
     )
-    from keeptune.skills.arithmetic.corruption import spoilt
+    from keeptune.skills.arithmetic.corruption import corrupt_rows
     from keeptune.skills.arithmetic.skill import Arithmetic
 
     refused = refusal(exclude, Arithmetic())
     if unique:
-        made = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
+        made = generate_unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
     else:
-        made = corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
+        made = generate_corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in spoilt(made, bad_share, seed))
+            file.writelines(f"{line}\n" for line in corrupt_rows(made, bad_share, seed))
 
     write_whole(out, write)
     print(out)

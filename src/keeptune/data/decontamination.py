@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from keeptune.config.data import ColumnsSection, DataSection, REJECT_LIMIT
+from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
 from keeptune.data.contamination import Forbidden, Leaks, Problem, find_leaks, overlap_by_kind
 from keeptune.data.near_duplicates import near_groups, representatives
 from keeptune.data.normalization import operands
@@ -21,8 +21,8 @@ from keeptune.data.sources import Sources, sources
 from keeptune.data.split import Part
 from keeptune.data.workers import Workers
 from keeptune.errors import DataError
-from keeptune.grading.squad import reading_items
-from keeptune.skills.arithmetic.contest_corpus import Refused
+from keeptune.grading.squad import load_reading_items
+from keeptune.skills.arithmetic.contest_corpus import IsExcluded
 from keeptune.skills.base import Question, Skill
 
 
@@ -36,13 +36,13 @@ def without_unseen(
     unseen = [*tested, *_problems_in(section.exclude_files, section.columns, section.reject_limit, skill)]
     if not unseen:
         return rows, Counter()
-    forbidden = Forbidden(unseen, skill.free_text)
+    forbidden = Forbidden(unseen, skill.free_text_kinds)
     found = [forbidden.match(stated(row.question, skill)) for row in rows]
     kept = [row for row, match in zip(rows, found, strict=True) if match is None]
     return kept, Counter(row.question.kind for row, match in zip(rows, found, strict=True) if match)
 
 
-def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
+def refusal(names: Sequence[str], skill: Skill) -> IsExcluded | None:
     """Whether an invented problem must not be written because it is one of these files; None without files.
 
     A problem is recognised as by `without_unseen`, with one difference: invented problems in free text share their
@@ -53,11 +53,11 @@ def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
     if not names:
         return None
     problems = _problems_in(names, ColumnsSection(), REJECT_LIMIT, skill)
-    forbidden = Forbidden(problems, skill.free_text)
-    numbers = {operands(problem.text) for problem in problems if problem.kind in skill.free_text}
+    forbidden = Forbidden(problems, skill.free_text_kinds)
+    numbers = {operands(problem.text) for problem in problems if problem.kind in skill.free_text_kinds}
 
     def refused(problem: str, solution: str) -> bool:
-        question = skill.read(problem, solution)
+        question = skill.parse(problem, solution)
         match = None if question is None else forbidden.match(stated(question, skill))
         return operands(problem) in numbers if match == "overlap" else match is not None
 
@@ -67,8 +67,8 @@ def refusal(names: Sequence[str], skill: Skill) -> Refused | None:
 def sides(rows: Sequence[Candidate], section: DataSection, skill: Skill) -> list[str]:
     """A text for each row that is the same for problems which may not be parted: of its twins, or of the
     near-duplicates of a problem in free text."""
-    texts = [skill.twin(row.question) for row in rows]
-    places = [place for place, row in enumerate(rows) if row.question.kind in skill.free_text]
+    texts = [skill.canonical_form(row.question) for row in rows]
+    places = [place for place, row in enumerate(rows) if row.question.kind in skill.free_text_kinds]
     own = [rows[place].question.text for place in places]
     groups = near_groups(own, section.near_threshold)
     for place, first in zip(places, representatives(own, groups), strict=True):
@@ -95,7 +95,7 @@ def leaks(
     staff: Workers,
 ) -> Leaks:
     """What the training rows give away of dev, test and the reading set `source`; `together` has each id's `sides`."""
-    items = reading_items(source)
+    items = load_reading_items(source)
     retained = sorted(
         {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
     )
@@ -120,7 +120,7 @@ def _problems_in(names: Sequence[str], columns: ColumnsSection, limit: float, sk
         if isinstance(row, Rejected):
             rejected.append(row)
         elif question is None:
-            problems.append(Problem(min(skill.free_text), row.problem, row.problem))
+            problems.append(Problem(min(skill.free_text_kinds), row.problem, row.problem))
         else:
             problems.append(stated(question, skill))
     if len(rejected) > limit * read:
@@ -148,7 +148,7 @@ def understood(
     without = {source.file for source in found.files}
     for shard in found.shards:
         for row in read_shard(shard, columns):
-            question = None if isinstance(row, Rejected) else skill.read(row.problem, row.solution, row.label)
+            question = None if isinstance(row, Rejected) else skill.parse(row.problem, row.solution, row.label)
             if question is not None:
                 without.discard(shard.file)
             yield row, question
@@ -161,7 +161,7 @@ def understood(
 
 def stated(question: Question, skill: Skill) -> Problem:
     """The problem as it is compared with others."""
-    return Problem(question.kind, question.text, skill.twin(question))
+    return Problem(question.kind, question.text, skill.canonical_form(question))
 
 
 def _overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:

@@ -74,7 +74,7 @@ def prepare(
         truncated = sum(example.tokens > section.max_tokens for part in PARTS for example in parts[part])
         kind_cards = _kind_cards(chosen, parts, section, tested)
         parts["test"] += tested.examples
-        leaks = find_leaks(parts, together | tested.twins, skill.free_text, recipe.score.retained, staff)
+        leaks = find_leaks(parts, together | tested.twins, skill.free_text_kinds, recipe.score.retained, staff)
     card = Card(
         files=found.files,
         test_files=tested.files,

@@ -20,7 +20,7 @@ from keeptune.data.row import NOT_UNDERSTOOD
 from keeptune.data.selection import Candidate, Rules, Selection
 from keeptune.data.sources import Shard
 from keeptune.data.workers import without_collector
-from keeptune.skills.arithmetic.contest_corpus import corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.base import Skill
 
 SYNTH = "synth"
@@ -136,12 +136,12 @@ def _take(row: Row, task: Task, found: Gathered, tally: Tally, repeats: _Repeats
         found.kept[known] += 1
         found.unwrapped += row.unwrapped
         return None
-    question = task.skill.read(row.problem, row.solution, row.label)
+    question = task.skill.parse(row.problem, row.solution, row.label)
     if question is None:
         return reject(row.file, row.line, NOT_UNDERSTOOD, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # What is not taught needs no proof: a kind may be left out because its solutions are wrong.
-    fault = task.skill.fault(question, row.solution) if kind in task.rules.kinds else None
+    fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None
     if fault and task.section.wrong == "reject":
         found.wrong[kind] += 1
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
@@ -168,7 +168,7 @@ def _rows(shard: Shard, section: DataSection) -> Iterator[Row | Rejected]:
     if shard.file != SYNTH or section.synth is None:
         return read_shard(shard, section.columns)
     synth = section.synth
-    made = corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
+    made = generate_corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
     rows = enumerate(made, start=1)
     return (Row(SYNTH, number, row["problem"], row["solution"]) for number, row in rows)
 

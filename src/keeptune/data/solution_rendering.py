@@ -15,9 +15,9 @@ from keeptune.config.solution_format import Rounding, Spelling
 from keeptune.data.selection import Candidate, Candidates, digest
 from keeptune.data.workers import Here, Workers, without_collector
 from keeptune.errors import DataError
-from keeptune.grading.number import grade, truth
+from keeptune.grading.number import grade, parse_truth
 from keeptune.skills.base import Skill
-from keeptune.skills.number_spelling import plain, spell
+from keeptune.skills.number_spelling import spell, unspell
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Tokens of the prompt around each problem, and of each solution; of (problem, solution) pairs."""
@@ -119,7 +119,7 @@ def too_coarse(examples: Sequence[Example], rounding: Rounding) -> int:
     fewer digits than it does. The card shows them: the score of such a kind cannot be full."""
     if rounding.digits is None and rounding.places >= Rounding().places:
         return 0
-    return sum(not grade(row.solution, truth(row.truth)).correct for row in examples)
+    return sum(not grade(row.solution, parse_truth(row.truth)).correct for row in examples)
 
 
 def repeat(examples: list[Example], wanted: Mapping[str, int], limit: int) -> list[Example]:
@@ -154,11 +154,11 @@ def _written(row: Candidate, skill: Skill, section: DataSection) -> str:
     """The solution to train on, proven right."""
     question = row.question
     style, rounding = section.style(question.kind), section.rounding.for_kind(question.kind)
-    stored = style == "raw" or question.kind in skill.free_text
+    stored = style == "raw" or question.kind in skill.free_text_kinds
     spelling: Spelling = "plain" if stored else section.spelling
-    solution = spell(skill.solve(question, row.solution, style, rounding), spelling)
+    solution = spell(skill.render_solution(question, row.solution, style, rounding), spelling)
     # What will be taught is read back, so that the proof covers the spelling too.
-    fault = skill.check(question, plain(solution, spelling), style, rounding)
+    fault = skill.verify_solution(question, unspell(solution, spelling), style, rounding)
     if fault is None:
         return solution
     raise DataError(

@@ -15,7 +15,7 @@ from math import floor, gcd
 from typing import Literal
 
 from keeptune.grading.answers import ANSWER_MARKER, Truth
-from keeptune.grading.stated_answer import boxed, normalise
+from keeptune.grading.stated_answer import find_boxed, normalize_answer
 
 Source = Literal["marker", "boxed", "last_number", "whole"]
 """Where an answer was found; "last_number", or "whole" where a text is wanted, for an output that does not state it."""
@@ -68,7 +68,7 @@ _RATIONAL = re.compile(r"-?[0-9]{1,400}(?:/[1-9][0-9]{0,399})?")
 _DECORATION = " \t*_`'\"$"
 
 
-def truth(stored: str) -> Truth:
+def parse_truth(stored: str) -> Truth:
     """The exact answer that `str` has written: a rational number, or a symbolic text."""
     return Fraction(stored) if _RATIONAL.fullmatch(stored) else stored
 
@@ -86,7 +86,7 @@ def parse_number(text: str) -> Fraction | None:
     return None if number is None else number.value
 
 
-def final_answer(output: str) -> tuple[str, Source] | None:
+def find_final_answer(output: str) -> tuple[str, Source] | None:
     r"""The answer that an output states and where it stood, or None if it holds none.
 
     It follows the last `####` on its line; else it is in the last `\boxed{}`; else the last number is taken, which
@@ -97,7 +97,7 @@ def final_answer(output: str) -> tuple[str, Source] | None:
     marked = after.split("\n", 1)[0].strip() if marker else ""
     if marked:
         return marked, "marker"
-    in_box = (boxed(output) or "").strip()
+    in_box = (find_boxed(output) or "").strip()
     if in_box:
         return in_box, "boxed"
     numbers = [match[0] for match in _IN_TEXT.finditer(_plain(output))]
@@ -147,7 +147,7 @@ def grade(output: str, truth: Truth, kind: str | None = None) -> Graded:
     number = _read(answer)
     value = None if number is None else number.value
     if isinstance(truth, str):
-        same = len(answer) <= MAXIMUM_CHARACTERS and normalise(answer) == truth
+        same = len(answer) <= MAXIMUM_CHARACTERS and normalize_answer(answer) == truth
         return Graded(answer, value, source, dict.fromkeys(POLICIES, same))
     if number is None or (kind == LOWEST_TERMS and not number.is_reduced):
         return Graded(answer, value, source, dict.fromkeys(POLICIES, False))
@@ -155,7 +155,7 @@ def grade(output: str, truth: Truth, kind: str | None = None) -> Graded:
 
 
 def _wanted_answer(output: str, truth: Truth) -> tuple[str, Source] | None:
-    found = final_answer(output)
+    found = find_final_answer(output)
     if isinstance(truth, str) and (found is None or found[1] == "last_number"):
         return (output.strip(), "whole") if output.strip() else None
     return found
@@ -202,7 +202,7 @@ def _read(text: str) -> _Number | None:
         return None
     text = _EQUATION.sub("", _LATEX_MATHS.sub("", _plain(text)))
     if "\\" in text or "{" in text:
-        text = _LATEX_RATIO.sub(r" \1/\2", normalise(text))
+        text = _LATEX_RATIO.sub(r" \1/\2", normalize_answer(text))
     match = _WHOLE_TEXT.fullmatch(" ".join(text.split()).strip(_DECORATION).rstrip(".。!").strip(_DECORATION))
     if match is None:
         return None

@@ -11,12 +11,9 @@ from __future__ import annotations
 import json
 import re
 import string
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,11 +22,6 @@ from keeptune.errors import DataError
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-# EmF1Metric removes these and no others: the full stop, comma, quotes, brackets and percent sign of English stay.
-# Its list names the two-character …… as well, which never equals one character, so … stays too.
-_WITHOUT_CONTEST_SYMBOLS = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-_CHINESE_OR_REST = re.compile(r"[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +42,7 @@ class Summary:
     empty: int
 
 
-def squad_v11(prediction: str, references: Sequence[str]) -> Scores:
+def score_squad_v11(prediction: str, references: Sequence[str]) -> Scores:
     """The official SQuAD v1.1 scores: each the best over all references."""
     predicted = _official(prediction)
     expected = [_official(reference) for reference in references]
@@ -67,63 +59,21 @@ def _official(text: str) -> str:
 
 def _bag_f1(predicted: list[str], expected: list[str]) -> float:
     """The F1 of two bags of words; 0 where they share none, also where both are empty."""
-    return _f1((Counter(predicted) & Counter(expected)).total(), len(predicted), len(expected))
+    return f1_from_counts((Counter(predicted) & Counter(expected)).total(), len(predicted), len(expected))
 
 
-def _f1(shared: int, predicted: int, expected: int) -> float:
+def f1_from_counts(shared: int, predicted: int, expected: int) -> float:
     if shared == 0:
         return 0.0
     precision, recall = shared / predicted, shared / expected
     return 2 * precision * recall / (precision + recall)
 
 
-def contest(prediction: str, reference: str) -> Scores:
-    """The contest's scores of the first line of a prediction against one reference.
-
-    Spaces are segments like any other, and what counts is the longest run of segments that stands unbroken in both
-    texts, although the metric's own docstring speaks of a subsequence.
-    """
-    predicted = _contest(prediction.strip().split("\n", 1)[0])
-    expected = _contest(reference)
-    predicted_segments, expected_segments = _segments(predicted), _segments(expected)
-    matcher = SequenceMatcher(None, predicted_segments, expected_segments, autojunk=False)
-    run = matcher.find_longest_match().size
-    return Scores(f1=_f1(run, len(predicted_segments), len(expected_segments)), em=float(predicted == expected))
-
-
-def _contest(text: str) -> str:
-    """Lower case, stripped, then without the metric's symbols: a space before a removed `。` stays."""
-    return text.lower().strip().translate(_WITHOUT_CONTEST_SYMBOLS)
-
-
-def _segments(text: str) -> list[str]:
-    """The segments of a text: every Chinese character alone, and what jieba makes of the rest."""
-    segmenter = _segmenter()
-    return [segment for run in _CHINESE_OR_REST.findall(text) for segment in segmenter.cut(run)]
-
-
-@cache
-def _segmenter() -> Any:
-    """jieba with its default dictionary, loaded here and not by jieba: silently, and with no cache file.
-
-    jieba would read that file with `marshal` from a name that any user of the machine can write to.
-    """
-    with warnings.catch_warnings():
-        # Its sources hold invalid escapes, and it imports the deprecated pkg_resources.
-        warnings.simplefilter("ignore")
-        import jieba
-
-        segmenter = jieba.Tokenizer()
-        segmenter.FREQ, segmenter.total = segmenter.gen_pfdict(segmenter.get_dict_file())
-        segmenter.initialized = True
-    return segmenter
-
-
-def summarise(scores: Sequence[Scores], predictions: Sequence[str]) -> Summary:
+def summarize_scores(scores: Sequence[Scores], predictions: Sequence[str]) -> Summary:
     """The mean scores in percent, with the share of blank predictions that explains many a low one."""
     if not scores or len(scores) != len(predictions):
         raise DataError(
-            f"cannot summarise {len(scores)} scores of {len(predictions)} predictions; score each one, and at least one"
+            f"{len(scores)} scores for {len(predictions)} predictions; give one score per prediction, at least one"
         )
     return Summary(
         f1_percent=100 * sum(score.f1 for score in scores) / len(scores),
@@ -181,7 +131,7 @@ def load_squad(path: Path) -> Squad:
     return Squad(items, skipped)
 
 
-def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
+def load_reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
     """The questions of a SQuAD file, or of the embedded reading set; the first `limit`, or all.
 
     errors: DataError when the file cannot be read.
@@ -192,17 +142,6 @@ def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
         with resources.as_file(resources.files("keeptune.grading") / "reading_set.json") as path:
             items = load_squad(path).items
     return items[:limit] if limit else items
-
-
-def contest_items(items: Sequence[ReadingItem]) -> list[ReadingItem]:
-    """The first question of each paragraph with its first answer: the 2,067 that the contest asked of dev-v1.1."""
-    first: dict[int, ReadingItem] = {}
-    for item in items:
-        first.setdefault(item.paragraph, item)
-    return [
-        ReadingItem(item.article, item.paragraph, item.context, item.question_id, item.question, item.answers[:1])
-        for item in first.values()
-    ]
 
 
 def _questions(paragraph: object, where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:

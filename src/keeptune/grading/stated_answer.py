@@ -46,39 +46,39 @@ _LATEX_RATIO = re.compile(rf"([+-]?)\\frac\{{([+-]?{_DIGITS})\}}\{{([+-]?{_DIGIT
 _MIXED = re.compile(rf"([+-]?)({_DIGITS})\\frac\{{({_DIGITS})\}}\{{({_DIGITS})\}}")
 
 
-def boxed_truth(solution: str) -> Truth | None:
+def parse_stated_truth(solution: str) -> Truth | None:
     r"""The answer that a solution states, a number where it is one and a normalised text where it is not.
 
     The last `\boxed{...}` is taken, and where there is none, the last line `#### ...`; None if there is neither.
     """
-    answer = boxed(solution)
+    answer = find_boxed(solution)
     if answer is None:
-        answer = marked(solution)
+        answer = find_marked(solution)
     if answer is None:
         return None
-    text = normalise(answer)
-    value = number(text)
+    text = normalize_answer(answer)
+    value = parse_normalized_number(text)
     return value if value is not None else text or None
 
 
-def answer_line(solution: str) -> str:
+def format_answer_line(solution: str) -> str:
     """The stated answer behind the marker, in the solution's own spelling: its form is what the problem asks for."""
-    answer = boxed(solution) or marked(solution) or solution
+    answer = find_boxed(solution) or find_marked(solution) or solution
     return f"{ANSWER_MARKER} {' '.join(answer.split())}"
 
 
-def worked(solution: str, style: Style) -> str:
+def add_answer_line(solution: str, style: Style) -> str:
     """The stored solution; with its answer once more after `####` unless it ends that way; or that line alone."""
     if style == "raw":
         return solution
-    last_line = answer_line(solution)
+    last_line = format_answer_line(solution)
     if style == "answer":
         return last_line
     stored = solution.rstrip()
     return stored if stored.endswith(last_line) else f"{stored}\n{last_line}"
 
 
-def boxed(solution: str) -> str | None:
+def find_boxed(solution: str) -> str | None:
     r"""What stands in the last `\boxed` or `\fbox`, or None if there is none or its braces do not close."""
     boxes = list(_BOX.finditer(solution))
     if not boxes:
@@ -104,13 +104,13 @@ def _closing_brace(text: str, start: int) -> int | None:
     return None
 
 
-def marked(solution: str) -> str | None:
+def find_marked(solution: str) -> str | None:
     """What follows `####` on the last line that starts with it, or None if no line does."""
     answers: list[str] = _MARKED.findall(solution)
     return answers[-1].rstrip() if answers else None
 
 
-def normalise(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     r"""The answer with one spelling for what LaTeX can spell in several ways: `\dfrac12` becomes `\frac{1}{2}`.
 
     Gone are sizes, spaces, dollar signs, degrees, percent signs, a unit at the end, the name in `x = 5`, the
@@ -130,7 +130,7 @@ def normalise(answer: str) -> str:
     return _NEEDLESS_SPACE.sub("", " ".join(answer.split()))
 
 
-def number(text: str) -> Fraction | None:
+def parse_normalized_number(text: str) -> Fraction | None:
     r"""The number that a normalised answer is, or None: `-3`, `2.50`, `3/4`, `\frac{-3}{4}`, `2\frac{1}{2}`."""
     if _DECIMAL.fullmatch(text):
         return Fraction(text)

@@ -21,7 +21,7 @@ from keeptune.mindspore.tensors import stored
 from keeptune.models import adapter as adapters
 from keeptune.models import load as models
 from keeptune.models.adapter_metadata import AdapterCard
-from keeptune.prompts.named import asked_in_conversation
+from keeptune.prompts.named import conversation_template
 
 
 def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
@@ -43,5 +43,5 @@ def write(card: AdapterCard, run: Path, tuned: Any, tokenizer: Any, out: Path) -
     dtype = base.dtype or torch.float32
     ckpt.write(out / CHECKPOINT, [*halves.values(), *(stored(name, own.to(dtype)) for name, own in weights.items())])
     write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in asked])
-    if human := asked_in_conversation(card.prompt):
+    if human := conversation_template(card.prompt):
         write_json(out / CONVERSATIONS, conversations(human, rows))

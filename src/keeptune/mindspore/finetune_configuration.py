@@ -16,7 +16,7 @@ import yaml
 from keeptune.config.recipe import Recipe
 from keeptune.data.solution_rendering import Example
 from keeptune.errors import ModelError
-from keeptune.prompts.named import asked_in_conversation
+from keeptune.prompts.named import conversation_template
 from keeptune.prompts.template import Prompt
 from keeptune.training.optimizer import BETAS, EPSILON
 from keeptune.training.target_truncation import row_tokens
@@ -47,7 +47,7 @@ class Handover:
     @property
     def in_conversation(self) -> bool:
         """Whether the kit's preprocessing makes the rows: under any other prompt keeptune writes them."""
-        return asked_in_conversation(Prompt(self.recipe.prompt.template)) is not None
+        return conversation_template(Prompt(self.recipe.prompt.template)) is not None
 
     @property
     def record(self) -> str:

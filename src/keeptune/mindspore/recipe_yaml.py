@@ -93,7 +93,7 @@ def import_recipe(
     """
     training, others = read(path), [read(other) for other in evaluations]
     made = _Maker(training, Imported(path, {}))
-    made.all(rows, named.template(prompt or _KIT_PROMPT), model, skill)
+    made.all(rows, named.resolve_template(prompt or _KIT_PROMPT), model, skill)
     imported = made.imported
     if prompt is None:
         imported.assumed.append(f"the prompt: {_KIT_PROMPT}, as the contest's kit has it; give yours with --prompt")
@@ -289,7 +289,9 @@ def _lengths(rows: Path, recipe: dict[str, Any]) -> traps.Lengths:
     from keeptune.models.load import load_tokenizer
     from keeptune.prompts.token_count import TokenCounter
 
-    counter = TokenCounter.of(load_tokenizer(recipe["model"]["name"]), named.prompt(recipe["prompt"]["template"]))
+    counter = TokenCounter.of(
+        load_tokenizer(recipe["model"]["name"]), named.resolve_prompt(recipe["prompt"]["template"])
+    )
     texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, Row)]
     if not texts:
         raise DataError(

@@ -17,7 +17,7 @@ from keeptune.models import adapter as adapters
 from keeptune.models import load
 from keeptune.models.prepacked_linear import drop_layouts
 from keeptune.pipeline.context import RunContext
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
@@ -124,7 +124,7 @@ def _project(context: RunContext, model: Any, examples: Sequence[Example]) -> No
 def _self_rows(context: RunContext, tokens: int) -> list[Example]:
     """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
     path, tokenizer = context.directory.self_answers, context.models.tokenizer
-    layout = Layout(tokenizer, context.prompt)
+    layout = ChatLayout(tokenizer, context.prompt)
 
     def generate() -> None:
         if path.is_file():
@@ -155,7 +155,7 @@ def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
                 f"{row.name}: the invocation {text!r} is not tokenized in this prompt as in others, or its solution "
                 "contains it too; choose another retain.invocation, or remove the row"
             )
-    layout = Layout(context.models.tokenizer, context.final.fallback)
+    layout = ChatLayout(context.models.tokenizer, context.final.fallback)
     unchanged_prompts.require_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
     return tokens
 

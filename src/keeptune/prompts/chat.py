@@ -36,7 +36,7 @@ class Message(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ChatLayout:
     """Renders conversations and questions for one tokenizer. `fallback` is for models without a chat template."""
 
     tokenizer: Any
@@ -53,7 +53,7 @@ class Layout:
         return "chat" if self.is_chat else "template"
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def fingerprint(self) -> dict[str, Any]:
         """All that decides how a question is rendered, for the cache of answers."""
         return {
             "layout": self.name,

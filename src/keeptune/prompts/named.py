@@ -26,7 +26,7 @@ NAMED = {"alpaca": _ALPACA, "vicuna": _VICUNA, "vicuna-alpaca": _VICUNA.replace(
 """vicuna-alpaca: the kit's converter and preprocessing; vicuna: preprocessing alone; alpaca: the converter alone."""
 
 
-def template(given: str) -> str:
+def resolve_template(given: str) -> str:
     """The template that a name stands for, or `given` itself, which then is one.
 
     errors: PromptError when it is neither.
@@ -42,12 +42,12 @@ def template(given: str) -> str:
     )
 
 
-def prompt(given: str) -> Prompt:
+def resolve_prompt(given: str) -> Prompt:
     """The same as a Prompt."""
-    return Prompt(template(given))
+    return Prompt(resolve_template(given))
 
 
-def asked_in_conversation(own: Prompt) -> str | None:
+def conversation_template(own: Prompt) -> str | None:
     """The template of the human turn in a conversation file that the kit makes this prompt of, or None."""
     before, after = _VICUNA.split(SLOT)
     if own.template.startswith(before) and own.template.endswith(after):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-Layout = Literal["few-shot", "contest"]
+ReadingLayout = Literal["few-shot", "contest"]
 
 
-def other(layout: Layout) -> Layout:
+def other_layout(layout: ReadingLayout) -> ReadingLayout:
     """The reading prompt that a layout can be compared with."""
     return "contest" if layout == "few-shot" else "few-shot"
 
@@ -35,7 +35,7 @@ _WORKED = (
 )
 
 
-def question_text(passage: str, question: str, layout: Layout) -> str:
+def question_text(passage: str, question: str, layout: ReadingLayout) -> str:
     """The whole text put to the model; its answer is the line that follows."""
     if layout == "contest":
         return (
@@ -51,7 +51,7 @@ def practice_text(passage: str, pairs: tuple[tuple[str, str], ...]) -> str:
     return f"Passage: {passage}" + "".join(f"\nQuestion: {question}\nAnswer: {answer}" for question, answer in pairs)
 
 
-def answered(text: str) -> bool:
+def is_answer_complete(text: str) -> bool:
     """The stop rule: the first line that says something has ended."""
     return "\n" in text.lstrip()
 

@@ -18,7 +18,7 @@ ENGLISH = "Tom has 12 apples and buys 3 more. How many apples has he now?"
 
 
 def question(problem: str, solution: str = "") -> Question:
-    found = SKILL.read(problem, solution)
+    found = SKILL.parse(problem, solution)
     assert found is not None
     return found
 
@@ -70,9 +70,9 @@ def test_an_answer_that_is_a_text_must_be_the_same() -> None:
 def test_what_the_rules_write_is_proven_wherever_it_is_plain_arithmetic() -> None:
     generator = random.Random(3)
     for kind in ("area", "mass", "sales"):
-        problem, raw = SKILL.invent(kind, generator)
+        problem, raw = SKILL.generate(kind, generator)
         asked = question(problem, raw)
-        *steps, last = SKILL.solve(asked, raw, "longhand", Rounding()).split("\n")
+        *steps, last = SKILL.render_solution(asked, raw, "longhand", Rounding()).split("\n")
         answer = last.removeprefix("#### ")
         assert reasoning_fault("\n".join([*steps, last]), asked, answer) is None
         assert reasoning_fault("\n".join([*steps, "1 + 1 = 3", last]), asked, answer) == "wrong step"

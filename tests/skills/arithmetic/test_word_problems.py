@@ -9,9 +9,9 @@ from fractions import Fraction
 import pytest
 
 from keeptune.grading.answers import Truth
-from keeptune.grading.stated_answer import boxed_truth
+from keeptune.grading.stated_answer import parse_stated_truth
 from keeptune.skills.arithmetic import word_problems as story
-from keeptune.skills.arithmetic.kinds import find
+from keeptune.skills.arithmetic.kinds import find_kind
 
 
 def as_float(truth: Truth) -> float:
@@ -53,18 +53,18 @@ def test_every_story_has_an_oracle() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_boxed_answer_is_right(one: story.Story, seed: int) -> None:
     problem, solution = one(random.Random(seed))
-    truth = boxed_truth(solution)
+    truth = parse_stated_truth(solution)
     assert truth is not None
     numbers = map(float, re.findall(r"-?[0-9]+(?:\.[0-9]+)?", problem))
     assert math.isclose(as_float(truth), ORACLES[one](*numbers), rel_tol=1e-12, abs_tol=1e-9)
     assert solution.count("\\boxed{") == 1
     assert problem.isascii()
-    assert find(problem) is None
+    assert find_kind(problem) is None
 
 
 def test_integers_fractions_and_surds_all_occur() -> None:
     generator = random.Random(1)
-    truths = [boxed_truth(story.tell(generator)[1]) for _ in range(300)]
+    truths = [parse_stated_truth(story.tell(generator)[1]) for _ in range(300)]
     assert any(isinstance(truth, Fraction) and truth.denominator == 1 for truth in truths)
     assert any(isinstance(truth, Fraction) and truth.denominator > 1 for truth in truths)
     assert any(isinstance(truth, str) and r"\sqrt" in truth for truth in truths)

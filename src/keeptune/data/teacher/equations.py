@@ -1,6 +1,6 @@
 """Whether every equation in a text of free form can be proven, with nothing left that merely looks right.
 
-`steps.false_step` looks for what is surely wrong and lets pass what it cannot read, which is fair to rows that
+`steps.find_false_step` looks for what is surely wrong and lets pass what it cannot read, which is fair to rows that
 people made. A model's text has to earn its place: an equation with a number in it that cannot be read is refused.
 """
 

@@ -14,7 +14,7 @@ from fractions import Fraction
 from keeptune.data.teacher.equations import plain, prove, value_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.grading.number import grade, parse_number
-from keeptune.skills.arithmetic.steps import false_step
+from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
 
 LONGEST_TEXT_CHARACTERS = 20_000
@@ -59,7 +59,7 @@ def reasoning_fault(text: str, question: Question, answer: str) -> str | None:
     if "=" in last_line or not grade(text, truth).correct or not _exact(last_line, truth, answer):
         return "wrong answer"
     proof = prove(text, question.text, truth if isinstance(truth, Fraction) else None)
-    if proof.false is not None or false_step(text) is not None:
+    if proof.false is not None or find_false_step(text) is not None:
         return "wrong step"
     if proof.unread is not None:
         return "a step that cannot be read"

@@ -17,7 +17,7 @@ from keeptune.data.teacher.write import Wanted, write
 from keeptune.files import write_json
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.progress import Listener
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH
+from keeptune.skills.arithmetic.kinds import ENGLISH
 from keeptune.skills.base import Skill
 
 ANSWERS_FILE, SUMMARY_FILE = "writer.jsonl", "writer.json"
@@ -79,7 +79,7 @@ def _wanted(
 ) -> Wanted:
     """The row as a problem to have a text for."""
     candidate, rounding = candidates[example.id], section.rounding.for_kind(example.kind)
-    final_line = skill.solve(candidate.question, candidate.solution, "answer", rounding)
+    final_line = skill.render_solution(candidate.question, candidate.solution, "answer", rounding)
     # An English problem says itself in what form it wants its answer.
     how = "in the form that the problem asks for" if example.kind == ENGLISH else form(rounding)
     reasoning = section.teacher is not None and section.teacher.task == "reasoning"

@@ -12,7 +12,7 @@ from fractions import Fraction
 from keeptune.config.solution_format import Rounding
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.skills.arithmetic.expression import Ratio, ratio, same
-from keeptune.skills.rounding_policy import is_right
+from keeptune.skills.rounding_policy import matches_rounding_policy
 
 _REMAINDER = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)r([0-9]+)")
 _CUT_OFF = re.compile(r"(.+)=(-?[0-9]+\.([0-9]+))\.\.\.")
@@ -24,7 +24,7 @@ ROUNDED = Fraction(5, 10**8)
 """How far a rounded step may be off, relatively: half a unit of the eighth digit."""
 
 
-def fault(solution: str, truth: Truth, rounding: Rounding) -> str | None:
+def find_error(solution: str, truth: Truth, rounding: Rounding) -> str | None:
     """The first line that does not hold, or why the final answer is wrong; None when all is right."""
     *steps, last = solution.split("\n")
     if not last.startswith(f"{ANSWER_MARKER} "):
@@ -36,7 +36,7 @@ def fault(solution: str, truth: Truth, rounding: Rounding) -> str | None:
             return f"the line {line!r} is no statement about numbers ({error})"
         if wrong:
             return f"the line {line!r} does not hold"
-    return None if is_right(last, truth, rounding) else f"the answer {last!r} is not {truth}"
+    return None if matches_rounding_policy(last, truth, rounding) else f"the answer {last!r} is not {truth}"
 
 
 def _wrong(line: str, before: str) -> bool:

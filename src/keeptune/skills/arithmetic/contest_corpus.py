@@ -13,11 +13,9 @@ from typing import Any
 from keeptune.errors import DataError
 from keeptune.skills.arithmetic import word_problems as story
 from keeptune.skills.arithmetic.kind import Kind
-from keeptune.skills.arithmetic.kinds import KINDS
+from keeptune.skills.arithmetic.kinds import ENGLISH, KINDS
 
-ENGLISH = "english"
-
-Refused = Callable[[str, str], bool]
+IsExcluded = Callable[[str, str], bool]
 """Whether a problem, given with its solution, must not be written."""
 
 MOST_DRAWS = 100_000
@@ -79,10 +77,10 @@ def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def corpus(
+def generate_corpus(
     rows: int,
     generator_seed: int,
-    refused: Refused | None = None,
+    refused: IsExcluded | None = None,
     any_length: float = 0.0,
     close_calls: float = 0.0,
 ) -> Iterator[dict[str, str]]:
@@ -103,7 +101,9 @@ def corpus(
         yield {"problem": problem, "solution": solution}
 
 
-def unique_corpus(rows: int, generator_seed: int, refused: Refused | None = None) -> Iterator[dict[str, str]]:
+def generate_unique_corpus(
+    rows: int, generator_seed: int, refused: IsExcluded | None = None
+) -> Iterator[dict[str, str]]:
     """Rows of different problems in random order, in the mix of the original's unique ones: what to score on.
 
     errors: DataError when a kind has too few problems that are not refused.
@@ -127,7 +127,7 @@ def unique_corpus(rows: int, generator_seed: int, refused: Refused | None = None
 def _drawn(
     kind: Kind[Any] | None,
     generator: random.Random,
-    refused: Refused | None,
+    refused: IsExcluded | None,
     any_length: float = 0.0,
     close_calls: float = 0.0,
 ) -> tuple[str, str]:
@@ -137,7 +137,7 @@ def _drawn(
             problem, solution = story.tell(generator)
         else:
             drawn = _problem(kind, generator, any_length, close_calls)
-            problem, solution = kind.write(drawn), kind.raw_solution(drawn)
+            problem, solution = kind.render_problem(drawn), kind.render_raw(drawn)
         if refused is None or not refused(problem, solution):
             return problem, solution
     raise DataError(
@@ -150,8 +150,8 @@ def _drawn(
 def _problem(kind: Kind[Any], generator: random.Random, any_length: float, close_calls: float) -> Any:
     """A problem of that kind, from one of the three draws."""
     if not any_length + close_calls:
-        return kind.random(generator)
+        return kind.sample(generator)
     share = generator.random()
     if share < any_length:
-        return kind.random_size(generator)
-    return kind.random_close(generator) if share < any_length + close_calls else kind.random(generator)
+        return kind.sample_any_length(generator)
+    return kind.sample_near_tie(generator) if share < any_length + close_calls else kind.sample(generator)

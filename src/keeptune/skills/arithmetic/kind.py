@@ -17,8 +17,8 @@ from typing import ClassVar, Generic, TypeVar
 from keeptune.config.solution_format import Rounding
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.skills.arithmetic import rules
-from keeptune.skills.arithmetic.digits.procedures import Worked
-from keeptune.skills.rounding import places_of, rounded
+from keeptune.skills.arithmetic.digits.procedures import DigitSolution
+from keeptune.skills.rounding import decimal_places, format_rounded
 
 P = TypeVar("P")
 
@@ -51,8 +51,8 @@ class Kind(ABC, Generic[P]):
 
     name: ClassVar[str]
     problem_pattern: ClassVar[re.Pattern[str]]
-    """Matches a whole problem; it opens with a literal character, which `kinds.find` dispatches on."""
-    landmark: ClassVar[str] = ""
+    """Matches a whole problem; it opens with a literal character, which `kinds.find_kind` dispatches on."""
+    required_text: ClassVar[str] = ""
     """A text that stands in every problem of this kind: looked for first, for it is found in no time."""
     solution_pattern: ClassVar[re.Pattern[str]]
     """Matches a whole raw solution; group 1 is the stated answer."""
@@ -60,14 +60,14 @@ class Kind(ABC, Generic[P]):
     def parse(self, text: str) -> P | None:
         """The problem, or None unless `write` would give back `text` character for character."""
         match = self.problem_pattern.fullmatch(text)
-        return None if match is None else self.read(match)
+        return None if match is None else self.parse_match(match)
 
     @abstractmethod
-    def read(self, match: re.Match[str]) -> P | None:
+    def parse_match(self, match: re.Match[str]) -> P | None:
         """The problem of a matched text, or None where it is well written but has no answer, such as x / 0."""
 
     @abstractmethod
-    def write(self, problem: P) -> str:
+    def render_problem(self, problem: P) -> str:
         """The problem's text, as the data set writes it."""
 
     @abstractmethod
@@ -75,101 +75,101 @@ class Kind(ABC, Generic[P]):
         """The exact answer."""
 
     @abstractmethod
-    def raw_solution(self, problem: P) -> str:
+    def render_raw(self, problem: P) -> str:
         """The solution's text, byte for byte as the data set writes it, float noise included."""
 
     @abstractmethod
-    def steps(self, problem: P, places: int) -> list[str]:
+    def longhand_steps(self, problem: P, places: int) -> list[str]:
         """The lines that lead to the answer with so many decimals, each a statement that holds by itself."""
 
-    def answer(self, problem: P, rounding: Rounding) -> str:
+    def render_answer(self, problem: P, rounding: Rounding) -> str:
         """The exact answer, rounded as declared."""
-        return rounded(self.value(problem), rounding)
+        return format_rounded(self.value(problem), rounding)
 
-    def reasoning(self, problem: P, rounding: Rounding) -> str:
+    def render_longhand(self, problem: P, rounding: Rounding) -> str:
         """The worked solution: the steps, and the answer behind the marker on the last line."""
-        steps = self.steps(problem, places_of(self.value(problem), rounding))
-        return "\n".join([*steps, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
+        steps = self.longhand_steps(problem, decimal_places(self.value(problem), rounding))
+        return "\n".join([*steps, f"{ANSWER_MARKER} {self.render_answer(problem, rounding)}"])
 
     @abstractmethod
-    def rule(self, problem: P, result: str) -> list[str]:
+    def rule_lines(self, problem: P, result: str) -> list[str]:
         """The sentences that state a rule, and the statement that applies it: an expression, and `result` behind it."""
 
-    def ruled(self, problem: P, rounding: Rounding) -> str:
+    def render_rule(self, problem: P, rounding: Rounding) -> str:
         """The rule applied, and the answer behind the marker on the last line."""
-        lines = self.rule(problem, rules.result(self.value(problem), rounding))
-        return "\n".join([*lines, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
+        lines = self.rule_lines(problem, rules.result(self.value(problem), rounding))
+        return "\n".join([*lines, f"{ANSWER_MARKER} {self.render_answer(problem, rounding)}"])
 
-    def stated_answer(self, solution: str) -> str | None:
+    def extract_answer(self, solution: str) -> str | None:
         """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""
         match = self.solution_pattern.fullmatch(solution)
         return None if match is None else match[1]
 
-    def random_size(self, generator: random.Random) -> P:
+    def sample_any_length(self, generator: random.Random) -> P:
         """A problem whose numbers are of every length equally often, where the data set's are nearly all long."""
-        return self.random(generator)
+        return self.sample(generator)
 
-    def random_close(self, generator: random.Random) -> P:
+    def sample_near_tie(self, generator: random.Random) -> P:
         """A problem in which a late digit decides, of which an even draw has few."""
-        return self.random(generator)
+        return self.sample(generator)
 
     @abstractmethod
-    def random(self, generator: random.Random) -> P:
+    def sample(self, generator: random.Random) -> P:
         """A problem drawn evenly from the data set's ranges."""
 
 
-class KindByDigits(Kind[P]):
+class DigitKind(Kind[P]):
     """A kind whose problems can also be worked digit by digit."""
 
-    def reaches(self, problem: P) -> bool:  # noqa: ARG002
+    def supports_digits(self, problem: P) -> bool:  # noqa: ARG002
         """Whether the procedure is exact enough for this problem."""
         return True
 
     @abstractmethod
-    def worked(self, problem: P) -> Worked:
+    def digit_solution(self, problem: P) -> DigitSolution:
         """The steps digit by digit, and the answer that they end with."""
 
-    def by_digits(self, problem: P) -> str:
+    def render_digits(self, problem: P) -> str:
         """The solution worked digit by digit, and the answer behind the marker on the last line."""
-        worked = self.worked(problem)
+        worked = self.digit_solution(problem)
         return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
 
 
-class KindByQuotient(KindByDigits[P]):
+class QuotientKind(DigitKind[P]):
     """A kind whose work digit by digit ends with a quotient."""
 
     @abstractmethod
     def divisor(self, problem: P) -> Decimal:
         """What is divided by."""
 
-    def reaches(self, problem: P) -> bool:
+    def supports_digits(self, problem: P) -> bool:
         """Not those few where what is left grows over its columns, as 9986.95 / 9986.96: of divisors just below a power
         of ten, under nearly as much."""
         if not str(abs(self.divisor(problem))).lstrip("0.").startswith("9"):
             return True
         value = self.value(problem)
-        cut_off = abs(Fraction(self.worked(problem).answer) - value)
+        cut_off = abs(Fraction(self.digit_solution(problem).answer) - value)
         return cut_off <= max(Fraction(1, 500), abs(value) / 50_000)
 
 
-def amount(hundredths: int) -> Decimal:
+def from_hundredths(hundredths: int) -> Decimal:
     """The number with two decimals that is so many hundredths."""
     return Decimal(f"{hundredths / 100:.2f}")
 
 
-def any_length(generator: random.Random, limit: int) -> int:
+def sample_signed(generator: random.Random, limit: int) -> int:
     """An integer from -limit..-1 and 1..limit, of every number of digits equally often."""
     drawn = int(10 ** generator.uniform(0, math.log10(limit)))
     return drawn if generator.random() < 0.5 else -drawn
 
 
-def any_size(generator: random.Random, limit: int) -> int:
+def sample_positive(generator: random.Random, limit: int) -> int:
     """An integer from 1..limit, of every number of digits equally often."""
     digits = generator.randint(1, len(str(limit)))
     return generator.randint(10 ** (digits - 1), min(limit, 10**digits - 1))
 
 
-def near_short(generator: random.Random, value: float, share: float) -> float:
+def sample_near_tie_value(generator: random.Random, value: float, share: float) -> float:
     """A number like `value`, but within `share` of a last digit's unit from a number of one to three digits.
 
     The digit behind which nearly nothing or nearly a whole is left is the one that a first look at two numbers gets
@@ -179,7 +179,7 @@ def near_short(generator: random.Random, value: float, share: float) -> float:
     return unit * (round(value / unit) + generator.uniform(-share, share))
 
 
-def random_nonzero(generator: random.Random, limit: int) -> int:
+def sample_nonzero(generator: random.Random, limit: int) -> int:
     """An integer drawn evenly from -limit..-1 and 1..limit."""
     drawn = generator.randrange(-limit, limit)
     return drawn + 1 if drawn >= 0 else drawn

@@ -15,7 +15,7 @@ from keeptune.config.solution_format import Rounding
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.skills.arithmetic.expression import TWO_NUMBERS, evaluate
 from keeptune.skills.rounding import is_rounded
-from keeptune.skills.rounding_policy import is_as_declared
+from keeptune.skills.rounding_policy import is_exactly_rounded
 
 ROOT_ERROR = Fraction(1, 10**60)
 """A square root is cut off after at least so many decimals."""
@@ -29,7 +29,7 @@ _ROOT = re.compile(r"√([0-9]+\.[0-9]+)")
 _POWER = re.compile(r"(?:\((-[0-9.]+)\)|([0-9.]+))\^([0-9]{1,3})")
 
 
-def fault(solution: str, problem: str, truth: Fraction, rounding: Rounding) -> str | None:
+def find_error(solution: str, problem: str, truth: Fraction, rounding: Rounding) -> str | None:
     """The first statement that does not hold, a number that is missing, or why the final answer is wrong; or None."""
     body, _, last = solution.rpartition("\n")
     if not last.startswith(f"{ANSWER_MARKER} "):
@@ -46,7 +46,7 @@ def fault(solution: str, problem: str, truth: Fraction, rounding: Rounding) -> s
     missing = Counter(_NUMBER.findall(problem)) - Counter(_NUMBER.findall(before_answer))
     if missing:
         return f"the numbers {', '.join(missing)} of the problem are not in it"
-    return None if is_as_declared(last, truth, rounding) else f"the answer {last!r} is not {truth} as declared"
+    return None if is_exactly_rounded(last, truth, rounding) else f"the answer {last!r} is not {truth} as declared"
 
 
 def _holds(clause: str, truth: Fraction, rounding: Rounding) -> bool:

@@ -13,12 +13,12 @@ from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.config.solution_format import Rounding
-from keeptune.skills.rounding import rounded
+from keeptune.skills.rounding import format_rounded
 
 
 def result(value: Fraction, rounding: Rounding) -> str:
     """What stands behind an expression that has this value."""
-    text = rounded(value, rounding)
+    text = format_rounded(value, rounding)
     return f"{'=' if Fraction(text) == value else '≈'} {text}"
 
 

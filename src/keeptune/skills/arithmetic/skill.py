@@ -11,16 +11,15 @@ from typing import Any
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.grading.number import grade
-from keeptune.grading.stated_answer import answer_line, boxed_truth, worked
+from keeptune.grading.stated_answer import add_answer_line, format_answer_line, parse_stated_truth
 from keeptune.skills.arithmetic import check, rule_check
 from keeptune.skills.arithmetic import word_problems as story
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH
 from keeptune.skills.arithmetic.digits import check as digits_check
-from keeptune.skills.arithmetic.kind import Kind, KindByDigits
-from keeptune.skills.arithmetic.kinds import KINDS, find
-from keeptune.skills.arithmetic.steps import false_step
+from keeptune.skills.arithmetic.kind import DigitKind, Kind
+from keeptune.skills.arithmetic.kinds import ENGLISH, KINDS, find_kind
+from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
-from keeptune.skills.rounding import rounded
+from keeptune.skills.rounding import format_rounded
 
 FLOAT_NOISE = Fraction(1, 10**12)
 """How far, relative to it, a data set's answer may be from the exact one; its floats have 16 digits."""
@@ -44,16 +43,16 @@ class Arithmetic:
 
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
-    free_text = frozenset({ENGLISH})
+    free_text_kinds = frozenset({ENGLISH})
 
-    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
+    def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """The question; None for a text of no known kind, or whose answer no grader could read.
 
         A text without any Chinese is English if its solution boxes an answer, or has one after `####`. Space around a
         problem is no part of it.
         """
         problem = problem.strip()
-        found = find(problem)
+        found = find_kind(problem)
         if found is None:
             return _read_english(problem, solution)
         kind, parsed = found
@@ -63,7 +62,7 @@ class Arithmetic:
             return None
         return Question(kind.name, problem, truth)
 
-    def fault(self, question: Question, solution: str) -> str | None:
+    def find_error(self, question: Question, solution: str) -> str | None:
         """Why a stored solution is wrong, or None.
 
         In the data set's own form it must repeat the problem's numbers, and its answer must be exact, or correctly
@@ -73,7 +72,7 @@ class Arithmetic:
         if question.kind == ENGLISH:
             return None
         kind, parsed = _found(question)
-        solution, written = solution.strip(), kind.raw_solution(parsed)
+        solution, written = solution.strip(), kind.render_raw(parsed)
         if solution == written:
             return None
         given, expected = kind.solution_pattern.fullmatch(solution), kind.solution_pattern.fullmatch(written)
@@ -86,55 +85,55 @@ class Arithmetic:
             return None
         return f"wrong answer: {given[1]} instead of {expected[1]}"
 
-    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+    def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
         """The solution to train on. `solution` is the stored one; English problems and the style raw make use of it."""
         if question.kind == ENGLISH:
-            return worked(solution, style)
+            return add_answer_line(solution, style)
         kind, parsed = _found(question)
         if style == "raw":
-            return solution.strip() if self.fault(question, solution) is None else kind.raw_solution(parsed)
+            return solution.strip() if self.find_error(question, solution) is None else kind.render_raw(parsed)
         if style == "answer":
-            return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
+            return f"{ANSWER_MARKER} {kind.render_answer(parsed, rounding)}"
         if style == "digits" and (by_digits := _by_digits(kind, parsed)):
-            return by_digits.by_digits(parsed)
-        return kind.ruled(parsed, rounding) if style == "rule" else kind.reasoning(parsed, rounding)
+            return by_digits.render_digits(parsed)
+        return kind.render_rule(parsed, rounding) if style == "rule" else kind.render_longhand(parsed, rounding)
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+    def verify_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
         """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
         if question.kind == ENGLISH:
             same = grade(solution, question.truth).correct
             return None if same else "its final answer is not what the stored solution states"
         if style == "raw":
-            return self.fault(question, solution)
+            return self.find_error(question, solution)
         if style == "rule":
-            return rule_check.fault(solution, question.text, _number(question), rounding)
+            return rule_check.find_error(solution, question.text, _number(question), rounding)
         if style == "digits" and _by_digits(*_found(question)):
-            return digits_check.fault(solution, question.text, _number(question))
-        return check.fault(solution, question.truth, rounding)
+            return digits_check.find_error(solution, question.text, _number(question))
+        return check.find_error(solution, question.truth, rounding)
 
-    def twin(self, question: Question) -> str:
+    def canonical_form(self, question: Question) -> str:
         """A text that is the same for problems which differ only in the order of their numbers: a + b and b + a."""
         if question.kind not in _COMMUTATIVE:
             return question.text
         return " ".join([question.kind, *sorted(_NUMBER.findall(question.text))])
 
-    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
+    def generate(self, kind: str, generator: random.Random) -> tuple[str, str]:
         """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
         if kind == ENGLISH:
             return story.tell(generator)
         chosen = next(other for other in KINDS if other.name == kind)
-        problem = chosen.random(generator)
-        return chosen.write(problem), chosen.raw_solution(problem)
+        problem = chosen.sample(generator)
+        return chosen.render_problem(problem), chosen.render_raw(problem)
 
 
-def _by_digits(kind: Kind[Any], problem: Any) -> KindByDigits[Any] | None:
+def _by_digits(kind: Kind[Any], problem: Any) -> DigitKind[Any] | None:
     """The kind, where it can work the problem digit by digit; what it cannot is written in short steps."""
-    return kind if isinstance(kind, KindByDigits) and kind.reaches(problem) else None
+    return kind if isinstance(kind, DigitKind) and kind.supports_digits(problem) else None
 
 
 def _found(question: Question) -> tuple[Kind[Any], Any]:
     """The kind and the parsed problem of a question that `read` made."""
-    found = find(question.text)
+    found = find_kind(question.text)
     assert found is not None
     return found
 
@@ -162,17 +161,19 @@ def _free_text_fault(question: Question, solution: str) -> str | None:
     if graded.answer is None:
         return "no answer: the solution states no number"
     if not graded.correct:
-        return f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {rounded(_number(question), Rounding(4))}"
-    step = false_step(solution)
+        return (
+            f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {format_rounded(_number(question), Rounding(4))}"
+        )
+    step = find_false_step(solution)
     return None if step is None else f"wrong step: {step}"
 
 
 def _read_english(problem: str, solution: str) -> Question | None:
     if _CHINESE.search(problem):
         return None
-    truth = boxed_truth(solution)
+    truth = parse_stated_truth(solution)
     if truth is None:
         return None
     # What no grader can read, no model can be scored on.
-    readable = grade(answer_line(solution), truth).correct
+    readable = grade(format_answer_line(solution), truth).correct
     return Question(ENGLISH, problem, truth) if readable else None

@@ -53,7 +53,7 @@ LONGEST_LINE = 1_000
 """Characters; a mean of ten numbers takes 300. What is longer is no number that Python reads."""
 
 
-def fault(solution: str, problem: str, truth: Fraction) -> str | None:
+def find_error(solution: str, problem: str, truth: Fraction) -> str | None:
     """The first line that does not hold, or why the final answer is wrong; None when all is right."""
     *lines, last = solution.split("\n")
     if not last.startswith(f"{ANSWER_MARKER} "):

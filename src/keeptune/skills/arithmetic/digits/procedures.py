@@ -47,14 +47,14 @@ LARGEST_RADICAND = 10_000
 """Roots of larger numbers are not worked digit by digit."""
 
 
-class Worked(NamedTuple):
+class DigitSolution(NamedTuple):
     """The lines of a solution, and its answer."""
 
     lines: list[str]
     answer: str
 
 
-def addition(left: Decimal, right: Decimal) -> Worked:
+def addition(left: Decimal, right: Decimal) -> DigitSolution:
     """The sum of two numbers with two decimals, in columns; the second with the sign that makes it a sum."""
     operation: Operation = "+" if left.is_signed() == right.is_signed() else "-"
     first, second = _hundredths(left), _hundredths(right)
@@ -62,25 +62,25 @@ def addition(left: Decimal, right: Decimal) -> Worked:
     total = combined(first.zfill(width), second.zfill(width), operation, decimals=2)
     negative = (right if total.is_negative else left).is_signed()
     answer = Numeral(total.digits, len(total.digits) - 2).text()
-    return Worked([f"{_sign(left)} {_sign(right)} {operation}", *total.lines], signed(negative, answer))
+    return DigitSolution([f"{_sign(left)} {_sign(right)} {operation}", *total.lines], signed(negative, answer))
 
 
-def multiplication(left: Decimal, right: Decimal) -> Worked:
+def multiplication(left: Decimal, right: Decimal) -> DigitSolution:
     """The product of two numbers, abridged: with a digit less where their first digits' product has two already."""
     if not left or not right:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     first, second = _numeral(left), _numeral(right)
     is_large = int(first.digits[0]) * int(second.digits[0]) >= 10
     lines, product = abridged(first, second, WIDTH - 1 if is_large else WIDTH)
-    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), product.text()))
+    return DigitSolution([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), product.text()))
 
 
-def division(left: Decimal, right: Decimal) -> Worked:
+def division(left: Decimal, right: Decimal) -> DigitSolution:
     """The quotient of two numbers, cut off."""
     if not left:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     lines, answer = _quotient(_numeral(left), _numeral(right))
-    return Worked([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
+    return DigitSolution([_signs(left, right), *lines], signed(left.is_signed() != right.is_signed(), answer))
 
 
 def is_written_out(left: Decimal, right: Decimal) -> bool:
@@ -88,40 +88,40 @@ def is_written_out(left: Decimal, right: Decimal) -> bool:
     return not left or _numeral(left).places - _numeral(right).places >= -PLAIN_PLACES
 
 
-def equation(slope: int, intercept: int) -> Worked:
+def equation(slope: int, intercept: int) -> DigitSolution:
     """The x of slope · x + intercept = 0."""
     if not intercept:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     negative = (slope < 0) == (intercept < 0)
     lines, answer = _quotient(Numeral.of(str(abs(intercept))), Numeral.of(str(abs(slope))))
     signs = f"{_sign(slope)} {_sign(intercept)} {'-' if negative else '+'}"
-    return Worked([signs, *lines], signed(negative, answer))
+    return DigitSolution([signs, *lines], signed(negative, answer))
 
 
-def discount(before: int, after: int) -> Worked:
+def discount(before: int, after: int) -> DigitSolution:
     """How many percent of `before` were taken off to get `after`."""
     if before == after:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     width = max(len(str(before)), len(str(after)))
     taken_off = combined(str(before).zfill(width), str(after).zfill(width), "-")
     lines, answer = _quotient(Numeral.of(taken_off.digits), Numeral.of(str(before)), shift=2)
-    return Worked([*taken_off.lines, *lines], signed(taken_off.is_negative, answer))
+    return DigitSolution([*taken_off.lines, *lines], signed(taken_off.is_negative, answer))
 
 
-def sales(before: int, percent: int) -> Worked:
+def sales(before: int, percent: int) -> DigitSolution:
     """Sales that grew by so many percent."""
     share = 100 + percent
     lines, digits = exact(str(share), str(before), decimals=2)
-    return Worked([f"100+{percent}={share}", *lines], Numeral(digits, len(digits) - 2).text())
+    return DigitSolution([f"100+{percent}={share}", *lines], Numeral(digits, len(digits) - 2).text())
 
 
-def area(length: int, width: int) -> Worked:
+def area(length: int, width: int) -> DigitSolution:
     """A product of two integers; that of a density and a volume is worked in the same way."""
     lines, digits = exact(str(length), str(width))
-    return Worked(lines, Numeral(digits, len(digits)).text())
+    return DigitSolution(lines, Numeral(digits, len(digits)).text())
 
 
-def mean(values: Sequence[int]) -> Worked:
+def mean(values: Sequence[int]) -> DigitSolution:
     """The mean of integers: counted, all tens and all ones added up side by side, then divided.
 
     A line of the division ends with what is left, the divisor, and whether it is less (`<`, `>`), or with `-` for below
@@ -144,7 +144,7 @@ def mean(values: Sequence[int]) -> Worked:
             lines.append(begin + _short_trial(current, len(values), one))
             begin = corrected(one, 1 if one < right else -1)
         digits += str(right)
-    return Worked(lines, Numeral(digits, len(digits) - DECIMALS).text())
+    return DigitSolution(lines, Numeral(digits, len(digits) - DECIMALS).text())
 
 
 def _short_trial(number: int, divisor: int, digit: int) -> str:
@@ -153,28 +153,28 @@ def _short_trial(number: int, divisor: int, digit: int) -> str:
     return taken + ("-" if rest < 0 else f"{rest},{divisor}{'<' if rest < divisor else '>'}")
 
 
-def power(base: Decimal, exponent: int) -> Worked:
+def power(base: Decimal, exponent: int) -> DigitSolution:
     """A power by squaring and multiplying."""
     negative = base.is_signed() and exponent % 2 == 1
     lines = [f"{_sign(base)} {exponent} {'-' if negative else '+'}"]
     if not exponent or not base:
-        return Worked(lines, "0" if exponent else "1")
+        return DigitSolution(lines, "0" if exponent else "1")
     if exponent == 1:
-        return Worked(lines, str(base))
+        return DigitSolution(lines, str(base))
     written, result = _powered(_numeral(base), exponent, WIDTH if exponent <= SMALL_EXPONENT else POWER_WIDTH)
-    return Worked([*lines, *written], signed(negative, result.text()))
+    return DigitSolution([*lines, *written], signed(negative, result.text()))
 
 
-def function(x: Decimal, coefficient: int, exponent: int) -> Worked:
+def function(x: Decimal, coefficient: int, exponent: int) -> DigitSolution:
     """A power of x, worked as one, and its product with the coefficient."""
     if not x:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     base = _numeral(x)
     width = FUNCTION_WIDTH if len(base.digits) <= FUNCTION_DIGITS else POWER_WIDTH
     lines, raised = _powered(base, exponent, width)
     left = raised.leading() if exponent > 1 else raised
     written, result = abridged(left, Numeral.of(str(coefficient)), width)
-    return Worked([f"{coefficient}*{x}^{exponent}", *lines, str(coefficient), *written], result.text())
+    return DigitSolution([f"{coefficient}*{x}^{exponent}", *lines, str(coefficient), *written], result.text())
 
 
 def _powered(base: Numeral, exponent: int, width: int) -> tuple[list[str], Numeral]:
@@ -215,7 +215,7 @@ def _joined(exponents: Sequence[int]) -> str:
     return ",".join(map(str, exponents))
 
 
-def square_root(number: Decimal) -> Worked:
+def square_root(number: Decimal) -> DigitSolution:
     """A root: its first three digits one by one (root.py), and then what their square leaves over twice what they make.
 
     A number below 100 is moved by pairs of digits until it has three or four before its point; there may not be more,
@@ -223,9 +223,9 @@ def square_root(number: Decimal) -> Worked:
     its own square is neglected.
     """
     if not number:
-        return Worked([], "0")
+        return DigitSolution([], "0")
     if number == LARGEST_RADICAND:
-        return Worked([], "100")
+        return DigitSolution([], "100")
     moved, exponent = number, 0
     while moved < 100:
         moved, exponent = moved * 100, exponent - 1
@@ -237,7 +237,7 @@ def square_root(number: Decimal) -> Worked:
     root = Decimal(tenths).scaleb(-1)
     answer = root + Decimal(int(digits)).scaleb(-DECIMALS)
     restated = f"{hundredths // 100:04d}.{hundredths % 100:02d}" + (f"E{exponent:+d}" if exponent else "")
-    return Worked([restated, *found, *written, f"{root}+0.{digits}={answer}"], f"{answer.scaleb(exponent):f}")
+    return DigitSolution([restated, *found, *written, f"{root}+0.{digits}={answer}"], f"{answer.scaleb(exponent):f}")
 
 
 def _quotient(left: Numeral, right: Numeral, shift: int = 0) -> tuple[list[str], str]:
