@@ -16,6 +16,7 @@ from keeptune.grading.stated_answer import (
     parse_normalized_number,
     parse_stated_truth,
 )
+from keeptune.skills.arithmetic.kinds import find_kind
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public contest and GSM8K rows are not at hand")
@@ -24,7 +25,7 @@ needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public contes
 @needs_shared
 def test_the_real_english_rows() -> None:
     lines = (SHARED / "contest" / "raw_sample.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if find(row["problem"]) is None]
+    rows = [row for row in map(json.loads, lines) if find_kind(row["problem"]) is None]
     assert [parse_stated_truth(row["solution"]) for row in rows] == [11, 180, 18, 4, 18, Fraction(3, 4)]
 
 

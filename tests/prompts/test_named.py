@@ -9,7 +9,7 @@ from keeptune.config.recipe import dump, load, parse
 from keeptune.data.reader import read_rows
 from keeptune.data.row import Row
 from keeptune.errors import PromptError, RecipeError
-from keeptune.prompts.named import NAMED, resolve_prompt, resolve_template
+from keeptune.prompts.named import NAMED, conversation_template, resolve_prompt, resolve_template
 from keeptune.prompts.template import Prompt
 
 SYSTEM = (
@@ -47,7 +47,7 @@ def test_a_recipe_names_one_and_stores_its_text(tmp_path: Path) -> None:
         parse({**tree, "prompt": {"template": "vicunna"}}, "a.yaml")
 
 
-def test_what_is_no_name_has_to_be_a_resolve_template() -> None:
+def test_what_is_no_name_has_to_be_a_template() -> None:
     assert resolve_template("{problem}=") == "{problem}="
     with pytest.raises(PromptError, match=r"'alpacca'.* did you mean alpaca\?"):
         resolve_template("alpacca")
@@ -56,10 +56,10 @@ def test_what_is_no_name_has_to_be_a_resolve_template() -> None:
 
 
 def test_the_human_turn_of_a_prompt_that_the_kit_can_make() -> None:
-    assert conversation_resolve_template(resolve_prompt("vicuna")) == "{problem}"
-    assert conversation_resolve_template(resolve_prompt("vicuna-alpaca")) == NAMED["alpaca"]
-    assert conversation_resolve_template(resolve_prompt("alpaca")) is None
-    assert conversation_resolve_template(Prompt("{problem}")) is None
+    assert conversation_template(resolve_prompt("vicuna")) == "{problem}"
+    assert conversation_template(resolve_prompt("vicuna-alpaca")) == NAMED["alpaca"]
+    assert conversation_template(resolve_prompt("alpaca")) is None
+    assert conversation_template(Prompt("{problem}")) is None
 
 
 def test_a_conversation_file_is_read_without_its_wrapper(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, and so with -, * and /."""
+"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, with +, -, * or /."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from keeptune.skills.arithmetic.kind import (
     sample_signed,
 )
 
-QUOTIENT_CLOSE = 0.02
-"""How much of a digit's unit a close quotient is away from it at most."""
+NEAR_TIE_DISTANCE = 0.02
+"""Largest distance of a near-tie quotient from a short number, in units of its last digit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """The two numbers of an operation, with two decimals each."""
+    """The two operands, with two decimals each."""
 
     left: Decimal
     right: Decimal
@@ -47,19 +47,19 @@ def _solution(symbol: str) -> re.Pattern[str]:
 
 
 class Operation(DigitKind[Operands]):
-    """What the four operations share: all but the operation."""
+    """Base class of the four operations."""
 
     symbol: ClassVar[str]
 
     @abstractmethod
     def decimal(self, problem: Operands) -> Decimal:
-        """The answer to 28 significant digits, which is how the data set has it."""
+        """Return the answer with 28 significant digits, as in the data set."""
 
     def parse_match(self, match: re.Match[str]) -> Operands | None:
         return Operands(Decimal(match[1]), Decimal(match[2]))
 
     def value(self, problem: Operands) -> Fraction:
-        # Two numbers of at most eleven digits: their sum, difference and product fit the context, so they are exact.
+        # Operands have at most eleven digits, so sums, differences and products fit the context and are exact.
         return Fraction(self.decimal(problem))
 
     def render_problem(self, problem: Operands) -> str:
@@ -74,7 +74,7 @@ class Operation(DigitKind[Operands]):
         return Operands(left, from_hundredths(sample_signed(generator, LIMIT_HUNDREDTHS)))
 
     def sample_near_tie(self, generator: random.Random) -> Operands:
-        """Numbers that begin with the same two digits: which is larger shows further on."""
+        """Sample operands whose first two digits are equal, so that later digits decide which one is larger."""
         right = sample_nonzero(generator, LIMIT_HUNDREDTHS)
         unit = 10 ** max(0, len(str(abs(right))) - 2)
         left = abs(right) // unit * unit + generator.randrange(unit)
@@ -86,7 +86,7 @@ class Operation(DigitKind[Operands]):
 
 
 def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
-    """The steps of left + `right`, where `right` has the sign that makes the operation an addition."""
+    """Return the steps of left + `right`; for a subtraction, `right` has the opposite sign."""
     left, same = problem.left, (problem.left < 0) == (right < 0)
     larger, smaller = sorted((left, right), key=abs, reverse=True)
     first, second = (left, right) if same else (larger, smaller)
@@ -201,9 +201,9 @@ class Division(Operation, QuotientKind[Operands]):
         return CONTEXT.divide(problem.left, problem.right)
 
     def sample_near_tie(self, generator: random.Random) -> Operands:
-        """A quotient next to one of few digits."""
+        """Sample a quotient close to a number of few digits."""
         drawn = self.sample(generator)
-        quotient = sample_near_tie_value(generator, float(abs(self.decimal(drawn))), QUOTIENT_CLOSE)
+        quotient = sample_near_tie_value(generator, float(abs(self.decimal(drawn))), NEAR_TIE_DISTANCE)
         hundredths = round(quotient * _hundredths(drawn.right))
         if hundredths > LIMIT_HUNDREDTHS:
             return self.sample_near_tie(generator)
@@ -215,7 +215,7 @@ class Division(Operation, QuotientKind[Operands]):
         return [head, *longhand.quotient(left, right, places + 1)]
 
     def supports_digits(self, problem: Operands) -> bool:
-        """Nor quotients with more zeros behind the point than are written out."""
+        """Whether the quotient is accurate enough and needs no exponent."""
         return procedures.is_written_out(problem.left, problem.right) and super().supports_digits(problem)
 
     def divisor(self, problem: Operands) -> Decimal:

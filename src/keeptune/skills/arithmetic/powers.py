@@ -34,19 +34,19 @@ from keeptune.skills.arithmetic.kind import (
 )
 from keeptune.skills.rounding import format_rounded, last_place
 
-# A number of hundredths is an integer m, and √(m/100) = √m/10: 60 more digits of √m are enough for any m ≥ 1.
+# For m hundredths, √(m/100) = √m/10, so 60 more digits of √m suffice for any m ≥ 1.
 ROOT_DIGITS = 60
 
-ROOT_CLOSE = 0.08
-"""How much of a digit's unit a close root is away from it at most."""
+NEAR_TIE_DISTANCE = 0.08
+"""Largest distance of a near-tie root from a short number, in units of its last digit."""
 
 FORGIVING_DIGITS = 5
-"""An answer with at least so many digits is still right, to the headline grader, if its last digit is off by one."""
+"""With at least this many digits, the headline grader tolerates a last digit that is off by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Powered:
-    """A number with two decimals, and what power it is raised to."""
+    """A base with two decimals and its exponent."""
 
     base: Decimal
     exponent: int
@@ -54,14 +54,14 @@ class Powered:
 
 @dataclass(frozen=True, slots=True)
 class Radicand:
-    """The number, not negative and with two decimals, whose square root is asked for."""
+    """A nonnegative number with two decimals, whose square root is the answer."""
 
     number: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Monomial:
-    """The function y = coefficient · x^exponent, and the x at which it is taken."""
+    """The function y = coefficient · x^exponent and the argument x."""
 
     x: Decimal
     coefficient: int
@@ -69,25 +69,25 @@ class Monomial:
 
 
 class RoundedStepsKind(Kind[P]):
-    """What power and function share: steps that are rounded to eight digits, for the exact numbers grow too long."""
+    """Base class of power and function: steps are rounded to eight digits, because exact numbers grow too long."""
 
     @abstractmethod
-    def work(self, problem: P) -> tuple[list[str], Fraction]:
-        """The steps, and the number that they arrive at."""
+    def work_steps(self, problem: P) -> tuple[list[str], Fraction]:
+        """Return the steps and their result."""
 
     def longhand_steps(self, problem: P, places: int) -> list[str]:  # noqa: ARG002
-        return self.work(problem)[0]
+        return self.work_steps(problem)[0]
 
     def render_longhand(self, problem: P, rounding: Rounding) -> str:
-        """As for all kinds, but the answer is the last step's number: digits that no step has shown cannot be learnt.
+        """Return the step-by-step solution, whose answer is the rounded result of the last step.
 
-        Where so few digits are asked for that every one of them counts, it is the exact value's: a number that
-        was rounded before is sometimes rounded the other way.
+        A model cannot learn digits that no step shows. With few requested digits, the exact value is rounded
+        instead, because rounding twice sometimes gives another number.
         """
-        lines, found = self.work(problem)
+        lines, result = self.work_steps(problem)
         exact = self.value(problem)
         few = last_place(exact, rounding) > last_place(exact, Rounding(digits=FORGIVING_DIGITS))
-        return "\n".join([*lines, f"{ANSWER_MARKER} {format_rounded(exact if few else found, rounding)}"])
+        return "\n".join([*lines, f"{ANSWER_MARKER} {format_rounded(exact if few else result, rounding)}"])
 
 
 class Power(RoundedStepsKind[Powered], DigitKind[Powered]):
@@ -112,7 +112,7 @@ class Power(RoundedStepsKind[Powered], DigitKind[Powered]):
         answer = CONTEXT.to_sci_string(CONTEXT.power(problem.base, problem.exponent))
         return f"{problem.base}^{problem.exponent} = {answer}"
 
-    def work(self, problem: Powered) -> tuple[list[str], Fraction]:
+    def work_steps(self, problem: Powered) -> tuple[list[str], Fraction]:
         if problem.exponent < 2:
             return [], self.value(problem)
         lines, result = longhand.power(problem.base, problem.exponent)
@@ -149,7 +149,7 @@ class SquareRoot(DigitKind[Radicand]):
         return f"计算 {problem.number} 的平方根？"
 
     def value(self, problem: Radicand) -> Fraction:
-        """The root, cut off after at least 60 significant digits; exact where it has at most two decimals."""
+        """Return the root truncated after at least 60 digits; it is exact if it has at most two decimals."""
         hundredths = int(Fraction(problem.number) * 100)
         return Fraction(math.isqrt(hundredths * 10 ** (2 * ROOT_DIGITS)), 10 ** (ROOT_DIGITS + 1))
 
@@ -172,8 +172,8 @@ class SquareRoot(DigitKind[Radicand]):
         return Radicand(from_hundredths(sample_positive(generator, 999_999)))
 
     def sample_near_tie(self, generator: random.Random) -> Radicand:
-        """A root next to one of few digits."""
-        root = sample_near_tie_value(generator, math.sqrt(generator.uniform(1, LIMIT_HUNDREDTHS)), ROOT_CLOSE)
+        """Sample a root close to a number of few digits."""
+        root = sample_near_tie_value(generator, math.sqrt(generator.uniform(1, LIMIT_HUNDREDTHS)), NEAR_TIE_DISTANCE)
         hundredths = round(root * root)
         return (
             Radicand(from_hundredths(hundredths)) if hundredths <= LIMIT_HUNDREDTHS else self.sample_near_tie(generator)
@@ -200,11 +200,11 @@ class Function(RoundedStepsKind[Monomial], DigitKind[Monomial]):
         return problem.coefficient * Fraction(problem.x) ** problem.exponent
 
     def render_raw(self, problem: Monomial) -> str:
-        # The power is rounded before it is multiplied, as in the data set.
+        # As in the data set, the power is rounded before the multiplication.
         answer = CONTEXT.multiply(problem.coefficient, CONTEXT.power(problem.x, problem.exponent))
         return f"函数的值为：{CONTEXT.to_sci_string(answer)}"
 
-    def work(self, problem: Monomial) -> tuple[list[str], Fraction]:
+    def work_steps(self, problem: Monomial) -> tuple[list[str], Fraction]:
         lines, raised = longhand.power(problem.x, problem.exponent)
         last, result = longhand.rounded_product(Decimal(problem.coefficient), raised)
         return [*lines, last], Fraction(result)
