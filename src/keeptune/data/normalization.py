@@ -14,17 +14,18 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
 
-_CHINESE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+from keeptune.grading.chinese import CJK_LETTERS
+
 # Stand for the point and the sign of a number, and for the factorial, while punctuation is taken out.
 _POINT, _SIGN, _BANG = _MARKS = "\ue000\ue001\ue002"
 
 # Each pattern begins with a character or a set of them, which is what makes the search fast.
 # A sign is glued to its number and to nothing before it: 3 - -4 has the numbers 3 and -4, but x-4 only 4.
-_SIGNED = re.compile(rf"-(?<![^\W_{_CHINESE}]-)(?<![)\]}}]-)(?=\.?[0-9])")
+_SIGNED = re.compile(rf"-(?<![^\W_{CJK_LETTERS}]-)(?<![)\]}}]-)(?=\.?[0-9])")
 _DIGITS = re.compile(rf"([{_SIGN}0-9.][0-9,.]*)")
 _NUMBER = re.compile(rf"{_SIGN}?(?:(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9.])\.[0-9]+)")
 _HYPHEN = re.compile(r"-(?:(?<=[^\W\d_]{2}-)(?=[^\W\d_])|(?<=[^\W_]-)(?=[^\W\d_]{2}))")
-_LETTERS = re.compile(rf"[{_CHINESE}]|[^\W\d_{_CHINESE}]{{3,}}")
+_LETTERS = re.compile(rf"[{CJK_LETTERS}]|[^\W\d_{CJK_LETTERS}]{{3,}}")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]")
 _FACTORIAL = re.compile(r"!(?:(?<=[0-9)\]}]!)|(?<=[0-9)\]}] !))")
 _MEANINGFUL = frozenset("-*/%()[]{}")
@@ -123,7 +124,7 @@ def _tokens(text: str, spelling: _Spelling) -> list[str]:
 
 def _spelled(character: str) -> str:
     """A character as it stands in a normalised text, apart from its neighbours unless words are made of it."""
-    if re.match(f"[{_CHINESE}]", character) or character in _MEANINGFUL:
+    if re.match(f"[{CJK_LETTERS}]", character) or character in _MEANINGFUL:
         return f" {character} "
     category = unicodedata.category(character)[0]
     if character in _VOID or category in "PCZ":

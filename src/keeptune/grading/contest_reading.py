@@ -17,20 +17,21 @@ from typing import Any
 
 from keeptune.grading.squad import ReadingItem, Scores, f1_from_counts
 
-# EmF1Metric removes these and no others: the full stop, comma, quotes, brackets and percent sign of English stay.
-# Its list names the two-character …… as well, which never equals one character, so … stays too.
-_WITHOUT_CONTEST_SYMBOLS = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+# EmF1Metric removes exactly these symbols. The English full stop, comma, quotes, brackets and percent sign stay.
+# Its list also has the two-character ……, which never equals a single character, so … stays too.
+_SYMBOL_REMOVAL = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
+# The range of EmF1Metric ends at U+9FA5, before the end of the block.
 _CHINESE_OR_REST = re.compile(r"[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
 
 
 def score_contest(prediction: str, reference: str) -> Scores:
-    """The contest's scores of the first line of a prediction against one reference.
+    """Return the contest's scores of the first line of a prediction against one reference.
 
-    Spaces are segments like any other, and what counts is the longest run of segments that stands unbroken in both
-    texts, although the metric's own docstring speaks of a subsequence.
+    Spaces are segments like any other. The overlap is the longest contiguous run of segments in both texts, although
+    the docstring of the original metric says subsequence.
     """
-    predicted = _contest(prediction.strip().split("\n", 1)[0])
-    expected = _contest(reference)
+    predicted = _normalize(prediction.strip().split("\n", 1)[0])
+    expected = _normalize(reference)
     predicted_segments, expected_segments = _segments(predicted), _segments(expected)
     matcher = SequenceMatcher(None, predicted_segments, expected_segments, autojunk=False)
     run = matcher.find_longest_match().size
@@ -38,25 +39,25 @@ def score_contest(prediction: str, reference: str) -> Scores:
     return Scores(f1, em=float(predicted == expected))
 
 
-def _contest(text: str) -> str:
-    """Lower case, stripped, then without the metric's symbols: a space before a removed `。` stays."""
-    return text.lower().strip().translate(_WITHOUT_CONTEST_SYMBOLS)
+def _normalize(text: str) -> str:
+    """Lowercase and strip the text, then remove the symbols; a space before a removed `。` stays."""
+    return text.lower().strip().translate(_SYMBOL_REMOVAL)
 
 
 def _segments(text: str) -> list[str]:
-    """The segments of a text: every Chinese character alone, and what jieba makes of the rest."""
+    """Split a text into segments: each Chinese character, and the jieba segments of the rest."""
     segmenter = _segmenter()
     return [segment for run in _CHINESE_OR_REST.findall(text) for segment in segmenter.cut(run)]
 
 
 @cache
 def _segmenter() -> Any:
-    """jieba with its default dictionary, loaded here and not by jieba: silently, and with no cache file.
+    """Return a jieba tokenizer with the default dictionary, loaded without log output and without a cache file.
 
-    jieba would read that file with `marshal` from a name that any user of the machine can write to.
+    jieba itself would load a cache file with `marshal` from a path that any user of the machine can write to.
     """
     with warnings.catch_warnings():
-        # Its sources hold invalid escapes, and it imports the deprecated pkg_resources.
+        # The jieba sources contain invalid escapes and import the deprecated pkg_resources.
         warnings.simplefilter("ignore")
         import jieba
 
@@ -67,7 +68,7 @@ def _segmenter() -> Any:
 
 
 def select_contest_items(items: Sequence[ReadingItem]) -> list[ReadingItem]:
-    """The first question of each paragraph with its first answer: the 2,067 that the contest asked of dev-v1.1."""
+    """Return the first question of each paragraph with its first answer: the contest's 2,067 questions of dev-v1.1."""
     first: dict[int, ReadingItem] = {}
     for item in items:
         first.setdefault(item.paragraph, item)

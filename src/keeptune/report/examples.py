@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from keeptune.grading.number import HEADLINE
 from keeptune.run_files.records import Answer, ReadingAnswer
-
-HEADLINE = "2d4s"
-"""The policy by which an answer is right or wrong in the headline, and so here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keeptune.files import write_text
+from keeptune.grading.number import HEADLINE
 from keeptune.report import examples, item_views, plots, suite_plot, text
 from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
@@ -86,7 +87,7 @@ def html(found: Facts) -> str:
             right=examples.pick(found.base_answers, found.tuned_answers, right=True),
             wrong=examples.pick(found.base_answers, found.tuned_answers, right=False),
             reading=examples.pick_reading(found.base_reading, found.tuned_reading),
-            headline=examples.HEADLINE,
+            headline=HEADLINE,
         )
     )
 

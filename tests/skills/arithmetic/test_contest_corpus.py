@@ -1,4 +1,4 @@
-"""An invented corpus has exactly the original's mix, its order, and duplicates where the original has them."""
+"""The generated corpus has exactly the mix and the order of the original, and duplicates of the same kinds."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from keeptune.errors import DataError
 from keeptune.grading.stated_answer import parse_stated_truth
 from keeptune.skills.arithmetic import contest_corpus as synth
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH, ORIGINAL_ROWS, generate_corpus, mix
+from keeptune.skills.arithmetic.contest_corpus import ENGLISH, ORIGINAL_ROWS, allocate_rows, generate_corpus
 from keeptune.skills.arithmetic.kinds import KINDS, find_kind
 
 ROWS = 8_000
@@ -32,12 +32,12 @@ def test_the_original_counts() -> None:
     assert sum(ORIGINAL_ROWS.values()) == 809_993
     assert ORIGINAL_ROWS[ENGLISH] == 9_993
     assert list(ORIGINAL_ROWS) == [*(kind.name for kind in KINDS), ENGLISH]
-    assert mix(809_993, ORIGINAL_ROWS) == ORIGINAL_ROWS
+    assert allocate_rows(809_993, ORIGINAL_ROWS) == ORIGINAL_ROWS
 
 
 @given(st.integers(0, 10**9))
 def test_the_mix_is_exact_for_any_size(rows: int) -> None:
-    counts = mix(rows, ORIGINAL_ROWS)
+    counts = allocate_rows(rows, ORIGINAL_ROWS)
     assert sum(counts.values()) == rows
     assert all(abs(counts[kind] * 809_993 - rows * share) < 809_993 for kind, share in ORIGINAL_ROWS.items())
 
@@ -45,8 +45,8 @@ def test_the_mix_is_exact_for_any_size(rows: int) -> None:
 def test_rows_have_the_mix_and_the_order() -> None:
     rows = list(generate_corpus(ROWS, generator_seed=3))
     kinds = [kind_of(row["problem"]) for row in rows]
-    assert Counter(kinds) == Counter(mix(ROWS, ORIGINAL_ROWS))
-    english = mix(ROWS, ORIGINAL_ROWS)[ENGLISH]
+    assert Counter(kinds) == Counter(allocate_rows(ROWS, ORIGINAL_ROWS))
+    english = allocate_rows(ROWS, ORIGINAL_ROWS)[ENGLISH]
     assert kinds[-english:] == [ENGLISH] * english
     assert len(set(kinds[:100])) > 8
 
@@ -109,7 +109,7 @@ def test_a_refused_problem_is_replaced_by_another_of_its_kind(seed: int, eighths
     rows = list(generate_corpus(1_000, seed, refused))
     assert not any(refused(row["problem"], row["solution"]) for row in rows)
     kinds = [kind_of(row["problem"]) for row in rows]
-    assert Counter(kinds) == Counter(mix(1_000, ORIGINAL_ROWS))
+    assert Counter(kinds) == Counter(allocate_rows(1_000, ORIGINAL_ROWS))
     assert kinds == [kind_of(row["problem"]) for row in generate_corpus(1_000, seed)]
     if eighths == 0:
         assert rows == list(generate_corpus(1_000, seed))
@@ -123,7 +123,7 @@ def test_rows_before_the_first_refused_one_are_the_same() -> None:
 
 @pytest.mark.parametrize("kind", ["fraction", "english"])
 def test_a_kind_without_problems_is_named(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(synth, "MOST_DRAWS", 1_000)
+    monkeypatch.setattr(synth, "MAX_DRAWS", 1_000)
     with pytest.raises(DataError, match=f"no problem of the kind {kind} is left: .*1,000 .*take some of that kind out"):
         list(generate_corpus(500, 1, lambda problem, _: kind_of(problem) == kind))
 

@@ -46,10 +46,10 @@ ORACLES: dict[story.Story, Callable[..., float]] = {
 
 
 def test_every_story_has_an_oracle() -> None:
-    assert tuple(ORACLES) == story.STORIES
+    assert tuple(ORACLES) == story.TEMPLATES
 
 
-@pytest.mark.parametrize("one", story.STORIES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("one", story.TEMPLATES, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("seed", range(5))
 def test_the_boxed_answer_is_right(one: story.Story, seed: int) -> None:
     problem, solution = one(random.Random(seed))
@@ -74,4 +74,4 @@ def test_integers_fractions_and_surds_all_occur() -> None:
     ("radicand", "text"), [(1, "1"), (49, "7"), (75, r"5\sqrt{3}"), (245, r"7\sqrt{5}"), (30, r"\sqrt{30}")]
 )
 def test_roots_are_simplified(radicand: int, text: str) -> None:
-    assert story.latex_root(radicand) == text
+    assert story.format_root(radicand) == text

@@ -12,6 +12,8 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
 
+from keeptune.grading.chinese import COMMON_HAN
+from keeptune.grading.number import headline_tolerance
 from keeptune.skills.arithmetic.expression import evaluate
 
 LONGEST_SIDE_CHARACTERS = 160
@@ -52,7 +54,8 @@ _CALCULATION = re.compile(
     re.IGNORECASE,
 )
 _UNIT = re.compile(
-    r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|[\u4e00-\u9fff]+)(?:/(?:[A-Za-z]{2,}|[\u4e00-\u9fff]+))?"
+    r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|"
+    + rf"[{COMMON_HAN}]+)(?:/(?:[A-Za-z]{{2,}}|[{COMMON_HAN}]+))?"
 )
 _WORDS_BEFORE = re.compile(r"^(?:[A-Za-z]{2,}(?:['’][a-z]+)?|[IAa](?= [A-Za-z]{2})|[^-+*/^=()0-9A-Za-z√.])*")
 _WORDS_BEHIND = re.compile(r"(?<=[0-9)%])[^-+*/^=()0-9√%]*$")
@@ -171,7 +174,7 @@ def _equal(left: _Side, right: _Side) -> bool:
     places = [side.last_place for side in (left, right) if side.last_place is not None]
     if not places:
         return error <= size / 10_000
-    return error <= max(Fraction(1, 200), size / 10_000) and (error == 0 or error <= max(places) / 2)
+    return error <= headline_tolerance(left.value) and (error == 0 or error <= max(places) / 2)
 
 
 def _root(match: re.Match[str]) -> str:

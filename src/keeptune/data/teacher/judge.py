@@ -13,6 +13,7 @@ from fractions import Fraction
 
 from keeptune.data.teacher.equations import plain, prove, value_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
+from keeptune.grading.chinese import HAN_AND_COMPATIBILITY
 from keeptune.grading.number import grade, parse_number
 from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
@@ -29,7 +30,7 @@ _QUOTES = "\"'“”‘’「」"
 
 # A minus sign belongs to a number if nothing before it could be subtracted from.
 _NUMBER = re.compile(r"(?<![0-9A-Za-z)\]])-?[0-9]+(?:[.,][0-9]+)*|[0-9]+(?:[.,][0-9]+)*")
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+_CHINESE = re.compile(f"[{HAN_AND_COMPATIBILITY}]")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
 # It has a value as a digit, but mostly stands for `a`, as in 一个; that it took a digit's place is seen by that digit.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.config.solution_format import Rounding
+from keeptune.grading.number import LOWEST_TERMS
 from keeptune.skills.arithmetic import rules
 from keeptune.skills.arithmetic.kind import COUNT, Kind
 
@@ -27,7 +28,7 @@ class Simplification(Kind[Ratio]):
     Only proper fractions are supported. The data set has no others, so its format for 4/2 is unknown.
     """
 
-    name = "fraction"
+    name = LOWEST_TERMS
     problem_pattern = re.compile(rf"将分数 ({COUNT})/({COUNT}) 进行简化。")
     solution_pattern = re.compile(rf"最简化的形式为：({COUNT}/{COUNT})")
 

@@ -14,7 +14,7 @@ from itertools import zip_longest
 
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.grading.number import grade
-from keeptune.skills.arithmetic.check import wrong_statement
+from keeptune.skills.arithmetic.check import is_false_statement
 from keeptune.skills.arithmetic.digits.blocks import (
     Cell,
     Pass,
@@ -224,7 +224,7 @@ class _Reader:
         if "(" in line or _HUGE.search(line):
             return False
         try:
-            wrong = wrong_statement(line)
+            wrong = is_false_statement(line)
         except (ValueError, ZeroDivisionError):
             return False
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
