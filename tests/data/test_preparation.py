@@ -56,7 +56,7 @@ def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     lines = (tmp_path / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     rejected = [json.loads(line) for line in lines]
     assert [(row["file"], row["line"]) for row in rejected] == [(file, 221), (file, 222), (file, 223)]
-    assert rejected[0]["reason"] == "wrong answer: 4.00 instead of 3.00"
+    assert rejected[0]["reason"].startswith("wrong answer: 4.00")
     assert rejected[0]["text"] == "\n".join(WRONG)
     assert rejected[2] == {"file": file, "line": 223, "reason": "malformed JSON", "text": "{broken", "length": 7}
 

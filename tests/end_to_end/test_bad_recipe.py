@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
         ({"gate": {"zzz": 1}}, "gate.zzz: no such key"),
         ({"train": {"learning_rate": -1}}, "train.learning_rate must be > 0 (got -1)"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate must be a finite number"),
-        ({"prompt": {"template": "no slot"}}, "it must hold {problem} exactly once"),
+        ({"prompt": {"template": "no slot"}}, "{problem} exactly once"),
         ({"data": {"files": []}}, "give either data.files or data.synth, and not both"),
         ({"model": {"dtype": "int4"}}, "model.dtype must be one of auto, bfloat16, float16, float32"),
     ],

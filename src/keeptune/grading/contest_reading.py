@@ -1,6 +1,6 @@
 """Reading metric of the 2024 Ascend contest, with the questions that the contest evaluated.
 
-The contest's metric differs from the official SQuAD metric in five ways: it uses one reference per question, removes
+The contest's metric differs from the official SQuAD metric in five ways. It uses one reference per question, removes
 other symbols, splits text into jieba segments, counts the longest contiguous run, and keeps articles. Never mix the
 numbers of the two metrics and never compare one with the other.
 Source: MindFormers, mindformers/core/metric/metric.py, class EmF1Metric.

@@ -59,19 +59,20 @@ def test_a_line_cannot_be_left_out(kind: DigitKind[Any], seed: int, data: st.Dat
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "message"),
+    ("before", "after", "line"),
     [
-        ("7872.80", "7882.80", "the answer '#### 7882.80' is not 39364/5"),
-        ("+ + +", "+ + -", "the line '+ + -' does not hold"),
-        ("c7d2", "c7d3", "the line '0a7b8c7d3.e8f0' does not hold"),
-        ("a70b", "a60b", "the line 'a60b80c61d02e70f55' does not hold"),
-        (COLUMNS, COLUMNS[:12], "the line 'f5+5=10+0=10' does not hold"),
-        ("#### ", "", "the last line '7872.80' is not `#### answer`"),
+        ("7872.80", "7882.80", "'#### 7882.80'"),
+        ("+ + +", "+ + -", "'+ + -'"),
+        ("c7d2", "c7d3", "'0a7b8c7d3.e8f0'"),
+        ("a70b", "a60b", "'a60b80c61d02e70f55'"),
+        (COLUMNS, COLUMNS[:12], "'f5+5=10+0=10'"),
+        ("#### ", "", "'7872.80'"),
     ],
 )
-def test_messages_name_the_line(before: str, after: str, message: str) -> None:
+def test_messages_name_the_line(before: str, after: str, line: str) -> None:
     assert find_error(SOLVED, SUM, Fraction("7872.8")) is None
-    assert find_error(SOLVED.replace(before, after), SUM, Fraction("7872.8")) == message
+    error = find_error(SOLVED.replace(before, after), SUM, Fraction("7872.8"))
+    assert error is not None and line in error
 
 
 @pytest.mark.parametrize(
@@ -91,8 +92,8 @@ def test_signs_and_numbers_are_the_problems(text: str, before: str, after: str) 
     assert question is not None
     solution = SKILL.render_solution(question, "", "digits", Rounding())
     assert before in solution and SKILL.verify_solution(question, solution, "digits", Rounding()) is None
-    told = SKILL.verify_solution(question, solution.replace(before, after, 1), "digits", Rounding())
-    assert told is not None and "does not hold" in told
+    error = SKILL.verify_solution(question, solution.replace(before, after, 1), "digits", Rounding())
+    assert error is not None and error.startswith("line")
 
 
 @pytest.mark.parametrize(
@@ -131,12 +132,14 @@ def test_divisors_that_begin_with_a_nine_are_worked_like_others() -> None:
 
 def test_an_answer_must_follow_from_the_steps() -> None:
     near = SOLVED.replace("7872.80", "7872.801")
-    assert find_error(near, SUM, Fraction("7872.8")) == "the answer '#### 7872.801' is not what the steps end with"
+    error = find_error(near, SUM, Fraction("7872.8"))
+    assert error is not None and error.startswith("answer '#### 7872.801'")
 
 
 def test_other_peoples_numbers_are_not_taken() -> None:
     text = "计算 7860.75 + 12.06 等于多少？"
-    assert find_error(SOLVED, text, Fraction("7872.8")) == "the line 'a70b80c61d02e70f55' does not hold"
+    error = find_error(SOLVED, text, Fraction("7872.8"))
+    assert error is not None and error.startswith("line 'a70b80c61d02e70f55'")
 
 
 @given(st.text("+-0123456789abuvyzE:=<>r,./*( \n", max_size=60))
@@ -158,9 +161,8 @@ def test_no_change_is_too_strange(kind: DigitKind[Any], seed: int, data: st.Data
     ["(" * 900 + "=1", "1E+999999999=1", "9" * 5000 + ":1", "8" * 5000 + "+1=1", "12:3-1:1", "5:2:=", "12:6,*:1"],
 )
 def test_lines_that_python_cannot_read(line: str) -> None:
-    assert (
-        find_error(f"{line}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1)) == f"the line {line!r} does not hold"
-    )
+    error = find_error(f"{line}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1))
+    assert error is not None and error.startswith(f"line {line!r}")
 
 
 @pytest.mark.parametrize(
