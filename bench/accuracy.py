@@ -30,7 +30,7 @@ from keeptune.files import read_json, write_records
 from keeptune.grading.number import POLICIES
 from keeptune.pipeline.evaluate_files import Request, score_files
 from keeptune.pipeline.run import Run
-from keeptune.skills.arithmetic.contest_corpus import unique_corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_unique_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 ROOT = Path(__file__).parent.parent
@@ -76,7 +76,7 @@ def unseen(name: str) -> Path:
     """The file of problems to score on, or to look at on the way."""
     path, (rows, seed) = ROOT / "runs" / "accuracy" / f"{name}.jsonl", UNSEEN[name]
     if not path.is_file():
-        write_records(path, list(unique_corpus(rows, seed)))
+        write_records(path, list(generate_unique_corpus(rows, seed)))
     return path
 
 
@@ -87,7 +87,7 @@ def asked(kinds: Sequence[str]) -> Path:
         return everything
     skill, path = Arithmetic(), everything.with_name(f"test-{'-'.join(kinds)}.jsonl")
     rows = map(json.loads, everything.read_text(encoding="utf-8").splitlines())
-    read = ((row, skill.read(row["problem"], row["solution"])) for row in rows)
+    read = ((row, skill.parse(row["problem"], row["solution"])) for row in rows)
     write_records(path, [row for row, question in read if question is not None and question.kind in kinds])
     return path
 

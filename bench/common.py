@@ -26,8 +26,8 @@ def problems(count: int, kinds: tuple[str, ...], seed: int) -> list[tuple[str, s
     chosen = []
     for index in range(count):
         kind = known[kinds[index % len(kinds)]]
-        problem = kind.random(generator)
-        chosen.append((kind.name, kind.write(problem), kind.reasoning(problem, Rounding(2))))
+        problem = kind.sample(generator)
+        chosen.append((kind.name, kind.render_problem(problem), kind.render_longhand(problem, Rounding(2))))
     generator.shuffle(chosen)
     return chosen
 

@@ -62,13 +62,13 @@ def keeptune_way(corpus: Path, out: Path) -> dict[str, Any]:
     from keeptune.models.load import resolve
     from keeptune.prompts.template import Prompt
     from keeptune.prompts.token_count import TokenCounter
-    from keeptune.skills.registry import skill_of
+    from keeptune.skills.registry import skill_for_section
 
     recipe = parse({"data": {"files": [str(corpus)], **RECIPE}}, "bench/data.py")
     tokenizer = AutoTokenizer.from_pretrained(resolve(recipe.model.name))
     counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
     started = time.perf_counter()
-    card = prepare(recipe, skill_of(recipe.data), counter, out)
+    card = prepare(recipe, skill_for_section(recipe.data), counter, out)
     seconds = time.perf_counter() - started
     chosen = sum(kind.chosen for kind in card.kinds.values())
     return {"rows": card.rows_read, "unique": card.unique, "chosen": chosen, "seconds": seconds}

@@ -17,7 +17,7 @@ from typing import Any
 from common import write_result
 
 from keeptune.files import read_records
-from keeptune.grading.number import POLICIES, grade, headline_tolerance, parse_number, truth
+from keeptune.grading.number import POLICIES, grade, headline_tolerance, parse_number, parse_truth
 
 ANY_NUMBER = "any_number"
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?")
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?:/[0-9]+)?")
 
 def verdicts(record: dict[str, Any]) -> dict[str, bool]:
     """The verdict of each grader on one output."""
-    exact = truth(record["truth"])
+    exact = parse_truth(record["truth"])
     made: dict[str, bool] = dict(grade(record["output"], exact, record["kind"]).verdicts)
     values = [parse_number(text) for text in _NUMBER.findall(record["output"])]
     made[ANY_NUMBER] = isinstance(exact, Fraction) and any(

@@ -25,7 +25,7 @@ from keeptune.evaluation.comparison import compare, text
 from keeptune.files import write_records, write_text
 from keeptune.pipeline.run import Run
 from keeptune.report.comparison import page
-from keeptune.skills.arithmetic.contest_corpus import corpus, unique_corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus, generate_unique_corpus
 
 SEEDS = Path(__file__).parent.parent / "recipes" / "seeds"
 OURS = "ours"
@@ -40,9 +40,9 @@ def files(folder: Path, problems: int) -> tuple[Path, Path]:
     """The corpus in the contest's format, and the problems to ask, made here if they are not there."""
     rows, asked = folder.resolve() / "train.json", folder.resolve() / f"test-{problems}.jsonl"
     if not rows.is_file():
-        write_records(rows, list(corpus(ROWS, 11)))
+        write_records(rows, list(generate_corpus(ROWS, 11)))
     if not asked.is_file():
-        write_records(asked, list(islice(unique_corpus(2000, 20261121), problems)))
+        write_records(asked, list(islice(generate_unique_corpus(2000, 20261121), problems)))
     return rows, asked
 
 

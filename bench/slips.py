@@ -84,10 +84,10 @@ def main() -> None:
     style, rounding = section.style(options.kind), section.rounding.for_kind(options.kind)
     without, tokens = 0, 0
     for number in range(1, options.problems + 1):
-        problem, raw = skill.invent(options.kind, generator)
-        question = skill.read(problem, raw)
+        problem, raw = skill.generate(options.kind, generator)
+        question = skill.parse(problem, raw)
         assert question is not None
-        solution = skill.solve(question, raw, style, rounding)
+        solution = skill.render_solution(question, raw, style, rounding)
         found = slips(target, problem, solution)
         without += not found
         tokens += len(found)

@@ -25,7 +25,7 @@ def recipe(seed: int = 0, **data: Any) -> Recipe:
 
 def rows(count: int, seed: int = 1) -> list[tuple[str, str]]:
     generator = random.Random(seed)
-    return [SKILL.invent(generator.choice(SKILL.kinds[:6]), generator) for _ in range(count)]
+    return [SKILL.generate(generator.choice(SKILL.kinds[:6]), generator) for _ in range(count)]
 
 
 def write(path: Path, pairs: Sequence[tuple[str, str]]) -> str:

@@ -33,10 +33,10 @@ def problems(number: int, seed: int = 0) -> list[tuple[str, str, str]]:
     made = []
     for index in range(number):
         kind = skill.kinds[index % len(skill.kinds)]
-        problem, raw = skill.invent(kind, generator)
-        question = skill.read(problem, raw)
+        problem, raw = skill.generate(kind, generator)
+        question = skill.parse(problem, raw)
         assert question is not None
-        made.append((kind, problem, skill.solve(question, raw, "longhand", Rounding())))
+        made.append((kind, problem, skill.render_solution(question, raw, "longhand", Rounding())))
     return made
 
 

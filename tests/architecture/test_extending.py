@@ -64,13 +64,13 @@ def test_the_entry_point_is_found(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_skill_reads_what_it_invents_and_finds_a_wrong_answer() -> None:
     skill = example("UnitConversion")()
-    problem, raw = skill.invent("km-to-m", random.Random(1))
-    question = skill.read(problem, raw)
+    problem, raw = skill.generate("km-to-m", random.Random(1))
+    question = skill.parse(problem, raw)
     assert question is not None
-    solution = skill.solve(question, raw, "longhand", Rounding())
-    assert skill.check(question, solution, "longhand", Rounding()) is None
-    assert skill.check(question, solution + "0", "longhand", Rounding()) is not None
-    assert skill.read("Convert 1 mile to m.", "1609") is None
+    solution = skill.render_solution(question, raw, "longhand", Rounding())
+    assert skill.verify_solution(question, solution, "longhand", Rounding()) is None
+    assert skill.verify_solution(question, solution + "0", "longhand", Rounding()) is not None
+    assert skill.parse("Convert 1 mile to m.", "1609") is None
 
 
 def test_the_ability_pairs_base_and_tuned() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from keeptune.data.decontamination import build_generation_filter
 from keeptune.errors import DataError
-from keeptune.skills.arithmetic.contest_corpus import Refused
+from keeptune.skills.arithmetic.contest_corpus import IsExcluded
 from keeptune.skills.arithmetic.word_problems import NAMES
 
 ADD = ("计算 1.50 + 2.00 等于多少？", "1.50 + 2.00 = 3.5")
@@ -24,7 +24,7 @@ def story(name: str, side: int) -> tuple[str, str]:
     return problem, rf"It is $\boxed{{{side}\sqrt{{3}}}}$ millimetres."
 
 
-def forbid(tmp_path: Path, *pairs: tuple[str, str]) -> Refused:
+def forbid(tmp_path: Path, *pairs: tuple[str, str]) -> IsExcluded:
     is_forbidden = build_generation_filter([write(tmp_path / "test.jsonl", pairs)], SKILL)
     assert is_forbidden is not None
     return is_forbidden
@@ -62,7 +62,7 @@ def test_a_story_with_other_numbers_is_allowed_and_with_another_name_forbidden(t
 def test_a_generated_problem_is_forbidden_when_it_is_in_the_file(
     tmp_path_factory: pytest.TempPathFactory, kind: str, seed: int
 ) -> None:
-    own, other = (SKILL.invent(kind, random.Random(number)) for number in (seed, seed + 1))
+    own, other = (SKILL.generate(kind, random.Random(number)) for number in (seed, seed + 1))
     is_forbidden = forbid(tmp_path_factory.getbasetemp(), own)
     assert is_forbidden(*own)
     if sorted(re.findall("[0-9.]+", other[0])) != sorted(re.findall("[0-9.]+", own[0])):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.data.normalization import extract_numbers, find_free_text_kinds, mask_numbers, normalize, split_words
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH, corpus
+from keeptune.skills.arithmetic.contest_corpus import ENGLISH, generate_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 NUMBERS = st.decimals(-10_000, 10_000, allow_nan=False, places=2)
@@ -93,7 +93,7 @@ def test_free_text_kinds() -> None:
 
 def test_english_is_the_only_free_text_kind_of_the_contest() -> None:
     skill = Arithmetic()
-    questions = [skill.read(row["problem"], row["solution"]) for row in corpus(2000, 1)]
+    questions = [skill.parse(row["problem"], row["solution"]) for row in generate_corpus(2000, 1)]
     problems = [(question.kind, question.text) for question in questions if question is not None]
     assert {kind for kind, _ in problems} == set(skill.kinds)
     assert find_free_text_kinds(problems) == {ENGLISH}

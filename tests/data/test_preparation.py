@@ -56,7 +56,7 @@ def test_every_row_is_counted(tmp_path: Path) -> None:
     lines = (tmp_path / "data" / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     rejected = [json.loads(line) for line in lines]
     assert [(row["file"], row["line"]) for row in rejected] == [(file, 221), (file, 222), (file, 223)]
-    assert rejected[0]["reason"] == "wrong answer: 4.00 instead of 3.00"
+    assert rejected[0]["reason"].startswith("wrong answer: 4.00")
     assert rejected[0]["text"] == "\n".join(WRONG)
     assert rejected[2] == {"file": file, "line": 223, "reason": "malformed JSON", "text": "{broken", "length": 7}
 
@@ -103,7 +103,7 @@ def test_a_slice_selects_copies_of_rows_outside_the_slice(tmp_path: Path) -> Non
 
 
 def test_a_rare_kind_is_repeated_in_train_only(tmp_path: Path) -> None:
-    rare = [SKILL.invent("mass", random.Random(seed)) for seed in range(12)]
+    rare = [SKILL.generate("mass", random.Random(seed)) for seed in range(12)]
     file = write(tmp_path / "a", [*rows(200), *rare])
     unique = len({problem for problem, _ in rare})
     job = recipe(files=[file], quota={"mass": 4 * unique, "default": 20}, max_repeats=5)

@@ -7,7 +7,7 @@ import pytest
 
 from keeptune.config import recipe as recipes
 from keeptune.data.selection import Candidate, SelectedRows, Selection, SelectionRules, resolve_kinds
-from keeptune.skills.arithmetic.contest_corpus import corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes" / "seeds"
@@ -24,8 +24,8 @@ def selected() -> dict[str, SelectedRows]:
         selections[name] = Selection(
             SelectionRules.from_section(recipe.data, resolve_kinds(recipe.data, skill.kinds), 0)
         )
-    for line, row in enumerate(corpus(809_993, 0), start=1):
-        question = skill.read(row["problem"], row["solution"])
+    for line, row in enumerate(generate_corpus(809_993, 0), start=1):
+        question = skill.parse(row["problem"], row["solution"])
         assert question is not None
         kind_of_problem[question.text] = question.kind
         candidate = Candidate(question, row["solution"], None, "train.json", line)

@@ -30,14 +30,14 @@ def section(**values: Any) -> DataSection:
 
 
 def candidate(problem: str, solution: str = "", line: int = 1) -> Candidate:
-    question = SKILL.read(problem, solution)
+    question = SKILL.parse(problem, solution)
     assert question is not None
-    return Candidate(question, solution, SKILL.fault(question, solution), "rows.jsonl", line)
+    return Candidate(question, solution, SKILL.find_error(question, solution), "rows.jsonl", line)
 
 
 def of_every_kind() -> list[Candidate]:
     generator = random.Random(5)
-    return [candidate(*SKILL.invent(kind, generator)) for kind in SKILL.kinds for _ in range(5)]
+    return [candidate(*SKILL.generate(kind, generator)) for kind in SKILL.kinds for _ in range(5)]
 
 
 def test_a_prepared_row_has_all_fields() -> None:
@@ -54,7 +54,7 @@ def test_every_kind_in_every_style(style: Style) -> None:
     examples = render_solutions(rows, SKILL, section(styles={"default": style}), characters)
     assert [example.problem for example in examples] == [row.question.text for row in rows]
     for example, row in zip(examples, rows, strict=True):
-        assert example.solution == SKILL.solve(row.question, row.solution, style, Rounding())
+        assert example.solution == SKILL.render_solution(row.question, row.solution, style, Rounding())
         assert grade(example.solution, row.question.truth).correct
 
 
@@ -77,7 +77,7 @@ def test_numbers_in_rendered_solutions_have_the_requested_spelling(style: Style,
     examples = render_solutions(rows, SKILL, section(styles={"default": style}, spelling=spelling), characters)
     changed = 0
     for example, row in zip(examples, rows, strict=True):
-        solution = SKILL.solve(row.question, row.solution, style, Rounding())
+        solution = SKILL.render_solution(row.question, row.solution, style, Rounding())
         is_stored_text = style == "raw" or example.kind == "english"
         assert example.solution == (solution if is_stored_text else spell(solution, spelling))
         assert example.solution_tokens == len(example.solution)
@@ -108,8 +108,8 @@ def test_a_wrong_spelling_is_detected(
 
 def test_a_wrong_solution_is_detected() -> None:
     class Careless(Arithmetic):
-        def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
-            return super().solve(question, solution, style, rounding).replace("3.33", "3.34")
+        def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+            return super().render_solution(question, solution, style, rounding).replace("3.33", "3.34")
 
     with pytest.raises(DataError, match=r"rows\.jsonl:7: the answer"):
         render_solutions([candidate(DIV, line=7)], Careless(), section(styles={"default": "answer"}), characters)
@@ -126,8 +126,8 @@ def test_a_coarse_rounding_is_rendered_as_declared_and_counted(style: Style) -> 
 
 def test_a_coarse_answer_in_another_rounding_is_detected() -> None:
     class Careless(Arithmetic):
-        def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
-            return super().solve(question, solution, style, rounding).replace("3.3", "3.33")
+        def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+            return super().render_solution(question, solution, style, rounding).replace("3.3", "3.33")
 
     with pytest.raises(DataError, match="is wrong"):
         render_solutions(

@@ -18,10 +18,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoTokenizer
 
 from keeptune.config import recipe as recipes
-from keeptune.evaluation.skill import truth
 from keeptune.files import file_sha256
-from keeptune.grading.number import POLICIES, grade
-from keeptune.grading.squad import contest, squad_v11
+from keeptune.grading.contest_reading import score_contest
+from keeptune.grading.number import POLICIES, grade, parse_truth
+from keeptune.grading.squad import score_squad_v11
 from keeptune.models import load as models
 from keeptune.prompts.reading import first_line
 from keeptune.training import checkpoints
@@ -87,7 +87,7 @@ def test_no_problem_is_in_two_parts(finished: Path) -> None:
         assert card["splits"][part] == {
             "rows": len(rows), "tokens": sum(row["prompt_tokens"] + row["solution_tokens"] for row in rows)
         }  # fmt: skip
-        assert all(grade(row["solution"], truth(row["truth"])).correct for row in rows)
+        assert all(grade(row["solution"], parse_truth(row["truth"])).correct for row in rows)
         assert seen.isdisjoint(row["id"] for row in rows)
         seen |= {row["id"] for row in rows}
     assert card["splits"]["dev"]["rows"] == 6 and card["splits"]["test"]["rows"] == 9
@@ -206,10 +206,10 @@ def test_every_reading_answer_is_scored_again_to_its_score(finished: Path) -> No
         answers = records(finished / "scores" / f"retained-{who}.jsonl")
         for answer in answers:
             assert answer["prediction"] == first_line(answer["output"])
-            scores = squad_v11(answer["prediction"], answer["references"])
+            scores = score_squad_v11(answer["prediction"], answer["references"])
             assert answer["squad-v1.1"] == {"f1": 100 * scores.f1, "em": 100 * scores.em}
             if answer["contest"] is not None:
-                scores = contest(answer["prediction"], answer["references"][0])
+                scores = score_contest(answer["prediction"], answer["references"][0])
                 assert answer["contest"] == {"f1": 100 * scores.f1, "em": 100 * scores.em}
         asked = [answer["paragraph"] for answer in answers if answer["contest"] is not None]
         assert asked == sorted({answer["paragraph"] for answer in answers})

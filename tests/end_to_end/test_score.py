@@ -107,7 +107,7 @@ def test_another_prompt_must_be_meant(finished: Path, adapter: Path, held_out: P
     for target in (finished, adapter):
         said = refused(2, "score", target, "--skill", held_out, "--prompt", OTHER)
         assert r"trained with: 'Question: {problem}\nAnswer:\n'" in said
-        assert r"asked with: '问题：{problem}\n回答：'" in said
+        assert r"'问题：{problem}\n回答：'" in said
         assert "--other-prompt" in said
     asked = ["--skill", held_out, "--limit", 2, "--prompt", OTHER, "--other-prompt", "--json"]
     prompt = ok("score", adapter, *asked).json["prompt"]
@@ -121,9 +121,7 @@ def test_the_stored_prompt_may_be_given(adapter: Path, held_out: Path) -> None:
 
 @pytest.mark.parametrize("template", ["no slot", "{problem} {problem}", ""])
 def test_a_prompt_without_one_slot(model_folder: Path, held_out: Path, template: str) -> None:
-    assert "it must hold {problem} exactly once" in refused(
-        2, "score", model_folder, "--skill", held_out, "--prompt", template
-    )
+    assert "{problem} exactly once" in refused(2, "score", model_folder, "--skill", held_out, "--prompt", template)
 
 
 def test_an_edited_prompt_is_noticed(adapter: Path, held_out: Path) -> None:
@@ -195,7 +193,7 @@ def test_a_question_id_that_occurs_twice(model_folder: Path, squad: Path, tmp_pa
     path = tmp_path / "squad.json"
     path.write_text(squad.read_text(encoding="utf-8").replace('"q5"', '"q4"'), encoding="utf-8")
     said = refused(3, "score", model_folder, "--retained", path)
-    assert f"{path}: article 'Old things', paragraph 2, question 'q4': the id was used before" in said
+    assert f"{path}: article 'Old things', paragraph 2, question 'q4': duplicate id" in said
 
 
 def test_ask(finished: Path, adapter: Path, model_folder: Path) -> None:

@@ -11,7 +11,7 @@ from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
 from keeptune.models import adapters
-from keeptune.prompts.chat import FALLBACK, Layout
+from keeptune.prompts.chat import FALLBACK, ChatLayout
 from keeptune.training.distributed import distributed_context
 
 CHAT_TEMPLATE = (
@@ -24,7 +24,7 @@ def subject(model: Any, template: str | None = None) -> Subject:
     """A model with the tiny tokenizer, which has a chat template only where one is given."""
     words = tiny.tokenizer()
     words.chat_template = template
-    return Subject(Generator(model, words), Layout(words))
+    return Subject(Generator(model, words), ChatLayout(words))
 
 
 def broken(model_folder: Path) -> Any:

@@ -11,8 +11,8 @@ import tiny
 from keeptune.errors import DataError
 from keeptune.evaluation.reading import clusters, points, ratio, score_retained, summary
 from keeptune.generation.engine import Answer, StopRule
-from keeptune.grading.squad import ReadingItem, reading_items
-from keeptune.prompts.reading import Layout, answered, first_line, question_text
+from keeptune.grading.squad import ReadingItem, load_reading_items
+from keeptune.prompts.reading import ReadingLayout, first_line, is_answer_complete, question_text
 from keeptune.prompts.template import encode_prompt
 
 WORDS = tiny.tokenizer()
@@ -44,7 +44,7 @@ class Scripted:
         return [Answer(text, 5, stop(text)) for text in self.texts]
 
 
-def scored(*texts: str, layout: Layout = "few-shot") -> tuple[Scripted, list[dict[str, Any]]]:
+def scored(*texts: str, layout: ReadingLayout = "few-shot") -> tuple[Scripted, list[dict[str, Any]]]:
     generator = Scripted(*texts)
     return generator, score_retained(generator, ITEMS, layout)  # type: ignore[arg-type]
 
@@ -54,7 +54,7 @@ def scored(*texts: str, layout: Layout = "few-shot") -> tuple[Scripted, list[dic
     [("", False), ("\n", False), (" \n\n", False), (" 1952", False), (" 1952\n", True), ("\n1952\nQ", True)],
 )
 def test_the_stop_rule(text: str, ended: bool) -> None:
-    assert answered(text) is ended
+    assert is_answer_complete(text) is ended
 
 
 @pytest.mark.parametrize(
@@ -66,13 +66,13 @@ def test_the_prediction_is_the_first_line_that_says_something(output: str, line:
 
 
 @pytest.mark.parametrize("layout", ["few-shot", "contest"])
-def test_each_question_is_asked_in_its_layout_with_the_contests_budget(layout: Layout) -> None:
+def test_each_question_is_asked_in_its_layout_with_the_contests_budget(layout: ReadingLayout) -> None:
     generator, records = scored("a", "b", "c", layout=layout)
     texts = [question_text(item.context, item.question, layout) for item in ITEMS]
     assert [record["prompt"] for record in records] == texts
     assert generator.prompts == [encode_prompt(WORDS, text) for text in texts]
     assert generator.budgets == [20, 20, 20]
-    assert generator.stop is answered
+    assert generator.stop is is_answer_complete
 
 
 def test_a_record_says_all() -> None:
@@ -115,15 +115,15 @@ def test_the_ratio_pairs_questions_and_draws_passages() -> None:
 
 
 def test_questions_come_from_the_package_or_from_a_file(tmp_path: Path) -> None:
-    every = reading_items("embedded")
+    every = load_reading_items("embedded")
     assert len(every) >= 100
-    assert reading_items("embedded", limit=7) == every[:7]
+    assert load_reading_items("embedded", limit=7) == every[:7]
     path = tmp_path / "squad.json"
     path.write_text(
         '{"data": [{"title": "T", "paragraphs": [{"context": "C c.", "qas": '
         '[{"id": "1", "question": "Q?", "answers": [{"text": "c"}]}]}]}]}',
         encoding="utf-8",
     )
-    assert reading_items(str(path)) == [ReadingItem("T", 0, "C c.", "1", "Q?", ("c",))]
+    assert load_reading_items(str(path)) == [ReadingItem("T", 0, "C c.", "1", "Q?", ("c",))]
     with pytest.raises(DataError, match=r"none\.json: cannot be read"):
-        reading_items(str(tmp_path / "none.json"))
+        load_reading_items(str(tmp_path / "none.json"))

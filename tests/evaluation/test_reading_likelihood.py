@@ -10,7 +10,7 @@ import torch
 from keeptune.data.reading_passages import encode_passage
 from keeptune.evaluation.reading_likelihood import answer_nll
 from keeptune.generation.engine import Generator
-from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapters
 
 ITEMS = [
@@ -48,7 +48,7 @@ def test_it_is_what_transformers_makes_of_the_text(folder: Path) -> None:
 
 
 def test_it_does_not_depend_on_the_order_of_passages(folder: Path) -> None:
-    generator, items = Generator(tiny.load(folder), tiny.tokenizer()), reading_items("embedded", 60)
+    generator, items = Generator(tiny.load(folder), tiny.tokenizer()), load_reading_items("embedded", 60)
     backwards = [item for paragraph in range(99, -1, -1) for item in items if item.paragraph == paragraph]
     found = dict(zip((item.question_id for item in items), answer_nll(generator, items), strict=True))
     again = dict(zip((item.question_id for item in backwards), answer_nll(generator, backwards), strict=True))

@@ -9,7 +9,7 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.evaluation.skill import Asked, answered, score_skill, summary, truth
+from keeptune.evaluation.skill import Asked, answered, parse_truth, score_skill, summary
 from keeptune.generation.engine import Answer, StopRule
 from keeptune.grading.number import POLICIES
 from keeptune.skills.arithmetic.skill import Arithmetic
@@ -35,20 +35,20 @@ class Scripted:
 
 @given(st.fractions())
 def test_a_number_survives_being_stored(value: Fraction) -> None:
-    assert truth(str(value)) == value
+    assert parse_truth(str(value)) == value
 
 
 # Texts that Python's Fraction reads or chokes on, although they were not numbers to whoever stored them.
 @pytest.mark.parametrize("text", ["x+1", "1/0", "1e99999999", "1_000", "٣", " 5", "nan", "", "9" * 5000, "1/00"])
 def test_a_symbolic_answer_survives_being_stored(text: str) -> None:
-    assert truth(text) == text
+    assert parse_truth(text) == text
 
 
 @given(st.text("0123456789/.eE_-+, \\frac{}x", max_size=12))
 def test_every_answer_of_an_english_problem_survives_being_stored(text: str) -> None:
-    question = Arithmetic().read("How many?", rf"It is \boxed{{{text}}}")
+    question = Arithmetic().parse("How many?", rf"It is \boxed{{{text}}}")
     if question is not None:
-        assert truth(str(question.truth)) == question.truth
+        assert parse_truth(str(question.truth)) == question.truth
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ from keeptune.evaluation.practised import practised_by_source
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
 from keeptune.generation.self_answers import ANSWER_TOKENS, own_answers, own_examples, pool
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.template import Prompt
 from keeptune.training.replay import MAX_ROW_TOKENS
 
 WORDS = tiny.tokenizer()
-LAYOUT = Layout(WORDS, Prompt("{problem}\n"))
+LAYOUT = ChatLayout(WORDS, Prompt("{problem}\n"))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.grading.number import HEADLINE, POLICIES, Policy, Source, final_answer, grade, parse_number
+from keeptune.grading.number import HEADLINE, POLICIES, Policy, Source, find_final_answer, grade, parse_number
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 
@@ -187,7 +187,7 @@ def test_grades_any_text_without_an_error(text: str) -> None:
     ],
 )
 def test_finds_the_answer(output: str, answer: str, source: Source) -> None:
-    assert final_answer(output) == (answer, source)
+    assert find_final_answer(output) == (answer, source)
 
 
 @pytest.mark.parametrize("output", ["", " \n", "####", "I do not know."])

@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from keeptune.errors import DataError
+from keeptune.grading.contest_reading import score_contest, select_contest_items
 from keeptune.grading.squad import (
     ReadingItem,
     Scores,
     Summary,
-    contest,
-    contest_items,
     load_squad,
-    squad_v11,
-    summarise,
+    score_squad_v11,
+    summarize_scores,
 )
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
@@ -49,7 +48,7 @@ def second_opinion(prediction: str, references: list[str]) -> tuple[float, float
 
 
 def agree(prediction: str, references: list[str]) -> None:
-    scores = squad_v11(prediction, references)
+    scores = score_squad_v11(prediction, references)
     assert (scores.f1, scores.em) == pytest.approx(second_opinion(prediction, references), abs=1e-12)
 
 
@@ -70,7 +69,7 @@ def agree(prediction: str, references: list[str]) -> None:
     ],
 )
 def test_official_rules_by_hand(prediction: str, references: list[str], f1: float, em: float) -> None:
-    scores = squad_v11(prediction, references)
+    scores = score_squad_v11(prediction, references)
     assert (scores.f1, scores.em) == pytest.approx((f1, em))
     agree(prediction, references)
 
@@ -98,14 +97,14 @@ def test_official_rules_agree_on_the_whole_sample(sample: list[ReadingItem]) -> 
     previous = ""
     for item in sample:
         references = list(item.answers)
-        assert squad_v11(item.answers[-1].upper() + " .", references) == Scores(1, 1)
+        assert score_squad_v11(item.answers[-1].upper() + " .", references) == Scores(1, 1)
         for prediction in (item.answers[0], "the " + item.question, item.context[:60], previous):
             agree(prediction, references)
         previous = item.answers[0]
 
 
 def test_contest_items_are_the_first_of_each_paragraph(sample: list[ReadingItem]) -> None:
-    chosen = contest_items(sample)
+    chosen = select_contest_items(sample)
     assert len(chosen) == len({item.context for item in sample}) == 173
     assert chosen[0].question == "In what country is Normandy located?"
     assert all(len(item.answers) == 1 for item in chosen)
@@ -143,11 +142,11 @@ def test_contest_metric_agrees_with_a_second_implementation_on_the_sample(
         return max(map(max, ends))
 
     previous = "法国 (France)"
-    for item in contest_items(sample):
+    for item in select_contest_items(sample):
         for prediction in (item.context[:80], previous, item.answers[0] + "。", "那是" + item.question):
             left, right = segments(prediction.strip().split("\n")[0]), segments(item.answers[0])
             run = longest_run(left, right)
-            assert contest(prediction, item.answers[0]).f1 == pytest.approx(2 * run / (len(left) + len(right)))
+            assert score_contest(prediction, item.answers[0]).f1 == pytest.approx(2 * run / (len(left) + len(right)))
         previous = item.answers[0]
 
 
@@ -184,15 +183,15 @@ def test_contest_metric_agrees_with_a_second_implementation_on_the_sample(
     ],
 )
 def test_contest_metric_by_hand(prediction: str, reference: str, f1: float, em: float) -> None:
-    scores = contest(prediction, reference)
+    scores = score_contest(prediction, reference)
     assert (scores.f1, scores.em) == pytest.approx((f1, em))
 
 
 def test_summary_is_in_percent_and_counts_blank_predictions() -> None:
     scores = [Scores(1, 1), Scores(0.5, 0), Scores(0, 0), Scores(0, 0)]
-    assert summarise(scores, ["a", "b", " \n", ""]) == Summary(37.5, 25, 4, 2)
+    assert summarize_scores(scores, ["a", "b", " \n", ""]) == Summary(37.5, 25, 4, 2)
     with pytest.raises(DataError, match="2 predictions"):
-        summarise(scores, ["a", "b"])
+        summarize_scores(scores, ["a", "b"])
 
 
 # Loading
@@ -219,13 +218,13 @@ def test_loads_what_it_is_given(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"answers": []}, "article 'Places', paragraph 1, question 'q2': no answer"),
-        ({"answers": [{"answer_start": 3}]}, "question 'q2', answer: 'text' must be a text"),
-        ({"answers": ["here"]}, "question 'q2', answer: 'text' must be a text"),
+        ({"answers": [{"answer_start": 3}]}, "question 'q2', answer: 'text' must be a string"),
+        ({"answers": ["here"]}, "question 'q2', answer: 'text' must be a string"),
         ({"answers": None}, "question 'q2': 'answers' must be a list"),
         ({"question": " "}, "question 'q2': 'question' is blank"),
-        ({"question": "\ud800?"}, "question 'q2': 'question' holds half a character"),
-        ({"id": 7}, "paragraph 1, question 2: 'id' must be a text"),
-        ({"id": "q1"}, "paragraph 1, question 'q1': the id was used before"),
+        ({"question": "\ud800?"}, "question 'q2': 'question' contains a lone surrogate"),
+        ({"id": 7}, "paragraph 1, question 2: 'id' must be a string"),
+        ({"id": "q1"}, "paragraph 1, question 'q1': duplicate id"),
     ],
 )
 def test_a_wrong_question_is_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
@@ -242,9 +241,9 @@ def test_a_wrong_question_is_named(tmp_path: Path, changes: dict[str, object], m
         (b'{"data": [', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
         (b"[]", "'data' must be a list"),
-        (b'{"data": [3]}', "article 1: 'title' must be a text"),
+        (b'{"data": [3]}', "article 1: 'title' must be a string"),
         (b'{"data": [{"title": "T"}]}', "article 'T': 'paragraphs' must be a list"),
-        (b'{"data": [{"title": "T", "paragraphs": [{"qas": []}]}]}', "paragraph 1: 'context' must be a text"),
+        (b'{"data": [{"title": "T", "paragraphs": [{"qas": []}]}]}', "paragraph 1: 'context' must be a string"),
         (b'{"data": [{"title": "T", "paragraphs": [{"context": "c"}]}]}', "paragraph 1: 'qas' must be a list"),
         (b'{"data": []}', "no answerable question"),
     ],

@@ -9,8 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.grading.stated_answer import boxed, boxed_truth, marked, normalise, number
-from keeptune.skills.arithmetic.kinds import find
+from keeptune.grading.stated_answer import (
+    find_boxed,
+    find_marked,
+    normalize_answer,
+    parse_normalized_number,
+    parse_stated_truth,
+)
+from keeptune.skills.arithmetic.kinds import find_kind
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public contest and GSM8K rows are not at hand")
@@ -19,8 +25,8 @@ needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public contes
 @needs_shared
 def test_the_real_english_rows() -> None:
     lines = (SHARED / "contest" / "raw_sample.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if find(row["problem"]) is None]
-    assert [boxed_truth(row["solution"]) for row in rows] == [11, 180, 18, 4, 18, Fraction(3, 4)]
+    rows = [row for row in map(json.loads, lines) if find_kind(row["problem"]) is None]
+    assert [parse_stated_truth(row["solution"]) for row in rows] == [11, 180, 18, 4, 18, Fraction(3, 4)]
 
 
 @needs_shared
@@ -30,7 +36,7 @@ def test_every_answer_of_gsm8k_is_a_number(name: str, rows: int) -> None:
     assert len(lines) == rows
     for line in lines:
         solution = json.loads(line)["answer"]
-        assert boxed_truth(solution) == int(solution.split("#### ")[-1].replace(",", ""))
+        assert parse_stated_truth(solution) == int(solution.split("#### ")[-1].replace(",", ""))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ def test_every_answer_of_gsm8k_is_a_number(name: str, rows: int) -> None:
     ],
 )
 def test_numbers(answer: str, value: str) -> None:
-    assert boxed_truth(rf"So it is $\boxed{{{answer}}}$, of 99.") == Fraction(value)
+    assert parse_stated_truth(rf"So it is $\boxed{{{answer}}}$, of 99.") == Fraction(value)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_numbers(answer: str, value: str) -> None:
     ],
 )
 def test_other_answers_are_texts(answer: str, text: str) -> None:
-    assert boxed_truth(rf"So it is $\boxed{{{answer}}}$.") == text
+    assert parse_stated_truth(rf"So it is $\boxed{{{answer}}}$.") == text
 
 
 @pytest.mark.parametrize(
@@ -129,7 +135,7 @@ def test_other_answers_are_texts(answer: str, text: str) -> None:
     ],
 )
 def test_the_last_box_is_taken(solution: str, answer: str | None) -> None:
-    assert boxed(solution) == answer
+    assert find_boxed(solution) == answer
 
 
 @pytest.mark.parametrize(
@@ -137,39 +143,39 @@ def test_the_last_box_is_taken(solution: str, answer: str | None) -> None:
     [("a\n#### 5", "5"), ("#### 4\n#### 1,080 \r\n", "1,080"), ("####6", "6"), ("a #### 5", None), ("####\n7", None)],
 )
 def test_the_last_marked_line_is_taken(solution: str, answer: str | None) -> None:
-    assert marked(solution) == answer
+    assert find_marked(solution) == answer
 
 
 def test_a_box_goes_before_a_mark() -> None:
-    assert boxed_truth("\\boxed{3}\n#### 4") == 3
+    assert parse_stated_truth("\\boxed{3}\n#### 4") == 3
 
 
 @pytest.mark.parametrize("solution", ["", "no answer", r"\boxed{}", r"\boxed{$ $}"])
 def test_no_answer(solution: str) -> None:
-    assert boxed_truth(solution) is None
+    assert parse_stated_truth(solution) is None
 
 
 def test_a_number_without_end_is_not_read() -> None:
-    assert number("9" * 65) is None
-    assert number("1." + "9" * 65) is None
-    assert number("9" * 64) == int("9" * 64)
+    assert parse_normalized_number("9" * 65) is None
+    assert parse_normalized_number("1." + "9" * 65) is None
+    assert parse_normalized_number("9" * 64) == int("9" * 64)
 
 
 @given(st.fractions(-(10**30), 10**30, max_denominator=10**30))
 def test_every_fraction_is_read_back(value: Fraction) -> None:
     latex = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
     for answer in (str(value), latex, latex.replace("frac", "dfrac"), rf"\$ {latex}\text{{ kg}}"):
-        assert boxed_truth(rf"\boxed{{{answer}}}") == value
+        assert parse_stated_truth(rf"\boxed{{{answer}}}") == value
 
 
 @given(st.integers(-(10**15), 10**15), st.sampled_from([",", "{,}", r",\!", r"\,"]))
 def test_every_grouped_integer_is_read_back(value: int, comma: str) -> None:
-    assert boxed_truth("#### " + f"{value:,}".replace(",", comma)) == value
+    assert parse_stated_truth("#### " + f"{value:,}".replace(",", comma)) == value
 
 
 @given(st.text(alphabet=r"\{}$%^_.,-=/ 01ab" + "\n", max_size=40))
 def test_no_text_breaks_the_reader(text: str) -> None:
-    normal = normalise(text)
+    normal = normalize_answer(text)
     assert "\n" not in normal
-    truth = boxed_truth(f"\\boxed{{{text}}}")
+    truth = parse_stated_truth(f"\\boxed{{{text}}}")
     assert truth is None or truth != ""

@@ -25,7 +25,7 @@ from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.unsupported_keys import UNKNOWN_KEY
 from keeptune.models import adapter_metadata, adapters
 from keeptune.pipeline.run import Run
-from keeptune.prompts.named import prompt
+from keeptune.prompts.named import resolve_prompt
 
 ROWS = tiny.problems(12)
 
@@ -58,7 +58,7 @@ def run_folder(tmp_path: Path, template: str = "vicuna", replay_share: float = 0
         pq.write_table(table, run / "data" / f"{part}.parquet")
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model), "lora")), run / "adapter")
     card = adapter_metadata.AdapterMetadata(
-        str(model), "arithmetic", prompt(template), {"add": 90}, scale=1.0, dtype="float32"
+        str(model), "arithmetic", resolve_prompt(template), {"add": 90}, scale=1.0, dtype="float32"
     )
     adapter_metadata.save(card, run / "adapter")
     return run
@@ -117,7 +117,7 @@ def test_rows_and_questions_have_the_prompt(exported: Path) -> None:
     rows = json.loads((exported / "out" / "conversations.json").read_text(encoding="utf-8"))
     assert [tuple(turn["value"] for turn in row["conversations"]) for row in rows] == [(p, s) for _, p, s in ROWS]
     lines = (exported / "out" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["problem"] for line in lines] == [prompt("vicuna").render(p) for _, p, _ in ROWS]
+    assert [json.loads(line)["problem"] for line in lines] == [resolve_prompt("vicuna").render(p) for _, p, _ in ROWS]
     commands = (exported / "out" / "commands.sh").read_text(encoding="utf-8")
     assert "msrun --worker_num=2 --local_worker_num=2 --master_port=8118" in commands
     assert "--config $HERE/finetune.yaml --load_checkpoint $HERE/tuned.ckpt" in commands

@@ -9,7 +9,8 @@ import yaml
 from end_to_end.command import keeptune, ok, refused
 
 from keeptune.data.preparation import load_prepared_rows
-from keeptune.grading.squad import contest_items, reading_items
+from keeptune.grading.contest_reading import select_contest_items
+from keeptune.grading.squad import load_reading_items
 from keeptune.mindspore.record_reader import read_rows
 from keeptune.mindspore.record_set import FIELDS, Layout, Row, SkippedRow, batches
 from keeptune.mindspore.run_rows import IGNORED, padding_token, training_row
@@ -133,7 +134,7 @@ def test_nothing_is_written_when_no_row_fits(run: Path, tmp_path: Path) -> None:
 
 
 def test_reading_questions_have_the_contest_layout(run: Path, tmp_path: Path) -> None:
-    items, tokenizer = contest_items(reading_items("embedded")), Run.open(run).context.models.tokenizer
+    items, tokenizer = select_contest_items(load_reading_items("embedded")), Run.open(run).context.models.tokenizer
     lengths = sorted(len(tokenizer.encode(item.context + item.question)) for item in items)
     length = lengths[len(lengths) // 2] + 60
     arguments = ("export", run, "--to", "mindrecord-reading", "--seq-length", length)

@@ -7,7 +7,7 @@ import tiny
 from evaluation.pairs import CHAT_TEMPLATE
 
 from keeptune.errors import ModelError
-from keeptune.prompts.chat import FALLBACK, Layout, Message
+from keeptune.prompts.chat import FALLBACK, ChatLayout, Message
 from keeptune.prompts.template import Prompt, encode_prompt
 
 SYSTEM, FIRST, ANSWER, LAST = (
@@ -24,10 +24,10 @@ ALTERNATING = (
 BROKEN = "{{ raise_exception('never') }}"
 
 
-def layout(template: str | None, before: tuple[str, ...] = (), **options: Any) -> Layout:
+def layout(template: str | None, before: tuple[str, ...] = (), **options: Any) -> ChatLayout:
     words = tiny.tokenizer(before=before)
     words.chat_template = template
-    return Layout(words, **options)
+    return ChatLayout(words, **options)
 
 
 def test_a_chat_template_is_used() -> None:

@@ -9,7 +9,7 @@ from keeptune.config.recipe import dump, load, parse
 from keeptune.data.reader import read_rows
 from keeptune.data.row import RawRow
 from keeptune.errors import PromptError, RecipeError
-from keeptune.prompts.named import NAMED, asked_in_conversation, prompt, template
+from keeptune.prompts.named import NAMED, conversation_template, resolve_prompt, resolve_template
 from keeptune.prompts.template import Prompt
 
 SYSTEM = (
@@ -32,9 +32,9 @@ def rendered_by_the_kit(human: str, gpt: str) -> str:
 
 @pytest.mark.parametrize(("name", "human"), [("vicuna", "计算 1 + 1 等于多少？"), ("vicuna-alpaca", ALPACA)])
 def test_prompt_and_answer_are_what_the_kit_trains_on(name: str, human: str) -> None:
-    asked = prompt(name).render("计算 1 + 1 等于多少？")
+    asked = resolve_prompt(name).render("计算 1 + 1 等于多少？")
     assert f"{asked} 1 + 1 = 2</s>" == rendered_by_the_kit(human, "1 + 1 = 2")
-    assert prompt("alpaca").render("计算 1 + 1 等于多少？") == ALPACA
+    assert resolve_prompt("alpaca").render("计算 1 + 1 等于多少？") == ALPACA
 
 
 def test_a_recipe_names_one_and_stores_its_text(tmp_path: Path) -> None:
@@ -48,18 +48,18 @@ def test_a_recipe_names_one_and_stores_its_text(tmp_path: Path) -> None:
 
 
 def test_what_is_no_name_has_to_be_a_template() -> None:
-    assert template("{problem}=") == "{problem}="
+    assert resolve_template("{problem}=") == "{problem}="
     with pytest.raises(PromptError, match=r"'alpacca'.* did you mean alpaca\?"):
-        template("alpacca")
+        resolve_template("alpacca")
     with pytest.raises(PromptError, match="exactly once"):
-        template("{problem}{problem}")
+        resolve_template("{problem}{problem}")
 
 
 def test_the_human_turn_of_a_prompt_that_the_kit_can_make() -> None:
-    assert asked_in_conversation(prompt("vicuna")) == "{problem}"
-    assert asked_in_conversation(prompt("vicuna-alpaca")) == NAMED["alpaca"]
-    assert asked_in_conversation(prompt("alpaca")) is None
-    assert asked_in_conversation(Prompt("{problem}")) is None
+    assert conversation_template(resolve_prompt("vicuna")) == "{problem}"
+    assert conversation_template(resolve_prompt("vicuna-alpaca")) == NAMED["alpaca"]
+    assert conversation_template(resolve_prompt("alpaca")) is None
+    assert conversation_template(Prompt("{problem}")) is None
 
 
 def test_a_conversation_file_is_read_without_its_wrapper(tmp_path: Path) -> None:

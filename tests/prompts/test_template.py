@@ -84,10 +84,10 @@ def test_training_and_asking_see_the_same_tokens(words: Any, tmp_path: Path) -> 
 @each_tokenizer
 def test_the_model_is_to_write_the_solution_and_nothing_else(kind: str, style: Style, words: Any) -> None:
     skill, generator = Arithmetic(), random.Random(kind)
-    problem, raw = skill.invent(kind, generator)
-    question = skill.read(problem, raw)
+    problem, raw = skill.generate(kind, generator)
+    question = skill.parse(problem, raw)
     assert question is not None
-    solution = skill.solve(question, raw, style, Rounding())
+    solution = skill.render_solution(question, raw, style, Rounding())
     asked = tiny.PROMPT.encode(words, problem)
     wanted = tiny.PROMPT.encode_solution(words, solution)
     assert words.decode(wanted[:-1]).lstrip() == solution.lstrip()
@@ -144,7 +144,7 @@ def test_braces_of_a_problem_are_left_alone() -> None:
 
 @pytest.mark.parametrize("template", ["", "Question:", "{problem}{problem}", "{Problem}"])
 def test_a_template_has_one_slot(template: str) -> None:
-    with pytest.raises(PromptError, match=r"must hold \{problem\} exactly once"):
+    with pytest.raises(PromptError, match=r"\{problem\} exactly once"):
         Prompt(template)
 
 
@@ -158,9 +158,5 @@ def test_another_prompt_is_refused_and_both_are_shown() -> None:
     own.require_same(Prompt("Question: {problem}\nAnswer:\n"), "runs/a")
     with pytest.raises(PromptError) as caught:
         own.require_same(other, "runs/a")
-    assert str(caught.value).splitlines() == [
-        "runs/a was trained with another prompt.",
-        r"  trained with: '问题：{problem}\n答案：'",
-        r"  asked with:   'Question: {problem}\nAnswer:\n'",
-        "Use the stored prompt, or pass --other-prompt if you mean it; the report will say so.",
-    ]
+    message = str(caught.value)
+    assert all(part in message for part in ("runs/a", repr(own.template), repr(other.template), "--other-prompt"))

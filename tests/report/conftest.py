@@ -17,9 +17,10 @@ from report.suite_records import Pairs, suite_records, suite_scores
 
 from keeptune.config import recipe as recipes
 from keeptune.evaluation.gate import AbilityScores, Measurement
-from keeptune.grading import squad as reading
 from keeptune.grading.answers import Truth
+from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import grade
+from keeptune.grading.squad import score_squad_v11
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.result import Inputs, Scores, SuiteScores, result
 from keeptune.prompts.reading import question_text
@@ -226,8 +227,8 @@ def _graded(prompt: Prompt, sample: Sample, who: str) -> dict[str, Any]:
 def _read(passage: Passage, who: str) -> dict[str, Any]:
     output = str(getattr(passage, who))
     prediction = output.strip().split("\n")[0]
-    squad = reading.squad_v11(prediction, passage.references)
-    contest = reading.contest(prediction, passage.references[0])
+    squad = score_squad_v11(prediction, passage.references)
+    contest = score_contest(prediction, passage.references[0])
     percents = [{"f1": 100 * score.f1, "em": 100 * score.em} for score in (squad, contest)]
     return {
         "id": hashlib.sha256(passage.question.encode()).hexdigest(),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from keeptune.config.solution_format import Rounding, Spelling, Style
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
-from keeptune.skills.number_spelling import plain, spell
+from keeptune.skills.number_spelling import spell, unspell
 
 SKILL: Skill = Arithmetic()
 SPELLINGS: tuple[Spelling, ...] = get_args(Spelling)
@@ -24,10 +24,10 @@ NUMBERS = st.decimals(-(10**20), 10**20, places=6).map(lambda number: f"{number:
 
 
 def written(kind: str, seed: int, style: Style, rounding: Rounding) -> str:
-    problem, stored = SKILL.invent(kind, random.Random(seed))
-    question = SKILL.read(problem, stored)
+    problem, stored = SKILL.generate(kind, random.Random(seed))
+    question = SKILL.parse(problem, stored)
     assert question is not None
-    return SKILL.solve(question, stored, style, rounding)
+    return SKILL.render_solution(question, stored, style, rounding)
 
 
 def in_steps(text: str, spelling: Spelling) -> str:
@@ -52,7 +52,7 @@ REVERSED = "-5.4321*76+1980.7654321=54321.0...\na90b12=f15-8-0=7\n2345678.9E+432
 )
 def test_numbers_of_every_shape(spelling: Spelling, expected: str) -> None:
     assert spell(SHAPES, spelling) == expected
-    assert plain(expected, spelling) == SHAPES
+    assert unspell(expected, spelling) == SHAPES
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_numbers_of_every_shape(spelling: Spelling, expected: str) -> None:
 )
 def test_what_looks_spelled_already_is_told_apart(spelling: Spelling, text: str, expected: str) -> None:
     assert in_steps(text, spelling) == expected
-    assert plain(f"{expected}\n#### 1", spelling) == f"{text}\n#### 1"
+    assert unspell(f"{expected}\n#### 1", spelling) == f"{text}\n#### 1"
 
 
 @given(st.text(max_size=40) | CLASHING, st.sampled_from(SPELLINGS))
 @example("1 \n2,3", "spaced")
 def test_every_text_comes_back(text: str, spelling: Spelling) -> None:
     spelled = spell(text, spelling)
-    assert plain(spelled, spelling) == text
+    assert unspell(spelled, spelling) == text
     assert spelled.rpartition("\n")[2] == text.rpartition("\n")[2]
     assert spelled.count("\n") == text.count("\n")
 
@@ -92,7 +92,7 @@ def test_every_written_solution_comes_back(
     kind: str, seed: int, style: Style, rounding: Rounding, spelling: Spelling
 ) -> None:
     solution = written(kind, seed, style, rounding)
-    assert plain(spell(solution, spelling), spelling) == solution
+    assert unspell(spell(solution, spelling), spelling) == solution
 
 
 @given(CLASHING, CLASHING, OTHERS)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from keeptune.config.solution_format import HalfRounding, Rounding
 from keeptune.grading.number import grade
-from keeptune.skills.rounding import is_rounded, last_place, leading_place, places_of, rounded
-from keeptune.skills.rounding_policy import is_coarse
+from keeptune.skills.rounding import decimal_places, format_rounded, is_rounded, last_place, leading_place
+from keeptune.skills.rounding_policy import is_coarser_than_headline
 
 DECIMALS = st.decimals(min_value=-(10**15), max_value=10**15, places=6)
 HALVES = st.builds(lambda units, place: Decimal(units).scaleb(place), st.integers(-(10**6), 10**6), st.integers(-6, 0))
@@ -46,7 +46,7 @@ SPELLING = re.compile(r"0|-?(?:[1-9][0-9]*|0)(?:\.[0-9]*[1-9])?|-?[1-9](?:\.[0-9
     ],
 )
 def test_known_values(value: str, places: int, text: str) -> None:
-    assert rounded(Fraction(value), Rounding(places)) == text
+    assert format_rounded(Fraction(value), Rounding(places)) == text
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_known_values(value: str, places: int, text: str) -> None:
     ],
 )
 def test_digits_and_halves(value: str, rounding: Rounding, text: str) -> None:
-    assert rounded(Fraction(value), rounding) == text
+    assert format_rounded(Fraction(value), rounding) == text
 
 
 @given(DECIMALS | HALVES, st.integers(0, 5), HALVES_RULE)
 def test_plain_numbers_are_what_decimal_rounds(number: Decimal, places: int, halves: HalfRounding) -> None:
-    text = rounded(Fraction(number), Rounding(places, halves=halves))
+    text = format_rounded(Fraction(number), Rounding(places, halves=halves))
     if "E" in text:
         assert 0 < abs(number) < Decimal(10) ** -places
     else:
@@ -91,18 +91,18 @@ def test_significant_digits_are_what_decimal_rounds(
     number: Decimal, exponent: int, digits: int, halves: HalfRounding
 ) -> None:
     scaled = number.scaleb(exponent)
-    text = rounded(Fraction(scaled), Rounding(digits=digits, halves=halves))
+    text = format_rounded(Fraction(scaled), Rounding(digits=digits, halves=halves))
     assert Decimal(text) == Context(prec=digits, rounding=MODES[halves]).plus(scaled)
 
 
 @given(VALUES, st.integers(-300, 300), ROUNDINGS)
 def test_one_spelling_and_sign(base: Fraction, exponent: int, rounding: Rounding) -> None:
     value = base * Fraction(10) ** exponent
-    text = rounded(value, rounding)
+    text = format_rounded(value, rounding)
     assert SPELLING.fullmatch(text)
     assert text.startswith("-") == (value < 0)
-    assert rounded(-value, rounding) == (text[1:] if value < 0 else f"-{text}" if value else "0")
-    assert rounded(Fraction(text), rounding) == text
+    assert format_rounded(-value, rounding) == (text[1:] if value < 0 else f"-{text}" if value else "0")
+    assert format_rounded(Fraction(text), rounding) == text
 
 
 @given(VALUES, st.integers(-30, 30), ROUNDINGS, st.integers(-2, 2))
@@ -110,7 +110,7 @@ def test_the_rounded_number_and_no_other_is_recognised(
     base: Fraction, exponent: int, rounding: Rounding, units: int
 ) -> None:
     value = base * Fraction(10) ** exponent
-    nearest = Fraction(rounded(value, rounding))
+    nearest = Fraction(format_rounded(value, rounding))
     place = last_place(value, rounding)
     answer = nearest + units * Fraction(10) ** place
     assert is_rounded(answer, value, rounding) == (answer == nearest)
@@ -120,7 +120,7 @@ def test_the_rounded_number_and_no_other_is_recognised(
 @given(VALUES, st.integers(-30, 30), ROUNDINGS)
 def test_so_many_decimals_are_written(base: Fraction, exponent: int, rounding: Rounding) -> None:
     value = base * Fraction(10) ** exponent
-    written = Fraction(rounded(value, rounding)) * 10 ** places_of(value, rounding)
+    written = Fraction(format_rounded(value, rounding)) * 10 ** decimal_places(value, rounding)
     assert written.denominator == 1
     if value and rounding.digits is not None:
         assert abs(written) <= 10 ** max(rounding.digits, leading_place(value) + 2)
@@ -132,5 +132,5 @@ def test_the_headline_grader_accepts_two_decimals_or_five_digits(
 ) -> None:
     assume(rounding.places >= 2 if rounding.digits is None else rounding.digits >= 5)
     value = base * Fraction(10) ** exponent
-    assert grade(f"#### {rounded(value, rounding)}", value).correct
-    assert not is_coarse(value, rounding)
+    assert grade(f"#### {format_rounded(value, rounding)}", value).correct
+    assert not is_coarser_than_headline(value, rounding)

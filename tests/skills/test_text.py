@@ -8,13 +8,13 @@ from corpus import characters, write
 from keeptune.config.recipe import parse
 from keeptune.data.preparation import load_prepared_rows, prepare
 from keeptune.grading.number import grade
-from keeptune.skills.registry import skill_of
-from keeptune.skills.text import Text, stated_truth
+from keeptune.skills.registry import skill_for_section
+from keeptune.skills.text import Text, parse_truth_or_text
 
 
 def test_a_column_names_kinds_and_others_are_none_of_them() -> None:
     skill = Text({}, ("printer", "other"))
-    kinds = [skill.read("How?", "So.", label) for label in ("printer", "other", "billing", None)]
+    kinds = [skill.parse("How?", "So.", label) for label in ("printer", "other", "billing", None)]
     assert [question.kind if question else None for question in kinds][:2] == ["printer", "other"]
     for question in kinds[2:]:
         assert question is not None and question.kind not in ("printer", "other") and question.kind in skill.kinds
@@ -22,14 +22,14 @@ def test_a_column_names_kinds_and_others_are_none_of_them() -> None:
 
 @pytest.mark.parametrize("solution", ["Press the reset button.", "Call 555 1234.", "#### yes", r"It is \boxed{x+1}."])
 def test_who_repeats_a_solution_is_right(solution: str) -> None:
-    truth = stated_truth(solution)
+    truth = parse_truth_or_text(solution)
     assert grade(solution, truth).correct
     assert not grade("Do nothing.", truth).correct
 
 
 def test_an_answer_that_is_too_long_to_be_graded_is_no_question() -> None:
-    assert Text({}).read("How?", "so " * 130) is not None
-    assert Text({}).read("How?", "so " * 140) is None
+    assert Text({}).parse("How?", "so " * 130) is not None
+    assert Text({}).parse("How?", "so " * 140) is None
 
 
 def test_the_same_words_in_two_kinds_stay_on_one_side(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_same_words_in_two_kinds_stay_on_one_side(tmp_path: Path) -> None:
         "split": {"dev": 10, "test": 30},
     }
     recipe = parse({"data": data}, "a.yaml")
-    card = prepare(recipe, skill_of(recipe.data), characters, tmp_path / "data")
+    card = prepare(recipe, skill_for_section(recipe.data), characters, tmp_path / "data")
     sides: dict[str, set[str]] = {}
     for part in ("train", "dev", "test"):
         for example in load_prepared_rows(tmp_path / "data" / f"{part}.parquet"):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from keeptune.errors import RecipeError
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 
 _DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_SEQ_LENGTH = 256
@@ -86,9 +87,9 @@ def import_(
     """Import an adapter (.ckpt), a recipe (.yaml) or rows (.mindrecord) from MindFormers."""
     if ".mindrecord" in source.name:  # the names of shards end with a number
         from keeptune.mindspore.record_rows import write_rows
-        from keeptune.prompts.named import template
+        from keeptune.prompts.named import resolve_template
 
-        print(write_rows(source, model or _DEFAULT_MODEL, template(prompt) if prompt else None, out).text())
+        print(write_rows(source, model or _DEFAULT_MODEL, resolve_template(prompt) if prompt else None, out).text())
         return
     if source.suffix in (".yaml", ".yml"):
         from keeptune.mindspore.recipe_yaml import write_recipe
@@ -100,9 +101,9 @@ def import_(
     if evaluation or data_file:
         raise RecipeError(f"{source}: --evaluation and --data require a .yaml file; remove them")
     from keeptune.mindspore.import_adapter import import_adapter
-    from keeptune.prompts.named import prompt as prompt_of
+    from keeptune.prompts.named import resolve_prompt
 
-    import_adapter(source, pet_config, model or _DEFAULT_MODEL, skill, prompt_of(prompt), out)
+    import_adapter(source, pet_config, model or _DEFAULT_MODEL, skill, resolve_prompt(prompt), out)
     print(out)
 
 
@@ -123,21 +124,20 @@ def synth(
     from keeptune.skills.arithmetic.contest_corpus import (
         ORIGINAL_CORPUS_ROWS,
         UNIQUE_CORPUS_ROWS,
-        corpus,
-        unique_corpus,
+        generate_unique_corpus,
     )
-    from keeptune.skills.arithmetic.corruption import spoilt
+    from keeptune.skills.arithmetic.corruption import corrupt_rows
     from keeptune.skills.arithmetic.skill import Arithmetic
 
     refused = build_generation_filter(exclude, Arithmetic())
     if unique:
-        lines = unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
+        lines = generate_unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
     else:
-        lines = corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
+        lines = generate_corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
 
     def write(path: Path) -> None:
         with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in spoilt(lines, bad_share, seed))
+            file.writelines(f"{line}\n" for line in corrupt_rows(lines, bad_share, seed))
 
     write_atomically(out, write)
     print(out)

@@ -22,6 +22,6 @@ class PromptSection(Section):
     @classmethod
     def _resolve_name(cls, template: str) -> str:
         try:
-            return named.template(template)
+            return named.resolve_template(template)
         except PromptError as error:
             raise ValueError(str(error)) from None

@@ -27,8 +27,8 @@ from keeptune.data.sources import Sources, resolve_sources
 from keeptune.data.split import SplitName
 from keeptune.data.workers import Executor
 from keeptune.errors import DataError
-from keeptune.grading.squad import reading_items
-from keeptune.skills.arithmetic.contest_corpus import Refused
+from keeptune.grading.squad import load_reading_items
+from keeptune.skills.arithmetic.contest_corpus import IsExcluded
 from keeptune.skills.base import Question, Skill
 
 
@@ -45,7 +45,7 @@ def remove_forbidden(
     forbidden = [*test_problems, *_read_problems(section.exclude_files, section.columns, section.reject_limit, skill)]
     if not forbidden:
         return candidates, Counter()
-    contamination_filter = ContaminationFilter(forbidden, skill.free_text)
+    contamination_filter = ContaminationFilter(forbidden, skill.free_text_kinds)
     remaining, removed = [], Counter[str]()
     for candidate in candidates:
         if contamination_filter.match(to_problem(candidate.question, skill)) is None:
@@ -55,7 +55,7 @@ def remove_forbidden(
     return remaining, removed
 
 
-def build_generation_filter(names: Sequence[str], skill: Skill) -> Refused | None:
+def build_generation_filter(names: Sequence[str], skill: Skill) -> IsExcluded | None:
     """Return a predicate for generated problems that match a problem in these files, or None without files.
 
     Problems match as in `remove_forbidden`, with one difference. Generated free-text problems share their sentences, so
@@ -67,11 +67,11 @@ def build_generation_filter(names: Sequence[str], skill: Skill) -> Refused | Non
     if not names:
         return None
     problems = _read_problems(names, ColumnsSection(), REJECT_LIMIT, skill)
-    contamination_filter = ContaminationFilter(problems, skill.free_text)
-    known_numbers = {extract_numbers(problem.text) for problem in problems if problem.kind in skill.free_text}
+    contamination_filter = ContaminationFilter(problems, skill.free_text_kinds)
+    known_numbers = {extract_numbers(problem.text) for problem in problems if problem.kind in skill.free_text_kinds}
 
     def is_forbidden(problem: str, solution: str) -> bool:
-        question = skill.read(problem, solution)
+        question = skill.parse(problem, solution)
         match = None if question is None else contamination_filter.match(to_problem(question, skill))
         return extract_numbers(problem) in known_numbers if match == "overlap" else match is not None
 
@@ -83,8 +83,8 @@ def duplicate_group_keys(candidates: Sequence[Candidate], section: DataSection, 
 
     The key is the canonical form of the problem. In free-text kinds, it is the representative of its near-duplicates.
     """
-    keys = [skill.twin(candidate.question) for candidate in candidates]
-    indices = [index for index, candidate in enumerate(candidates) if candidate.question.kind in skill.free_text]
+    keys = [skill.canonical_form(candidate.question) for candidate in candidates]
+    indices = [index for index, candidate in enumerate(candidates) if candidate.question.kind in skill.free_text_kinds]
     texts = [candidates[index].question.text for index in indices]
     groups = group_near_duplicates(texts, section.near_threshold)
     for index, representative in zip(indices, group_representatives(texts, groups), strict=True):
@@ -113,7 +113,7 @@ def check_contamination(
 
     `group_keys` maps the ids of rows to their `duplicate_group_keys`.
     """
-    items = reading_items(reading_set)
+    items = load_reading_items(reading_set)
     retained_texts = sorted(
         {item.context for item in items} | {f"{item.question} {' '.join(item.answers)}" for item in items}
     )
@@ -141,7 +141,7 @@ def _read_problems(names: Sequence[str], columns: ColumnsSection, limit: float, 
         if isinstance(row, RejectedRow):
             rejected.append(row)
         elif question is None:
-            problems.append(Problem(min(skill.free_text), row.problem, row.problem))
+            problems.append(Problem(min(skill.free_text_kinds), row.problem, row.problem))
         else:
             problems.append(to_problem(question, skill))
     if len(rejected) > limit * rows_read:
@@ -170,7 +170,7 @@ def read_questions(
     files_without_question = {source.file for source in sources.files}
     for shard in sources.shards:
         for row in read_shard(shard, columns):
-            question = None if isinstance(row, RejectedRow) else skill.read(row.problem, row.solution, row.label)
+            question = None if isinstance(row, RejectedRow) else skill.parse(row.problem, row.solution, row.label)
             if question is not None:
                 files_without_question.discard(shard.file)
             yield row, question
@@ -183,7 +183,7 @@ def read_questions(
 
 def to_problem(question: Question, skill: Skill) -> Problem:
     """Return the question in the form in which problems are compared."""
-    return Problem(question.kind, question.text, skill.twin(question))
+    return Problem(question.kind, question.text, skill.canonical_form(question))
 
 
 def _count_overlap(task: tuple[list[tuple[str, str]], list[str]]) -> dict[str, int]:

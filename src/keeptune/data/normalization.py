@@ -14,7 +14,9 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import groupby
 
-_CHINESE = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+from keeptune.grading.chinese import CJK_LETTERS
+
+_CHINESE = CJK_LETTERS
 # Private-use characters that replace decimal points, signs of numbers and factorials while punctuation is removed.
 _POINT, _SIGN, _BANG = _MARKS = "\ue000\ue001\ue002"
 
@@ -24,7 +26,7 @@ _SIGNED = re.compile(rf"-(?<![^\W_{_CHINESE}]-)(?<![)\]}}]-)(?=\.?[0-9])")
 _DIGITS = re.compile(rf"([{_SIGN}0-9.][0-9,.]*)")
 _NUMBER = re.compile(rf"{_SIGN}?(?:(?:[0-9]{{1,3}}(?:,[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|(?<![0-9.])\.[0-9]+)")
 _HYPHEN = re.compile(r"-(?:(?<=[^\W\d_]{2}-)(?=[^\W\d_])|(?<=[^\W_]-)(?=[^\W\d_]{2}))")
-_LETTERS = re.compile(rf"[{_CHINESE}]|[^\W\d_{_CHINESE}]{{3,}}")
+_LETTERS = re.compile(rf"[{CJK_LETTERS}]|[^\W\d_{CJK_LETTERS}]{{3,}}")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]")
 _FACTORIAL = re.compile(r"!(?:(?<=[0-9)\]}]!)|(?<=[0-9)\]}] !))")
 _MEANINGFUL = frozenset("-*/%()[]{}")

@@ -238,7 +238,7 @@ def _prepare_splits(
     kind_cards = _build_kind_cards(selected, splits, section, test_set)
     splits["test"] += test_set.rows
     contamination = check_contamination(
-        splits, group_keys | test_set.canonical_forms, skill.free_text, context.recipe.score.retained, executor
+        splits, group_keys | test_set.canonical_forms, skill.free_text_kinds, context.recipe.score.retained, executor
     )
     return _PreparedSplits(splits, kind_cards, contamination, truncated, len(rendered) - len(rows), left_out)
 

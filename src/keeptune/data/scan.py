@@ -20,7 +20,7 @@ from keeptune.data.row import UNKNOWN_KIND
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.workers import garbage_collection_paused
-from keeptune.skills.arithmetic.contest_corpus import corpus
+from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.base import Skill
 
 SYNTHETIC = "synth"
@@ -143,12 +143,12 @@ def _process(
         result.accepted[known_kind] += 1
         result.unwrapped += row.unwrapped
         return None
-    question = task.skill.read(row.problem, row.solution, row.label)
+    question = task.skill.parse(row.problem, row.solution, row.label)
     if question is None:
         return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
-    fault = task.skill.fault(question, row.solution) if kind in task.rules.kinds else None
+    fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None
     if fault and task.section.wrong == "reject":
         result.wrong[kind] += 1
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
@@ -175,7 +175,7 @@ def _read_rows(shard: Shard, section: DataSection) -> Iterator[RawRow | Rejected
     if shard.file != SYNTHETIC or section.synth is None:
         return read_shard(shard, section.columns)
     synth = section.synth
-    generated = corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
+    generated = generate_corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
     rows = enumerate(generated, start=1)
     return (RawRow(SYNTHETIC, number, row["problem"], row["solution"]) for number, row in rows)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import re
 from bisect import bisect
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 
 from keeptune.config.data import DataSection, SliceSection
 from keeptune.errors import DataError, RecipeError
+from keeptune.grading.chinese import HAN_CHARACTER
 from keeptune.skills.base import Question
 
 
@@ -281,15 +281,12 @@ class _Pool:
             self.largest_rank = ranks[-1] if ranks else b""
 
 
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-
-
 def _is_in_slice(candidate: Candidate, part: SliceSection) -> bool:
     if part.rows is not None and not part.rows[0] <= candidate.line <= part.rows[1]:
         return False
     if part.language is None:
         return True
-    return (part.language == "chinese") == bool(_CHINESE.search(candidate.question.text))
+    return (part.language == "chinese") == bool(HAN_CHARACTER.search(candidate.question.text))
 
 
 def _preferred(one: Candidate, other: Candidate) -> Candidate:

@@ -16,9 +16,9 @@ from keeptune.config.solution_format import Rounding, Spelling
 from keeptune.data.selection import Candidate, CandidateBatch, digest
 from keeptune.data.workers import Executor, SerialExecutor, garbage_collection_paused
 from keeptune.errors import DataError
-from keeptune.grading.number import grade, truth
+from keeptune.grading.number import grade, parse_truth
 from keeptune.skills.base import Skill
-from keeptune.skills.number_spelling import plain, spell
+from keeptune.skills.number_spelling import spell, unspell
 
 CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
 """Counts tokens for (problem, solution) pairs: the prompt with the problem, and the solution."""
@@ -125,7 +125,7 @@ def count_coarse_answers(rows: Sequence[PreparedRow], rounding: Rounding) -> int
     """
     if rounding.digits is None and rounding.places >= Rounding().places:
         return 0
-    return sum(not grade(row.solution, truth(row.truth)).correct for row in rows)
+    return sum(not grade(row.solution, parse_truth(row.truth)).correct for row in rows)
 
 
 def repeat_rows(rows: list[PreparedRow], targets: Mapping[str, int], limit: int) -> list[PreparedRow]:
@@ -164,11 +164,11 @@ def _render_solution(candidate: Candidate, skill: Skill, section: DataSection) -
     """Return the checked solution to train on."""
     question = candidate.question
     style, rounding = section.style(question.kind), section.rounding.for_kind(question.kind)
-    is_stored_text = style == "raw" or question.kind in skill.free_text
+    is_stored_text = style == "raw" or question.kind in skill.free_text_kinds
     spelling: Spelling = "plain" if is_stored_text else section.spelling
-    solution = spell(skill.solve(question, candidate.solution, style, rounding), spelling)
+    solution = spell(skill.render_solution(question, candidate.solution, style, rounding), spelling)
     # The check reads the final text back, so that it also covers the spelling.
-    fault = skill.check(question, plain(solution, spelling), style, rounding)
+    fault = skill.verify_solution(question, unspell(solution, spelling), style, rounding)
     if fault is None:
         return solution
     raise DataError(

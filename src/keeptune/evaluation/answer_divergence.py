@@ -23,7 +23,7 @@ from keeptune.evaluation.statistics import Estimate, mean_of_parts
 from keeptune.evaluation.suite.loader import Size
 from keeptune.generation.engine import Generator, at_the_end
 from keeptune.models.prepacked_linear import packed_weights
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
 from keeptune.training.loss import logit_chunks
@@ -54,7 +54,7 @@ class AnsweredPrompt:
     budget: int
 
 
-def chat_prompts(layout: Layout, limit: int) -> list[AnsweredPrompt]:
+def chat_prompts(layout: ChatLayout, limit: int) -> list[AnsweredPrompt]:
     """The first prompts of the suite's chat ability."""
     ability = ABILITIES["chat"]
     items = ability.items("final", "full")[:limit]

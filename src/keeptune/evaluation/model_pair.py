@@ -21,7 +21,7 @@ from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
-from keeptune.prompts.chat import FALLBACK, Layout, fallback_prompt
+from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
 from keeptune.training.distributed import distributed_context
 
@@ -54,7 +54,7 @@ class AdapterPair(Pair):
         self, generator: SharedGenerator, adapter: Path, scale: float, cache: RecordCache, fallback: Prompt
     ) -> None:
         self.generator, self.adapter, self.scale = generator, adapter, scale
-        self.base_cache, self.layout = cache, Layout(generator.tokenizer, fallback)
+        self.base_cache, self.layout = cache, ChatLayout(generator.tokenizer, fallback)
 
     @contextmanager
     def using(self, who: Who) -> Iterator[Subject]:
@@ -84,7 +84,7 @@ class ModelPair(Pair):
     @contextmanager
     def using(self, who: Who) -> Iterator[Subject]:
         generator = self.generators[who]
-        yield Subject(generator, Layout(generator.tokenizer, self.fallback))
+        yield Subject(generator, ChatLayout(generator.tokenizer, self.fallback))
 
     def cache(self, who: Who) -> RecordCache:
         return self.caches[who].with_facts({"adapter": None})

@@ -12,8 +12,14 @@ import numpy as np
 from keeptune.evaluation.statistics import FloatArray, Ratio, paired_difference, paired_ratio
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import sha256_of
-from keeptune.grading.squad import ReadingItem, Scores, contest, contest_items, squad_v11, summarise
-from keeptune.prompts.reading import MAX_NEW_TOKENS, Layout, answered, first_line, question_text
+from keeptune.grading.contest_reading import score_contest, select_contest_items
+from keeptune.grading.squad import (
+    ReadingItem,
+    Scores,
+    score_squad_v11,
+    summarize_scores,
+)
+from keeptune.prompts.reading import MAX_NEW_TOKENS, ReadingLayout, first_line, is_answer_complete, question_text
 from keeptune.prompts.template import encode_prompt
 
 Record = dict[str, Any]
@@ -23,13 +29,16 @@ LIKELIHOOD = "answer_nll"
 
 
 def score_retained(
-    generator: Generator, items: Sequence[ReadingItem], layout: Layout, progress: Callable[[int], None] | None = None
+    generator: Generator,
+    items: Sequence[ReadingItem],
+    layout: ReadingLayout,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Record]:
     """One record a question, in their order, with both metrics' scores in percent."""
     texts = [question_text(item.context, item.question, layout) for item in items]
     prompts = [encode_prompt(generator.tokenizer, text) for text in texts]
-    answers = generator.answer(prompts, [MAX_NEW_TOKENS] * len(prompts), answered, progress)
-    first_of_paragraph = {item.question_id for item in contest_items(items)}
+    answers = generator.answer(prompts, [MAX_NEW_TOKENS] * len(prompts), is_answer_complete, progress)
+    first_of_paragraph = {item.question_id for item in select_contest_items(items)}
     records = []
     for item, text, answer in zip(items, texts, answers, strict=True):
         prediction = first_line(answer.text)
@@ -44,8 +53,8 @@ def score_retained(
                 "output": answer.text,
                 "prediction": prediction,
                 "references": list(item.answers),
-                SQUAD: _percent(squad_v11(prediction, item.answers)),
-                CONTEST: _percent(contest(prediction, item.answers[0])) if in_contest else None,
+                SQUAD: _percent(score_squad_v11(prediction, item.answers)),
+                CONTEST: _percent(score_contest(prediction, item.answers[0])) if in_contest else None,
                 "stopped": answer.stopped,
                 "output_tokens": answer.tokens,
             }
@@ -53,7 +62,7 @@ def score_retained(
     return records
 
 
-def facts(items: Sequence[ReadingItem], layout: Layout) -> Record:
+def facts(items: Sequence[ReadingItem], layout: ReadingLayout) -> Record:
     """What the records of `score_retained` depend on besides the model."""
     asked = [asdict(item) for item in items]
     return {"what": "retained", "layout": layout, "tokens": MAX_NEW_TOKENS, "questions": sha256_of(asked)}
@@ -63,7 +72,7 @@ def summary(records: Sequence[Record], metric: str = SQUAD) -> Record:
     """F1 and EM in percent, with how many answers were empty or did not end by themselves."""
     counted = [record for record in records if record[metric] is not None]
     scores = [Scores(record[metric]["f1"] / 100, record[metric]["em"] / 100) for record in counted]
-    totals = summarise(scores, [record["prediction"] for record in counted])
+    totals = summarize_scores(scores, [record["prediction"] for record in counted])
     made = {
         "f1": totals.f1_percent,
         "em": totals.em_percent,

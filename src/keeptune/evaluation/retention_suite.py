@@ -81,7 +81,7 @@ def ask(
         "ability": ability.name,
         # What is stated of a long context does not hold its text, so the items themselves count, too.
         "items": sha256_of([[ability.stated(item), repr(item)] for item in items]),
-        **subject.layout.facts,
+        **subject.layout.fingerprint,
         "base": None if base is None else sha256_of([record.get("output") for record in base]),
     }
     count = reporter.counter(f"{who}: {ability.name}", len(items))

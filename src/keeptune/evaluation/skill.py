@@ -16,8 +16,8 @@ from keeptune.evaluation.statistics import wilson
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
-from keeptune.grading.number import HEADLINE, POLICIES, final_answer, grade
-from keeptune.grading.number import truth as truth
+from keeptune.grading.number import HEADLINE, POLICIES, find_final_answer, grade
+from keeptune.grading.number import parse_truth as parse_truth
 from keeptune.prompts.template import Prompt
 
 Record = dict[str, Any]
@@ -39,7 +39,7 @@ class Asked:
 def answered(text: str) -> bool:
     """The stop rule: a line with a final answer has ended."""
     last_line = text[: text.rfind("\n") + 1].rstrip().rpartition("\n")[2]
-    return ANSWER_MARKER in last_line and final_answer(last_line) is not None
+    return ANSWER_MARKER in last_line and find_final_answer(last_line) is not None
 
 
 def longest(budgets: Mapping[str, int]) -> int:

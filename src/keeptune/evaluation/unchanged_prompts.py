@@ -15,7 +15,7 @@ from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import texts_in
 from keeptune.models.adapters import causal_model, scaled
-from keeptune.prompts.chat import Layout, Message
+from keeptune.prompts.chat import ChatLayout, Message
 from keeptune.prompts.invocation import last_occurrence
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
@@ -31,7 +31,7 @@ _TOKENS = 256
 _BATCH_TOKENS = 2_048
 
 
-def suite_prompts(layout: Layout, prompts: int = PROMPTS) -> list[tuple[str, list[int]]]:
+def suite_prompts(layout: ChatLayout, prompts: int = PROMPTS) -> list[tuple[str, list[int]]]:
     """The names and tokens of `prompts` items, evenly spaced over all abilities, each in a user turn."""
     every = [
         (f"{ability.name}/{stated['id']}", "\n".join(texts_in([own for key, own in stated.items() if key != "id"])))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache, sha256_of
-from keeptune.prompts.chat import Layout, Message
+from keeptune.prompts.chat import ChatLayout, Message
 from keeptune.training.batches import REPLAY_KIND, TokenizedExample
 
 Record = dict[str, Any]
@@ -52,7 +52,7 @@ def pool() -> tuple[PoolPrompt, ...]:
     return tuple(PoolPrompt.model_validate_json(line) for line in text.splitlines())
 
 
-def own_answers(generator: Generator, layout: Layout, kept: RecordCache, tokens: int, seed: int) -> list[Record]:
+def own_answers(generator: Generator, layout: ChatLayout, kept: RecordCache, tokens: int, seed: int) -> list[Record]:
     """The base's answers to as many prompts of the pool, in random order, as make `tokens` tokens with them, or to all.
 
     `generator` holds the base. Answers that were made before are taken from `kept`.
@@ -64,13 +64,13 @@ def own_answers(generator: Generator, layout: Layout, kept: RecordCache, tokens:
         "pool": sha256_of([prompt.model_dump(mode="json") for prompt in prompts]),
         "tokens": tokens,
         "seed": seed,
-        **layout.facts,
+        **layout.fingerprint,
     }
     return kept.records(facts, lambda: _answers(generator, layout, prompts, tokens, seed))[0]
 
 
 def _answers(
-    generator: Generator, layout: Layout, prompts: Sequence[PoolPrompt], tokens: int, seed: int
+    generator: Generator, layout: ChatLayout, prompts: Sequence[PoolPrompt], tokens: int, seed: int
 ) -> list[Record]:
     records: list[Record] = []
     filled = 0
@@ -87,7 +87,7 @@ def _answers(
     return records
 
 
-def own_examples(records: Sequence[Record], layout: Layout) -> list[TokenizedExample]:
+def own_examples(records: Sequence[Record], layout: ChatLayout) -> list[TokenizedExample]:
     """Training rows labelled on the answers, of those that hold one. An answer that ended by itself is learnt with its
     end token."""
     examples = []

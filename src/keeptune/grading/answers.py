@@ -1,11 +1,11 @@
-"""What graders and skills share: the type of an exact answer, and the marker that precedes a final answer."""
+"""Type of exact answers and the marker before a final answer, shared by graders and skills."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 ANSWER_MARKER = "####"
-"""What stands before the final answer on the last line of every written solution (the GSM8K convention)."""
+"""Precedes the final answer on the last line of every rendered solution (the GSM8K convention)."""
 
 Truth = Fraction | str
-"""The exact answer: a rational number, or a normalised symbolic text where the answer is not a number."""
+"""An exact answer: a rational number, or a normalized text if the answer is not a number."""

@@ -1,9 +1,9 @@
-r"""Graded answers: what number a model gave, how it was found, and whether it is right.
+r"""Grading of model outputs: extraction of the answer, its value, and verdicts under five policies.
 
-Every comparison is exact: answers and truths are rationals, never floats, so 1E+34 is graded as carefully as 0.5
-and a tolerance holds at its very edge. Nothing a model writes is evaluated, and every length is bounded.
-Five policies are judged side by side, because on the same outputs graders differ by twenty points (20 % against
-14.5 % for one base model at two tolerances); the headline is `2d4s`, two decimals or four significant digits.
+All comparisons are exact. Answers and truths are rational numbers, never floats, so 1E+34 is graded as precisely as
+0.5, and a tolerance includes its exact boundary. Model output is never evaluated as code, and all lengths are limited.
+Five policies are recorded side by side, because graders differ by up to twenty points on the same outputs. The
+headline policy is `2d4s`: two decimals or four significant digits.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from math import floor, gcd
 from typing import Literal
 
 from keeptune.grading.answers import ANSWER_MARKER, Truth
-from keeptune.grading.stated_answer import boxed, normalise
+from keeptune.grading.chinese import COMMON_HAN
+from keeptune.grading.stated_answer import find_boxed, normalize_answer
 
 Source = Literal["marker", "boxed", "last_number", "whole"]
-"""Where an answer was found; "last_number", or "whole" where a text is wanted, for an output that does not state it."""
+"""Where an answer was found. Outputs without a stated answer have "last_number", or "whole" if the truth is a text."""
 
 Policy = Literal["2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_1e-2"]
 
 POLICIES: tuple[Policy, ...] = ("2d4s", "exact", "rounded_as_given", "relative_1pct", "isclose_1e-2")
 HEADLINE: Policy = "2d4s"
+"""The policy of the reported accuracy."""
 
 LOWEST_TERMS = "fraction"
-"""The kind of problems that ask for a fraction in its lowest terms."""
+"""The kind whose answers must be fractions in lowest terms."""
 
 MAXIMUM_CHARACTERS = 400
 MAXIMUM_EXPONENT = 400
 
-# Full-width forms become ASCII, except the comma: in Chinese text it separates numbers and groups no digits.
+# Full-width forms become ASCII, except the comma, which separates numbers in Chinese text.
 # NFKC is not used, because it turns 10⁵ into 105 and 2½ into 21/2.
 _FULL_WIDTH = "".join(chr(code) for code in range(0xFF01, 0xFF5F) if chr(code) != "，")
 _HALF_WIDTH = "".join(chr(ord(character) - 0xFEE0) for character in _FULL_WIDTH)
@@ -44,9 +46,11 @@ _TIMES_TEN = r"\s*(?:[*×·xX]|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?\s*"
 _EXPONENT = rf"(?:[eE](?=[+-]?[0-9])|{_TIMES_TEN})(?P<exponent>[+-]?[0-9]++)\s*\}}?"
 _CURRENCY = r"[$¥€£]?+ ?+"
 
-# A word of two letters or more is a unit, and so is a customary single letter; another letter is a variable.
-_UNIT_WORD = r"(?:(?!pi\b|sqrt)[A-Za-z]{2,}+|[mgslhLtKCNVWJ](?![A-Za-z])|[\u4e00-\u9fff]++|[°℃%㎡])(?:\^?\{?[23]\}?)?+"
-_MAGNITUDE = r"(?! ?(?:dozen|hundred|thousand|million|billion|trillion|[十百千万亿](?![\u4e00-\u9fff])))"
+# A word of two or more letters is a unit, and so is a common single letter. Any other letter is a variable.
+_UNIT_WORD = (
+    rf"(?:(?!pi\b|sqrt)[A-Za-z]{{2,}}+|[mgslhLtKCNVWJ](?![A-Za-z])|[{COMMON_HAN}]++|[°℃%㎡])(?:\^?\{{?[23]\}}?)?+"
+)
+_MAGNITUDE = rf"(?! ?(?:dozen|hundred|thousand|million|billion|trillion|[十百千万亿](?![{COMMON_HAN}])))"
 _UNIT = rf"{_MAGNITUDE}(?: ?+(?:[/·] ?+)?+{_UNIT_WORD})*+"
 
 _WHOLE_TEXT = re.compile(
@@ -54,7 +58,7 @@ _WHOLE_TEXT = re.compile(
     r"(?:(?:(?P<whole>[0-9]++) )?(?P<numerator>[0-9]++) ?/ ?(?P<denominator>[0-9]++)"
     rf"|(?P<mantissa>{_DECIMAL})(?:{_EXPONENT})?+|10\^\{{?(?P<power>[+-]?[0-9]++)\}}?){_UNIT}"
 )
-# Not the 2 of cm2 or x^2, and no minus between two terms.
+# Excludes the 2 of cm2 or x^2, and a minus between two terms.
 _IN_TEXT = re.compile(
     r"(?:(?<![0-9A-Za-z)\]}])[+-][$¥€£]?)?(?<![0-9A-Za-z^])(?<!\^\{)"
     r"(?:(?:[0-9]++ ?)?\\[dt]?frac\{[+-]?[0-9]++\}\{[0-9]++\}|[0-9]++/[0-9]++(?!\.[0-9])"
@@ -63,55 +67,55 @@ _IN_TEXT = re.compile(
 _LATEX_RATIO = re.compile(r"\\frac\{([+-]?[0-9]+)\}\{([0-9]+)\}")
 _LATEX_MATHS = re.compile(r"\\[()\[\]]")
 _EQUATION = re.compile(r"^.*[=≈]|^[^0-9:]*:", re.DOTALL)
-# What `str` writes for a Fraction and nothing more: Fraction itself would also read 1_000, and fail on 1/0.
+# Exactly the output of `str` for a Fraction. Fraction itself would accept 1_000 and fail on 1/0.
 _RATIONAL = re.compile(r"-?[0-9]{1,400}(?:/[1-9][0-9]{0,399})?")
 _DECORATION = " \t*_`'\"$"
 
 
-def truth(stored: str) -> Truth:
-    """The exact answer that `str` has written: a rational number, or a symbolic text."""
+def parse_truth(stored: str) -> Truth:
+    """Return the exact answer for its stored form `str(truth)`: a rational number, or a text."""
     return Fraction(stored) if _RATIONAL.fullmatch(stored) else stored
 
 
 def parse_number(text: str) -> Fraction | None:
-    r"""The exact number that a text is, or None where it is not one number.
+    r"""Return the exact value of a text, or None if the text is not a single number.
 
-    Read are signs, decimals, thousands commas, full-width digits, `1.2E+34`, `1.2×10^34`, `2/5`, `2 1/2`,
-    `\frac{2}{5}`, what follows the last `=`, a currency sign before and a unit behind. A percent sign is a unit:
-    `60%` is 60, since the contest's percent answers are bare numbers. A word that changes the number
-    (`5 million`, `5 万`) is not a unit, and makes the text no number; `万元` is the contest's unit of sales.
-    None too for more than 400 characters or an exponent beyond ±400: no output may cost memory or time.
+    Accepted are signs, decimals, thousands commas, full-width digits, `1.2E+34`, `1.2×10^34`, `2/5`, `2 1/2` and
+    `\frac{2}{5}`. Text up to the last `=`, a currency sign and a unit are ignored. A percent sign is a unit, so `60%`
+    is 60, because the contest's percent answers are plain numbers. A word that changes the value (`5 million`, `5 万`)
+    is not a unit, and the result is None. `万元` is the contest's unit of sales. The result is also None for more than
+    400 characters or an exponent beyond ±400, which limits memory and time.
     """
-    number = _read(text)
+    number = _parse(text)
     return None if number is None else number.value
 
 
-def final_answer(output: str) -> tuple[str, Source] | None:
-    r"""The answer that an output states and where it stood, or None if it holds none.
+def find_final_answer(output: str) -> tuple[str, Source] | None:
+    r"""Return the answer of an output and its source, or None if the output has no answer.
 
-    It follows the last `####` on its line; else it is in the last `\boxed{}`; else the last number is taken, which
-    is a guess and is recorded as one. `output` is the completion alone: with the prompt in front, an empty
-    completion would be graded on a number of the question.
+    The answer is the text after the last `####` on that line. Otherwise it is the content of the last `\boxed{}`.
+    Otherwise it is the last number, which is a guess and recorded as such. `output` must not include the prompt,
+    because an empty completion would then be graded on a number of the question.
     """
     _, marker, after = output.rpartition(ANSWER_MARKER)
     marked = after.split("\n", 1)[0].strip() if marker else ""
     if marked:
         return marked, "marker"
-    in_box = (boxed(output) or "").strip()
+    in_box = (find_boxed(output) or "").strip()
     if in_box:
         return in_box, "boxed"
-    numbers = [match[0] for match in _IN_TEXT.finditer(_plain(output))]
+    numbers = [match[0] for match in _IN_TEXT.finditer(_to_ascii(output))]
     return (numbers[-1], "last_number") if numbers else None
 
 
 def headline_tolerance(truth: Fraction) -> Fraction:
-    """How far an answer may be from the truth under the headline policy."""
+    """Return the largest allowed error under the headline policy: two decimals or four significant digits."""
     return max(Fraction(1, 200), abs(truth) / 10_000)
 
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One graded output: the answer as written, its value where it is a number, where it stood, the verdicts."""
+    """A graded output: the answer as written, its value if it is a number, its source, and a verdict per policy."""
 
     answer: str | None
     value: Fraction | None
@@ -125,46 +129,50 @@ class Graded:
 
 
 def grade(output: str, truth: Truth, kind: str | None = None) -> Graded:
-    """The verdicts on an output under every policy; an output without an answer is wrong under all of them, and so is
-    4/10 where the problem is of the kind that asks for a fraction in its lowest terms.
+    """Return the verdicts on an output under all policies.
+
+    An output without an answer is wrong under all of them. So is 4/10 for a problem of the kind `LOWEST_TERMS`.
 
     - `2d4s`: |answer − truth| ≤ max(0.005, |truth| / 10,000)
     - `exact`: equal values, so 2.50 is 5/2
-    - `rounded_as_given`: the truth, rounded to the last place that the answer gives, is the answer. Halves may
-      go away from zero or to the even digit. `0.51` is right for 20/39, `1.2E+34` for 1.17E+34. The answer needs
-      one digit other than zero, or `0` would be right for 0.3; an answer written as a fraction must be exact.
+    - `rounded_as_given`: the answer is the truth rounded to the last place of the answer. Ties may round away from
+      zero or to even. `0.51` is right for 20/39, `1.2E+34` for 1.17E+34. The answer needs a nonzero digit, because
+      `0` would otherwise be right for 0.3. An answer written as a fraction must be exact.
     - `relative_1pct`: |answer − truth| ≤ |truth| / 100
-    - `isclose_1e-2`: |answer − truth| ≤ 0.01 + |truth| / 100,000, as `numpy.isclose(answer, truth, atol=1e-2)`
-      does; a team's judge found the organisers' baseline of 20 % this way
+    - `isclose_1e-2`: |answer − truth| ≤ 0.01 + |truth| / 100,000, as in `numpy.isclose(answer, truth, atol=1e-2)`;
+      with this policy a team reproduced the organizers' baseline of 20 %
 
-    A truth that is a text (a surd, a tuple) has one verdict under all names: the normalised texts are equal. No number
-    in an output is such an answer, so all of an output that does not mark or box one is it.
+    If the truth is a text (a root, a tuple), all policies have the same verdict: whether the normalized texts are
+    equal. If such an output has no marked or boxed answer, the whole output is the answer.
     """
-    found = _wanted_answer(output, truth)
-    if found is None:
+    final = _find_answer(output, truth)
+    if final is None:
         return Graded(None, None, None, dict.fromkeys(POLICIES, False))
-    answer, source = found
-    number = _read(answer)
+    answer, source = final
+    number = _parse(answer)
     value = None if number is None else number.value
     if isinstance(truth, str):
-        same = len(answer) <= MAXIMUM_CHARACTERS and normalise(answer) == truth
-        return Graded(answer, value, source, dict.fromkeys(POLICIES, same))
+        is_equal = len(answer) <= MAXIMUM_CHARACTERS and normalize_answer(answer) == truth
+        return Graded(answer, value, source, dict.fromkeys(POLICIES, is_equal))
     if number is None or (kind == LOWEST_TERMS and not number.is_reduced):
         return Graded(answer, value, source, dict.fromkeys(POLICIES, False))
     return Graded(answer, value, source, _verdicts(number, truth))
 
 
-def _wanted_answer(output: str, truth: Truth) -> tuple[str, Source] | None:
-    found = final_answer(output)
-    if isinstance(truth, str) and (found is None or found[1] == "last_number"):
+def _find_answer(output: str, truth: Truth) -> tuple[str, Source] | None:
+    final = find_final_answer(output)
+    if isinstance(truth, str) and (final is None or final[1] == "last_number"):
         return (output.strip(), "whole") if output.strip() else None
-    return found
+    return final
 
 
 @dataclass(frozen=True, slots=True)
 class _Number:
-    """A number as written: its value, the worth of one unit in its last place (None for a fraction), and whether it is
-    as short as it can be, which 4/10 is not."""
+    """A number as written.
+
+    `last_place` is the value of one unit in the last place, or None for a fraction. `is_reduced` is false for fractions
+    such as 4/10.
+    """
 
     value: Fraction
     last_place: Fraction | None
@@ -190,19 +198,19 @@ def _is_rounded(number: _Number, truth: Fraction) -> bool:
     return number.value / number.last_place in (away_from_zero, round(steps))
 
 
-def _plain(text: str) -> str:
-    """The text with ASCII digits, signs and full stops, and `^` before a raised number."""
+def _to_ascii(text: str) -> str:
+    """Convert full-width digits, signs and points to ASCII, and superscripts to `^` and digits."""
     raised = _SUPERSCRIPT.sub(lambda match: "^" + match[0].translate(_RAISED), text)
     return raised.translate(_PLAIN)
 
 
-def _read(text: str) -> _Number | None:
-    """The number that the text is, or None."""
+def _parse(text: str) -> _Number | None:
+    """Return the number that the text is, or None."""
     if len(text) > MAXIMUM_CHARACTERS:
         return None
-    text = _EQUATION.sub("", _LATEX_MATHS.sub("", _plain(text)))
+    text = _EQUATION.sub("", _LATEX_MATHS.sub("", _to_ascii(text)))
     if "\\" in text or "{" in text:
-        text = _LATEX_RATIO.sub(r" \1/\2", normalise(text))
+        text = _LATEX_RATIO.sub(r" \1/\2", normalize_answer(text))
     match = _WHOLE_TEXT.fullmatch(" ".join(text.split()).strip(_DECORATION).rstrip(".。!").strip(_DECORATION))
     if match is None:
         return None
@@ -213,11 +221,11 @@ def _read(text: str) -> _Number | None:
             return None
         value = sign * (int(match["whole"] or 0) + Fraction(numerator, denominator))
         return _Number(value, None, gcd(numerator, denominator) == 1)
-    return _decimal(sign, match["mantissa"] or "1", match["exponent"] or match["power"] or "0")
+    return _make_decimal(sign, match["mantissa"] or "1", match["exponent"] or match["power"] or "0")
 
 
-def _decimal(sign: int, mantissa: str, exponent: str) -> _Number | None:
-    """sign · mantissa · 10^exponent, or None where the exponent is beyond its bound."""
+def _make_decimal(sign: int, mantissa: str, exponent: str) -> _Number | None:
+    """Return sign · mantissa · 10^exponent, or None if the exponent exceeds its limit."""
     power = int(exponent)
     if abs(power) > MAXIMUM_EXPONENT:
         return None

@@ -1,9 +1,8 @@
-"""Reading comprehension scores: how much of its reading a model kept, measured on SQuAD in two ways.
+"""Official SQuAD v1.1 reading metric, and the loader of SQuAD files.
 
-`squad_v11` follows the rules of the official script; `contest` follows what the 2024 Ascend contest really computed,
-which differs in five ways (one reference, other symbols removed, jieba segments, a contiguous run, no articles).
-Their numbers must never be mixed, nor compared with each other.
-Sources: Rajpurkar et al. 2016, evaluate-v1.1.py; MindFormers, mindformers/core/metric/metric.py, EmF1Metric.
+The metric follows the official script. `contest_reading.py` holds the metric of the 2024 Ascend contest. Never mix the
+numbers of the two metrics and never compare one with the other.
+Source: Rajpurkar et al. 2016, evaluate-v1.1.py.
 """
 
 from __future__ import annotations
@@ -11,12 +10,9 @@ from __future__ import annotations
 import json
 import re
 import string
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -24,17 +20,12 @@ from typing import Any
 from keeptune.errors import DataError
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-# EmF1Metric removes these and no others: the full stop, comma, quotes, brackets and percent sign of English stay.
-# Its list names the two-character …… as well, which never equals one character, so … stays too.
-_WITHOUT_CONTEST_SYMBOLS = str.maketrans("", "", "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")
-_CHINESE_OR_REST = re.compile(r"[\u4e00-\u9fa5]|[^\u4e00-\u9fa5]+")
+_PUNCTUATION_REMOVAL = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The scores of one prediction, as fractions from 0 to 1."""
+    """The scores of one prediction, from 0 to 1."""
 
     f1: float
     em: float
@@ -42,7 +33,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The scores of a whole set in percent, the number of questions, and how many predictions were blank."""
+    """Mean scores of a set in percent, the number of questions, and the number of blank predictions."""
 
     f1_percent: float
     em_percent: float
@@ -50,80 +41,43 @@ class Summary:
     empty: int
 
 
-def squad_v11(prediction: str, references: Sequence[str]) -> Scores:
-    """The official SQuAD v1.1 scores: each the best over all references."""
-    predicted = _official(prediction)
-    expected = [_official(reference) for reference in references]
+def score_squad_v11(prediction: str, references: Sequence[str]) -> Scores:
+    """Return the official SQuAD v1.1 scores, each the maximum over all references."""
+    predicted = _normalize(prediction)
+    expected = [_normalize(reference) for reference in references]
     return Scores(
         f1=max(_bag_f1(predicted.split(), text.split()) for text in expected),
         em=float(predicted in expected),
     )
 
 
-def _official(text: str) -> str:
-    """Lower case, no ASCII punctuation, no articles, single spaces; other scripts' punctuation stays."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split())
+def _normalize(text: str) -> str:
+    """Lowercase a text and remove ASCII punctuation, articles and repeated spaces; other punctuation stays."""
+    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION_REMOVAL)).split())
 
 
 def _bag_f1(predicted: list[str], expected: list[str]) -> float:
-    """The F1 of two bags of words; 0 where they share none, also where both are empty."""
-    return _f1((Counter(predicted) & Counter(expected)).total(), len(predicted), len(expected))
+    """Return the F1 of two bags of words, or 0 if they share no word, even if both are empty."""
+    return f1_from_counts((Counter(predicted) & Counter(expected)).total(), len(predicted), len(expected))
 
 
-def _f1(shared: int, predicted: int, expected: int) -> float:
+def f1_from_counts(shared: int, predicted: int, expected: int) -> float:
+    """Return the F1 for the sizes of the overlap, the prediction and the reference."""
     if shared == 0:
         return 0.0
     precision, recall = shared / predicted, shared / expected
     return 2 * precision * recall / (precision + recall)
 
 
-def contest(prediction: str, reference: str) -> Scores:
-    """The contest's scores of the first line of a prediction against one reference.
+def summarize_scores(scores: Sequence[Scores], predictions: Sequence[str]) -> Summary:
+    """Return the mean scores in percent, and the number of blank predictions, a common cause of low scores.
 
-    Spaces are segments like any other, and what counts is the longest run of segments that stands unbroken in both
-    texts, although the metric's own docstring speaks of a subsequence.
+    Raises:
+        DataError: If there are no scores, or the numbers of scores and predictions differ.
     """
-    predicted = _contest(prediction.strip().split("\n", 1)[0])
-    expected = _contest(reference)
-    predicted_segments, expected_segments = _segments(predicted), _segments(expected)
-    matcher = SequenceMatcher(None, predicted_segments, expected_segments, autojunk=False)
-    run = matcher.find_longest_match().size
-    return Scores(f1=_f1(run, len(predicted_segments), len(expected_segments)), em=float(predicted == expected))
-
-
-def _contest(text: str) -> str:
-    """Lower case, stripped, then without the metric's symbols: a space before a removed `。` stays."""
-    return text.lower().strip().translate(_WITHOUT_CONTEST_SYMBOLS)
-
-
-def _segments(text: str) -> list[str]:
-    """The segments of a text: every Chinese character alone, and what jieba makes of the rest."""
-    segmenter = _segmenter()
-    return [segment for run in _CHINESE_OR_REST.findall(text) for segment in segmenter.cut(run)]
-
-
-@cache
-def _segmenter() -> Any:
-    """jieba with its default dictionary, loaded here and not by jieba: silently, and with no cache file.
-
-    jieba would read that file with `marshal` from a name that any user of the machine can write to.
-    """
-    with warnings.catch_warnings():
-        # Its sources hold invalid escapes, and it imports the deprecated pkg_resources.
-        warnings.simplefilter("ignore")
-        import jieba
-
-        segmenter = jieba.Tokenizer()
-        segmenter.FREQ, segmenter.total = segmenter.gen_pfdict(segmenter.get_dict_file())
-        segmenter.initialized = True
-    return segmenter
-
-
-def summarise(scores: Sequence[Scores], predictions: Sequence[str]) -> Summary:
-    """The mean scores in percent, with the share of blank predictions that explains many a low one."""
     if not scores or len(scores) != len(predictions):
         raise DataError(
-            f"cannot summarise {len(scores)} scores of {len(predictions)} predictions; score each one, and at least one"
+            f"{len(scores)} scores for {len(predictions)} predictions; give one score per prediction, at least one"
         )
     return Summary(
         f1_percent=100 * sum(score.f1 for score in scores) / len(scores),
@@ -135,7 +89,7 @@ def summarise(scores: Sequence[Scores], predictions: Sequence[str]) -> Summary:
 
 @dataclass(frozen=True, slots=True)
 class ReadingItem:
-    """A question on a passage. `paragraph` counts through the whole file, so it names a passage by itself."""
+    """A question on a passage. `paragraph` is unique in the file, so it identifies the passage."""
 
     article: str
     paragraph: int
@@ -146,19 +100,22 @@ class ReadingItem:
 
 
 @dataclass(frozen=True, slots=True)
-class Squad:
-    """The answerable questions of a file, in its order, and how many unanswerable ones (v2.0) were left out."""
+class SquadFile:
+    """The answerable questions of a file in their order, and the number of skipped unanswerable ones (v2.0)."""
 
     items: list[ReadingItem]
     skipped_unanswerable: int
 
 
-def load_squad(path: Path) -> Squad:
-    """The questions of a file in the SQuAD v1.1 schema, every field checked before any model is asked.
+def load_squad(path: Path) -> SquadFile:
+    """Load and validate a file in the SQuAD v1.1 format.
 
-    Unanswerable questions of a v2.0 file are left out and counted: neither metric can score them.
+    Unanswerable questions of a v2.0 file are skipped and counted, because neither metric can score them.
+
+    Raises:
+        DataError: If the file cannot be read or a field is invalid.
     """
-    articles = _field(_json(path), "data", list, str(path))
+    articles = _field(_load_json(path), "data", list, str(path))
     items: list[ReadingItem] = []
     skipped = paragraphs = 0
     seen: set[str] = set()
@@ -169,7 +126,7 @@ def load_squad(path: Path) -> Squad:
             context = _field(paragraph, "context", str, where)
             for question_id, question, answers in _questions(paragraph, where):
                 if question_id in seen:
-                    raise DataError(f"{where}, question {question_id!r}: the id was used before; give each its own")
+                    raise DataError(f"{where}, question {question_id!r}: duplicate id; give each question a unique id")
                 seen.add(question_id)
                 if answers:
                     items.append(ReadingItem(title, paragraphs, context, question_id, question, answers))
@@ -177,14 +134,19 @@ def load_squad(path: Path) -> Squad:
                     skipped += 1
             paragraphs += 1
     if not items:
-        raise DataError(f"{path}: no answerable question; give a file in the SQuAD v1.1 format")
-    return Squad(items, skipped)
+        raise DataError(f"{path}: no answerable question; provide a file in the SQuAD v1.1 format")
+    return SquadFile(items, skipped)
 
 
-def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
-    """The questions of a SQuAD file, or of the embedded reading set; the first `limit`, or all.
+def load_reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
+    """Return the first `limit` questions (0: all) of a SQuAD file, or of the embedded reading set.
 
-    errors: DataError when the file cannot be read.
+    Args:
+        source: The path of a file, or "embedded".
+        limit: The maximum number of questions; 0 means all.
+
+    Raises:
+        DataError: If the file cannot be read.
     """
     if source != "embedded":
         items = load_squad(Path(source)).items
@@ -194,19 +156,8 @@ def reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
     return items[:limit] if limit else items
 
 
-def contest_items(items: Sequence[ReadingItem]) -> list[ReadingItem]:
-    """The first question of each paragraph with its first answer: the 2,067 that the contest asked of dev-v1.1."""
-    first: dict[int, ReadingItem] = {}
-    for item in items:
-        first.setdefault(item.paragraph, item)
-    return [
-        ReadingItem(item.article, item.paragraph, item.context, item.question_id, item.question, item.answers[:1])
-        for item in first.values()
-    ]
-
-
 def _questions(paragraph: object, where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """The id, question and answers of each question of a paragraph; no answers where it is unanswerable."""
+    """Yield the id, the question and the answers of each question; unanswerable questions have no answers."""
     for number, entry in enumerate(_field(paragraph, "qas", list, where), start=1):
         question_id = _field(entry, "id", str, f"{where}, question {number}")
         here = f"{where}, question {question_id!r}"
@@ -216,30 +167,30 @@ def _questions(paragraph: object, where: str) -> Iterator[tuple[str, str, tuple[
             continue
         answers = _field(entry, "answers", list, here)
         if not answers:
-            raise DataError(f'{here}: no answer; give one, or mark the question "is_impossible": true')
+            raise DataError(f'{here}: no answer; add one, or mark the question "is_impossible": true')
         yield question_id, question, tuple(_field(answer, "text", str, f"{here}, answer") for answer in answers)
 
 
-def _json(path: Path) -> object:
+def _load_json(path: Path) -> object:
     try:
         return json.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give a SQuAD file") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); provide a SQuAD file") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}); give a file in the SQuAD v1.1 format") from error
+        raise DataError(f"{path}: not valid JSON ({error}); provide a file in the SQuAD v1.1 format") from error
 
 
 def _field(container: object, name: str, kind: type, where: str) -> Any:
-    """The named field of a JSON object: a list, or a text that is not blank and can be encoded."""
+    """Return the named field of a JSON object: a list, or a nonblank string that can be encoded."""
     value = container.get(name) if isinstance(container, dict) else None
     if not isinstance(value, kind):
-        wanted = "a list" if kind is list else "a text"
-        raise DataError(f"{where}: {name!r} must be {wanted}, as in the SQuAD v1.1 format")
+        expected = "a list" if kind is list else "a string"
+        raise DataError(f"{where}: {name!r} must be {expected}, as in the SQuAD v1.1 format")
     if isinstance(value, str):
         if not value.strip():
             raise DataError(f"{where}: {name!r} is blank; fill it in or remove the entry")
         if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-            raise DataError(f"{where}: {name!r} holds half a character (a lone surrogate); repair the text")
+            raise DataError(f"{where}: {name!r} contains a lone surrogate; repair the text")
     return value

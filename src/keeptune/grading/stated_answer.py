@@ -1,7 +1,7 @@
-r"""The answers of free-text problems: what a worked solution boxes (MATH) or puts after `####` (GSM8K).
+r"""Stated answers of free-text problems: boxed (MATH) or after `####` (GSM8K).
 
-Such an answer cannot be computed from the problem, so the truth is what the solution states. The last number of
-a solution is not its answer: in a third of the contest's English rows the two differ.
+Such an answer cannot be computed from the problem, so the stated answer is the truth. The last number of a solution is
+no substitute: in a third of the contest's English rows it differs from the answer.
 Formats: Hendrycks et al. 2021, "Measuring Mathematical Problem Solving With the MATH Dataset"; Cobbe et al. 2021,
 "Training Verifiers to Solve Math Word Problems".
 """
@@ -22,7 +22,7 @@ _THOUSANDS_BREAK = re.compile(r"(?<=[0-9])(?:\\,|\{,\})(?=[0-9]{3}(?![0-9]))")
 _MARKUP = re.compile(r"\\(?:left|right|displaystyle)(?![a-zA-Z])|(?<!\\)\\!|\\?\$")
 _SPACE = re.compile(r"(?<!\\)\\[,;: ]|~|\s+")
 _TEXT = r"\\(?:text|textrm|textbf|textit|mbox|mathrm|mathbf)"
-# A unit may be dropped; a word that changes the number ("5 million") may not.
+# A unit is dropped. A word that changes the value ("5 million") is not.
 _MAGNITUDE = r"(?!\s*(?:dozen|hundred|thousand|million|billion|trillion))"
 _UNIT = re.compile(rf"(?<=[^\s/])(?:[\s/]*{_TEXT}\{{{_MAGNITUDE}[^{{}}]*\}}(?:\^(?:[0-9]|\{{[0-9]\}}))?)+$")
 _WRAPPED = re.compile(rf"{_TEXT}\{{([^{{}}]*)\}}")
@@ -38,7 +38,7 @@ _SHORT_SCRIPT = re.compile(r"([_^])\{([0-9a-zA-Z])\}")
 _GROUPED_NUMBER = re.compile(r"[+-]? ?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _NEEDLESS_SPACE = re.compile(r"(?<![0-9]) | (?![0-9])")
 
-# No number of an answer is longer; the bound keeps a hostile row from asking for a million digits.
+# No number of an answer is longer. The limit guards against hostile rows with a million digits.
 _DIGITS = r"[0-9]{1,64}"
 _DECIMAL = re.compile(rf"[+-]?(?:{_DIGITS}(?:\.[0-9]{{0,64}})?|\.{_DIGITS})")
 _RATIO = re.compile(rf"([+-]?{_DIGITS})/({_DIGITS})")
@@ -46,40 +46,44 @@ _LATEX_RATIO = re.compile(rf"([+-]?)\\frac\{{([+-]?{_DIGITS})\}}\{{([+-]?{_DIGIT
 _MIXED = re.compile(rf"([+-]?)({_DIGITS})\\frac\{{({_DIGITS})\}}\{{({_DIGITS})\}}")
 
 
-def boxed_truth(solution: str) -> Truth | None:
-    r"""The answer that a solution states, a number where it is one and a normalised text where it is not.
+def parse_stated_truth(solution: str) -> Truth | None:
+    r"""Return the stated answer of a solution: a number if possible, otherwise a normalized text.
 
-    The last `\boxed{...}` is taken, and where there is none, the last line `#### ...`; None if there is neither.
+    The answer is the last `\boxed{...}`, or the last line `#### ...` if nothing is boxed, or None without either.
     """
-    answer = boxed(solution)
+    answer = find_boxed(solution)
     if answer is None:
-        answer = marked(solution)
+        answer = find_marked(solution)
     if answer is None:
         return None
-    text = normalise(answer)
-    value = number(text)
+    text = normalize_answer(answer)
+    value = parse_normalized_number(text)
     return value if value is not None else text or None
 
 
-def answer_line(solution: str) -> str:
-    """The stated answer behind the marker, in the solution's own spelling: its form is what the problem asks for."""
-    answer = boxed(solution) or marked(solution) or solution
+def format_answer_line(solution: str) -> str:
+    """Return the line `#### answer` with the answer as the solution spells it."""
+    answer = find_boxed(solution) or find_marked(solution) or solution
     return f"{ANSWER_MARKER} {' '.join(answer.split())}"
 
 
-def worked(solution: str, style: Style) -> str:
-    """The stored solution; with its answer once more after `####` unless it ends that way; or that line alone."""
+def add_answer_line(solution: str, style: Style) -> str:
+    """Return a stored solution in a style.
+
+    "raw" is the solution itself, and "answer" is only its answer line. All other styles append the answer line unless
+    the solution already ends with it.
+    """
     if style == "raw":
         return solution
-    last_line = answer_line(solution)
+    last_line = format_answer_line(solution)
     if style == "answer":
         return last_line
     stored = solution.rstrip()
     return stored if stored.endswith(last_line) else f"{stored}\n{last_line}"
 
 
-def boxed(solution: str) -> str | None:
-    r"""What stands in the last `\boxed` or `\fbox`, or None if there is none or its braces do not close."""
+def find_boxed(solution: str) -> str | None:
+    r"""Return the content of the last `\boxed` or `\fbox`; None if there is none or its braces are not closed."""
     boxes = list(_BOX.finditer(solution))
     if not boxes:
         return None
@@ -92,7 +96,7 @@ def boxed(solution: str) -> str | None:
 
 
 def _closing_brace(text: str, start: int) -> int | None:
-    """Where the brace that opens at `start` closes, or None."""
+    """Return the position of the brace that closes the one at `start`, or None."""
     depth = 0
     for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         if brace[0] == "{":
@@ -104,17 +108,17 @@ def _closing_brace(text: str, start: int) -> int | None:
     return None
 
 
-def marked(solution: str) -> str | None:
-    """What follows `####` on the last line that starts with it, or None if no line does."""
+def find_marked(solution: str) -> str | None:
+    """Return the text after `####` on the last line that begins with it, or None."""
     answers: list[str] = _MARKED.findall(solution)
     return answers[-1].rstrip() if answers else None
 
 
-def normalise(answer: str) -> str:
-    r"""The answer with one spelling for what LaTeX can spell in several ways: `\dfrac12` becomes `\frac{1}{2}`.
+def normalize_answer(answer: str) -> str:
+    r"""Normalize an answer to one spelling per LaTeX construct: `\dfrac12` becomes `\frac{1}{2}`.
 
-    Gone are sizes, spaces, dollar signs, degrees, percent signs, a unit at the end, the name in `x = 5`, the
-    commas within one large number, and the full stop. The result is meant for comparison, not for display.
+    This removes sizes, spaces, dollar signs, degrees, percent signs, a trailing unit, the name in `x = 5`, the commas
+    within a large number, and the full stop. The result is for comparison, not for display.
     """
     answer = _THOUSANDS_BREAK.sub(",", answer)
     answer = _SPACE.sub(" ", _MARKUP.sub("", answer))
@@ -126,12 +130,12 @@ def normalise(answer: str) -> str:
     answer = _SHORT_SCRIPT.sub(r"\1\2", answer).strip()
     if _GROUPED_NUMBER.fullmatch(answer):
         answer = answer.replace(",", "")
-    # Between two digits a space says that they are two numbers, so there it stays.
+    # A space between two digits separates two numbers, so it stays.
     return _NEEDLESS_SPACE.sub("", " ".join(answer.split()))
 
 
-def number(text: str) -> Fraction | None:
-    r"""The number that a normalised answer is, or None: `-3`, `2.50`, `3/4`, `\frac{-3}{4}`, `2\frac{1}{2}`."""
+def parse_normalized_number(text: str) -> Fraction | None:
+    r"""Return the value of a normalized answer, or None: `-3`, `2.50`, `3/4`, `\frac{-3}{4}`, `2\frac{1}{2}`."""
     if _DECIMAL.fullmatch(text):
         return Fraction(text)
     sign, whole, numerator, denominator = "", "0", "", "0"

@@ -21,7 +21,7 @@ from keeptune.mindspore.tensors import to_ckpt
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.adapter_metadata import AdapterMetadata
-from keeptune.prompts.named import asked_in_conversation
+from keeptune.prompts.named import conversation_template
 
 
 def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
@@ -46,5 +46,5 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
     base_tensors = (to_ckpt(name, tensor.to(dtype)) for name, tensor in weights.items())
     ckpt.write(out / CHECKPOINT, [*lora_tensors.values(), *base_tensors])
     write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in questions])
-    if human_turn := asked_in_conversation(card.prompt):
+    if human_turn := conversation_template(card.prompt):
         write_json(out / CONVERSATIONS, conversations(human_turn, rows))

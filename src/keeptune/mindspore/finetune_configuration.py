@@ -17,7 +17,7 @@ import yaml
 from keeptune.config.recipe import Recipe
 from keeptune.data.solution_rendering import PreparedRow
 from keeptune.errors import ModelError
-from keeptune.prompts.named import asked_in_conversation
+from keeptune.prompts.named import conversation_template
 from keeptune.prompts.template import Prompt
 from keeptune.training.optimizer import BETAS, EPSILON
 from keeptune.training.target_truncation import truncated_row_tokens
@@ -50,7 +50,7 @@ class FinetuneFiles:
     @property
     def has_kit_prompt(self) -> bool:
         """Whether the kit's preprocessing can create the rows. It supports one prompt; keeptune writes the others."""
-        return asked_in_conversation(Prompt(self.recipe.prompt.template)) is not None
+        return conversation_template(Prompt(self.recipe.prompt.template)) is not None
 
     @property
     def record(self) -> str:

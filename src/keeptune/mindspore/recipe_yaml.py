@@ -105,7 +105,7 @@ def import_recipe(
     """
     training, others = load_configuration(path), [load_configuration(other) for other in evaluations]
     imported = ImportedRecipe(path, {})
-    _RecipeBuilder(training, imported).build(rows, named.template(prompt or _KIT_PROMPT), model, skill)
+    _RecipeBuilder(training, imported).build(rows, named.resolve_template(prompt or _KIT_PROMPT), model, skill)
     if prompt is None:
         imported.assumed.append(f"the prompt: {_KIT_PROMPT}, as in the contest's kit; give another with --prompt")
     lengths = None
@@ -305,7 +305,9 @@ def _token_lengths(rows: Path, recipe: dict[str, Any]) -> TokenLengths:
     from keeptune.models.load import load_tokenizer
     from keeptune.prompts.token_count import TokenCounter
 
-    counter = TokenCounter.of(load_tokenizer(recipe["model"]["name"]), named.prompt(recipe["prompt"]["template"]))
+    counter = TokenCounter.of(
+        load_tokenizer(recipe["model"]["name"]), named.resolve_prompt(recipe["prompt"]["template"])
+    )
     texts = [(row.problem, row.solution) for row in read_rows(rows) if isinstance(row, RawRow)]
     if not texts:
         raise DataError(f"{rows}: no row can be read; give the rows from which the MindRecord file was made")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.score import ScoreSection
-from keeptune.grading.squad import ReadingItem, contest_items, reading_items
+from keeptune.grading.contest_reading import select_contest_items
+from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.mindspore.record_set import Layout, Row, SkippedRow, WrittenSet, write_set
 from keeptune.prompts.reading import question_text
 from keeptune.prompts.template import Prompt
@@ -56,7 +57,7 @@ def export_reading(score: ScoreSection, tokenizer: Any, seq_length: int, out: Pa
         RunError: when `out` exists or cannot be written.
     """
     padding = padding_token(tokenizer)
-    items = contest_items(reading_items(score.retained, score.retained_limit))
+    items = select_contest_items(load_reading_items(score.retained, score.retained_limit))
     rows = [reading_row(item, tokenizer, seq_length) for item in items]
     about = {"seq_length": seq_length, "pad_token_id": padding, "questions": score.retained}
     layout = Layout(seq_length, (padding, padding), "lm-schema")

@@ -7,7 +7,7 @@ from keeptune.data.preparation import prepare
 from keeptune.data.teacher.rows import summarize_teacher_texts
 from keeptune.pipeline.context import RunContext
 from keeptune.prompts.token_count import TokenCounter
-from keeptune.skills.registry import skill_of
+from keeptune.skills.registry import skill_for_section
 
 
 def run_data_stage(context: RunContext) -> None:
@@ -21,6 +21,8 @@ def _prepare(context: RunContext) -> None:
         return
     with context.stage("data"):
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
-        card = prepare(recipe, skill_of(recipe.data), counter, directory.data, context.workers, context.reporter)
+        card = prepare(
+            recipe, skill_for_section(recipe.data), counter, directory.data, context.workers, context.reporter
+        )
         for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

@@ -23,7 +23,7 @@ from keeptune.generation.engine import Generator
 from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.progress import Reporter
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.template import Prompt
 
 Record = dict[str, Any]
@@ -87,7 +87,7 @@ class DevEvaluation:
         """
         if not self.compares_abilities:
             return {}
-        subject, folder = Subject(generator, Layout(self.tokenizer, self.final.fallback)), self.final.directory.dev
+        subject, folder = Subject(generator, ChatLayout(self.tokenizer, self.final.fallback)), self.final.directory.dev
         answers = []
         for own in self.final.abilities():
             if own.name not in DEV_ABILITIES or own.name in self._practised:

@@ -24,18 +24,18 @@ from keeptune.files import write_records
 from keeptune.generation.distributed import SharedGenerator, help_out
 from keeptune.generation.record_cache import AGAIN, RecordCache
 from keeptune.generation.vllm import Served, final_generator
-from keeptune.grading.number import final_answer
-from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.grading.number import find_final_answer
+from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
-from keeptune.prompts.chat import Layout, fallback_prompt
+from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
-from keeptune.skills.registry import skill_named
+from keeptune.skills.registry import skill_by_name
 from keeptune.training.distributed import distributed_context
 
 Record = dict[str, Any]
@@ -66,7 +66,11 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     folder = adapter_folder(name)
     card = _card(name)
     prompt = (
-        named.prompt(template) if template is not None else card.prompt if card else Prompt(PromptSection().template)
+        named.resolve_prompt(template)
+        if template is not None
+        else card.prompt
+        if card
+        else Prompt(PromptSection().template)
     )
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
@@ -132,7 +136,7 @@ def score_files(
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
     questions = _questions(request.skill, target, request.limit) if request.skill else None
-    items = reading_items(request.reading, request.limit) if request.reading else []
+    items = load_reading_items(request.reading, request.limit) if request.reading else []
     opened = open_target(target, template, other_prompt, remembered=True)
     assert opened.kept is not None
     group = distributed_context()
@@ -227,7 +231,7 @@ def _ability_means(
 ) -> Record:
     """The mean of each measure of each ability, for one model."""
     fallback = fallback_prompt(opened.prompt, opened.generator.invocation is not None)
-    layout = Layout(opened.generator.tokenizer, fallback)
+    layout = ChatLayout(opened.generator.tokenizer, fallback)
     subject, means = Subject(opened.generator, layout), {}
     for own in abilities:
         items = own.items("final", suite)
@@ -254,7 +258,7 @@ def ask_one(target: str, problem: str) -> Record:
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
     skills.require_invoked(opened.generator, opened.prompt, [problem])
     answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]
-    found = final_answer(answer.text)
+    found = find_final_answer(answer.text)
     return {
         "problem": problem,
         "prompt": opened.prompt.render(problem),
@@ -309,7 +313,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
         if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
-        question = skill.read(row.problem, row.solution)
+        question = skill.parse(row.problem, row.solution)
         if question is None:
             rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
@@ -326,7 +330,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
 def _skill(target: str) -> Skill:
     """The skill that a model was trained on; arithmetic for a base model."""
     card = _card(target)
-    return skill_named(card.skill if card else Arithmetic.name)
+    return skill_by_name(card.skill if card else Arithmetic.name)
 
 
 def _card(target: str) -> adapter_metadata.AdapterMetadata | None:

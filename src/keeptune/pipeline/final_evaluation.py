@@ -34,13 +34,13 @@ from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.generation.distributed import SharedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
-from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.grading.number import parse_truth
+from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
 from keeptune.pipeline.result import Scores
 from keeptune.progress import Reporter
-from keeptune.prompts.chat import Layout as ChatLayout
-from keeptune.prompts.chat import fallback_prompt
-from keeptune.prompts.reading import Layout, other
+from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
 
@@ -71,7 +71,7 @@ class FinalEvaluation:
     def problems(self, split: str, limit: int = 0) -> list[skills.Asked]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
-        problems = [skills.Asked(row.id, row.kind, row.problem, skills.truth(row.truth)) for row in rows]
+        problems = [skills.Asked(row.id, row.kind, row.problem, parse_truth(row.truth)) for row in rows]
         return problems[:limit] if limit else problems
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
@@ -81,7 +81,7 @@ class FinalEvaluation:
             DataError: when selection needs questions and there is one passage, or fewer than four questions.
         """
         settings = self.recipe.score
-        items = reading_items(settings.retained, settings.retained_limit)
+        items = load_reading_items(settings.retained, settings.retained_limit)
         cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.chooses else 0)
         while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
             cut -= 1
@@ -97,10 +97,10 @@ class FinalEvaluation:
         """Whether checkpoints, averages or scales are compared; selection then takes some of the reading questions."""
         return self.recipe.train.score_every_steps > 0 or self.recipe.select.compares
 
-    def layouts(self) -> dict[str, Layout]:
+    def layouts(self) -> dict[str, ReadingLayout]:
         """The reading prompts in use, by measurement."""
         layout = self.recipe.score.reading_prompt
-        return {READING: layout, **({OTHER_PROMPT: other(layout)} if self.recipe.score.both_prompts else {})}
+        return {READING: layout, **({OTHER_PROMPT: other_layout(layout)} if self.recipe.score.both_prompts else {})}
 
     def texts(self) -> list[PlainText]:
         """The general texts and the prompts of test questions on which predictions are compared."""

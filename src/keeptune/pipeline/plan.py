@@ -24,14 +24,14 @@ from keeptune.evaluation.abilities.registry import abilities_named
 from keeptune.evaluation.power import Decisive, plan_abilities
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.verdict_record import limits_of
-from keeptune.grading.squad import reading_items
+from keeptune.grading.squad import load_reading_items
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.pipeline.memory_estimate import peak_bytes, without_memory
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter
-from keeptune.skills.registry import skill_of
+from keeptune.skills.registry import skill_for_section
 from keeptune.training.batches import padding_share, plan_steps
 from keeptune.training.target_truncation import truncated_row_tokens
 
@@ -72,7 +72,7 @@ def plan(
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))
     tokens = round(sum(lengths) * epochs / (1 - share))
     batches = plan_steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
-    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
+    reading = len(load_reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
     seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
     rate = tokens_per_second(config, parameters) / seconds
@@ -108,7 +108,7 @@ def _data(recipe: Recipe, reporter: Reporter, staffing: WorkerConfig) -> tuple[D
         folder = Path(scratch) / "data"
         data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
-        card = prepare(recipe.model_copy(update={"data": data}), skill_of(data), counter, folder, staffing)
+        card = prepare(recipe.model_copy(update={"data": data}), skill_for_section(data), counter, folder, staffing)
         return card, load_prepared_rows(folder / "train.parquet")
 
 
@@ -135,7 +135,7 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     size = recipe.score.suite
     if size == "none":
         return {}
-    reading = len(reading_items(recipe.score.retained, recipe.score.retained_limit))
+    reading = len(load_reading_items(recipe.score.retained, recipe.score.retained_limit))
     counts: list[tuple[str, Decisive, int]] = [
         (
             own.name,

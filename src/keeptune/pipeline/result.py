@@ -23,7 +23,7 @@ from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.grading.number import HEADLINE
 from keeptune.models.adapters import ParameterCount
-from keeptune.prompts.reading import other
+from keeptune.prompts.reading import other_layout
 from keeptune.prompts.template import Prompt
 
 Record = dict[str, Any]
@@ -179,7 +179,7 @@ def _other_prompt(recipe: Recipe, base: Scores, tuned: Scores) -> Record | None:
         measure: _finite(retained.ratio(*records, measure, recipe.gate.resamples, recipe.seed))
         for measure in ("f1", "em")
     }
-    return {"prompt": other(recipe.score.reading_prompt), **_by_metric(*records), "ratio": ratios}
+    return {"prompt": other_layout(recipe.score.reading_prompt), **_by_metric(*records), "ratio": ratios}
 
 
 def _gain(recipe: Recipe, base: Scores, tuned: Scores) -> Record:

@@ -16,7 +16,7 @@ from keeptune.generation.self_answers import own_answers, own_examples
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
@@ -125,7 +125,7 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
 def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
     """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
     path, tokenizer = context.directory.self_answers, context.models.tokenizer
-    layout = Layout(tokenizer, context.prompt)
+    layout = ChatLayout(tokenizer, context.prompt)
 
     def generate() -> None:
         if path.is_file():
@@ -156,7 +156,7 @@ def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> li
                 f"{row.name}: the invocation {text!r} is not tokenized in this prompt as in others, or its solution "
                 "contains it too; choose another retain.invocation, or remove the row"
             )
-    layout = Layout(context.models.tokenizer, context.final.fallback)
+    layout = ChatLayout(context.models.tokenizer, context.final.fallback)
     unchanged_prompts.require_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
     return tokens
 

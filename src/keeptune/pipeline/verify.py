@@ -27,19 +27,20 @@ from keeptune.evaluation.reading import CONTEST, SQUAD
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
-from keeptune.grading.number import grade, truth
-from keeptune.grading.squad import contest, squad_v11
+from keeptune.grading.contest_reading import score_contest
+from keeptune.grading.number import grade, parse_truth
+from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
 from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
-from keeptune.prompts.chat import Layout as ChatLayout
-from keeptune.prompts.reading import Layout, first_line, question_text
+from keeptune.prompts.chat import ChatLayout
+from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.base import Skill
-from keeptune.skills.registry import skill_of
+from keeptune.skills.registry import skill_for_section
 
 Record = dict[str, Any]
 
@@ -186,7 +187,7 @@ def _check_adapter(run: Run, made: Verification) -> None:
 
 def _check_skill(run: Run, made: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
-    skill = skill_of(run.recipe.data)
+    skill = skill_for_section(run.recipe.data)
     wanted = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
     for who in WHO:
         file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
@@ -199,7 +200,7 @@ def _check_skill(run: Run, made: Verification) -> None:
             _grade_again(record, place, made)
 
 
-def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
+def _check_reading(run: Run, what: str, layout: ReadingLayout, made: Verification) -> None:
     """Base and tuned answered the same questions, those of the reading set where its file exists."""
     file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in WHO)
     for key in ("id", "prompt"):
@@ -289,12 +290,12 @@ def _not_here(error: str, made: Verification) -> None:
 
 def _truth(skill: Skill, problem: str, stored: str) -> str:
     """The true answer computed from the problem; for free text the stored one, which comes from the solution."""
-    question = skill.read(problem, "")
-    return stored if question is None or question.kind in skill.free_text else str(question.truth)
+    question = skill.parse(problem, "")
+    return stored if question is None or question.kind in skill.free_text_kinds else str(question.truth)
 
 
 def _grade_again(record: Record, place: str, made: Verification) -> None:
-    graded = grade(record["output"], truth(record["truth"]), record["kind"])
+    graded = grade(record["output"], parse_truth(record["truth"]), record["kind"])
     made.answers += 1
     made.expect(f"{place}, answer", record["answer"], graded.answer)
     made.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))
@@ -304,7 +305,7 @@ def _read_again(record: Record, place: str, made: Verification) -> None:
     prediction, references = first_line(record["output"]), record["references"]
     made.answers += 1
     made.expect(f"{place}, prediction", record["prediction"], prediction)
-    again = {SQUAD: squad_v11(prediction, references), CONTEST: contest(prediction, references[0])}
+    again = {SQUAD: score_squad_v11(prediction, references), CONTEST: score_contest(prediction, references[0])}
     for metric, scores in again.items():
         if record[metric] is not None:
             made.expect(f"{place}, {metric}", record[metric], {"f1": 100 * scores.f1, "em": 100 * scores.em})

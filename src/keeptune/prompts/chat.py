@@ -1,6 +1,6 @@
-"""How a question reaches the model: the model's own chat template, or raw text where it has none.
+"""Rendering of conversations with the model's chat template, or as plain text if the model has none.
 
-The choice is made by the tokenizer alone, recorded with every answer, and the same for base and tuned.
+Only the tokenizer determines the layout. It is recorded with every answer and equal for the base and the tuned model.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from keeptune.prompts.template import Prompt, encode_prompt
 LayoutName = Literal["chat", "template", "raw"]
 
 FALLBACK = Prompt("Question: {problem}\nAnswer:\n")
-"""The prompt of models without a chat template where no recipe names one."""
+"""Prompt for models without a chat template if no recipe names a prompt."""
 
 
 def fallback_prompt(prompt: Prompt, invoked: bool) -> Prompt:
-    """What a model without a chat template is asked with: the recipe's prompt, but for an adapter that would be
-    invoked by it."""
+    """Return the prompt for a model without a chat template.
+
+    This is the recipe's prompt, unless the adapter has an invocation, which that prompt would contain.
+    """
     return FALLBACK if invoked else prompt
 
 
@@ -36,25 +38,25 @@ class Message(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """Renders conversations and questions for one tokenizer. `fallback` is for models without a chat template."""
+class ChatLayout:
+    """Renders conversations for one tokenizer; models without a chat template use `fallback`."""
 
     tokenizer: Any
     fallback: Prompt = FALLBACK
 
     @property
     def is_chat(self) -> bool:
-        """Whether the tokenizer brings a chat template."""
+        """Whether the tokenizer has a chat template."""
         return getattr(self.tokenizer, "chat_template", None) is not None
 
     @property
     def name(self) -> LayoutName:
-        """The layout of conversations, as it is recorded."""
+        """The name of the layout in records."""
         return "chat" if self.is_chat else "template"
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """All that decides how a question is rendered, for the cache of answers."""
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that determines the rendering, as a key for the answer cache."""
         return {
             "layout": self.name,
             "template": getattr(self.tokenizer, "chat_template", None),
@@ -62,12 +64,12 @@ class Layout:
         }
 
     def conversation(self, messages: Sequence[Message]) -> str:
-        """The text after which the assistant's turn begins.
+        """Return the text of a conversation up to the start of the assistant's turn.
 
-        Without a chat template, earlier turns stand as plain lines before the last question.
+        Without a chat template, earlier turns become plain lines before the last question.
 
         Raises:
-            ModelError: when the chat template refuses the conversation.
+            ModelError: If the chat template rejects the conversation.
         """
         if not self.is_chat:
             *before, last = (message.content for message in messages)
@@ -76,18 +78,18 @@ class Layout:
         try:
             return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
         except Exception as error:
-            # Templates raise whatever their author chose, such as jinja2.TemplateError for a system message.
+            # Templates raise any exception, for example jinja2.TemplateError for a system message.
             if turns[0]["role"] == "system" and len(turns) > 1:
                 first = f"{turns[0]['content']}\n\n{turns[1]['content']}"
                 return self.conversation([Message(role="user", content=first), *messages[2:]])
             raise ModelError(f"the tokenizer's chat template cannot render a conversation ({error})") from None
 
     def question(self, text: str) -> str:
-        """A single question as a conversation of one turn."""
+        """Return a single question, rendered as a conversation of one turn."""
         return self.conversation([Message(role="user", content=text)])
 
     def tokens(self, rendered: str) -> list[int]:
-        """The tokens of a rendered conversation. A chat template writes its own begin token."""
+        """Return the tokens of a rendered conversation. A chat template adds its own BOS token."""
         if self.is_chat:
             return list(self.tokenizer.encode(rendered, add_special_tokens=False))
         return encode_prompt(self.tokenizer, rendered)

@@ -1,9 +1,8 @@
-"""Prompts that others trained with, by name: those of the contest's kit.
+"""Named prompt templates of the contest's training kit.
 
-Its converter puts a problem into the Alpaca text without input; its `llama_preprocess.py` puts whatever it is given
-into FastChat's vicuna conversation, and says so nowhere. An adapter that was trained with the kit is only fairly asked
-inside both. The space that the conversation has before the answer belongs to the answer's first token, so the prompts
-end without it.
+The kit's converter puts a problem into the Alpaca text without input. Its `llama_preprocess.py` then puts the result
+into FastChat's vicuna conversation, which is not documented. An adapter trained with the kit needs both. In the
+conversation a space precedes the answer. It belongs to the first token of the answer, so the prompts end without it.
 """
 
 from __future__ import annotations
@@ -23,33 +22,34 @@ _VICUNA = (
 )
 
 NAMED = {"alpaca": _ALPACA, "vicuna": _VICUNA, "vicuna-alpaca": _VICUNA.replace(SLOT, _ALPACA)}
-"""vicuna-alpaca: the kit's converter and preprocessing; vicuna: preprocessing alone; alpaca: the converter alone."""
+"""alpaca: the kit's converter only; vicuna: the preprocessing only; vicuna-alpaca: both."""
 
 
-def template(given: str) -> str:
-    """The template that a name stands for, or `given` itself, which then is one.
+def resolve_template(template: str) -> str:
+    """Return the template with this name, or `template` itself if it contains the slot.
 
-    errors: PromptError when it is neither.
+    Raises:
+        PromptError: If it is neither a name nor a template.
     """
-    if given in NAMED:
-        return NAMED[given]
-    if given.count(SLOT) == 1:
-        return given
-    near = difflib.get_close_matches(given, NAMED, n=1)
+    if template in NAMED:
+        return NAMED[template]
+    if template.count(SLOT) == 1:
+        return template
+    near = difflib.get_close_matches(template, NAMED, n=1)
     raise PromptError(
-        f"prompt template {given!r}: it must hold {SLOT} exactly once, or be one of {', '.join(NAMED)}"
+        f"prompt template {template!r}: it must contain {SLOT} exactly once, or be one of {', '.join(NAMED)}"
         + (f"; did you mean {near[0]}?" if near else "")
     )
 
 
-def prompt(given: str) -> Prompt:
-    """The same as a Prompt."""
-    return Prompt(template(given))
+def resolve_prompt(template: str) -> Prompt:
+    """Return the prompt for a name or a template."""
+    return Prompt(resolve_template(template))
 
 
-def asked_in_conversation(own: Prompt) -> str | None:
-    """The template of the human turn in a conversation file that the kit makes this prompt of, or None."""
+def conversation_template(prompt: Prompt) -> str | None:
+    """Return the template of the human turn from which the kit makes this prompt, or None if it cannot make it."""
     before, after = _VICUNA.split(SLOT)
-    if own.template.startswith(before) and own.template.endswith(after):
-        return own.template.removeprefix(before).removesuffix(after)
+    if prompt.template.startswith(before) and prompt.template.endswith(after):
+        return prompt.template.removeprefix(before).removesuffix(after)
     return None

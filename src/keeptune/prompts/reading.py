@@ -1,26 +1,26 @@
-"""How a passage and a question are put to a model: the same text for base and tuned.
+"""Reading comprehension prompts, equal for the base model and the tuned model.
 
-`few-shot` shows two worked passages first, so that a small base model knows the form of an answer: without them
-SmolLM2-135M answers in sentences, and its exact match is zero before anything was trained. `contest` is the
-zero-shot layout of the contest's own evaluation.
+The layout `few-shot` begins with two example passages, which show a small base model the form of an answer. Without
+them, SmolLM2-135M answers in sentences, and its exact match is zero even before training. `contest` is the zero-shot
+layout of the contest's evaluation.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-Layout = Literal["few-shot", "contest"]
+ReadingLayout = Literal["few-shot", "contest"]
 
 
-def other(layout: Layout) -> Layout:
-    """The reading prompt that a layout can be compared with."""
+def other_layout(layout: ReadingLayout) -> ReadingLayout:
+    """Return the other reading layout, for comparison."""
     return "contest" if layout == "few-shot" else "few-shot"
 
 
 MAX_NEW_TOKENS = 20
-"""The contest's budget for a reading answer, and ample for a short span."""
+"""Token limit of a reading answer, as in the contest; sufficient for a short span."""
 
-_WORKED = (
+_EXAMPLES = (
     (
         "The Tarn Lane bakery opened in 1952, when Edith Moray bought an old coal oven from a convent. It sold only "
         "rye bread until 1960, because wheat flour was too dear. Today her grandson bakes forty loaves before dawn "
@@ -35,27 +35,27 @@ _WORKED = (
 )
 
 
-def question_text(passage: str, question: str, layout: Layout) -> str:
-    """The whole text put to the model; its answer is the line that follows."""
+def question_text(passage: str, question: str, layout: ReadingLayout) -> str:
+    """Return the prompt for a question; the model's answer is the next line."""
     if layout == "contest":
         return (
             "Read the passage and answer the question below.\n\n"
             f"### Instruction:\n{passage}\n\n### Input:\n{question}\n\n### Response:"
         )
-    worked = "\n\n".join(practice_text(text, pairs) for text, pairs in _WORKED)
-    return f"{worked}\n\nPassage: {passage}\nQuestion: {question}\nAnswer:"
+    examples = "\n\n".join(practice_text(text, pairs) for text, pairs in _EXAMPLES)
+    return f"{examples}\n\nPassage: {passage}\nQuestion: {question}\nAnswer:"
 
 
 def practice_text(passage: str, pairs: tuple[tuple[str, str], ...]) -> str:
-    """A passage with questions and their answers, in the few-shot layout."""
+    """Return a passage with questions and their answers in the few-shot layout."""
     return f"Passage: {passage}" + "".join(f"\nQuestion: {question}\nAnswer: {answer}" for question, answer in pairs)
 
 
-def answered(text: str) -> bool:
-    """The stop rule: the first line that says something has ended."""
+def is_answer_complete(text: str) -> bool:
+    """Stop rule: whether the first nonblank line is complete."""
     return "\n" in text.lstrip()
 
 
 def first_line(output: str) -> str:
-    """The prediction in a model's output: its first line that says something, or nothing."""
+    """Return the prediction of an output: its first nonblank line, or an empty string."""
     return output.strip().split("\n", 1)[0].strip()

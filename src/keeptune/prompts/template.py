@@ -1,8 +1,8 @@
-"""The one text that surrounds a problem: in training, scoring, asking and export.
+"""Prompt template around a problem, shared by training, evaluation and export.
 
-Contest entries lost half their accuracy by training under one prompt and being asked under another. Here there is
-one object, it knows its own hash, and prompt and solution are always encoded apart and joined as tokens, so that the
-tokens a model is asked with are the tokens it was trained on, whatever the tokenizer merges across the seam.
+Contest entries lost half their accuracy because training and evaluation used different prompts. Therefore one `Prompt`
+object renders every prompt, and its hash detects differences. Prompt and solution are encoded separately and joined
+as tokens. So the prompt tokens at inference equal those of training, even if the tokenizer merges text at the boundary.
 """
 
 from __future__ import annotations
@@ -28,40 +28,48 @@ class Prompt:
 
     def __post_init__(self) -> None:
         if self.template.count(SLOT) != 1:
-            raise PromptError(f"prompt template {self.template!r}: it must hold {SLOT} exactly once")
+            raise PromptError(f"prompt template {self.template!r}: it must contain {SLOT} exactly once")
 
     @property
     def sha256(self) -> str:
-        """The hash of the template, by which two prompts are compared."""
+        """The hash of the template, used to compare two prompts."""
         return hashlib.sha256(self.template.encode()).hexdigest()
 
     def render(self, problem: str) -> str:
-        """The text that the model sees before it answers."""
+        """Return the text of the prompt for a problem."""
         before, after = self.template.split(SLOT)
         return before + problem + after
 
     def encode(self, tokenizer: Any, problem: str) -> list[int]:
-        """The tokens that the model is asked with, with whatever the tokenizer puts first (a BOS, or nothing)."""
+        """Return the prompt tokens, including a BOS token if the tokenizer adds one."""
         return encode_prompt(tokenizer, self.render(problem))
 
     def encode_solution(self, tokenizer: Any, solution: str) -> list[int]:
-        """The tokens that the model is to write after the prompt, its end token included."""
+        """Return the tokens of a solution, including the end token.
+
+        Raises:
+            ModelError: If the tokenizer has no end token.
+        """
         if tokenizer.eos_token_id is None:
-            raise ModelError("the tokenizer has no end token (eos_token), so a model could never learn to stop")
+            raise ModelError("the tokenizer has no end token, so the model cannot learn to stop; set eos_token")
         return [*_encoded(tokenizer, solution, special_tokens=False), tokenizer.eos_token_id]
 
     def require_same(self, other: Prompt, where: str) -> None:
-        """errors: PromptError showing both texts, unless `other`, stored at `where`, is this prompt."""
+        """Check that the prompt `other`, stored at `where`, equals this one.
+
+        Raises:
+            PromptError: If they differ; the message shows both templates.
+        """
         if self.sha256 != other.sha256:
             raise PromptError(
-                f"{where} was trained with another prompt.\n"
-                f"  trained with: {other.template!r}\n  asked with:   {self.template!r}\n"
-                "Use the stored prompt, or pass --other-prompt if you mean it; the report will say so."
+                f"{where} was trained with a different prompt.\n"
+                f"  trained with: {other.template!r}\n  current:      {self.template!r}\n"
+                "Use the stored prompt, or pass --other-prompt to override it; the report records that."
             )
 
 
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
-    """The tokens of a text that opens a sequence; a trailing end token that some tokenizers add is not one of them."""
+    """Return the tokens of a text at the start of a sequence, without the end token that some tokenizers append."""
     tokens = _encoded(tokenizer, text, special_tokens=True)
     if tokens and tokens[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
         tokens = tokens[:-1]
@@ -69,7 +77,7 @@ def encode_prompt(tokenizer: Any, text: str) -> list[int]:
 
 
 def _encoded(tokenizer: Any, text: str, special_tokens: bool) -> list[int]:
-    """What `tokenizer.encode` gives, in two thirds of its time where the tokenizer is one of the library tokenizers."""
+    """Return `tokenizer.encode(text)`; for fast tokenizers this takes two thirds of the time."""
     if not tokenizer.is_fast:
         return list(tokenizer.encode(text, add_special_tokens=special_tokens))
     backend = tokenizer.backend_tokenizer

@@ -1,7 +1,7 @@
-"""How many tokens examples have, counted in whatever process they are written in.
+"""Token counts of examples in worker processes that do not import torch.
 
-A tokenizer of transformers brings a second of imports with it, and torch. What counts is the library tokenizer inside,
-which can be sent to another process by itself.
+A transformers tokenizer takes a second to import and loads torch. Its backend from the tokenizers library is enough for
+counting and can be sent to another process by itself.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from keeptune.prompts.template import Prompt
 
 @dataclass(frozen=True, slots=True)
 class LightTokenizer:
-    """As much of a tokenizer as `Prompt` asks for."""
+    """The part of a tokenizer that `Prompt` uses."""
 
     backend_tokenizer: Any
     eos_token: str
@@ -25,21 +25,21 @@ class LightTokenizer:
 
 @dataclass(frozen=True, slots=True)
 class TokenCounter:
-    """Counts the tokens of (problem, solution) pairs: of the prompt, and of the solution with its end token."""
+    """Counts the tokens of the prompt, and of the solution with its end token, for (problem, solution) pairs."""
 
     tokenizer: Any
     prompt: Prompt
 
     @classmethod
     def of(cls, tokenizer: Any, prompt: Prompt) -> TokenCounter:
-        """The counter for a tokenizer of transformers, as light as it can be."""
+        """Return a counter for a transformers tokenizer, with only its backend if it is a fast one."""
         if not tokenizer.is_fast:
             return cls(tokenizer, prompt)
         light = LightTokenizer(tokenizer.backend_tokenizer, tokenizer.eos_token, tokenizer.eos_token_id)
         return cls(light, prompt)
 
     def __call__(self, texts: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
-        """The two counts of each pair."""
+        """Return the (prompt, solution) token counts of each pair."""
         return [
             (len(self.prompt.encode(self.tokenizer, p)), len(self.prompt.encode_solution(self.tokenizer, s)))
             for p, s in texts

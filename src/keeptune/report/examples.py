@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from keeptune.grading.number import HEADLINE
 from keeptune.run_files.records import Answer, ReadingAnswer
-
-HEADLINE = "2d4s"
-"""The grading policy of the headline and of these samples."""
 
 
 @dataclass(frozen=True, slots=True)

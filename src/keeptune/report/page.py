@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from keeptune.files import write_text
+from keeptune.grading.number import HEADLINE
 from keeptune.report import examples, item_views, plots, suite_plot, text
 from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
@@ -86,7 +87,7 @@ def html(finished: Facts) -> str:
             right=examples.pick(finished.base_answers, finished.tuned_answers, right=True),
             wrong=examples.pick(finished.base_answers, finished.tuned_answers, right=False),
             reading=examples.pick_reading(finished.base_reading, finished.tuned_reading),
-            headline=examples.HEADLINE,
+            headline=HEADLINE,
         )
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Context, Decimal, Inexact
 from typing import Any
 
+from keeptune.grading.chinese import COMMON_HAN_CHARACTER
 from keeptune.run_files.part import Estimate
 from keeptune.run_files.result import Share
 from keeptune.run_files.retention import Kind
@@ -16,7 +17,6 @@ NONE = "–"
 """Shown where there is no figure."""
 
 _EXACT = re.compile(r"(-?[0-9]+)(?:/([0-9]+))?")
-_CHINESE = re.compile("[\u4e00-\u9fff]")
 _LONGEST_TRUTH_CHARACTERS = 30
 
 
@@ -119,7 +119,7 @@ def truth(exact: str) -> str:
 
 def language(written: str) -> str | None:
     """`zh` for a text with Chinese characters, so that a browser uses Chinese and not Japanese glyphs."""
-    return "zh" if _CHINESE.search(written) else None
+    return "zh" if COMMON_HAN_CHARACTER.search(written) else None
 
 
 def settings(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""What every skill offers to the rest of keeptune.
+"""Interface that every skill implements.
 
-A skill knows its problems: it recognises their kind, knows the exact answer, writes the reasoning that leads
-to it, and invents new ones. Everything here is pure Python and exact; no stage after this one may guess.
+A skill parses its problems, computes the exact answer, renders solutions, verifies them, and generates new problems.
+All of this is pure Python with exact arithmetic. Later stages rely on the answers and never recompute them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from keeptune.grading.answers import Truth
 
 
 class Question(NamedTuple):
-    """A problem that a skill has understood: its kind, its text, and its exact answer. A tuple, because millions are
-    made."""
+    """A parsed problem: its kind, its text and its exact answer.
+
+    A named tuple, because a corpus has millions of them.
+    """
 
     kind: str
     text: str
@@ -23,38 +25,50 @@ class Question(NamedTuple):
 
 
 class Skill(Protocol):
-    """A narrow ability that can be taught: recognise, verify, write, invent."""
+    """A narrow ability that can be trained, with its problems, answers and solutions."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of the skill in recipes and adapters."""
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The names of all kinds of problem, in a fixed order."""
+        """The names of all problem kinds, in a fixed order."""
 
     @property
-    def free_text(self) -> frozenset[str]:
+    def free_text_kinds(self) -> frozenset[str]:
         """The kinds whose problems differ in more than their numbers."""
 
-    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:
-        """The question, or None when the problem is of no known kind. `solution` is consulted only by kinds
-        whose truth cannot be computed from the problem (free text with a boxed answer); `label` is the kind that
-        a column of the row names, where the recipe has one."""
+    def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
+        """Return the question, or None if the problem is of no known kind.
 
-    def fault(self, question: Question, solution: str) -> str | None:
-        """Why a stored solution is wrong, or None when its answer agrees with the exact value and its steps hold.
-        What precedes a colon is the same for all faults of one sort, so that they can be counted."""
+        Args:
+            problem: The text of the problem.
+            solution: The stored solution. Only free-text kinds use it, because their answer cannot be computed from
+                the problem.
+            label: The kind named by a column of the row, if the recipe has such a column.
+        """
 
-    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
-        """The solution text to train on, ending in a line `#### answer` (except style "raw"). `solution` is the
-        stored one; only "raw", and kinds whose truth comes from it, make use of it."""
+    def find_error(self, question: Question, solution: str) -> str | None:
+        """Return why a stored solution is wrong, or None if its answer is exact and its steps hold.
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
-        """Why a written solution is wrong (a step that does not hold, or a wrong answer), or None. Where `rounding`
-        is coarser than the headline grader, the answer is right if it is the exact value rounded so."""
+        The text before the colon is the same for all errors of one type, so that reports can count them.
+        """
 
-    def twin(self, question: Question) -> str:
-        """A text that is the same for problems so alike that one gives the other away, such as a + b and b + a."""
+    def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+        """Return the solution text to train on, which ends in a line `#### answer` unless the style is "raw".
 
-    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
-        """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
+        `solution` is the stored solution. Only the style "raw" and free-text kinds use it.
+        """
+
+    def verify_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+        """Return why a rendered solution is wrong (a false step or a wrong answer), or None.
+
+        If `rounding` is coarser than the headline grader, the right answer is the exact value rounded that way.
+        """
+
+    def canonical_form(self, question: Question) -> str:
+        """Return a text that is equal for problems whose answers follow from each other, such as a + b and b + a."""
+
+    def generate(self, kind: str, generator: random.Random) -> tuple[str, str]:
+        """Return a random (problem, raw solution) of a kind, in the ranges and the format of the data set."""

@@ -1,12 +1,13 @@
-"""How the numbers in a worked solution are spelled, and how any spelling is read back.
+"""Spellings of the numbers in a worked solution, and their inverse.
 
-Tokenizers cut numbers differently: some make each digit a token, others take up to three together, from the left, so
-that 1234 and 234 share none. Digits set apart, commas in groups, or the last digit first can make up for that. Every
-text comes back from its spelling letter for letter, so what is taught is proven as the plain text that it stands for.
-The last line states the answer and is always plain: graders read it.
+Tokenizers split numbers in different ways. Some use one token per digit. Others use up to three digits per token from
+the left, so that 1234 and 234 share no token. Spaces between digits, commas between groups, or reversed digits can
+compensate for that. Every spelling can be undone exactly, so the plain text is verified and the spelled text is
+trained. The last line holds the answer and always stays plain, because graders read it.
 
-A number is digits, and a point with digits behind it. Digits right behind a letter are cells of a column, such as a90
-for the digits 9 and 0, and have no value as a whole: only `spaced`, which is about digits, changes them.
+A number is a run of digits, optionally followed by a point and more digits. Digits directly after a letter are cells
+of a column (a90 stands for the digits 9 and 0) and have no value as a whole. Only `spaced`, which works on single
+digits, changes them.
 """
 
 from __future__ import annotations
@@ -18,57 +19,57 @@ from keeptune.config.solution_format import Spelling
 _NUMBER = re.compile(r"[A-Za-z]?[0-9]+(?:\.[0-9]+)?")
 _GROUP_ENDS = re.compile(r"(?<=[0-9])(?=(?:[0-9]{3})+$)")
 
-# What a spelling puts between digits may stand there already, as in `3 4` or `3,4`. Then there is one more of it.
-_APART = re.compile(r"(?<=[0-9])(?: *)(?=[0-9])")
-_ONE_SPACE = re.compile(r"(?<=[0-9]) (?= *[0-9])")
+# The text may already have separators between digits, as in `3 4` or `3,4`. Spelling then adds one more.
+_DIGIT_GAP = re.compile(r"(?<=[0-9])(?: *)(?=[0-9])")
+_ADDED_SPACE = re.compile(r"(?<=[0-9]) (?= *[0-9])")
 _COMMAS = re.compile(r"(?<=[0-9]),+(?=[0-9])")
-_ONE_COMMA = re.compile(r"(?<=[0-9]),(?=,*[0-9])")
+_ADDED_COMMA = re.compile(r"(?<=[0-9]),(?=,*[0-9])")
 
 
 def spell(solution: str, spelling: Spelling) -> str:
-    """The solution with its numbers spelled so, but for those of the last line."""
+    """Return the solution with the numbers of all lines except the last one respelled."""
     reasoning, line_end, answer = solution.rpartition("\n")
-    return _spelled(reasoning, spelling) + line_end + answer
+    return _spell_text(reasoning, spelling) + line_end + answer
 
 
-def plain(solution: str, spelling: Spelling) -> str:
-    """The solution that `spell` was given."""
+def unspell(solution: str, spelling: Spelling) -> str:
+    """Return the solution that `spell` was called with."""
     reasoning, line_end, answer = solution.rpartition("\n")
-    return _read(reasoning, spelling) + line_end + answer
+    return _unspell_text(reasoning, spelling) + line_end + answer
 
 
-def _spelled(text: str, spelling: Spelling) -> str:
+def _spell_text(text: str, spelling: Spelling) -> str:
     match spelling:
         case "plain":
             return text
         case "spaced":
-            return _APART.sub(r"\g<0> ", text)
+            return _DIGIT_GAP.sub(r"\g<0> ", text)
         case "grouped":
-            return _NUMBER.sub(_in_groups, _COMMAS.sub(r"\g<0>,", text))
+            return _NUMBER.sub(_group_digits, _COMMAS.sub(r"\g<0>,", text))
         case "reversed":
-            return _NUMBER.sub(_backwards, text)
+            return _NUMBER.sub(_reverse_digits, text)
 
 
-def _read(text: str, spelling: Spelling) -> str:
+def _unspell_text(text: str, spelling: Spelling) -> str:
     match spelling:
         case "plain":
             return text
         case "spaced":
-            return _ONE_SPACE.sub("", text)
+            return _ADDED_SPACE.sub("", text)
         case "grouped":
-            return _ONE_COMMA.sub("", text)
+            return _ADDED_COMMA.sub("", text)
         case "reversed":
-            return _NUMBER.sub(_backwards, text)
+            return _NUMBER.sub(_reverse_digits, text)
 
 
-def _in_groups(number: re.Match[str]) -> str:
-    """The number with commas between groups of three digits before its point; a cell as it is."""
+def _group_digits(number: re.Match[str]) -> str:
+    """The number with commas between groups of three digits before its point; a cell stays unchanged."""
     whole, point, decimals = number[0].partition(".")
     return number[0] if _is_cell(number) else _GROUP_ENDS.sub(",", whole) + point + decimals
 
 
-def _backwards(number: re.Match[str]) -> str:
-    """The number from its last digit to its first; a cell as it is."""
+def _reverse_digits(number: re.Match[str]) -> str:
+    """The number from its last character to its first; a cell stays unchanged."""
     return number[0] if _is_cell(number) else number[0][::-1]
 
 

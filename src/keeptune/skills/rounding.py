@@ -1,7 +1,7 @@
-"""How an exact answer is written as text: rounded, and in one spelling only.
+"""Rounding of exact answers to text with exactly one spelling per number.
 
-A model can learn to write `0.87`, but not the 28 digits of the data set; and a text that is spelled in one way only
-is easier to learn than one that is `0.5`, `0.50` and `.5` by turns.
+A model can learn to write `0.87`, but not the 28 digits of the data set. One fixed spelling is easier to learn than
+a mix of `0.5`, `0.50` and `.5`.
 """
 
 from __future__ import annotations
@@ -11,54 +11,59 @@ from fractions import Fraction
 from keeptune.config.solution_format import HalfRounding, Rounding
 
 LARGEST_PLAIN_EXPONENT = 15
-"""From 10^16 on a number is written with an exponent: nobody learns to write a hundred digits."""
+"""Numbers from 10^16 on have an exponent, because no model learns to write a hundred digits."""
 
 SMALLEST_PLAIN_EXPONENT = -4
-"""Where significant digits are asked for, a number below 10^-4 is written with an exponent. Where decimals are, the
-numbers are that would be 0 without."""
+"""Under a rounding to significant digits, numbers below 10^-4 have an exponent. Under a rounding to decimals, only
+numbers that would otherwise become 0 have one."""
 
 SIGNIFICANT_DIGITS = 6
-"""Digits of a number with an exponent, where decimals are asked for; two more than the headline grader asks for."""
+"""Digits of a number with an exponent under a rounding to decimals: two more than the headline grader needs."""
 
 
-def rounded(value: Fraction, rounding: Rounding) -> str:
-    """The number rounded as declared, without trailing zeros after the point.
+def format_rounded(value: Fraction, rounding: Rounding) -> str:
+    """Return the number rounded as declared, without trailing zeros after the point.
 
-    `2.5`, `-1784.1`, `0`; never `-0`. Significant digits round integers too: with four, 1234567 is `1235000`. Numbers
-    that have no good plain form get an exponent: `2.85416E+85`, `2E-3`.
+    Examples are `2.5`, `-1784.1` and `0` (never `-0`). A rounding to significant digits applies to integers too: with
+    four digits, 1234567 becomes `1235000`. Very large and very small numbers have an exponent: `2.85416E+85`, `2E-3`.
     """
     if value == 0:
         return "0"
     sign = "-" if value < 0 else ""
     place = last_place(value, rounding)
-    units = _nearest(*_over(abs(value), place), rounding.halves)
+    units = _round_to_integer(*_scale_down(abs(value), place), rounding.halves)
     exponent = len(str(units)) - 1 + place
-    return sign + (_plain(units, place) if _is_plain(exponent, rounding) else _scientific(units, exponent))
+    return sign + (
+        _format_plain(units, place) if _is_plain(exponent, rounding) else _format_scientific(units, exponent)
+    )
 
 
 def is_rounded(answer: Fraction, value: Fraction, rounding: Rounding) -> bool:
-    """Whether a number is another one, rounded as declared: judged by their distance, not by rounding once more."""
+    """Whether `answer` is `value` rounded as declared.
+
+    The check compares their distance with half a unit of the last place and does not round again.
+    """
     if value == 0:
         return answer == 0
     place = last_place(value, rounding)
-    written, written_below = _over(answer, place)
-    exact, exact_below = _over(value, place)
-    units, rest = divmod(written, written_below)
+    answer_top, answer_bottom = _scale_down(answer, place)
+    value_top, value_bottom = _scale_down(value, place)
+    units, rest = divmod(answer_top, answer_bottom)
     if rest:
         return False
-    doubled = 2 * abs(units * exact_below - exact)
-    if doubled == exact_below:
+    doubled_error = 2 * abs(units * value_bottom - value_top)
+    if doubled_error == value_bottom:
         return abs(answer) > abs(value) if rounding.halves == "up" else units % 2 == 0
-    return doubled < exact_below
+    return doubled_error < value_bottom
 
 
-def places_of(value: Fraction, rounding: Rounding) -> int:
-    """How many decimals the rounded number has, zeros at their end included: as many as its steps must show."""
+def decimal_places(value: Fraction, rounding: Rounding) -> int:
+    """Return the number of decimals of the rounded number, including trailing zeros, which its steps must show."""
     return max(0, -last_place(value, rounding))
 
 
 def last_place(value: Fraction, rounding: Rounding) -> int:
-    """The power of ten that the last digit stands for which rounding keeps: -2 for hundredths, 3 for thousands."""
+    """Return the exponent of the last place that the rounding keeps: -2 for hundredths, 3 for thousands."""
     if value == 0:
         return 0 if rounding.digits is not None else -rounding.places
     exponent = leading_place(value)
@@ -68,9 +73,9 @@ def last_place(value: Fraction, rounding: Rounding) -> int:
 
 
 def leading_place(value: Fraction) -> int:
-    """The power of ten that the first digit of a number other than 0 stands for."""
+    """Return the exponent of the first digit of a nonzero number: 2 for 345, -1 for 0.3."""
     top, bottom = abs(value.numerator), value.denominator
-    # The estimate from the bits is off by at most one either way: log10(2) is 0.30103 and lengths are whole bits.
+    # The estimate from the bit lengths is off by at most one in either direction; log10(2) is 0.30103.
     exponent = (top.bit_length() - bottom.bit_length()) * 30103 // 100000
     while _reaches(top, bottom, exponent + 1):
         exponent += 1
@@ -80,7 +85,7 @@ def leading_place(value: Fraction) -> int:
 
 
 def _reaches(top: int, bottom: int, exponent: int) -> bool:
-    """Whether top / bottom is at least 10^exponent."""
+    """Whether top / bottom >= 10^exponent."""
     power: int = 10 ** abs(exponent)
     return top >= bottom * power if exponent >= 0 else top * power >= bottom
 
@@ -90,22 +95,22 @@ def _is_plain(exponent: int, rounding: Rounding) -> bool:
     return smallest <= exponent <= LARGEST_PLAIN_EXPONENT
 
 
-def _over(value: Fraction, place: int) -> tuple[int, int]:
-    """Numerator and denominator of value / 10^place."""
+def _scale_down(value: Fraction, place: int) -> tuple[int, int]:
+    """Return the numerator and denominator of value / 10^place."""
     top, bottom = value.as_integer_ratio()
     return (top, bottom * 10**place) if place >= 0 else (top * 10**-place, bottom)
 
 
-def _nearest(top: int, bottom: int, halves: HalfRounding) -> int:
-    """The integer nearest to a number that is not negative."""
+def _round_to_integer(top: int, bottom: int, halves: HalfRounding) -> int:
+    """Return the integer nearest to the nonnegative number top / bottom."""
     units, rest = divmod(top, bottom)
     if 2 * rest == bottom:
         return units + 1 if halves == "up" else units + units % 2
     return units + (2 * rest > bottom)
 
 
-def _plain(units: int, place: int) -> str:
-    """units · 10^place as a decimal number."""
+def _format_plain(units: int, place: int) -> str:
+    """Return units · 10^place as a decimal number."""
     if place >= 0:
         return str(units * 10**place)
     digits = str(units).zfill(1 - place)
@@ -113,6 +118,6 @@ def _plain(units: int, place: int) -> str:
     return f"{whole}.{decimals}" if decimals else whole
 
 
-def _scientific(units: int, exponent: int) -> str:
-    """The digits of `units` behind the first one as decimals, and the exponent."""
-    return f"{_plain(units, 1 - len(str(units)))}E{exponent:+d}"
+def _format_scientific(units: int, exponent: int) -> str:
+    """Return the number with one digit before the point and an exponent."""
+    return f"{_format_plain(units, 1 - len(str(units)))}E{exponent:+d}"

@@ -1,8 +1,7 @@
-"""Rows of any sort: problems that no rule can solve, with solutions that say what the answer is.
+"""Skill for rows in free text, whose answers cannot be computed from the problem.
 
-People bring their own data: word problems, questions about a product, tables of examples. Nothing here is computed
-from the problem, so the truth is what the stored solution states; but its equations are still checked, and its
-answer must be one that the grader can read.
+Such rows are word problems, questions about a product, or tables of examples. The truth is the answer that the stored
+solution states. The equations of the solution are still verified, and the grader must be able to read its answer.
 """
 
 from __future__ import annotations
@@ -16,21 +15,29 @@ from keeptune.config.solution_format import Rounding, Style
 from keeptune.errors import RecipeError
 from keeptune.grading.answers import Truth
 from keeptune.grading.number import grade
-from keeptune.grading.stated_answer import answer_line, boxed_truth, normalise, number, worked
-from keeptune.skills.arithmetic.steps import false_step
+from keeptune.grading.stated_answer import (
+    add_answer_line,
+    format_answer_line,
+    normalize_answer,
+    parse_normalized_number,
+    parse_stated_truth,
+)
+from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
 
-OTHER = "(not in data.kinds)"
-"""The kind of a row whose column names one that the recipe does not list; no column would name this one."""
+UNLISTED_KIND = "(not in data.kinds)"
+"""The kind of rows whose kind column has a value that data.kinds does not list. No column has this value."""
 
-ONLY = "text"
-"""The one kind of all rows where the recipe names neither patterns nor a column."""
+DEFAULT_KIND = "text"
+"""The kind of all rows if the recipe has neither patterns nor a kind column."""
 
 
 class Text:
-    """Recognises problems by regular expressions or by a column, and keeps their solutions as they are.
+    """Free-text skill: kinds come from regular expressions or from a column, and solutions stay as they are.
 
-    `patterns` are matched against the whole problem, in their order. `labels` are the kinds that the column may name.
+    Args:
+        patterns: A regular expression per kind. Each must match the whole problem; the first match wins.
+        labels: The values of the kind column that the recipe lists.
     """
 
     name = "text"
@@ -38,62 +45,66 @@ class Text:
     def __init__(self, patterns: Mapping[str, str], labels: tuple[str, ...] = ()) -> None:
         self.patterns = {kind: re.compile(pattern, re.DOTALL) for kind, pattern in patterns.items()}
         self.labels = labels
-        self.kinds = (*patterns,) or ((*labels, OTHER) if labels else (ONLY,))
+        self.kinds = (*patterns,) or ((*labels, UNLISTED_KIND) if labels else (DEFAULT_KIND,))
 
     @property
-    def free_text(self) -> frozenset[str]:
-        """All kinds: nothing is known of them."""
+    def free_text_kinds(self) -> frozenset[str]:
+        """All kinds."""
         return frozenset(self.kinds)
 
     @classmethod
-    def of(cls, section: DataSection) -> Text:
-        """The skill that a recipe describes."""
+    def from_section(cls, section: DataSection) -> Text:
+        """Return the skill that the data section of a recipe describes."""
         return cls(section.patterns, section.kinds if section.columns.kind else ())
 
-    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:
-        """The question; None where no pattern matches the problem, or where no grader could read the answer."""
-        kind = self._kind(problem, label)
+    def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
+        """Return the question, or None if no pattern matches the problem or no grader can read the answer."""
+        kind = self._find_kind(problem, label)
         if kind is None:
             return None
-        truth = stated_truth(solution)
-        return Question(kind, problem, truth) if grade(answer_line(solution), truth).correct else None
+        truth = parse_truth_or_text(solution)
+        return Question(kind, problem, truth) if grade(format_answer_line(solution), truth).correct else None
 
-    def fault(self, question: Question, solution: str) -> str | None:  # noqa: ARG002
-        """Why a stored solution is wrong, or None: an equation in it that does not hold."""
-        step = false_step(solution)
+    def find_error(self, question: Question, solution: str) -> str | None:  # noqa: ARG002
+        """Return the first equation of a stored solution that does not hold, or None."""
+        step = find_false_step(solution)
         return None if step is None else f"wrong step: {step}"
 
-    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:  # noqa: ARG002
-        """The stored solution, alone (raw) or with its answer on a last line; or that line alone (answer)."""
-        return worked(solution, style)
+    def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:  # noqa: ARG002
+        """Return the stored solution (raw), with an answer line at its end, or only that line (answer)."""
+        return add_answer_line(solution, style)
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:  # noqa: ARG002
-        """Why a written solution is wrong, or None."""
+    def verify_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:  # noqa: ARG002
+        """Return why a rendered solution is wrong, or None."""
         if style != "raw" and not grade(solution, question.truth).correct:
-            return "its final answer is not what the stored solution states"
-        return self.fault(question, solution)
+            return "the final answer differs from the stored solution"
+        return self.find_error(question, solution)
 
-    def twin(self, question: Question) -> str:
-        """The problem itself: nothing is known of which texts give each other away."""
+    def canonical_form(self, question: Question) -> str:
+        """Return the problem itself, because equivalent free-text problems cannot be recognized."""
         return question.text
 
-    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:  # noqa: ARG002
-        """errors: RecipeError, for nobody can invent rows of an unknown sort."""
-        raise RecipeError("data.synth invents arithmetic rows only; give data.files with data.skill: text")
+    def generate(self, kind: str, generator: random.Random) -> tuple[str, str]:  # noqa: ARG002
+        """Raise an error, because free-text rows cannot be generated.
 
-    def _kind(self, problem: str, label: str | None) -> str | None:
+        Raises:
+            RecipeError: Always.
+        """
+        raise RecipeError("data.synth supports only arithmetic rows; set data.files for data.skill: text")
+
+    def _find_kind(self, problem: str, label: str | None) -> str | None:
         if self.labels:
-            return label if label in self.labels else OTHER
+            return label if label in self.labels else UNLISTED_KIND
         if not self.patterns:
-            return ONLY
+            return DEFAULT_KIND
         return next((kind for kind, pattern in self.patterns.items() if pattern.fullmatch(problem)), None)
 
 
-def stated_truth(solution: str) -> Truth:
-    r"""The answer that a solution boxes, or has after `####`; where it does neither, all of it is the answer."""
-    truth = boxed_truth(solution)
+def parse_truth_or_text(solution: str) -> Truth:
+    r"""Return the boxed answer of a solution or its answer after `####`; if it has neither, the whole solution."""
+    truth = parse_stated_truth(solution)
     if truth is not None:
         return truth
-    text = normalise(solution)
-    value = number(text)
+    text = normalize_answer(solution)
+    value = parse_normalized_number(text)
     return text if value is None else value

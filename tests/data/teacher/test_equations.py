@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from keeptune.config.solution_format import Rounding
 from keeptune.data.teacher.equations import Proof, evaluate_expression, prove
-from keeptune.skills.rounding import rounded
+from keeptune.skills.rounding import format_rounded
 
 NUMBERS = st.decimals(min_value=0, max_value=9999, places=2).map(lambda number: f"{number}")
 OPERATORS = st.sampled_from("+-*/")
@@ -59,7 +59,7 @@ def test_a_result_is_proven_if_and_only_if_it_is_the_rounded_value(expression: s
     value = oracle(expression)
     if value is None or abs(value) > 10**12:
         return
-    stated = Fraction(rounded(value, Rounding(2))) + Fraction(off_by_hundredths, 100)
+    stated = Fraction(format_rounded(value, Rounding(2))) + Fraction(off_by_hundredths, 100)
     right = abs(stated - value) <= Fraction(1, 200)
     text = f"So it is {expression} = {float(stated):.2f}"
     assert fault(text) == (None if right else "false")

@@ -25,7 +25,7 @@ ENGLISH = "Tom has 12 apples and buys 3 more. How many apples has he now?"
 
 
 def question(problem: str, solution: str = "") -> Question:
-    parsed = SKILL.read(problem, solution)
+    parsed = SKILL.parse(problem, solution)
     assert parsed is not None
     return parsed
 
@@ -77,9 +77,9 @@ def test_a_text_answer_must_be_equal() -> None:
 def test_rendered_solutions_of_plain_arithmetic_are_proven() -> None:
     generator = random.Random(3)
     for kind in ("area", "mass", "sales"):
-        problem, raw = SKILL.invent(kind, generator)
+        problem, raw = SKILL.generate(kind, generator)
         parsed = question(problem, raw)
-        *steps, last = SKILL.solve(parsed, raw, "longhand", Rounding()).split("\n")
+        *steps, last = SKILL.render_solution(parsed, raw, "longhand", Rounding()).split("\n")
         answer = last.removeprefix("#### ")
         assert find_reasoning_fault("\n".join([*steps, last]), parsed, answer) is None
         assert find_reasoning_fault("\n".join([*steps, "1 + 1 = 3", last]), parsed, answer) == "wrong step"

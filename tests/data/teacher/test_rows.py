@@ -39,7 +39,7 @@ def store(path: Path, pairs: Iterable[tuple[str, str]]) -> str:
 def rows(tmp_path: Path) -> str:
     """Writes a file of distinct area and mass problems."""
     generator = random.Random(1)
-    pairs = dict(SKILL.invent(kind, generator) for kind in ("area", "mass") for _ in range(30))
+    pairs = dict(SKILL.generate(kind, generator) for kind in ("area", "mass") for _ in range(30))
     return store(tmp_path / "rows.jsonl", pairs.items())
 
 

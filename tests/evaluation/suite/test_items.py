@@ -35,7 +35,7 @@ from keeptune.evaluation.suite.loader import (
     load,
     parse,
 )
-from keeptune.grading.squad import ReadingItem, reading_items
+from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.training.replay import load_replay_source
 
 FILES: dict[str, tuple[str, type[Line]]] = {
@@ -144,7 +144,7 @@ def test_long_contexts_have_all_lengths() -> None:
 
 def test_reading_in_english_is_the_embedded_set() -> None:
     """It has no dev items: a run divides the set itself."""
-    embedded = reading_items("embedded")
+    embedded = load_reading_items("embedded")
     assert items("reading-en", "final") == embedded
     assert len(embedded) == 300
     assert items("reading-en", "dev") == []

@@ -68,5 +68,5 @@ def test_what_is_no_expression_is_refused(expression: str) -> None:
 
 @pytest.mark.parametrize("text", ["", " ", "1 + 1", "1.", ".5", "x", "٣", "²", "1e5", "1,000", "1_000", "2^3"])
 def test_other_spellings_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not arithmetic"):
+    with pytest.raises(ValueError, match="arithmetic expression"):
         evaluate(text)

@@ -9,7 +9,7 @@ import pytest
 
 from keeptune.skills.arithmetic.equation import Equation, Line
 from keeptune.skills.arithmetic.fraction import Ratio, Simplification
-from keeptune.skills.arithmetic.kinds import find
+from keeptune.skills.arithmetic.kinds import find_kind
 from keeptune.skills.arithmetic.mean import Mean, Numbers
 from keeptune.skills.arithmetic.measures import Mass
 from keeptune.skills.arithmetic.money import Discount, Growth, Price, Sales
@@ -40,7 +40,7 @@ def test_sales_grow_by_the_percentage() -> None:
 def test_every_fraction_of_the_data_set_is_written_in_lowest_terms() -> None:
     for denominator in range(2, 11):
         for numerator in range(1, denominator):
-            solution = Simplification().raw_solution(Ratio(numerator, denominator))
+            solution = Simplification().render_raw(Ratio(numerator, denominator))
             top, bottom = map(int, solution.removeprefix("最简化的形式为：").split("/"))
             assert top * denominator == bottom * numerator
             assert math.gcd(top, bottom) == 1
@@ -48,8 +48,8 @@ def test_every_fraction_of_the_data_set_is_written_in_lowest_terms() -> None:
 
 def test_small_spaces_are_drawn_evenly_and_whole() -> None:
     generator = random.Random(5)
-    fractions = Counter(Simplification().random(generator) for _ in range(45 * 100))
-    masses = Counter(Mass().random(generator) for _ in range(100 * 100))
+    fractions = Counter(Simplification().sample(generator) for _ in range(45 * 100))
+    masses = Counter(Mass().sample(generator) for _ in range(100 * 100))
     assert len(fractions) == 45
     assert len(masses) == 100
     assert all(50 < count < 150 for count in (*fractions.values(), *masses.values()))
@@ -57,7 +57,7 @@ def test_small_spaces_are_drawn_evenly_and_whole() -> None:
 
 def test_lists_have_three_to_ten_numbers_in_even_shares() -> None:
     generator = random.Random(5)
-    lengths = Counter(len(Mean().random(generator).values) for _ in range(8000))
+    lengths = Counter(len(Mean().sample(generator).values) for _ in range(8000))
     assert sorted(lengths) == list(range(3, 11))
     assert all(850 < count < 1150 for count in lengths.values())
 
@@ -98,4 +98,4 @@ def test_lists_have_three_to_ten_numbers_in_even_shares() -> None:
     ],
 )
 def test_near_misses_are_rejected(text: str) -> None:
-    assert find(text) is None
+    assert find_kind(text) is None

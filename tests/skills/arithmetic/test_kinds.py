@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.skills.arithmetic.kind import Kind
-from keeptune.skills.arithmetic.kinds import KINDS, find
+from keeptune.skills.arithmetic.kinds import KINDS, find_kind
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[3] / ".." / "shared" / "data"))
 CONTEST = SHARED / "contest"
@@ -63,23 +63,23 @@ MORE_ROWS = [
 
 
 def row_of(kind: Kind[Any], seed: int) -> tuple[Any, str, str]:
-    problem = kind.random(random.Random(seed))
-    return problem, kind.write(problem), kind.raw_solution(problem)
+    problem = kind.sample(random.Random(seed))
+    return problem, kind.render_problem(problem), kind.render_raw(problem)
 
 
 @pytest.mark.parametrize(("text", "solution"), [*ROWS.values(), *MORE_ROWS])
 def test_documented_row_is_reproduced(text: str, solution: str) -> None:
-    found = find(text)
+    found = find_kind(text)
     assert found is not None
     kind, problem = found
-    assert kind.write(problem) == text
-    assert kind.raw_solution(problem) == solution
+    assert kind.render_problem(problem) == text
+    assert kind.render_raw(problem) == solution
 
 
 def test_each_kind_finds_its_own_row() -> None:
     assert list(ROWS) == [kind.name for kind in KINDS]
     for name, (text, _) in ROWS.items():
-        found = find(text)
+        found = find_kind(text)
         assert found is not None
         assert found[0].name == name
 
@@ -89,14 +89,14 @@ def test_real_rows_are_reproduced_byte_for_byte() -> None:
     rows = [json.loads(line) for line in (CONTEST / "raw_sample.jsonl").read_text(encoding="utf-8").splitlines()]
     unknown = []
     for row in rows:
-        found = find(row["problem"])
+        found = find_kind(row["problem"])
         if found is None:
             unknown.append(row["problem"])
             continue
         kind, problem = found
-        assert kind.write(problem) == row["problem"]
-        assert kind.raw_solution(problem) == row["solution"]
-        assert kind.stated_answer(row["solution"]) is not None
+        assert kind.render_problem(problem) == row["problem"]
+        assert kind.render_raw(problem) == row["solution"]
+        assert kind.extract_answer(row["solution"]) is not None
     assert len(rows) == 294
     assert len(unknown) == 6
     assert all(problem.isascii() for problem in unknown)
@@ -109,7 +109,7 @@ def test_all_wrapped_real_problems_are_understood() -> None:
     problems = [prompt.split("### Instruction:\n")[1].split("\n\n### Response:")[0] for prompt in prompts]
     assert len(problems) == 7500
     for problem in problems:
-        found = find(problem)
+        found = find_kind(problem)
         assert found is not None, problem
         assert found[0].write(found[1]) == problem
 
@@ -117,15 +117,15 @@ def test_all_wrapped_real_problems_are_understood() -> None:
 @given(st.sampled_from(KINDS), st.integers())
 def test_what_a_kind_writes_only_that_kind_reads_back(kind: Kind[Any], seed: int) -> None:
     problem, text, solution = row_of(kind, seed)
-    assert find(text) == (kind, problem)
+    assert find_kind(text) == (kind, problem)
     assert [other.name for other in KINDS if other.parse(text) is not None] == [kind.name]
-    assert kind.stated_answer(solution) is not None
+    assert kind.extract_answer(solution) is not None
 
 
 @given(st.sampled_from(KINDS), st.integers())
 def test_stated_answer_is_the_value_up_to_float_noise(kind: Kind[Any], seed: int) -> None:
     problem, _, solution = row_of(kind, seed)
-    stated = kind.stated_answer(solution)
+    stated = kind.extract_answer(solution)
     assert stated is not None
     value = kind.value(problem)
     assert abs(Fraction(stated) - value) <= abs(value) * Fraction(1, 10**14)
@@ -137,14 +137,14 @@ def test_one_changed_character_is_rejected_or_another_problem(kind: Kind[Any], s
     position = data.draw(st.integers(0, len(text) - 1))
     character = data.draw(st.sampled_from(["", " ", "0", "7", "７", "٣", "-", "+", ".", "。", "?", "？", "x", "\n"]))
     changed = text[:position] + character + text[position + 1 :]
-    found = find(changed)
+    found = find_kind(changed)
     assert found is None or found[0].write(found[1]) == changed
 
 
 @each_kind
 @pytest.mark.parametrize(("before", "after"), [(" ", ""), ("", " "), ("", "\n"), ("\ufeff", ""), ("问：", "")])
 def test_anything_around_a_problem_is_rejected(kind: Kind[Any], before: str, after: str) -> None:
-    assert find(before + ROWS[kind.name][0] + after) is None
+    assert find_kind(before + ROWS[kind.name][0] + after) is None
 
 
 @each_kind
@@ -152,7 +152,7 @@ def test_anything_around_a_problem_is_rejected(kind: Kind[Any], before: str, aft
 def test_half_width_punctuation_is_rejected(kind: Kind[Any], full_width: str, half_width: str) -> None:
     text = ROWS[kind.name][0]
     if full_width in text:
-        assert find(text.replace(full_width, half_width)) is None
+        assert find_kind(text.replace(full_width, half_width)) is None
 
 
 @each_kind
@@ -160,24 +160,24 @@ def test_other_digits_are_rejected(kind: Kind[Any]) -> None:
     text = ROWS[kind.name][0]
     for zero in "０٠०":
         others = {ord("0") + digit: ord(zero) + digit for digit in range(10)}
-        assert find(text.translate(others)) is None
+        assert find_kind(text.translate(others)) is None
 
 
 @each_kind
 def test_doubled_space_is_rejected(kind: Kind[Any]) -> None:
-    assert find(ROWS[kind.name][0].replace(" ", "  ")) is None
+    assert find_kind(ROWS[kind.name][0].replace(" ", "  ")) is None
 
 
 @each_kind
 def test_a_solution_of_another_shape_states_nothing(kind: Kind[Any]) -> None:
     solution = ROWS[kind.name][1]
     for other in (f" {solution}", f"{solution} ", f"{solution}\n", f"{solution}。", f"答：{solution}", "", "nan"):
-        assert kind.stated_answer(other) is None
+        assert kind.extract_answer(other) is None
 
 
 @pytest.mark.parametrize("text", ["", "计", "计算", "What is 1 + 1?", "计算 1.00 ^ 2.00 等于多少？"])
 def test_other_texts_are_of_no_kind(text: str) -> None:
-    assert find(text) is None
+    assert find_kind(text) is None
 
 
 def test_the_global_decimal_context_is_neither_used_nor_changed() -> None:
@@ -187,7 +187,7 @@ def test_the_global_decimal_context_is_neither_used_nor_changed() -> None:
         context.capitals = 0
         context.clear_flags()
         for text, solution in ROWS.values():
-            found = find(text)
+            found = find_kind(text)
             assert found is not None
-            assert found[0].raw_solution(found[1]) == solution
+            assert found[0].render_raw(found[1]) == solution
         assert not any(context.flags.values())

@@ -30,7 +30,7 @@ def test_values_are_those_of_integer_arithmetic(left: int, right: int) -> None:
 def test_raw_sums_and_products_are_exact(left: int, right: int) -> None:
     problem = operands(left, right)
     for kind in (Addition(), Subtraction(), Multiplication()):
-        stated = kind.stated_answer(kind.raw_solution(problem))
+        stated = kind.extract_answer(kind.render_raw(problem))
         assert stated is not None
         assert Fraction(stated) == kind.value(problem)
         assert len(stated.partition(".")[2]) == (4 if kind.name == "mul" else 2)

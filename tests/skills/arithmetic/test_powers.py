@@ -33,7 +33,7 @@ def test_root_of_a_square_is_exact(tenths: int) -> None:
 @given(st.integers(1, 1000), st.integers(1, 100), st.integers(1, 100))
 def test_raw_function_value_has_28_digits(hundredths: int, coefficient: int, exponent: int) -> None:
     problem = Monomial(Decimal(hundredths).scaleb(-2), coefficient, exponent)
-    stated = Function().stated_answer(Function().raw_solution(problem))
+    stated = Function().extract_answer(Function().render_raw(problem))
     assert stated is not None
     exact = Fraction(coefficient * hundredths**exponent, 100**exponent)
     assert Function().value(problem) == exact

@@ -17,13 +17,13 @@ TWO = Rounding()
 
 
 def understood(problem: str) -> Question:
-    question = SKILL.read(problem, "")
+    question = SKILL.parse(problem, "")
     assert question is not None
     return question
 
 
-def ruled(problem: str, rounding: Rounding = TWO) -> str:
-    return SKILL.solve(understood(problem), "", "rule", rounding)
+def render_rule(problem: str, rounding: Rounding = TWO) -> str:
+    return SKILL.render_solution(understood(problem), "", "rule", rounding)
 
 
 def with_another_digit(text: str, generator: random.Random) -> str:
@@ -37,10 +37,10 @@ def with_another_digit(text: str, generator: random.Random) -> str:
 def test_what_is_written_holds_and_no_digit_can_be_another(kind: str, rounding: Rounding) -> None:
     generator = random.Random(f"{kind} {rounding}")
     for _ in range(300):
-        question = understood(SKILL.invent(kind, generator)[0])
-        solution = SKILL.solve(question, "", "rule", rounding)
-        assert SKILL.check(question, solution, "rule", rounding) is None
-        assert SKILL.check(question, with_another_digit(solution, generator), "rule", rounding) is not None
+        question = understood(SKILL.generate(kind, generator)[0])
+        solution = SKILL.render_solution(question, "", "rule", rounding)
+        assert SKILL.verify_solution(question, solution, "rule", rounding) is None
+        assert SKILL.verify_solution(question, with_another_digit(solution, generator), "rule", rounding) is not None
         assert "\n#### " in solution
 
 
@@ -68,19 +68,21 @@ PROBLEMS_WITH_ZEROS_AND_ONES = [
 @pytest.mark.parametrize("problem", PROBLEMS_WITH_ZEROS_AND_ONES)
 def test_zeros_ones_and_giants(problem: str) -> None:
     question = understood(problem)
-    assert SKILL.check(question, SKILL.solve(question, "", "longhand", TWO), "longhand", TWO) is None
-    solution = ruled(problem)
-    assert SKILL.check(question, solution, "rule", TWO) is None
+    assert (
+        SKILL.verify_solution(question, SKILL.render_solution(question, "", "longhand", TWO), "longhand", TWO) is None
+    )
+    solution = render_rule(problem)
+    assert SKILL.verify_solution(question, solution, "rule", TWO) is None
     for seed in range(30):
         other = with_another_digit(solution, random.Random(seed))
-        assert SKILL.check(question, other, "rule", TWO) is not None, other
+        assert SKILL.verify_solution(question, other, "rule", TWO) is not None, other
 
 
 @given(st.sampled_from(["sub", "mul", "div", "discount"]), st.integers())
 def test_what_is_said_about_the_sign_is_true(kind: str, seed: int) -> None:
-    question = understood(SKILL.invent(kind, random.Random(seed))[0])
+    question = understood(SKILL.generate(kind, random.Random(seed))[0])
     assert isinstance(question.truth, Fraction)
-    said = ruled(question.text)
+    said = render_rule(question.text)
     name = {"sub": "差", "mul": "积", "div": "商", "discount": "折扣比例"}[kind]
     sign = "正数" if question.truth > 0 else "负数" if question.truth < 0 else "零"
     assert f"{name}为{sign}" in said
@@ -99,7 +101,7 @@ def test_what_is_said_about_the_sign_is_true(kind: str, seed: int) -> None:
     ],
 )
 def test_statements(problem: str, lines: str) -> None:
-    assert lines in ruled(problem)
+    assert lines in render_rule(problem)
 
 
 @pytest.mark.parametrize(
@@ -120,19 +122,21 @@ def test_statements(problem: str, lines: str) -> None:
 )
 def test_what_does_not_hold_is_refused(written: str, other: str) -> None:
     question = understood("计算 10.00 / -3.00 等于多少？")
-    solution = ruled(question.text)
+    solution = render_rule(question.text)
     assert written in solution
-    assert SKILL.check(question, solution, "rule", TWO) is None
-    assert SKILL.check(question, solution.replace(written, other), "rule", TWO) is not None
+    assert SKILL.verify_solution(question, solution, "rule", TWO) is None
+    assert SKILL.verify_solution(question, solution.replace(written, other), "rule", TWO) is not None
 
 
 @given(st.text("0123456789.+-*/^√xy() =≈\n，零#E", max_size=80))
 def test_no_text_breaks_the_check(text: str) -> None:
-    assert SKILL.check(understood("计算 10.00 / -3.00 等于多少？"), text, "rule", TWO) is not None
+    assert SKILL.verify_solution(understood("计算 10.00 / -3.00 等于多少？"), text, "rule", TWO) is not None
 
 
 def test_english_is_as_in_longhand() -> None:
     stored = "So it is $\\boxed{18}$."
-    question = SKILL.read("How many?", stored)
+    question = SKILL.parse("How many?", stored)
     assert question is not None
-    assert SKILL.solve(question, stored, "rule", TWO) == SKILL.solve(question, stored, "longhand", TWO)
+    assert SKILL.render_solution(question, stored, "rule", TWO) == SKILL.render_solution(
+        question, stored, "longhand", TWO
+    )

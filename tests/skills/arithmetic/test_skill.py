@@ -18,7 +18,7 @@ from keeptune.grading.number import grade
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question, Skill
 from keeptune.skills.rounding import is_rounded
-from keeptune.skills.rounding_policy import is_coarse
+from keeptune.skills.rounding_policy import is_coarser_than_headline
 
 SHARED = Path(os.environ.get("KEEPTUNE_SHARED", Path(__file__).resolve().parents[3] / ".." / "shared" / "data"))
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="the public rows are not at hand")
@@ -30,23 +30,23 @@ ROUNDINGS = st.builds(Rounding, st.integers(0, 12), st.none() | st.integers(1, 1
 
 
 def understood(problem: str, solution: str = "") -> Question:
-    question = SKILL.read(problem, solution)
+    question = SKILL.parse(problem, solution)
     assert question is not None
     return question
 
 
 def drawn(kind: str, seed: int) -> tuple[Question, str]:
-    problem, solution = SKILL.invent(kind, random.Random(seed))
+    problem, solution = SKILL.generate(kind, random.Random(seed))
     return understood(problem, solution), solution
 
 
 def test_raw_solutions_are_taught_as_they_stand_where_they_are_right() -> None:
     question = understood("计算 10.00 / 3.00 等于多少？")
     for stored in ("10.00 / 3.00 = 10 / 3 = 3.33", "10.00 / 3.00 = 3.33"):
-        assert SKILL.fault(question, stored) is None
-        assert SKILL.solve(question, stored, "raw", TWO) == stored
+        assert SKILL.find_error(question, stored) is None
+        assert SKILL.render_solution(question, stored, "raw", TWO) == stored
     wrong = "10.00 / 3.00 = 10 / 4 = 2.50"
-    assert SKILL.solve(question, wrong, "raw", TWO).startswith("10.00 / 3.00 = 3.333")
+    assert SKILL.render_solution(question, wrong, "raw", TWO).startswith("10.00 / 3.00 = 3.333")
 
 
 def test_kinds() -> None:
@@ -59,15 +59,15 @@ def test_kinds() -> None:
 def test_invented_rows_are_understood_and_right(kind: str, seed: int) -> None:
     question, solution = drawn(kind, seed)
     assert question.kind == kind
-    assert SKILL.fault(question, solution) is None
-    assert SKILL.solve(question, solution, "raw", TWO) == solution
+    assert SKILL.find_error(question, solution) is None
+    assert SKILL.render_solution(question, solution, "raw", TWO) == solution
 
 
 @given(st.sampled_from(SKILL.kinds), st.integers(), st.sampled_from(["raw", "answer", "rule", "longhand"]))
 def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
-    written = SKILL.solve(question, stored, style, TWO)
-    assert SKILL.check(question, written, style, TWO) is None
+    written = SKILL.render_solution(question, stored, style, TWO)
+    assert SKILL.verify_solution(question, written, style, TWO) is None
     assert grade(written, question.truth).correct
     if style != "raw":
         assert written.rpartition("\n")[2].startswith("#### ")
@@ -78,8 +78,8 @@ def test_written_solutions_pass_the_check_and_the_grader(kind: str, seed: int, s
 @given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["answer", "rule", "longhand"]), ROUNDINGS)
 def test_every_rounding_is_written_as_declared(kind: str, seed: int, style: Style, rounding: Rounding) -> None:
     question, stored = drawn(kind, seed)
-    written = SKILL.solve(question, stored, style, rounding)
-    assert SKILL.check(question, written, style, rounding) is None
+    written = SKILL.render_solution(question, stored, style, rounding)
+    assert SKILL.verify_solution(question, written, style, rounding) is None
     if rounding.places >= 2 if rounding.digits is None else rounding.digits >= 5:
         assert grade(written, question.truth).correct
     exact = kind == "fraction" or (style == "longhand" and kind in ("power", "function"))
@@ -93,28 +93,30 @@ def test_every_rounding_is_written_as_declared(kind: str, seed: int, style: Styl
 def test_a_coarse_answer_is_right_only_as_declared(kind: str, rounding: Rounding) -> None:
     for seed in range(40):
         question, stored = drawn(kind, seed)
-        solved = SKILL.solve(question, stored, "longhand", rounding)
-        assert SKILL.check(question, solved, "longhand", rounding) is None
+        solved = SKILL.render_solution(question, stored, "longhand", rounding)
+        assert SKILL.verify_solution(question, solved, "longhand", rounding) is None
         before, marker, answer = solved.rpartition("#### ")
         for other in (rounding.places + 1, rounding.places + 3):
-            finer = SKILL.solve(question, stored, "answer", Rounding(other))
-            if is_coarse(Fraction(question.truth), rounding) and finer != marker + answer:
-                assert SKILL.check(question, before + finer, "longhand", rounding) is not None
+            finer = SKILL.render_solution(question, stored, "answer", Rounding(other))
+            if is_coarser_than_headline(Fraction(question.truth), rounding) and finer != marker + answer:
+                assert SKILL.verify_solution(question, before + finer, "longhand", rounding) is not None
 
 
 def test_steps_show_the_digits_that_are_asked_for() -> None:
     question = understood("计算 20.00 / 3000.00 等于多少？")
-    assert SKILL.solve(question, "", "longhand", Rounding(digits=5)).endswith("=0.00666666...\n#### 0.0066667")
-    assert SKILL.solve(question, "", "longhand", Rounding(digits=1)).endswith("=0.0066...\n#### 0.007")
-    assert SKILL.solve(question, "", "longhand", TWO).endswith("=0.006666666...\n#### 6.66667E-3")
+    assert SKILL.render_solution(question, "", "longhand", Rounding(digits=5)).endswith(
+        "=0.00666666...\n#### 0.0066667"
+    )
+    assert SKILL.render_solution(question, "", "longhand", Rounding(digits=1)).endswith("=0.0066...\n#### 0.007")
+    assert SKILL.render_solution(question, "", "longhand", TWO).endswith("=0.006666666...\n#### 6.66667E-3")
 
 
 @given(st.sampled_from(CHINESE_KINDS), st.integers(), st.sampled_from(["raw", "answer", "rule", "longhand"]))
 def test_the_check_refuses_the_solution_of_another_problem(kind: str, seed: int, style: Style) -> None:
     question, stored = drawn(kind, seed)
     other, _ = drawn(kind, seed + 1)
-    if not grade(f"#### {SKILL.solve(other, '', 'answer', TWO)}", question.truth).correct:
-        assert SKILL.check(question, SKILL.solve(other, stored, style, TWO), style, TWO) is not None
+    if not grade(f"#### {SKILL.render_solution(other, '', 'answer', TWO)}", question.truth).correct:
+        assert SKILL.verify_solution(question, SKILL.render_solution(other, stored, style, TWO), style, TWO) is not None
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,7 @@ def test_the_check_refuses_the_solution_of_another_problem(kind: str, seed: int,
     ],
 )
 def test_what_is_not_understood(problem: str, solution: str) -> None:
-    assert SKILL.read(problem, solution) is None
+    assert SKILL.parse(problem, solution) is None
 
 
 @pytest.mark.parametrize(
@@ -149,9 +151,9 @@ def test_english_solutions_end_in_the_boxed_answer_once() -> None:
     boxed = "Four flips of 2 give $\\boxed{\\dfrac{1}{16}}$ by counting 1 of 16. "
     marked = "9 * 2 = 18\n#### 18\n"
     question = understood("How likely?", boxed)
-    assert SKILL.solve(question, boxed, "longhand", TWO) == f"{boxed.rstrip()}\n#### \\dfrac{{1}}{{16}}"
-    assert SKILL.solve(question, boxed, "answer", TWO) == "#### \\dfrac{1}{16}"
-    assert SKILL.solve(understood("How many?", marked), marked, "longhand", TWO) == marked.rstrip()
+    assert SKILL.render_solution(question, boxed, "longhand", TWO) == f"{boxed.rstrip()}\n#### \\dfrac{{1}}{{16}}"
+    assert SKILL.render_solution(question, boxed, "answer", TWO) == "#### \\dfrac{1}{16}"
+    assert SKILL.render_solution(understood("How many?", marked), marked, "longhand", TWO) == marked.rstrip()
 
 
 ADD, DIV = "计算 1.25 + 2.50 等于多少？", "计算 10.00 / 3.00 等于多少？"
@@ -179,7 +181,7 @@ FRACTION = "将分数 4/10 进行简化。"
     ],
 )
 def test_right_stored_solutions(problem: str, solution: str) -> None:
-    assert SKILL.fault(understood(problem), solution) is None
+    assert SKILL.find_error(understood(problem), solution) is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +204,7 @@ def test_right_stored_solutions(problem: str, solution: str) -> None:
     ],
 )
 def test_wrong_stored_solutions(problem: str, solution: str, sort: str) -> None:
-    fault = SKILL.fault(understood(problem), solution)
+    fault = SKILL.find_error(understood(problem), solution)
     assert fault is not None
     assert fault.partition(":")[0] == sort
 
@@ -210,7 +212,7 @@ def test_wrong_stored_solutions(problem: str, solution: str, sort: str) -> None:
 @pytest.mark.parametrize("solution", ["#### " + "9" * 999_000, "=\n" * 400_000, " \n" * 400_000 + "x", "(" * 900_000])
 def test_a_hostile_solution_costs_no_time_and_no_long_message(solution: str) -> None:
     began = time.perf_counter()
-    fault = SKILL.fault(understood(ADD), solution)
+    fault = SKILL.find_error(understood(ADD), solution)
     assert fault is not None
     assert len(fault) < 500
     assert time.perf_counter() - began < 5
@@ -223,7 +225,7 @@ def test_no_raw_row_is_at_fault() -> None:
     for row in rows:
         question = understood(row.problem, row.solution)
         kinds[question.kind] += 1
-        assert SKILL.fault(question, row.solution) is None
+        assert SKILL.find_error(question, row.solution) is None
     assert kinds.total() == 294
     assert kinds["english"] == 6
 
@@ -235,7 +237,7 @@ def test_of_a_team_s_solutions_21_sales_rows_are_at_fault_and_no_others() -> Non
         assert isinstance(row, RawRow)
         question = understood(row.problem, row.solution)
         kinds[question.kind] += 1
-        fault = SKILL.fault(question, row.solution)
+        fault = SKILL.find_error(question, row.solution)
         if fault:
             faults[question.kind, fault.partition(":")[0]] += 1
     assert kinds.total() == 7500
@@ -263,7 +265,7 @@ def test_gsm8k_rows_are_understood() -> None:
 )
 def test_twins(one: str, other: str) -> None:
     assert one != other
-    assert SKILL.twin(understood(one)) == SKILL.twin(understood(other))
+    assert SKILL.canonical_form(understood(one)) == SKILL.canonical_form(understood(other))
 
 
 def test_what_is_no_twin() -> None:
@@ -277,11 +279,14 @@ def test_what_is_no_twin() -> None:
         "求以下数据的平均值：[12, 2]",
         "求以下数据的平均值：[1, 2, 2]",
     ]
-    assert len({SKILL.twin(understood(text)) for text in texts}) == len(texts)
+    assert len({SKILL.canonical_form(understood(text)) for text in texts}) == len(texts)
 
 
 def test_space_around_a_row_is_no_part_of_it() -> None:
-    question = SKILL.read(f" {ADD}\n", "")
+    question = SKILL.parse(f" {ADD}\n", "")
     assert question is not None and question.text == ADD
-    raw = SKILL.solve(question, "", "raw", Rounding())
-    assert SKILL.fault(question, f"{raw}\n") is None and SKILL.solve(question, f"{raw}\n", "raw", Rounding()) == raw
+    raw = SKILL.render_solution(question, "", "raw", Rounding())
+    assert (
+        SKILL.find_error(question, f"{raw}\n") is None
+        and SKILL.render_solution(question, f"{raw}\n", "raw", Rounding()) == raw
+    )

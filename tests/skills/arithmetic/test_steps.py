@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.skills.arithmetic.steps import false_step, value_of
+from keeptune.skills.arithmetic.steps import evaluate_or_none, find_false_step
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ from keeptune.skills.arithmetic.steps import false_step, value_of
     ],
 )
 def test_what_holds_or_cannot_be_read_is_no_fault(solution: str) -> None:
-    assert false_step(solution) is None
+    assert find_false_step(solution) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_what_holds_or_cannot_be_read_is_no_fault(solution: str) -> None:
     ],
 )
 def test_what_does_not_hold_is_named(solution: str, step: str) -> None:
-    assert false_step(solution) == step
+    assert find_false_step(solution) == step
 
 
 def operation(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -60,11 +60,11 @@ def test_values_are_python_s(expression: str) -> None:
     try:
         expected = eval(re.sub("[0-9]+", r"Fraction(\g<0>)", expression), {"Fraction": Fraction})
     except ZeroDivisionError:
-        assert value_of(expression) is None
+        assert evaluate_or_none(expression) is None
         return
-    assert value_of(expression) == expected
+    assert evaluate_or_none(expression) == expected
 
 
 @given(st.text("0123456789.+-*/×÷() =≈\nx，,;", max_size=300))
 def test_no_text_breaks_it(text: str) -> None:
-    false_step(text)
+    find_false_step(text)

@@ -9,9 +9,9 @@ from fractions import Fraction
 import pytest
 
 from keeptune.grading.answers import Truth
-from keeptune.grading.stated_answer import boxed_truth
+from keeptune.grading.stated_answer import parse_stated_truth
 from keeptune.skills.arithmetic import word_problems as story
-from keeptune.skills.arithmetic.kinds import find
+from keeptune.skills.arithmetic.kinds import find_kind
 
 
 def as_float(truth: Truth) -> float:
@@ -27,7 +27,7 @@ def first_width(longer: float, area: float) -> float:
     return next(width for width in range(1, 1000) if width * (width + longer) == area)
 
 
-ORACLES: dict[story.Story, Callable[..., float]] = {
+ORACLES: dict[story.ProblemTemplate, Callable[..., float]] = {
     story.tickets: lambda adults, dear, children, cheap: sum([dear] * int(adults)) + sum([cheap] * int(children)),
     story.painters: lambda slow, fast: 1 / (1 / slow + 1 / fast),
     story.diagonal: math.hypot,
@@ -46,25 +46,25 @@ ORACLES: dict[story.Story, Callable[..., float]] = {
 
 
 def test_every_story_has_an_oracle() -> None:
-    assert tuple(ORACLES) == story.STORIES
+    assert tuple(ORACLES) == story.TEMPLATES
 
 
-@pytest.mark.parametrize("one", story.STORIES, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("one", story.TEMPLATES, ids=lambda one: one.__name__)
 @pytest.mark.parametrize("seed", range(5))
-def test_the_boxed_answer_is_right(one: story.Story, seed: int) -> None:
+def test_the_boxed_answer_is_right(one: story.ProblemTemplate, seed: int) -> None:
     problem, solution = one(random.Random(seed))
-    truth = boxed_truth(solution)
+    truth = parse_stated_truth(solution)
     assert truth is not None
     numbers = map(float, re.findall(r"-?[0-9]+(?:\.[0-9]+)?", problem))
     assert math.isclose(as_float(truth), ORACLES[one](*numbers), rel_tol=1e-12, abs_tol=1e-9)
     assert solution.count("\\boxed{") == 1
     assert problem.isascii()
-    assert find(problem) is None
+    assert find_kind(problem) is None
 
 
 def test_integers_fractions_and_surds_all_occur() -> None:
     generator = random.Random(1)
-    truths = [boxed_truth(story.tell(generator)[1]) for _ in range(300)]
+    truths = [parse_stated_truth(story.tell(generator)[1]) for _ in range(300)]
     assert any(isinstance(truth, Fraction) and truth.denominator == 1 for truth in truths)
     assert any(isinstance(truth, Fraction) and truth.denominator > 1 for truth in truths)
     assert any(isinstance(truth, str) and r"\sqrt" in truth for truth in truths)
@@ -74,4 +74,4 @@ def test_integers_fractions_and_surds_all_occur() -> None:
     ("radicand", "text"), [(1, "1"), (49, "7"), (75, r"5\sqrt{3}"), (245, r"7\sqrt{5}"), (30, r"\sqrt{30}")]
 )
 def test_roots_are_simplified(radicand: int, text: str) -> None:
-    assert story.latex_root(radicand) == text
+    assert story.format_root(radicand) == text

@@ -13,6 +13,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from itertools import pairwise
 
+from keeptune.grading.chinese import COMMON_HAN
 from keeptune.skills.arithmetic.expression import evaluate
 
 MAX_SIDE_CHARACTERS = 160
@@ -53,7 +54,8 @@ _CALCULATION = re.compile(
     re.IGNORECASE,
 )
 _UNIT = re.compile(
-    r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|[\u4e00-\u9fff]+)(?:/(?:[A-Za-z]{2,}|[\u4e00-\u9fff]+))?"
+    r"(?<=[0-9)%])\s*(?:[A-Za-z]{2,}(?:[ -][A-Za-z]{2,})*|"
+    + rf"[{COMMON_HAN}]+)(?:/(?:[A-Za-z]{{2,}}|[{COMMON_HAN}]+))?"
 )
 _WORDS_BEFORE = re.compile(r"^(?:[A-Za-z]{2,}(?:['’][a-z]+)?|[IAa](?= [A-Za-z]{2})|[^-+*/^=()0-9A-Za-z√.])*")
 _WORDS_AFTER = re.compile(r"(?<=[0-9)%])[^-+*/^=()0-9√%]*$")

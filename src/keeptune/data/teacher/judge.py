@@ -13,8 +13,9 @@ from fractions import Fraction
 
 from keeptune.data.teacher.equations import evaluate_expression, normalize_markup, prove
 from keeptune.grading.answers import ANSWER_MARKER, Truth
+from keeptune.grading.chinese import HAN_AND_COMPATIBILITY
 from keeptune.grading.number import grade, parse_number
-from keeptune.skills.arithmetic.steps import false_step
+from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
 
 MAX_TEXT_CHARACTERS = 20_000
@@ -29,7 +30,7 @@ _QUOTES = "\"'“”‘’「」"
 
 # A minus sign belongs to a number if no operand precedes it.
 _NUMBER = re.compile(r"(?<![0-9A-Za-z)\]])-?[0-9]+(?:[.,][0-9]+)*|[0-9]+(?:[.,][0-9]+)*")
-_CHINESE = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
+_CHINESE = re.compile(f"[{HAN_AND_COMPATIBILITY}]")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 
 # The numeral for one usually means "a", as in 一个. If it replaces a digit, the missing digit is detected instead.
@@ -59,7 +60,7 @@ def find_reasoning_fault(text: str, question: Question, answer: str) -> str | No
     if "=" in last_line or not grade(text, truth).correct or not _is_exact(last_line, truth, answer):
         return "wrong answer"
     proof = prove(text, question.text, truth if isinstance(truth, Fraction) else None)
-    if proof.false_equation is not None or false_step(text) is not None:
+    if proof.false_equation is not None or find_false_step(text) is not None:
         return "wrong step"
     if proof.unreadable_equation is not None:
         return "a step that cannot be read"

@@ -17,7 +17,7 @@ from keeptune.data.teacher.text_generation import TeacherTask, generate_texts
 from keeptune.files import write_json
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.progress import Reporter
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH
+from keeptune.skills.arithmetic.kinds import ENGLISH
 from keeptune.skills.base import Skill
 
 ANSWERS_FILE, SUMMARY_FILE = "teacher.jsonl", "teacher.json"
@@ -79,7 +79,7 @@ def _build_task(
 ) -> TeacherTask:
     """Return the task for the teacher model to write a text for a row."""
     candidate, rounding = candidates[row.id], section.rounding.for_kind(row.kind)
-    final_line = skill.solve(candidate.question, candidate.solution, "answer", rounding)
+    final_line = skill.render_solution(candidate.question, candidate.solution, "answer", rounding)
     # An English problem itself specifies the form of its answer.
     answer_format = "in the form that the problem asks for" if row.kind == ENGLISH else describe_rounding(rounding)
     is_reasoning = section.teacher is not None and section.teacher.task == "reasoning"

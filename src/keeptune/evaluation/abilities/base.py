@@ -17,7 +17,7 @@ import numpy as np
 from keeptune.evaluation.gate import Kind, Measurement
 from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.generation.engine import Generator
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 
 Record = dict[str, Any]
 Progress = Callable[[int], None]
@@ -28,7 +28,7 @@ class Subject:
     """A model ready to be evaluated: `generator` holds it as it is to be measured, `layout` renders its questions."""
 
     generator: Generator
-    layout: Layout
+    layout: ChatLayout
 
     @property
     def vocabulary(self) -> int:

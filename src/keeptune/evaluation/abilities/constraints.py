@@ -23,15 +23,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keeptune.errors import DataError
+from keeptune.grading.chinese import ALL_HAN
 
 __all__ = ["check", "satisfied", "validate"]
 
-_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
 _LATIN = "A-Za-z\u00c0-\u024f"
-_HAN_CHARACTER = re.compile(f"[{_HAN}]")
+_HAN_CHARACTER = re.compile(f"[{ALL_HAN}]")
 _LATIN_LETTER = re.compile(f"[{_LATIN}]")
 # A Chinese character, or a run of other letters and digits with inner apostrophes, hyphens and decimal points.
-_WORD = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+(?:['’.-][^\W_{_HAN}]+)*")
+_WORD = re.compile(rf"[{ALL_HAN}]|[^\W_{ALL_HAN}]+(?:['’.-][^\W_{ALL_HAN}]+)*")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|vs|e\.g|i\.e|P\.S)\.", re.IGNORECASE)
 _LIST_NUMBER = re.compile(r"^\s*\d+[.)]\s", re.MULTILINE)
 _SENTENCE_END = re.compile(r"""[.!?]+["'”’)\]*]*(?=\s|$)|[。！？]+["'”’」』）*]*|\n\s*\n""")

@@ -17,7 +17,7 @@ from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Prose, Size, Split, load
 from keeptune.prompts.chat import Message
-from keeptune.prompts.reading import answered
+from keeptune.prompts.reading import is_answer_complete
 
 TOKENS_PER_WORD = 1.35
 CHANCE = 0.1
@@ -125,7 +125,7 @@ class LongContext(Ability):
         self, subject: Subject, items: Sequence[PlantedFact], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         conversations = [[Message(role="user", content=f"{item.text}\n\n{item.question}")] for item in items]
-        answers = written_answers(subject, conversations, BUDGET_TOKENS, progress, answered)
+        answers = written_answers(subject, conversations, BUDGET_TOKENS, progress, is_answer_complete)
         for answer in answers:
             del answer["prompt"]  # thousands of words per question, which the id gives again
         return answers

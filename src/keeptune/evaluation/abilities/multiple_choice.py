@@ -27,7 +27,7 @@ from keeptune.evaluation.abilities.base import (
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
 from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load
-from keeptune.prompts.chat import Layout
+from keeptune.prompts.chat import ChatLayout
 
 CHANCE = 0.25
 EVERY: dict[Size, int] = {"quick": 6, "standard": 2, "full": 1}
@@ -58,24 +58,24 @@ class Wording:
     special_tokens: bool
 
 
-Words = Callable[[ChoiceItem, Layout], Wording]
+Words = Callable[[ChoiceItem, ChatLayout], Wording]
 
 
-def question_words(item: ChoiceItem, layout: Layout) -> Wording:
+def question_words(item: ChoiceItem, layout: ChatLayout) -> Wording:
     """A question and the beginning of its answer, in the assistant's turn where there is a chat template."""
     head, tail = ("问题：", "答案：") if item.language == "zh" else ("Question: ", "Answer:")
     before = layout.question(item.prompt) if layout.is_chat else f"{head}{item.prompt}\n"
     return Wording(before + tail, " ", not layout.is_chat)
 
 
-def program_words(item: ChoiceItem, layout: Layout) -> Wording:
+def program_words(item: ChoiceItem, layout: ChatLayout) -> Wording:
     """A program and what it prints."""
     text = f"What does this Python program print?\n\n```python\n{item.prompt}\n```"
     before = layout.question(text) if layout.is_chat else f"{text}\n\n"
     return Wording(f"{before}Output:\n```\n", "", not layout.is_chat)
 
 
-def continuation_words(item: ChoiceItem, _: Layout) -> Wording:
+def continuation_words(item: ChoiceItem, _: ChatLayout) -> Wording:
     """Plain text that goes on: the same for all models, because the task is to continue a text and not to answer."""
     return Wording(item.prompt, "" if item.language == "zh" else " ", True)
 

@@ -37,7 +37,7 @@ from keeptune.evaluation.overlap import NgramIndex
 from keeptune.evaluation.suite.loader import Size, Split, Text
 from keeptune.grading.number import HEADLINE, parse_number
 from keeptune.grading.number import grade as grade_number
-from keeptune.grading.squad import squad_v11
+from keeptune.grading.squad import score_squad_v11
 from keeptune.prompts.chat import Message
 
 BUDGET_TOKENS = 128
@@ -56,7 +56,7 @@ def contains(output: str, answers: Sequence[str]) -> float:
 
 def f1(output: str, answers: Sequence[str]) -> float:
     """SQuAD's F1, the best over the references."""
-    return squad_v11(output, answers).f1
+    return score_squad_v11(output, answers).f1
 
 
 def number(output: str, answers: Sequence[str]) -> float:

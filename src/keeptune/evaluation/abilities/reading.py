@@ -19,8 +19,8 @@ from keeptune.evaluation.abilities.base import measurement as paired
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
 from keeptune.grading.chinese import HAN
-from keeptune.grading.squad import ReadingItem, Scores, load_squad, reading_items, squad_v11
-from keeptune.prompts.reading import MAX_NEW_TOKENS, answered, first_line, question_text
+from keeptune.grading.squad import ReadingItem, Scores, load_reading_items, load_squad, score_squad_v11
+from keeptune.prompts.reading import MAX_NEW_TOKENS, first_line, is_answer_complete, question_text
 from keeptune.prompts.template import encode_prompt
 
 FILE_ZH = "reading-zh.json"
@@ -90,12 +90,12 @@ class Reading(Ability):
         tokenizer = subject.generator.tokenizer
         prompts = [encode_prompt(tokenizer, self._prompt(item)) for item in items]
         budget = MAX_NEW_TOKENS_ZH if self.language == "zh" else MAX_NEW_TOKENS
-        answers = subject.generator.answer(prompts, [budget] * len(prompts), answered, progress)
+        answers = subject.generator.answer(prompts, [budget] * len(prompts), is_answer_complete, progress)
         return [{"output": own.text, "stopped": own.stopped, "output_tokens": own.tokens} for own in answers]
 
     def graded(self, record: Record) -> Record:
         prediction = first_line(record["output"])
-        metric = squad_zh if self.language == "zh" else squad_v11
+        metric = squad_zh if self.language == "zh" else score_squad_v11
         scores = metric(prediction, record["references"])
         return {"prediction": prediction, "f1": scores.f1, "em": scores.em}
 
@@ -115,6 +115,6 @@ class Reading(Ability):
 @cache
 def _questions(language: Language) -> tuple[ReadingItem, ...]:
     if language == "en":
-        return tuple(reading_items("embedded"))
+        return tuple(load_reading_items("embedded"))
     with resources.as_file(resources.files("keeptune.evaluation.suite") / FILE_ZH) as path:
         return tuple(load_squad(path).items)

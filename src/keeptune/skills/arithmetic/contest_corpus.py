@@ -1,7 +1,7 @@
-"""A whole corpus with the shape of the contest's train.json, for trials and load tests where the real one is absent.
+"""Generator of a corpus like the contest's train.json, for trials and load tests without the real file.
 
-It has the real one's mix of kinds, ranges, formats and order. Duplicates are not planted: as in the original they
-come from drawing often out of a small space (45 fractions, 100 masses, 40,200 equations).
+The generated corpus has the same mix of kinds, ranges, formats and order. Duplicates are not added on purpose. As in
+the original, they result from sampling small spaces often (45 fractions, 100 masses, 40,200 equations).
 """
 
 from __future__ import annotations
@@ -11,21 +11,16 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from keeptune.errors import DataError
-from keeptune.skills.arithmetic import word_problems as story
 from keeptune.skills.arithmetic.kind import Kind
-from keeptune.skills.arithmetic.kinds import KINDS
+from keeptune.skills.arithmetic.kinds import ENGLISH, KINDS
+from keeptune.skills.arithmetic.word_problems import generate_word_problem
 
-ENGLISH = "english"
+IsExcluded = Callable[[str, str], bool]
+"""Whether a problem, given with its solution, must not be in the corpus."""
 
-Refused = Callable[[str, str], bool]
-"""Whether a problem, given with its solution, must not be written."""
+MAX_DRAWS = 100_000
+"""Limit of samples per problem. A kind with few problems needs many samples to find the last allowed one."""
 
-MOST_DRAWS = 100_000
-"""For one problem. Of a kind with few problems, the last ones that are not refused take many draws."""
-
-# Rows of each kind in the original, before duplicates are dropped. Its published counts are after that: the four
-# operations have no duplicates, and the other counts are what gives the published one when drawn at random.
-# They add up to the 800,000 Chinese and the 9,993 English rows.
 ORIGINAL_ROWS = {
     "add": 90_113,
     "sub": 89_366,
@@ -43,6 +38,11 @@ ORIGINAL_ROWS = {
     "fraction": 20_000,
     ENGLISH: 9_993,
 }
+"""Rows per kind in the original, duplicates included: 800,000 Chinese and 9,993 English rows.
+
+The published counts are those without duplicates. The four operations have none. The other counts are chosen so that
+random sampling yields the published ones.
+"""
 
 UNIQUE_ROWS = {
     "add": 90_113,
@@ -61,15 +61,14 @@ UNIQUE_ROWS = {
     "fraction": 45,
     ENGLISH: 9_993,
 }
+"""Problems per kind in the original without duplicates: the mix to evaluate on, where each problem counts once."""
 
 ORIGINAL_CORPUS_ROWS, UNIQUE_CORPUS_ROWS = sum(ORIGINAL_ROWS.values()), 2_000
-"""How many are written unless it is said: as many as the original has, and enough to score on."""
-"""Problems of each kind in the original once duplicates are dropped: the mix that a score should be made on, for what
-was asked six times counts once."""
+"""Default sizes: the size of the original, and a size that is sufficient for evaluation."""
 
 
-def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
-    """How many of so many rows are of each kind: these shares, rounded by largest remainder."""
+def allocate_rows(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
+    """Distribute a number of rows over kinds in proportion to their shares, by the largest remainder method."""
     total = sum(shares.values())
     counts = {kind: rows * share // total for kind, share in shares.items()}
     missing = rows - sum(counts.values())
@@ -79,79 +78,87 @@ def mix(rows: int, shares: Mapping[str, int]) -> dict[str, int]:
     return counts
 
 
-def corpus(
+def generate_corpus(
     rows: int,
     generator_seed: int,
-    refused: Refused | None = None,
+    refused: IsExcluded | None = None,
     any_length: float = 0.0,
     close_calls: float = 0.0,
 ) -> Iterator[dict[str, str]]:
-    """Rows {"problem", "solution"}: first the Chinese kinds in random order, then the English ones, as in the
-    original. The same seed gives the same rows. In place of a refused problem another of its kind is drawn.
+    """Yield rows {"problem", "solution"}: the Chinese kinds in random order, then the English ones, as in the original.
 
-    A share `any_length` of the problems has numbers of every length, of which the original's have few that are short;
-    in a share `close_calls` a late digit decides.
+    The same seed gives the same rows. An excluded problem is replaced by another one of its kind.
 
-    errors: DataError when nearly all problems of a kind are refused.
+    Args:
+        rows: The number of rows.
+        generator_seed: The seed of the random generator.
+        refused: Returns whether a problem is excluded.
+        any_length: Share of the problems whose numbers have all lengths; the original has few short numbers.
+        close_calls: Share of the problems that a late digit decides.
+
+    Raises:
+        DataError: If nearly all problems of a kind are excluded.
     """
     generator = random.Random(generator_seed)
-    counts = mix(rows, ORIGINAL_ROWS)
+    counts = allocate_rows(rows, ORIGINAL_ROWS)
     kinds = [kind for kind in KINDS for _ in range(counts[kind.name])]
     generator.shuffle(kinds)
     for kind in [*kinds, *[None] * counts[ENGLISH]]:
-        problem, solution = _drawn(kind, generator, refused, any_length, close_calls)
+        problem, solution = _sample_row(kind, generator, refused, any_length, close_calls)
         yield {"problem": problem, "solution": solution}
 
 
-def unique_corpus(rows: int, generator_seed: int, refused: Refused | None = None) -> Iterator[dict[str, str]]:
-    """Rows of different problems in random order, in the mix of the original's unique ones: what to score on.
+def generate_unique_corpus(
+    rows: int, generator_seed: int, refused: IsExcluded | None = None
+) -> Iterator[dict[str, str]]:
+    """Yield rows of distinct problems in random order, in the mix of `UNIQUE_ROWS`, for evaluation.
 
-    errors: DataError when a kind has too few problems that are not refused.
+    Raises:
+        DataError: If a kind has too few problems that are not excluded.
     """
     generator = random.Random(generator_seed)
-    counts = mix(rows, UNIQUE_ROWS)
+    counts = allocate_rows(rows, UNIQUE_ROWS)
     kinds = [name for name in UNIQUE_ROWS for _ in range(counts[name])]
     generator.shuffle(kinds)
     seen: set[str] = set()
 
-    def unwanted(problem: str, solution: str) -> bool:
+    def is_excluded(problem: str, solution: str) -> bool:
         return problem in seen or (refused is not None and refused(problem, solution))
 
     by_name = {kind.name: kind for kind in KINDS}
     for name in kinds:
-        problem, solution = _drawn(by_name.get(name), generator, unwanted)
+        problem, solution = _sample_row(by_name.get(name), generator, is_excluded)
         seen.add(problem)
         yield {"problem": problem, "solution": solution}
 
 
-def _drawn(
+def _sample_row(
     kind: Kind[Any] | None,
     generator: random.Random,
-    refused: Refused | None,
+    refused: IsExcluded | None,
     any_length: float = 0.0,
     close_calls: float = 0.0,
 ) -> tuple[str, str]:
-    """A problem that is not refused, and its solution; English where there is no kind."""
-    for _ in range(MOST_DRAWS):
+    """Sample a problem that is not excluded, with its solution; None stands for the English kind."""
+    for _ in range(MAX_DRAWS):
         if kind is None:
-            problem, solution = story.tell(generator)
+            problem, solution = generate_word_problem(generator)
         else:
-            drawn = _problem(kind, generator, any_length, close_calls)
-            problem, solution = kind.write(drawn), kind.raw_solution(drawn)
+            sampled = _sample_problem(kind, generator, any_length, close_calls)
+            problem, solution = kind.render_problem(sampled), kind.render_raw(sampled)
         if refused is None or not refused(problem, solution):
             return problem, solution
     raise DataError(
-        f"no problem of the kind {kind.name if kind else ENGLISH} is left: all of {MOST_DRAWS:,} that were drawn are "
-        "written already, or they or their twins are in the excluded files; ask for fewer rows, or take some of that "
-        "kind out of those files"
+        f"data.synth: no further problem of kind {kind.name if kind else ENGLISH!r} in {MAX_DRAWS:,} samples; all were "
+        "duplicates or in the excluded files; generate fewer rows, or exclude fewer problems of this kind"
     )
 
 
-def _problem(kind: Kind[Any], generator: random.Random, any_length: float, close_calls: float) -> Any:
-    """A problem of that kind, from one of the three draws."""
+def _sample_problem(kind: Kind[Any], generator: random.Random, any_length: float, close_calls: float) -> Any:
+    """Sample a problem of a kind with one of its three methods."""
     if not any_length + close_calls:
-        return kind.random(generator)
+        return kind.sample(generator)
     share = generator.random()
     if share < any_length:
-        return kind.random_size(generator)
-    return kind.random_close(generator) if share < any_length + close_calls else kind.random(generator)
+        return kind.sample_any_length(generator)
+    return kind.sample_near_tie(generator) if share < any_length + close_calls else kind.sample(generator)

@@ -10,38 +10,38 @@ from fractions import Fraction
 
 from keeptune.skills.arithmetic import longhand, rules
 from keeptune.skills.arithmetic.digits import procedures
-from keeptune.skills.arithmetic.digits.procedures import Worked
-from keeptune.skills.arithmetic.kind import ANSWER, COUNT, KindByQuotient, any_size, random_nonzero
+from keeptune.skills.arithmetic.digits.procedures import DigitSolution
+from keeptune.skills.arithmetic.kind import ANSWER, COUNT, QuotientKind, sample_nonzero, sample_positive
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """slope · x + intercept, of which the zero is asked for; the slope is not 0."""
+    """The line slope · x + intercept, whose zero is the answer; the slope is not 0."""
 
     slope: int
     intercept: int
 
 
-class Equation(KindByQuotient[Line]):
+class Equation(QuotientKind[Line]):
     """`解方程 -39x + 20 = 0` → `方程的解为：0.5128205128205128`; `解方程 -6x + 0 = 0` → `方程的解为：-0.0`"""
 
     name = "equation"
     problem_pattern = re.compile(rf"解方程 (-?{COUNT})x \+ (0|-?{COUNT}) = 0")
     solution_pattern = re.compile(rf"方程的解为：({ANSWER})")
 
-    def read(self, match: re.Match[str]) -> Line | None:
+    def parse_match(self, match: re.Match[str]) -> Line | None:
         return Line(int(match[1]), int(match[2]))
 
-    def write(self, problem: Line) -> str:
+    def render_problem(self, problem: Line) -> str:
         return f"解方程 {problem.slope}x + {problem.intercept} = 0"
 
     def value(self, problem: Line) -> Fraction:
         return Fraction(-problem.intercept, problem.slope)
 
-    def raw_solution(self, problem: Line) -> str:
+    def render_raw(self, problem: Line) -> str:
         return f"方程的解为：{-problem.intercept / problem.slope}"
 
-    def steps(self, problem: Line, places: int) -> list[str]:
+    def longhand_steps(self, problem: Line, places: int) -> list[str]:
         top, bottom = abs(problem.intercept), abs(problem.slope)
         sign = "-" if self.value(problem) < 0 else ""
         return [
@@ -52,15 +52,15 @@ class Equation(KindByQuotient[Line]):
     def divisor(self, problem: Line) -> Decimal:
         return Decimal(problem.slope)
 
-    def worked(self, problem: Line) -> Worked:
+    def digit_solution(self, problem: Line) -> DigitSolution:
         return procedures.equation(problem.slope, problem.intercept)
 
-    def rule(self, problem: Line, result: str) -> list[str]:
+    def rule_lines(self, problem: Line, result: str) -> list[str]:
         return rules.equation(problem.slope, problem.intercept, result)
 
-    def random_size(self, generator: random.Random) -> Line:
-        slope, intercept = (generator.choice((-1, 1)) * any_size(generator, 100) for _ in range(2))
+    def sample_any_length(self, generator: random.Random) -> Line:
+        slope, intercept = (generator.choice((-1, 1)) * sample_positive(generator, 100) for _ in range(2))
         return Line(slope, intercept)
 
-    def random(self, generator: random.Random) -> Line:
-        return Line(random_nonzero(generator, 100), generator.randint(-100, 100))
+    def sample(self, generator: random.Random) -> Line:
+        return Line(sample_nonzero(generator, 100), generator.randint(-100, 100))

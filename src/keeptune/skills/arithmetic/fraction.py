@@ -1,4 +1,4 @@
-"""Fractions in lowest terms: `将分数 n/d 进行简化。`."""
+"""Reduction of fractions to lowest terms: `将分数 n/d 进行简化。`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from keeptune.config.solution_format import Rounding
+from keeptune.grading.number import LOWEST_TERMS
 from keeptune.skills.arithmetic import rules
 from keeptune.skills.arithmetic.kind import COUNT, Kind
 
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """A proper fraction, as it is written: 0 < numerator < denominator."""
+    """A proper fraction as written: 0 < numerator < denominator."""
 
     numerator: int
     denominator: int
@@ -24,28 +25,28 @@ class Ratio:
 class Simplification(Kind[Ratio]):
     """`将分数 4/10 进行简化。` → `最简化的形式为：2/5`
 
-    Only proper fractions are understood: the data set has no other, so how it would write 4/2 is not known.
+    Only proper fractions are supported. The data set has no others, so its format for 4/2 is unknown.
     """
 
-    name = "fraction"
+    name = LOWEST_TERMS
     problem_pattern = re.compile(rf"将分数 ({COUNT})/({COUNT}) 进行简化。")
     solution_pattern = re.compile(rf"最简化的形式为：({COUNT}/{COUNT})")
 
-    def read(self, match: re.Match[str]) -> Ratio | None:
+    def parse_match(self, match: re.Match[str]) -> Ratio | None:
         problem = Ratio(int(match[1]), int(match[2]))
         return problem if problem.numerator < problem.denominator else None
 
-    def write(self, problem: Ratio) -> str:
+    def render_problem(self, problem: Ratio) -> str:
         return f"将分数 {problem.numerator}/{problem.denominator} 进行简化。"
 
     def value(self, problem: Ratio) -> Fraction:
         return Fraction(problem.numerator, problem.denominator)
 
-    def raw_solution(self, problem: Ratio) -> str:
+    def render_raw(self, problem: Ratio) -> str:
         return f"最简化的形式为：{self.value(problem)}"
 
-    def steps(self, problem: Ratio, places: int) -> list[str]:  # noqa: ARG002
-        """Euclid's divisions down to nothing; what was divided by last divides both."""
+    def longhand_steps(self, problem: Ratio, places: int) -> list[str]:  # noqa: ARG002
+        """Euclid's algorithm down to remainder 0; the last divisor is the greatest common divisor."""
         top, bottom = problem.numerator, problem.denominator
         lines, number, divisor = [], bottom, top
         while divisor:
@@ -56,14 +57,14 @@ class Simplification(Kind[Ratio]):
             lines.append(f"{top}/{bottom}=({top}/{number})/({bottom}/{number})={top // number}/{bottom // number}")
         return lines
 
-    def answer(self, problem: Ratio, rounding: Rounding) -> str:  # noqa: ARG002
-        """The fraction in lowest terms; a fraction is never rounded."""
+    def render_answer(self, problem: Ratio, rounding: Rounding) -> str:  # noqa: ARG002
+        """Return the fraction in lowest terms; fractions are never rounded."""
         return str(self.value(problem))
 
-    def rule(self, problem: Ratio, result: str) -> list[str]:  # noqa: ARG002
+    def rule_lines(self, problem: Ratio, result: str) -> list[str]:  # noqa: ARG002
         top, bottom = problem.numerator, problem.denominator
         return rules.fraction(top, bottom, math.gcd(top, bottom))
 
-    def random(self, generator: random.Random) -> Ratio:
+    def sample(self, generator: random.Random) -> Ratio:
         numerator, denominator = sorted(generator.sample(range(1, 11), 2))
         return Ratio(numerator, denominator)

@@ -1,7 +1,7 @@
-"""What one kind of arithmetic problem knows, and the number formats that all kinds share.
+"""Base classes of the arithmetic problem kinds, and the number formats that they share.
 
-A kind reads a problem only if it is written exactly as the contest's data set writes it. Whatever is spelled
-otherwise is not understood: a wrong guess here would become a wrong truth in every later stage.
+A kind parses a problem only if it is written exactly as in the contest's data set. Any other spelling is rejected,
+because a wrong guess here becomes a wrong truth in every later stage.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import ClassVar, Generic, TypeVar
 from keeptune.config.solution_format import Rounding
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.skills.arithmetic import rules
-from keeptune.skills.arithmetic.digits.procedures import Worked
-from keeptune.skills.rounding import places_of, rounded
+from keeptune.skills.arithmetic.digits.procedures import DigitSolution
+from keeptune.skills.rounding import decimal_places, format_rounded
 
 P = TypeVar("P")
 
-# Digits are [0-9], for \d also matches other scripts. Lengths are bounded so that a hostile row cannot ask for
-# a number with a million digits.
+# Regular expressions of the number formats. Digits are [0-9], because \d also matches other scripts. Lengths are
+# limited, so that a hostile row cannot contain a number with a million digits.
 UNSIGNED_AMOUNT = r"(?:0|[1-9][0-9]{0,8})\.[0-9]{2}"
 AMOUNT = "-?" + UNSIGNED_AMOUNT
 COUNT = r"[1-9][0-9]{0,8}"
@@ -31,7 +31,7 @@ EXPONENT = r"[1-9][0-9]{0,2}"
 ANSWER = r"-?[0-9]{1,64}(?:\.[0-9]{1,64})?(?:[Ee][+-]?[0-9]{1,4})?"
 
 LIMIT_HUNDREDTHS = 1_000_000
-"""The largest number of an operation, and the largest whose root is asked for."""
+"""Largest operand and largest radicand of the data set, in hundredths."""
 
 CONTEXT = Context(
     prec=28,
@@ -43,143 +43,146 @@ CONTEXT = Context(
     flags=[],
     traps=[InvalidOperation, DivisionByZero, Overflow],
 )
-"""Python's default decimal context, which the data set was made with; ours, so that nobody else can change it."""
+"""Python's default decimal context, as used for the data set; a private copy, so that no other code changes it."""
 
 
 class Kind(ABC, Generic[P]):
-    """One kind of problem: how it is written, what its exact answer is, and how to draw a new one."""
+    """One kind of problem: its text format, its exact answer, its solutions, and random samples."""
 
     name: ClassVar[str]
     problem_pattern: ClassVar[re.Pattern[str]]
-    """Matches a whole problem; it opens with a literal character, which `kinds.find` dispatches on."""
-    landmark: ClassVar[str] = ""
-    """A text that stands in every problem of this kind: looked for first, for it is found in no time."""
+    """Matches a whole problem. It begins with a literal character, which `kinds.find_kind` dispatches on."""
+    required_text: ClassVar[str] = ""
+    """A text that every problem of this kind contains. It is tested before the pattern, because the test is fast."""
     solution_pattern: ClassVar[re.Pattern[str]]
-    """Matches a whole raw solution; group 1 is the stated answer."""
+    """Matches a whole raw solution; group 1 is its answer."""
 
     def parse(self, text: str) -> P | None:
-        """The problem, or None unless `write` would give back `text` character for character."""
+        """Return the problem, or None unless `render_problem` returns exactly `text` for it."""
         match = self.problem_pattern.fullmatch(text)
-        return None if match is None else self.read(match)
+        return None if match is None else self.parse_match(match)
 
     @abstractmethod
-    def read(self, match: re.Match[str]) -> P | None:
-        """The problem of a matched text, or None where it is well written but has no answer, such as x / 0."""
+    def parse_match(self, match: re.Match[str]) -> P | None:
+        """Return the problem of a matched text, or None if it has no answer, such as x / 0."""
 
     @abstractmethod
-    def write(self, problem: P) -> str:
-        """The problem's text, as the data set writes it."""
+    def render_problem(self, problem: P) -> str:
+        """Return the text of the problem in the format of the data set."""
 
     @abstractmethod
     def value(self, problem: P) -> Fraction:
-        """The exact answer."""
+        """Return the exact answer."""
 
     @abstractmethod
-    def raw_solution(self, problem: P) -> str:
-        """The solution's text, byte for byte as the data set writes it, float noise included."""
+    def render_raw(self, problem: P) -> str:
+        """Return the solution byte for byte as in the data set, including its floating-point errors."""
 
     @abstractmethod
-    def steps(self, problem: P, places: int) -> list[str]:
-        """The lines that lead to the answer with so many decimals, each a statement that holds by itself."""
+    def longhand_steps(self, problem: P, places: int) -> list[str]:
+        """Return the lines that lead to an answer with `places` decimals; each line is a true statement by itself."""
 
-    def answer(self, problem: P, rounding: Rounding) -> str:
-        """The exact answer, rounded as declared."""
-        return rounded(self.value(problem), rounding)
+    def render_answer(self, problem: P, rounding: Rounding) -> str:
+        """Return the exact answer, rounded as declared."""
+        return format_rounded(self.value(problem), rounding)
 
-    def reasoning(self, problem: P, rounding: Rounding) -> str:
-        """The worked solution: the steps, and the answer behind the marker on the last line."""
-        steps = self.steps(problem, places_of(self.value(problem), rounding))
-        return "\n".join([*steps, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
+    def render_longhand(self, problem: P, rounding: Rounding) -> str:
+        """Return the step-by-step solution, with the answer after the marker on the last line."""
+        steps = self.longhand_steps(problem, decimal_places(self.value(problem), rounding))
+        return "\n".join([*steps, f"{ANSWER_MARKER} {self.render_answer(problem, rounding)}"])
 
     @abstractmethod
-    def rule(self, problem: P, result: str) -> list[str]:
-        """The sentences that state a rule, and the statement that applies it: an expression, and `result` behind it."""
+    def rule_lines(self, problem: P, result: str) -> list[str]:
+        """Return sentences that state a rule, and a statement that applies it: an expression followed by `result`."""
 
-    def ruled(self, problem: P, rounding: Rounding) -> str:
-        """The rule applied, and the answer behind the marker on the last line."""
-        lines = self.rule(problem, rules.result(self.value(problem), rounding))
-        return "\n".join([*lines, f"{ANSWER_MARKER} {self.answer(problem, rounding)}"])
+    def render_rule(self, problem: P, rounding: Rounding) -> str:
+        """Return the rule and its application, with the answer after the marker on the last line."""
+        lines = self.rule_lines(problem, rules.result(self.value(problem), rounding))
+        return "\n".join([*lines, f"{ANSWER_MARKER} {self.render_answer(problem, rounding)}"])
 
-    def stated_answer(self, solution: str) -> str | None:
-        """The number that a raw solution states as its answer, or None if it is not written in this kind's way."""
+    def extract_answer(self, solution: str) -> str | None:
+        """Return the answer that a raw solution states, or None if it is not in the format of this kind."""
         match = self.solution_pattern.fullmatch(solution)
         return None if match is None else match[1]
 
-    def random_size(self, generator: random.Random) -> P:
-        """A problem whose numbers are of every length equally often, where the data set's are nearly all long."""
-        return self.random(generator)
+    def sample_any_length(self, generator: random.Random) -> P:
+        """Sample a problem in which all number lengths are equally likely; most numbers of the data set are long."""
+        return self.sample(generator)
 
-    def random_close(self, generator: random.Random) -> P:
-        """A problem in which a late digit decides, of which an even draw has few."""
-        return self.random(generator)
+    def sample_near_tie(self, generator: random.Random) -> P:
+        """Sample a problem that a late digit decides; uniform sampling yields few of them."""
+        return self.sample(generator)
 
     @abstractmethod
-    def random(self, generator: random.Random) -> P:
-        """A problem drawn evenly from the data set's ranges."""
+    def sample(self, generator: random.Random) -> P:
+        """Sample a problem uniformly from the ranges of the data set."""
 
 
-class KindByDigits(Kind[P]):
-    """A kind whose problems can also be worked digit by digit."""
+class DigitKind(Kind[P]):
+    """A kind whose problems can also be solved digit by digit."""
 
-    def reaches(self, problem: P) -> bool:  # noqa: ARG002
-        """Whether the procedure is exact enough for this problem."""
+    def supports_digits(self, problem: P) -> bool:  # noqa: ARG002
+        """Whether the digit procedure is accurate enough for this problem."""
         return True
 
     @abstractmethod
-    def worked(self, problem: P) -> Worked:
-        """The steps digit by digit, and the answer that they end with."""
+    def digit_solution(self, problem: P) -> DigitSolution:
+        """Return the steps of the digit procedure and the answer that they end with."""
 
-    def by_digits(self, problem: P) -> str:
-        """The solution worked digit by digit, and the answer behind the marker on the last line."""
-        worked = self.worked(problem)
-        return "\n".join([*worked.lines, f"{ANSWER_MARKER} {worked.answer}"])
+    def render_digits(self, problem: P) -> str:
+        """Return the digit-by-digit solution, with the answer after the marker on the last line."""
+        solution = self.digit_solution(problem)
+        return "\n".join([*solution.lines, f"{ANSWER_MARKER} {solution.answer}"])
 
 
-class KindByQuotient(KindByDigits[P]):
-    """A kind whose work digit by digit ends with a quotient."""
+class QuotientKind(DigitKind[P]):
+    """A kind whose digit procedure ends with a quotient."""
 
     @abstractmethod
     def divisor(self, problem: P) -> Decimal:
-        """What is divided by."""
+        """Return the divisor of that quotient."""
 
-    def reaches(self, problem: P) -> bool:
-        """Not those few where what is left grows over its columns, as 9986.95 / 9986.96: of divisors just below a power
-        of ten, under nearly as much."""
+    def supports_digits(self, problem: P) -> bool:
+        """Whether the quotient is accurate enough.
+
+        It is not for a few problems such as 9986.95 / 9986.96, with a divisor just below a power of ten and a
+        dividend close to it. There the remainder outgrows its columns.
+        """
         if not str(abs(self.divisor(problem))).lstrip("0.").startswith("9"):
             return True
         value = self.value(problem)
-        cut_off = abs(Fraction(self.worked(problem).answer) - value)
-        return cut_off <= max(Fraction(1, 500), abs(value) / 50_000)
+        error = abs(Fraction(self.digit_solution(problem).answer) - value)
+        return error <= max(Fraction(1, 500), abs(value) / 50_000)
 
 
-def amount(hundredths: int) -> Decimal:
-    """The number with two decimals that is so many hundredths."""
+def from_hundredths(hundredths: int) -> Decimal:
+    """Return a number of hundredths as a decimal with two places."""
     return Decimal(f"{hundredths / 100:.2f}")
 
 
-def any_length(generator: random.Random, limit: int) -> int:
-    """An integer from -limit..-1 and 1..limit, of every number of digits equally often."""
+def sample_signed(generator: random.Random, limit: int) -> int:
+    """Sample a nonzero integer from -limit to limit; all lengths are about equally likely."""
     drawn = int(10 ** generator.uniform(0, math.log10(limit)))
     return drawn if generator.random() < 0.5 else -drawn
 
 
-def any_size(generator: random.Random, limit: int) -> int:
-    """An integer from 1..limit, of every number of digits equally often."""
+def sample_positive(generator: random.Random, limit: int) -> int:
+    """Sample an integer from 1 to limit; all lengths are equally likely."""
     digits = generator.randint(1, len(str(limit)))
     return generator.randint(10 ** (digits - 1), min(limit, 10**digits - 1))
 
 
-def near_short(generator: random.Random, value: float, share: float) -> float:
-    """A number like `value`, but within `share` of a last digit's unit from a number of one to three digits.
+def sample_near_tie_value(generator: random.Random, value: float, share: float) -> float:
+    """Sample a number near `value` that almost equals a number of one to three digits.
 
-    The digit behind which nearly nothing or nearly a whole is left is the one that a first look at two numbers gets
-    wrong: 10 of 15 quotients within a hundredth were, and 9 of 314 others (results/LOG.md, 2026-11-23).
+    Its distance from that number is at most `share` units of the last digit. Models misjudge such digits: 10 of 15
+    quotients within a hundredth were wrong, and 9 of 314 others (results/LOG.md, 2026-11-23).
     """
     unit = 10.0 ** (Decimal(value).adjusted() - generator.randrange(3))
     return unit * (round(value / unit) + generator.uniform(-share, share))
 
 
-def random_nonzero(generator: random.Random, limit: int) -> int:
-    """An integer drawn evenly from -limit..-1 and 1..limit."""
+def sample_nonzero(generator: random.Random, limit: int) -> int:
+    """Sample a nonzero integer uniformly from -limit to limit."""
     drawn = generator.randrange(-limit, limit)
     return drawn + 1 if drawn >= 0 else drawn

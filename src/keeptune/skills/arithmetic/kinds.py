@@ -1,4 +1,4 @@
-"""All kinds of arithmetic problem, and which of them a text belongs to."""
+"""Registry of all arithmetic problem kinds, and the lookup of the kind of a text."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from keeptune.skills.arithmetic.measures import Area, Mass
 from keeptune.skills.arithmetic.money import Discount, Sales
 from keeptune.skills.arithmetic.operations import Addition, Division, Multiplication, Subtraction
 from keeptune.skills.arithmetic.powers import Function, Power, SquareRoot
+
+ENGLISH = "english"
+"""The kind of word problems in free text."""
 
 KINDS: tuple[Kind[Any], ...] = (
     Addition(),
@@ -38,14 +41,14 @@ _BY_FIRST_CHARACTER: dict[str, tuple[Kind[Any], ...]] = {
 
 
 @lru_cache(maxsize=1)
-def find(text: str) -> tuple[Kind[Any], Any] | None:
-    """The kind that `text` is a problem of, and the problem; None if it is of none. No text is of two kinds.
+def find_kind(text: str) -> tuple[Kind[Any], Any] | None:
+    """Return the kind of a problem text and the parsed problem, or None; no text matches two kinds.
 
-    A corpus of 810,000 rows goes through here, so only the kinds that open with the same character are tried, and
-    the last problem is remembered: what is read is judged next.
+    This runs for each of 810,000 corpus rows, so it tries only the kinds with the same first character. The cache
+    holds the last problem, because callers parse a problem and then verify its solution.
     """
     for kind in _BY_FIRST_CHARACTER.get(text[:1], ()):
-        problem = kind.parse(text) if kind.landmark in text else None
+        problem = kind.parse(text) if kind.required_text in text else None
         if problem is not None:
             return kind, problem
     return None

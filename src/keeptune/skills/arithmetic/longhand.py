@@ -1,8 +1,8 @@
 """Calculations written out in steps that a small language model can execute one at a time.
 
-Each function returns lines, and every line is a chain of statements that holds by itself (`check.py` evaluates them
-without knowing these procedures). A step works on at most a few digits that stand close before it; numbers carry no
-spaces, because a space costs a token and moves digits apart.
+Each function returns lines. Every line is a chain of statements that is true by itself; `check.py` evaluates it without
+knowledge of these procedures. A step uses only a few digits, which appear shortly before it. Numbers have no spaces,
+because a space costs a token and separates digits.
 """
 
 from __future__ import annotations
@@ -10,25 +10,25 @@ from __future__ import annotations
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 SIGNIFICANT_DIGITS = 8
-"""Kept in intermediate results of powers: a hundred roundings at the eighth digit stay far inside 1 in 10,000."""
+"""Digits of intermediate results of powers. After a hundred roundings the error is still far below 1 in 10,000."""
 
 STEP_CONTEXT = Context(prec=SIGNIFICANT_DIGITS, rounding=ROUND_HALF_EVEN, Emin=-999_999, Emax=999_999, flags=[])
 
 COLUMNS = "abcdefghijklmnopqrstuvwxyz"
-"""The names of the columns of an addition, from the left: a name is easier to find again than a position."""
+"""Names of the columns of an addition from the left. A model finds a name more easily than a position."""
 
 
 def parts(number: int) -> list[int]:
-    """The round numbers that a number is the sum of: 87 is 80 + 7, 100 is 100 itself."""
+    """Split a number into its round parts: 87 into 80 and 7, 100 into 100."""
     digits = str(number)
-    found = [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits) if digit != "0"]
-    return found or [0]
+    round_numbers = [int(digit) * 10 ** (len(digits) - 1 - place) for place, digit in enumerate(digits) if digit != "0"]
+    return round_numbers or [0]
 
 
 def product(left: int, right: int) -> list[str]:
-    """A product of small integers by the products of their round parts, which are then added one by one.
+    """Return a product of small integers as products of their round parts, which are then added one by one.
 
-    The layout is the same for every pair, 3*30=(3)*(30) too: a model writes what it writes most often.
+    The layout is the same for every pair, even for 3*30=(3)*(30), because a model learns the most frequent layout best.
 
     87*45=(80+7)*(40+5)
     80*40=3200 … 7*5=35
@@ -42,7 +42,7 @@ def product(left: int, right: int) -> list[str]:
 
 
 def running_sum(numbers: list[int]) -> list[str]:
-    """The numbers added up one by one: 20+12=32, 32+72=104, …"""
+    """Return the numbers added one by one: 20+12=32, 32+72=104, …"""
     lines, total = [], numbers[0]
     for number in numbers[1:]:
         lines.append(f"{total}+{number}={total + number}")
@@ -51,11 +51,11 @@ def running_sum(numbers: list[int]) -> list[str]:
 
 
 def quotient(dividend: int, divisor: int, decimals: int) -> list[str]:
-    """A long division of integers that are not negative, with so many decimals unless it ends before.
+    """Return a long division of nonnegative integers with `decimals` decimals, or fewer if it ends earlier.
 
-    28/6=4r4          one digit of the result a line; a divisor over 10 is multiplied and subtracted instead:
-    450-73*6=450-438=12
-    287/6=47.833...   the digits put together, cut off and not rounded
+    28/6=4r4              one digit of the result per line
+    450-73*6=450-438=12   the same for a divisor above 10, with multiplication and subtraction
+    287/6=47.833...       the joined digits, truncated and not rounded
     """
     digits, remainder, result = str(dividend), 0, ""
     lines: list[str] = []
@@ -80,10 +80,10 @@ def _division_step(current: int, divisor: int, digit: int, remainder: int) -> st
 
 
 def column_sum(left: int, right: int, decimals: int) -> list[str]:
-    """Two numbers of 10^-decimals units added column by column from the right, each step with its carry.
+    """Add two numbers column by column from the right; both count units of 10^-decimals.
 
-    a30b87c25d86e40f58    the digits of both numbers, by column
-    f5+8+0=13             the last digit is the result's, the one before it the next step's carry
+    a30b87c25d86e40f58    the digits of both numbers by column
+    f5+8+0=13             digit + digit + carry; the sum holds the next carry and the digit of the result
     """
     width = max(len(str(left)), len(str(right)), decimals + 1)
     columns = _columns(left, right, width)
@@ -96,9 +96,9 @@ def column_sum(left: int, right: int, decimals: int) -> list[str]:
 
 
 def column_difference(left: int, right: int, decimals: int) -> list[str]:
-    """The smaller of two numbers taken from the larger, column by column; a borrowed ten stands before the digit.
+    """Subtract the smaller number from the larger one column by column; a borrowed ten precedes the digit.
 
-    f15-8-0=7             a 1 in front says that the next step has to give one back
+    f15-8-0=7             the leading 1 means that the next step subtracts 1 more
     """
     width = max(len(str(left)), decimals + 1)
     columns = _columns(left, right, width)
@@ -111,7 +111,9 @@ def column_difference(left: int, right: int, decimals: int) -> list[str]:
 
 
 def crossed_product(left: int, right: int) -> list[str]:
-    """A product of long integers, one digit of the result a line: all digit products of one place, and the carry.
+    """Return a product of long integers, one digit of the result per line.
+
+    A line adds all digit products of one place and the carry.
 
     7*5+0=35+0=35
     8*5+7*4+3=40+28+3=68+3=71
@@ -132,7 +134,7 @@ def crossed_product(left: int, right: int) -> list[str]:
 
 
 def power(base: Decimal, exponent: int) -> tuple[list[str], Decimal]:
-    """A power by squaring and multiplying, each result rounded to eight digits, and what comes out.
+    """Return the lines of a power by squaring and multiplying, each rounded to eight digits, and the result.
 
     7.59*7.59~=57.6081
     57.6081*57.6081~=3318.6932
@@ -148,32 +150,34 @@ def power(base: Decimal, exponent: int) -> tuple[list[str], Decimal]:
 
 
 def rounded_product(left: Decimal, right: Decimal) -> tuple[str, Decimal]:
-    """One product, rounded to eight digits, as a line, and what comes out."""
+    """Return the line of one product rounded to eight digits, and the result."""
     lines: list[str] = []
     result, _ = _rounded_product(left, significant(left), right, significant(right), lines)
     return lines[0], result
 
 
 def root(hundredths: int, decimals: int) -> list[str]:
-    """A square root digit by digit: what is left of the number, less (20 times the digits so far + digit) · digit.
+    """Return a square root digit by digit.
+
+    Each line subtracts (20 · digits so far + digit) · digit from the remainder.
 
     61-7*7=12
     1245-148*8=61
     """
     text = str(hundredths)
     pairs = [int(pair) for pair in _pairs(text)] + [0] * (decimals - 1)
-    lines, left, found = [], 0, 0
+    lines, left, root_digits = [], 0, 0
     for pair in pairs:
         left = 100 * left + pair
-        digit = max(d for d in range(10) if (20 * found + d) * d <= left)
-        taken = (20 * found + digit) * digit
-        lines.append(f"{left}-{20 * found + digit}*{digit}={left}-{taken}={left - taken}")
-        left, found = left - taken, 10 * found + digit
+        digit = max(d for d in range(10) if (20 * root_digits + d) * d <= left)
+        taken = (20 * root_digits + digit) * digit
+        lines.append(f"{left}-{20 * root_digits + digit}*{digit}={left}-{taken}={left - taken}")
+        left, root_digits = left - taken, 10 * root_digits + digit
     return lines
 
 
 def significant(value: Decimal) -> str:
-    """A number with eight significant digits, with an exponent where it is very large or very small."""
+    """Format a number with eight significant digits, and with an exponent if it is very large or very small."""
     number = STEP_CONTEXT.plus(value)
     if not number:
         return "0"
@@ -184,7 +188,7 @@ def significant(value: Decimal) -> str:
 
 
 def hundredths(units: int) -> str:
-    """So many hundredths as a decimal number."""
+    """Format a number of hundredths as a decimal number."""
     return _trimmed(f"{units // 100}.{units % 100:02d}")
 
 
@@ -198,7 +202,7 @@ def _rounded_product(
 
 
 def _trimmed(number: str) -> str:
-    """A decimal number without the zeros at its end that say nothing."""
+    """Remove trailing zeros after the point."""
     return number.rstrip("0").rstrip(".") if "." in number else number
 
 

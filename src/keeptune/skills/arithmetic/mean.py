@@ -9,53 +9,53 @@ from fractions import Fraction
 
 from keeptune.skills.arithmetic import longhand, rules
 from keeptune.skills.arithmetic.digits import procedures
-from keeptune.skills.arithmetic.digits.procedures import Worked
-from keeptune.skills.arithmetic.kind import ANSWER, COUNT, KindByDigits
+from keeptune.skills.arithmetic.digits.procedures import DigitSolution
+from keeptune.skills.arithmetic.kind import ANSWER, COUNT, DigitKind
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The integers, in the order in which they are listed; there is at least one."""
+    """The listed integers in their order; at least one."""
 
     values: tuple[int, ...]
 
 
-MOST_COUNTED = 30
-"""Numbers that are counted in one line; the data set has ten at most."""
+MAX_VALUES = 30
+"""Most numbers that the digit procedure counts in one line; the data set has at most ten."""
 
 
-class Mean(KindByDigits[Numbers]):
+class Mean(DigitKind[Numbers]):
     """`求以下数据的平均值：[20, 12, 72, 21, 95, 39]` → `平均值为 43.166666666666664`"""
 
     name = "mean"
     problem_pattern = re.compile(rf"求以下数据的平均值：\[({COUNT}(?:, {COUNT})*)\]")
     solution_pattern = re.compile(rf"平均值为 ({ANSWER})")
 
-    def read(self, match: re.Match[str]) -> Numbers | None:
+    def parse_match(self, match: re.Match[str]) -> Numbers | None:
         return Numbers(tuple(map(int, match[1].split(", "))))
 
-    def write(self, problem: Numbers) -> str:
+    def render_problem(self, problem: Numbers) -> str:
         return f"求以下数据的平均值：[{', '.join(map(str, problem.values))}]"
 
     def value(self, problem: Numbers) -> Fraction:
         return Fraction(sum(problem.values), len(problem.values))
 
-    def raw_solution(self, problem: Numbers) -> str:
+    def render_raw(self, problem: Numbers) -> str:
         return f"平均值为 {sum(problem.values) / len(problem.values)}"
 
-    def steps(self, problem: Numbers, places: int) -> list[str]:
+    def longhand_steps(self, problem: Numbers, places: int) -> list[str]:
         total, count = sum(problem.values), len(problem.values)
         return [*longhand.running_sum(list(problem.values)), *longhand.quotient(total, count, places + 1)]
 
-    def reaches(self, problem: Numbers) -> bool:
-        return len(problem.values) <= MOST_COUNTED
+    def supports_digits(self, problem: Numbers) -> bool:
+        return len(problem.values) <= MAX_VALUES
 
-    def worked(self, problem: Numbers) -> Worked:
+    def digit_solution(self, problem: Numbers) -> DigitSolution:
         return procedures.mean(problem.values)
 
-    def rule(self, problem: Numbers, result: str) -> list[str]:
+    def rule_lines(self, problem: Numbers, result: str) -> list[str]:
         return rules.mean(problem.values, result)
 
-    def random(self, generator: random.Random) -> Numbers:
+    def sample(self, generator: random.Random) -> Numbers:
         length = generator.randint(3, 10)
         return Numbers(tuple(generator.randint(1, 100) for _ in range(length)))

@@ -1,4 +1,4 @@
-"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, and so with -, * and /."""
+"""The four operations on two numbers with two decimals: `计算 A + B 等于多少？`, with +, -, * or /."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import ClassVar
 
 from keeptune.skills.arithmetic import longhand, rules
 from keeptune.skills.arithmetic.digits import procedures
-from keeptune.skills.arithmetic.digits.procedures import Worked
+from keeptune.skills.arithmetic.digits.procedures import DigitSolution
 from keeptune.skills.arithmetic.kind import (
     AMOUNT,
     ANSWER,
     CONTEXT,
     LIMIT_HUNDREDTHS,
-    KindByDigits,
-    KindByQuotient,
-    amount,
-    any_length,
-    near_short,
-    random_nonzero,
+    DigitKind,
+    QuotientKind,
+    from_hundredths,
+    sample_near_tie_value,
+    sample_nonzero,
+    sample_signed,
 )
 
-QUOTIENT_CLOSE = 0.02
-"""How much of a digit's unit a close quotient is away from it at most."""
+NEAR_TIE_DISTANCE = 0.02
+"""Largest distance of a near-tie quotient from a short number, in units of its last digit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operands:
-    """The two numbers of an operation, with two decimals each."""
+    """The two operands, with two decimals each."""
 
     left: Decimal
     right: Decimal
@@ -46,47 +46,47 @@ def _solution(symbol: str) -> re.Pattern[str]:
     return re.compile(rf"{AMOUNT} {re.escape(symbol)} {AMOUNT} = ({ANSWER})")
 
 
-class Operation(KindByDigits[Operands]):
-    """What the four operations share: all but the operation."""
+class Operation(DigitKind[Operands]):
+    """Base class of the four operations."""
 
     symbol: ClassVar[str]
 
     @abstractmethod
     def decimal(self, problem: Operands) -> Decimal:
-        """The answer to 28 significant digits, which is how the data set has it."""
+        """Return the answer with 28 significant digits, as in the data set."""
 
-    def read(self, match: re.Match[str]) -> Operands | None:
+    def parse_match(self, match: re.Match[str]) -> Operands | None:
         return Operands(Decimal(match[1]), Decimal(match[2]))
 
     def value(self, problem: Operands) -> Fraction:
-        # Two numbers of at most eleven digits: their sum, difference and product fit the context, so they are exact.
+        # Operands have at most eleven digits, so sums, differences and products fit the context and are exact.
         return Fraction(self.decimal(problem))
 
-    def write(self, problem: Operands) -> str:
+    def render_problem(self, problem: Operands) -> str:
         return f"计算 {problem.left} {self.symbol} {problem.right} 等于多少？"
 
-    def raw_solution(self, problem: Operands) -> str:
+    def render_raw(self, problem: Operands) -> str:
         answer = CONTEXT.to_sci_string(self.decimal(problem))
         return f"{problem.left} {self.symbol} {problem.right} = {answer}"
 
-    def random_size(self, generator: random.Random) -> Operands:
-        left = amount(any_length(generator, LIMIT_HUNDREDTHS))
-        return Operands(left, amount(any_length(generator, LIMIT_HUNDREDTHS)))
+    def sample_any_length(self, generator: random.Random) -> Operands:
+        left = from_hundredths(sample_signed(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, from_hundredths(sample_signed(generator, LIMIT_HUNDREDTHS)))
 
-    def random_close(self, generator: random.Random) -> Operands:
-        """Numbers that begin with the same two digits: which is larger shows further on."""
-        right = random_nonzero(generator, LIMIT_HUNDREDTHS)
+    def sample_near_tie(self, generator: random.Random) -> Operands:
+        """Sample operands whose first two digits are equal, so that later digits decide which one is larger."""
+        right = sample_nonzero(generator, LIMIT_HUNDREDTHS)
         unit = 10 ** max(0, len(str(abs(right))) - 2)
         left = abs(right) // unit * unit + generator.randrange(unit)
-        return Operands(amount(generator.choice((left, -left))), amount(right))
+        return Operands(from_hundredths(generator.choice((left, -left))), from_hundredths(right))
 
-    def random(self, generator: random.Random) -> Operands:
-        left = amount(random_nonzero(generator, LIMIT_HUNDREDTHS))
-        return Operands(left, amount(random_nonzero(generator, LIMIT_HUNDREDTHS)))
+    def sample(self, generator: random.Random) -> Operands:
+        left = from_hundredths(sample_nonzero(generator, LIMIT_HUNDREDTHS))
+        return Operands(left, from_hundredths(sample_nonzero(generator, LIMIT_HUNDREDTHS)))
 
 
 def _column_steps(symbol: str, problem: Operands, right: Decimal) -> list[str]:
-    """The steps of left + `right`, where `right` has the sign that makes the operation an addition."""
+    """Return the steps of left + `right`; for a subtraction, `right` has the opposite sign."""
     left, same = problem.left, (problem.left < 0) == (right < 0)
     larger, smaller = sorted((left, right), key=abs, reverse=True)
     first, second = (left, right) if same else (larger, smaller)
@@ -118,19 +118,19 @@ class Addition(Operation):
     name = "add"
     symbol = "+"
     problem_pattern = _problem("+")
-    landmark = " + "
+    required_text = " + "
     solution_pattern = _solution("+")
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.add(problem.left, problem.right)
 
-    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+    def longhand_steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("+", problem, problem.right)
 
-    def worked(self, problem: Operands) -> Worked:
+    def digit_solution(self, problem: Operands) -> DigitSolution:
         return procedures.addition(problem.left, problem.right)
 
-    def rule(self, problem: Operands, result: str) -> list[str]:
+    def rule_lines(self, problem: Operands, result: str) -> list[str]:
         return rules.addition(problem.left, problem.right, result)
 
 
@@ -140,19 +140,19 @@ class Subtraction(Operation):
     name = "sub"
     symbol = "-"
     problem_pattern = _problem("-")
-    landmark = " - "
+    required_text = " - "
     solution_pattern = _solution("-")
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.subtract(problem.left, problem.right)
 
-    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+    def longhand_steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         return _column_steps("-", problem, -problem.right)
 
-    def worked(self, problem: Operands) -> Worked:
+    def digit_solution(self, problem: Operands) -> DigitSolution:
         return procedures.addition(problem.left, -problem.right)
 
-    def rule(self, problem: Operands, result: str) -> list[str]:
+    def rule_lines(self, problem: Operands, result: str) -> list[str]:
         return rules.subtraction(problem.left, problem.right, result)
 
 
@@ -162,34 +162,34 @@ class Multiplication(Operation):
     name = "mul"
     symbol = "*"
     problem_pattern = _problem("*")
-    landmark = " * "
+    required_text = " * "
     solution_pattern = _solution("*")
 
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.multiply(problem.left, problem.right)
 
-    def steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
+    def longhand_steps(self, problem: Operands, places: int) -> list[str]:  # noqa: ARG002
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}*{problem.right}={_sign(problem)}{left}*{right}/10000"
         return [head, *longhand.crossed_product(left, right)]
 
-    def worked(self, problem: Operands) -> Worked:
+    def digit_solution(self, problem: Operands) -> DigitSolution:
         return procedures.multiplication(problem.left, problem.right)
 
-    def rule(self, problem: Operands, result: str) -> list[str]:
+    def rule_lines(self, problem: Operands, result: str) -> list[str]:
         return rules.product(problem.left, problem.right, result)
 
 
-class Division(Operation, KindByQuotient[Operands]):
+class Division(Operation, QuotientKind[Operands]):
     """`计算 3008.48 / 3439.46 等于多少？` → `3008.48 / 3439.46 = 0.8746954463782105330487925430`"""
 
     name = "div"
     symbol = "/"
     problem_pattern = _problem("/")
-    landmark = " / "
+    required_text = " / "
     solution_pattern = _solution("/")
 
-    def read(self, match: re.Match[str]) -> Operands | None:
+    def parse_match(self, match: re.Match[str]) -> Operands | None:
         problem = Operands(Decimal(match[1]), Decimal(match[2]))
         return problem if problem.right else None
 
@@ -200,29 +200,29 @@ class Division(Operation, KindByQuotient[Operands]):
     def decimal(self, problem: Operands) -> Decimal:
         return CONTEXT.divide(problem.left, problem.right)
 
-    def random_close(self, generator: random.Random) -> Operands:
-        """A quotient next to one of few digits."""
-        drawn = self.random(generator)
-        quotient = near_short(generator, float(abs(self.decimal(drawn))), QUOTIENT_CLOSE)
+    def sample_near_tie(self, generator: random.Random) -> Operands:
+        """Sample a quotient close to a number of few digits."""
+        drawn = self.sample(generator)
+        quotient = sample_near_tie_value(generator, float(abs(self.decimal(drawn))), NEAR_TIE_DISTANCE)
         hundredths = round(quotient * _hundredths(drawn.right))
         if hundredths > LIMIT_HUNDREDTHS:
-            return self.random_close(generator)
-        return replace(drawn, left=amount(hundredths).copy_sign(drawn.left))
+            return self.sample_near_tie(generator)
+        return replace(drawn, left=from_hundredths(hundredths).copy_sign(drawn.left))
 
-    def steps(self, problem: Operands, places: int) -> list[str]:
+    def longhand_steps(self, problem: Operands, places: int) -> list[str]:
         left, right = _hundredths(problem.left), _hundredths(problem.right)
         head = f"{problem.left}/{problem.right}={_sign(problem)}{left}/{right}"
         return [head, *longhand.quotient(left, right, places + 1)]
 
-    def reaches(self, problem: Operands) -> bool:
-        """Nor quotients with more zeros behind the point than are written out."""
-        return procedures.is_written_out(problem.left, problem.right) and super().reaches(problem)
+    def supports_digits(self, problem: Operands) -> bool:
+        """Whether the quotient is accurate enough and needs no exponent."""
+        return procedures.is_written_out(problem.left, problem.right) and super().supports_digits(problem)
 
     def divisor(self, problem: Operands) -> Decimal:
         return problem.right
 
-    def worked(self, problem: Operands) -> Worked:
+    def digit_solution(self, problem: Operands) -> DigitSolution:
         return procedures.division(problem.left, problem.right)
 
-    def rule(self, problem: Operands, result: str) -> list[str]:
+    def rule_lines(self, problem: Operands, result: str) -> list[str]:
         return rules.quotient(problem.left, problem.right, result)

@@ -1,9 +1,9 @@
-"""Short worked solutions that state a rule and apply it, in the language of the problems.
+"""Short solutions in Chinese that state a rule and apply it.
 
-Where a model cannot learn to carry out a long calculation, it can still learn what decides the sign and which formula
-leads to the answer. Each function returns lines. Digits stand in statements only, never in the sentences, and every
-number of the problem stands in one, so that `rule_check.py` can judge all of them. `result` is the last relation:
-`= 3.5`, or `≈ 3.33` where the number is rounded.
+A model that cannot learn a long calculation can still learn what determines the sign and which formula gives the
+answer. Each function returns lines. Digits occur only in statements, never in sentences, and the statements contain
+every number of the problem, so that `rule_check.py` can verify all of them. `result` is the last relation: `= 3.5`, or
+`≈ 3.33` for a rounded number.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from decimal import Decimal
 from fractions import Fraction
 
 from keeptune.config.solution_format import Rounding
-from keeptune.skills.rounding import rounded
+from keeptune.skills.rounding import format_rounded
 
 
 def result(value: Fraction, rounding: Rounding) -> str:
-    """What stands behind an expression that has this value."""
-    text = rounded(value, rounding)
+    """Return the relation that follows an expression with this value, such as `= 3.5`."""
+    text = format_rounded(value, rounding)
     return f"{'=' if Fraction(text) == value else '≈'} {text}"
 
 
 def addition(left: Decimal, right: Decimal, result: str) -> list[str]:
-    """The sign is the one that both numbers have, or that of the larger size."""
+    """The sign is that of both numbers, or that of the number with the larger absolute value."""
     formula, a, b = f"{left} + {right}", left.copy_abs(), right.copy_abs()
     if not left or not right:
         return ["一个数与零相加，仍得这个数。", f"{formula} {result}"]
@@ -41,7 +41,7 @@ def addition(left: Decimal, right: Decimal, result: str) -> list[str]:
 
 
 def subtraction(left: Decimal, right: Decimal, result: str) -> list[str]:
-    """Taking away a negative number is adding its size; which number is larger decides the sign."""
+    """Subtracting a negative number adds its absolute value; the larger number determines the sign."""
     relation = "大于" if left > right else "小于" if left < right else "等于"
     sign = f"被减数{relation}减数，差为{_sign(left - right)}。"
     if right < 0:
@@ -51,7 +51,7 @@ def subtraction(left: Decimal, right: Decimal, result: str) -> list[str]:
 
 
 def product(left: Decimal, right: Decimal, result: str) -> list[str]:
-    """Equal signs make the product positive, different ones negative."""
+    """Equal signs give a positive product, different signs a negative one."""
     formula, a, b = f"{left} * {right}", left.copy_abs(), right.copy_abs()
     if not left or not right:
         return ["任何数与零相乘，积为零。", f"{formula} {result}"]
@@ -63,12 +63,12 @@ def product(left: Decimal, right: Decimal, result: str) -> list[str]:
 
 
 def quotient(left: Decimal, right: Decimal, result: str) -> list[str]:
-    """Equal signs make the quotient positive, different ones negative."""
+    """Equal signs give a positive quotient, different signs a negative one."""
     return [f"被除数是{_sign(left)}，除数是{_sign(right)}，{_quotient_sign(left, right)}", f"{left} / {right} {result}"]
 
 
 def power(base: Decimal, exponent: int, result: str) -> list[str]:
-    """What decides about the sign: that of the base, and whether the exponent is even."""
+    """The sign of the base and the parity of the exponent determine the sign."""
     formula = f"({base})^{exponent}" if base.is_signed() else f"{base}^{exponent}"
     if exponent == 0:
         rule = "任何非零的数的零次方都等于一。"
@@ -84,22 +84,22 @@ def power(base: Decimal, exponent: int, result: str) -> list[str]:
 
 
 def square_root(number: Decimal, result: str) -> list[str]:
-    """What a square root is."""
+    """Definition of the square root."""
     return ["一个非负数的算术平方根，是平方等于这个数的非负数。", f"√{number} {result}"]
 
 
 def function(x: Decimal, coefficient: int, exponent: int, result: str) -> list[str]:
-    """The power goes before the product."""
+    """The power is evaluated before the product."""
     return ["把 x 的值代入函数，先算乘方，再乘以系数。", f"y = {coefficient} * {x}^{exponent} {result}"]
 
 
 def equation(slope: int, intercept: int, result: str) -> list[str]:
-    """The constant changes sides and sign; then both sides are divided."""
-    given = f"{slope}x + {intercept} = 0"
+    """The constant moves to the other side with its sign changed; then both sides are divided."""
+    line = f"{slope}x + {intercept} = 0"
     if intercept == 0:
-        return [given, f"常数项为零，系数不为零，所以方程的解为零：x {result}"]
+        return [line, f"常数项为零，系数不为零，所以方程的解为零：x {result}"]
     return [
-        given,
+        line,
         f"移项，常数项变号：{slope}x = {-intercept}",
         f"两边同时除以系数，{_quotient_sign(-intercept, slope)}",
         f"x = {-intercept} / {slope} {result}",
@@ -107,7 +107,7 @@ def equation(slope: int, intercept: int, result: str) -> list[str]:
 
 
 def mean(values: Sequence[int], result: str) -> list[str]:
-    """Sum, count, quotient."""
+    """Sum divided by count."""
     total = sum(values)
     added = [f"求和：{' + '.join(map(str, values))} = {total}"] if len(values) > 1 else []
     return ["平均值等于所有数据的和除以数据的个数。", *added, f"求商：{total} / {len(values)} {result}"]
@@ -124,7 +124,7 @@ def mass(density: int, volume: int, result: str) -> list[str]:
 
 
 def discount(before: int, after: int, result: str) -> list[str]:
-    """How much of the price is taken off, in percent."""
+    """The price reduction in percent."""
     if before == after:
         return ["价格没有变化，折扣比例为零。", f"{before} - {after} {result}"]
     sign = "价格下降，折扣比例为正数。" if before > after else "价格上涨，折扣比例为负数。"
@@ -135,13 +135,13 @@ def discount(before: int, after: int, result: str) -> list[str]:
 
 
 def sales(before: int, percent: int, result: str) -> list[str]:
-    """Last year's sales and what was added to them."""
+    """Last year's sales plus the growth."""
     formula = f"{before} + {before} * {percent} / 100"
     return [f"今年的销售额 = 去年的销售额 + 增加的销售额 = {formula} {result} 万元"]
 
 
 def fraction(numerator: int, denominator: int, common: int) -> list[str]:
-    """Numerator and denominator divided by their greatest common divisor."""
+    """Numerator and denominator are divided by their greatest common divisor."""
     if common == 1:
         return ["分子和分母互质，已经是最简分数。", f"{numerator} / {denominator} = {numerator} / {denominator}"]
     top, bottom = numerator // common, denominator // common

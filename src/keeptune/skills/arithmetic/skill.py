@@ -1,4 +1,4 @@
-"""The arithmetic skill: the contest's 14 Chinese kinds, and English word problems with a boxed answer."""
+"""Arithmetic skill: the 14 Chinese kinds of the contest, and English word problems with a boxed answer."""
 
 from __future__ import annotations
 
@@ -10,143 +10,145 @@ from typing import Any
 
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import ANSWER_MARKER
+from keeptune.grading.chinese import CHINESE_TEXT
 from keeptune.grading.number import grade
-from keeptune.grading.stated_answer import answer_line, boxed_truth, worked
+from keeptune.grading.stated_answer import add_answer_line, format_answer_line, parse_stated_truth
 from keeptune.skills.arithmetic import check, rule_check
-from keeptune.skills.arithmetic import word_problems as story
-from keeptune.skills.arithmetic.contest_corpus import ENGLISH
 from keeptune.skills.arithmetic.digits import check as digits_check
-from keeptune.skills.arithmetic.kind import Kind, KindByDigits
-from keeptune.skills.arithmetic.kinds import KINDS, find
-from keeptune.skills.arithmetic.steps import false_step
+from keeptune.skills.arithmetic.kind import DigitKind, Kind
+from keeptune.skills.arithmetic.kinds import ENGLISH, KINDS, find_kind
+from keeptune.skills.arithmetic.steps import find_false_step
+from keeptune.skills.arithmetic.word_problems import generate_word_problem
 from keeptune.skills.base import Question
-from keeptune.skills.rounding import rounded
+from keeptune.skills.rounding import format_rounded
 
 FLOAT_NOISE = Fraction(1, 10**12)
-"""How far, relative to it, a data set's answer may be from the exact one; its floats have 16 digits."""
+"""Largest relative error of a stored answer that is a float; floats have 16 digits."""
 
 LARGEST_TRUTH_BITS = 1_300
-"""Numerator and denominator of an answer have at most this many bits (391 digits; the data set's have 303).
+"""Largest size of the numerator and the denominator of an answer: 391 digits; the data set has up to 303.
 
-The grader reads no larger numbers, and a hostile row could ask for one with ten thousand digits."""
+The grader parses no larger numbers, and a hostile row could have an answer with ten thousand digits.
+"""
 
-LONGEST_QUOTE = 60
-"""In characters; a stored answer may be as long as its row."""
+MAX_QUOTE_CHARACTERS = 60
+"""Limit of a quoted answer in a message; a stored answer may be as long as its row."""
 
-_CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uf900-\ufaff\uff00-\uffef]")
+_CHINESE = re.compile(f"[{CHINESE_TEXT}]")
 _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 
 _COMMUTATIVE = frozenset({"add", "mul", "area", "mass", "mean"})
 
 
 class Arithmetic:
-    """Recognises, verifies, writes and invents arithmetic problems."""
+    """Parses, solves, verifies and generates arithmetic problems."""
 
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
-    free_text = frozenset({ENGLISH})
+    free_text_kinds = frozenset({ENGLISH})
 
-    def read(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
-        """The question; None for a text of no known kind, or whose answer no grader could read.
+    def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
+        """Return the question, or None if the text is of no known kind or no grader can read its answer.
 
-        A text without any Chinese is English if its solution boxes an answer, or has one after `####`. Space around a
-        problem is no part of it.
+        A text without Chinese characters is an English problem if its solution has a boxed answer or an answer after
+        `####`. Whitespace around the problem is ignored.
         """
         problem = problem.strip()
-        found = find(problem)
-        if found is None:
-            return _read_english(problem, solution)
-        kind, parsed = found
+        match = find_kind(problem)
+        if match is None:
+            return _parse_english(problem, solution)
+        kind, parsed = match
         truth = kind.value(parsed)
         top, bottom = truth.as_integer_ratio()
         if top.bit_length() > LARGEST_TRUTH_BITS or bottom.bit_length() > LARGEST_TRUTH_BITS:
             return None
         return Question(kind.name, problem, truth)
 
-    def fault(self, question: Question, solution: str) -> str | None:
-        """Why a stored solution is wrong, or None.
+    def find_error(self, question: Question, solution: str) -> str | None:
+        """Return why a stored solution is wrong, or None.
 
-        In the data set's own form it must repeat the problem's numbers, and its answer must be exact, or correctly
-        rounded within the headline tolerance. In any other form its answer must be within that tolerance, and every
-        step that can be read must hold. An English solution cannot be wrong: it is where the truth comes from.
+        A solution in the format of the data set must repeat the numbers of the problem. Its answer must be exact, or
+        correctly rounded within the headline tolerance. A solution in any other format must have an answer within
+        that tolerance, and every equation that can be parsed must hold. An English solution is the source of the truth
+        and always right.
         """
         if question.kind == ENGLISH:
             return None
-        kind, parsed = _found(question)
-        solution, written = solution.strip(), kind.raw_solution(parsed)
-        if solution == written:
+        kind, parsed = _reparse(question)
+        solution, expected = solution.strip(), kind.render_raw(parsed)
+        if solution == expected:
             return None
-        given, expected = kind.solution_pattern.fullmatch(solution), kind.solution_pattern.fullmatch(written)
-        if given is None or expected is None:
-            return _free_text_fault(question, solution)
-        before, expected_before = solution[: given.start(1)], written[: expected.start(1)]
-        if before != expected_before:
-            return f"another problem: the solution begins with {before!r}, not {expected_before!r}"
-        if _agrees(given[1], _number(question)):
+        match, expected_match = kind.solution_pattern.fullmatch(solution), kind.solution_pattern.fullmatch(expected)
+        if match is None or expected_match is None:
+            return _find_free_text_error(question, solution)
+        prefix, expected_prefix = solution[: match.start(1)], expected[: expected_match.start(1)]
+        if prefix != expected_prefix:
+            return f"another problem: the solution begins with {prefix!r}; expected {expected_prefix!r}"
+        if _matches_truth(match[1], _number(question)):
             return None
-        return f"wrong answer: {given[1]} instead of {expected[1]}"
+        return f"wrong answer: {match[1]}; expected {expected_match[1]}"
 
-    def solve(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
-        """The solution to train on. `solution` is the stored one; English problems and the style raw make use of it."""
+    def render_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str:
+        """Return the solution to train on. English problems and the style "raw" use the stored `solution`."""
         if question.kind == ENGLISH:
-            return worked(solution, style)
-        kind, parsed = _found(question)
+            return add_answer_line(solution, style)
+        kind, parsed = _reparse(question)
         if style == "raw":
-            return solution.strip() if self.fault(question, solution) is None else kind.raw_solution(parsed)
+            return solution.strip() if self.find_error(question, solution) is None else kind.render_raw(parsed)
         if style == "answer":
-            return f"{ANSWER_MARKER} {kind.answer(parsed, rounding)}"
-        if style == "digits" and (by_digits := _by_digits(kind, parsed)):
-            return by_digits.by_digits(parsed)
-        return kind.ruled(parsed, rounding) if style == "rule" else kind.reasoning(parsed, rounding)
+            return f"{ANSWER_MARKER} {kind.render_answer(parsed, rounding)}"
+        if style == "digits" and (digit_kind := _as_digit_kind(kind, parsed)):
+            return digit_kind.render_digits(parsed)
+        return kind.render_rule(parsed, rounding) if style == "rule" else kind.render_longhand(parsed, rounding)
 
-    def check(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
-        """Why a written solution is wrong, or None: judged apart from the code that wrote it."""
+    def verify_solution(self, question: Question, solution: str, style: Style, rounding: Rounding) -> str | None:
+        """Return why a rendered solution is wrong, or None. The check does not use the rendering code."""
         if question.kind == ENGLISH:
-            same = grade(solution, question.truth).correct
-            return None if same else "its final answer is not what the stored solution states"
+            is_correct = grade(solution, question.truth).correct
+            return None if is_correct else "the final answer differs from the stored solution"
         if style == "raw":
-            return self.fault(question, solution)
+            return self.find_error(question, solution)
         if style == "rule":
-            return rule_check.fault(solution, question.text, _number(question), rounding)
-        if style == "digits" and _by_digits(*_found(question)):
-            return digits_check.fault(solution, question.text, _number(question))
-        return check.fault(solution, question.truth, rounding)
+            return rule_check.find_error(solution, question.text, _number(question), rounding)
+        if style == "digits" and _as_digit_kind(*_reparse(question)):
+            return digits_check.find_error(solution, question.text, _number(question))
+        return check.find_error(solution, question.truth, rounding)
 
-    def twin(self, question: Question) -> str:
-        """A text that is the same for problems which differ only in the order of their numbers: a + b and b + a."""
+    def canonical_form(self, question: Question) -> str:
+        """Return a text that is equal for problems that differ only in number order, such as a + b and b + a."""
         if question.kind not in _COMMUTATIVE:
             return question.text
         return " ".join([question.kind, *sorted(_NUMBER.findall(question.text))])
 
-    def invent(self, kind: str, generator: random.Random) -> tuple[str, str]:
-        """A random (problem, raw solution) of that kind, in the data set's ranges and format."""
+    def generate(self, kind: str, generator: random.Random) -> tuple[str, str]:
+        """Return a random (problem, raw solution) of a kind, in the ranges and the format of the data set."""
         if kind == ENGLISH:
-            return story.tell(generator)
-        chosen = next(other for other in KINDS if other.name == kind)
-        problem = chosen.random(generator)
-        return chosen.write(problem), chosen.raw_solution(problem)
+            return generate_word_problem(generator)
+        arithmetic_kind = next(other for other in KINDS if other.name == kind)
+        problem = arithmetic_kind.sample(generator)
+        return arithmetic_kind.render_problem(problem), arithmetic_kind.render_raw(problem)
 
 
-def _by_digits(kind: Kind[Any], problem: Any) -> KindByDigits[Any] | None:
-    """The kind, where it can work the problem digit by digit; what it cannot is written in short steps."""
-    return kind if isinstance(kind, KindByDigits) and kind.reaches(problem) else None
+def _as_digit_kind(kind: Kind[Any], problem: Any) -> DigitKind[Any] | None:
+    """Return the kind if its digit procedure supports the problem; other problems are rendered as longhand."""
+    return kind if isinstance(kind, DigitKind) and kind.supports_digits(problem) else None
 
 
-def _found(question: Question) -> tuple[Kind[Any], Any]:
-    """The kind and the parsed problem of a question that `read` made."""
-    found = find(question.text)
-    assert found is not None
-    return found
+def _reparse(question: Question) -> tuple[Kind[Any], Any]:
+    """Return the kind and the parsed problem of a question from `Arithmetic.parse`."""
+    match = find_kind(question.text)
+    assert match is not None
+    return match
 
 
 def _number(question: Question) -> Fraction:
-    """The truth of a Chinese problem, which is always a number."""
+    """Return the truth of a Chinese problem, which is always a number."""
     assert isinstance(question.truth, Fraction)
     return question.truth
 
 
-def _agrees(stated: str, truth: Fraction) -> bool:
-    """Whether an answer in the data set's form is the truth, but for float noise or correct rounding."""
+def _matches_truth(stated: str, truth: Fraction) -> bool:
+    """Whether an answer in the format of the data set is the truth, up to float error or correct rounding."""
     if "/" in stated:
         return stated == str(truth)
     error = abs(Fraction(stated) - truth)
@@ -157,22 +159,23 @@ def _agrees(stated: str, truth: Fraction) -> bool:
     return error <= Fraction(10) ** last_place / 2 and grade(f"{ANSWER_MARKER} {stated}", truth).correct
 
 
-def _free_text_fault(question: Question, solution: str) -> str | None:
+def _find_free_text_error(question: Question, solution: str) -> str | None:
     graded = grade(solution, question.truth, question.kind)
     if graded.answer is None:
-        return "no answer: the solution states no number"
+        return "no answer: the solution contains no number"
     if not graded.correct:
-        return f"wrong answer: {graded.answer[:LONGEST_QUOTE]} instead of {rounded(_number(question), Rounding(4))}"
-    step = false_step(solution)
+        answer, expected = graded.answer[:MAX_QUOTE_CHARACTERS], format_rounded(_number(question), Rounding(4))
+        return f"wrong answer: {answer}; expected {expected}"
+    step = find_false_step(solution)
     return None if step is None else f"wrong step: {step}"
 
 
-def _read_english(problem: str, solution: str) -> Question | None:
+def _parse_english(problem: str, solution: str) -> Question | None:
     if _CHINESE.search(problem):
         return None
-    truth = boxed_truth(solution)
+    truth = parse_stated_truth(solution)
     if truth is None:
         return None
-    # What no grader can read, no model can be scored on.
-    readable = grade(answer_line(solution), truth).correct
-    return Question(ENGLISH, problem, truth) if readable else None
+    # A model cannot be evaluated on an answer that the grader cannot read.
+    is_readable = grade(format_answer_line(solution), truth).correct
+    return Question(ENGLISH, problem, truth) if is_readable else None

@@ -1,7 +1,7 @@
-r"""English word problems of our own, with worked solutions, in place of the competition problems of the data set.
+r"""Templates of English word problems with worked solutions, for generated corpora.
 
-They stand in for those where a whole corpus is invented: the same form (LaTeX, one `\boxed` answer that is often
-not the last number), but every number is drawn anew, so that there is no end to them.
+They replace the competition problems of the original data set and have the same form: LaTeX with one `\boxed` answer,
+which is often not the last number. All numbers are random.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ import random
 from collections.abc import Callable
 from fractions import Fraction
 
-Story = Callable[[random.Random], tuple[str, str]]
-"""Draws a problem and its solution."""
+ProblemTemplate = Callable[[random.Random], tuple[str, str]]
+"""Generates a problem and its solution."""
 
 NAMES = ("Ada", "Ben", "Chen", "Dora", "Emil", "Farah", "Goran", "Hana", "Ivo", "Jun", "Kofi", "Lena", "Mira", "Nils")
 
 
-def tell(generator: random.Random) -> tuple[str, str]:
-    """A problem and its solution, from a story chosen evenly."""
-    return generator.choice(STORIES)(generator)
+def generate_word_problem(generator: random.Random) -> tuple[str, str]:
+    """Return a problem and its solution from a uniformly sampled template."""
+    return generator.choice(TEMPLATES)(generator)
 
 
-def latex_fraction(value: Fraction) -> str:
-    r"""The number in lowest terms, as an integer or `\frac{n}{d}`."""
+def format_fraction(value: Fraction) -> str:
+    r"""Format a number in lowest terms, as an integer or `\frac{n}{d}`."""
     sign = "-" if value < 0 else ""
     if value.denominator == 1:
         return str(value)
     return rf"{sign}\frac{{{abs(value.numerator)}}}{{{value.denominator}}}"
 
 
-def latex_root(radicand: int) -> str:
-    r"""The square root of a positive integer with all squares taken out: 75 becomes `5\sqrt{3}`."""
+def format_root(radicand: int) -> str:
+    r"""Format the square root of a positive integer in simplest form: 75 becomes `5\sqrt{3}`."""
     outside = next(side for side in range(math.isqrt(radicand), 0, -1) if radicand % (side * side) == 0)
     inside = radicand // (outside * outside)
     if inside == 1:
@@ -57,7 +57,7 @@ def tickets(generator: random.Random) -> tuple[str, str]:
 def painters(generator: random.Random) -> tuple[str, str]:
     first, second = generator.sample(NAMES, 2)
     slow, fast = generator.randint(31, 180), generator.randint(5, 120)
-    together = latex_fraction(Fraction(slow * fast, slow + fast))
+    together = format_fraction(Fraction(slow * fast, slow + fast))
     problem = (
         f"{first} needs {slow} minutes to paint a garden gate, and {second} needs {fast} minutes. How many minutes "
         "do they need if they paint it together? Express your answer in lowest terms."
@@ -81,7 +81,7 @@ def diagonal(generator: random.Random) -> tuple[str, str]:
     solution = (
         f"The path is the hypotenuse of a right triangle with legs ${length}$ and ${width}$. By the Pythagorean "
         f"theorem its length is $\\sqrt{{{length}^2 + {width}^2}} = \\sqrt{{{square}}}$, "
-        f"which is $\\boxed{{{latex_root(square)}}}$."
+        f"which is $\\boxed{{{format_root(square)}}}$."
     )
     return problem, solution
 
@@ -90,7 +90,7 @@ def marbles(generator: random.Random) -> tuple[str, str]:
     name = generator.choice(NAMES)
     red, blue, green = (generator.randint(2, 60) for _ in range(3))
     total = red + blue + green
-    chance = latex_fraction(Fraction(red * (red - 1), total * (total - 1)))
+    chance = format_fraction(Fraction(red * (red - 1), total * (total - 1)))
     problem = (
         f"A bag holds {red} red, {blue} blue and {green} green marbles. {name} draws two at random without "
         "putting the first one back. What is the probability that both are red? Express your answer as a common "
@@ -139,7 +139,7 @@ def ages(generator: random.Random) -> tuple[str, str]:
 def round_trip(generator: random.Random) -> tuple[str, str]:
     name = generator.choice(NAMES)
     out, back = generator.randint(8, 400), generator.randint(8, 400)
-    average = latex_fraction(Fraction(2 * out * back, out + back))
+    average = format_fraction(Fraction(2 * out * back, out + back))
     problem = (
         f"{name} drives to the coast at ${out}$ kilometres per hour and returns along the same road at ${back}$ "
         "kilometres per hour. What is the average speed over the whole trip, in kilometres per hour, in lowest terms?"
@@ -258,7 +258,7 @@ def savings(generator: random.Random) -> tuple[str, str]:
     return problem, solution
 
 
-STORIES: tuple[Story, ...] = (
+TEMPLATES: tuple[ProblemTemplate, ...] = (
     tickets,
     painters,
     diagonal,

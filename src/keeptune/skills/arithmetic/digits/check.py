@@ -1,7 +1,7 @@
-"""Whether a solution worked digit by digit holds, judged without the code that wrote it.
+"""Verification of digit-by-digit solutions, independent of the code that rendered them.
 
-Every line must be true (blocks.py, root_check.py). What a sum, product or quotient starts from stands in the problem or
-is stated by an earlier line, signs are the problem's, and the answer has the digits that the lines end with.
+Every line must be true (blocks.py, root_check.py). The operands of a sum, product or quotient must be in the problem or
+in an earlier line. The signs must be those of the problem, and the answer must have the digits of the last result.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from itertools import zip_longest
 
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.grading.number import grade
-from keeptune.skills.arithmetic.check import wrong_statement
+from keeptune.skills.arithmetic.check import is_false_statement
 from keeptune.skills.arithmetic.digits.blocks import (
     Cell,
-    Pass,
+    ColumnPass,
     Product,
     Quotient,
-    digits,
-    joined,
-    pairs,
-    point_of,
-    result,
-    retried,
+    find_point,
+    join_cells,
+    parse_digits,
+    parse_pairs,
+    parse_result,
+    retry_prefix,
 )
 from keeptune.skills.arithmetic.digits.numeral import far_names, names
 from keeptune.skills.arithmetic.digits.root_check import Root
@@ -49,29 +49,29 @@ _MONOMIAL = re.compile(r"([0-9]+)\*([0-9]+\.[0-9]+)\^([0-9]+)")
 _REACHED = re.compile(r"([0-9]+(?:,[0-9]+)*):([0-9]+)\+([0-9]+)=([0-9]+)")
 _RESTATED = re.compile(r"([0-9]+(?:\.[0-9]+)?)(?:E([-+][0-9]))?")
 
-LONGEST_LINE = 1_000
-"""Characters; a mean of ten numbers takes 300. What is longer is no number that Python reads."""
+MAX_LINE_CHARACTERS = 1_000
+"""Limit of a line in characters; a mean of ten numbers takes 300. Python rejects longer integers."""
 
 
-def fault(solution: str, problem: str, truth: Fraction) -> str | None:
-    """The first line that does not hold, or why the final answer is wrong; None when all is right."""
+def find_error(solution: str, problem: str, truth: Fraction) -> str | None:
+    """Return the first wrong line or why the final answer is wrong; None if the solution is right."""
     *lines, last = solution.split("\n")
     if not last.startswith(f"{ANSWER_MARKER} "):
-        return f"the last line {last!r} is not `{ANSWER_MARKER} answer`"
-    reader = _Reader(problem)
+        return f"last line {last!r}: expected `{ANSWER_MARKER} answer`"
+    checker = _LineChecker(problem)
     for line in lines:
-        if not reader.holds(line):
-            return f"the line {line!r} does not hold"
+        if not checker.is_right(line):
+            return f"line {line!r}: not true after the lines before it"
     if not grade(last, truth).correct:
-        return f"the answer {last!r} is not {truth}"
+        return f"answer {last!r}: expected {truth}"
     answer = last.removeprefix(f"{ANSWER_MARKER} ")
-    if lines and not reader.ends_with(answer.lstrip("-")):
-        return f"the answer {last!r} is not what the steps end with"
+    if lines and not checker.ends_with(answer.lstrip("-")):
+        return f"answer {last!r}: differs from the result of the steps"
     return None
 
 
-class _Reader:
-    """Reads the lines of one solution in their order, and remembers what they stated."""
+class _LineChecker:
+    """Checks the lines of one solution in order, and stores their results."""
 
     def __init__(self, problem: str) -> None:
         self.is_equation = "x" in problem
@@ -83,99 +83,106 @@ class _Reader:
         self.exponents: list[str] = []  # from the one reached so far to the last one
         self.reached = 1
         self.count, self.rest, self.to_divide, self.retry = 0, 0, "", ""
-        self.columns: Pass | None = None
+        self.columns: ColumnPass | None = None
         self.left = ""  # the first factor of a product, until the second one is listed
         self.left_point: int | None = None
         self.product: Product | None = None
         self.quotient: Quotient | None = None
 
-    def holds(self, line: str) -> bool:
-        """Whether a line is true after those before it."""
-        if len(line) > LONGEST_LINE:
+    def is_right(self, line: str) -> bool:
+        """Whether a line is right after the lines before it."""
+        if len(line) > MAX_LINE_CHARACTERS:
             return False
-        if (found := pairs(line)) and found[0]["name"] == "a":
-            return self._paired(found)
+        if (cells := parse_pairs(line)) and cells[0]["name"] == "a":
+            return self._start_pair(cells)
         if self.columns is not None and not self.columns.digits and line[:1] == self.columns.names[-1]:
-            return self._settled(self.columns.line(line), self.columns)
-        if self.columns is not None and self._may_be_listed(self.columns) and result(line):
-            return self._settled(self.columns.listing(line), self.columns)
+            return self._store_result(self.columns.line(line), self.columns)
+        if self.columns is not None and self._expects_listing(self.columns) and parse_result(line):
+            return self._store_result(self.columns.listing(line), self.columns)
         if self.product is not None and line[:1].isalpha() and line[0] in self.product.right_names:
-            holds = self.product.line(line)
-            return holds if self.product.place else self._settled(holds, self.product)
+            is_right = self.product.line(line)
+            return is_right if self.product.place else self._store_result(is_right, self.product)
         if self.product is not None and line == self.product.place:
-            return self.product.place_repeated()
-        if self.product is not None and line[:1].isdigit() and result(line.partition("=")[0]):
-            return self._settled(self.product.listing(line), self.product)
+            return self.product.repeat_position()
+        if self.product is not None and line[:1].isdigit() and parse_result(line.partition("=")[0]):
+            return self._store_result(self.product.listing(line), self.product)
         if self.root is not None and not self.root.is_complete and (match := _TRIAL.fullmatch(line)):
             return match[1] is None and self.root.trial(*match.groups()[1:])
         if self.root is not None and self.root.retry and line.startswith(self.root.retry):
-            return self.root.tried_again(line)
+            return self.root.repeat_trial(line)
         if self.retry and line.startswith(self.retry):
             match = _SHORT_DIVISION.fullmatch(line.removeprefix(self.retry))
-            return match is not None and self._divided(match)
+            return match is not None and self._check_short_division(match)
         if self.quotient is not None and (match := _TRIAL.fullmatch(line)):
-            return self._tried(self.quotient, *match.groups(default=""))
+            return self._check_trial(self.quotient, *match.groups(default=""))
         if self.quotient is not None and (match := _CORRECTED.fullmatch(line)):
-            return self._settled(self.quotient.corrected(int(match[1]), match[2], match[3]), self.quotient)
-        if found := digits(line):
-            return self._listed(found, point_of(line))
-        return self._stated(line)
+            return self._store_result(self.quotient.correct(int(match[1]), match[2], match[3]), self.quotient)
+        if cells := parse_digits(line):
+            return self._start_factor(cells, find_point(line))
+        return self._check_statement(line)
 
     def ends_with(self, answer: str) -> bool:
-        """Whether an answer has the digits that the lines end with, and a product's point."""
+        """Whether an answer has the digits of the last result and, for a product, its point."""
         if _stripped(answer.partition("E")[0]) != _stripped(self.result):
             return False
         places = self.product.places_left if self.product is not None else None
         return places is None or Decimal(answer).is_zero() or Decimal(answer).adjusted() == places - 1
 
     @staticmethod
-    def _may_be_listed(columns: Pass) -> bool:
-        """Whether the next line can be what columns came to; otherwise it is a factor."""
-        return bool(columns.digits) and (not columns.is_listed or columns.is_below_zero)
+    def _expects_listing(columns: ColumnPass) -> bool:
+        """Whether the next line can be the listing of a column result; otherwise it is a factor."""
+        return bool(columns.digits) and (not columns.is_listed or columns.is_negative)
 
-    def _paired(self, found: list[Cell]) -> bool:
-        """Two numbers under each other, for a sum or a quotient."""
-        left, right = joined(found, "left"), joined(found, "right")
+    def _start_pair(self, cells: list[Cell]) -> bool:
+        """Start a sum or a quotient with its pair listing."""
+        left, right = join_cells(cells, "left"), join_cells(cells, "right")
         if self.root is not None:
-            self.quotient = Quotient.of(found)
+            self.quotient = Quotient.from_cells(cells)
             return self.root.is_complete and (int(left), int(right)) == (self.root.rest, 2 * int(self.root.digits))
-        self.columns, self.quotient = Pass(joined(found, "name"), int(left), int(right)), Quotient.of(found)
+        self.columns, self.quotient = (
+            ColumnPass(join_cells(cells, "name"), int(left), int(right)),
+            Quotient.from_cells(cells),
+        )
         return self._are_known(left, right)
 
-    def _listed(self, found: list[Cell], point: int | None) -> bool:
-        """The digits of a factor, by whose names it is the first or the second. What is before it must be finished."""
+    def _start_factor(self, cells: list[Cell], point: int | None) -> bool:
+        """Start the first or the second factor, depending on the names in its listing. No column pass may be open."""
         if self.columns is not None and not self.columns.digits:
             return False
-        found_names, own = joined(found, "name"), joined(found, "digit")
-        if found_names == names(len(own)) and (self.product is None or not self.product.place):
-            self.left, self.left_point, self.product = own, point, None
-        elif self.left and found_names == far_names(len(own)):
-            self.product = Product(names(len(self.left)), self.left, found_names, own, points=(self.left_point, point))
+        cell_names, digits = join_cells(cells, "name"), join_cells(cells, "digit")
+        if cell_names == names(len(digits)) and (self.product is None or not self.product.place):
+            self.left, self.left_point, self.product = digits, point, None
+        elif self.left and cell_names == far_names(len(digits)):
+            self.product = Product(
+                names(len(self.left)), self.left, cell_names, digits, points=(self.left_point, point)
+            )
             self.left = ""
         else:
             return False
-        return self._are_known(own)
+        return self._are_known(digits)
 
-    def _tried(self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str) -> bool:
-        """What has been found so far, and the next digit of a quotient."""
+    def _check_trial(
+        self, block: Quotient, so_far: str, first_three: str, first_two: str, digit: str, cells: str
+    ) -> bool:
+        """Check the digits so far and the next digit of a quotient."""
         follows = _significant(so_far) == _significant(block.result)
         if not (verdict := _VERDICT.search(cells)):
             return False
-        holds = block.line(first_three, first_two, int(digit), cells[: verdict.start()])
-        return self._settled(follows and holds and verdict[1] == block.verdict(first_two), block)
+        is_right = block.line(first_three, first_two, int(digit), cells[: verdict.start()])
+        return self._store_result(follows and is_right and verdict[1] == block.verdict(first_two), block)
 
-    def _settled(self, holds: bool, block: Pass | Product | Quotient) -> bool:
-        """What a block of lines has come to so far may be used later."""
-        if not holds:
+    def _store_result(self, is_right: bool, block: ColumnPass | Product | Quotient) -> bool:
+        """Store the result of a block of lines, so that later lines may use it."""
+        if not is_right:
             return False
         self.result = block.result
         self.known.add(_stripped(block.result))
         return True
 
-    def _stated(self, line: str) -> bool:
+    def _check_statement(self, line: str) -> bool:
         if match := _SIGNS.fullmatch(line):
-            same = (match[1] == match[2]) != self.is_equation
-            return [match[1], match[2]] == self.signs and (match[3] == "+") == same
+            is_same_sign = (match[1] == match[2]) != self.is_equation
+            return [match[1], match[2]] == self.signs and (match[3] == "+") == is_same_sign
         if match := _POWER_SIGNS.fullmatch(line):
             negative = match[1] == "-" and int(match[2]) % 2 == 1
             self.result = "1" if int(match[2]) == 0 else self.first
@@ -183,59 +190,59 @@ class _Reader:
         if match := _MONOMIAL.fullmatch(line):
             return [match[2], match[1], match[3]] == self.numbers
         if match := _EARLIER.fullmatch(line):
-            return self._planned(match[1], match[2] or "", match[3].split(","))
+            return self._check_exponent_plan(match[1], match[2] or "", match[3].split(","))
         if match := _REACHED.fullmatch(line):
-            return self._raised(match[1].split(","), *map(int, match.groups()[1:]))
+            return self._check_exponent_step(match[1].split(","), *map(int, match.groups()[1:]))
         if match := _FIRST_SQUARE.fullmatch(line):
-            return self._rooted(*match.groups()) and self._statement(line)
+            return self._start_root(*match.groups()) and self._is_true_equation(line)
         if self.product is not None and (match := _PLACE.fullmatch(line)):
             left, right = int(match[1]), int(match[2])
-            holds = left + right == int(match[6]) and _adds_digits(left, right, *match.groups()[2:5])
-            return holds and self.product.place_stated(left, right, match[7])
+            is_right = left + right == int(match[6]) and _adds_digits(left, right, *match.groups()[2:5])
+            return is_right and self.product.state_position(left, right, match[7])
         if self.root is not None and _DOUBLED.fullmatch(line):
-            return self.root.compared(line)
+            return self.root.compare(line)
         if self.root is not None and (match := _ROOT_SUM.fullmatch(line)):
             follows = _stripped(match[1]) == _stripped(self.root.digits) and match[2] == self.result
             self.result = match[3]
-            return follows and self._statement(line)
+            return follows and self._is_true_equation(line)
         if ":" in line:
-            return self._running(line)
+            return self._check_running_sum(line)
         so_far, _, division = line.rpartition(" ")
         if self.count and not self.retry and (match := _SHORT_DIVISION.fullmatch(division)):
-            return _significant(so_far) == _significant(self.result) and self._divided(match)
+            return _significant(so_far) == _significant(self.result) and self._check_short_division(match)
         if match := _RESTATED.fullmatch(line):
-            return self._restated(match[1], int(match[2] or 0))
-        return self._statement(line)
+            return self._check_restated_number(match[1], int(match[2] or 0))
+        return self._is_true_equation(line)
 
-    def _rooted(self, pair: str, first: str, rest: str) -> bool:
-        """The first digit of a root, from the first pair of the number's digits, and what its square leaves of them."""
+    def _start_root(self, pair: str, first: str, rest: str) -> bool:
+        """Check the first digit of a root, and the remainder of the first digit pair."""
         whole = self.to_divide.partition(".")[0]
         self.root = Root(first, int(rest + whole[2:]), self.decimals)
         return len(whole) == 4 and whole.startswith(pair)
 
-    def _raised(self, exponents: list[str], before: int, added: int, total: int) -> bool:
-        """The exponents still to come, and how the first of them is made of the one before: doubled, or one more."""
+    def _check_exponent_step(self, exponents: list[str], before: int, added: int, total: int) -> bool:
+        """Check the remaining exponents; the first one is the previous one doubled, or one more."""
         follows = [str(before), *exponents] == self.exponents and before == self.reached
         self.exponents, self.reached = exponents, total
         return follows and str(total) == exponents[0] and total == before + added and added in (1, before)
 
-    def _statement(self, line: str) -> bool:
-        """A statement of two sides. Brackets and exponents of thousands stand in no line that is written here."""
+    def _is_true_equation(self, line: str) -> bool:
+        """Whether an equation is true. No rendered line has brackets or exponents of four digits."""
         if "(" in line or _HUGE.search(line):
             return False
         try:
-            wrong = wrong_statement(line)
+            is_false = is_false_statement(line)
         except (ValueError, ZeroDivisionError):
             return False
         self.known.add(_stripped(line.rpartition("=")[2].lstrip("-")))
-        return not wrong
+        return not is_false
 
-    def _divided(self, match: re.Match[str]) -> bool:
-        """A digit of a sum over how many numbers there were: what was left before, and the sum's next digit.
+    def _check_short_division(self, match: re.Match[str]) -> bool:
+        """Check one digit of the sum divided by the count: the previous remainder and the next digit of the sum.
 
-        It counts where what is left fits; else the next line has to try the digit beside it.
+        If the new remainder is negative or too large, the next line must try the adjacent digit.
         """
-        if not self._statement(match[1]):
+        if not self._is_true_equation(match[1]):
             return False
         number, digit, divisor = int(match[2]), match[3], int(match[4])
         left = number - int(digit) * divisor
@@ -244,16 +251,18 @@ class _Reader:
         if self.retry and not self.retry.endswith(f"={digit}:"):
             return False
         fits = 0 <= left < self.count
-        self.retry = "" if fits else retried(digit, -1 if left < 0 else 1)
+        self.retry = "" if fits else retry_prefix(digit, -1 if left < 0 else 1)
         if (match[5], match[6]) != ((None, None) if left < 0 else (str(left), "<" if fits else ">")):
             return False
         if fits:
             self.result, self.rest, self.to_divide = f"{self.result}{digit}", left, self.to_divide[1:]
         return True
 
-    def _planned(self, exponent: str, work: str, exponents: list[str]) -> bool:
-        """An exponent, and with those after it the one before: one less than an odd one, or half of an even one, which
-        is found digit by digit where it has more than one."""
+    def _check_exponent_plan(self, exponent: str, work: str, exponents: list[str]) -> bool:
+        """Check a planned exponent: an odd exponent minus one, or half of an even one.
+
+        Exponents with two or more digits are halved digit by digit.
+        """
         earlier, *later = exponents
         follows = later == (self.exponents or [self.last]) and exponent == later[0] != "1"
         self.exponents = exponents
@@ -264,7 +273,7 @@ class _Reader:
 
     @staticmethod
     def _halves_digits(number: str, steps: str) -> bool:
-        """Half of each digit with what the one before it left."""
+        """Check that each step halves a digit together with the previous remainder."""
         rest = 0
         for digit, step in zip_longest(number, steps.split(",")):
             if digit is None or (match := _HALVED.fullmatch(step or "")) is None:
@@ -275,15 +284,15 @@ class _Reader:
             rest = left
         return True
 
-    def _restated(self, number: str, exponent: int) -> bool:
-        """A number of the problem, moved by pairs of digits where it says so, or what the lines before it came to."""
+    def _check_restated_number(self, number: str, exponent: int) -> bool:
+        """Check a restated number: an earlier result, or a number of the problem shifted by pairs of digits."""
         self.decimals = number.partition(".")[2]
         self.result, self.to_divide = "", number
-        is_moved = not exponent or Fraction(number) * Fraction(100) ** exponent == Fraction(self.first)
-        return is_moved and _stripped(number) in self.known
+        is_shifted = not exponent or Fraction(number) * Fraction(100) ** exponent == Fraction(self.first)
+        return is_shifted and _stripped(number) in self.known
 
-    def _running(self, line: str) -> bool:
-        """Every number of a list, with the tens and the ones added up so far."""
+    def _check_running_sum(self, line: str) -> bool:
+        """Check the list of all numbers with the running sums of tens and ones."""
         tens = ones = 0
         for part in line.split(" "):
             match = _RUNNING_PART.fullmatch(part)
@@ -298,13 +307,12 @@ class _Reader:
         return self.count == len(self.numbers)
 
     def _are_known(self, *digits: str) -> bool:
-        """Whether these are the digits, or the first ones, of known numbers."""
-        return all(any(number.startswith(own.strip("0")) for number in self.known) for own in digits)
+        """Whether these are the digits, or the leading digits, of known numbers."""
+        return all(any(number.startswith(one.strip("0")) for number in self.known) for one in digits)
 
 
 def _adds_digits(left: int, right: int, ones: str | None, tens: str | None, joined_sum: str | None) -> bool:
-    """Whether ones and tens of two numbers are added, and both sums joined, where one of them has tens:
-    `7+5=12`, `40+0=40` and `40+12` of 47+5."""
+    """Whether ones and tens are added and joined if a number has tens: `7+5=12`, `40+0=40` and `40+12` for 47+5."""
     if abs(left) < 10 and abs(right) < 10:
         return ones is None
     last = [int(math.fmod(number, 10)) for number in (left, right)]
@@ -314,7 +322,7 @@ def _adds_digits(left: int, right: int, ones: str | None, tens: str | None, join
 
 
 def _signs(problem: str) -> list[str]:
-    """The signs of the first two numbers, the second's as a sum has it; a minus before a space takes away."""
+    """Return the signs of the first two numbers; a minus before a space inverts the second."""
     signs = ["-" if sign else "+" for sign in re.findall(r"(-?)[0-9]+(?:\.[0-9]+)?", problem)][:2]
     if re.search(r"[0-9] - ", problem):
         signs[1] = "+" if signs[1] == "-" else "-"
@@ -322,10 +330,10 @@ def _signs(problem: str) -> list[str]:
 
 
 def _significant(number: str) -> str:
-    """The digits of a number from the first that is not 0."""
+    """Return the digits of a number without leading zeros."""
     return number.replace(".", "").lstrip("0")
 
 
 def _stripped(number: str) -> str:
-    """The digits of a number without point, and without zeros that only say where the point is."""
+    """Return the digits of a number without its point and without leading and trailing zeros."""
     return number.replace(".", "").strip("0")
