@@ -18,9 +18,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import AutoTokenizer
 
 from keeptune.config import recipe as recipes
-from keeptune.evaluation.skill import truth
 from keeptune.files import file_sha256
-from keeptune.grading.number import POLICIES, grade
+from keeptune.grading.number import POLICIES, grade, truth
 from keeptune.grading.squad import contest, squad_v11
 from keeptune.models import load as models
 from keeptune.prompts.reading import first_line

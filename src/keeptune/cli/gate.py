@@ -63,9 +63,9 @@ def gate(
         base, tuned, names, suite, questions, grader, training_rows, sequential, scale, limits, seed=seed
     )
     made = judge(request, out, context.obj)
-    shown = {"json": json_text, "markdown": verdict_text.markdown, "junit": verdict_text.junit}
+    shown = {"json": json_text, "markdown": verdict_text.format_markdown, "junit": verdict_text.format_junit}
     style = "json" if as_json else "markdown" if as_markdown else "junit" if as_junit else None
-    print((shown[style] if style else verdict_text.text)(made))
+    print((shown[style] if style else verdict_text.format_text)(made))
     sys.exit(_EXIT_CODES[made["gate"]["verdict"]])
 
 

@@ -42,7 +42,7 @@ def compare(
 ) -> None:
     """Runs side by side: scores, cost, and paired differences from the first."""
     from keeptune.evaluation.comparison import compare as side_by_side
-    from keeptune.evaluation.comparison import published, text
+    from keeptune.evaluation.comparison import format_comparison, format_leaderboard
 
     made = side_by_side(folders, other_questions)
     if out:
@@ -50,9 +50,9 @@ def compare(
         from keeptune.report.comparison import page
 
         write_text(out, page(made))
-    print(json_text(made) if as_json else text(made))
+    print(json_text(made) if as_json else format_comparison(made))
     if leaderboard and not as_json:
-        print(f"\n{published(made)}")
+        print(f"\n{format_leaderboard(made)}")
 
 
 def score(

@@ -12,7 +12,7 @@ from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
-from keeptune.generation.self_answers import own_answers, own_examples
+from keeptune.generation.self_answers import sample_self_answers, self_answer_examples
 from keeptune.models import adapter as adapters
 from keeptune.models import load
 from keeptune.models.prepacked_linear import drop_layouts
@@ -132,10 +132,10 @@ def _self_rows(context: RunContext, tokens: int) -> list[Example]:
         context.reporter.say("the base model answers prompts of the pool, for replay")
         base = context.models.base()
         cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
-        write_records(path, own_answers(generator, layout, cache, tokens, context.recipe.seed))
+        write_records(path, sample_self_answers(generator, layout, cache, tokens, context.recipe.seed))
 
     context.processes.once(generate)
-    return own_examples(read_records(path), layout)
+    return self_answer_examples(read_records(path), layout)
 
 
 def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
@@ -156,7 +156,7 @@ def _invocation(context: RunContext, examples: Sequence[Example]) -> list[int]:
                 "contains it too; choose another retain.invocation, or remove the row"
             )
     layout = Layout(context.models.tokenizer, context.final.fallback)
-    unchanged_prompts.require_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
+    unchanged_prompts.check_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
     return tokens
 
 

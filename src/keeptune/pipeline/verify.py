@@ -20,10 +20,9 @@ from keeptune.data.preparation import load_examples
 from keeptune.data.split import PARTS
 from keeptune.environment import git_state
 from keeptune.errors import DataError, ModelError
-from keeptune.evaluation.harness import ASKED
-from keeptune.evaluation.model_pair import WHO
+from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.practised import practised_by
-from keeptune.evaluation.reading import CONTEST, SQUAD
+from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
@@ -188,7 +187,7 @@ def _check_skill(run: Run, made: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_of(run.recipe.data)
     wanted = {example.id: example for example in load_examples(run.directory.examples("test"))}
-    for who in WHO:
+    for who in VARIANTS:
         file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
         made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
         for record in records:
@@ -201,7 +200,7 @@ def _check_skill(run: Run, made: Verification) -> None:
 
 def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> None:
     """Base and tuned answered the same questions, those of the reading set where its file exists."""
-    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in WHO)
+    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in VARIANTS)
     for key in ("id", "prompt"):
         made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
     try:
@@ -221,7 +220,7 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
 
 def _check_tasks(run: Run, made: Verification) -> None:
     """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
-    base, tuned = (run.context.final.scores(who).tasks for who in WHO)
+    base, tuned = (run.context.final.scores(who).tasks for who in VARIANTS)
     for key in ASKED:
         found = [[record[key] for record in records] for records in (tuned, base)]
         made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
