@@ -49,7 +49,7 @@ class SuiteScores:
 class Inputs:
     """What the stages left for result.json.
 
-    `divergences` are the records of keeptune.evaluation.text_divergence. `suite` is None where the retention suite was not
+    `divergences` are the records of evaluation.text_divergence. `suite` is None where the retention suite was not
     evaluated. `cost` and `chosen` are copied as they are.
     """
 

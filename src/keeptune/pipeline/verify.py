@@ -20,6 +20,7 @@ from keeptune.data.preparation import load_examples
 from keeptune.data.split import PARTS
 from keeptune.environment import git_state
 from keeptune.errors import DataError, ModelError
+from keeptune.evaluation.harness import QUESTION_KEYS
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.reading_score import CONTEST, SQUAD
@@ -221,7 +222,7 @@ def _check_reading(run: Run, what: str, layout: Layout, made: Verification) -> N
 def _check_tasks(run: Run, made: Verification) -> None:
     """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
     base, tuned = (run.context.final.scores(who).tasks for who in VARIANTS)
-    for key in ASKED:
+    for key in QUESTION_KEYS:
         found = [[record[key] for record in records] for records in (tuned, base)]
         made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
 
