@@ -93,10 +93,10 @@ class DevEvaluation:
                 continue
             items, path = dev_items(own, self.recipe.score.dev_limit), record_path(folder, own.name, BASE)
             if is_base:
-                write_records(path, own.records(subject, items, None))
+                write_records(path, own.collect_records(subject, items, None))
             else:
                 base = read_records(path)
-                answers.append(PairedRecords(own, base, own.records(subject, items, base)).ability_scores(None))
+                answers.append(PairedRecords(own, base, own.collect_records(subject, items, base)).ability_scores(None))
         gate = self.recipe.gate
         judged = abilities_record(judge(answers, limits_of(gate), resamples=gate.resamples, seed=self.recipe.seed))
         return {name: {key: own[key] for key in LOGGED} for name, own in judged.items()}
