@@ -133,8 +133,8 @@ def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any
         "retained": kept,
         "parameters": {**sizes, "ratio": ratio},
         "contest": {
-            "phase1": contest.phase1(ratio, skill["accuracy"]),
-            "phase2": contest.phase2(ratio, skill["accuracy"]),
+            "phase1": contest.phase1_score(ratio, skill["accuracy"]),
+            "phase2": contest.phase2_score(ratio, skill["accuracy"]),
         },
         "tokens": last["tokens"],
         "train_seconds": last["seconds"],

@@ -20,7 +20,7 @@ from common import LENGTH_MIX, examples, problems, write_result
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.train import TrainSection
-from keeptune.evaluation.skill import answered
+from keeptune.evaluation.skill_score import has_final_answer
 from keeptune.generation.engine import Generator
 from keeptune.mindspore.trainer import MindSporeTrainer
 from keeptune.models import adapters
@@ -45,7 +45,7 @@ def trained(engine: str, steps: int, questions: int) -> dict[str, Any]:
         ENGINES[engine](model, rows, TrainSection.model_validate(sizes), 0, Path(folder)).run(seen.append)
     prompt = Prompt(PromptSection().template)
     asked = [prompt.encode(tokenizer, problem) for _, problem, _ in problems(questions, LENGTH_MIX, 99)]
-    answers = Generator(model.eval(), tokenizer).answer(asked, [ANSWER_TOKENS] * len(asked), answered)
+    answers = Generator(model.eval(), tokenizer).answer(asked, [ANSWER_TOKENS] * len(asked), has_final_answer)
     return {
         "losses": [step.loss for step in seen],
         "useful_tokens_per_second": statistics.median(step.tokens / step.seconds for step in seen),

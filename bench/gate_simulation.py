@@ -121,7 +121,7 @@ def planted_shift(ability: SimulatedAbility, effect: Effect) -> float:
     """The constant that plants this effect: latent units for scores, nats per token for losses."""
     if effect == "none":
         return 0.0
-    limit = LIMITS.of(ability.name, ability.kind)
+    limit = LIMITS.limit_for(ability.name, ability.kind)
     if ability.kind == "loss":
         return limit
     mean = ability.deciding_mean if effect == "at limit" else ability.mean
@@ -295,14 +295,14 @@ def first_looks(scores: AbilityScores, ability: SimulatedAbility, looks: int) ->
     parts = []
     for full in scores.measurements:
         base, tuned, weights, clusters = full.base[:end], full.tuned[:end], full.weights[:end], full.clusters[:end]
-        parts.append(replace(full, base=base, tuned=tuned, weights=weights, clusters=clusters, asked=end))
+        parts.append(replace(full, base=base, tuned=tuned, weights=weights, clusters=clusters, question_count=end))
     return replace(scores, measurements=parts)
 
 
 def judge_sequentially(
     scores: Sequence[AbilityScores], abilities: Sequence[SimulatedAbility], resamples: int, seed: int
 ) -> tuple[GateResult, dict[str, int]]:
-    """The verdict and the questions per ability, by the rules of `retention_suite.evaluate_sequentially`.
+    """The verdict and the questions per ability, by the rules of `evaluate_suite_sequentially`.
 
     After each look, only abilities without a decision get further questions. A failed verdict ends the run.
     """

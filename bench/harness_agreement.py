@@ -22,8 +22,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from keeptune.evaluation.abilities.multiple_choice import most_likely
-from keeptune.evaluation.likelihood import encode_choice, log_likelihoods
-from keeptune.evaluation.model_pair import WHO, open_pair
+from keeptune.evaluation.continuation_likelihood import encode_options, log_likelihoods
+from keeptune.evaluation.model_pair import VARIANTS, open_pair
 from keeptune.generation.engine import Generator
 
 Item = tuple[str, list[str], int]
@@ -51,7 +51,7 @@ def chosen(items: list[Item], values: list[list[float | None]], by_character: bo
 def ours(generator: Generator, items: list[Item]) -> list[list[float | None]]:
     """keeptune's log-likelihoods."""
     return log_likelihoods(
-        generator, [encode_choice(generator.tokenizer, context, options, False) for context, options, _ in items]
+        generator, [encode_options(generator.tokenizer, context, options, False) for context, options, _ in items]
     )
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     figures = {}
     for dtype in (torch.float32, torch.bfloat16):
         pair = open_pair("smollm2-135m", arguments.adapter)
-        for who in WHO:
+        for who in VARIANTS:
             with pair.using(who) as subject:
                 subject.generator.model.to(dtype)
                 for name, items, by_character in (

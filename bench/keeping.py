@@ -24,7 +24,7 @@ from common import RESULTS, write_result
 
 from keeptune.cli.console import ConsoleReporter
 from keeptune.config import recipe as recipes
-from keeptune.evaluation import skill as skills
+from keeptune.evaluation import skill_score
 from keeptune.files import read_json, write_json
 from keeptune.generation.engine import Generator
 from keeptune.models import adapters
@@ -83,7 +83,9 @@ def measured(run: Run, folder: Path, problems: int) -> dict[str, Any]:
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     tuned = adapters.load_adapter(models.load_model(models.EMBEDDED), folder)
     asked = run.context.final.problems("test", problems)
-    records = skills.score_skill(Generator(tuned, tokenizer), run.context.prompt, asked, run.context.final.budgets())
+    records = skill_score.score_skill(
+        Generator(tuned, tokenizer), run.context.prompt, asked, run.context.final.budgets()
+    )
     progress = read_json(folder / "progress.json")
     judged = gate(GateRequest(models.EMBEDDED, str(folder), ABILITIES, "quick"), None, ConsoleReporter())
     keys = ("status", "n", "base", "tuned", "point", "low95", "high95", "kind")
@@ -92,7 +94,7 @@ def measured(run: Run, folder: Path, problems: int) -> dict[str, Any]:
         "step": progress["step"],
         "tokens": progress["tokens"],
         "seconds": progress["seconds"],
-        "skill": skills.summary(records)["accuracy"],
+        "skill": skill_score.summarize(records)["accuracy"],
         "problems": len(records),
         "retained": min(retained(own) for own in abilities.values()),
         "abilities": abilities,

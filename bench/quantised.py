@@ -26,7 +26,7 @@ from common import problems as drawn
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.train import TrainSection
 from keeptune.data.plain_texts import load_general_texts
-from keeptune.evaluation.divergence import score_drift
+from keeptune.evaluation.text_divergence import measure_text_divergence
 from keeptune.files import write_records
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
@@ -50,7 +50,7 @@ def trained(kind: str | None, steps: int) -> dict[str, Any]:
     # By their place in memory: tied embeddings are two names of one weight.
     weight_bytes = sum({tensor.data_ptr(): tensor.nbytes for tensor in base.state_dict().values()}.values())
     model = adapters.attach(base, AdapterSection(), 0)
-    records = score_drift(model, 1.0, tokenizer, load_general_texts(["embedded"]))
+    records = measure_text_divergence(model, 1.0, tokenizer, load_general_texts(["embedded"]))
     seen: list[StepRecord] = []
     sizes = {"tokens_per_step": STEP_TOKENS, "tokens_per_batch": STEP_TOKENS, "tokens": steps * STEP_TOKENS}
     with tempfile.TemporaryDirectory() as folder:

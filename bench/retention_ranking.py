@@ -24,7 +24,7 @@ from common import write_result
 from harness_agreement import blimp, chosen, hellaswag, ours
 
 from keeptune.cli.console import ConsoleReporter
-from keeptune.evaluation.model_pair import WHO, open_pair
+from keeptune.evaluation.model_pair import VARIANTS, open_pair
 from keeptune.pipeline.gate_job import GateRequest, gate
 
 BASE = "smollm2-135m"
@@ -41,7 +41,7 @@ def outside(adapter: str, scale: float, data: Path, of_base: dict[str, float]) -
         ("blimp", blimp(data)[::EVERY], False),
         ("hellaswag", hellaswag(data)[::EVERY], True),
     ):
-        for who in WHO:
+        for who in VARIANTS:
             if f"{name}_{who}" in found:
                 continue
             with pair.using(who) as subject:

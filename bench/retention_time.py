@@ -16,8 +16,8 @@ from common import write_result
 
 from keeptune.evaluation.abilities.base import Record
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.answer_divergence import PROMPTS, answer_divergence, chat_prompts
-from keeptune.evaluation.model_pair import WHO, AdapterPair, open_pair
+from keeptune.evaluation.answer_divergence import PROMPTS, chat_prompts, measure_answer_divergence
+from keeptune.evaluation.model_pair import VARIANTS, AdapterPair, open_pair
 from keeptune.evaluation.suite.loader import Size
 from keeptune.event_log import peak_memory_bytes
 from keeptune.models.prepacked_linear import packed_weights
@@ -32,18 +32,18 @@ def seconds_by_ability(adapter: str, size: Size, only: list[str]) -> dict[str, d
     assert isinstance(pair, AdapterPair)
     found = {"load": {"both": time.perf_counter() - started}}
     base: dict[str, list[Record]] = {}
-    for who in WHO:
+    for who in VARIANTS:
         with pair.using(who) as subject, packed_weights(subject.generator.model):
             for ability in abilities_named(only or ["all"], size):
                 items, started = ability.items("final", size), time.perf_counter()
-                records = ability.records(subject, items, base.get(ability.name))
+                records = ability.collect_records(subject, items, base.get(ability.name))
                 own = found.setdefault(ability.name, {"n": len(items)})
                 own |= {who: time.perf_counter() - started, f"peak_after_{who}": peak_memory_bytes()}
                 base.setdefault(ability.name, records)
                 print(f"{who:<6} {ability.name:<14} {len(items):>5} {own[who]:6.1f} s", flush=True)
     if not only:
         started = time.perf_counter()
-        answer_divergence(pair, chat_prompts(pair.layout, PROMPTS[size]), seed=0)
+        measure_answer_divergence(pair, chat_prompts(pair.layout, PROMPTS[size]), seed=0)
         found["divergence"] = {"tuned": time.perf_counter() - started}
     return found
 
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--abilities", nargs="*", default=[], help="these alone; nothing is written then")
     arguments = parser.parse_args()
     found = seconds_by_ability(arguments.adapter, arguments.suite, arguments.abilities)
-    total = sum(own.get(who, 0.0) for own in found.values() for who in (*WHO, "both"))
+    total = sum(own.get(who, 0.0) for own in found.values() for who in (*VARIANTS, "both"))
     print(f"{total:.0f} s, {peak_memory_bytes() / 2**30:.2f} GiB")
     if not arguments.abilities:
         figures = {"seconds": total, "peak_memory_bytes": peak_memory_bytes(), "by_ability": found}

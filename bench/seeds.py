@@ -21,7 +21,7 @@ from common import RESULTS, write_result
 
 from keeptune.cli.console import ConsoleReporter
 from keeptune.config import recipe as recipes
-from keeptune.evaluation.comparison import compare, text
+from keeptune.evaluation.comparison import compare, format_comparison
 from keeptune.files import write_records, write_text
 from keeptune.pipeline.run import Run
 from keeptune.report.comparison import page
@@ -88,7 +88,7 @@ def main() -> None:
         folder = options.runs / f"{name}{'-retrained' if retrained else ''}-{options.tokens}"
         folders.append(finished(folder, recipe(name, options.tokens, *found, retrained)))
     made: dict[str, Any] = compare(folders)
-    print(text(made))
+    print(format_comparison(made))
     write_text(RESULTS / "seeds.html", page(made))
     write_result("seeds", {"tokens": options.tokens, "problems": options.problems, **made})
 

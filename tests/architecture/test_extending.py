@@ -75,10 +75,10 @@ def test_the_skill_reads_what_it_invents_and_finds_a_wrong_answer() -> None:
 
 def test_the_ability_pairs_base_and_tuned() -> None:
     ability = example("Capitals")()
-    stated = [ability.stated(item) for item in ability.items("final", "full")]
+    stated = [ability.item_fields(item) for item in ability.items("final", "full")]
     base, tuned = (
         [
-            {**record, **ability.graded({**record, "output": output})}
+            {**record, **ability.grade_record({**record, "output": output})}
             for record, output in zip(stated, outputs, strict=True)
         ]
         for outputs in (["Tokyo.", "Nairobi", "Lima"], ["Tokyo", "Mombasa", "Lima"])

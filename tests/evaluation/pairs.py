@@ -7,7 +7,7 @@ import tiny
 
 from keeptune.evaluation.abilities.base import Subject
 from keeptune.evaluation.model_pair import AdapterPair
-from keeptune.generation.distributed import SharedGenerator
+from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
 from keeptune.models import adapters
@@ -38,5 +38,5 @@ def adapter_pair(model_folder: Path, folder: Path, scale: float = 1.0) -> Adapte
     """The tiny model with an adapter that makes a difference; the adapter and the cache are stored in `folder`."""
     tuned = tiny.tune(tiny.load(model_folder))
     adapters.save_adapter(tuned, folder / "adapter")
-    generator = SharedGenerator(tuned, tiny.tokenizer(), distributed_context())
+    generator = DistributedGenerator(tuned, tiny.tokenizer(), distributed_context())
     return AdapterPair(generator, folder / "adapter", scale, RecordCache(folder / "cache", {}), FALLBACK)

@@ -9,7 +9,13 @@ import tiny
 import torch
 from evaluation.pairs import adapter_pair, broken
 
-from keeptune.evaluation.answer_divergence import CHAT_TOKENS, AnsweredPrompt, answer_divergence, chat_prompts, summary
+from keeptune.evaluation.answer_divergence import (
+    CHAT_TOKENS,
+    DivergencePrompt,
+    chat_prompts,
+    measure_answer_divergence,
+    summarize,
+)
 from keeptune.evaluation.model_pair import AdapterPair, ModelPair
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
@@ -26,21 +32,21 @@ def pair(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Adapte
 
 
 @pytest.fixture(scope="module")
-def prompts(pair: AdapterPair) -> list[AnsweredPrompt]:
+def prompts(pair: AdapterPair) -> list[DivergencePrompt]:
     """Chat prompts, and skill prompts of other lengths and budgets."""
     with pair.using("tuned") as subject:
         chat = chat_prompts(subject.layout, 6)
         texts = [tiny.PROMPT.render(problem) for _, problem, _ in tiny.problems(6)]
         skill = [
-            AnsweredPrompt(f"skill-{place}", "skill", text, tuple(subject.layout.tokens(text)), 4 + 9 * place)
+            DivergencePrompt(f"skill-{place}", "skill", text, tuple(subject.layout.tokens(text)), 4 + 9 * place)
             for place, text in enumerate(texts)
         ]
     return chat + skill
 
 
 @pytest.fixture(scope="module")
-def records(pair: AdapterPair, prompts: list[AnsweredPrompt]) -> list[Record]:
-    return answer_divergence(pair, prompts, SEED)
+def records(pair: AdapterPair, prompts: list[DivergencePrompt]) -> list[Record]:
+    return measure_answer_divergence(pair, prompts, SEED)
 
 
 def by_hand(pair: AdapterPair, tokens: list[int], start: int) -> float:
@@ -54,14 +60,14 @@ def by_hand(pair: AdapterPair, tokens: list[int], start: int) -> float:
     return float((tuned.exp() * (tuned - base)).sum())
 
 
-def test_chat_prompts_are_those_of_the_suite(prompts: list[AnsweredPrompt]) -> None:
-    chat = [prompt for prompt in prompts if prompt.what == "chat"]
+def test_chat_prompts_are_those_of_the_suite(prompts: list[DivergencePrompt]) -> None:
+    chat = [prompt for prompt in prompts if prompt.source == "chat"]
     assert len(chat) == 6
     assert all(prompt.id.startswith("chat-") and prompt.budget == CHAT_TOKENS for prompt in chat)
 
 
 def test_greedy_answers_are_those_of_the_tuned_model(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
 ) -> None:
     greedy = [record for record in records if record["mode"] == "greedy"]
     with pair.using("tuned") as subject:
@@ -77,7 +83,7 @@ def test_greedy_answers_are_those_of_the_tuned_model(
 
 
 def test_sampled_answers_are_those_of_the_seed(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
 ) -> None:
     with pair.using("tuned") as subject:
         answers = subject.generator.sample([own.tokens for own in prompts], [own.budget for own in prompts], SEED)
@@ -87,7 +93,7 @@ def test_sampled_answers_are_those_of_the_seed(
 
 
 def test_values_are_those_of_whole_tables(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
 ) -> None:
     words, tokens_of = tiny.tokenizer(), {own.id: own.tokens for own in prompts}
     assert {record["mode"] for record in records} == {"greedy", "sampled"}
@@ -102,7 +108,7 @@ def test_values_are_those_of_whole_tables(
 
 
 def test_end_tokens_count_where_the_model_ended(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
 ) -> None:
     tokens = {(record["id"], record["mode"]): record["tokens"] for record in records}
     stopped = set()
@@ -117,19 +123,21 @@ def test_end_tokens_count_where_the_model_ended(
 
 
 def test_an_adapter_that_is_off_diverges_nowhere(
-    pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
 ) -> None:
     off = AdapterPair(pair.generator, pair.adapter, 0.0, pair.base_cache, FALLBACK)
-    made = answer_divergence(off, prompts, SEED)
+    made = measure_answer_divergence(off, prompts, SEED)
     assert made and all(record["kl"] == 0 for record in made)
     assert [record["output"] for record in made] != [record["output"] for record in records]
 
 
-def test_a_smaller_scale_diverges_less(pair: AdapterPair, prompts: list[AnsweredPrompt], records: list[Record]) -> None:
+def test_a_smaller_scale_diverges_less(
+    pair: AdapterPair, prompts: list[DivergencePrompt], records: list[Record]
+) -> None:
     half = AdapterPair(pair.generator, pair.adapter, 0.25, pair.base_cache, FALLBACK)
     means = []
-    for made in (answer_divergence(half, prompts, SEED), records):
-        figures = summary(made, "chat", "greedy", 1000, 0)
+    for made in (measure_answer_divergence(half, prompts, SEED), records):
+        figures = summarize(made, "chat", "greedy", 1000, 0)
         assert figures is not None
         means.append(figures["point"])
     assert 0 < means[0] < means[1]
@@ -146,12 +154,12 @@ def test_summaries_are_means_over_tokens() -> None:
         record("skill", "sampled", 5, 1.0),
         record("skill", "sampled", 5, None),
     ]
-    made = summary(records, "chat", "greedy", 1000, 0)
+    made = summarize(records, "chat", "greedy", 1000, 0)
     assert made is not None
     assert (made["n"], made["tokens"], made["point"]) == (2, 40, pytest.approx(0.1))
     assert made["low95"] == pytest.approx(2 / 30) and made["high95"] == pytest.approx(0.2)
-    assert summary(records, "skill", "greedy", 1000, 0) is None  # not measured
-    assert summary(records, "skill", "sampled", 1000, 0) is None  # not a number
+    assert summarize(records, "skill", "greedy", 1000, 0) is None  # not measured
+    assert summarize(records, "skill", "sampled", 1000, 0) is None  # not a number
 
 
 def model_pair(model_folder: Path, tuned: Any, words: Any, cache: Path) -> ModelPair:
@@ -160,26 +168,26 @@ def model_pair(model_folder: Path, tuned: Any, words: Any, cache: Path) -> Model
 
 
 def test_a_model_without_finite_numbers_has_no_divergence(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
+    model_folder: Path, prompts: list[DivergencePrompt], tmp_path: Path
 ) -> None:
     pair = model_pair(model_folder, broken(model_folder), tiny.tokenizer(), tmp_path)
-    records = answer_divergence(pair, prompts, SEED)
+    records = measure_answer_divergence(pair, prompts, SEED)
     assert records and all(record["kl"] is None for record in records)
     json.dumps(records, allow_nan=False)
-    assert summary(records, "chat", "greedy", 1000, 0) is None
+    assert summarize(records, "chat", "greedy", 1000, 0) is None
 
 
 def test_two_models_that_are_equal_diverge_nowhere(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
+    model_folder: Path, prompts: list[DivergencePrompt], tmp_path: Path
 ) -> None:
     pair = model_pair(model_folder, tiny.load(model_folder), tiny.tokenizer(), tmp_path)
-    assert all(record["kl"] == 0 for record in answer_divergence(pair, prompts, SEED))
+    assert all(record["kl"] == 0 for record in measure_answer_divergence(pair, prompts, SEED))
 
 
 def test_models_with_other_tokens_have_no_divergence(
-    model_folder: Path, prompts: list[AnsweredPrompt], tmp_path: Path
+    model_folder: Path, prompts: list[DivergencePrompt], tmp_path: Path
 ) -> None:
     pair = model_pair(model_folder, tiny.load(model_folder), tiny.byte_fallback_tokenizer(), tmp_path)
     assert pair.differing_tokens is not None
     with pytest.raises(ValueError, match="tokenizer"):
-        answer_divergence(pair, prompts, SEED)
+        measure_answer_divergence(pair, prompts, SEED)

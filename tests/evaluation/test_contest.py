@@ -2,7 +2,6 @@ import pytest
 
 from keeptune.errors import RecipeError
 from keeptune.evaluation import contest
-from keeptune.evaluation import contest_leaderboard as leaderboard
 
 R4_QV, R8_QV, R12_QV, R8_QVO, R16_QV = 1_703_936, 3_407_872, 5_111_808, 5_505_024, 6_815_744
 R16_QKVO, R64_QKVO = 13_631_488, 54_525_952
@@ -26,14 +25,14 @@ R16_QKVO, R64_QKVO = 13_631_488, 54_525_952
 def test_published_leaderboard_scores(trainable: int, ratio: float, accuracy: float, score: float) -> None:
     measured = trainable / contest.PHASE1_TOTAL_PARAMETERS
     assert measured == pytest.approx(ratio, abs=5e-10)
-    assert contest.phase1(measured, accuracy) == pytest.approx(score, abs=5e-7)
+    assert contest.phase1_score(measured, accuracy) == pytest.approx(score, abs=5e-7)
 
 
 def test_the_leaderboard_is_in_the_published_order() -> None:
-    scores = [entry.score for entry in leaderboard.PHASE1]
+    scores = [entry.score for entry in contest.PHASE1_LEADERBOARD]
     assert scores == sorted(scores, reverse=True)
     assert [scores[0], scores[12], scores[-1]] == pytest.approx([0.799233, 0.510153, 0.456673], abs=5e-7)
-    for entry in leaderboard.PHASE1:
+    for entry in contest.PHASE1_LEADERBOARD:
         assert entry.f1_percent is None or entry.f1_percent > contest.SQUAD_THRESHOLD * contest.PHASE1_BASE_F1_PERCENT
         assert entry.em_percent is None or entry.em_percent > contest.SQUAD_THRESHOLD * contest.PHASE1_BASE_EM_PERCENT
 
@@ -41,7 +40,7 @@ def test_the_leaderboard_is_in_the_published_order() -> None:
 def test_phase2_charges_ten_times_as_much_for_parameters() -> None:
     ratio = 16_777_216 / contest.PHASE2_TOTAL_PARAMETERS  # rank 16 on q, k, v, o of InternLM-7B
     assert ratio == pytest.approx(0.00229, abs=5e-6)
-    assert contest.phase2(ratio, 0.9685) == pytest.approx(0.3 * 0.9770836 + 0.7 * 0.9685, abs=1e-7)
+    assert contest.phase2_score(ratio, 0.9685) == pytest.approx(0.3 * 0.9770836 + 0.7 * 0.9685, abs=1e-7)
 
 
 def test_published_gates() -> None:
@@ -60,4 +59,4 @@ def test_published_gates() -> None:
 @pytest.mark.parametrize(("ratio", "accuracy"), [(0.1, 71.61), (0.679, -0.1), (1.5, 0.5), (float("nan"), 0.5)])
 def test_percents_are_refused(ratio: float, accuracy: float) -> None:
     with pytest.raises(RecipeError, match="divide percents by 100"):
-        contest.phase1(ratio, accuracy)
+        contest.phase1_score(ratio, accuracy)

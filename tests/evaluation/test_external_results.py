@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from keeptune.errors import DataError
 from keeptune.evaluation import external_results
-from keeptune.evaluation.external_results import ExternalTask, is_result, paired, read_results
+from keeptune.evaluation.external_results import ExternalTask, is_result, pair_tasks, read_results
 
 OLD, NEW = "2026-11-29T23-58-53.900716", "2026-11-30T08-00-00.000001"
 
@@ -136,7 +136,7 @@ def test_a_real_run_of_lm_eval_is_read_and_paired(lm_eval_folders: dict[str, Pat
     base, tuned = (read_results(lm_eval_folders[name]) for name in ("base", "tuned"))
     assert [(task.name, task.metric) for task in base] == [("own_choice", "acc_norm"), ("own_written", "exact_match")]
     assert [len(set(task.ids)) for task in base] == [12, 12]
-    pairs = paired(base, tuned)
+    pairs = pair_tasks(base, tuned)
     assert [pair.name for pair in pairs] == ["own_choice", "own_written"]
     assert [pair.base.dtype for pair in pairs] == [np.float64] * 2
     file = next(lm_eval_folders["tuned"].glob("*/samples_own_choice_*"))
@@ -197,8 +197,8 @@ def test_without_hashes_the_document_is_the_fingerprint(tmp_path: Path) -> None:
         for name in ("a", "b")
     )
     with pytest.raises(DataError, match="1 questions differ"):
-        paired(first, second)
-    assert len(paired(first, first)) == 1
+        pair_tasks(first, second)
+    assert len(pair_tasks(first, first)) == 1
 
 
 def test_blank_lines_are_skipped(tmp_path: Path) -> None:
@@ -603,10 +603,10 @@ def task(name: str = "sums", metric: str = "acc", **fingerprints: str) -> Extern
 
 def test_questions_are_paired_by_id() -> None:
     base, tuned = task(a="1/x/t", b="2/x/t", c="3/x/t"), task(c="3/x/t", b="2/x/t", a="1/x/t")
-    (pair,) = paired([task("other", a="1"), base], [tuned])
+    (pair,) = pair_tasks([task("other", a="1"), base], [tuned])
     assert (pair.name, pair.metric, pair.ids) == ("sums", "acc", ("a", "b", "c"))
     assert pair.base.tolist() == [0.0, 1.0, 0.0] and pair.tuned.tolist() == [0.0, 1.0, 0.0]
-    (pair,) = paired([task(a="1", b="2")], [task(b="2", a="1")])
+    (pair,) = pair_tasks([task(a="1", b="2")], [task(b="2", a="1")])
     assert pair.base.tolist() == [0.0, 1.0] and pair.tuned.tolist() == [1.0, 0.0]
 
 
@@ -614,13 +614,13 @@ def test_inspect_logs_of_two_runs_are_paired(tmp_path: Path) -> None:
     """The ids of chat messages differ between runs; a changed question or choice is noticed."""
     logs = [inspect_log([inspect_sample(1, grade), inspect_sample(2, "C")]) for grade in "CI"]
     base, tuned = (read_results(write_log(tmp_path / "log.json", log)) for log in logs)
-    (pair,) = paired(base, tuned)
+    (pair,) = pair_tasks(base, tuned)
     assert (pair.base.tolist(), pair.tuned.tolist()) == ([1.0, 1.0], [0.0, 1.0])
     for key, value in (("input", "another"), ("target", "5"), ("choices", ["a", "b"])):
         log = copy.deepcopy(logs[1])
         log["samples"][1][key] = value
         with pytest.raises(DataError, match="1 questions differ") as caught:
-            paired(base, read_results(write_log(tmp_path / "log.json", log)))
+            pair_tasks(base, read_results(write_log(tmp_path / "log.json", log)))
         assert "the first is 2" in str(caught.value)
 
 
@@ -636,14 +636,14 @@ def test_inspect_logs_of_two_runs_are_paired(tmp_path: Path) -> None:
 )
 def test_tasks_that_differ_are_refused(base: ExternalTask, tuned: ExternalTask, parts: list[str]) -> None:
     with pytest.raises(DataError, match="task sums: ") as caught:
-        paired([base], [tuned])
+        pair_tasks([base], [tuned])
     assert all(part in str(caught.value) for part in parts)
 
 
 @pytest.mark.parametrize(("tuned", "names"), [([task("arc", a="1"), task("boolq", a="1")], "arc, boolq"), ([], "none")])
 def test_no_common_task_names_both_lists(tuned: list[ExternalTask], names: str) -> None:
     with pytest.raises(DataError, match="base: sums") as caught:
-        paired([task(a="1")], tuned)
+        pair_tasks([task(a="1")], tuned)
     assert f"tuned: {names}" in str(caught.value)
 
 

@@ -33,7 +33,7 @@ def measurement(
         "clusters": list(range(len(base))),
         "weights": np.ones(len(base)),
         "chance": LOGARITHM_OF_VOCABULARY if kind == "loss" else 0.0,
-        "asked": len(base),
+        "question_count": len(base),
     }
     return Measurement(name, kind, base, tuned, **{**fields, **changes})
 
@@ -191,7 +191,7 @@ def test_values_that_are_not_finite(value: float) -> None:
 
 
 def test_answers_that_cannot_be_compared_have_nothing_to_lose() -> None:
-    usable = {"asked": 150, "kind": "loss", "chance": LOGARITHM_OF_VOCABULARY}
+    usable = {"question_count": 150, "kind": "loss", "chance": LOGARITHM_OF_VOCABULARY}
     result = verdict_on([scored_ability("chat", n=20, right=20, measure=usable)])
     assert by_name(result)["chat"].status == "nothing to lose"
 

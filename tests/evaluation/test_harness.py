@@ -13,11 +13,11 @@ from end_to_end.command import keeptune, ok
 from keeptune.config.recipe import Recipe
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation import harness
-from keeptune.evaluation.reading_gate import Gate, Task, with_tasks
+from keeptune.evaluation.reading_gate import ReadingVerdict, TaskScore, combine_with_tasks
 from keeptune.evaluation.statistics import Ratio
 from keeptune.pipeline.run import Run
 
-KEPT = Gate("pass", 0.9, "Reading was kept.")
+KEPT = ReadingVerdict("pass", 0.9, "Reading was kept.")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_one_record_a_question_and_a_group_is_its_tasks(model_folder: Path, fold
     assert {record["metric"] for record in records} == {"acc_norm"}
     assert len({record["id"] for record in records}) == 20
     assert {record["value"] for record in records} <= {0.0, 1.0}
-    told = harness.summary(records, records, 1000, 0)
+    told = harness.summarize(records, records, 1000, 0)
     assert (told["own"]["n"], told["own"]["ratio"].point) == (20, 1.0)
 
 
@@ -83,10 +83,10 @@ def test_an_answer_that_is_read_in_two_ways_counts_once(model_folder: Path, fold
 
 def test_base_and_tuned_must_have_been_asked_the_same(model_folder: Path, folder: Path) -> None:
     records = harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own_sums"], 4, str(folder))
-    harness.check_same(records, [{**record, "value": 0.5} for record in records])
+    harness.check_same_questions(records, [{**record, "value": 0.5} for record in records])
     for changed in ([*records[:3], {**records[3], "prompt_hash": "another"}], records[:3], [*records, records[0]]):
         with pytest.raises(DataError, match="the base was asked other questions than the tuned model"):
-            harness.check_same(changed, records)
+            harness.check_same_questions(changed, records)
 
 
 def test_a_run_keeps_a_task_or_does_not_pass(model_folder: Path, folder: Path, tmp_path: Path) -> None:
@@ -136,15 +136,15 @@ def test_a_task_that_is_asked_twice_is_refused(model_folder: Path, folder: Path)
     [(Ratio(1.0, 0.95, 1.05), "pass"), (Ratio(0.5, 0.4, 0.6), "fail"), (Ratio(0.95, 0.8, 1.1), "undecided")],
 )
 def test_the_worst_verdict_counts(ratio: Ratio, verdict: str) -> None:
-    made = with_tasks(KEPT, [Task("own", ratio, 50.0, 100)])
+    made = combine_with_tasks(KEPT, [TaskScore("own", ratio, 50.0, 100)])
     assert made.verdict == verdict
     assert ("own" in made.reason) and ("Reading" in made.reason) == (verdict == "pass")
 
 
 def test_a_base_that_knows_nothing_proves_nothing() -> None:
-    made = with_tasks(KEPT, [Task("own", Ratio(1.0, 1.0, 1.0), 3.0, 100)])
+    made = combine_with_tasks(KEPT, [TaskScore("own", Ratio(1.0, 1.0, 1.0), 3.0, 100)])
     assert (made.verdict, made.more_questions) == ("undecided", None)
-    assert with_tasks(KEPT, []) == KEPT
+    assert combine_with_tasks(KEPT, []) == KEPT
 
 
 def test_without_the_harness_a_run_does_not_begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from keeptune.evaluation.power import (
     PROBABILITY_CHANGE,
     PROBABILITY_SPREAD,
     TEXT_SPREAD_NATS,
-    Decisive,
+    DecidingMeasure,
     plan_abilities,
     questions_for_loss,
     questions_for_probability,
@@ -63,7 +63,7 @@ def test_a_decision_needs_the_least_that_the_gate_accepts() -> None:
 
 
 def test_plans_use_the_limit_of_each_ability() -> None:
-    counts: list[tuple[str, Decisive, int]] = [
+    counts: list[tuple[str, DecidingMeasure, int]] = [
         ("knowledge", "probability", 200),
         ("reading-en", "score", 400),
         ("code", "score", 100),

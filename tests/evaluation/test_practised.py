@@ -117,7 +117,7 @@ def test_a_training_text_with_an_item_in_it_practises_its_ability(ability: str) 
     }
     texts = []
     for item in ABILITIES[ability].items("final", "full"):
-        value = getattr(item, whole.get(ability, "prompt"), None) or ABILITIES[ability].stated(item)["question"]
+        value = getattr(item, whole.get(ability, "prompt"), None) or ABILITIES[ability].item_fields(item)["question"]
         texts.append(value if isinstance(value, str) else value[-1].content)
     text = max(texts, key=len)
     made = practised_by_texts([PROSE, f"It is said: {text} That is all."], "training data")
@@ -128,7 +128,7 @@ def test_a_training_text_with_an_item_in_it_practises_its_ability(ability: str) 
 def test_other_texts_practise_nothing() -> None:
     assert practised_by_texts([PROSE, CHAT, QUESTIONS, CODE, *PASSAGE.values(), ""], "training data") == {}
     first = ABILITIES["reading-en"].items("final", "full")[0]
-    worked = ABILITIES["reading-en"].stated(first)["prompt"].partition(first.context)[0]
+    worked = ABILITIES["reading-en"].item_fields(first)["prompt"].partition(first.context)[0]
     assert practised_by_texts([worked], "training data") == {}  # the worked passages are no items
 
 

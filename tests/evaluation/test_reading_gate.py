@@ -2,15 +2,15 @@ import math
 
 import pytest
 
-from keeptune.evaluation.reading_gate import MINIMUM_BASE_TOTAL, Gate, Verdict, verdict
+from keeptune.evaluation.reading_gate import MINIMUM_BASE_TOTAL, ReadingVerdict, Verdict, judge_reading
 from keeptune.evaluation.statistics import Ratio
 
 KEPT, LOST, UNSURE = Ratio(1.0, 0.95, 1.05), Ratio(0.8, 0.75, 0.85), Ratio(0.9, 0.85, 0.95)
 UNDEFINED = Ratio(math.nan, 0.0, math.inf)
 
 
-def judge(f1: Ratio, em: Ratio, base_f1_total: float = 500, base_em_total: float = 400) -> Gate:
-    return verdict(f1, em, 0.9, base_f1_total=base_f1_total, base_em_total=base_em_total, questions=1000)
+def judge(f1: Ratio, em: Ratio, base_f1_total: float = 500, base_em_total: float = 400) -> ReadingVerdict:
+    return judge_reading(f1, em, 0.9, base_f1_total=base_f1_total, base_em_total=base_em_total, questions=1000)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_base_near_zero_proves_neither_loss_nor_retention(f1: Ratio, em: Ratio
     [(KEPT, KEPT, "pass"), (KEPT, LOST, "fail"), (LOST, KEPT, "fail"), (KEPT, UNSURE, "undecided")],
 )
 def test_where_the_base_is_near_zero_the_likelihood_decides(f1: Ratio, likelihood: Ratio, expected: Verdict) -> None:
-    gate = verdict(f1, UNDEFINED, 0.9, base_f1_total=500, base_em_total=3, questions=1000, likelihood=likelihood)
+    gate = judge_reading(f1, UNDEFINED, 0.9, base_f1_total=500, base_em_total=3, questions=1000, likelihood=likelihood)
     assert gate.verdict == expected
     assert gate.reason.startswith(
         "The base's EM amounts to 3.0 right answers, fewer than 10, so a ratio to it is meaningless; the likelihood of "
         "the reference answers decides instead. Kept of the base's score: "
     )
-    with_both = verdict(KEPT, KEPT, 0.9, base_f1_total=500, base_em_total=400, questions=1000, likelihood=LOST)
+    with_both = judge_reading(KEPT, KEPT, 0.9, base_f1_total=500, base_em_total=400, questions=1000, likelihood=LOST)
     assert with_both.verdict == "pass"
 
 

@@ -12,9 +12,9 @@ from keeptune.evaluation.statistics import (
     Ratio,
     _student_quantile,
     mcnemar,
-    mean_of_parts,
     paired_difference,
     paired_ratio,
+    weighted_mean,
     wilson,
 )
 
@@ -125,12 +125,12 @@ def test_the_mean_of_parts_weighs_them_by_size() -> None:
     generator = np.random.default_rng(2)
     sizes = generator.integers(20, 200, 400).astype(np.float64)
     means = generator.normal(3, 0.5, 400)
-    found = mean_of_parts(means * sizes, sizes, seed=1)
+    found = weighted_mean(means * sizes, sizes, seed=1)
     assert found.point == pytest.approx(np.average(means, weights=sizes))
     spread = math.sqrt((((means - found.point) * sizes) ** 2).sum()) / sizes.sum()  # the delta method's
     assert found.high95 - found.low95 == pytest.approx(2 * 1.96 * spread, rel=0.05)
     with pytest.raises(DataError, match="leave empty ones out"):
-        mean_of_parts(np.ones(2), np.array([1.0, 0.0]), seed=1)
+        weighted_mean(np.ones(2), np.array([1.0, 0.0]), seed=1)
 
 
 def test_a_base_that_scores_nothing_has_no_ratio() -> None:

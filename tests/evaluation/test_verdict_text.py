@@ -63,7 +63,7 @@ def made(*abilities: AbilityScores, limits: Limits | None = None, **changes: Any
         "gate": gate_record(judged, limits),
         **changes,
     }
-    return {**record, "remedy": verdict_text.remedy(record)}
+    return {**record, "remedy": verdict_text.suggest_remedy(record)}
 
 
 KEPT = [ability("knowledge"), ability("grammar"), ability("commonsense")]
@@ -126,7 +126,7 @@ def test_remedy_of_an_open_verdict_depends_on_what_is_left_to_ask() -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_junit_is_xml_whose_counts_agree(name: str) -> None:
     record = RECORDS[name]
-    suite = ElementTree.fromstring(verdict_text.junit(record).encode())
+    suite = ElementTree.fromstring(verdict_text.format_junit(record).encode())
     cases = suite.findall("testcase")
     assert suite.tag == "testsuite"
     assert [case.get("name") for case in cases] == [*record["abilities"], "verdict"]
@@ -142,18 +142,18 @@ def test_junit_is_xml_whose_counts_agree(name: str) -> None:
 @pytest.mark.parametrize("name", RECORDS)
 def test_markdown_has_a_row_for_each_ability(name: str) -> None:
     record = RECORDS[name]
-    head, line, *body = rows(verdict_text.markdown(record))
+    head, line, *body = rows(verdict_text.format_markdown(record))
     assert all(len(row) == len(head) for row in (line, *body))
     assert [row[0].strip() for row in body] == list(record["abilities"])
     for row, facts in zip(body, record["abilities"].values(), strict=True):
         assert row[-1].strip().startswith(facts["status"])
-    assert record["gate"]["verdict"] in verdict_text.markdown(record).split("\n")[0]
+    assert record["gate"]["verdict"] in verdict_text.format_markdown(record).split("\n")[0]
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_text_has_a_line_for_each_ability(name: str) -> None:
     record = RECORDS[name]
-    lines = verdict_text.text(record).split("\n")
+    lines = verdict_text.format_text(record).split("\n")
     count = len(record["abilities"])
     assert [line.split("  ")[0] for line in lines[1 : count + 1]] == list(record["abilities"])
     rest = lines[count + 1 :]
@@ -167,9 +167,9 @@ def test_without_abilities_there_is_no_table() -> None:
 
 
 def test_what_is_not_counted_says_so() -> None:
-    body = rows(verdict_text.markdown(RECORDS["not counted"]))[2:]
+    body = rows(verdict_text.format_markdown(RECORDS["not counted"]))[2:]
     assert ["not counted" in row[-1] for row in body] == [False, False, False, True]
-    practised = rows(verdict_text.markdown(RECORDS["pass with losses"]))[2:]
+    practised = rows(verdict_text.format_markdown(RECORDS["pass with losses"]))[2:]
     assert practised[-1][-1].strip() == "practised"
 
 
@@ -195,14 +195,14 @@ def test_any_text_stays_in_its_cell(text: str) -> None:
 
 def check_hostile(text: str) -> None:
     record = hostile(text)
-    table = rows(verdict_text.markdown(record))
+    table = rows(verdict_text.format_markdown(record))
     assert len(table) == 2 + len(record["abilities"])
     assert {len(row) for row in table} == {7}
-    written = verdict_text.markdown(record).split("\n")
+    written = verdict_text.format_markdown(record).split("\n")
     assert sum(line.startswith("#") for line in written) == 1
-    lines = verdict_text.text(record).split("\n")
+    lines = verdict_text.format_text(record).split("\n")
     assert sum(line.startswith("verdict ") for line in lines) == 1
     assert len(lines) == 1 + len(record["abilities"]) + 1 + 2
-    xml = verdict_text.junit(record)
+    xml = verdict_text.format_junit(record)
     cases = ElementTree.fromstring(xml.encode("utf-8", "strict")).findall("testcase")
     assert len(cases) == len(record["abilities"]) + 1

@@ -1,4 +1,4 @@
-"""The generation engine writes, row by row, exactly what `model.generate` of transformers writes."""
+"""The generation engine gives exactly the answers of `model.generate` of transformers, row by row."""
 
 import random
 from collections.abc import Callable
@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from peft import PeftModel
 from transformers import LlamaForCausalLM
 
-from keeptune.generation import engine as generate
-from keeptune.generation.engine import SHARED_TOKENS, Answer, Generator, Row, _common, _levels, cache_tokens
+from keeptune.generation import engine, scheduling, slot_cache
+from keeptune.generation.engine import Answer, Generator
+from keeptune.generation.scheduling import MIN_SHARED_TOKENS, Row, admission_levels, common_prefix
+from keeptune.generation.slot_cache import MIN_CACHE_TOKENS, SlotCache, cache_capacity_tokens
 from keeptune.models import adapters
 
 Prompts = list[list[int]]
@@ -36,20 +38,20 @@ def text(tokens: list[int]) -> str:
 
 
 class Oracle:
-    """What transformers writes after one prompt, cut by hand at the budget, the end token or the stop rule."""
+    """The answer of transformers to one prompt, cut at the budget, the end token or the stop rule."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.known: dict[tuple[int, ...], list[int]] = {}
+        self.cached: dict[tuple[int, ...], list[int]] = {}
 
     def tokens(self, prompt: list[int]) -> list[int]:
-        if tuple(prompt) not in self.known:
+        if tuple(prompt) not in self.cached:
             ids = torch.tensor([prompt])
-            made = self.model.generate(
+            output = self.model.generate(
                 input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=LONGEST_ANSWER, do_sample=False
             )
-            self.known[tuple(prompt)] = made[0, len(prompt) :].tolist()
-        return self.known[tuple(prompt)]
+            self.cached[tuple(prompt)] = output[0, len(prompt) :].tolist()
+        return self.cached[tuple(prompt)]
 
     def answer(self, prompt: list[int], budget: int, stop: Callable[[str], bool]) -> Answer:
         output: list[int] = []
@@ -77,15 +79,15 @@ def drawn(generator: random.Random, tokens: int) -> list[int]:
 
 
 def ragged(seed: int) -> Prompts:
-    """Prompts of all lengths that share nothing."""
+    """Prompts of different lengths without common prefixes."""
     draw = random.Random(seed)
     return [drawn(draw, draw.choice([1, 2, 3, 10, 30, 70])) for _ in range(20)]
 
 
 def sharing(seed: int) -> Prompts:
-    """Prompts that share an opening, and in groups a passage: what reading questions look like."""
+    """Prompts with a common opening, and groups with a common passage, like reading questions."""
     draw = random.Random(seed)
-    opening = drawn(draw, draw.randrange(SHARED_TOKENS, 60))
+    opening = drawn(draw, draw.randrange(MIN_SHARED_TOKENS, 60))
     prompts = [opening]
     for _ in range(4):
         passage = opening + drawn(draw, draw.choice([1, 5, 40, 50]))
@@ -97,31 +99,31 @@ def sharing(seed: int) -> Prompts:
 
 @pytest.mark.parametrize("slots", [1, 3, 8, 128])
 @pytest.mark.parametrize("make", [ragged, sharing])
-def test_answers_are_those_of_transformers(
+def test_answers_equal_those_of_transformers(
     make: Callable[[int], Prompts], slots: int, generator: Generator, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generate, "SLOTS", slots)
+    monkeypatch.setattr(scheduling, "SLOTS", slots)
     prompts = make(0)
     draw = random.Random(slots)
     budgets = [draw.choice([1, 2, 9, LONGEST_ANSWER]) for _ in prompts]
-    counted: list[int] = []
-    answers = generator.answer(prompts, budgets, second_line, counted.append)
-    assert answers == [oracle.answer(*asked, second_line) for asked in zip(prompts, budgets, strict=True)]
-    assert sum(counted) == len(prompts)
+    progress: list[int] = []
+    answers = generator.answer(prompts, budgets, second_line, progress.append)
+    assert answers == [oracle.answer(*request, second_line) for request in zip(prompts, budgets, strict=True)]
+    assert sum(progress) == len(prompts)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1, 25))
 @pytest.mark.parametrize("make", [ragged, sharing])
-def test_many_more_answers_are_those_of_transformers(
+def test_many_more_answers_equal_those_of_transformers(
     make: Callable[[int], Prompts], seed: int, generator: Generator, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw = random.Random(seed)
-    monkeypatch.setattr(generate, "SLOTS", draw.randrange(1, 12))
+    monkeypatch.setattr(scheduling, "SLOTS", draw.randrange(1, 12))
     prompts = make(seed)
     budgets = [draw.randrange(1, LONGEST_ANSWER + 1) for _ in prompts]
     answers = generator.answer(prompts, budgets, second_line)
-    assert answers == [oracle.answer(*asked, second_line) for asked in zip(prompts, budgets, strict=True)]
+    assert answers == [oracle.answer(*request, second_line) for request in zip(prompts, budgets, strict=True)]
 
 
 def test_the_prompts_above_end_in_every_way(oracle: Oracle) -> None:
@@ -137,7 +139,7 @@ def test_a_small_cache_changes_nothing(generator: Generator, monkeypatch: pytest
     prompts = sharing(1) + ragged(1)
     budgets = [LONGEST_ANSWER] * len(prompts)
     wide = generator.answer(prompts, budgets, never)
-    monkeypatch.setattr(generate, "cache_tokens", lambda *_: 10)
+    monkeypatch.setattr(engine, "cache_capacity_tokens", lambda *_: 10)
     assert generator.answer(prompts, budgets, never) == wide
 
 
@@ -146,28 +148,28 @@ def test_one_long_budget_leaves_the_other_rows_their_slots(
 ) -> None:
     slots = []
 
-    class Watched(generate._SlotCache):
+    class Watched(SlotCache):
         def __init__(self, config: Any, number: int, *others: Any) -> None:
             slots.append(number)
             super().__init__(config, number, *others)
 
-    monkeypatch.setattr(generate, "_SlotCache", Watched)
+    monkeypatch.setattr(engine, "SlotCache", Watched)
     prompts = [prompt[:9] for prompt in ragged(3) if len(prompt) >= 9]
     budgets = [1] * len(prompts)
     budgets[2] = LONGEST_ANSWER
-    monkeypatch.setattr(generate, "cache_tokens", lambda *_: 10 * len(prompts))
+    monkeypatch.setattr(engine, "cache_capacity_tokens", lambda *_: 10 * len(prompts))
     answers = generator.answer(prompts, budgets, never)
-    assert answers == [oracle.answer(*asked, never) for asked in zip(prompts, budgets, strict=True)]
+    assert answers == [oracle.answer(*request, never) for request in zip(prompts, budgets, strict=True)]
     assert slots == [1, len(prompts) - 1]
 
 
 @pytest.mark.parametrize(("memory_of_least", "expected"), [(0.1, 1), (8, 1), (16.1, 2), (31, 2), (33, 4)])
-def test_more_memory_holds_more_answers_at_once(
+def test_more_memory_gives_a_larger_cache(
     memory_of_least: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    least = generate.CACHE_TOKENS * 131_072  # bytes of a token: 2 · 32 layers · 8 heads · 128 · 2
-    monkeypatch.setattr(generate, "total_bytes", lambda _: int(memory_of_least * least))
-    assert cache_tokens(tiny.LLAMA3_8B, 2, torch.device("cpu")) == expected * generate.CACHE_TOKENS
+    least = MIN_CACHE_TOKENS * 131_072  # bytes of a token: 2 · 32 layers · 8 heads · 128 · 2
+    monkeypatch.setattr(slot_cache, "total_bytes", lambda _: int(memory_of_least * least))
+    assert cache_capacity_tokens(tiny.LLAMA3_8B, 2, torch.device("cpu")) == expected * MIN_CACHE_TOKENS
 
 
 def test_answers_come_in_the_order_of_the_prompts(generator: Generator) -> None:
@@ -194,7 +196,7 @@ def test_the_stop_rule_sees_the_text_whenever_a_line_ends(generator: Generator, 
     assert sorted(seen) == sorted(WORDS.decode(output[: end + 1]) for output, end in ends)
 
 
-def test_other_end_tokens_can_be_given(generator: Generator, oracle: Oracle) -> None:
+def test_stop_tokens_can_be_set(generator: Generator, oracle: Oracle) -> None:
     prompt = ragged(0)[5]
     tokens = oracle.tokens(prompt)
     other = Generator(generator.model, WORDS, stop_ids=[tokens[2]])
@@ -203,39 +205,36 @@ def test_other_end_tokens_can_be_given(generator: Generator, oracle: Oracle) -> 
     assert answer == Answer(text(tokens[:end]), end, True)
 
 
-def test_the_adapter_is_used_as_it_stands(model_folder: Path, tmp_path: Path, oracle: Oracle) -> None:
+def test_the_adapter_is_used_in_its_current_state(model_folder: Path, tmp_path: Path, oracle: Oracle) -> None:
     tuned = tiny.tune(tiny.load(model_folder))
     tuned.save_pretrained(tmp_path)
     plain = Oracle(PeftModel.from_pretrained(tiny.reference(model_folder), tmp_path).eval())
-    own, prompts = Generator(tuned, WORDS), sharing(0)
+    generator, prompts = Generator(tuned, WORDS), sharing(0)
     budgets = [LONGEST_ANSWER] * len(prompts)
     with_adapter = [plain.answer(prompt, LONGEST_ANSWER, never) for prompt in prompts]
     without = [oracle.answer(prompt, LONGEST_ANSWER, never) for prompt in prompts]
-    assert own.answer(prompts, budgets, never) == with_adapter
+    assert generator.answer(prompts, budgets, never) == with_adapter
     with adapters.scaled(tuned, 0):
-        assert own.answer(prompts, budgets, never) == without
+        assert generator.answer(prompts, budgets, never) == without
     assert with_adapter != without
 
 
 @pytest.mark.parametrize("words", [WORDS, tiny.byte_fallback_tokenizer()], ids=["byte-level", "byte-fallback"])
-def test_every_sort_of_vocabulary_has_a_line_end(words: Any) -> None:
+def test_every_kind_of_vocabulary_has_a_line_end(words: Any) -> None:
     model = LlamaForCausalLM(tiny.config(len(words)))
     assert Generator(model, words).line_ends == {words.encode("a\n")[-1]}
 
 
 def admissions(prompts: Prompts) -> list[list[tuple[int, int | None, int]]]:
     """(row, parent, tokens copied), level by level."""
-    levels = _levels([Row(index, prompt, 1) for index, prompt in enumerate(prompts)])
-    return [
-        [(own.row.index, None if own.parent is None else own.parent.index, own.shared) for own in level]
-        for level in levels
-    ]
+    levels = admission_levels([Row(index, prompt, 1) for index, prompt in enumerate(prompts)])
+    return [[(a.row.index, None if a.parent is None else a.parent.index, a.shared) for a in level] for level in levels]
 
 
-def test_where_nothing_is_shared_all_rows_are_computed_together() -> None:
+def test_without_common_prefixes_all_rows_are_computed_together() -> None:
     assert admissions([[1, 2, 3]]) == [[(0, None, 0)], [], []]
     assert admissions([[1] * 50, [2] * 50, [3] * 9]) == [[(0, None, 0), (1, None, 0), (2, None, 0)], [], []]
-    almost = [7] * (SHARED_TOKENS - 1)
+    almost = [7] * (MIN_SHARED_TOKENS - 1)
     assert admissions([[*almost, 1], [*almost, 2]]) == [[(0, None, 0), (1, None, 0)], [], []]
 
 
@@ -252,14 +251,14 @@ def test_two_levels_of_sharing_are_computed_once_each() -> None:
     assert admissions(prompts) == [[(0, None, 0)], [(3, 0, 40), (5, 0, 40)], [(1, 0, 90), (2, 0, 90), (4, 3, 100)]]
 
 
-def test_of_equal_prompts_the_last_token_is_left_to_compute() -> None:
+def test_the_last_token_of_equal_prompts_is_computed() -> None:
     prompt = [1] * 80
     assert admissions([prompt, prompt, prompt]) == [[(0, None, 0)], [(1, 0, 79), (2, 0, 79)], []]
 
 
-def test_what_an_opening_shares_does_not_split_the_batch(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 27: behind a system prompt, every prompt was a forward pass of its own."""
-    opening, passes = [3] * 2 * SHARED_TOKENS, 0
+def test_a_common_opening_does_not_split_the_batch(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 27: with a system prompt, every prompt took its own forward pass."""
+    opening, passes = [3] * 2 * MIN_SHARED_TOKENS, 0
     forward = generator._forward
 
     def counted(*arguments: Any) -> list[int]:
@@ -283,7 +282,7 @@ def test_a_long_prompt_is_computed_in_parts(
         return forward(cache, first, tokens, *others)
 
     monkeypatch.setattr(generator, "_forward", watched)
-    monkeypatch.setattr(generate, "PREFILL_TOKENS", 8)
+    monkeypatch.setattr(engine, "PREFILL_TOKENS", 8)
     prompts = [*ragged(0), *sharing(0)]
     answers = generator.answer(prompts, [LONGEST_ANSWER] * len(prompts), never)
     assert answers == [oracle.answer(prompt, LONGEST_ANSWER, never) for prompt in prompts]
@@ -295,9 +294,9 @@ PROMPTS = st.lists(PIECES.map(lambda pieces: [token for piece in pieces for toke
 
 
 @given(PROMPTS, st.booleans(), st.booleans())
-def test_every_level_copies_what_is_there_and_equal(prompts: Prompts, opened: bool, ordered: bool) -> None:
+def test_every_level_copies_equal_tokens_that_are_computed(prompts: Prompts, opened: bool, ordered: bool) -> None:
     if opened:
-        prompts = [[9] * SHARED_TOKENS + prompt for prompt in prompts]
+        prompts = [[9] * MIN_SHARED_TOKENS + prompt for prompt in prompts]
     if ordered:
         prompts.sort()
     computed: set[int] = set()
@@ -314,7 +313,7 @@ def test_every_level_copies_what_is_there_and_equal(prompts: Prompts, opened: bo
 
 
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
-def test_the_common_front(left: list[int], right: list[int]) -> None:
-    count = _common(left, right)
+def test_the_common_prefix(left: list[int], right: list[int]) -> None:
+    count = common_prefix(left, right)
     assert left[:count] == right[:count]
     assert left[: count + 1] != right[: count + 1] or count == len(left) == len(right)

@@ -14,9 +14,9 @@ from peft.tuners.lora.variants import calculate_alora_offsets
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-from keeptune.evaluation.likelihood import Choice, log_likelihoods
+from keeptune.evaluation.continuation_likelihood import Choice, log_likelihoods
 from keeptune.files import read_json, write_json
-from keeptune.generation.engine import Generator, at_the_end
+from keeptune.generation.engine import Generator, never_stop
 from keeptune.models import adapters
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.adapters import causal_model, scaled
@@ -148,11 +148,11 @@ def test_answers_equal_those_of_whole_rows(model_folder: Path, folder: Path) -> 
     front = list(range(20, 50))
     together = [[*front, *CALL, 5], [*front, *CALL, 6], [*front, 6, 5], [*front, *CALL, 6, *CALL], *PLAIN, *INVOKED]
     generator = Generator(tuned, WORDS, stop_ids=[])
-    answers = generator.answer(together, [6] * len(together), at_the_end)
+    answers = generator.answer(together, [6] * len(together), never_stop)
     expected = [WORDS.decode(greedy(tuned, row, 6), skip_special_tokens=True) for row in together]
     assert [answer.text for answer in answers] == expected
     with scaled(tuned, 0.0):
-        base = generator.answer(together, [6] * len(together), at_the_end)
+        base = generator.answer(together, [6] * len(together), never_stop)
     differing = [one.text != other.text for one, other in zip(answers, base, strict=True)]
     assert any(differing), "the adapter does nothing"
     assert not any(d for d, row in zip(differing, together, strict=True) if Invocation(CALL).start(row) is None)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from keeptune.config.recipe import Recipe
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.errors import ModelError, PromptError
-from keeptune.evaluation.skill import Asked, score_skill
+from keeptune.evaluation.skill_score import SkillQuestion, score_skill
 from keeptune.generation.engine import Answer
 from keeptune.models import load as models
 from keeptune.pipeline.context import RunContext
@@ -49,7 +49,7 @@ class Recorder:
 def asked_with(words: Any, prompt: Prompt, problems: Sequence[str]) -> list[list[int]]:
     """What the scoring of these problems puts to the model."""
     recorder = Recorder(words)
-    score_skill(recorder, prompt, [Asked("", "", text, "") for text in problems], {})  # type: ignore[arg-type]
+    score_skill(recorder, prompt, [SkillQuestion("", "", text, "") for text in problems], {})  # type: ignore[arg-type]
     return [list(tokens) for tokens in recorder.prompts]
 
 

@@ -70,8 +70,8 @@ def gate(
         base, tuned, names, suite, questions, grader, training_rows, sequential, scale, limits, seed=seed
     )
     record = judge(request, out, context.obj)
-    writers = {json_text: as_json, verdict_text.markdown: as_markdown, verdict_text.junit: as_junit}
-    write = next((writer for writer, is_requested in writers.items() if is_requested), verdict_text.text)
+    writers = {json_text: as_json, verdict_text.format_markdown: as_markdown, verdict_text.format_junit: as_junit}
+    write = next((writer for writer, is_requested in writers.items() if is_requested), verdict_text.format_text)
     print(write(record))
     sys.exit(_EXIT_CODES[record["gate"]["verdict"]])
 

@@ -40,7 +40,7 @@ def compare(
 ) -> None:
     """Compare runs: scores, cost, and paired differences from the first run."""
     from keeptune.evaluation.comparison import compare as side_by_side
-    from keeptune.evaluation.comparison import published, text
+    from keeptune.evaluation.comparison import format_comparison, format_leaderboard
 
     comparison = side_by_side(folders, other_questions)
     if out:
@@ -48,9 +48,9 @@ def compare(
         from keeptune.report.comparison import page
 
         write_text(out, page(comparison))
-    print(json_text(comparison) if as_json else text(comparison))
+    print(json_text(comparison) if as_json else format_comparison(comparison))
     if leaderboard and not as_json:
-        print(f"\n{published(comparison)}")
+        print(f"\n{format_leaderboard(comparison)}")
 
 
 def score(

@@ -1,8 +1,9 @@
-"""KL(tuned ‖ base) on the tuned model's own answers: how far tuning moved it where it actually goes.
+"""KL(tuned ‖ base) on answers that the tuned model writes itself.
 
-Forgetting follows this quantity more closely than norms or ranks of the update (RL's Razor, arXiv 2509.04259). Answers
-are greedy and sampled (temperature 1), to skill prompts and to chat prompts; the divergence is summed over the whole
-vocabulary at every token of the answer, its end token included.
+Forgetting follows this quantity more closely than norms or ranks of the update (RL's Razor, arXiv 2509.04259). The
+tuned model answers skill prompts and chat prompts, greedily and sampled at temperature 1. The divergence is summed over
+the whole vocabulary at every token of the answer, its end token included. The divergence on fixed texts is in
+text_divergence.py.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from keeptune.evaluation.abilities.registry import ABILITIES
-from keeptune.evaluation.model_pair import WHO, Pair
-from keeptune.evaluation.statistics import Estimate, mean_of_parts
+from keeptune.evaluation.model_pair import VARIANTS, Pair
+from keeptune.evaluation.statistics import Estimate, weighted_mean
 from keeptune.evaluation.suite.loader import Size
-from keeptune.generation.engine import Generator, at_the_end
+from keeptune.generation.engine import Answer, Generator, never_stop
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.prompts.chat import ChatLayout
 from keeptune.training.batches import make_batches
@@ -29,62 +30,69 @@ from keeptune.training.forward import hidden_states
 from keeptune.training.loss import logit_chunks
 
 Record = dict[str, Any]
-What = Literal["skill", "chat"]
+PromptSource = Literal["skill", "chat"]
 Mode = Literal["greedy", "sampled"]
-SOURCES: tuple[What, ...] = ("skill", "chat")
+SOURCES: tuple[PromptSource, ...] = ("skill", "chat")
 MODES: tuple[Mode, ...] = ("greedy", "sampled")
 
 BATCH_TOKENS = 2048
 
 PROMPTS: dict[Size, int] = {"quick": 8, "standard": 32, "full": 100}
-"""Prompts of each source whose answers are compared, by the size of the suite."""
+"""Number of prompts per source, by the size of the suite."""
 
 CHAT_TOKENS = 32
-"""The most tokens of an answer to a chat prompt."""
+"""Maximum number of tokens of an answer to a chat prompt."""
 
 
 @dataclass(frozen=True, slots=True)
-class AnsweredPrompt:
-    """A prompt as tokens, with the bound on the answer's tokens."""
+class DivergencePrompt:
+    """A prompt that the tuned model answers. `budget` is the maximum number of tokens of the answer."""
 
     id: str
-    what: What
-    prompt: str
+    source: PromptSource
+    text: str
     tokens: tuple[int, ...]
     budget: int
 
 
-def chat_prompts(layout: ChatLayout, limit: int) -> list[AnsweredPrompt]:
-    """The first prompts of the suite's chat ability."""
-    ability = ABILITIES["chat"]
-    items = ability.items("final", "full")[:limit]
-    rendered = [layout.conversation(item.messages) for item in items]
+def chat_prompts(layout: ChatLayout, limit: int) -> list[DivergencePrompt]:
+    """The first `limit` prompts of the suite's chat ability."""
+    items = ABILITIES["chat"].items("final", "full")[:limit]
+    texts = [layout.conversation(item.messages) for item in items]
     return [
-        AnsweredPrompt(item.id, "chat", text, tuple(layout.tokens(text)), CHAT_TOKENS)
-        for item, text in zip(items, rendered, strict=True)
+        DivergencePrompt(item.id, "chat", text, tuple(layout.tokens(text)), CHAT_TOKENS)
+        for item, text in zip(items, texts, strict=True)
     ]
 
 
-def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) -> list[Record]:
-    """One record per prompt and mode: the tuned model's answer and its divergence from the base, in nats; None where
-    it is not a finite number.
+def measure_answer_divergence(pair: Pair, prompts: Sequence[DivergencePrompt], seed: int) -> list[Record]:
+    """One record per prompt and mode: the tuned model's answer and its divergence from the base, summed in nats.
+
+    A divergence that is not a finite number becomes None. Empty answers have no record.
 
     Raises:
-        ValueError: when base and tuned do not share their tokens; ask `pair.differing_tokens` before.
+        ValueError: if base and tuned use different tokens; check `pair.differing_tokens` first.
     """
     if pair.differing_tokens:
         raise ValueError(pair.differing_tokens)
-    records, rows = [], []
+    records: list[Record] = []
+    rows: list[tuple[list[int], int]] = []
     with pair.using("tuned") as subject, packed_weights(subject.generator.model):
-        generator = subject.generator
+        tokenizer = subject.generator.tokenizer
         for mode in MODES:
-            answers = _answers(generator, prompts, mode, seed)
-            for own, answer in zip(prompts, answers, strict=True):
-                after = generator.tokenizer.encode(answer.text, add_special_tokens=False)
-                end = [generator.tokenizer.eos_token_id] if answer.stopped else []
-                rows.append(([*own.tokens, *after, *end], len(own.tokens)))
+            answers = _answers(subject.generator, prompts, mode, seed)
+            for prompt, answer in zip(prompts, answers, strict=True):
+                answer_tokens = tokenizer.encode(answer.text, add_special_tokens=False)
+                end = [tokenizer.eos_token_id] if answer.stopped else []
+                rows.append(([*prompt.tokens, *answer_tokens, *end], len(prompt.tokens)))
                 records.append(
-                    {"id": own.id, "what": own.what, "mode": mode, "prompt": own.prompt, "output": answer.text}
+                    {
+                        "id": prompt.id,
+                        "what": prompt.source,
+                        "mode": mode,
+                        "prompt": prompt.text,
+                        "output": answer.text,
+                    }
                 )
     lengths = [len(tokens) for tokens, _ in rows]
     for batch in make_batches(sorted(range(len(rows)), key=lengths.__getitem__), lengths, BATCH_TOKENS):
@@ -93,49 +101,60 @@ def answer_divergence(pair: Pair, prompts: Sequence[AnsweredPrompt], seed: int) 
     return [record for record in records if record["tokens"]]
 
 
-def summary(records: Sequence[Record], what: What, mode: Mode, resamples: int, seed: int) -> Record | None:
-    """The mean divergence in nats per token with its interval over answers; None where nothing was measured, or
-    something is not a finite number."""
-    own = [record for record in records if (record["what"], record["mode"]) == (what, mode)]
-    if not own or any(record["kl"] is None for record in own):
+def summarize(records: Sequence[Record], source: PromptSource, mode: Mode, resamples: int, seed: int) -> Record | None:
+    """The mean divergence in nats per token, with its 95 % interval from a bootstrap over answers.
+
+    None if there are no such records, or if a divergence is not a finite number.
+    """
+    chosen = [record for record in records if (record["what"], record["mode"]) == (source, mode)]
+    if not chosen or any(record["kl"] is None for record in chosen):
         return None
-    tokens = np.array([record["tokens"] for record in own], np.float64)
-    nats = np.array([record["kl"] for record in own], np.float64)
-    mean: Estimate = mean_of_parts(nats, tokens, resamples=resamples, seed=seed)
-    return {"n": len(own), "tokens": int(tokens.sum()), "point": mean.point, "low95": mean.low95, "high95": mean.high95}
+    tokens = np.array([record["tokens"] for record in chosen], np.float64)
+    nats = np.array([record["kl"] for record in chosen], np.float64)
+    mean: Estimate = weighted_mean(nats, tokens, resamples=resamples, seed=seed)
+    return {
+        "n": len(chosen),
+        "tokens": int(tokens.sum()),
+        "point": mean.point,
+        "low95": mean.low95,
+        "high95": mean.high95,
+    }
 
 
-def _answers(generator: Generator, prompts: Sequence[AnsweredPrompt], mode: Mode, seed: int) -> list[Any]:
-    tokens, budgets = [own.tokens for own in prompts], [own.budget for own in prompts]
+def _answers(generator: Generator, prompts: Sequence[DivergencePrompt], mode: Mode, seed: int) -> list[Answer]:
+    tokens, budgets = [prompt.tokens for prompt in prompts], [prompt.budget for prompt in prompts]
     if mode == "sampled":
-        return list(generator.sample(tokens, budgets, seed))
-    return list(generator.answer(tokens, budgets, at_the_end))
+        return generator.sample(tokens, budgets, seed)
+    return generator.answer(tokens, budgets, never_stop)
 
 
 @torch.inference_mode()
 def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tuple[int, float | None]]:
-    """(tokens, nats) of each row, over the tokens from the given place on."""
+    """KL(tuned ‖ base) = Σ p_tuned · log(p_tuned / p_base) of each row, as (number of tokens, nats).
+
+    `rows` are (tokens, start); the sum runs over the tokens from `start` on.
+    """
     states: dict[str, list[Tensor]] = {}
     heads: dict[str, Any] = {}
-    for who in WHO:
-        with pair.using(who) as subject:
-            heads[who] = subject.generator.head
-            states[who] = _answer_states(subject.generator, rows)
-    made: list[tuple[int, float | None]] = []
-    for before, after in zip(states["base"], states["tuned"], strict=True):
-        total = 0.0
-        for part in logit_chunks(len(after), len(heads["tuned"].weight)):
+    for variant in VARIANTS:
+        with pair.using(variant) as subject:
+            heads[variant] = subject.generator.head
+            states[variant] = _answer_states(subject.generator, rows)
+    divergences: list[tuple[int, float | None]] = []
+    for base_states, tuned_states in zip(states["base"], states["tuned"], strict=True):
+        nats = 0.0
+        for part in logit_chunks(len(tuned_states), len(heads["tuned"].weight)):
             base, tuned = (
-                functional.log_softmax(heads[who](own[part]), -1, dtype=torch.float32)
-                for who, own in (("base", before), ("tuned", after))
+                functional.log_softmax(heads[variant](row[part]), -1, dtype=torch.float32)
+                for variant, row in (("base", base_states), ("tuned", tuned_states))
             )
-            total += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
-        # Rounding can leave the divergence of two equal distributions slightly below zero.
-        made.append((len(after), max(total, 0.0) if isfinite(total) else None))
-    return made
+            nats += functional.kl_div(base, tuned, reduction="sum", log_target=True).item()
+        # Rounding can make the divergence of two equal distributions slightly negative.
+        divergences.append((len(tuned_states), max(nats, 0.0) if isfinite(nats) else None))
+    return divergences
 
 
 def _answer_states(generator: Generator, rows: Sequence[tuple[list[int], int]]) -> list[Tensor]:
-    """The hidden states that predict each answer's tokens. shapes: (answer tokens, width) each."""
+    """The hidden states that predict the tokens of each answer. Shapes: (answer tokens, hidden_size) each."""
     hidden = hidden_states(generator.model, [tokens for tokens, _ in rows])
-    return [own[start - 1 : len(tokens) - 1] for own, (tokens, start) in zip(hidden, rows, strict=True)]
+    return [states[start - 1 : len(tokens) - 1] for states, (tokens, start) in zip(hidden, rows, strict=True)]

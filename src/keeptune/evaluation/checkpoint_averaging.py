@@ -1,8 +1,8 @@
-"""Averages of checkpoints: candidates for selection that cost no training.
+"""Averages of checkpoints: further candidates for checkpoint selection that cost no training.
 
-The average of weights along a training trajectory often generalises better than the last weights (stochastic weight
-averaging, arXiv 1803.05407). `last-k` is the mean of the last k checkpoints. `ema` weighs all
-checkpoints, each half as much as the next one.
+The average of weights along a training trajectory often generalizes better than the last weights (stochastic weight
+averaging, arXiv 1803.05407). The average `last-k` is the mean of the last k checkpoints. The average `ema` includes all
+checkpoints, each with half the weight of the next one.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def averaged_checkpoints(checkpoints: Sequence[Path], averages: Sequence[str]) -> list[Path]:
-    """The folders of these averages of `checkpoints` (first to last), beside them. Existing ones are kept.
+    """Writes averages of `checkpoints` (oldest first) beside them, and returns their folders.
 
-    An average of more checkpoints than there are is left out.
+    Existing averages are reused. An average of more checkpoints than there are is skipped.
     """
     folders = []
     for name in averages:
@@ -36,7 +36,7 @@ def averaged_checkpoints(checkpoints: Sequence[Path], averages: Sequence[str]) -
 
 
 def checkpoint_weights(average: str, count: int) -> list[float]:
-    """The weights of the last checkpoints, oldest first, which sum to 1; empty if `count` are too few to average."""
+    """The weights of the averaged checkpoints, oldest first, with sum 1; empty if `count` checkpoints are too few."""
     if average == "ema":
         shares = [EMA_DECAY**age for age in reversed(range(count))]
         return [share / sum(shares) for share in shares] if count > 1 else []

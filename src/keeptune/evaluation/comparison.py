@@ -1,7 +1,7 @@
-"""Runs side by side: what each reached and cost, and whether the differences are more than chance.
+"""Comparison of finished runs: scores, cost, and paired differences with their intervals.
 
-Two accuracies differ by luck alone if they come from different questions. So differences are taken question by
-question, and runs that were scored on different questions are refused, unless they are only to be listed.
+Differences are computed question by question, because two accuracies on different questions can differ by chance alone.
+Runs that were scored on different questions are refused, unless they are listed without differences.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keeptune.errors import RunError
-from keeptune.evaluation import contest_leaderboard as leaderboard
-from keeptune.evaluation import reading as retained
+from keeptune.evaluation import contest, reading_score
 from keeptune.evaluation.statistics import BoolArray, FloatArray, mcnemar, paired_difference
 from keeptune.files import read_json, read_records
 from keeptune.grading.number import HEADLINE
@@ -26,61 +25,68 @@ RESAMPLES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """A finished run: its figures, and the tuned model's answers."""
+class FinishedRun:
+    """The result.json of a run, and the tuned model's records on the test and reading questions."""
 
     folder: Path
     result: Record
     skill: list[Record]
-    retained: list[Record]
+    reading: list[Record]
 
     @classmethod
-    def of(cls, folder: Path) -> Finished:
-        """The run in `folder`. errors: RunError when it is not finished."""
-        skill, kept = (read_records(folder / "scores" / f"{what}-tuned.jsonl") for what in ("skill", "retained"))
-        return cls(folder, read_json(folder / "result.json"), skill, kept)
+    def load(cls, folder: Path) -> FinishedRun:
+        """Loads the run in `folder`.
+
+        Raises:
+            RunError: if the run is not finished.
+        """
+        skill, reading = (read_records(folder / "scores" / f"{what}-tuned.jsonl") for what in ("skill", "retained"))
+        return cls(folder, read_json(folder / "result.json"), skill, reading)
 
 
 def compare(folders: Sequence[Path], other_questions: bool = False) -> Record:
-    """Each run's figures, and its paired differences from the first run: skill, F1 and EM in percent points.
+    """The figures of each run, and its paired differences from the first run in percentage points.
 
-    With `other_questions`, a run that was asked other questions than the first has no differences.
+    The differences are in skill accuracy, F1 and EM. With `other_questions`, a run that was scored on other questions
+    than the first run is listed without differences.
 
-    errors: RunError for an unfinished run, or other questions without `other_questions`.
+    Raises:
+        RunError: if a run is not finished, or was scored on other questions and `other_questions` is false.
     """
-    first, *others = (Finished.of(folder) for folder in folders)
+    first, *others = (FinishedRun.load(folder) for folder in folders)
     rows = [_figures(first)]
     for other in others:
-        what = _asked_differently(first, other)
-        if what and not other_questions:
+        differing = _differing_questions(first, other)
+        if differing and not other_questions:
             raise RunError(
-                f"{first.folder} and {other.folder} were scored on different {what} questions, so their scores cannot "
-                "be compared; score both on the same, or pass --other-questions to list them without differences"
+                f"{first.folder} and {other.folder} were scored on different {differing} questions, so their scores "
+                "cannot be compared; score both on the same questions, or pass --other-questions to list them without "
+                "differences"
             )
-        rows.append({**_figures(other), "difference": None if what else _difference(first, other)})
+        rows.append({**_figures(other), "difference": None if differing else _differences(first, other)})
     return {"first": str(first.folder), "runs": rows}
 
 
-def text(made: Record) -> str:
-    """The comparison for people to read."""
+def format_comparison(comparison: Record) -> str:
+    """The comparison as a plain text table."""
     lines = [f"{'':24} right    95 %          F1     EM  gate       trained    tokens  contest 1     2"]
-    for row in made["runs"]:
+    for row in comparison["runs"]:
         low, high = (100 * bound for bound in row["skill"]["ci95"])
-        kept, ratio = row["retained"], row["parameters"]["ratio"]
+        reading, ratio = row["retained"], row["parameters"]["ratio"]
         lines.append(
-            f"{row['run'][-24:]:24} {row['skill']['accuracy']:5.1%}  {low:5.1f}–{high:5.1f}  {kept['f1']:5.1f}  "
-            f"{kept['em']:5.1f}  {row['gate']:9}  {ratio:7.3%}  {row['cost']['tokens_useful']:8,}  "
+            f"{row['run'][-24:]:24} {row['skill']['accuracy']:5.1%}  {low:5.1f}–{high:5.1f}  {reading['f1']:5.1f}  "
+            f"{reading['em']:5.1f}  {row['gate']:9}  {ratio:7.3%}  {row['cost']['tokens_useful']:8,}  "
             f"{row['contest']['phase1']:9.4f}  {row['contest']['phase2']:.4f}"
         )
-    if len(made["runs"]) > 1:
-        lines += ["", f"differences from {made['first']}, question by question, in points"]
-    for row in made["runs"][1:]:
-        lines.append(f"{row['run'][-24:]:24} {_differences(row['difference'])}")
+    if len(comparison["runs"]) > 1:
+        lines += ["", f"paired differences from {comparison['first']}, in percentage points (95 % interval)"]
+    for row in comparison["runs"][1:]:
+        lines.append(f"{row['run'][-24:]:24} {_format_differences(row['difference'])}")
     return "\n".join(lines)
 
 
-class Standing(NamedTuple):
-    """A line of the contest's leaderboard, a published one or a run's."""
+class LeaderboardRow(NamedTuple):
+    """A row of the contest's leaderboard: a published result, or one of keeptune's runs."""
 
     score: float
     name: str
@@ -88,77 +94,86 @@ class Standing(NamedTuple):
     ratio: float
 
 
-def standings(made: Record) -> list[Standing]:
-    """The contest's leaderboard, with the runs of a comparison where their scores would stand; the best first."""
-    rows = [Standing(entry.score, entry.team, entry.accuracy_percent, entry.ratio) for entry in leaderboard.PHASE1]
-    for row in made["runs"]:
+def leaderboard_rows(comparison: Record) -> list[LeaderboardRow]:
+    """The contest's leaderboard with the runs of a comparison inserted by their score, the best first."""
+    rows = [
+        LeaderboardRow(entry.score, entry.team, entry.accuracy_percent, entry.ratio)
+        for entry in contest.PHASE1_LEADERBOARD
+    ]
+    for row in comparison["runs"]:
         accuracy, ratio = 100 * row["skill"]["accuracy"], row["parameters"]["ratio"]
-        rows.append(Standing(row["contest"]["phase1"], f"→ {row['run']}, {row['model']}", accuracy, ratio))
+        rows.append(LeaderboardRow(row["contest"]["phase1"], f"→ {row['run']}, {row['model']}", accuracy, ratio))
     return sorted(rows, reverse=True)
 
 
-def published(made: Record) -> str:
-    """The leaderboard for people to read."""
+def format_leaderboard(comparison: Record) -> str:
+    """The leaderboard as a plain text table."""
     lines = [
-        "score   right    trained  phase 1 of the contest: LLaMA3-8B, its own test rows; → ours, on other questions"
+        "score   right    trained  contest phase 1: LLaMA3-8B on the contest's test rows; → runs, on other questions"
     ]
-    for score, name, accuracy, ratio in standings(made):
+    for score, name, accuracy, ratio in leaderboard_rows(comparison):
         lines.append(f"{score:.4f}  {accuracy:5.2f} %  {ratio:.4%}  {name}")
     return "\n".join(lines)
 
 
-def _differences(difference: Record | None) -> str:
-    if difference is None:
+def _format_differences(differences: Record | None) -> str:
+    if differences is None:
         return "other questions"
     parts = [
-        f"{name} {own['point']:+.1f} ({own['low95']:+.1f} to {own['high95']:+.1f})"
-        for name, own in difference.items()
+        f"{name} {estimate['point']:+.1f} ({estimate['low95']:+.1f} to {estimate['high95']:+.1f})"
+        for name, estimate in differences.items()
         if name != "mcnemar_p"
     ]
-    return f"{', '.join(parts)}; McNemar p = {difference['mcnemar_p']:.2g}"
+    return f"{', '.join(parts)}; McNemar p = {differences['mcnemar_p']:.2g}"
 
 
-def _figures(run: Finished) -> Record:
-    made = run.result
-    tuned = made["skill"]["tuned"]
+def _figures(run: FinishedRun) -> Record:
+    """The figures of a run that a comparison shows."""
+    result = run.result
+    skill = result["skill"]["tuned"]
     return {
         "run": str(run.folder),
-        "model": made["model"],
-        "skill": {key: tuned[key] for key in ("accuracy", "n", "ci95", "by_kind")},
-        "retained": {key: made["retained"]["tuned"][key] for key in ("f1", "em", "n")},
-        "ratio": made["retained"]["ratio"],
-        "gate": made["gate"]["verdict"],
-        "threshold": made["gate"]["threshold"],
-        "parameters": made["parameters"],
-        "contest": made["contest"],
-        "cost": made["cost"],
+        "model": result["model"],
+        "skill": {key: skill[key] for key in ("accuracy", "n", "ci95", "by_kind")},
+        "retained": {key: result["retained"]["tuned"][key] for key in ("f1", "em", "n")},
+        "ratio": result["retained"]["ratio"],
+        "gate": result["gate"]["verdict"],
+        "threshold": result["gate"]["threshold"],
+        "parameters": result["parameters"],
+        "contest": result["contest"],
+        "cost": result["cost"],
     }
 
 
-def _asked_differently(first: Finished, other: Finished) -> str | None:
-    """Which questions are not the same for both, by their text; None when all are."""
-    pairs = {"skill": (first.skill, other.skill), "reading": (first.retained, other.retained)}
+def _differing_questions(first: FinishedRun, other: FinishedRun) -> str | None:
+    """Which questions differ between two runs, "skill" or "reading"; None if all are the same."""
+    records_of_both = {"skill": (first.skill, other.skill), "reading": (first.reading, other.reading)}
     keys = {"skill": ("id", "problem"), "reading": ("id", "question", "prompt")}
-    for what, runs in pairs.items():
-        asked = [[tuple(record[key] for key in keys[what]) for record in records] for records in runs]
-        if sorted(asked[0]) != sorted(asked[1]):
+    for what, both in records_of_both.items():
+        questions = [[tuple(record[key] for key in keys[what]) for record in records] for records in both]
+        if sorted(questions[0]) != sorted(questions[1]):
             return what
     return None
 
 
-def _difference(first: Finished, other: Finished) -> Record:
-    before, after = _in_order(first.skill), _in_order(other.skill)
-    old, new = _in_order(first.retained), _in_order(other.retained)
-    was, now = _right(before), _right(after)
-    names = [record["id"] for record in before]
-    made: Record = {"skill": _points(was.astype(np.float64), now.astype(np.float64), names)}
+def _differences(first: FinishedRun, other: FinishedRun) -> Record:
+    """Paired differences, other minus first, and the p-value of McNemar's test on the skill."""
+    first_skill, other_skill = _by_id(first.skill), _by_id(other.skill)
+    first_reading, other_reading = _by_id(first.reading), _by_id(other.reading)
+    first_right, other_right = _right(first_skill), _right(other_skill)
+    ids = [record["id"] for record in first_skill]
+    differences: Record = {
+        "skill": _percentage_points(first_right.astype(np.float64), other_right.astype(np.float64), ids)
+    }
     for measure in ("f1", "em"):
-        scores = retained.points(old, measure), retained.points(new, measure)
-        made[measure] = _points(*scores, retained.clusters(old))
-    return {**made, "mcnemar_p": mcnemar(was, now).p_value}
+        before, after = (
+            reading_score.per_question_scores(records, measure) for records in (first_reading, other_reading)
+        )
+        differences[measure] = _percentage_points(before, after, reading_score.paragraph_clusters(first_reading))
+    return {**differences, "mcnemar_p": mcnemar(first_right, other_right).p_value}
 
 
-def _in_order(records: Sequence[Record]) -> list[Record]:
+def _by_id(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda record: str(record["id"]))
 
 
@@ -166,6 +181,6 @@ def _right(records: Sequence[Record]) -> BoolArray:
     return np.array([record["verdicts"][HEADLINE] for record in records], np.bool_)
 
 
-def _points(before: FloatArray, after: FloatArray, clusters: Sequence[Hashable]) -> Record:
-    found = paired_difference(before, after, clusters, resamples=RESAMPLES, seed=0)
-    return {name: 100 * getattr(found, name) for name in ("point", "low95", "high95")}
+def _percentage_points(before: FloatArray, after: FloatArray, clusters: Sequence[Hashable]) -> Record:
+    difference = paired_difference(before, after, clusters, resamples=RESAMPLES, seed=0)
+    return {name: 100 * getattr(difference, name) for name in ("point", "low95", "high95")}

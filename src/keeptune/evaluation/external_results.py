@@ -1,10 +1,10 @@
-"""Per-question results written by lm-evaluation-harness or inspect-ai, paired for the retention gate.
+"""Reads per-question results of lm-evaluation-harness or inspect-ai and pairs them for the retention gate.
 
-Use it when base and tuned were evaluated elsewhere: the gate then needs no model. Formats as observed with lm-eval
-0.4.13 (`lm_eval run --log_samples --output_path DIR`) and inspect-ai 0.3.285 (log version 2).
+Use it if base and tuned were evaluated elsewhere; the gate then needs no model. The formats are those of lm-eval 0.4.13
+(`lm_eval run --log_samples --output_path DIR`) and inspect-ai 0.3.285 (log version 2).
 
     base, tuned = read_results(Path("out/base")), read_results(Path("out/tuned"))
-    for task in paired(base, tuned):
+    for task in pair_tasks(base, tuned):
         print(task.name, task.metric, task.base.mean(), task.tuned.mean())
 
 Files are only parsed as JSON. No code in them runs, and no archive is unpacked to disk.
@@ -54,8 +54,9 @@ Record = dict[str, Any]
 class ExternalTask:
     """The results of one model on one task, one entry per question, with values from 0 to 1.
 
-    A fingerprint identifies the question independent of the model: lm-eval's `doc_hash/prompt_hash/target_hash`, or a
-    hash of doc and target where a file has no hashes; for inspect-ai a hash of a sample's input, choices and target.
+    A fingerprint identifies the question, independent of the model. For lm-eval it is
+    `doc_hash/prompt_hash/target_hash`, or a hash of doc and target if the file has no hashes. For inspect-ai it is a
+    hash of the sample's input, choices and target.
     """
 
     name: str
@@ -78,7 +79,7 @@ class PairedTask:
 
 @dataclass(frozen=True, slots=True)
 class _Log:
-    """An inspect-ai log; `identity` is the model and the arguments. Samples have _SAMPLE_KEYS only."""
+    """An inspect-ai log. `identity` is the model with its arguments. Samples have only the keys in _SAMPLE_KEYS."""
 
     path: Path
     task: str
@@ -103,13 +104,12 @@ def is_result(path: Path) -> bool:
 def read_results(path: Path) -> list[ExternalTask]:
     """All tasks in a results file or folder, those of lm-eval first.
 
-    lm-eval: the first metric of METRICS that the task has, under its first filter. inspect-ai: the first scorer. A
-    scorer with several named values gives a task `task/key` per key whose values are all from 0 to 1; values of
-    several epochs are averaged. Where a folder has several files of one task, only the newest counts.
+    For lm-eval, the first metric of METRICS that the task has counts, under its first filter. For inspect-ai, the first
+    scorer counts. A scorer with several named values gives one task `task/key` per key whose values are all from 0 to
+    1. Values of several epochs are averaged. If a folder has several files of one task, only the newest counts.
 
     Raises:
-        DataError: when the path is no result; a file cannot be read or is malformed; a sample has an error, no score
-            or a value outside [0, 1]; or the folder mixes the results of several models.
+        DataError: if the path is no result, a file cannot be used, a sample is not valid, or the models differ.
     """
     try:
         files = _result_files(path)
@@ -126,13 +126,13 @@ def read_results(path: Path) -> list[ExternalTask]:
     return tasks
 
 
-def paired(base: list[ExternalTask], tuned: list[ExternalTask]) -> list[PairedTask]:
+def pair_tasks(base: list[ExternalTask], tuned: list[ExternalTask]) -> list[PairedTask]:
     """The tasks that both have, in the order of `base`, with their questions paired by id.
 
-    Tasks that only one of them has are left out; compare the names where that matters.
+    Tasks that only one has are left out.
 
     Raises:
-        DataError: when no task is common, or a common task has another metric or other questions.
+        DataError: if no task is common, or if a common task has another metric or other questions.
     """
     tuned_tasks = {task.name: task for task in tuned}
     pairs = [(task, tuned_tasks[task.name]) for task in base if task.name in tuned_tasks]
@@ -193,7 +193,7 @@ def _is_result_file(file: Path) -> bool:
 
 def _why_no_result(path: Path) -> str:
     if not path.exists():
-        return "there is no such file or folder; check the path"
+        return "no such file or folder; check the path"
     if _is_model(path):
         return "this is a model folder; give the folder with the results of its evaluation"
     if any((*path.glob("results_*.json"), *path.glob("*/results_*.json"))):
@@ -253,9 +253,9 @@ def _newest_samples(files: Sequence[Path]) -> dict[str, Path]:
 
 
 def _require_one_model(folder: Path, dates: set[str]) -> None:
-    """Compares the model arguments in the totals files `*_DATE.json` of all lm-eval runs in a folder.
+    """Checks that all lm-eval runs in a folder have the same model arguments, by their totals files `*_DATE.json`.
 
-    Models share a folder where `--output_path` ends in .json, and where only an argument for an adapter differs.
+    Models share a folder if `--output_path` ends in .json, or if only an argument for an adapter differs.
     """
     models = set()
     for file in (file for date in sorted(dates) for file in folder.glob(f"*_{date}.json") if file.is_file()):
@@ -330,7 +330,7 @@ def _load_archive(file: Path) -> Record:
 
 
 def _entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, file: Path, keys: Sequence[str] = ()) -> Record:
-    """An entry parsed as JSON, with these keys only where given. Reads at most the size that the archive declares."""
+    """An archive entry parsed as JSON, reduced to `keys` if there are any. Reads at most the declared size."""
     with archive.open(entry) as stream:
         value = _json(stream.read(entry.file_size), f"{file}: {entry.filename}")
     return {key: value.get(key) for key in keys} if keys else value
@@ -378,7 +378,7 @@ def _log_tasks(log: _Log) -> list[ExternalTask]:
 
 
 def _values(sample: Record, where: str, scorer: str) -> tuple[str, Record]:
-    """The scorer (the sample's first, if empty) and its values by name; a single value has an empty name."""
+    """The scorer and its values by name. An empty `scorer` means the sample's first. A single value has no name."""
     if error := sample["error"]:
         message = error.get("message") if isinstance(error, dict) else error
         raise DataError(f"{where}: ended with an error ({_short(message)}); {_RETRY}")

@@ -1,4 +1,7 @@
-"""What a model's answers depend on, as hashes and names: the facts under which they may be used again."""
+"""Fingerprints of models and adapters: hashes and names of everything that their answers depend on.
+
+They are the keys under which generation/record_cache.py stores evaluation records.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,39 @@ import torch
 
 from keeptune.environment import hardware
 from keeptune.files import file_sha256
-from keeptune.generation.record_cache import RecordCache, code_facts, sha256_of
+from keeptune.generation.record_cache import RecordCache, code_fingerprint, sha256_of
 from keeptune.models.load import cache_folder, weights_sha256
 
 
-def model_facts(base: Any, tokenizer: Any) -> dict[str, Any]:
-    """Of a base model without an adapter: its weights and their format, how they are used, its tokenizer, and the
-    machine that computes.
+def model_fingerprint(base: Any, tokenizer: Any) -> dict[str, Any]:
+    """The fingerprint of a base model without adapter: weights, configuration, tokenizer and machine.
 
-    The machine counts, because another order of summation can pick another token where two are nearly as likely.
+    The machine is part of it, because another order of summation can select another token where two are almost equally
+    likely.
     """
     machine = hardware()
-    words = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.get_vocab()
+    vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.get_vocab()
     return {
         "weights": weights_sha256(base),
         "configuration": sha256_of(_configuration(base)),
-        "tokenizer": sha256_of([words, tokenizer.eos_token_id]),
+        "tokenizer": sha256_of([vocabulary, tokenizer.eos_token_id]),
         "machine": [machine["cpu"], machine["accelerator"], torch.get_num_threads()],
     }
 
 
 def _configuration(base: Any) -> dict[str, Any]:
-    """What is computed with the weights, such as the base of the rotary positions; not where they lay."""
-    told: dict[str, Any] = json.loads(base.config.to_json_string(use_diff=False))
-    return {key: value for key, value in told.items() if key not in ("_name_or_path", "transformers_version")}
+    """The configuration that determines the computation, such as the rotary base, without the path of the model."""
+    configuration: dict[str, Any] = json.loads(base.config.to_json_string(use_diff=False))
+    return {key: value for key, value in configuration.items() if key not in ("_name_or_path", "transformers_version")}
 
 
 def record_cache(base: Any, tokenizer: Any) -> RecordCache:
-    """The records that were made with this base before, on this machine and by this code."""
-    return RecordCache(cache_folder() / "scores", {**code_facts(), **model_facts(base, tokenizer)})
+    """The cache of evaluation records of this base model, on this machine and with this code."""
+    return RecordCache(cache_folder() / "scores", {**code_fingerprint(), **model_fingerprint(base, tokenizer)})
 
 
-def adapter_facts(folder: Path | None, scale: float) -> dict[str, Any]:
-    """Of the adapter that is on; without one, or where it counts nothing, the model is its base."""
+def adapter_fingerprint(folder: Path | None, scale: float) -> dict[str, Any]:
+    """The fingerprint of an adapter at a scale. Without an adapter, or at scale 0, the model is its base."""
     if folder is None or scale == 0:
         return {"adapter": None}
     files = ("adapter_config.json", "adapter_model.safetensors")

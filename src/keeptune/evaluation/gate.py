@@ -1,14 +1,15 @@
-"""Retention verdict: which abilities of the base model the tuned model has kept.
+"""Retention verdict over abilities: which abilities of the base model the tuned model has kept.
 
-An ability has one or more measures, each with paired values of base and tuned on the same questions. A measure is
-`retained` when its 95 % interval proves that the loss is within the limit, `lost` when the interval proves the
-opposite (Holm-corrected over all measures that are tested), and `undecided` otherwise. An ability is retained when all
-its measures are; one that only takes a second look (accuracy beside the probability of the right option) need not prove
-it by itself. An ability that the base does not have has `nothing to lose`; an ability that training practised is
-reported and never counted. The run passes if every counted ability is retained and at least three unpractised abilities
-were counted: each must pass on its own (intersection–union test, Berger 1982), so that part needs no correction.
+An ability has one or more measures, each with paired values of base and tuned. A measure is `retained` if its 95 %
+interval proves that the loss is within the limit. It is `lost` if the interval proves a loss beyond the limit,
+Holm-corrected over all tested measures. Otherwise it is `undecided`. An ability is retained if all its measures are. An
+ability that the base does not have has `nothing to lose`; one that training practised is reported and never counted.
 
-This module knows arrays and names. It knows no model, no file and no prompt.
+The run passes if all counted abilities are retained and at least three unpractised abilities were counted. Each ability
+must pass by itself, so the pass needs no correction (intersection–union test, Berger 1982).
+
+The gate on the reading score alone is in reading_gate.py. Runs store the reasons written here and `verify` compares
+them, so their wording must not change.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from typing import Literal
 import numpy as np
 
 from keeptune.evaluation.sequential import repeated_tail
-from keeptune.evaluation.statistics import Bootstrap, FloatArray, bootstrap_mean, bootstrap_ratio, wilson
+from keeptune.evaluation.statistics import Bootstrap, FloatArray, bootstrap_ratio, bootstrap_weighted_mean, wilson
 
 Status = Literal["retained", "lost", "undecided", "nothing to lose", "practised"]
 Verdict = Literal["pass", "fail", "undecided"]
 Kind = Literal["score", "loss"]
 
 DECIDING: tuple[Status, ...] = ("retained", "lost", "undecided")
-"""The statuses of abilities that can decide the verdict."""
+"""Statuses of abilities that can decide the verdict."""
 
 TAIL = 0.025
-"""One-sided error of each bound: the ends of a two-sided 95 % interval."""
+"""One-sided error of each bound, as for the ends of a two-sided 95 % interval."""
 
 FAMILY_ERROR = 0.05
-"""Probability that any measure is called lost though none is beyond its limit. No bound is looser than TAIL for it."""
+"""Probability that any measure is called lost although none is beyond its limit. Each bound still uses at most TAIL."""
 
 MINIMUM_ABILITIES = 3
 """Unpractised abilities that must be counted before a run can pass."""
@@ -44,22 +45,25 @@ MINIMUM_CLUSTERS = 10
 """With fewer, the bootstrap interval is too narrow (results/intervals.json), so the measure is undecided."""
 
 MINIMUM_BASE_TOTAL = 10.0
-"""Base scores below ten right answers make a ratio meaningless: one question more or less moves it by 10 %."""
+"""Minimum sum of the base's scores. With fewer than ten right answers, one more or less changes the ratio by 10 %."""
 
 CONTINUITY = 0.5
-"""Right answers that a bound must be able to lose further: where hardly an answer changed, the bootstrap sees no spread
-(Yates 1934)."""
+"""Continuity correction in right answers (Yates 1934). If hardly any answer changed, the bootstrap shows no spread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Values of one measure, one entry per question, for base and tuned. shapes: all arrays (questions,).
+    """Values of one measure on the same questions, for base and tuned. Shapes: all arrays (questions,).
 
-    `score`: values from 0 to 1, more is better. `loss`: nats summed over the `weights` tokens of the question.
-    `chance` is the mean score of a model that ignores the question, or the loss per token of a uniform prediction.
-    `asked` counts the questions put to the base, where only some of its answers can be used. A measure that does not
-    prove (`proves`) is a second look at what another one proves: it can be lost, and it is retained when its point is
-    within the limit.
+    Attributes:
+        kind: "score" for values from 0 to 1, of which more is better; "loss" for nats.
+        base: the base's value of each question; of a loss, its sum over the tokens of the question.
+        tuned: the same for the tuned model.
+        clusters: the cluster of each question. The bootstrap draws whole clusters.
+        weights: the number of tokens of each question for a loss; 1 for a score.
+        chance: the mean score of a model that ignores the question, or the loss per token of a uniform prediction.
+        question_count: the number of questions that the base answered. Some of the answers may be unusable.
+        proves: False for a second look. It is retained if its point is within the limit, and it can be lost.
     """
 
     name: str
@@ -69,13 +73,14 @@ class Measurement:
     clusters: Sequence[Hashable]
     weights: FloatArray
     chance: float
-    asked: int
+    question_count: int
     proves: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class AbilityScores:
-    """The measurements of one ability, the first being its headline; `practised` names what practised it, if any."""
+    """The measurements of one ability, the headline first. `practised` is the reason why training practised it, or
+    None."""
 
     name: str
     measurements: Sequence[Measurement]
@@ -84,9 +89,10 @@ class AbilityScores:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much may be lost: `threshold` of the base's score, `margin` in nats per token; by ability where given.
+    """How much may be lost. Values by ability override the general ones.
 
-    `counted` names the abilities that decide; None counts all.
+    A score must keep `threshold` of the base's score. A loss may grow by `margin` nats per token. `counted` names the
+    abilities that decide; None counts all.
     """
 
     threshold: float = 0.9
@@ -96,11 +102,11 @@ class Limits:
     counted: frozenset[str] | None = None
 
     def counts(self, ability: str) -> bool:
-        """Whether this ability decides, unless training practised it."""
+        """Whether this ability is counted, unless training practised it."""
         return self.counted is None or ability in self.counted
 
-    def of(self, ability: str, kind: Kind) -> float:
-        """The limit that applies to a measure of this ability."""
+    def limit_for(self, ability: str, kind: Kind) -> float:
+        """The threshold or margin of a measure of this ability."""
         if kind == "score":
             return self.thresholds.get(ability, self.threshold)
         return self.margins.get(ability, self.margin)
@@ -108,9 +114,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class MeasureResult:
-    """One measure with its interval. `point` is tuned / base for scores, tuned − base in nats per token for losses.
+    """The status of one measure, with its interval.
 
-    `more_questions` estimates how many further questions would decide it; None where that is not known.
+    For scores, `point` is tuned / base. For losses, it is tuned − base in nats per token. `more_questions` estimates
+    how many further questions would decide the measure; None if that is unknown.
     """
 
     name: str
@@ -129,7 +136,7 @@ class MeasureResult:
 
 @dataclass(frozen=True, slots=True)
 class AbilityResult:
-    """The status of an ability; it is lost or undecided if one of its measures is."""
+    """The status of an ability. It is lost or undecided if one of its measures is."""
 
     name: str
     status: Status
@@ -139,13 +146,13 @@ class AbilityResult:
 
     @property
     def headline(self) -> MeasureResult:
-        """The measure that tables and charts show."""
+        """The measure that tables and plots show."""
         return self.measures[0]
 
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
-    """The overall verdict, one sentence that gives the reason, and all abilities."""
+    """The overall verdict, its reason in one sentence, and the results of all abilities."""
 
     verdict: Verdict
     reason: str
@@ -157,27 +164,27 @@ def judge(
 ) -> GateResult:
     """The verdict on all abilities.
 
-    With `looks` > 1 the data may be judged that many times while it grows, and testing may stop at any of them: bounds
-    are widened to keep the error over all looks (sequential.py), and Holm gives way to Bonferroni.
+    With `looks` > 1, the growing data may be judged up to `looks` times, and testing may stop at any of them. The
+    bounds are then widened to keep the error over all looks (sequential.py), and Bonferroni replaces Holm.
     """
-    tested = [(own, [_test(own.name, part, limits, resamples, seed) for part in own.measurements]) for own in abilities]
-    deciding = [test for own, tests in tested if own.practised is None and limits.counts(own.name) for test in tests]
+    tests = [[_test(a.name, data, limits, resamples, seed) for data in a.measurements] for a in abilities]
+    counted = [ability.practised is None and limits.counts(ability.name) for ability in abilities]
+    deciding = [test for group, counts in zip(tests, counted, strict=True) if counts for test in group]
     family, size = [test for test in deciding if test.bootstrap is not None], len(deciding)
-    lost = {id(test) for test in _lost(family, looks, size)}
+    lost = {id(test) for test in _proven_losses(family, looks, size)}
     strictest = repeated_tail(TAIL / max(1, size), looks) if looks > 1 else FAMILY_ERROR / max(1, len(family))
     tails = _Tails(repeated_tail(TAIL, looks), min(TAIL, strictest))
     results = []
-    for own, tests in tested:
-        counts = own.practised is None and limits.counts(own.name)
-        measures = tuple(test.result(id(test) in lost if counts else None, tails) for test in tests)
-        results.append(_ability(own, measures, limits))
+    for ability, group, counts in zip(abilities, tests, counted, strict=True):
+        measures = tuple(test.result(id(test) in lost if counts else None, tails) for test in group)
+        results.append(_ability_result(ability, measures, limits))
     verdict, reason = _overall(results)
     return GateResult(verdict, reason, tuple(results))
 
 
 @dataclass(frozen=True, slots=True)
 class _Tails:
-    """One-sided levels: at which a measure is retained, and the strictest at which it is lost."""
+    """One-sided levels of the bounds: to call a measure retained, and the strictest one to call it lost."""
 
     retained: float
     lost: float
@@ -185,7 +192,7 @@ class _Tails:
 
 @dataclass(slots=True, eq=False)
 class _Test:
-    """A measure with its bootstrap distribution, or with the status that needs none."""
+    """A measure with its bootstrap distribution, or with a status that follows without one."""
 
     measurement: Measurement
     limit: float
@@ -195,7 +202,7 @@ class _Test:
     more_questions: int | None = None
 
     def is_lost(self, tail: float) -> bool:
-        """Whether the bound at this level proves a loss beyond the limit."""
+        """Whether the bound at level `tail` proves a loss beyond the limit."""
         assert self.bootstrap is not None
         if self.measurement.kind == "score":
             return self.bootstrap.upper(tail) < self.limit
@@ -212,14 +219,14 @@ class _Test:
         return self.bootstrap.upper(tail) <= self.limit
 
     def can_be_retained(self, tail: float) -> bool:
-        """Whether the base has enough right answers: if tuning lost each with probability 1 − limit, that it lost none
-        must be less likely than `tail`."""
+        """Whether the base has enough right answers for a proof: limit ** (right answers) ≤ tail. The left side is the
+        probability that tuning loses no answer if it loses each one with probability 1 − limit."""
         if self.measurement.kind == "loss" or self.limit >= 1 or not self.measurement.proves:
             return True
         return float(self.measurement.base.sum()) >= log(tail) / log(self.limit)
 
     def p_value(self) -> float:
-        """The smallest tail at which the measure is lost, to three digits; 0.5 where the point is within the limit."""
+        """The smallest level at which the measure is lost, to three digits; 0.5 if the point is within the limit."""
         if not self.is_lost(0.499):
             return 0.5
         low, high = 1e-7, 0.499
@@ -229,19 +236,20 @@ class _Test:
         return high
 
     def result(self, lost: bool | None, tails: _Tails) -> MeasureResult:
-        """The result. `lost` is the decision of the corrected test, or None for an ability outside the family."""
-        own, drawn = self.measurement, self.bootstrap
-        base, tuned = (_mean(values, own.weights) for values in (own.base, own.tuned))
-        if drawn is None:
+        """The result. `lost` is the decision of the corrected test; None for an ability outside the family."""
+        data, bootstrap = self.measurement, self.bootstrap
+        base, tuned = (_mean(values, data.weights) for values in (data.base, data.tuned))
+        if bootstrap is None:
             assert self.status is not None
-            figures = (float("nan"),) * 3
-            status, reason, more = self.status, self.reason, self.more_questions
+            interval = (float("nan"),) * 3
+            decision = self.status, self.reason, self.more_questions
         else:
-            figures = (drawn.point, drawn.lower(), drawn.upper())
-            status, reason, more = self._decided(self.is_lost(TAIL) if lost is None else lost, tails)
-        return MeasureResult(own.name, own.kind, len(own.base), base, tuned, *figures, self.limit, status, reason, more)
+            interval = (bootstrap.point, bootstrap.lower(), bootstrap.upper())
+            decision = self._decide(self.is_lost(TAIL) if lost is None else lost, tails)
+        return MeasureResult(data.name, data.kind, len(data.base), base, tuned, *interval, self.limit, *decision)
 
-    def _decided(self, lost: bool, tails: _Tails) -> tuple[Status, str, int | None]:
+    def _decide(self, lost: bool, tails: _Tails) -> tuple[Status, str, int | None]:
+        """The status, its reason, and the number of further questions that would decide the measure."""
         if lost:
             return "lost", f"{self._bound(best=True)}; the limit is {self._shown(self.limit)}", None
         if not self.can_be_retained(tails.retained):
@@ -275,14 +283,14 @@ class _Test:
         return f"{limit:.1%}" if self.measurement.kind == "score" else f"{limit:.2f}"
 
     def _more_questions(self, tails: _Tails) -> int | None:
-        """Further questions that would move the bound past the limit if the point stays: the distance between the two
-        shrinks with the square root of the number of questions. None where the point is on the limit."""
+        """Number of further questions that would move the bound past the limit if the point stays where it is; None if
+        the point is on the limit. A half-width is proportional to 1 / √n: n · ((half-width / distance)² − 1)."""
         assert self.bootstrap is not None
         point, is_score = self.bootstrap.point, self.measurement.kind == "score"
-        can_be_kept = (point > self.limit) == is_score
-        tail = tails.retained if can_be_kept else tails.lost
+        is_within_limit = (point > self.limit) == is_score
+        tail = tails.retained if is_within_limit else tails.lost
         half_width = self.bootstrap.upper(tail) - point if point < self.limit else point - self.bootstrap.lower(tail)
-        if is_score and can_be_kept:
+        if is_score and is_within_limit:
             half_width += CONTINUITY / float(self.measurement.base.sum())
         distance = abs(point - self.limit)
         if not distance or not isfinite(half_width):
@@ -290,55 +298,58 @@ class _Test:
         return max(1, ceil(len(self.measurement.base) * ((half_width / distance) ** 2 - 1)))
 
 
-def _test(ability: str, own: Measurement, limits: Limits, resamples: int, seed: int) -> _Test:
-    limit = limits.of(ability, own.kind)
-    if not np.isfinite(own.base).all():
-        broken = int((~np.isfinite(own.base)).sum())
-        unknown = f"the base's values are not finite numbers on {broken} of {len(own.base)} questions"
-        return _Test(own, limit, None, "undecided", unknown)
-    usable = len(own.base)
-    if own.asked < MINIMUM_QUESTIONS or (usable < MINIMUM_QUESTIONS and 2 * usable >= own.asked):
-        missing = MINIMUM_QUESTIONS - min(own.asked, usable)
+def _test(ability: str, data: Measurement, limits: Limits, resamples: int, seed: int) -> _Test:
+    """The test of one measure."""
+    limit = limits.limit_for(ability, data.kind)
+    if not np.isfinite(data.base).all():
+        broken = int((~np.isfinite(data.base)).sum())
+        unknown = f"the base's values are not finite numbers on {broken} of {len(data.base)} questions"
+        return _Test(data, limit, None, "undecided", unknown)
+    usable = len(data.base)
+    if data.question_count < MINIMUM_QUESTIONS or (usable < MINIMUM_QUESTIONS and 2 * usable >= data.question_count):
+        missing = MINIMUM_QUESTIONS - min(data.question_count, usable)
         few = f"{usable} questions; a decision needs at least {MINIMUM_QUESTIONS}"
-        return _Test(own, limit, None, "undecided", few, missing)
-    if reason := _nothing_to_lose(own, limit, resamples, seed):
-        return _Test(own, limit, None, "nothing to lose", reason)
-    if not np.isfinite(own.tuned).all():
-        broken = int((~np.isfinite(own.tuned)).sum())
-        unknown = f"the tuned model's values are not finite numbers on {broken} of {len(own.tuned)} questions"
-        return _Test(own, limit, None, "lost", unknown)
-    if (groups := len(set(own.clusters))) < MINIMUM_CLUSTERS:
+        return _Test(data, limit, None, "undecided", few, missing)
+    if reason := _nothing_to_lose(data, limit, resamples, seed):
+        return _Test(data, limit, None, "nothing to lose", reason)
+    if not np.isfinite(data.tuned).all():
+        broken = int((~np.isfinite(data.tuned)).sum())
+        unknown = f"the tuned model's values are not finite numbers on {broken} of {len(data.tuned)} questions"
+        return _Test(data, limit, None, "lost", unknown)
+    if (groups := len(set(data.clusters))) < MINIMUM_CLUSTERS:
         few = f"the questions are on {groups} texts; a decision needs at least {MINIMUM_CLUSTERS}"
-        return _Test(own, limit, None, "undecided", few)
-    if own.kind == "score":
-        drawn = bootstrap_ratio(own.base, own.tuned, own.clusters, resamples=resamples, seed=seed)
+        return _Test(data, limit, None, "undecided", few)
+    if data.kind == "score":
+        bootstrap = bootstrap_ratio(data.base, data.tuned, data.clusters, resamples=resamples, seed=seed)
     else:
-        drawn = bootstrap_mean(own.tuned - own.base, own.weights, own.clusters, resamples=resamples, seed=seed)
-    return _Test(own, limit, drawn, None, "")
+        change = data.tuned - data.base
+        bootstrap = bootstrap_weighted_mean(change, data.weights, data.clusters, resamples=resamples, seed=seed)
+    return _Test(data, limit, bootstrap, None, "")
 
 
-def _nothing_to_lose(own: Measurement, limit: float, resamples: int, seed: int) -> str | None:
-    """Why the base does not have this ability; None where it has."""
-    n, base = len(own.base), _mean(own.base, own.weights)
+def _nothing_to_lose(data: Measurement, limit: float, resamples: int, seed: int) -> str | None:
+    """Why the base does not have the ability; None if it has."""
+    n, base = len(data.base), _mean(data.base, data.weights)
     if n < MINIMUM_QUESTIONS:
-        return f"only {n} of the base's {own.asked} answers can be compared"
-    if own.kind == "loss":
-        drawn = bootstrap_mean(own.base, own.weights, own.clusters, resamples=resamples, seed=seed)
-        is_above = drawn.upper() < own.chance - limit
-        return None if is_above else f"the base's loss of {base:.2f} nats per token is not better than chance"
-    total = float(own.base.sum())
+        return f"only {n} of the base's {data.question_count} answers can be compared"
+    if data.kind == "loss":
+        bootstrap = bootstrap_weighted_mean(data.base, data.weights, data.clusters, resamples=resamples, seed=seed)
+        is_better = bootstrap.upper() < data.chance - limit
+        return None if is_better else f"the base's loss of {base:.2f} nats per token is not better than chance"
+    total = float(data.base.sum())
     if total < MINIMUM_BASE_TOTAL:
         return f"the base is right on {total:.1f} of {n} questions, fewer than {MINIMUM_BASE_TOTAL:.0f}"
-    if own.chance and wilson(round(total), n)[0] <= own.chance:
-        return f"the base's {base:.1%} is not above chance ({own.chance:.0%}) at 95 %"
+    if data.chance and wilson(round(total), n)[0] <= data.chance:
+        return f"the base's {base:.1%} is not above chance ({data.chance:.0%}) at 95 %"
     return None
 
 
-def _lost(family: Sequence[_Test], looks: int, size: int) -> list[_Test]:
-    """The tests of the family that prove a loss, with a family-wise error of FAMILY_ERROR (Holm 1979).
+def _proven_losses(family: Sequence[_Test], looks: int, size: int) -> list[_Test]:
+    """The tests that prove a loss, with a family-wise error of FAMILY_ERROR (Holm 1979).
 
-    With several looks the error is TAIL, because the bounds of early looks are inexact for their small samples, and
-    it is divided by the `size` of the whole family, of which early looks may test a part (Bonferroni).
+    With m tests, the k-th smallest p-value is compared with FAMILY_ERROR / (m − k + 1), and with TAIL. With several
+    looks, the error is TAIL, because early bounds are inexact for small samples. It is divided by the `size` of the
+    whole family, because early looks may test only a part of it (Bonferroni).
     """
     if looks > 1:
         tail = repeated_tail(TAIL / max(1, size), looks)
@@ -352,27 +363,28 @@ def _lost(family: Sequence[_Test], looks: int, size: int) -> list[_Test]:
     return proven
 
 
-def _ability(own: AbilityScores, measures: tuple[MeasureResult, ...], limits: Limits) -> AbilityResult:
-    found = {measure.status for measure in measures}
-    proving = {measure.status for part, measure in zip(own.measurements, measures, strict=True) if part.proves}
+def _ability_result(ability: AbilityScores, measures: tuple[MeasureResult, ...], limits: Limits) -> AbilityResult:
+    statuses = {measure.status for measure in measures}
+    proving = {measure.status for data, measure in zip(ability.measurements, measures, strict=True) if data.proves}
     status: Status
-    if own.practised is not None:
+    if ability.practised is not None:
         status = "practised"
-    elif "lost" in found:
+    elif "lost" in statuses:
         status = "lost"
     elif proving == {"nothing to lose"}:
         # A second look proves nothing by itself.
         status = "nothing to lose"
     else:
-        status = "undecided" if "undecided" in found or not found else "retained"
-    counted = status in DECIDING and limits.counts(own.name)
-    return AbilityResult(own.name, status, counted, own.practised, measures)
+        status = "undecided" if "undecided" in statuses or not statuses else "retained"
+    counted = status in DECIDING and limits.counts(ability.name)
+    return AbilityResult(ability.name, status, counted, ability.practised, measures)
 
 
 def _overall(results: Sequence[AbilityResult]) -> tuple[Verdict, str]:
-    counted = [own for own in results if own.counted]
-    lost = [own.name for own in counted if own.status == "lost"]
-    undecided = [own.name for own in counted if own.status == "undecided"]
+    """The verdict and its reason."""
+    counted = [ability for ability in results if ability.counted]
+    lost = [ability.name for ability in counted if ability.status == "lost"]
+    undecided = [ability.name for ability in counted if ability.status == "undecided"]
     measured = f"{len(counted)} unpractised abilities counted"
     if lost:
         return "fail", f"Lost: {', '.join(lost)} ({measured})."
@@ -380,8 +392,9 @@ def _overall(results: Sequence[AbilityResult]) -> tuple[Verdict, str]:
         return "undecided", f"No decision yet on: {', '.join(undecided)} ({measured})."
     if len(counted) < MINIMUM_ABILITIES:
         return "undecided", f"Only {measured}; a pass needs at least {MINIMUM_ABILITIES}."
-    return "pass", f"All {measured} are retained: {', '.join(own.name for own in counted)}."
+    return "pass", f"All {measured} are retained: {', '.join(ability.name for ability in counted)}."
 
 
 def _mean(values: FloatArray, weights: FloatArray) -> float:
+    """sum(values) / sum(weights); nan without values."""
     return float(values.sum() / weights.sum()) if len(values) else float("nan")

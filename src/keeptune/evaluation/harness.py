@@ -1,7 +1,7 @@
-"""Tasks of EleutherAI's lm-evaluation-harness as further abilities to keep: asked of base and tuned through one model.
+"""Tasks of EleutherAI's lm-evaluation-harness as further retained abilities. Needs the extra `keeptune[harness]`.
 
-The harness asks and scores; keeptune takes from it one value a question, so that its own pairing, interval and gate
-apply. Models that few people use reading for are known by such tasks. It is the extra `keeptune[harness]`.
+The harness runs and scores the tasks on the loaded model. keeptune takes one value per question, and applies its own
+pairing, intervals and gate. Results of the harness from elsewhere are read by external_results.py.
 """
 
 from __future__ import annotations
@@ -24,31 +24,35 @@ from keeptune.models.load import cache_folder
 Record = dict[str, Any]
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em")
-"""Which of a task's metrics counts: the first of these that it has; from 0 to 1, more is better."""
+"""The metric that counts is the first of these that a task has. Values are from 0 to 1, and more is better."""
 
-ASKED = ("task", "id", "prompt_hash", "target")
-"""What must be equal for base and tuned, question by question."""
+QUESTION_KEYS = ("task", "id", "prompt_hash", "target")
+"""Keys of a record that identify the question. They must be equal for base and tuned."""
 
 BATCH_ROWS = 8
 
 
 def score_tasks(model: Any, tokenizer: Any, tasks: Sequence[str], limit: int, folder: str | None) -> list[Record]:
-    """One record a question of each task, in the harness's order; of a group, the questions of all its tasks.
+    """Runs tasks or groups of tasks; returns one record per question, in the harness's order.
 
-    errors: RecipeError when the harness is not installed or cannot ask these tasks, or one has none of METRICS;
-    DataError when a task's data cannot be had.
+    Args:
+        limit: maximum number of questions per task; 0 for all.
+        folder: a folder with task files of the user, or None.
+
+    Raises:
+        RecipeError: if the harness is not installed or cannot run these tasks, or if a task has none of METRICS.
+        DataError: if the data of a task cannot be loaded.
     """
-    evaluator, models, managers = _harness()
+    evaluator, models, managers = _import_harness()
     manager = managers.TaskManager(include_path=folder)
     if unknown := [name for name in tasks if name not in manager.all_tasks]:
         raise RecipeError(
-            f"score.tasks: the harness knows no {', '.join(unknown)}; `lm-eval ls tasks` lists those that it knows, "
-            "and score.tasks_path takes a folder with files of your own"
+            f"score.tasks: lm-evaluation-harness has no task named {', '.join(unknown)}; `lm-eval ls tasks` lists its "
+            "tasks, and score.tasks_path adds a folder with your own task files"
         )
-    wrapped = models.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_ROWS)
     try:
-        found = evaluator.simple_evaluate(
-            model=wrapped,
+        results = evaluator.simple_evaluate(
+            model=models.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=BATCH_ROWS),
             tasks=list(tasks),
             task_manager=manager,
             limit=limit or None,
@@ -60,19 +64,25 @@ def score_tasks(model: Any, tokenizer: Any, tasks: Sequence[str], limit: int, fo
             fewshot_random_seed=0,
         )
     except ValueError as error:  # such as a task that is also in a group
-        raise RecipeError(f"score.tasks: the harness cannot ask these ({error}); change the list") from None
+        raise RecipeError(
+            f"score.tasks: lm-evaluation-harness cannot run these tasks ({error}); change the list"
+        ) from None
     except OSError as error:
-        raise DataError(f"score.tasks: the data of {', '.join(tasks)} cannot be had ({error})") from None
-    parts = found.get("group_subtasks") or {}
-    return list(chain.from_iterable(_records(name, _leaves(name, parts), found["samples"]) for name in tasks))
+        raise DataError(
+            f"score.tasks: the data of {', '.join(tasks)} cannot be loaded ({error}); check the network or the task "
+            "files, then run the same command again"
+        ) from None
+    groups = results.get("group_subtasks") or {}
+    return list(chain.from_iterable(_records(name, _tasks_in(name, groups), results["samples"]) for name in tasks))
 
 
-def facts(tasks: Sequence[str], limit: int, folder: str | None) -> Record:
-    """What the records depend on besides the model. A folder's files count by what is in them.
+def fingerprint(tasks: Sequence[str], limit: int, folder: str | None) -> Record:
+    """What the records depend on besides the model. The files of the folder count by their content.
 
-    errors: RecipeError when the harness is not installed.
+    Raises:
+        RecipeError: if the harness is not installed.
     """
-    require_installed()
+    check_installed()
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file()) if folder else []
     return {
         "what": "tasks",
@@ -83,89 +93,105 @@ def facts(tasks: Sequence[str], limit: int, folder: str | None) -> Record:
     }
 
 
-def summary(base: Sequence[Record], tuned: Sequence[Record], resamples: int, seed: int) -> dict[str, Record]:
-    """Of each task: its metric, questions, both means in percent, and tuned over base with its interval."""
-    told = {}
+def summarize(base: Sequence[Record], tuned: Sequence[Record], resamples: int, seed: int) -> dict[str, Record]:
+    """By task: its metric, number of questions, both means in percent, and tuned / base with its 95 % interval."""
+    summaries = {}
     for name in dict.fromkeys(record["task"] for record in base):
-        before, after = (values(records, name) for records in (base, tuned))
-        asked = [record for record in base if record["task"] == name]
-        questions = [record["id"] for record in asked]
-        told[name] = {
-            "metric": asked[0]["metric"],
+        before, after = (per_question_scores(records, name) for records in (base, tuned))
+        task_records = [record for record in base if record["task"] == name]
+        questions = [record["id"] for record in task_records]
+        summaries[name] = {
+            "metric": task_records[0]["metric"],
             "n": len(before),
             "base": 100 * float(before.mean()),
             "tuned": 100 * float(after.mean()),
             "ratio": paired_ratio(before, after, questions, resamples=resamples, seed=seed),
         }
-    return told
+    return summaries
 
 
 def ability_scores(base: Sequence[Record], tuned: Sequence[Record]) -> list[AbilityScores]:
-    """Each task as an ability of its own for the retention verdict."""
-    made = []
+    """The measurements for the retention verdict; each task is one ability."""
+    scores = []
     for name in dict.fromkeys(record["task"] for record in base):
-        before, after = (values(records, name) for records in (base, tuned))
-        own = [record for record in base if record["task"] == name]
-        questions = [record["id"] for record in own]
+        before, after = (per_question_scores(records, name) for records in (base, tuned))
+        task_records = [record for record in base if record["task"] == name]
+        questions = [record["id"] for record in task_records]
         size = len(before)
-        pairs = Measurement(own[0]["metric"], "score", before, after, questions, np.ones(size), 0.0, size)
-        made.append(AbilityScores(f"{TASK_PREFIX}{name}", [pairs]))
-    return made
+        metric = task_records[0]["metric"]
+        measurement = Measurement(metric, "score", before, after, questions, np.ones(size), 0.0, size)
+        scores.append(AbilityScores(f"{TASK_PREFIX}{name}", [measurement]))
+    return scores
 
 
-def check_same(base: Sequence[Record], tuned: Sequence[Record]) -> None:
-    """The base's answers may be from an earlier day, and data on a hub can change.
+def check_same_questions(base: Sequence[Record], tuned: Sequence[Record]) -> None:
+    """Checks that base and tuned answered the same questions. The base's records may be older than the task's data.
 
-    errors: DataError when the two were not asked the same.
+    Raises:
+        DataError: if a question differs.
     """
-    if [_asked(record) for record in base] != [_asked(record) for record in tuned]:
+    base_questions, tuned_questions = (
+        [[record[key] for key in QUESTION_KEYS] for record in records] for records in (base, tuned)
+    )
+    if base_questions != tuned_questions:
         raise DataError(
-            "scores/tasks-base.jsonl: the base was asked other questions than the tuned model, for the data of a task "
-            f"in score.tasks changed in between; delete it and older answers in {cache_folder() / 'scores'}, then run "
+            "scores/tasks-base.jsonl: the base answered other questions than the tuned model, because the data of a "
+            f"task in score.tasks has changed in between; delete this file and {cache_folder() / 'scores'}, then run "
             "the same command again"
         )
 
 
-def _asked(record: Record) -> list[Any]:
-    return [record[key] for key in ASKED]
-
-
-def values(records: Sequence[Record], task: str) -> FloatArray:
-    """The score of each question of a task, from 0 to 1."""
+def per_question_scores(records: Sequence[Record], task: str) -> FloatArray:
+    """The score of each question of a task, from 0 to 1. Shape: (questions,)."""
     return np.array([record["value"] for record in records if record["task"] == task], dtype=np.float64)
 
 
-def require_installed() -> None:
-    """errors: RecipeError when the harness is not there."""
-    _harness()
+def check_installed() -> None:
+    """Checks that lm-evaluation-harness can be imported.
+
+    Raises:
+        RecipeError: if it cannot.
+    """
+    _import_harness()
 
 
-def _harness() -> tuple[Any, Any, Any]:
+def _import_harness() -> tuple[Any, Any, Any]:
     try:
         from lm_eval import evaluator, tasks
         from lm_eval.models import huggingface
     except ImportError as error:
-        raise RecipeError(f"score.tasks needs the harness: pip install 'keeptune[harness]' ({error})") from None
+        raise RecipeError(
+            f"score.tasks: lm-evaluation-harness cannot be imported ({error}); pip install 'keeptune[harness]'"
+        ) from None
     return evaluator, huggingface, tasks
 
 
-def _leaves(name: str, parts: Mapping[str, Sequence[str]]) -> list[str]:
-    """The tasks that a name stands for: itself, or those of the group."""
-    if not parts.get(name):
+def _tasks_in(name: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """The tasks that a name stands for: the task itself, or all tasks of the group."""
+    if not groups.get(name):
         return [name]
-    return list(chain.from_iterable(_leaves(part, parts) for part in parts[name]))
+    return list(chain.from_iterable(_tasks_in(part, groups) for part in groups[name]))
 
 
-def _records(name: str, leaves: Sequence[str], samples: Mapping[str, Sequence[Record]]) -> list[Record]:
+def _records(name: str, tasks: Sequence[str], samples: Mapping[str, Sequence[Record]]) -> list[Record]:
+    """The records of one name in `score.tasks`, from the harness's samples."""
     records = []
-    for leaf in leaves:
-        # Where answers are read by several filters there is a sample for each, and the first filter counts.
-        first = samples[leaf][0].get("filter") if samples[leaf] else None
-        for sample in (own for own in samples[leaf] if own.get("filter") == first):
+    for task in tasks:
+        # A task with several filters has a sample per question and filter. The first filter counts.
+        first_filter = samples[task][0].get("filter") if samples[task] else None
+        for sample in (sample for sample in samples[task] if sample.get("filter") == first_filter):
             metric = next((metric for metric in METRICS if metric in sample), None)
             if metric is None:
-                raise RecipeError(f"score.tasks: {leaf} has none of the metrics {', '.join(METRICS)}; leave it out")
-            asked = {"id": f"{leaf}/{sample['doc_id']}", "prompt_hash": sample["prompt_hash"]}
-            answer = {"target": str(sample["target"]), "responses": str(sample["filtered_resps"])}
-            records.append({"task": name, "metric": metric, **asked, **answer, "value": float(sample[metric])})
+                raise RecipeError(f"score.tasks: {task} has none of the metrics {', '.join(METRICS)}; leave it out")
+            records.append(
+                {
+                    "task": name,
+                    "metric": metric,
+                    "id": f"{task}/{sample['doc_id']}",
+                    "prompt_hash": sample["prompt_hash"],
+                    "target": str(sample["target"]),
+                    "responses": str(sample["filtered_resps"]),
+                    "value": float(sample[metric]),
+                }
+            )
     return records

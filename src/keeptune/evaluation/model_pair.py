@@ -1,8 +1,7 @@
-"""Base and tuned as two subjects of one evaluation, wherever they come from.
+"""The pair of models of an evaluation, base and tuned: one model with an adapter, or two separate models.
 
-An adapter and its base are one model with the adapter off and on, so nothing else can differ between them. Two
-separate models, such as a base and a merged or fully fine-tuned one, are compared as they are, each with its own
-tokenizer and chat template.
+An adapter and its base are one model with the adapter on and off, so that nothing else differs between them. Two
+separate models, such as a base and a merged or fully fine-tuned one, each use their own tokenizer and chat template.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from typing import Literal
 
 from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.base import Subject
-from keeptune.evaluation.fingerprint import adapter_facts, record_cache
-from keeptune.generation.distributed import SharedGenerator
+from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
+from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
 from keeptune.models import adapter_metadata, adapters
@@ -25,110 +24,115 @@ from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
 from keeptune.training.distributed import distributed_context
 
-Who = Literal["base", "tuned"]
-WHO: tuple[Who, Who] = ("base", "tuned")
-"""Whose answers are scored, alike in everything but the adapter."""
+Variant = Literal["base", "tuned"]
+VARIANTS: tuple[Variant, Variant] = ("base", "tuned")
+"""The two models of a pair, as they are called in file names and records."""
 
 
 class Pair(ABC):
-    """Both models, one of which answers at a time."""
+    """Base and tuned model. Only one of them is in use at a time."""
 
     @abstractmethod
-    def using(self, who: Who) -> AbstractContextManager[Subject]:
-        """Gives the model in the state in which it is to be measured."""
+    def using(self, variant: Variant) -> AbstractContextManager[Subject]:
+        """Context in which one of the models is ready to be evaluated."""
 
     @abstractmethod
-    def cache(self, who: Who) -> RecordCache:
-        """Answers that this very model gave before, on this machine and by this code."""
+    def cache(self, variant: Variant) -> RecordCache:
+        """The cache of records of one of the models."""
 
     @property
     @abstractmethod
     def differing_tokens(self) -> str | None:
-        """Why losses per token and divergences cannot be compared; None where they can."""
+        """Why losses per token and divergences cannot be compared; None if they can."""
 
 
 class AdapterPair(Pair):
-    """One model with an adapter, which is off for the base and counts `scale` times for the tuned model."""
+    """One model with an adapter. The base is the model without it; tuned multiplies its change by `scale`."""
 
     def __init__(
-        self, generator: SharedGenerator, adapter: Path, scale: float, cache: RecordCache, fallback: Prompt
+        self, generator: DistributedGenerator, adapter: Path, scale: float, cache: RecordCache, fallback: Prompt
     ) -> None:
         self.generator, self.adapter, self.scale = generator, adapter, scale
         self.base_cache, self.layout = cache, ChatLayout(generator.tokenizer, fallback)
 
     @contextmanager
-    def using(self, who: Who) -> Iterator[Subject]:
-        with self.generator.scaled(self._scale(who)):
+    def using(self, variant: Variant) -> Iterator[Subject]:
+        with self.generator.scaled(self._scale(variant)):
             yield Subject(self.generator, self.layout)
 
-    def cache(self, who: Who) -> RecordCache:
-        facts = {**adapter_facts(self.adapter, self._scale(who)), "answered_by": self.generator.packages}
-        return self.base_cache.with_facts(facts)
+    def cache(self, variant: Variant) -> RecordCache:
+        adapter = adapter_fingerprint(self.adapter, self._scale(variant))
+        return self.base_cache.extended({**adapter, "answered_by": self.generator.packages})
 
     @property
     def differing_tokens(self) -> None:
         return None
 
-    def _scale(self, who: Who) -> float:
-        return 0.0 if who == "base" else self.scale
+    def _scale(self, variant: Variant) -> float:
+        return 0.0 if variant == "base" else self.scale
 
 
 class ModelPair(Pair):
-    """Two models, each with its own tokenizer."""
+    """Two separate models, each with its own tokenizer."""
 
     def __init__(self, base: Generator, tuned: Generator, caches: Sequence[RecordCache], fallback: Prompt) -> None:
-        self.generators = dict(zip(WHO, (base, tuned), strict=True))
-        self.caches = dict(zip(WHO, caches, strict=True))
+        self.generators = dict(zip(VARIANTS, (base, tuned), strict=True))
+        self.caches = dict(zip(VARIANTS, caches, strict=True))
         self.fallback = fallback
 
     @contextmanager
-    def using(self, who: Who) -> Iterator[Subject]:
-        generator = self.generators[who]
+    def using(self, variant: Variant) -> Iterator[Subject]:
+        generator = self.generators[variant]
         yield Subject(generator, ChatLayout(generator.tokenizer, self.fallback))
 
-    def cache(self, who: Who) -> RecordCache:
-        return self.caches[who].with_facts({"adapter": None})
+    def cache(self, variant: Variant) -> RecordCache:
+        return self.caches[variant].extended({"adapter": None})
 
     @property
     def differing_tokens(self) -> str | None:
-        base, tuned = (self.generators[who] for who in WHO)
+        base, tuned = (self.generators[variant] for variant in VARIANTS)
         if base.tokenizer.get_vocab() != tuned.tokenizer.get_vocab():
             return "base and tuned have different tokenizers"
-        sizes = [len(own.head.weight) for own in (base, tuned)]
+        sizes = [len(generator.head.weight) for generator in (base, tuned)]
         if sizes[0] != sizes[1]:
             return f"base and tuned have vocabularies of different size ({sizes[0]:,} and {sizes[1]:,})"
         return None
 
 
 def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
-    """Loads a base and a tuned model: names, folders, PEFT adapters, run directories, in any combination that fits.
+    """Loads a base and a tuned model from names, folders, PEFT adapters or run directories.
 
-    `scale` multiplies the change that an adapter makes; by default the one that its card states, else 1.
+    `scale` multiplies the change that an adapter makes. The default is the scale stored with the adapter, else 1.
 
     Raises:
-        ModelError: when a model cannot be loaded, needs code of its own, or the adapter does not fit the base.
+        ModelError: if a model cannot be loaded or needs remote code, or if the adapter does not fit the base.
     """
-    folder = adapter_of(tuned)
-    stored = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
-    prompt = stored.prompt if stored else FALLBACK
-    dtype, quantization = (stored.dtype, stored.quantization) if stored else ("auto", None)
+    folder = find_adapter(tuned)
+    metadata = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
+    prompt = metadata.prompt if metadata else FALLBACK
+    dtype, quantization = (metadata.dtype, metadata.quantization) if metadata else ("auto", None)
     base_generator, cache = _load(base, dtype, quantization)
     if folder is not None:
-        counted = scale if scale is not None else stored.scale if stored else 1.0
+        if scale is None:
+            scale = metadata.scale if metadata else 1.0
         model = adapters.load_adapter(base_generator.model, folder)
-        own = SharedGenerator(model, base_generator.tokenizer, base_generator.group)
-        prompt = fallback_prompt(prompt, own.invocation is not None)
-        return AdapterPair(own, folder, counted, cache, prompt)
+        generator = DistributedGenerator(model, base_generator.tokenizer, base_generator.group)
+        prompt = fallback_prompt(prompt, generator.invocation is not None)
+        return AdapterPair(generator, folder, scale, cache, prompt)
     if scale is not None:
-        raise ModelError(f"--scale is for adapters, and {tuned} is a whole model; leave it out")
+        raise ModelError(f"--scale: {tuned} is a whole model, and only an adapter has a scale; leave out --scale")
     if models.resolve(tuned) == models.resolve(base):
         return ModelPair(base_generator, base_generator, (cache, cache), prompt)
     tuned_generator, tuned_cache = _load(tuned, "auto", None)
     return ModelPair(base_generator, tuned_generator, (cache, tuned_cache), prompt)
 
 
-def adapter_of(name: str) -> Path | None:
-    """The folder of the adapter behind a run directory or a PEFT folder; None for a whole model."""
+def find_adapter(name: str) -> Path | None:
+    """The adapter folder of a run directory or PEFT folder; None for a whole model.
+
+    Raises:
+        ModelError: if the run has no adapter yet.
+    """
     folder = Path(name).expanduser()
     if (folder / "adapter_config.json").is_file():
         return folder
@@ -139,7 +143,7 @@ def adapter_of(name: str) -> Path | None:
     return None
 
 
-def _load(name: str, dtype: str, quantization: str | None) -> tuple[SharedGenerator, RecordCache]:
+def _load(name: str, dtype: str, quantization: str | None) -> tuple[DistributedGenerator, RecordCache]:
     tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype, quantization)
     models.check_tokenizer(model, tokenizer)
-    return SharedGenerator(model, tokenizer, distributed_context()), record_cache(model, tokenizer)
+    return DistributedGenerator(model, tokenizer, distributed_context()), record_cache(model, tokenizer)

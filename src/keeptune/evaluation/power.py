@@ -1,13 +1,16 @@
-"""How many questions a decision needs: the plan for a retention verdict, before any model is asked.
+"""Sample sizes: the number of questions that a retention verdict needs at 90 % power, computed before the evaluation.
 
-A question contributes d = tuned − θ·base to a score. If nothing changed in expectation, its mean is (1 − θ)·p, where p
-is the base's accuracy, and its variance follows from the share c of questions whose answer changes in either
-direction. A one-sided test at 2.5 % with power 90 % then needs n = ((z₀.₉₇₅ + z₀.₉) · sd(d) / mean(d))² questions
-(Chow, Shao & Wang 2008, chapter 4), and a few more for the gate's continuity correction of half an answer. Where the
-probability of the right option decides, it changes a little on every question instead of entirely on a few. For a loss,
-d is the change of a text's mean and the margin takes the mean's place.
+Each question contributes d = tuned − θ · base, where θ is the threshold. If tuning changes nothing in expectation, the
+mean of d is (1 − θ) · p, where p is the base's accuracy. The variance of d follows from c, the share of answers that
+change in either direction. The number of questions of a one-sided test at 2.5 % with power 90 % is
 
-The assumptions are typical of an adapter that harms nothing; `keeptune gate` measures what they were in truth.
+    n = ((z₀.₉₇₅ + z₀.₉) · sd(d) / mean(d))²
+
+(Chow, Shao & Wang 2008, chapter 4). The gate's continuity correction of half an answer needs a few more.
+If the probability of the right option decides, it changes a little on every question instead of completely on a few.
+For a loss, d is the change of a text's mean loss, and the margin replaces the mean.
+
+The assumed values are typical of an adapter that harms nothing. `keeptune gate` measures the actual ones.
 """
 
 from __future__ import annotations
@@ -20,25 +23,28 @@ from typing import Literal
 
 from keeptune.evaluation.gate import CONTINUITY, MINIMUM_QUESTIONS, TAIL, Kind, Limits
 
-Decisive = Literal["score", "probability", "loss"]
-"""What decides an ability: answers that are right or wrong, probabilities of the right option, or losses."""
+DecidingMeasure = Literal["score", "probability", "loss"]
+"""The measure that decides an ability: right or wrong answers, probabilities of the right option, or losses."""
 
 POWER = 0.9
+"""Probability of a decision if the assumptions hold."""
 
 BASE_ACCURACY = 0.6
+"""Assumed accuracy of the base, and assumed mean probability of the right option."""
+
 CHANGED_SHARE = 0.06
-"""Of the answers, that change though nothing is lost: half of them to the better."""
+"""Assumed share of answers that change although nothing is lost. Half of them become right, half wrong."""
 
 PROBABILITY_SPREAD, PROBABILITY_CHANGE = 0.33, 0.15
-"""Standard deviations, over questions, of the base's probability of the right option and of its change."""
+"""Assumed standard deviations over questions: of the base's probability of the right option, and of its change."""
 
 TEXT_SPREAD_NATS = 0.06
-"""Standard deviation, over texts, of the change of the loss per token."""
+"""Assumed standard deviation over texts of the change of the loss, in nats per token."""
 
 
 @dataclass(frozen=True, slots=True)
 class AbilityPlan:
-    """The questions that an ability has in the suite, and those that a decision needs."""
+    """Number of questions that the suite has for an ability, and number that a decision needs."""
 
     name: str
     kind: Kind
@@ -48,46 +54,53 @@ class AbilityPlan:
 
     @property
     def is_enough(self) -> bool:
-        """Whether the suite has as many as are needed."""
+        """Whether the suite has enough questions."""
         return self.questions >= self.needed
 
 
 def questions_for_score(threshold: float, accuracy: float = BASE_ACCURACY, changed: float = CHANGED_SHARE) -> int:
-    """The questions that prove a score retained. `threshold` below 1; at 1 no number is enough."""
-    both = max(0.0, accuracy - changed / 2)
+    """Number of right-or-wrong questions that prove a score retained.
+
+    With p = accuracy and c = changed, E[d²] = (p − c/2)(1 − θ)² + c/2 · (θ² + 1). At a threshold θ of 1, no number of
+    questions is enough.
+    """
+    right_in_both = max(0.0, accuracy - changed / 2)
     mean = (1 - threshold) * accuracy
-    square = both * (1 - threshold) ** 2 + changed / 2 * (threshold**2 + 1)
-    return _questions(sqrt(max(0.0, square - mean**2)), mean, CONTINUITY)
+    mean_square = right_in_both * (1 - threshold) ** 2 + changed / 2 * (threshold**2 + 1)
+    return _sample_size(sqrt(max(0.0, mean_square - mean**2)), mean, CONTINUITY)
 
 
 def questions_for_probability(threshold: float, mean: float = BASE_ACCURACY) -> int:
-    """The questions that prove the mean probability of the right option retained. `threshold` below 1."""
+    """Number of questions that prove the mean probability of the right option retained.
+
+    sd(d) = √(((1 − θ) · PROBABILITY_SPREAD)² + PROBABILITY_CHANGE²). At a threshold θ of 1, no number is enough.
+    """
     spread = hypot((1 - threshold) * PROBABILITY_SPREAD, PROBABILITY_CHANGE)
-    return _questions(spread, (1 - threshold) * mean, CONTINUITY)
+    return _sample_size(spread, (1 - threshold) * mean, CONTINUITY)
 
 
 def questions_for_loss(margin: float, spread: float = TEXT_SPREAD_NATS) -> int:
-    """The texts that prove a loss retained."""
-    return _questions(spread, margin, 0.0)
+    """Number of texts that prove a loss retained. `margin` and `spread` in nats per token."""
+    return _sample_size(spread, margin, 0.0)
 
 
-def plan_abilities(counts: Sequence[tuple[str, Decisive, int]], limits: Limits) -> list[AbilityPlan]:
-    """For (name, what decides, questions in the suite) of each ability, what a decision needs."""
-    needed: dict[Decisive, Callable[[float], int]] = {
+def plan_abilities(counts: Sequence[tuple[str, DecidingMeasure, int]], limits: Limits) -> list[AbilityPlan]:
+    """The plan of each ability. `counts` holds its name, deciding measure and number of questions in the suite."""
+    sample_size: dict[DecidingMeasure, Callable[[float], int]] = {
         "score": questions_for_score,
         "probability": questions_for_probability,
         "loss": questions_for_loss,
     }
     plans = []
-    for name, decisive, questions in counts:
-        kind: Kind = "loss" if decisive == "loss" else "score"
-        limit = limits.of(name, kind)
-        plans.append(AbilityPlan(name, kind, limit, questions, needed[decisive](limit)))
+    for name, measure, questions in counts:
+        kind: Kind = "loss" if measure == "loss" else "score"
+        limit = limits.limit_for(name, kind)
+        plans.append(AbilityPlan(name, kind, limit, questions, sample_size[measure](limit)))
     return plans
 
 
-def _questions(spread: float, distance: float, correction: float) -> int:
-    """The n at which n · distance − correction = z · spread · √n, at least MINIMUM_QUESTIONS."""
+def _sample_size(spread: float, distance: float, correction: float) -> int:
+    """The n that solves n · distance − correction = (z₀.₉₇₅ + z₀.₉) · spread · √n, at least MINIMUM_QUESTIONS."""
     if distance <= 0:
         return 10**9
     normal = NormalDist()

@@ -1,8 +1,8 @@
-"""Which abilities training practised: found from the recipe and its files, never declared by hand.
+"""Finds the abilities that training practised, from the recipe and the texts it names.
 
-A replay source practises the ability whose task it has, whatever its texts are: a gate on reading says little about a
-model that was trained on reading questions. Training texts that share a 13-gram with items of an ability practise it
-too. An adapter that goes on from another inherits what that one practised.
+A replay source practises every ability with the same task format: a gate on reading proves little about a model that
+was trained on reading questions. Training texts that share a 13-gram with an item practise the item's ability, too. An
+adapter that continues another one inherits what that one practised. Practised abilities are reported and never counted.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from keeptune.config.retain import SELF
 from keeptune.errors import KeeptuneError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import NgramIndex, texts_in
-from keeptune.generation import self_answers as own_answers
+from keeptune.generation.self_answers import prompt_pool
 from keeptune.grading.chinese import HAN_CHARACTER
 from keeptune.grading.squad import ReadingItem
 from keeptune.training.replay import ReplaySource, load_replay_source
 
 Practised = dict[str, str]
-"""The reason, by ability."""
+"""The reason, by ability. Runs store it and `verify` compares it, so the wording of reasons must not change."""
 
 _LETTER = re.compile(r"[^\W\d_]")
 _QUESTION_AND_ANSWER = re.compile(
@@ -38,80 +38,87 @@ _CODE = re.compile(
     r"|import [\w.]+(?: as \w+)?$|from [\w.]+ import )"
 )
 
-ANCESTORS = 50
-"""Adapters that are followed back from one that went on from another."""
+MAX_ANCESTORS = 50
+"""Maximum number of adapters in a chain of continuations that are followed."""
 
 
 def practised_by(recipe: Recipe) -> Practised:
-    """What the recipe's replay practises, and what the adapter practised that it goes on from."""
-    found: Practised = {}
-    for _ in range(ANCESTORS):
+    """The abilities that the recipe's replay practises, and those that its start adapter practised."""
+    reasons: Practised = {}
+    for _ in range(MAX_ANCESTORS):
         for source in recipe.retain.replay if recipe.retain.replay_share else ():
-            for ability, why in practised_by_source(source).items():
-                found.setdefault(ability, why)
-        stored = recipe_beside(recipe.adapter.start)
-        if stored is None:
-            return found
-        recipe = stored
-    return found
+            for ability, reason in practised_by_source(source).items():
+                reasons.setdefault(ability, reason)
+        start_recipe = recipe_beside(recipe.adapter.start)
+        if start_recipe is None:
+            return reasons
+        recipe = start_recipe
+    return reasons
 
 
 def practised_by_source(source: str) -> Practised:
-    """What one replay source practises; nothing where its file is not on this machine."""
+    """The abilities that one replay source practises.
+
+    If the file is not on this machine, a name that ends in .json counts as English reading questions.
+    """
     if source == SELF:
-        found = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
-        texts = (message.content for prompt in own_answers.pool() for message in prompt.messages)
-        return found | practised_by_texts(texts, "the pool of prompts for replay")
+        reasons = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
+        texts = (message.content for prompt in prompt_pool() for message in prompt.messages)
+        return reasons | practised_by_texts(texts, "the pool of prompts for replay")
     try:
         items = load_replay_source(source)
     except KeeptuneError:
-        # An ancestor's file may be gone; its name still says what it was.
+        # The file of an ancestor may be deleted. Its name still says what it was.
         return {"reading-en": f"replay of {Path(source).name}"} if source.endswith(".json") else {}
-    found = {ability: f"replay of {Path(source).name} has its task" for ability in tasks_of(items)}
-    return found | practised_by_texts(_texts(items), f"replay of {Path(source).name}")
+    reasons = {ability: f"replay of {Path(source).name} has its task" for ability in tasks_of(items)}
+    return reasons | practised_by_texts(_texts(items), f"replay of {Path(source).name}")
 
 
 def tasks_of(items: ReplaySource) -> set[str]:
     """The abilities whose task format the items have."""
-    found: set[str] = set()
+    abilities: set[str] = set()
     for item in items:
         if isinstance(item, ReadingItem):
-            found.add("reading-zh" if _is_chinese(item.context) else "reading-en")
+            abilities.add("reading-zh" if _is_chinese(item.context) else "reading-en")
         elif _TURNS.search(item):
-            found |= {"chat", "instructions"}
+            abilities |= {"chat", "instructions"}
         elif _QUESTION_AND_ANSWER.search(item):
-            found.add("knowledge")
+            abilities.add("knowledge")
         elif _CODE.search(item):
-            found.add("code")
+            abilities.add("code")
         else:
-            found.add("general-text")
-    return found
+            abilities.add("general-text")
+    return abilities
 
 
-def practised_by_texts(texts: Iterable[str], what: str) -> Practised:
-    """The abilities whose items share a 13-gram with the texts; `what` names these in the reason."""
-    shared: dict[str, int] = {}
+def practised_by_texts(texts: Iterable[str], name: str) -> Practised:
+    """The abilities with items that share a 13-gram with the texts. `name` is the name of the texts in the reason."""
+    counts: dict[str, int] = {}
     for item in suite_index().overlapping(texts):
         ability = item.partition(" ")[0]
-        shared[ability] = shared.get(ability, 0) + 1
-    return {ability: f"{what} shares 13-grams with {count} of its items" for ability, count in shared.items()}
+        counts[ability] = counts.get(ability, 0) + 1
+    return {ability: f"{name} shares 13-grams with {count} of its items" for ability, count in counts.items()}
 
 
 @cache
 def suite_index() -> NgramIndex:
-    """The 13-grams of all items of the suite, but for filler of long contexts, which general-text holds."""
+    """The 13-grams of all items of the suite, by "ability id".
+
+    The filler of long contexts is left out, because it consists of general-text items.
+    """
     index = NgramIndex()
     for ability in ABILITIES.values():
         for item in ability.items("final", "full"):
-            stated: Mapping[str, object] = ability.stated(item)
-            # A reading prompt holds worked passages, which are no items: only the passage of the item counts.
+            fields: Mapping[str, object] = ability.item_fields(item)
+            # A reading prompt contains worked passages, which are no items. Only the passage of the item counts.
             passage = getattr(item, "context", "")
-            for text in texts_in([passage, *(own for key, own in stated.items() if key != "prompt")]):
-                index.add(f"{ability.name} {stated['id']}", text)
+            for text in texts_in([passage, *(value for key, value in fields.items() if key != "prompt")]):
+                index.add(f"{ability.name} {fields['id']}", text)
     return index
 
 
 def _texts(items: ReplaySource) -> Iterable[str]:
+    """All texts of the items."""
     for item in items:
         if isinstance(item, ReadingItem):
             yield item.context
@@ -125,7 +132,10 @@ def _is_chinese(text: str) -> bool:
 
 
 def recipe_beside(start: str | None) -> Recipe | None:
-    """The recipe of the adapter in a folder: beside it, or in the run that it is a part of."""
+    """The recipe of the adapter in folder `start`: in the folder, or in the run directory above it.
+
+    None if there is no recipe or it cannot be read.
+    """
     if start is None:
         return None
     for folder in (Path(start), Path(start).parent):

@@ -1,7 +1,8 @@
-"""The retention gate: whether a tuned model can be said to have kept its base's reading ability.
+"""Verdict on the reading score alone, and on tasks of lm-evaluation-harness: the policy `gate: contest` of a recipe.
 
-The verdict rests on the interval and not on the point, so a pass is a proof at 95 % and a small test set ends
-undecided, not in a lucky pass.
+The verdict rests on 95 % intervals and not on points. A pass is therefore a proof, and a small test set is undecided
+instead of passing by chance. The verdict over all abilities of the retention suite is in gate.py. Runs store the
+reasons written here and `verify` compares them, so their wording must not change.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from keeptune.evaluation.statistics import Ratio
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """The verdict, the share of the base's score that had to be kept, and one sentence that says why.
+class ReadingVerdict:
+    """The verdict, the share of the base's score that must be kept, and the reason.
 
-    `more_questions` is about how many further ones would decide what is undecided; None where none would.
+    `more_questions` estimates how many further questions would decide an undecided verdict; None if none would.
     """
 
     verdict: Verdict
@@ -27,7 +28,7 @@ class Gate:
     more_questions: int | None = None
 
 
-def verdict(
+def judge_reading(
     f1: Ratio,
     em: Ratio,
     threshold: float,
@@ -36,13 +37,20 @@ def verdict(
     base_em_total: float,
     questions: int,
     likelihood: Ratio | None = None,
-) -> Gate:
-    """Pass if all lower bounds reach the threshold, fail if any upper bound is below it, else undecided.
+) -> ReadingVerdict:
+    """Pass if all lower bounds reach the threshold, fail if an upper bound is below it, else undecided.
 
-    `base_f1_total` and `base_em_total` are the base's scores summed over all questions, each from 0 to 1: how many
-    right answers they amount to. A measure below MINIMUM_BASE_TOTAL proves nothing, neither a loss nor that nothing
-    was lost; `likelihood`, tuned over base, of the reference answers' tokens then takes its place. Where that is not
-    known, the gate can fail on the other measure but never pass.
+    A measure whose base total is below MINIMUM_BASE_TOTAL proves neither a loss nor its absence. The likelihood of the
+    reference answers then replaces it. Without a likelihood, the gate can fail on the other measure but never pass.
+
+    Args:
+        f1: tuned over base.
+        em: tuned over base.
+        threshold: the share of the base's score that must be kept.
+        base_f1_total: the base's F1, from 0 to 1 per question, summed over all questions.
+        base_em_total: the same for EM.
+        questions: number of questions.
+        likelihood: ratio of the probabilities of the reference answers' tokens, tuned over base; None if not measured.
     """
     totals = {"F1": base_f1_total, "EM": base_em_total}
     meaningless = [name for name in totals if not totals[name] >= MINIMUM_BASE_TOTAL]
@@ -52,14 +60,15 @@ def verdict(
     if meaningless and likelihood:
         ratios["likelihood of the reference answers"] = likelihood
     if meaningless and not likelihood and not any(ratio.high95 < threshold for ratio in ratios.values()):
-        return Gate("undecided", threshold, f"{few}, and the likelihood of the reference answers was not measured.")
-    told = f"{few}; the likelihood of the reference answers decides instead. " if meaningless and likelihood else ""
-    return _decided(ratios, threshold, questions, told)
+        reason = f"{few}, and the likelihood of the reference answers was not measured."
+        return ReadingVerdict("undecided", threshold, reason)
+    prefix = f"{few}; the likelihood of the reference answers decides instead. " if meaningless and likelihood else ""
+    return _judge_ratios(ratios, threshold, questions, prefix)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A further ability: tuned over base, the base's score summed over all questions, and how many these are."""
+class TaskScore:
+    """A task of the harness: its ratio (tuned over base), the base's summed score, and the number of questions."""
 
     name: str
     ratio: Ratio
@@ -67,49 +76,47 @@ class Task:
     questions: int
 
 
-def with_tasks(gate: Gate, tasks: Sequence[Task]) -> Gate:
-    """The gate where these abilities have to be kept, too: the worst verdict of all, and why, of each that has it."""
-    gates = [gate]
+def combine_with_tasks(reading: ReadingVerdict, tasks: Sequence[TaskScore]) -> ReadingVerdict:
+    """The worst verdict over reading and all tasks, with the reasons of all that have it."""
+    verdicts = [reading]
     for task in tasks:
         if task.base_total < MINIMUM_BASE_TOTAL:
             few = f"The base's {task.name} amounts to {task.base_total:.1f} right answers, too few for a ratio to it."
-            gates.append(Gate("undecided", gate.threshold, few))
+            verdicts.append(ReadingVerdict("undecided", reading.threshold, few))
         else:
-            gates.append(_decided({task.name: task.ratio}, gate.threshold, task.questions, ""))
-    worst = max((own.verdict for own in gates), key=("pass", "undecided", "fail").index)
-    those = [own for own in gates if own.verdict == worst]
-    more = [own.more_questions for own in those if own.more_questions is not None]
-    needed = max(more) if len(more) == len(those) else None
-    return Gate(worst, gate.threshold, " ".join(own.reason for own in those), needed)
+            verdicts.append(_judge_ratios({task.name: task.ratio}, reading.threshold, task.questions, ""))
+    worst = max((part.verdict for part in verdicts), key=("pass", "undecided", "fail").index)
+    deciding = [part for part in verdicts if part.verdict == worst]
+    more = [part.more_questions for part in deciding if part.more_questions is not None]
+    more_questions = max(more) if len(more) == len(deciding) else None
+    return ReadingVerdict(worst, reading.threshold, " ".join(part.reason for part in deciding), more_questions)
 
 
-def _decided(ratios: Mapping[str, Ratio], threshold: float, questions: int, told: str) -> Gate:
-    """The verdict on abilities that a ratio means something for; `told` stands before the reason."""
-    asked = f"the gate asks for {threshold:.1%}"
+def _judge_ratios(ratios: Mapping[str, Ratio], threshold: float, questions: int, prefix: str) -> ReadingVerdict:
+    """The verdict on meaningful ratios by name. The reason begins with `prefix`."""
+    required = f"the gate asks for {threshold:.1%}"
     lost = [name for name in ratios if ratios[name].high95 < threshold]
     unproven = [name for name in ratios if not ratios[name].low95 >= threshold]
     if lost:
         losses = " and ".join(f"{name} at most {ratios[name].high95:.1%}" for name in lost)
-        return Gate("fail", threshold, f"{told}Kept of the base's score: {losses} (95 % interval); {asked}.")
+        reason = f"{prefix}Kept of the base's score: {losses} (95 % interval); {required}."
+        return ReadingVerdict("fail", threshold, reason)
     if unproven:
         doubts = " and ".join(f"{name} {ratios[name].low95:.1%} to {ratios[name].high95:.1%}" for name in unproven)
         more = _more_questions(ratios.values(), threshold, questions)
         need = "no number of questions would decide" if more is None else f"about {more:,} more questions would decide"
-        return Gate(
-            "undecided",
-            threshold,
-            f"{told}Kept of the base's score: {doubts} (95 % interval); {asked}. If it goes on like this, {need}.",
-            more,
-        )
-    kept = " and ".join(f"{name} at least {ratio.low95:.1%}" for name, ratio in ratios.items())
-    return Gate("pass", threshold, f"{told}Kept of the base's score: {kept} (95 % interval); {asked}.")
+        reason = f"{prefix}Kept of the base's score: {doubts} (95 % interval); {required}. "
+        return ReadingVerdict("undecided", threshold, f"{reason}If it goes on like this, {need}.", more)
+    bounds = " and ".join(f"{name} at least {ratio.low95:.1%}" for name, ratio in ratios.items())
+    return ReadingVerdict("pass", threshold, f"{prefix}Kept of the base's score: {bounds} (95 % interval); {required}.")
 
 
 def _more_questions(ratios: Collection[Ratio], threshold: float, questions: int) -> int | None:
-    """How many questions beyond these would move an interval off the threshold, if they turn out as these did.
+    """Number of further questions that would move an interval off the threshold if the points stay where they are.
 
-    An interval narrows with the root of their number. One measure that is below the threshold is enough to fail, and to
-    pass takes both; where a measure stands on the threshold, or is no number, none would decide: None.
+    A half-width is proportional to 1 / √n, so n · ((half-width / distance)² − 1) questions are missing.
+    One measure below the threshold is enough to fail, and all must be above it to pass. None if a measure is on the
+    threshold or is not a number, because then no number of questions would decide.
     """
     below = [(ratio.high95 - ratio.point) / (threshold - ratio.point) for ratio in ratios if ratio.point < threshold]
     above = [(ratio.point - ratio.low95) / (ratio.point - threshold) for ratio in ratios if ratio.point > threshold]

@@ -1,7 +1,7 @@
-"""Group-sequential bounds: how much stricter each look must be when a test may stop at any of several looks.
+"""Group-sequential bounds: the level of each look of a test that may stop at any of several looks.
 
-Looks come after equal numbers of questions, and every look uses the same bound (Pocock 1977). The bound is found by
-the recursive integration of Armitage, McPherson & Rowe 1969 for sums of independent normal increments; the values are
+Looks come after equal numbers of questions, and all use the same bound (Pocock 1977). The bound is computed by the
+recursive integration of Armitage, McPherson & Rowe 1969 for sums of independent normal increments. The values equal
 those of Jennison & Turnbull 2000, table 2.1. bench/gate_simulation.py checks the error rates on bootstrap intervals.
 """
 
@@ -22,7 +22,12 @@ _STEP = float(_GRID[1] - _GRID[0])
 
 @cache
 def repeated_tail(tail: float, looks: int) -> float:
-    """The one-sided level of each of `looks` looks that keeps the error over all of them at `tail`.
+    """The one-sided level of each look that keeps the error over all `looks` looks at `tail`.
+
+    It is 1 − Φ(b), where b solves `crossing_probability(b, looks)` = tail.
+
+    Raises:
+        ValueError: if `looks` is not between 1 and MAXIMUM_LOOKS.
 
     >>> round(NormalDist().inv_cdf(1 - repeated_tail(0.025, 5)), 3)
     2.413
@@ -30,7 +35,7 @@ def repeated_tail(tail: float, looks: int) -> float:
     if looks == 1:
         return tail
     if not 1 < looks <= MAXIMUM_LOOKS:
-        raise ValueError(f"1 to {MAXIMUM_LOOKS} looks can be planned, not {looks}: the grid of sums ends there")
+        raise ValueError(f"looks must be between 1 and {MAXIMUM_LOOKS} (got {looks}); the grid of sums ends there")
     low, high = _NORMAL.inv_cdf(1 - tail), _NORMAL.inv_cdf(1 - tail / looks)
     while high - low > 1e-5:
         middle = (low + high) / 2
@@ -39,9 +44,10 @@ def repeated_tail(tail: float, looks: int) -> float:
 
 
 def crossing_probability(bound: float, looks: int) -> float:
-    """The probability that a standardised normal sum is above `bound` at one of `looks` equally spaced looks.
+    """P(S_k > bound · √k for some k ≤ looks), where S_k is the sum of k independent standard normal increments.
 
-    The grid holds the sum S_k in units of the first look's standard deviation; look k crosses where S_k > bound √k.
+    This is the probability that a standardized sum exceeds `bound` at one of several equally spaced looks. Densities of
+    S_k are computed on a grid, in units of the standard deviation at the first look.
     """
     kernel = np.exp(-0.5 * _GRID**2) / sqrt(2 * np.pi) * _STEP
     density = kernel.copy()

@@ -1,6 +1,6 @@
-"""Checks that an adapter with an invocation does not change prompts without it, not by a bit.
+"""Checks that an adapter with an invocation leaves prompts without it unchanged, bit for bit.
 
-It holds by construction: without the invocation, nothing is added to any layer. The check runs the stored adapter on
+This holds by construction: without the invocation, nothing is added to any layer. The check runs the stored adapter on
 prompts of the retention suite.
 """
 
@@ -23,36 +23,43 @@ from keeptune.training.forward import hidden_states
 Record = dict[str, Any]
 
 PROMPTS = 600
-"""Number of prompts of the suite that are compared."""
+"""Number of prompts that are compared."""
 
 _TOKENS = 256
-"""The most tokens of a prompt that are compared."""
+"""Maximum number of tokens that are compared per prompt."""
 
 _BATCH_TOKENS = 2_048
 
 
 def suite_prompts(layout: ChatLayout, prompts: int = PROMPTS) -> list[tuple[str, list[int]]]:
     """The names and tokens of `prompts` items, evenly spaced over all abilities, each in a user turn."""
-    every = [
-        (f"{ability.name}/{stated['id']}", "\n".join(texts_in([own for key, own in stated.items() if key != "id"])))
+    items = [
+        (f"{ability.name}/{fields['id']}", "\n".join(texts_in([v for key, v in fields.items() if key != "id"])))
         for ability in ABILITIES.values()
-        for stated in map(ability.stated, ability.items("final", "standard"))
+        for fields in map(ability.item_fields, ability.items("final", "standard"))
     ]
-    chosen = [every[len(every) * number // prompts] for number in range(min(prompts, len(every)))]
-    asked = ((name, layout.conversation([Message(role="user", content=text)])) for name, text in chosen)
-    return [(name, layout.tokens(text)) for name, text in asked]
+    selected = [items[len(items) * number // prompts] for number in range(min(prompts, len(items)))]
+    rendered = ((name, layout.conversation([Message(role="user", content=text)])) for name, text in selected)
+    return [(name, layout.tokens(text)) for name, text in rendered]
 
 
-def require_uninvoked(prompts: Sequence[tuple[str, list[int]]], invocation: Sequence[int]) -> None:
-    """Raises ModelError if a prompt contains the invocation."""
-    if called := [name for name, tokens in prompts if last_occurrence(tokens, invocation) is not None]:
-        raise ModelError(f"retain.invocation: it stands in {called[0]} of the retention suite; choose a rarer text")
+def check_uninvoked(prompts: Sequence[tuple[str, list[int]]], invocation: Sequence[int]) -> None:
+    """Checks that no prompt contains the invocation.
+
+    Raises:
+        ModelError: if one does.
+    """
+    invoking = [name for name, tokens in prompts if last_occurrence(tokens, invocation) is not None]
+    if invoking:
+        raise ModelError(
+            f"retain.invocation: this text occurs in {invoking[0]} of the retention suite; choose a rarer text"
+        )
 
 
 @torch.inference_mode()
 def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> list[Record]:
-    """The largest difference that the adapter makes to a last hidden state, per prompt."""
-    found: dict[int, Record] = {}
+    """The largest absolute difference that the adapter makes to the last hidden states; one record per prompt."""
+    records: dict[int, Record] = {}
     prompts = [(name, tokens[:_TOKENS]) for name, tokens in prompts]
     lengths = [len(tokens) for _, tokens in prompts]
     for batch in make_batches(sorted(range(len(prompts)), key=lengths.__getitem__), lengths, _BATCH_TOKENS):
@@ -61,13 +68,13 @@ def state_differences(model: Any, prompts: Sequence[tuple[str, list[int]]]) -> l
         with scaled(model, 0.0):
             base = hidden_states(causal_model(model), rows)
         for place, index in enumerate(batch):
-            own = slice(lengths[index])
-            difference = float((tuned[place, own].float() - base[place, own].float()).abs().max())
-            found[index] = {"id": prompts[index][0], "tokens": lengths[index], "difference": difference}
-    return [found[index] for index in range(len(prompts))]
+            length = lengths[index]
+            difference = float((tuned[place, :length].float() - base[place, :length].float()).abs().max())
+            records[index] = {"id": prompts[index][0], "tokens": length, "difference": difference}
+    return [records[index] for index in range(len(prompts))]
 
 
-def summary(records: Sequence[Record], invocation: str) -> Record:
-    """The number of prompts that were compared and that differ."""
+def summarize(records: Sequence[Record], invocation: str) -> Record:
+    """The number of compared prompts, and of those that differ."""
     differing = sum(record["difference"] != 0 for record in records)
     return {"invocation": invocation, "prompts": len(records), "differing": differing}

@@ -1,4 +1,4 @@
-"""The verdict as result.json and gate.json hold it: plain values, with null where a figure is not a finite number."""
+"""The verdict in the format of result.json and gate.json: plain values, with null for numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keeptune.evaluation.gate import AbilityResult, GateResult, Limits, MeasureR
 Record = dict[str, Any]
 
 SCHEMA_VERSION = 2
-"""Of result.json and gate.json. Version 1 had no abilities."""
+"""Schema version of result.json and gate.json. Version 1 had no abilities."""
 
 
 def limits_of(gate: GateSection) -> Limits:
@@ -23,45 +23,45 @@ def limits_of(gate: GateSection) -> Limits:
 
 
 def abilities_record(result: GateResult) -> dict[str, Record]:
-    """Each ability with its status and the figures of its headline, and all of its measures."""
-    return {own.name: _ability(own) for own in result.abilities}
+    """The `abilities` section: by name, the status, the figures of the headline measure, and all measures."""
+    return {ability.name: _ability_record(ability) for ability in result.abilities}
 
 
 def gate_record(result: GateResult, limits: Limits) -> Record:
-    """The overall verdict."""
-    needed = [measure.more_questions for own in result.abilities if own.counted for measure in own.measures]
+    """The `gate` section: the overall verdict."""
+    needed = [measure.more_questions for ability in result.abilities if ability.counted for measure in ability.measures]
     return {
         "policy": "suite",
         "threshold": limits.threshold,
         "margin": limits.margin,
         "verdict": result.verdict,
         "reason": result.reason,
-        "counted": [own.name for own in result.abilities if own.counted],
+        "counted": [ability.name for ability in result.abilities if ability.counted],
         "more_questions": max((count for count in needed if count), default=None)
         if result.verdict == "undecided"
         else None,
     }
 
 
-def _ability(own: AbilityResult) -> Record:
-    decisive = next((measure for measure in own.measures if measure.status == own.status), own.headline)
+def _ability_record(ability: AbilityResult) -> Record:
+    deciding = next((measure for measure in ability.measures if measure.status == ability.status), ability.headline)
     return {
-        **_figures(own.headline),
-        "status": own.status,
-        "counted": own.counted,
-        "practised": own.practised,
-        "reason": decisive.reason,
+        **_figures(ability.headline),
+        "status": ability.status,
+        "counted": ability.counted,
+        "practised": ability.practised,
+        "reason": deciding.reason,
         "measures": {
             measure.name: {**_figures(measure), "status": measure.status, "reason": measure.reason}
-            for measure in own.measures
+            for measure in ability.measures
         },
     }
 
 
 def _figures(measure: MeasureResult) -> Record:
-    kept = ("kind", "n", "base", "tuned", "point", "low95", "high95", "limit", "more_questions")
+    names = ("kind", "n", "base", "tuned", "point", "low95", "high95", "limit", "more_questions")
     values = asdict(measure)
-    return {name: _finite(values[name]) for name in kept}
+    return {name: _finite(values[name]) for name in names}
 
 
 def _finite(value: Any) -> Any:

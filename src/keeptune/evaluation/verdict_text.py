@@ -1,4 +1,4 @@
-"""The verdict for people and for other programs: plain text, Markdown and JUnit XML, from one gate record."""
+"""The verdict of a gate.json record as plain text, Markdown and JUnit XML, with one remedy."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from keeptune.evaluation.gate import DECIDING
 
 Record = dict[str, Any]
 
-WHOLE_AT_STANDARD = frozenset({"instructions", "refusal", "code"})
-"""Abilities that have no more questions at `full`."""
+COMPLETE_AT_STANDARD = frozenset({"instructions", "refusal", "code"})
+"""Abilities with as many questions at size `standard` as at size `full`."""
 
-WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
+VERDICT_WORDS = {"pass": "PASS", "fail": "FAIL", "undecided": "UNDECIDED"}
 _NOT_IN_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _HEAD = ("ability", "n", "base", "tuned", "kept or change", "95 % interval", "status")
 
 
-def text(made: Record) -> str:
-    """The verdict as a terminal shows it: one line per ability, the reason, one remedy."""
-    lines = ability_lines(made["abilities"])
-    lines += [_line(f"{name}: not measured, {why}") for name, why in made.get("left_out", {}).items()]
-    lines.append(f"verdict  {WORDS[made['gate']['verdict']]}: {_line(made['gate']['reason'])}")
-    if made["remedy"]:
-        lines.append(f"next     {_line(made['remedy'])}")
+def format_text(record: Record) -> str:
+    """The verdict for a terminal: one line per ability, the reason, and one remedy."""
+    lines = ability_lines(record["abilities"])
+    lines += [_one_line(f"{name}: not measured, {reason}") for name, reason in record.get("left_out", {}).items()]
+    lines.append(f"verdict  {VERDICT_WORDS[record['gate']['verdict']]}: {_one_line(record['gate']['reason'])}")
+    if record["remedy"]:
+        lines.append(f"next     {_one_line(record['remedy'])}")
     return "\n".join(lines)
 
 
 def ability_lines(abilities: Record) -> list[str]:
-    """A table of all abilities, as lines of equal columns; none where there are no abilities."""
+    """A table of all abilities as lines with aligned columns; empty without abilities."""
     if not abilities:
         return []
     rows = [_HEAD, *_rows(abilities)]
@@ -37,84 +37,84 @@ def ability_lines(abilities: Record) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def markdown(made: Record) -> str:
-    """The same as a Markdown section."""
-    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(made["abilities"])]
-    lines = [f"## Retention gate: {WORDS[made['gate']['verdict']].lower()}", "", _line(made["gate"]["reason"]), ""]
-    lines += [f"| {' | '.join(_plain(cell) for cell in row)} |" for row in table]
-    lines += [
-        "",
-        *(f"{_plain(name)} was not measured: {_plain(why)}." for name, why in made.get("left_out", {}).items()),
-    ]
-    if made["remedy"]:
-        lines += ["", f"Next: {_line(made['remedy'])}"]
-    lines += ["", f"Base: `{_code(made['base'])}`. Tuned: `{_code(made['tuned'])}`."]
+def format_markdown(record: Record) -> str:
+    """The verdict as a Markdown section."""
+    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(record["abilities"])]
+    title = f"## Retention gate: {VERDICT_WORDS[record['gate']['verdict']].lower()}"
+    lines = [title, "", _one_line(record["gate"]["reason"]), ""]
+    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table]
+    left_out = record.get("left_out", {})
+    lines += ["", *(f"{_cell(name)} was not measured: {_cell(reason)}." for name, reason in left_out.items())]
+    if record["remedy"]:
+        lines += ["", f"Next: {_one_line(record['remedy'])}"]
+    lines += ["", f"Base: `{_code(record['base'])}`. Tuned: `{_code(record['tuned'])}`."]
     return "\n".join(lines) + "\n"
 
 
-def junit(made: Record) -> str:
-    """The verdict as JUnit XML: a test case per ability; lost and undecided ones fail, uncounted ones are skipped."""
-    abilities = made["abilities"]
-    bad = [own for own in abilities.values() if own["counted"] and own["status"] in ("lost", "undecided")]
-    skipped = [own for own in abilities.values() if not own["counted"]]
-    suite = ElementTree.Element(
-        "testsuite",
-        name="keeptune gate",
-        tests=str(len(abilities) + 1),
-        failures=str(len(bad) + (made["gate"]["verdict"] != "pass")),
-        skipped=str(len(skipped)),
-    )
-    for name, own in abilities.items():
+def format_junit(record: Record) -> str:
+    """The verdict as JUnit XML with one test case per ability and one for the verdict.
+
+    Counted abilities that are lost or undecided are failures. Abilities that are not counted are skipped.
+    """
+    gate, abilities = record["gate"], record["abilities"]
+    suite = ElementTree.Element("testsuite", name="keeptune gate", tests=str(len(abilities) + 1))
+    failures = skipped = 0
+    for name, ability in abilities.items():
         case = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name=_xml(name))
-        message = _xml(f"{own['status']}: {own['reason']}")
-        if not own["counted"]:
+        message = _xml(f"{ability['status']}: {ability['reason']}")
+        if not ability["counted"]:
             ElementTree.SubElement(case, "skipped", message=message)
-        elif own["status"] in ("lost", "undecided"):
-            ElementTree.SubElement(case, "failure", type=own["status"], message=message)
+            skipped += 1
+        elif ability["status"] in ("lost", "undecided"):
+            ElementTree.SubElement(case, "failure", type=ability["status"], message=message)
+            failures += 1
     overall = ElementTree.SubElement(suite, "testcase", classname="keeptune.gate", name="verdict")
-    if made["gate"]["verdict"] != "pass":
-        ElementTree.SubElement(overall, "failure", type=made["gate"]["verdict"], message=_xml(made["gate"]["reason"]))
+    if gate["verdict"] != "pass":
+        ElementTree.SubElement(overall, "failure", type=gate["verdict"], message=_xml(gate["reason"]))
+        failures += 1
+    suite.set("failures", str(failures))
+    suite.set("skipped", str(skipped))
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
 
-def remedy(made: Record) -> str:
+def suggest_remedy(record: Record) -> str:
     """The one step that helps most after this verdict; empty after a pass."""
-    gate, abilities = made["gate"], made["abilities"]
+    gate, abilities = record["gate"], record["abilities"]
+    counted = {name: ability["status"] for name, ability in abilities.items() if ability["counted"]}
     if gate["verdict"] == "pass":
         return ""
     if gate["verdict"] == "fail":
-        lost = ", ".join(name for name, own in abilities.items() if own["counted"] and own["status"] == "lost")
-        if made.get("scale") is not None:
-            return f"evaluate a smaller part of the adapter, such as --scale 0.5, and retrain with replay of {lost}"
-        return f"lower the learning rate and mix in data that practises {lost}, then train again"
-    undecided = [name for name, own in abilities.items() if own["counted"] and own["status"] == "undecided"]
+        lost = ", ".join(name for name, status in counted.items() if status == "lost")
+        if record.get("scale") is not None:
+            return f"evaluate the adapter at a smaller scale, such as --scale 0.5, or retrain with replay of {lost}"
+        return f"train again with a lower learning rate and with replay data for {lost}"
+    undecided = [name for name, status in counted.items() if status == "undecided"]
     if not undecided:
-        return "measure more abilities (--abilities all), with a base that has them"
-    size = made["suite"]["size"] if made.get("suite") else "full"
-    if size == "quick" or (size == "standard" and not WHOLE_AT_STANDARD.intersection(undecided)):
-        return f"ask more questions: --suite {'standard' if size == 'quick' else 'full'}"
-    return f"bring more questions on {', '.join(undecided)} with --questions FILE"
+        return "evaluate more abilities (--abilities all), with a base model that has them"
+    size = record["suite"]["size"] if record.get("suite") else "full"
+    if size == "quick" or (size == "standard" and not COMPLETE_AT_STANDARD.intersection(undecided)):
+        return f"evaluate on more questions: --suite {'standard' if size == 'quick' else 'full'}"
+    return f"add your own questions on {', '.join(undecided)} with --questions FILE"
 
 
 def _rows(abilities: Record) -> list[tuple[str, ...]]:
-    return [_row(name, own) for name, own in abilities.items()]
+    return [_row(name, ability) for name, ability in abilities.items()]
 
 
-def _row(name: str, own: Record) -> tuple[str, ...]:
-    """The measure that decides the status, and its name where the ability has several."""
-    measure, shown = next(
-        ((key, part) for key, part in own["measures"].items() if part["status"] == own["status"]), ("", own)
-    )
-    kind, is_plain = shown["kind"], own["counted"] or own["status"] not in DECIDING
+def _row(name: str, ability: Record) -> tuple[str, ...]:
+    """The table row of an ability: the figures of the measure that decides its status."""
+    deciding = [part for part in ability["measures"].items() if part[1]["status"] == ability["status"]]
+    measure, figures = deciding[0] if deciding else ("", ability)
+    kind, is_counted = figures["kind"], ability["counted"] or ability["status"] not in DECIDING
     return (
-        _line(f"{name} ({measure})" if measure and len(own["measures"]) > 1 else name),
-        f"{shown['n']:,}",
-        _value(shown["base"], kind),
-        _value(shown["tuned"], kind),
-        _change(shown["point"], kind),
-        f"{_change(shown['low95'], kind)} to {_change(shown['high95'], kind)}",
-        own["status"] + ("" if is_plain else ", not counted"),
+        _one_line(f"{name} ({measure})" if measure and len(ability["measures"]) > 1 else name),
+        f"{figures['n']:,}",
+        _value(figures["base"], kind),
+        _value(figures["tuned"], kind),
+        _change(figures["point"], kind),
+        f"{_change(figures['low95'], kind)} to {_change(figures['high95'], kind)}",
+        ability["status"] + ("" if is_counted else ", not counted"),
     )
 
 
@@ -130,18 +130,20 @@ def _change(value: float | None, kind: str) -> str:
     return f"{value:.1%}" if kind == "score" else f"{value:+.3f}"
 
 
-def _line(written: str) -> str:
-    return " ".join(written.splitlines())
+def _one_line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
-def _plain(written: str) -> str:
-    return _line(written).replace("\\", "\\\\").replace("|", "\\|")
+def _cell(text: str) -> str:
+    """The text as a cell of a Markdown table."""
+    return _one_line(text).replace("\\", "\\\\").replace("|", "\\|")
 
 
-def _code(written: str) -> str:
-    return _line(written).replace("`", "'")
+def _code(text: str) -> str:
+    """The text as Markdown code, without backticks."""
+    return _one_line(text).replace("`", "'")
 
 
-def _xml(written: str) -> str:
-    """The text without characters that XML 1.0 cannot hold, such as those of a terminal's colours."""
-    return _NOT_IN_XML.sub("\ufffd", written)
+def _xml(text: str) -> str:
+    """The text without characters that XML 1.0 does not allow, such as terminal color codes."""
+    return _NOT_IN_XML.sub("\ufffd", text)

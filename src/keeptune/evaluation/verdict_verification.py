@@ -1,4 +1,4 @@
-"""Recomputes a retention verdict from its stored answers: items, grades, figures and hashes, without a model."""
+"""Recomputes a retention verdict from its stored records: items, grades, figures and hashes. No model is needed."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ from keeptune.evaluation.abilities.base import Ability, Record
 from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.registry import ABILITIES, suite_sha256
 from keeptune.evaluation.gate import Limits, judge
-from keeptune.evaluation.model_pair import WHO
-from keeptune.evaluation.retention_suite import LOOKS, record_path, stored
+from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.suite.loader import Size
+from keeptune.evaluation.suite_evaluation import LOOKS, load_paired_records, record_path
 from keeptune.evaluation.verdict_record import abilities_record, gate_record
 from keeptune.files import file_sha256, read_json, read_records
 
 
 class Findings(Protocol):
-    """Where differences are noted."""
+    """Collects differences between stored and recomputed values, and counts what was checked."""
 
     answers: int
     figures: int
     hashes: int
 
     def expect(self, place: str, stored: Any, found: Any) -> None:
-        """Notes a fault unless both are the same."""
+        """Records a difference unless both values are equal."""
 
     def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
-        """Notes the first place where two lists differ."""
+        """Records the first difference between two lists."""
 
 
 def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings, *, whole: bool) -> None:
-    """Each record is of an item of the suite, unchanged, and its grade follows from the answer.
+    """Checks that each record has the fields of a suite item, and that its grade follows from its answer.
 
-    `whole`: all items were asked, in their order; a sequential evaluation asks a part of them in another order.
+    `whole` says that all items were evaluated in their order. A sequential evaluation covers a part in another order.
+
+    Raises:
+        DataError: if a record lacks fields of the ability.
     """
-    items = {stated["id"]: stated for stated in map(ability.stated, ability.items("final", size))}
-    asked: dict[str, list[str]] = {}
-    for who in WHO:
-        path = record_path(folder, ability.name, who)
+    items = {fields["id"]: fields for fields in map(ability.item_fields, ability.items("final", size))}
+    ids: dict[str, list[str]] = {}
+    for variant in VARIANTS:
+        path = record_path(folder, ability.name, variant)
         records = read_records(path)
-        asked[who] = [str(record.get("id")) for record in records]
+        ids[variant] = [str(record.get("id")) for record in records]
         if whole:
-            findings.expect_each(f"{path.name}, ids", asked[who], list(items))
+            findings.expect_each(f"{path.name}, ids", ids[variant], list(items))
         for record in records:
             item = items.get(str(record.get("id")), {})
             for key, value in item.items():
@@ -53,45 +56,47 @@ def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings
             if not item:
                 findings.expect(f"{path.name}, id", record.get("id"), None)
         _check_grades(ability, path.name, records, findings)
-    findings.expect_each(f"{ability.name}, questions of base and tuned", asked["base"], asked["tuned"])
+    findings.expect_each(f"{ability.name}, questions of base and tuned", ids["base"], ids["tuned"])
 
 
 def _check_grades(ability: Ability, file: str, records: Sequence[Record], findings: Findings) -> None:
     try:
-        grades = ability.grade(records)
+        grades = ability.grade_records(records)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise DataError(f"{file}: a record does not have the fields of {ability.name} ({error})") from None
-    for record, graded in zip(records, grades, strict=True):
+        raise DataError(
+            f"{file}: a record lacks fields of the ability {ability.name} ({error}); restore the file"
+        ) from None
+    for record, grade in zip(records, grades, strict=True):
         findings.answers += 1
-        for key, value in graded.items():
+        for key, value in grade.items():
             findings.expect(f"{file}, {record['id']}, {key}", record.get(key), value)
 
 
-def check_gate_folder(folder: Path, made: Mapping[str, Any], findings: Findings) -> None:
-    """A folder that `keeptune gate --out` wrote; `made` is its gate.json."""
-    for name, value in made["hashes"].items():
+def check_gate_folder(folder: Path, record: Mapping[str, Any], findings: Findings) -> None:
+    """Checks a folder that `keeptune gate --out` wrote. `record` is the content of its gate.json."""
+    for name, value in record["hashes"].items():
         findings.hashes += 1
         findings.expect(f"gate.json, hashes.{name}", value, file_sha256(folder / name))
-    settings, gate = made["settings"], made["gate"]
+    settings, gate = record["settings"], record["gate"]
     counted = None if settings["counted"] == [ALL] else frozenset(settings["counted"])
     limits = Limits(gate["threshold"], gate["margin"], settings["thresholds"], settings["margins"], counted)
     sequential = bool(settings["sequential"])
-    size: Size = made["suite"]["size"]
+    size: Size = record["suite"]["size"]
     findings.hashes += 1
-    findings.expect("gate.json, suite.sha256", made["suite"]["sha256"], suite_sha256(size))
+    findings.expect("gate.json, suite.sha256", record["suite"]["sha256"], suite_sha256(size))
     scores = []
-    for name in made["abilities"]:
-        ability = ABILITIES[name] if name in ABILITIES else _questions(folder)
+    for name in record["abilities"]:
+        ability = ABILITIES[name] if name in ABILITIES else _user_questions(folder)
         check_answers(ability, size, folder, findings, whole=not sequential)
-        scores.append(stored(ability, folder).scores(made["practised"].get(name)))
-    judged = judge(
-        scores, limits, resamples=settings["resamples"], seed=settings["seed"], looks=LOOKS if sequential else 1
-    )
-    found = {"abilities": abilities_record(judged), "gate": gate_record(judged, limits)}
-    for key, value in found.items():
+        scores.append(load_paired_records(ability, folder).ability_scores(record["practised"].get(name)))
+    looks = LOOKS if sequential else 1
+    result = judge(scores, limits, resamples=settings["resamples"], seed=settings["seed"], looks=looks)
+    recomputed = {"abilities": abilities_record(result), "gate": gate_record(result, limits)}
+    for key, value in recomputed.items():
         findings.figures += 1
-        findings.expect(f"gate.json, {key}", made[key], value)
+        findings.expect(f"gate.json, {key}", record[key], value)
 
 
-def _questions(folder: Path) -> Questions:
-    return Questions([Question.model_validate(own) for own in read_json(folder / "questions.json")["questions"]])
+def _user_questions(folder: Path) -> Questions:
+    stored = read_json(folder / "questions.json")["questions"]
+    return Questions([Question.model_validate(question) for question in stored])

@@ -1,8 +1,8 @@
-"""Answers from several processes: each has the whole model and writes a share of them.
+"""Greedy generation in several processes: each holds the whole model and answers a share of the prompts.
 
-The first process scores as if it were alone. Wherever it asks for answers, the others, who wait for that in `help_out`,
-are told what is asked, and how much the adapter counts; then all take a part of the prompts. So what is scored, stored
-and said stays in one place. Neighbours stay together, because they share a prefix.
+Only the first process runs the evaluation. Whenever it needs answers, it sends the prompts to the other processes,
+which wait in `serve_generation`; then all processes answer a part. Each part holds neighbouring prompts, because
+neighbours often share a prefix.
 """
 
 from __future__ import annotations
@@ -12,71 +12,78 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from keeptune.generation.engine import Answer, Generator, StopRule
+from keeptune.generation.engine import Answer, Generator, ReportProgress, StopRule
 from keeptune.models import adapters
 from keeptune.training.distributed import DistributedContext
 
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What is asked of all processes."""
+    """Prompts that all processes answer together. `scale` is that of the adapter; None leaves it as it is."""
 
     prompts: list[list[int]]
     budgets: list[int]
     stop: StopRule
     scale: float | None
 
-    def part(self, number: int, count: int) -> slice:
-        """The prompts of one process."""
+    def share(self, process: int, processes: int) -> slice:
+        """The prompts that one process answers."""
         size = len(self.prompts)
-        return slice(number * size // count, (number + 1) * size // count)
+        return slice(process * size // processes, (process + 1) * size // processes)
 
 
-class SharedGenerator(Generator):
-    """A generator that has the other processes answer with it. With one process it is a plain one."""
+class DistributedGenerator(Generator):
+    """A generator whose greedy answers are computed by all processes. With one process it is a plain generator."""
 
     def __init__(self, model: Any, tokenizer: Any, group: DistributedContext) -> None:
         super().__init__(model, tokenizer)
         self.group = group
         self.packages: dict[str, str] = {}
-        """Others than keeptune's own that answers depend on, and their versions."""
-        self._scale: float | None = None
+        """Versions of further packages that the answers depend on, by name."""
+        self.scale: float | None = None
+        """The adapter scale inside `scaled`; None outside of it."""
 
     @contextmanager
     def scaled(self, scale: float) -> Iterator[None]:
-        """While it lasts, the adapter counts `scale` times, in every process; else it counts as the model has it."""
-        self._scale = scale
+        """Multiplies the change that the adapter makes by `scale`, in every process, until the context ends."""
+        self.scale = scale
         try:
             with adapters.scaled(self.model, scale):
                 yield
         finally:
-            self._scale = None
+            self.scale = None
 
     def answer(
         self,
         prompts: Sequence[Sequence[int]],
         budgets: Sequence[int],
         stop: StopRule,
-        progress: Callable[[int], None] | None = None,
+        progress: ReportProgress | None = None,
     ) -> list[Answer]:
-        """One answer a prompt, in their order. `stop` is sent by its name, so it has to be a module's own function."""
+        """Greedy answers, one per prompt, in the order of the prompts.
+
+        `stop` is pickled by name, so it must be a function at the top level of a module.
+        """
         if self.group.world_size == 1:
-            return super().answer(prompts, budgets, stop, progress)
-        request = _Request([list(prompt) for prompt in prompts], list(budgets), stop, self._scale)
+            return self.answer_in_process(prompts, budgets, stop, progress)
+        request = _Request([list(prompt) for prompt in prompts], list(budgets), stop, self.scale)
         self.group.all_gather(request)
-        own = request.part(0, self.group.world_size)
-        told = self.group.all_gather(super().answer(prompts[own], budgets[own], stop, progress))
+        share = request.share(0, self.group.world_size)
+        parts = self.group.all_gather(self.answer_in_process(prompts[share], budgets[share], stop, progress))
         if progress:
-            progress(len(prompts) - len(told[0]))
-        return [answer for part in told for answer in part]
+            progress(len(prompts) - len(parts[0]))
+        return [answer for part in parts for answer in part]
 
 
-def help_out(group: DistributedContext, made: Callable[[], Generator]) -> None:
-    """Answers what the first process asks for, until it needs no more. `made` loads the model, once and if needed."""
+def serve_generation(group: DistributedContext, load_generator: Callable[[], Generator]) -> None:
+    """Answers the requests of the first process until it needs no more.
+
+    `load_generator` loads the model. It is called at most once, at the first request.
+    """
     generator: Generator | None = None
     while isinstance(request := group.all_gather(None)[0], _Request):
-        generator = generator or made()
-        own = request.part(group.rank, group.world_size)
+        generator = generator or load_generator()
+        share = request.share(group.rank, group.world_size)
         with nullcontext() if request.scale is None else adapters.scaled(generator.model, request.scale):
-            answers = Generator.answer(generator, request.prompts[own], request.budgets[own], request.stop)
+            answers = generator.answer_in_process(request.prompts[share], request.budgets[share], request.stop)
         group.all_gather(answers)

@@ -1,9 +1,9 @@
-"""Records that were made before from the very same things, so that a base is not asked twice.
+"""Cache of evaluation records, so that the same model never answers the same questions twice.
 
-Several recipes often differ in what is trained and not in what the base is asked, and its answers are what takes
-longest, for a base seldom stops by itself. Records are kept in the user's cache under a hash of all that they depend
-on: weights, tokenizer, adapter, prompt, questions, settings, code, versions and machine. What differs in any of these
-is another entry; to be asked anew, delete the folder `scores` in the cache, or set KEEPTUNE_CACHE to another one.
+Several recipes often share a base model and its questions, and the answers of a base model take the longest, because it
+rarely ends an answer before its budget. The key of an entry is a fingerprint: the hash of everything that the records
+depend on, such as weights, tokenizer, adapter, prompt, questions, settings, code, package versions and machine. To
+evaluate again, delete the folder `scores` in the cache, or set KEEPTUNE_CACHE to another folder.
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ from keeptune.files import write_json
 
 Record = dict[str, Any]
 
-AGAIN = " (answered before, from the cache)"
-"""What is said of records that were there."""
+FROM_CACHE = " (from the cache)"
+"""Suffix of progress messages about cached records."""
 
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "jieba")
-"""Whose versions can change an answer or its score."""
+"""Packages whose version can change an answer or its score."""
 
 
 class RecordCache:
-    """Records by what they depend on, in a folder."""
+    """Records in a folder, by the fingerprint of what they depend on."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        """`facts` are what all records depend on that are asked for here."""
-        self.folder, self.facts = folder, dict(facts)
+    def __init__(self, folder: Path, fingerprint: Mapping[str, Any]) -> None:
+        """`fingerprint` is the part that all records of this cache share, such as model and code."""
+        self.folder, self.fingerprint = folder, dict(fingerprint)
 
-    def with_facts(self, facts: Mapping[str, Any]) -> RecordCache:
-        """The same cache for records that depend on these facts, too."""
-        return RecordCache(self.folder, {**self.facts, **facts})
+    def extended(self, fingerprint: Mapping[str, Any]) -> RecordCache:
+        """The same cache with further entries in the shared fingerprint."""
+        return RecordCache(self.folder, {**self.fingerprint, **fingerprint})
 
-    def records(self, facts: Mapping[str, Any], make: Callable[[], list[Record]]) -> tuple[list[Record], bool]:
-        """The records that depend on these facts, too, and whether they were there; else `make` makes them.
+    def get_or_compute(
+        self, fingerprint: Mapping[str, Any], compute: Callable[[], list[Record]]
+    ) -> tuple[list[Record], bool]:
+        """Records by fingerprint, and whether they were cached; `compute` computes missing ones.
 
-        An entry that cannot be read, or is of other facts, is made anew. One that cannot be written is done without:
-        a full disk is no reason to lose the answers.
+        Entries that are unreadable or have another fingerprint are computed again. An entry that cannot be written is
+        skipped, because a full disk is no reason to lose the answers.
         """
-        wanted = json.loads(json.dumps({**self.facts, **facts}))
-        path = self.folder / f"{sha256_of(wanted)}.json"
+        key = json.loads(json.dumps({**self.fingerprint, **fingerprint}))
+        path = self.folder / f"{sha256_of(key)}.json"
         try:
             entry = json.loads(path.read_text(encoding="utf-8"))
-            if entry["facts"] == wanted:
+            if entry["facts"] == key:
                 return list(entry["records"]), True
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        made = make()
+        records = compute()
         with suppress(RunError):
-            write_json(path, {"facts": wanted, "records": made})
-        return made, False
+            write_json(path, {"facts": key, "records": records})
+        return records, False
 
 
 def sha256_of(value: Any) -> str:
-    """The hash of anything that JSON can say, whatever the order of its keys."""
+    """The SHA-256 hash of a value that JSON can represent, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @cache
-def code_facts() -> dict[str, Any]:
-    """The code that asks and scores: the hash of keeptune's own, and the versions of what it stands on."""
+def code_fingerprint() -> dict[str, Any]:
+    """The fingerprint of the code: a hash of keeptune's source files, and the versions of PACKAGES."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

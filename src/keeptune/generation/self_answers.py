@@ -1,9 +1,8 @@
-"""Replay of the base's own answers: what the model said to a broad pool of prompts before training is practised.
+"""Self-replay: the base model's own answers to a broad prompt pool, sampled before training and mixed into training.
 
-Answers are drawn from the base's own distribution (temperature 1). On average nothing can be learnt from these, since
-no other model predicts them better; every other training moves the model away, and this pulls it back to where it was.
-Self-generated replay nearly removes forgetting (arXiv 2605.26097). The pool shares no run of 13 words with the
-retention suite, which a test checks.
+The answers are sampled at temperature 1. In expectation, the base model has nothing to learn from its own samples,
+because no other model predicts them better. A model that training has moved away is pulled back. Self-generated replay
+nearly removes forgetting (arXiv 2605.26097). No run of 13 words of the pool occurs in the retention suite (tested).
 """
 
 from __future__ import annotations
@@ -24,16 +23,17 @@ from keeptune.training.batches import REPLAY_KIND, TokenizedExample
 Record = dict[str, Any]
 
 POOL = "prompt_pool.jsonl"
+"""Data file beside this module."""
 
 ANSWER_TOKENS = 96
-"""The most tokens of an answer."""
+"""Maximum number of tokens of an answer."""
 
 BLOCK_PROMPTS = 128
-"""Prompts that are answered before their tokens are counted: as many as are decoded together."""
+"""Number of prompts that are answered before their tokens are counted: as many as are decoded together."""
 
 
 class PoolPrompt(BaseModel):
-    """A line of the pool: a conversation whose next turn is the model's."""
+    """One line of the prompt pool: a conversation in which the model speaks next."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,50 +46,52 @@ class PoolPrompt(BaseModel):
 
 
 @cache
-def pool() -> tuple[PoolPrompt, ...]:
-    """All prompts, in the order of the file."""
+def prompt_pool() -> tuple[PoolPrompt, ...]:
+    """All prompts of the pool, in the order of the file."""
     text = (resources.files("keeptune.generation") / POOL).read_text(encoding="utf-8")
     return tuple(PoolPrompt.model_validate_json(line) for line in text.splitlines())
 
 
-def own_answers(generator: Generator, layout: ChatLayout, kept: RecordCache, tokens: int, seed: int) -> list[Record]:
-    """The base's answers to as many prompts of the pool, in random order, as make `tokens` tokens with them, or to all.
+def sample_self_answers(
+    generator: Generator, layout: ChatLayout, record_cache: RecordCache, tokens: int, seed: int
+) -> list[Record]:
+    """Answers of the base model to prompts of the pool in random order, one record per prompt.
 
-    `generator` holds the base. Answers that were made before are taken from `kept`.
+    Prompts are added until prompts and answers have `tokens` tokens together, or until the pool is used up. The
+    `generator` holds the base model. Records in `record_cache` are reused.
     """
-    prompts = list(pool())
+    prompts = list(prompt_pool())
     random.Random(f"{seed}/own answers").shuffle(prompts)
-    facts = {
+    fingerprint = {
         "what": "own answers",
         "pool": sha256_of([prompt.model_dump(mode="json") for prompt in prompts]),
         "tokens": tokens,
         "seed": seed,
         **layout.fingerprint,
     }
-    return kept.records(facts, lambda: _answers(generator, layout, prompts, tokens, seed))[0]
+    return record_cache.get_or_compute(fingerprint, lambda: _sample(generator, layout, prompts, tokens, seed))[0]
 
 
-def _answers(
+def _sample(
     generator: Generator, layout: ChatLayout, prompts: Sequence[PoolPrompt], tokens: int, seed: int
 ) -> list[Record]:
     records: list[Record] = []
-    filled = 0
+    total_tokens = 0
     for start in range(0, len(prompts), BLOCK_PROMPTS):
         block = prompts[start : start + BLOCK_PROMPTS]
-        rendered = [layout.conversation(prompt.messages) for prompt in block]
-        asked = [layout.tokens(text) for text in rendered]
-        answers = generator.sample(asked, [ANSWER_TOKENS] * len(asked), seed + start)
-        for prompt, text, question, answer in zip(block, rendered, asked, answers, strict=True):
+        texts = [layout.conversation(prompt.messages) for prompt in block]
+        questions = [layout.tokens(text) for text in texts]
+        answers = generator.sample(questions, [ANSWER_TOKENS] * len(questions), seed + start)
+        for prompt, text, question, answer in zip(block, texts, questions, answers, strict=True):
             records.append({"id": prompt.id, "prompt": text, "output": answer.text, "stopped": answer.stopped})
-            filled += len(question) + answer.tokens
-        if filled >= tokens:
+            total_tokens += len(question) + answer.tokens
+        if total_tokens >= tokens:
             break
     return records
 
 
-def own_examples(records: Sequence[Record], layout: ChatLayout) -> list[TokenizedExample]:
-    """Training rows labelled on the answers, of those that hold one. An answer that ended by itself is learnt with its
-    end token."""
+def self_answer_examples(records: Sequence[Record], layout: ChatLayout) -> list[TokenizedExample]:
+    """Training examples of the records with an answer. The loss covers the answer, and its end token if it stopped."""
     examples = []
     for record in records:
         question = layout.tokens(record["prompt"])

@@ -10,7 +10,7 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.evaluation.checkpoint_averaging import averaged_checkpoints
-from keeptune.evaluation.checkpoint_choice import Candidate, choose
+from keeptune.evaluation.checkpoint_candidates import Candidate, select_candidate
 from keeptune.models import adapters
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.training import checkpoints
@@ -49,11 +49,11 @@ def select_checkpoint(
     for average in averaged_checkpoints(regular, recipe.select.averages):
         candidates.append(dev.candidate(load(average), average.name))
     criteria = recipe.gate.threshold, recipe.select.retention_weight
-    best = choose(candidates, base, *criteria).checkpoint
+    best = select_candidate(candidates, base, *criteria).checkpoint
     for name in dict.fromkeys((best, last.name)):
         candidates += _at_other_scales(name, folder, recipe.select.scales, dev, load)
-    chosen = choose(candidates, base, *criteria)
-    listed = [{**asdict(candidate), "kept": candidate.kept(base)} for candidate in candidates]
+    chosen = select_candidate(candidates, base, *criteria)
+    listed = [{**asdict(candidate), "kept": candidate.retained_share(base)} for candidate in candidates]
     return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
 
 

@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from keeptune.config.recipe import Recipe
-from keeptune.evaluation import reading as retained
-from keeptune.evaluation import skill as skills
+from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
-from keeptune.evaluation.checkpoint_choice import Candidate, brought_nothing
+from keeptune.evaluation.checkpoint_candidates import Candidate, evaluations_without_improvement
 from keeptune.evaluation.gate import judge
 from keeptune.evaluation.practised import practised_by
-from keeptune.evaluation.retention_suite import Answers, record_path
+from keeptune.evaluation.suite_evaluation import PairedRecords, record_path
 from keeptune.evaluation.verdict_record import abilities_record, limits_of
 from keeptune.event_log import EventLog
 from keeptune.files import read_records, write_records
@@ -56,8 +55,8 @@ class DevEvaluation:
         """The scores of the model in its current state; `who` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         generator = Generator(model.eval(), self.tokenizer)
-        answers = skills.summary(skills.score_skill(generator, self.prompt, problems, self.final.budgets()))
-        kept = retained.summary(retained.score_retained(generator, items, self.recipe.score.reading_prompt))
+        answers = skill_score.summarize(skill_score.score_skill(generator, self.prompt, problems, self.final.budgets()))
+        kept = reading_score.summarize(reading_score.score_reading(generator, items, self.recipe.score.reading_prompt))
         abilities = self._abilities(generator, who == BASE)
         lost = [name for name, own in abilities.items() if own["status"] == "lost"]
         self.reporter.info(
@@ -94,10 +93,10 @@ class DevEvaluation:
                 continue
             items, path = dev_items(own, self.recipe.score.dev_limit), record_path(folder, own.name, BASE)
             if is_base:
-                write_records(path, own.records(subject, items, None))
+                write_records(path, own.collect_records(subject, items, None))
             else:
                 base = read_records(path)
-                answers.append(Answers(own, base, own.records(subject, items, base)).scores(None))
+                answers.append(PairedRecords(own, base, own.collect_records(subject, items, base)).ability_scores(None))
         gate = self.recipe.gate
         judged = abilities_record(judge(answers, limits_of(gate), resamples=gate.resamples, seed=self.recipe.seed))
         return {name: {key: own[key] for key in LOGGED} for name, own in judged.items()}
@@ -124,17 +123,19 @@ class DevEvaluation:
     def are_enough(self, tuned: Any) -> bool:
         """Whether the last `train.patience` evaluations brought no better candidate."""
         recipe, base = self.recipe, self.of_base(tuned)
-        without = brought_nothing(self.of_steps(), base, recipe.gate.threshold, recipe.select.retention_weight)
+        without = evaluations_without_improvement(
+            self.of_steps(), base, recipe.gate.threshold, recipe.select.retention_weight
+        )
         return without >= recipe.train.patience
 
 
 def dev_items(ability: Ability, limit: int) -> list[Any]:
     """At most about `limit` dev items of an ability, whole clusters spread over all of them."""
     items = ability.items("dev", "full")
-    clusters = list(dict.fromkeys(ability.stated(item)["cluster"] for item in items))
+    clusters = list(dict.fromkeys(ability.item_fields(item)["cluster"] for item in items))
     every = max(1, round(len(items) / limit)) if limit else 1
     chosen = set(clusters[::every])
-    return [item for item in items if ability.stated(item)["cluster"] in chosen]
+    return [item for item in items if ability.item_fields(item)["cluster"] in chosen]
 
 
 def _candidate(name: str, scale: float, scores: Record) -> Candidate:

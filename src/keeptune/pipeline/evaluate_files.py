@@ -13,17 +13,16 @@ from keeptune.data.reader import RejectedRow, read_rows, reject
 from keeptune.data.row import UNKNOWN_KIND, is_utf8
 from keeptune.data.selection import digest
 from keeptune.errors import DataError, RecipeError, RunError
-from keeptune.evaluation import reading as retained
-from keeptune.evaluation import skill as skills
+from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.fingerprint import adapter_facts, record_cache
-from keeptune.evaluation.retention_suite import ask
+from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
 from keeptune.evaluation.suite.loader import Size
+from keeptune.evaluation.suite_evaluation import collect_records
 from keeptune.files import write_records
-from keeptune.generation.distributed import SharedGenerator, help_out
-from keeptune.generation.record_cache import AGAIN, RecordCache
-from keeptune.generation.vllm import Served, final_generator
+from keeptune.generation.distributed import DistributedGenerator, serve_generation
+from keeptune.generation.record_cache import FROM_CACHE, RecordCache
+from keeptune.generation.vllm import ServedModel, open_generator
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters
@@ -48,7 +47,7 @@ class Target:
 
     name: str
     model: str
-    generator: SharedGenerator
+    generator: DistributedGenerator
     prompt: Prompt
     budgets: dict[str, int]
     same_prompt: bool
@@ -79,23 +78,23 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         dtype = card.dtype if card else "auto"
         tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
-        kept = record_cache(model, tokenizer).with_facts(adapter_facts(None, 0.0)) if remembered else None
-        generator = _generator(model, tokenizer, Served(name, dtype), remembered)
+        kept = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if remembered else None
+        generator = _generator(model, tokenizer, ServedModel(name, dtype), remembered)
         return Target(name, name, generator, prompt, card.budgets if card else {}, same, kept)
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
-    kept = record_cache(base, tokenizer).with_facts(adapter_facts(folder, card.scale)) if remembered else None
+    kept = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if remembered else None
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)
-    served = Served(card.model, card.dtype, card.quantization, folder, card.scale)
+    served = ServedModel(card.model, card.dtype, card.quantization, folder, card.scale)
     generator = _generator(model, tokenizer, served, remembered)
     return Target(name, card.model, generator, prompt, card.budgets, same, kept)
 
 
-def _generator(model: Any, tokenizer: Any, served: Served, many: bool) -> SharedGenerator:
+def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> DistributedGenerator:
     """The generator; for `many` answers that of the final evaluation, which may be vLLM."""
     group = distributed_context()
-    return final_generator(model, tokenizer, group, served) if many else SharedGenerator(model, tokenizer, group)
+    return open_generator(model, tokenizer, group, served) if many else DistributedGenerator(model, tokenizer, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +140,9 @@ def score_files(
     assert opened.kept is not None
     group = distributed_context()
     if not group.is_main:
-        help_out(group, lambda: opened.generator)
+        serve_generation(group, lambda: opened.generator)
         return None
-    cache = opened.kept.with_facts({"answered_by": opened.generator.packages})
+    cache = opened.kept.extended({"answered_by": opened.generator.packages})
     scores: Record = {
         "target": target,
         "model": opened.model,
@@ -185,22 +184,22 @@ def _skill_scores(
     opened: Target,
     cache: RecordCache,
     request: Request,
-    questions: Sequence[skills.Asked],
+    questions: Sequence[skill_score.SkillQuestion],
     rejected: Sequence[RejectedRow],
     reporter: Reporter,
 ) -> Record:
     """Accuracy on the problems of a file."""
-    skills.require_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
+    skill_score.check_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
     count = reporter.counter("problems", len(questions))
-    records, cached = cache.records(
-        skills.facts(opened.prompt, questions, opened.budgets),
-        lambda: skills.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
+    records, cached = cache.get_or_compute(
+        skill_score.fingerprint(opened.prompt, questions, opened.budgets),
+        lambda: skill_score.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
     )
     if cached:
-        reporter.info(f"problems{AGAIN}")
+        reporter.info(f"problems{FROM_CACHE}")
     if request.out:
         write_records(request.out / "skill.jsonl", records)
-    return {"file": str(request.skill), **skills.summary(records), "rejected": _shown(rejected)}
+    return {"file": str(request.skill), **skill_score.summarize(records), "rejected": _shown(rejected)}
 
 
 def _reading_scores(
@@ -209,20 +208,20 @@ def _reading_scores(
     """F1 and EM on reading questions, by SQuAD's metric and by the contest's."""
     count = reporter.counter("reading questions", len(items))
     layout = ScoreSection().reading_prompt
-    records, cached = cache.records(
-        retained.facts(items, layout),
-        lambda: retained.score_retained(opened.generator, items, layout, count),
+    records, cached = cache.get_or_compute(
+        reading_score.fingerprint(items, layout),
+        lambda: reading_score.score_reading(opened.generator, items, layout, count),
     )
     if cached:
-        reporter.info(f"reading questions{AGAIN}")
+        reporter.info(f"reading questions{FROM_CACHE}")
     if request.out:
         write_records(request.out / "retained.jsonl", records)
     return {
         "set": request.reading,
-        "metric": retained.SQUAD,
+        "metric": reading_score.SQUAD,
         "prompt": layout,
-        **retained.summary(records),
-        "contest_metric": retained.summary(records, retained.CONTEST),
+        **reading_score.summarize(records),
+        "contest_metric": reading_score.summarize(records, reading_score.CONTEST),
     }
 
 
@@ -235,7 +234,7 @@ def _ability_means(
     subject, means = Subject(opened.generator, layout), {}
     for own in abilities:
         items = own.items("final", suite)
-        records = ask(kept, opened.name, subject, own, items, None, reporter)
+        records = collect_records(kept, opened.name, subject, own, items, None, reporter)
         means[own.name] = {
             part.name: {"mean": float(part.base.sum() / part.weights.sum()), "n": len(part.base), "kind": part.kind}
             for part in own.measurements(records, records)
@@ -256,8 +255,10 @@ def ask_one(target: str, problem: str) -> Record:
         raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
     opened = open_target(target)
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
-    skills.require_invoked(opened.generator, opened.prompt, [problem])
-    answer = opened.generator.answer([tokens], [skills.longest(opened.budgets)], skills.answered)[0]
+    skill_score.check_invoked(opened.generator, opened.prompt, [problem])
+    answer = opened.generator.answer(
+        [tokens], [skill_score.default_budget(opened.budgets)], skill_score.has_final_answer
+    )[0]
     found = find_final_answer(answer.text)
     return {
         "problem": problem,
@@ -306,7 +307,7 @@ def adapter_folder(name: str) -> Path | None:
     return None
 
 
-def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked], list[RejectedRow]]:
+def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
     skill, asked, rejected = _skill(target), [], []
     for row in read_rows(path):
@@ -318,7 +319,7 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skills.Asked],
             rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
-            asked.append(skills.Asked(name, question.kind, question.text, question.truth))
+            asked.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
         if limit and len(asked) == limit:
             break
     if not asked:

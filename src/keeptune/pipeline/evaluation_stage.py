@@ -6,7 +6,7 @@ from keeptune.data.split import SPLITS
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, write_json
 from keeptune.generation import vllm
-from keeptune.generation.distributed import SharedGenerator
+from keeptune.generation.distributed import DistributedGenerator
 from keeptune.models import adapter_metadata
 from keeptune.pipeline.context import RunContext
 from keeptune.run_files.manifest import Manifest
@@ -25,12 +25,12 @@ def run_evaluation_stage(context: RunContext) -> None:
         write_json(directory.manifest, Manifest.checked(manifest))
 
 
-def tuned_generator(context: RunContext) -> SharedGenerator:
+def tuned_generator(context: RunContext) -> DistributedGenerator:
     """A generator for the base with the selected adapter."""
     config, adapter = context.recipe.model, context.directory.adapter
-    served = vllm.Served(config.name, config.dtype, config.quantization, adapter)
+    served = vllm.ServedModel(config.name, config.dtype, config.quantization, adapter)
     tuned = context.models.with_adapter(adapter)
-    return vllm.final_generator(tuned, context.models.tokenizer, context.processes, served)
+    return vllm.open_generator(tuned, context.models.tokenizer, context.processes, served)
 
 
 def hashed_files(context: RunContext) -> list[str]:

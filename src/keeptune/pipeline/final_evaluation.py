@@ -15,25 +15,21 @@ from keeptune.config.recipe import Recipe
 from keeptune.data.plain_texts import PlainText, load_general_texts
 from keeptune.data.preparation import load_prepared_rows
 from keeptune.errors import DataError, ModelError
-from keeptune.evaluation import divergence as drift
-from keeptune.evaluation import harness
-from keeptune.evaluation import reading as retained
-from keeptune.evaluation import skill as skills
-from keeptune.evaluation import unchanged_prompts as unchanged
+from keeptune.evaluation import harness, reading_score, skill_score, text_divergence, unchanged_prompts
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.registry import ABILITIES, abilities_named
-from keeptune.evaluation.answer_divergence import PROMPTS, AnsweredPrompt, answer_divergence, chat_prompts
-from keeptune.evaluation.fingerprint import adapter_facts
+from keeptune.evaluation.answer_divergence import PROMPTS, DivergencePrompt, chat_prompts, measure_answer_divergence
+from keeptune.evaluation.fingerprint import adapter_fingerprint
 from keeptune.evaluation.gate import AbilityScores
-from keeptune.evaluation.model_pair import WHO, AdapterPair
+from keeptune.evaluation.model_pair import VARIANTS, AdapterPair
 from keeptune.evaluation.practised import practised_by, practised_by_texts
-from keeptune.evaluation.reading_likelihood import answer_nll
-from keeptune.evaluation.retention_suite import evaluate, record_path, stored
+from keeptune.evaluation.reference_answer_likelihood import answer_nll
+from keeptune.evaluation.suite_evaluation import evaluate_suite, load_paired_records, record_path
 from keeptune.evaluation.unchanged_prompts import suite_prompts
 from keeptune.files import read_json, read_records, write_json, write_records
-from keeptune.generation.distributed import SharedGenerator
+from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
-from keeptune.generation.record_cache import AGAIN, RecordCache, sha256_of
+from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
@@ -68,10 +64,10 @@ class FinalEvaluation:
         self.prompt = Prompt(recipe.prompt.template)
         self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
 
-    def problems(self, split: str, limit: int = 0) -> list[skills.Asked]:
+    def problems(self, split: str, limit: int = 0) -> list[skill_score.SkillQuestion]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
-        problems = [skills.Asked(row.id, row.kind, row.problem, parse_truth(row.truth)) for row in rows]
+        problems = [skill_score.SkillQuestion(row.id, row.kind, row.problem, parse_truth(row.truth)) for row in rows]
         return problems[:limit] if limit else problems
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
@@ -105,20 +101,23 @@ class FinalEvaluation:
     def texts(self) -> list[PlainText]:
         """The general texts and the prompts of test questions on which predictions are compared."""
         general = load_general_texts(self.recipe.score.general, self.recipe.score.general_limit)
-        problems = self.problems("test", drift.SKILL_PROMPTS)
-        return [*general, *(PlainText(one.name, drift.SKILL, self.prompt.render(one.problem)) for one in problems)]
+        problems = self.problems("test", text_divergence.SKILL_PROMPTS)
+        return [
+            *general,
+            *(PlainText(one.name, text_divergence.SKILL, self.prompt.render(one.problem)) for one in problems),
+        ]
 
     def paths(self) -> list[Path]:
         """The files of records that the recipe requires."""
         directory, tasks = self.directory, [TASKS] if self.recipe.score.tasks else []
-        paths = [directory.records(what, variant) for what in (SKILL, *self.layouts(), *tasks) for variant in WHO]
+        paths = [directory.records(what, variant) for what in (SKILL, *self.layouts(), *tasks) for variant in VARIANTS]
         if self.recipe.score.general:
             paths.append(directory.records(DRIFT, "tuned"))
         if self.recipe.retain.invocation:
             paths.append(directory.records(UNCHANGED, "tuned"))
         if self.recipe.score.suite == "none":
             return paths
-        paths += [record_path(directory.scores, one.name, variant) for one in self.abilities() for variant in WHO]
+        paths += [record_path(directory.scores, one.name, variant) for one in self.abilities() for variant in VARIANTS]
         return [*paths, directory.answer_divergence, directory.practised]
 
     def abilities(self) -> list[Ability]:
@@ -131,12 +130,15 @@ class FinalEvaluation:
     def ability_scores(self) -> list[AbilityScores]:
         """The measurements of all abilities that the verdict considers, with what training practised."""
         practised = self.practised()
-        scores = [stored(one, self.directory.scores).scores(practised.get(one.name)) for one in self.abilities()]
+        scores = [
+            load_paired_records(one, self.directory.scores).ability_scores(practised.get(one.name))
+            for one in self.abilities()
+        ]
         if READING_ABILITY in chosen_names(self.recipe.score.abilities):
-            base, tuned = ([_as_reading(one) for one in self.records(READING, variant)] for variant in WHO)
+            base, tuned = ([_as_reading(one) for one in self.records(READING, variant)] for variant in VARIANTS)
             reading = ABILITIES[READING_ABILITY].measurements(base, tuned)
             scores.insert(0, AbilityScores(READING_ABILITY, reading, practised.get(READING_ABILITY)))
-        return [*scores, *harness.ability_scores(*(self.scores(variant).tasks for variant in WHO))]
+        return [*scores, *harness.ability_scores(*(self.scores(variant).tasks for variant in VARIANTS))]
 
     def practised(self) -> dict[str, str]:
         """The abilities that training practised, each with the reason, as stored by the evaluation stage."""
@@ -151,31 +153,31 @@ class FinalEvaluation:
         """Whether every record file exists."""
         return all(path.is_file() for path in self.paths())
 
-    def score(self, generator: SharedGenerator, adapter: Path, scale: float, kept: RecordCache) -> None:
+    def score(self, generator: DistributedGenerator, adapter: Path, scale: float, kept: RecordCache) -> None:
         """Evaluates what has no records yet; the cache `kept` may hold answers of the same model and questions.
 
         The generator's model holds the adapter of the folder `adapter`, which is applied with `scale`.
         """
         model, tokenizer = generator.model, generator.tokenizer
         for variant, factor in (("base", 0.0), ("tuned", scale)):
-            facts = {**adapter_facts(adapter, factor), "answered_by": generator.packages}
+            facts = {**adapter_fingerprint(adapter, factor), "answered_by": generator.packages}
             with generator.scaled(factor):
                 if not self._has(SKILL, variant):
-                    self._score_skill(generator, variant, kept.with_facts(facts))
+                    self._score_skill(generator, variant, kept.extended(facts))
                 for what in self.layouts():
                     if not self._has(what, variant):
-                        self._score_reading(generator, variant, what, kept.with_facts(facts))
+                        self._score_reading(generator, variant, what, kept.extended(facts))
                 if self.recipe.score.tasks and not self._has(TASKS, variant):
-                    self._score_tasks(model, tokenizer, variant, kept.with_facts(facts))
+                    self._score_tasks(model, tokenizer, variant, kept.extended(facts))
         path = self.directory.records(DRIFT, "tuned")
         if self.recipe.score.general and not path.is_file():
             texts = self.texts()
-            records, there = kept.with_facts(adapter_facts(adapter, scale)).records(
+            records, there = kept.extended(adapter_fingerprint(adapter, scale)).get_or_compute(
                 {"what": DRIFT, "texts": sha256_of(texts)},
-                lambda: drift.score_drift(model, scale, tokenizer, texts),
+                lambda: text_divergence.measure_text_divergence(model, scale, tokenizer, texts),
             )
             write_records(path, records)
-            self.reporter.info(f"loss and divergence on {len(texts)} texts{AGAIN if there else ''}")
+            self.reporter.info(f"loss and divergence on {len(texts)} texts{FROM_CACHE if there else ''}")
         if self.recipe.retain.invocation and not self._has(UNCHANGED, "tuned"):
             with generator.scaled(scale):
                 self._check_unchanged(generator)
@@ -185,7 +187,7 @@ class FinalEvaluation:
     def _check_unchanged(self, generator: Generator) -> None:
         """Raises ModelError when the adapter changes anything on prompts without its invocation."""
         prompts = suite_prompts(ChatLayout(generator.tokenizer, self.fallback))
-        records = unchanged.state_differences(generator.model, prompts)
+        records = unchanged_prompts.state_differences(generator.model, prompts)
         if differing := [record["id"] for record in records if record["difference"]]:
             raise ModelError(
                 f"the adapter changes {len(differing)} of {len(records)} prompts that do not invoke it, e.g. "
@@ -202,27 +204,27 @@ class FinalEvaluation:
         """Base and tuned on the retention suite, and the divergence on the tuned model's answers."""
         size, directory = self.recipe.score.suite, self.directory
         assert size != "none"
-        evaluate(pair, self.abilities(), "final", size, directory.scores, self.reporter)
+        evaluate_suite(pair, self.abilities(), "final", size, directory.scores, self.reporter)
         if not directory.answer_divergence.is_file():
             prompts = self._skill_prompts(pair.layout.tokenizer) + chat_prompts(pair.layout, PROMPTS[size])
-            write_records(directory.answer_divergence, answer_divergence(pair, prompts, self.recipe.seed))
+            write_records(directory.answer_divergence, measure_answer_divergence(pair, prompts, self.recipe.seed))
             self.reporter.info(f"divergence on answers to {len(prompts)} prompts, greedy and sampled")
         if not directory.practised.is_file():
             rows = load_prepared_rows(directory.examples("train"))
             texts = (text for row in rows for text in (row.problem, row.solution))
             write_json(directory.practised, practised_by_texts(texts, "training data") | practised_by(self.recipe))
 
-    def _skill_prompts(self, tokenizer: Any) -> list[AnsweredPrompt]:
+    def _skill_prompts(self, tokenizer: Any) -> list[DivergencePrompt]:
         size = self.recipe.score.suite
         budgets = self.budgets()
         assert size != "none"
         return [
-            AnsweredPrompt(
+            DivergencePrompt(
                 one.name,
                 "skill",
                 self.prompt.render(one.problem),
                 tuple(self.prompt.encode(tokenizer, one.problem)),
-                min(_DIVERGENCE_TOKENS, budgets.get(one.kind, skills.longest(budgets))),
+                min(_DIVERGENCE_TOKENS, budgets.get(one.kind, skill_score.default_budget(budgets))),
             )
             for one in self.problems("test", PROMPTS[size])
         ]
@@ -259,48 +261,50 @@ class FinalEvaluation:
 
     def _score_skill(self, generator: Generator, variant: str, kept: RecordCache) -> None:
         problems, budgets = self.problems("test"), self.budgets()
-        skills.require_invoked(generator, self.prompt, (one.problem for one in problems))
+        skill_score.check_invoked(generator, self.prompt, (one.problem for one in problems))
         count = self.reporter.counter(f"{variant}: test questions", len(problems))
-        records, there = kept.records(
-            skills.facts(self.prompt, problems, budgets),
-            lambda: skills.score_skill(generator, self.prompt, problems, budgets, count),
+        records, there = kept.get_or_compute(
+            skill_score.fingerprint(self.prompt, problems, budgets),
+            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count),
         )
         write_records(self.directory.records(SKILL, variant), records)
-        right = skills.summary(records)["accuracy"]
-        self.reporter.info(f"{variant}: {right:.1%} of {len(problems)} test questions right{AGAIN if there else ''}")
+        right = skill_score.summarize(records)["accuracy"]
+        self.reporter.info(
+            f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if there else ''}"
+        )
 
     def _score_reading(self, generator: Generator, variant: str, what: str, kept: RecordCache) -> None:
         items, layout = self.reading()[1], self.layouts()[what]
         count = self.reporter.counter(f"{variant}: reading questions, {layout} prompt", len(items))
 
         def score() -> list[Record]:
-            records = retained.score_retained(generator, items, layout, count)
+            records = reading_score.score_reading(generator, items, layout, count)
             if what == READING:
                 for record, nll in zip(records, answer_nll(generator, items), strict=True):
-                    record[retained.LIKELIHOOD] = nll
+                    record[reading_score.LIKELIHOOD] = nll
             return records
 
-        records, there = kept.records(
-            {**retained.facts(items, layout), "what": what, "with_likelihood": what == READING}, score
+        records, there = kept.get_or_compute(
+            {**reading_score.fingerprint(items, layout), "what": what, "with_likelihood": what == READING}, score
         )
         write_records(self.directory.records(what, variant), records)
-        scores = retained.summary(records)
+        scores = reading_score.summarize(records)
         self.reporter.info(
             f"{variant}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, "
-            f"{layout} prompt{AGAIN if there else ''}"
+            f"{layout} prompt{FROM_CACHE if there else ''}"
         )
 
     def _score_tasks(self, model: Any, tokenizer: Any, variant: str, kept: RecordCache) -> None:
         tasks = self.recipe.score.tasks, self.recipe.score.tasks_limit, self.recipe.score.tasks_path
         self.reporter.info(f"{variant}: {', '.join(tasks[0])}, by lm-evaluation-harness")
-        records, there = kept.records(
-            harness.facts(*tasks), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *tasks)
+        records, there = kept.get_or_compute(
+            harness.fingerprint(*tasks), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *tasks)
         )
         if variant == "tuned":
-            harness.check_same(self.records(TASKS, "base"), records)
+            harness.check_same_questions(self.records(TASKS, "base"), records)
         write_records(self.directory.records(TASKS, variant), records)
-        means = (f"{name} {100 * harness.values(records, name).mean():.1f}" for name in tasks[0])
-        self.reporter.info(f"{variant}: {', '.join(means)}{AGAIN if there else ''}")
+        means = (f"{name} {100 * harness.per_question_scores(records, name).mean():.1f}" for name in tasks[0])
+        self.reporter.info(f"{variant}: {', '.join(means)}{FROM_CACHE if there else ''}")
 
     def _optional(self, what: str, variant: str) -> list[Record]:
         """The records of a measurement that the recipe may leave out and older runs lack."""
@@ -312,7 +316,7 @@ class FinalEvaluation:
 
 def _as_reading(record: Record) -> Record:
     """A record of the reading questions in the form of the suite's reading ability."""
-    scores = record[retained.SQUAD]
+    scores = record[reading_score.SQUAD]
     return {
         "cluster": f"{record['article']}/{record['paragraph']}",
         "f1": scores["f1"] / 100,

@@ -22,17 +22,16 @@ from keeptune.config.ability_names import ALL
 from keeptune.data.preparation import load_prepared_rows
 from keeptune.environment import PACKAGES, hardware
 from keeptune.errors import RecipeError, RunError
-from keeptune.evaluation import answer_divergence as divergence
-from keeptune.evaluation import verdict_text
+from keeptune.evaluation import answer_divergence, verdict_text
 from keeptune.evaluation.abilities.base import Ability
-from keeptune.evaluation.abilities.questions import Question, Questions, read_questions, require_no_overlap
+from keeptune.evaluation.abilities.questions import Question, Questions, check_no_overlap, read_questions
 from keeptune.evaluation.abilities.registry import abilities_named, suite_sha256
-from keeptune.evaluation.external_results import is_result, paired, read_results
+from keeptune.evaluation.external_results import is_result, pair_tasks, read_results
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurement, judge
-from keeptune.evaluation.model_pair import AdapterPair, Pair, adapter_of, open_pair
+from keeptune.evaluation.model_pair import AdapterPair, Pair, find_adapter, open_pair
 from keeptune.evaluation.practised import practised_by, practised_by_texts, recipe_beside
-from keeptune.evaluation.retention_suite import Answers, evaluate, evaluate_sequentially
 from keeptune.evaluation.suite.loader import VERSION, Size
+from keeptune.evaluation.suite_evaluation import PairedRecords, evaluate_suite, evaluate_suite_sequentially
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
 from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
 from keeptune.generation.record_cache import sha256_of
@@ -129,7 +128,7 @@ def _evaluated(
     practised = _practised(request, trained)
     reporter.stage("evaluate")
     if request.sequential:
-        answers, judged = evaluate_sequentially(
+        answers, judged = evaluate_suite_sequentially(
             pair,
             abilities,
             request.size,
@@ -141,7 +140,7 @@ def _evaluated(
             seed=request.seed,
         )
     else:
-        answers = evaluate(pair, abilities, "final", request.size, folder, reporter)
+        answers = evaluate_suite(pair, abilities, "final", request.size, folder, reporter)
         judged = judged_answers(answers, practised, request)
     made = _record(request, judged, pair, practised)
     made["left_out"] = left_out
@@ -150,14 +149,14 @@ def _evaluated(
     return made
 
 
-def judged_answers(answers: Sequence[Answers], practised: dict[str, str], request: GateRequest) -> GateResult:
+def judged_answers(answers: Sequence[PairedRecords], practised: dict[str, str], request: GateRequest) -> GateResult:
     """The verdict on complete answers."""
-    scores = [own.scores(practised.get(own.ability.name)) for own in answers]
+    scores = [own.ability_scores(practised.get(own.ability.name)) for own in answers]
     return judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
 
 
 def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practised: dict[str, str]) -> Record:
-    weights = {who: pair.cache(who).facts["weights"] for who in ("base", "tuned")} if pair else None
+    weights = {who: pair.cache(who).fingerprint["weights"] for who in ("base", "tuned")} if pair else None
     made: Record = {
         "schema_version": SCHEMA_VERSION,
         "base": request.base,
@@ -182,7 +181,7 @@ def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practis
         "abilities": abilities_record(judged),
         "gate": gate_record(judged, request.limits),
     }
-    made["remedy"] = verdict_text.remedy(made)
+    made["remedy"] = verdict_text.suggest_remedy(made)
     return made
 
 
@@ -191,7 +190,7 @@ def _from_results(request: GateRequest) -> Record:
     if request.questions or request.sequential or request.scale is not None:
         raise RecipeError("result files have fixed questions: leave out --questions, --sequential and --scale")
     base, tuned = (read_results(Path(own)) for own in (request.base, request.tuned))
-    tasks, scores = paired(base, tuned), []
+    tasks, scores = pair_tasks(base, tuned), []
     for task in tasks:
         size = len(task.ids)
         values = Measurement(task.metric, "score", task.base, task.tuned, task.ids, np.ones(size), 0.0, size)
@@ -210,7 +209,7 @@ def _checked_questions(request: GateRequest, trained: Sequence[str]) -> list[Que
             raise RecipeError("--grader is for --questions FILE; give both")
         return []
     questions = read_questions(request.questions, request.grader)
-    require_no_overlap(request.questions, questions, trained, "the training rows")
+    check_no_overlap(request.questions, questions, trained, "the training rows")
     return questions
 
 
@@ -228,7 +227,7 @@ def _training_texts(request: GateRequest) -> list[str]:
 
 def _practised(request: GateRequest, trained: Sequence[str]) -> dict[str, str]:
     """The abilities that training practised, as far as known from the tuned model's folder."""
-    folder = adapter_of(request.tuned)
+    folder = find_adapter(request.tuned)
     recipe = recipe_beside(str(folder)) if folder else None
     return practised_by_texts(trained, "training data") | (practised_by(recipe) if recipe else {})
 
@@ -242,7 +241,9 @@ def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair
     if not pair.differing_tokens:
         return {}
     left_out = {
-        own.name: f"{pair.differing_tokens}, so losses per token differ" for own in abilities if own.same_tokens
+        own.name: f"{pair.differing_tokens}, so losses per token differ"
+        for own in abilities
+        if own.requires_same_tokens
     }
     asked = [name for name in request.abilities if name in left_out]
     if asked:
@@ -259,12 +260,13 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, reporter: Report
     if "chat" not in {own.name for own in abilities_named(request.abilities, request.size)}:
         return {"not_measured": "the request does not include chat"}
     with pair.using("tuned") as subject:
-        prompts = divergence.chat_prompts(subject.layout, divergence.PROMPTS[request.size])
+        prompts = answer_divergence.chat_prompts(subject.layout, answer_divergence.PROMPTS[request.size])
     reporter.info(f"divergence on answers to {len(prompts)} chat prompts, greedy and sampled")
-    records = divergence.answer_divergence(pair, prompts, request.seed)
+    records = answer_divergence.measure_answer_divergence(pair, prompts, request.seed)
     write_records(folder / "divergence-tuned.jsonl", records)
     return {
-        mode: divergence.summary(records, "chat", mode, request.resamples, request.seed) for mode in divergence.MODES
+        mode: answer_divergence.summarize(records, "chat", mode, request.resamples, request.seed)
+        for mode in answer_divergence.MODES
     }
 
 
@@ -293,13 +295,13 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
 
 
 def _adapter_hashes(tuned: str) -> list[str]:
-    folder = adapter_of(tuned)
+    folder = find_adapter(tuned)
     names = ("adapter_config.json", "adapter_model.safetensors")
     return [file_sha256(folder / name) for name in names if (folder / name).is_file()] if folder else []
 
 
 def _write(made: Record, out: Path) -> Record:
     write_json(out / FILE, made)
-    write_text(out / MARKDOWN_FILE, verdict_text.markdown(made))
-    write_text(out / JUNIT_FILE, verdict_text.junit(made))
+    write_text(out / MARKDOWN_FILE, verdict_text.format_markdown(made))
+    write_text(out / JUNIT_FILE, verdict_text.format_junit(made))
     return made

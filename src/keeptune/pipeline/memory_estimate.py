@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.model import Quantization
 from keeptune.config.recipe import Recipe
-from keeptune.generation.engine import SLOTS, cache_tokens, cached_values
+from keeptune.generation.scheduling import SLOTS
+from keeptune.generation.slot_cache import cache_capacity_tokens, cached_values_per_token
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.activation_checkpointing import (
@@ -79,11 +80,11 @@ def scoring_bytes(config: Any, weights: float, longest: int, questions: int, wid
     device = models.device()
     looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
     laid_out = weights - looked_up if device.type == "cpu" else 0
-    room = cache_tokens(config, width, device)
+    room = cache_capacity_tokens(config, width, device)
     rows = (
         (capacity, min(SLOTS, questions, max(1, room // capacity))) for capacity in (max(longest, 1), MAX_ROW_TOKENS)
     )
-    cache = cached_values(config) * width * max(capacity * slots for capacity, slots in rows)
+    cache = cached_values_per_token(config) * width * max(capacity * slots for capacity, slots in rows)
     logits = min(CHUNK_VALUES, CHUNK_TOKENS * config.vocab_size) * COMPARED_LOGIT_BYTES
     needed: float = allocator_overhead(device) * cache + logits + laid_out
     return needed

@@ -21,7 +21,7 @@ from keeptune.data.solution_rendering import PreparedRow
 from keeptune.data.workers import WorkerConfig
 from keeptune.evaluation import contest
 from keeptune.evaluation.abilities.registry import abilities_named
-from keeptune.evaluation.power import Decisive, plan_abilities
+from keeptune.evaluation.power import DecidingMeasure, plan_abilities
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import load_reading_items
@@ -136,10 +136,10 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     if size == "none":
         return {}
     reading = len(load_reading_items(recipe.score.retained, recipe.score.retained_limit))
-    counts: list[tuple[str, Decisive, int]] = [
+    counts: list[tuple[str, DecidingMeasure, int]] = [
         (
             own.name,
-            "loss" if own.same_tokens else "probability" if own.has_options else "score",
+            "loss" if own.requires_same_tokens else "probability" if own.has_options else "score",
             reading if own.name == READING_ABILITY else len(own.items("final", size)),
         )
         for own in abilities_named(recipe.score.abilities, size)

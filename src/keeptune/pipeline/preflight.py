@@ -24,10 +24,10 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
         DataError: when the reading questions cannot be read, or are too few.
     """
     if recipe.score.tasks:
-        harness.require_installed()
+        harness.check_installed()
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
-    vllm.require_installed()
+    vllm.check_installed()
     FinalEvaluation(directory, recipe, SilentReporter()).reading()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keeptune.evaluation import unchanged_prompts
-from keeptune.evaluation.model_pair import WHO
+from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.files import read_json, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
@@ -27,7 +27,7 @@ def run_report_stage(context: RunContext) -> Record:
 def compute_result(context: RunContext) -> Record:
     """The content of result.json."""
     directory, recipe, final = context.directory, context.recipe, context.final
-    base, tuned = (final.scores(variant) for variant in WHO)
+    base, tuned = (final.scores(variant) for variant in VARIANTS)
     suite = None
     if recipe.score.suite != "none":
         suite = SuiteScores(final.ability_scores(), final.answer_divergences())
@@ -42,5 +42,5 @@ def compute_result(context: RunContext) -> Record:
     )
     record = result(recipe, context.prompt, inputs)
     if invocation := recipe.retain.invocation:
-        record |= {"unchanged": unchanged_prompts.summary(final.unchanged(), invocation)}
+        record |= {"unchanged": unchanged_prompts.summarize(final.unchanged(), invocation)}
     return Result.checked(record)

@@ -11,13 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from keeptune.config.recipe import Recipe
-from keeptune.evaluation import answer_divergence as divergence
-from keeptune.evaluation import contest, harness, skill
-from keeptune.evaluation import divergence as drift
-from keeptune.evaluation import reading as retained
+from keeptune.evaluation import answer_divergence, contest, harness, reading_score, skill_score, text_divergence
 from keeptune.evaluation.abilities.registry import suite_sha256
 from keeptune.evaluation.gate import AbilityScores, GateResult, judge
-from keeptune.evaluation.reading_gate import Gate, Task, verdict, with_tasks
+from keeptune.evaluation.reading_gate import ReadingVerdict, TaskScore, combine_with_tasks, judge_reading
 from keeptune.evaluation.statistics import Estimate, Ratio, mcnemar, paired_difference
 from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
@@ -52,7 +49,7 @@ class SuiteScores:
 class Inputs:
     """What the stages left for result.json.
 
-    `divergences` are the records of keeptune.evaluation.divergence. `suite` is None where the retention suite was not
+    `divergences` are the records of evaluation.text_divergence. `suite` is None where the retention suite was not
     evaluated. `cost` and `chosen` are copied as they are.
     """
 
@@ -68,14 +65,14 @@ class Inputs:
 def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
     """The content of result.json; keeptune.run_files.result is its schema."""
     base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
-    tuned_skill = skill.summary(tuned.skill)
+    tuned_skill = skill_score.summarize(tuned.skill)
     judged = _judged(recipe, inputs.suite)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": recipe.name,
         "model": recipe.model.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "skill": {"base": skill.summary(base.skill), "tuned": tuned_skill, **_gain(recipe, base, tuned)},
+        "skill": {"base": skill_score.summarize(base.skill), "tuned": tuned_skill, **_gain(recipe, base, tuned)},
         "retained": _retained(recipe, inputs),
         "suite": {"version": VERSION, "size": recipe.score.suite, "sha256": suite_sha256(recipe.score.suite)}
         if recipe.score.suite != "none"
@@ -84,8 +81,8 @@ def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
         "gate": _gate(recipe, base, tuned, judged),
         "parameters": {"trainable": parameters.trainable, "total": parameters.total, "ratio": parameters.ratio},
         "contest": {
-            "phase1": contest.phase1(parameters.ratio, tuned_skill["accuracy"]),
-            "phase2": contest.phase2(parameters.ratio, tuned_skill["accuracy"]),
+            "phase1": contest.phase1_score(parameters.ratio, tuned_skill["accuracy"]),
+            "phase2": contest.phase2_score(parameters.ratio, tuned_skill["accuracy"]),
         },
         "cost": inputs.cost,
         "chosen": inputs.chosen,
@@ -110,62 +107,69 @@ def _retained(recipe: Recipe, inputs: Inputs) -> Record:
     """Reading under both prompts, tasks of lm-evaluation-harness, loss on texts, and divergence from the base."""
     base, tuned, resamples, seed = inputs.base, inputs.tuned, recipe.gate.resamples, recipe.seed
     ratios: Record = {measure: _finite(_reading_ratio(recipe, base, tuned, measure)) for measure in ("f1", "em")}
-    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
-    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
+    likelihood = reading_score.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
+    tasks = harness.summarize(base.tasks, tuned.tasks, resamples, seed)
     finite_tasks = {name: {**task, "ratio": _finite(task["ratio"])} for name, task in tasks.items()}
-    kl = {what: drift.divergence_summary(inputs.divergences, what, resamples, seed) for what in drift.SORTS}
+    kl = {
+        what: text_divergence.summarize_divergence(inputs.divergences, what, resamples, seed)
+        for what in text_divergence.TEXT_KINDS
+    }
     return {
         "set": recipe.score.retained,
-        "metric": retained.SQUAD,
+        "metric": reading_score.SQUAD,
         "prompt": recipe.score.reading_prompt,
         **_by_metric(base.retained, tuned.retained),
         "ratio": {**ratios, "likelihood": likelihood and _finite(likelihood)},
         "other_prompt": _other_prompt(recipe, base, tuned),
         **({"tasks": finite_tasks} if tasks else {}),
-        "token_loss": drift.loss_summary(inputs.divergences, resamples, seed),
+        "token_loss": text_divergence.summarize_loss(inputs.divergences, resamples, seed),
         "kl": kl if inputs.divergences else None,
         "kl_on_answers": _divergences(inputs.suite, resamples, seed) if inputs.suite else None,
     }
 
 
 def _reading_ratio(recipe: Recipe, base: Scores, tuned: Scores, measure: Literal["f1", "em"]) -> Ratio:
-    return retained.ratio(base.retained, tuned.retained, measure, recipe.gate.resamples, recipe.seed)
+    return reading_score.score_ratio(base.retained, tuned.retained, measure, recipe.gate.resamples, recipe.seed)
 
 
-def _contest_gate(recipe: Recipe, base: Scores, tuned: Scores) -> Gate:
+def _contest_gate(recipe: Recipe, base: Scores, tuned: Scores) -> ReadingVerdict:
     """The verdict on reading alone, and on tasks of the harness where the recipe names some."""
     resamples, seed = recipe.gate.resamples, recipe.seed
-    likelihood = retained.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
-    tasks = harness.summary(base.tasks, tuned.tasks, resamples, seed)
-    gate = verdict(
+    likelihood = reading_score.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
+    tasks = harness.summarize(base.tasks, tuned.tasks, resamples, seed)
+    gate = judge_reading(
         _reading_ratio(recipe, base, tuned, "f1"),
         _reading_ratio(recipe, base, tuned, "em"),
         recipe.gate.threshold,
-        base_f1_total=float(retained.points(base.retained, "f1").sum()),
-        base_em_total=float(retained.points(base.retained, "em").sum()),
+        base_f1_total=float(reading_score.per_question_scores(base.retained, "f1").sum()),
+        base_em_total=float(reading_score.per_question_scores(base.retained, "em").sum()),
         questions=len(base.retained),
         likelihood=likelihood,
     )
-    return with_tasks(
-        gate, [Task(name, task["ratio"], task["base"] * task["n"] / 100, task["n"]) for name, task in tasks.items()]
+    return combine_with_tasks(
+        gate,
+        [TaskScore(name, task["ratio"], task["base"] * task["n"] / 100, task["n"]) for name, task in tasks.items()],
     )
 
 
 def _divergences(suite: SuiteScores, resamples: int, seed: int) -> Record:
     """KL(tuned ‖ base) per token of the tuned model's answers, by prompts and mode."""
     return {
-        what: {mode: divergence.summary(suite.divergences, what, mode, resamples, seed) for mode in divergence.MODES}
-        for what in divergence.SOURCES
+        what: {
+            mode: answer_divergence.summarize(suite.divergences, what, mode, resamples, seed)
+            for mode in answer_divergence.MODES
+        }
+        for what in answer_divergence.SOURCES
     }
 
 
 def _by_metric(base: Sequence[Record], tuned: Sequence[Record]) -> Record:
     return {
-        "base": retained.summary(base),
-        "tuned": retained.summary(tuned),
+        "base": reading_score.summarize(base),
+        "tuned": reading_score.summarize(tuned),
         "contest_metric": {
-            "base": retained.summary(base, retained.CONTEST),
-            "tuned": retained.summary(tuned, retained.CONTEST),
+            "base": reading_score.summarize(base, reading_score.CONTEST),
+            "tuned": reading_score.summarize(tuned, reading_score.CONTEST),
         },
     }
 
@@ -176,7 +180,7 @@ def _other_prompt(recipe: Recipe, base: Scores, tuned: Scores) -> Record | None:
         return None
     records = base.other_prompt, tuned.other_prompt
     ratios = {
-        measure: _finite(retained.ratio(*records, measure, recipe.gate.resamples, recipe.seed))
+        measure: _finite(reading_score.score_ratio(*records, measure, recipe.gate.resamples, recipe.seed))
         for measure in ("f1", "em")
     }
     return {"prompt": other_layout(recipe.score.reading_prompt), **_by_metric(*records), "ratio": ratios}

@@ -16,7 +16,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
 from keeptune.files import write_text
-from keeptune.generation.distributed import help_out
+from keeptune.generation.distributed import serve_generation
 from keeptune.models import adapter_metadata
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
@@ -87,7 +87,7 @@ class Run:
         self.data()
         self.train()
         if not self.context.processes.is_main:
-            help_out(self.context.processes, lambda: tuned_generator(self.context))
+            serve_generation(self.context.processes, lambda: tuned_generator(self.context))
             return None
         self.select()
         self.evaluate()

@@ -12,7 +12,7 @@ from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
-from keeptune.generation.self_answers import own_answers, own_examples
+from keeptune.generation.self_answers import sample_self_answers, self_answer_examples
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
@@ -133,10 +133,10 @@ def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
         context.reporter.info("the base model answers prompts of the pool, for replay")
         base = context.models.base()
         cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
-        write_records(path, own_answers(generator, layout, cache, tokens, context.recipe.seed))
+        write_records(path, sample_self_answers(generator, layout, cache, tokens, context.recipe.seed))
 
     context.processes.run_on_main(generate)
-    return own_examples(read_records(path), layout)
+    return self_answer_examples(read_records(path), layout)
 
 
 def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> list[int]:
@@ -157,7 +157,7 @@ def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> li
                 "contains it too; choose another retain.invocation, or remove the row"
             )
     layout = ChatLayout(context.models.tokenizer, context.final.fallback)
-    unchanged_prompts.require_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
+    unchanged_prompts.check_uninvoked(unchanged_prompts.suite_prompts(layout), tokens)
     return tokens
 
 

@@ -20,10 +20,10 @@ from keeptune.data.preparation import load_prepared_rows
 from keeptune.data.split import SPLITS
 from keeptune.environment import git_state
 from keeptune.errors import DataError, ModelError
-from keeptune.evaluation.harness import ASKED
-from keeptune.evaluation.model_pair import WHO
+from keeptune.evaluation.harness import QUESTION_KEYS
+from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.practised import practised_by
-from keeptune.evaluation.reading import CONTEST, SQUAD
+from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
 from keeptune.files import file_sha256, read_json
@@ -189,7 +189,7 @@ def _check_skill(run: Run, made: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_for_section(run.recipe.data)
     wanted = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
-    for who in WHO:
+    for who in VARIANTS:
         file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
         made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
         for record in records:
@@ -202,7 +202,7 @@ def _check_skill(run: Run, made: Verification) -> None:
 
 def _check_reading(run: Run, what: str, layout: ReadingLayout, made: Verification) -> None:
     """Base and tuned answered the same questions, those of the reading set where its file exists."""
-    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in WHO)
+    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in VARIANTS)
     for key in ("id", "prompt"):
         made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
     try:
@@ -222,8 +222,8 @@ def _check_reading(run: Run, what: str, layout: ReadingLayout, made: Verificatio
 
 def _check_tasks(run: Run, made: Verification) -> None:
     """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
-    base, tuned = (run.context.final.scores(who).tasks for who in WHO)
-    for key in ASKED:
+    base, tuned = (run.context.final.scores(who).tasks for who in VARIANTS)
+    for key in QUESTION_KEYS:
         found = [[record[key] for record in records] for records in (tuned, base)]
         made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
 

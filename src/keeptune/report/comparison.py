@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from keeptune.evaluation.comparison import standings
+from keeptune.evaluation.comparison import leaderboard_rows
 from keeptune.report import plots, text
 from keeptune.report.page import environment
 from keeptune.run_files.retention import Ratio
@@ -35,7 +35,7 @@ def page(comparison: Row) -> str:
             reading_count=rows[0]["retained"]["n"],
             kinds={kind: [row["skill"]["by_kind"].get(kind) for row in rows] for kind in kinds},
             differences=[_differences(number, row) for number, row in enumerate(rows[1:], start=2)],
-            standings=standings(comparison),
+            standings=leaderboard_rows(comparison),
             plot=Markup(plots.runs(points, threshold)),
         )
     )

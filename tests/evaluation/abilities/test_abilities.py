@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from keeptune.config.ability_names import ABILITY_NAMES
 from keeptune.evaluation.abilities.base import Ability, Record, Subject, option_probability
-from keeptune.evaluation.abilities.long_context import planted
-from keeptune.evaluation.abilities.multiple_choice import centred, most_likely
+from keeptune.evaluation.abilities.long_context import plant_facts
+from keeptune.evaluation.abilities.multiple_choice import centered_scores, most_likely
 from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.refusal import OPENINGS
 from keeptune.evaluation.abilities.registry import ABILITIES
@@ -69,7 +69,7 @@ MEASURES = {
 def some_items(name: str) -> Sequence[Any]:
     """Whole clusters, enough for a decision; long contexts are short here."""
     if name == "long-context":
-        return [fact for number in range(11) for fact in planted(320, f"short-{number:02}")[:4]]
+        return [fact for number in range(11) for fact in plant_facts(320, f"short-{number:02}")[:4]]
     items = ALL[name].items("final", "full")
     if name == "refusal":
         return items[: 2 * COUNT]
@@ -87,13 +87,13 @@ def tuned(model_folder: Path) -> Any:
 def base_records(tuned: Any) -> dict[str, list[Record]]:
     """What the base answers to some items of every ability."""
     with adapters.scaled(tuned, 0.0):
-        return {name: ALL[name].records(subject(tuned), some_items(name), None) for name in ALL}
+        return {name: ALL[name].collect_records(subject(tuned), some_items(name), None) for name in ALL}
 
 
 def capable(name: str, records: Sequence[Record]) -> list[Record]:
     """The same records with the answers of a model that has the ability."""
     answered = [{**record, **right_answer(name, record)} for record in records]
-    graded = [{**record, **own} for record, own in zip(answered, ALL[name].grade(answered), strict=True)]
+    graded = [{**record, **own} for record, own in zip(answered, ALL[name].grade_records(answered), strict=True)]
     if name == "instructions":  # no answer meets the constraints of all prompts
         return [{**record, "strict": [True] * len(record["constraints"])} for record in graded]
     return graded
@@ -138,7 +138,7 @@ def test_the_fields_of_all_abilities_are_listed() -> None:
 def test_records_state_their_item_and_are_plain_json(name: str, base_records: dict[str, list[Record]]) -> None:
     ability, records = ALL[name], base_records[name]
     for item, record in zip(some_items(name), records, strict=True):
-        stated = ability.stated(item)
+        stated = ability.item_fields(item)
         assert stated.keys() >= STATED
         assert stated == {key: record[key] for key in stated}
         assert json.loads(json.dumps(record, allow_nan=False)) == record
@@ -149,7 +149,7 @@ def test_records_state_their_item_and_are_plain_json(name: str, base_records: di
 @pytest.mark.parametrize("name", ALL)
 def test_grades_follow_from_stored_records(name: str, base_records: dict[str, list[Record]]) -> None:
     stored: list[Record] = json.loads(json.dumps(base_records[name]))
-    graded = ALL[name].grade(stored)
+    graded = ALL[name].grade_records(stored)
     assert len(graded) == len(stored)
     for record, own in zip(stored, graded, strict=True):
         assert own and own == {key: record[key] for key in own}
@@ -162,7 +162,7 @@ def test_measurements_pair_all_questions(name: str, base_records: dict[str, list
     assert [own.name for own in made] == MEASURES.get(name, ["accuracy"])
     for own in made:
         size = len(own.base)
-        assert 0 < size <= own.asked <= len(records)
+        assert 0 < size <= own.question_count <= len(records)
         assert own.tuned.shape == own.weights.shape == (size,) == (len(own.clusters),)
         assert (own.weights > 0).all()
         if own.kind == "score":
@@ -199,7 +199,7 @@ def test_a_model_without_finite_numbers_fails(
     name: str, base_records: dict[str, list[Record]], model_folder: Path
 ) -> None:
     base = capable(name, base_records[name])
-    after = ALL[name].records(subject(broken(model_folder)), some_items(name), base)
+    after = ALL[name].collect_records(subject(broken(model_folder)), some_items(name), base)
     json.dumps(after, allow_nan=False)
     result = verdict(name, base, after)
     assert result.verdict == "fail"
@@ -213,7 +213,7 @@ def test_a_base_without_finite_numbers_proves_nothing(name: str, base_records: d
     for record in base_records[name]:
         cannot = {"nats": None, "output": "", "log_likelihoods": [None] * len(record.get("log_likelihoods", []))}
         lost.append({**record, **{key: value for key, value in cannot.items() if key in record}})
-    graded = [{**record, **own} for record, own in zip(lost, ALL[name].grade(lost), strict=True)]
+    graded = [{**record, **own} for record, own in zip(lost, ALL[name].grade_records(lost), strict=True)]
     result = verdict(name, graded, capable(name, base_records[name]))
     assert result.verdict != "pass"
     assert not any(own.counted and own.status == "retained" for own in result.abilities)
@@ -223,7 +223,7 @@ def test_a_base_without_finite_numbers_proves_nothing(name: str, base_records: d
 def test_the_tuned_model_answers_for_itself(name: str, tuned: Any, base_records: dict[str, list[Record]]) -> None:
     counted: list[int] = []
     items = some_items(name)
-    after = ALL[name].records(subject(tuned), items, base_records[name], counted.append)
+    after = ALL[name].collect_records(subject(tuned), items, base_records[name], counted.append)
     assert sum(counted) == len(items)
     assert [own["id"] for own in after] == [own["id"] for own in base_records[name]]
     assert after != base_records[name]
@@ -232,12 +232,12 @@ def test_the_tuned_model_answers_for_itself(name: str, tuned: Any, base_records:
 
 @pytest.mark.parametrize("name", ALL)
 def test_nothing_asked_is_nothing_answered(name: str, tuned: Any) -> None:
-    assert ALL[name].records(subject(tuned), [], None) == []
+    assert ALL[name].collect_records(subject(tuned), [], None) == []
 
 
 @pytest.mark.parametrize("name", ["knowledge", "code", "chat", "instructions", "refusal", "questions"])
 def test_a_chat_template_is_used(name: str, tuned: Any) -> None:
-    records = ALL[name].records(subject(tuned, CHAT_TEMPLATE), some_items(name)[:4], None)
+    records = ALL[name].collect_records(subject(tuned, CHAT_TEMPLATE), some_items(name)[:4], None)
     for record in records:
         assert record["prompt"].startswith(f"{tiny.BEGIN}user: ")
         assert f"{tiny.BEGIN}assistant: " in record["prompt"]
@@ -254,17 +254,17 @@ def test_continuations_are_the_same_text_with_and_without_a_chat_template(model_
         plain = subject(model)
         plain.generator.tokenizer = words
         layout = type(plain.layout)(words)
-        found.append(ability.records(Subject(plain.generator, layout), some_items("commonsense")[:8], None))
+        found.append(ability.collect_records(Subject(plain.generator, layout), some_items("commonsense")[:8], None))
     assert found[0] == found[1]
 
 
 def test_chat_measures_the_answers_of_the_base(tuned: Any, base_records: dict[str, list[Record]]) -> None:
     items = some_items("chat")[:6]
     before = base_records["chat"][:6]
-    after = ABILITIES["chat"].records(subject(tuned), items, before)
+    after = ABILITIES["chat"].collect_records(subject(tuned), items, before)
     assert [own["reference_tokens"] for own in after] == [own["reference_tokens"] for own in before]
     assert [own["output"] for own in after] != [own["output"] for own in before]
-    alone = ABILITIES["chat"].records(subject(tuned), items, None)
+    alone = ABILITIES["chat"].collect_records(subject(tuned), items, None)
     assert [own["output"] for own in alone] == [own["output"] for own in after]
     assert [own["nats"] for own in alone] != [own["nats"] for own in after]
 
@@ -290,7 +290,7 @@ SCORES = st.lists(st.floats(-100, 0), min_size=4, max_size=4)
 
 @given(st.lists(SCORES, min_size=4, max_size=4))
 def test_centred_scores_have_no_mean_over_the_set(rows: list[list[float]]) -> None:
-    scores = [centred(own, rows) for own in rows]
+    scores = [centered_scores(own, rows) for own in rows]
     assert np.array(scores).mean(axis=0) == pytest.approx(0, abs=1e-9)
 
 
@@ -298,7 +298,7 @@ def test_centred_scores_have_no_mean_over_the_set(rows: list[list[float]]) -> No
 def test_centred_scores_ignore_what_an_option_has_everywhere(rows: list[list[float]], frequency: list[float]) -> None:
     shifted = [[value + more for value, more in zip(row, frequency, strict=True)] for row in rows]
     for before, after in zip(rows, shifted, strict=True):
-        assert centred(before, rows) == pytest.approx(centred(after, shifted), abs=1e-9)
+        assert centered_scores(before, rows) == pytest.approx(centered_scores(after, shifted), abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_centred_scores_ignore_what_an_option_has_everywhere(rows: list[list[flo
 def test_centred_scores_by_hand(
     own: list[float | None], others: list[list[float | None]], scores: list[float] | None
 ) -> None:
-    assert centred(own, others) == scores
+    assert centered_scores(own, others) == scores
 
 
 @given(SCORES, st.integers(0, 3), st.floats(-50, 50))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keeptune.evaluation.abilities.conversation import LONG_ENOUGH_WORDS, NGRAM, degenerate, is_repeating
+from keeptune.evaluation.abilities.conversation import MIN_WORDS, NGRAM, degenerate, is_repeating
 from keeptune.evaluation.abilities.reading import segments_zh, squad_zh
 from keeptune.evaluation.abilities.refusal import OPENINGS, is_refusal
 from keeptune.evaluation.suite.loader import Language
@@ -134,8 +134,8 @@ def test_degenerate_answers(answer: str, language: Language, reason: str | None)
     [
         ("", False),
         ("a", False),
-        ("a " * (LONG_ENOUGH_WORDS - 1), False),
-        ("a " * LONG_ENOUGH_WORDS, True),
+        ("a " * (MIN_WORDS - 1), False),
+        ("a " * MIN_WORDS, True),
         ("a b " * 6, True),
         ("a b c " * 4, True),
         ("a b c d " * 3, True),  # 4 of 9

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from keeptune.evaluation.abilities.long_context import FACTS, NAMES, TOKENS_PER_WORD, LongContext, planted
+from keeptune.evaluation.abilities.long_context import FACTS, NAMES, TOKENS_PER_WORD, LongContext, plant_facts
 from keeptune.evaluation.suite.loader import Size, Split
 
 ABILITY = LongContext()
@@ -13,8 +13,8 @@ PLACES: list[tuple[Split, Size]] = [("final", "full"), ("dev", "standard")]
 
 
 def test_the_same_name_gives_the_same_text() -> None:
-    assert planted(512, "some name") == planted(512, "some name")
-    assert planted(512, "some name")[0].text != planted(512, "another name")[0].text
+    assert plant_facts(512, "some name") == plant_facts(512, "some name")
+    assert plant_facts(512, "some name")[0].text != plant_facts(512, "another name")[0].text
     assert ABILITY.items("final", "full") == FINAL
 
 
@@ -86,4 +86,4 @@ def test_words_belong_to_one_fact() -> None:
     ],
 )
 def test_the_one_right_word_counts(output: str, correct: bool) -> None:
-    assert ABILITY.grade([{"output": output, "answer": "lantern"}]) == [{"correct": correct}]
+    assert ABILITY.grade_records([{"output": output, "answer": "lantern"}]) == [{"correct": correct}]

@@ -14,8 +14,8 @@ from keeptune.evaluation.abilities.questions import (
     GRADERS,
     Question,
     Questions,
+    check_no_overlap,
     read_questions,
-    require_no_overlap,
 )
 from keeptune.generation.engine import Generator
 
@@ -37,8 +37,8 @@ def read(path: Path, *lines: Line | str, grader: str | None = None) -> list[Ques
 def score(line: Line, output: str | None = None, likelihoods: list[float | None] | None = None) -> float:
     """The score of a model's answer to a question."""
     ability = Questions([Question.model_validate({"id": "q", **line})])
-    record = {**ability.stated(ability.questions[0]), "output": output, "log_likelihoods": likelihoods}
-    (graded,) = ability.grade([json.loads(json.dumps(record))])
+    record = {**ability.item_fields(ability.questions[0]), "output": output, "log_likelihoods": likelihoods}
+    (graded,) = ability.grade_records([json.loads(json.dumps(record))])
     return float(graded["score"])
 
 
@@ -73,7 +73,7 @@ def test_lines_are_numbered_and_blank_ones_left_out(tmp_path: Path) -> None:
     ability = Questions(questions)
     assert ability.items("final", "standard") == questions
     assert ability.items("dev", "standard") == []
-    assert [ability.stated(question)["cluster"] for question in questions] == ["mine", "sky"]
+    assert [ability.item_fields(question)["cluster"] for question in questions] == ["mine", "sky"]
 
 
 @pytest.mark.parametrize(("encoding", "end"), [("utf-8-sig", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r\n")])
@@ -226,7 +226,7 @@ def test_constraints_score_their_share(output: str, expected: float) -> None:
 def test_chance_is_that_of_guessing_among_options() -> None:
     four = {"prompt": "?", "options": list("abcd"), "answer": 0}
     ability = Questions([Question.model_validate({"id": str(n), **(four if n < 3 else GOOD)}) for n in range(4)])
-    records = [{**ability.stated(own), "score": 1.0} for own in ability.questions]
+    records = [{**ability.item_fields(own), "score": 1.0} for own in ability.questions]
     (own,) = ability.measurements(records, records)
     assert own.chance == pytest.approx(3 / 4 / 4)
     (without,) = ability.measurements(records[3:], records[3:])
@@ -238,7 +238,7 @@ def test_budgets_and_order_are_those_of_the_questions(model_folder: Path) -> Non
     questions = [Question.model_validate({"id": str(place), **line}) for place, line in enumerate(lines)]
     own = subject(tiny.load(model_folder))
     counted: list[int] = []
-    records = Questions(questions).records(own, questions, None, counted.append)
+    records = Questions(questions).collect_records(own, questions, None, counted.append)
     assert sum(counted) == len(questions)
     for question, record in zip(questions, records, strict=True):
         assert record["prompt"] == own.layout.question(str(question.prompt))
@@ -272,10 +272,10 @@ def test_a_question_that_was_trained_is_refused(tmp_path: Path, row: str, overla
     )
     rows = ["Which birds can swim?", row]
     if not overlaps:
-        require_no_overlap(Path("mine.jsonl"), questions, rows, "the training rows")
+        check_no_overlap(Path("mine.jsonl"), questions, rows, "the training rows")
         return
     with pytest.raises(DataError) as refused:
-        require_no_overlap(Path("mine.jsonl"), questions, rows, "the training rows")
+        check_no_overlap(Path("mine.jsonl"), questions, rows, "the training rows")
     named = "long" if "bridges" in row.lower() else "line-2"
     assert str(refused.value).startswith("mine.jsonl: ") and named in str(refused.value)
 
@@ -288,5 +288,5 @@ def test_every_turn_of_a_conversation_is_compared(tmp_path: Path) -> None:
     ]
     questions = read(tmp_path, {"messages": turns, "answer": "2"})
     with pytest.raises(DataError, match="line-1"):
-        require_no_overlap(Path("mine.jsonl"), questions, [LONG], "the training rows")
-    require_no_overlap(Path("mine.jsonl"), questions, [], "the training rows")
+        check_no_overlap(Path("mine.jsonl"), questions, [LONG], "the training rows")
+    check_no_overlap(Path("mine.jsonl"), questions, [], "the training rows")

@@ -75,7 +75,7 @@ def items(ability: str, split: Split, size: Size = "full") -> list[Any]:
 
 
 def stated(ability: str, split: Split, size: Size = "full") -> list[dict[str, Any]]:
-    return [ABILITIES[ability].stated(item) for item in items(ability, split, size)]
+    return [ABILITIES[ability].item_fields(item) for item in items(ability, split, size)]
 
 
 def plain(text: str) -> str:
@@ -90,7 +90,7 @@ def words(text: str) -> str:
 
 def asked(ability: str, item: Any) -> list[str]:
     """The texts that make an item, each of which may occur once in an ability."""
-    record = ABILITIES[ability].stated(item)
+    record = ABILITIES[ability].item_fields(item)
     if ability == "grammar":
         return [words(record["good"]), words(record["bad"])]
     if ability == "long-context":
@@ -228,8 +228,8 @@ def test_the_score_of_a_set_gives_no_credit_for_options_alone(ability: str, seed
     records = []
     for own in SETS[ability].values():
         scores = draw.normal(-20, 10, size=4).tolist()
-        records += [{**ABILITIES[ability].stated(item), "log_likelihoods": scores} for item in own]
-    graded = ABILITIES[ability].grade(records)
+        records += [{**ABILITIES[ability].item_fields(item), "log_likelihoods": scores} for item in own]
+    graded = ABILITIES[ability].grade_records(records)
     right = Counter(record["cluster"] for record, grade in zip(records, graded, strict=True) if grade["correct"])
     assert right == dict.fromkeys(SETS[ability], 1)
 
@@ -299,7 +299,7 @@ def test_items_are_in_their_language(ability: str) -> None:
         for item in items(ability, split, "standard"):
             text = " ".join(asked(ability, item))
             characters, latin = len(re.findall("[\u4e00-\u9fff]", text)), len(re.findall("[a-z]+", text))
-            assert (characters > latin) == (ABILITIES[ability].stated(item)["language"] == "zh"), text
+            assert (characters > latin) == (ABILITIES[ability].item_fields(item)["language"] == "zh"), text
 
 
 def trained_and_shown() -> Iterator[str]:
@@ -310,7 +310,7 @@ def trained_and_shown() -> Iterator[str]:
     yield from (text.text for text in load_general_texts(["embedded"]))
     for ability in ("reading-en", "reading-zh"):
         first = items(ability, "final")[0]
-        worked, passage, _ = ABILITIES[ability].stated(first)["prompt"].partition(first.context)
+        worked, passage, _ = ABILITIES[ability].item_fields(first)["prompt"].partition(first.context)
         assert passage and len(worked) > 100
         yield worked
 
@@ -320,7 +320,7 @@ def test_no_13_gram_is_in_another_embedded_text() -> None:
     for ability in ABILITY_NAMES:
         for split in SPLITS:
             for item in items(ability, split):
-                record = {key: value for key, value in ABILITIES[ability].stated(item).items() if key != "prompt"}
+                record = {key: value for key, value in ABILITIES[ability].item_fields(item).items() if key != "prompt"}
                 for text in texts_in([record, getattr(item, "context", ""), getattr(item, "text", "")]):
                     index.add(record["id"], text)
     assert index.overlapping(trained_and_shown()) == set()

@@ -64,7 +64,7 @@ def test_the_boxed_answer_is_right(one: story.ProblemTemplate, seed: int) -> Non
 
 def test_integers_fractions_and_surds_all_occur() -> None:
     generator = random.Random(1)
-    truths = [parse_stated_truth(story.tell(generator)[1]) for _ in range(300)]
+    truths = [parse_stated_truth(story.generate_word_problem(generator)[1]) for _ in range(300)]
     assert any(isinstance(truth, Fraction) and truth.denominator == 1 for truth in truths)
     assert any(isinstance(truth, Fraction) and truth.denominator > 1 for truth in truths)
     assert any(isinstance(truth, str) and r"\sqrt" in truth for truth in truths)

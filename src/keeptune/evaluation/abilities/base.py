@@ -1,7 +1,10 @@
-"""What every ability of the retention suite provides, so that asking, grading, verifying and judging are written once.
+"""Base class of the abilities in the retention suite, and the helpers that build their measurements.
 
-A record is one question with one model's answer. Its fields come from three sources that `verify` tells apart: from the
-item alone (`stated`), from the model (`ask`), and from the first two (`grade`).
+A record is one question with one model's answer. Its fields come from three sources, which `verify` checks separately:
+
+- `item_fields`: follow from the item alone;
+- `evaluate`: come from the model;
+- `grade_records`: follow from the other two.
 """
 
 from __future__ import annotations
@@ -25,73 +28,73 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model ready to be evaluated: `generator` holds it as it is to be measured, `layout` renders its questions."""
+    """A model ready to be evaluated. `generator` holds it in the state to measure; `layout` renders its prompts."""
 
     generator: Generator
     layout: ChatLayout
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens that the model chooses among."""
+        """The size of the model's vocabulary."""
         return len(self.generator.head.weight)
 
 
 class Ability(ABC):
-    """One retained ability."""
+    """A retained ability: its items, how a model is evaluated on them, and what the verdict measures."""
 
     name: str
-    """As in recipes, on the command line and in result.json."""
+    """The name in recipes, on the command line and in result.json."""
 
-    in_quick = True
-    """Whether the quick suite asks it unless it is told which abilities to ask."""
+    is_in_quick_suite = True
+    """Whether the quick suite includes the ability by default."""
 
     has_options = False
-    """Whether its questions have options, so that the probability of the right one decides."""
+    """Whether its questions have options. The probability of the right option then decides."""
 
-    same_tokens = False
-    """Whether base and tuned can only be compared on the same tokens, because a measure is a loss per token."""
+    requires_same_tokens = False
+    """Whether base and tuned must share a tokenizer, because a measure is a loss per token."""
 
     @abstractmethod
     def items(self, split: Split, size: Size) -> Sequence[Any]:
-        """The items to ask, in a fixed order."""
+        """The items of a split, in a fixed order."""
 
     @abstractmethod
-    def stated(self, item: Any) -> Record:
+    def item_fields(self, item: Any) -> Record:
         """The fields of a record that follow from the item: at least `id`, `language` and `cluster`."""
 
     @abstractmethod
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[Any], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         """The fields that come from the model, one record per item.
 
-        `base` holds the base's records when the tuned model is asked, and is None when the base is. `progress` takes
-        the number of items that were finished since the last call.
+        Args:
+            base: the base's records if the tuned model is evaluated; None if the base is.
+            progress: called with the number of items that have finished since the last call.
         """
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        """The fields that follow from the other two kinds, one record each; from all records, because a score may
-        compare an item with its neighbours."""
-        return [self.graded(record) for record in records]
+    def grade_records(self, records: Sequence[Record]) -> list[Record]:
+        """The grades of all records. Override this method if the grade of an item depends on other items."""
+        return [self.grade_record(record) for record in records]
 
-    def graded(self, record: Record) -> Record:
-        """Those of one record, where they follow from it alone."""
-        raise NotImplementedError(f"{type(self).__name__} has neither `grade` nor `graded`")
+    def grade_record(self, record: Record) -> Record:
+        """The grade fields of one record. Override this method if they depend on this record alone."""
+        raise NotImplementedError(f"{type(self).__name__} must define `grade_records` or `grade_record`")
 
     @abstractmethod
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        """The paired values that the verdict rests on; the first is the headline."""
+        """The paired values for the verdict, the headline first."""
 
-    def records(
+    def collect_records(
         self, subject: Subject, items: Sequence[Any], base: Sequence[Record] | None, progress: Progress = lambda _: None
     ) -> list[Record]:
-        """Complete records, one per item in their order."""
-        answers = self.ask(subject, items, base, progress)
-        made = [{**self.stated(item), **answer} for item, answer in zip(items, answers, strict=True)]
-        return [{**record, **graded} for record, graded in zip(made, self.grade(made), strict=True)]
+        """Complete records with item fields, model fields and grades, one per item in their order."""
+        answers = self.evaluate(subject, items, base, progress)
+        records = [{**self.item_fields(item), **answer} for item, answer in zip(items, answers, strict=True)]
+        return [{**record, **grade} for record, grade in zip(records, self.grade_records(records), strict=True)]
 
 
-def measurement(
+def paired_measurement(
     name: str,
     base: Sequence[Record],
     tuned: Sequence[Record],
@@ -103,40 +106,52 @@ def measurement(
     chance: float = 0.0,
     proves: bool = True,
 ) -> Measurement:
-    """Pairs the records of both models. `usable` looks at the base's record; a value of None is not a finite number."""
+    """Pairs the records of both models to a measurement.
+
+    Args:
+        value: the value of a record; None if it is not a finite number.
+        weight: the weight of a question, from the base's record.
+        usable: whether a question is used, from the base's record.
+    """
     pairs = [(before, after) for before, after in zip(base, tuned, strict=True) if usable(before)]
-    befores, afters = ([_number(value(pair[side])) for pair in pairs] for side in (0, 1))
+    base_values, tuned_values = (
+        np.array([_number(value(pair[side])) for pair in pairs], np.float64) for side in (0, 1)
+    )
     clusters: list[Hashable] = [before["cluster"] for before, _ in pairs]
     weights = np.array([weight(before) for before, _ in pairs], np.float64)
-    values = np.array(befores, np.float64), np.array(afters, np.float64)
-    return Measurement(name, kind, *values, clusters, weights, chance, len(base), proves)
+    return Measurement(name, kind, base_values, tuned_values, clusters, weights, chance, len(base), proves)
 
 
 def choice_measurements(
     base: Sequence[Record], tuned: Sequence[Record], chance: float, prefix: str = ""
 ) -> list[Measurement]:
-    """Of questions whose records have the `probability` of the right option, and whether it is the likeliest
-    (`correct`): the mean probability, which decides, and the accuracy as a second look.
+    """Two measurements of multiple-choice questions: the mean probability of the right option, which decides, and the
+    accuracy as a second look.
 
-    The probability is the expected accuracy of a model that draws its option. It has no noise from near ties, so fewer
-    questions decide (Miller 2024, arXiv 2411.00640, section 3.2). It also rises where a model only becomes surer of
-    what it chose before; that is what the second look is for.
+    The records have the `probability` of the right option, and whether it is the most likely one (`correct`). The
+    probability is the expected accuracy of a model that samples its option. It has no noise from near ties, so fewer
+    questions decide (Miller 2024, arXiv 2411.00640, section 3.2). It also rises if a model only becomes more certain of
+    its previous choices. The second look detects that.
     """
     return [
-        measurement(f"{prefix}probability", base, tuned, lambda record: record["probability"], chance=chance),
-        measurement(f"{prefix}accuracy", base, tuned, lambda record: record["correct"], chance=chance, proves=False),
+        paired_measurement(f"{prefix}probability", base, tuned, lambda record: record["probability"], chance=chance),
+        paired_measurement(
+            f"{prefix}accuracy", base, tuned, lambda record: record["correct"], chance=chance, proves=False
+        ),
     ]
 
 
 def option_probability(scores: Sequence[float | None], answer: int) -> float | None:
-    """The probability of option `answer` when one is drawn by the softmax of the scores, in nats; None where a score is
-    not a finite number."""
-    known = [score for score in scores if score is not None]
-    if len(known) < len(scores):
+    """The softmax probability exp(s_answer) / Σ exp(s_i) of option `answer`, for scores in nats.
+
+    None if a score is not a finite number.
+    """
+    finite = [score for score in scores if score is not None]
+    if len(finite) < len(scores):
         return None
-    largest = max(known)
-    chances = [exp(score - largest) for score in known]
-    return chances[answer] / sum(chances)
+    largest = max(finite)
+    weights = [exp(score - largest) for score in finite]
+    return weights[answer] / sum(weights)
 
 
 def _number(value: float | None) -> float:

@@ -1,8 +1,8 @@
-"""Chat: how far tuning moved the model from what the base answers, and whether its answers are still answers.
+"""Ability `chat`: loss on the base's own answers to ordinary prompts, and the share of healthy answers.
 
-The base writes greedy answers to single- and multi-turn prompts. Two measures: the loss of the tuned model on the
-base's own healthy answers beside the base's loss on them, in nats per token; and the share of answers that are not
-degenerate (conversation.py).
+Both models write greedy answers to single- and multi-turn prompts. The headline is the loss of base and tuned on the
+base's healthy answers, in nats per token. The second measure is the share of answers that are not degenerate
+(conversation.py).
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
 from keeptune.evaluation.abilities.conversation import degenerate, written_answers
+from keeptune.evaluation.continuation_likelihood import Choice, log_likelihoods
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.likelihood import Choice, log_likelihoods
-from keeptune.evaluation.suite.loader import Conversation, Size, Split, selected
+from keeptune.evaluation.suite.loader import Conversation, Size, Split, load_every
 
 FILE = "chat.jsonl"
 BUDGET_TOKENS = 32
@@ -23,15 +22,15 @@ EVERY: dict[Size, int] = {"quick": 4, "standard": 2, "full": 1}
 
 
 class Chat(Ability):
-    """Ordinary prompts to an assistant."""
+    """Ordinary single- and multi-turn prompts to an assistant."""
 
     name = "chat"
-    same_tokens = True
+    requires_same_tokens = True
 
     def items(self, split: Split, size: Size) -> list[Conversation]:
-        return selected(FILE, Conversation, split, EVERY[size])
+        return load_every(FILE, Conversation, split, EVERY[size])
 
-    def stated(self, item: Conversation) -> Record:
+    def item_fields(self, item: Conversation) -> Record:
         return {
             "id": item.id,
             "language": item.language,
@@ -39,19 +38,21 @@ class Chat(Ability):
             "messages": [message.model_dump() for message in item.messages],
         }
 
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[Conversation], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         answers = written_answers(subject, [item.messages for item in items], BUDGET_TOKENS, progress)
         references = [record["output"] for record in (base if base is not None else answers)]
-        nats = _nats(subject, [record["prompt"] for record in answers], references)
-        return [{**answer, **own, "vocabulary": subject.vocabulary} for answer, own in zip(answers, nats, strict=True)]
+        losses = _losses(subject, [record["prompt"] for record in answers], references)
+        return [
+            {**answer, **loss, "vocabulary": subject.vocabulary} for answer, loss in zip(answers, losses, strict=True)
+        ]
 
-    def graded(self, record: Record) -> Record:
+    def grade_record(self, record: Record) -> Record:
         return {"degenerate": degenerate(record["output"], record["language"])}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        loss = paired(
+        loss = paired_measurement(
             "loss",
             base,
             tuned,
@@ -61,21 +62,22 @@ class Chat(Ability):
             usable=lambda record: record["degenerate"] is None and record["reference_tokens"] > 0,
             chance=log(max((record["vocabulary"] for record in base), default=2)),
         )
-        healthy = paired("healthy", base, tuned, lambda record: record["degenerate"] is None)
+        healthy = paired_measurement("healthy", base, tuned, lambda record: record["degenerate"] is None)
         return [loss, healthy]
 
 
-def _nats(subject: Subject, prompts: Sequence[str], references: Sequence[str]) -> list[Record]:
-    """The loss of the model on each reference answer behind its prompt, and the number of its tokens."""
+def _losses(subject: Subject, prompts: Sequence[str], references: Sequence[str]) -> list[Record]:
+    """The model's loss on each reference answer to its prompt, in nats, and the number of tokens of the answer."""
     tokenizer, choices = subject.generator.tokenizer, []
     for prompt, reference in zip(prompts, references, strict=True):
-        before = subject.layout.tokens(prompt)
-        after = tokenizer.encode(reference, add_special_tokens=False)
-        choices.append(Choice(((*before, *after),), (len(before),)) if before and after else None)
-    found = iter(log_likelihoods(subject.generator, [own for own in choices if own is not None]))
+        prompt_tokens = subject.layout.tokens(prompt)
+        answer_tokens = tokenizer.encode(reference, add_special_tokens=False)
+        is_scored = prompt_tokens and answer_tokens
+        choices.append(Choice(((*prompt_tokens, *answer_tokens),), (len(prompt_tokens),)) if is_scored else None)
+    values = iter(log_likelihoods(subject.generator, [choice for choice in choices if choice is not None]))
     records: list[Record] = []
-    for own in choices:
-        value = next(found)[0] if own is not None else 0.0
-        tokens = len(own.options[0]) - own.starts[0] if own is not None else 0
+    for choice in choices:
+        value = next(values)[0] if choice is not None else 0.0
+        tokens = len(choice.options[0]) - choice.starts[0] if choice is not None else 0
         records.append({"nats": None if value is None else -value, "reference_tokens": tokens})
     return records

@@ -1,7 +1,7 @@
-"""What the abilities that need a written answer share: greedy answers through the chat template, and answer health.
+"""Helpers of abilities with written answers: greedy answers through the chat template, and detection of degeneration.
 
 An answer is degenerate if it is empty, has hardly any words, repeats itself, or is not in the language of the prompt.
-The rules look at form alone: they find what broken models write, not what a good answer is.
+The rules look at form alone. They detect the output of broken models and do not judge the content.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from keeptune.evaluation.abilities.base import Progress, Record, Subject
 from keeptune.evaluation.suite.loader import Language
-from keeptune.generation.engine import StopRule, at_the_end
+from keeptune.generation.engine import StopRule, never_stop
 from keeptune.grading.chinese import HAN, HAN_CHARACTER
 from keeptune.prompts.chat import Message
 
@@ -20,19 +20,19 @@ _WORD = re.compile(rf"[{HAN}]|[^\W\d_{HAN}]+")
 
 NGRAM = 4
 DISTINCT_SHARE = 0.5
-"""An answer repeats itself if less than this share of its 4-grams is distinct."""
+"""Minimum share of distinct 4-grams. An answer with less repeats itself."""
 
 LETTER_SHARE = 0.5
-"""An answer has words if letters are at least this share of its characters other than spaces."""
+"""Minimum share of letters among the visible characters. An answer with less has no words."""
 
 HAN_SHARE = 0.3
-"""Chinese has at least this share of Chinese characters among its words; English has less."""
+"""Minimum share of Chinese characters among the words of Chinese text. English text has less."""
 
 LATIN_SHARE = 0.5
-"""English has at least this share of words with Latin letters."""
+"""Minimum share of words with Latin letters in English text."""
 
-LONG_ENOUGH_WORDS = 12
-"""Shorter answers need no function words and cannot repeat themselves."""
+MIN_WORDS = 12
+"""Minimum number of words for the checks of repetition and of function words."""
 
 _ENGLISH_FUNCTION_WORDS = frozenset(
     "the a an and or but if of to in on at by for with from as is are was were be been has have had do does did not no "
@@ -43,7 +43,7 @@ _CHINESE_FUNCTION_CHARACTERS = frozenset("的了是在有和不我你他她它�
 
 
 def degenerate(answer: str, language: Language) -> str | None:
-    """Why an answer is degenerate: `empty`, `no words`, `repeating` or `off-language`; None where it is healthy."""
+    """Why an answer is degenerate: `empty`, `no words`, `repeating` or `off-language`; None if it is healthy."""
     text = answer.strip()
     if not text:
         return "empty"
@@ -57,9 +57,9 @@ def degenerate(answer: str, language: Language) -> str | None:
 
 
 def is_repeating(words: Sequence[str]) -> bool:
-    """Whether most 4-grams come more than once. Short answers never do."""
+    """Whether the share of distinct 4-grams is below DISTINCT_SHARE. Answers shorter than MIN_WORDS never repeat."""
     grams = [tuple(words[start : start + NGRAM]) for start in range(len(words) - NGRAM + 1)]
-    return len(words) >= LONG_ENOUGH_WORDS and len(set(grams)) < DISTINCT_SHARE * len(grams)
+    return len(words) >= MIN_WORDS and len(set(grams)) < DISTINCT_SHARE * len(grams)
 
 
 def _is_language(words: Sequence[str], language: Language) -> bool:
@@ -69,7 +69,7 @@ def _is_language(words: Sequence[str], language: Language) -> bool:
     if language == "en" and sum(bool(_LATIN.search(word)) for word in words) < LATIN_SHARE * len(words):
         return False
     function = _CHINESE_FUNCTION_CHARACTERS if language == "zh" else _ENGLISH_FUNCTION_WORDS
-    return len(words) < LONG_ENOUGH_WORDS or any(word in function for word in words)
+    return len(words) < MIN_WORDS or any(word in function for word in words)
 
 
 def written_answers(
@@ -77,10 +77,13 @@ def written_answers(
     conversations: Sequence[Sequence[Message]],
     budget: int,
     progress: Progress,
-    stop: StopRule = at_the_end,
+    stop: StopRule = never_stop,
 ) -> list[Record]:
-    """Greedy answers through the model's chat template, as raw fields of records."""
-    prompts = [subject.layout.conversation(own) for own in conversations]
+    """Greedy answers to conversations through the model's chat template, as the model fields of records.
+
+    `budget` is the maximum number of new tokens per answer.
+    """
+    prompts = [subject.layout.conversation(conversation) for conversation in conversations]
     tokens = [subject.layout.tokens(prompt) for prompt in prompts]
     answers = subject.generator.answer(tokens, [budget] * len(tokens), stop, progress)
     return [

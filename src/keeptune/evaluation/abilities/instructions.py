@@ -1,19 +1,19 @@
-"""Instruction following: constraints that a program can check (IFEval, Zhou et al. 2023, arXiv 2311.07911).
+"""Ability `instructions`: prompts with constraints that a program can check.
 
-The headline is IFEval's strict instruction-level score: the share of a prompt's constraints that the answer meets. The
-loose rule, which forgives a framing line and asterisks, is recorded and does not decide.
+The method is that of IFEval (Zhou et al. 2023, arXiv 2311.07911). The headline is IFEval's strict instruction-level
+score: the share of a prompt's constraints that the answer meets. The loose rule ignores a framing line and asterisks.
+It is recorded and does not decide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
 from keeptune.evaluation.abilities.constraints import satisfied
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
-from keeptune.evaluation.suite.loader import Instruction, Size, Split, selected
+from keeptune.evaluation.suite.loader import Instruction, Size, Split, load_every
 from keeptune.prompts.chat import Message
 
 FILE = "instructions.jsonl"
@@ -27,9 +27,9 @@ class Instructions(Ability):
     name = "instructions"
 
     def items(self, split: Split, size: Size) -> list[Instruction]:
-        return selected(FILE, Instruction, split, EVERY[size])
+        return load_every(FILE, Instruction, split, EVERY[size])
 
-    def stated(self, item: Instruction) -> Record:
+    def item_fields(self, item: Instruction) -> Record:
         return {
             "id": item.id,
             "language": item.language,
@@ -38,17 +38,17 @@ class Instructions(Ability):
             "constraints": list(item.constraints),
         }
 
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[Instruction], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         conversations = [[Message(role="user", content=item.prompt)] for item in items]
         return written_answers(subject, conversations, BUDGET_TOKENS, progress)
 
-    def graded(self, record: Record) -> Record:
+    def grade_record(self, record: Record) -> Record:
         strict, loose = (
             list(satisfied(record["constraints"], record["output"], loose=loose)) for loose in (False, True)
         )
         return {"strict": strict, "loose": loose}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [paired("strict", base, tuned, lambda record: sum(record["strict"]) / len(record["strict"]))]
+        return [paired_measurement("strict", base, tuned, lambda record: sum(record["strict"]) / len(record["strict"]))]

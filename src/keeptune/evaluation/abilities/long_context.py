@@ -1,7 +1,7 @@
-"""Long context: retrieve a planted fact from a text of 512 to 4,096 tokens.
+"""Ability `long-context`: retrieve a planted fact from a text of 512 to 4,096 tokens.
 
-Six facts about different people are planted in one text, and each is asked for. The filler is the prose of the suite.
-Lengths are estimated from words, so that the items do not depend on a tokenizer.
+Each text contains six facts about different people and gives one question per fact. The filler is the general text of
+the suite. Lengths are estimated from the number of words, so that the items do not depend on a tokenizer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Prose, Size, Split, load
@@ -20,8 +19,10 @@ from keeptune.prompts.chat import Message
 from keeptune.prompts.reading import is_answer_complete
 
 TOKENS_PER_WORD = 1.35
+"""Estimated tokens per English word."""
+
 CHANCE = 0.1
-"""Of a model that knows which kind of word is wanted and picks one of the ten."""
+"""Accuracy of a model that picks one of the ten words of the right kind."""
 
 BUDGET_TOKENS = 16
 
@@ -30,7 +31,7 @@ TEXTS: dict[Size, dict[int, int]] = {
     "standard": {512: 18, 1024: 2, 2048: 1, 4096: 1},
     "full": {512: 20, 1024: 16, 2048: 12, 4096: 8},
 }
-"""Texts by their length in tokens. Short ones are many, because questions on one text share its difficulty."""
+"""Number of texts by length in tokens. Most are short, because questions on one text share its difficulty."""
 
 DEV_TEXTS = {512: 4}
 
@@ -42,7 +43,7 @@ NAMES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A form of fact: its sentence, its question, and the words that can complete it."""
+    """A template of facts: the sentence, the question, and the words that can complete it."""
 
     sentence: str
     question: str
@@ -86,7 +87,7 @@ _INSTRUCTION = "Read the text and answer the question with one word."
 
 @dataclass(frozen=True, slots=True)
 class PlantedFact:
-    """A text with a question on one of its facts."""
+    """A text with a question about one of its facts. `tokens` is the estimated length of the text."""
 
     id: str
     cluster: str
@@ -97,10 +98,10 @@ class PlantedFact:
 
 
 class LongContext(Ability):
-    """Planted facts, generated."""
+    """Questions about planted facts in generated texts."""
 
     name = "long-context"
-    in_quick = False
+    is_in_quick_suite = False
 
     def items(self, split: Split, size: Size) -> list[PlantedFact]:
         texts = DEV_TEXTS if split == "dev" else TEXTS[size]
@@ -108,10 +109,10 @@ class LongContext(Ability):
             fact
             for tokens, count in texts.items()
             for number in range(count)
-            for fact in planted(tokens, f"long-context-{split}-{tokens}-{number + 1:02}")
+            for fact in plant_facts(tokens, f"long-context-{split}-{tokens}-{number + 1:02}")
         ]
 
-    def stated(self, item: PlantedFact) -> Record:
+    def item_fields(self, item: PlantedFact) -> Record:
         return {
             "id": item.id,
             "language": "en",
@@ -121,50 +122,55 @@ class LongContext(Ability):
             "answer": item.answer,
         }
 
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[PlantedFact], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         conversations = [[Message(role="user", content=f"{item.text}\n\n{item.question}")] for item in items]
         answers = written_answers(subject, conversations, BUDGET_TOKENS, progress, is_answer_complete)
         for answer in answers:
-            del answer["prompt"]  # thousands of words per question, which the id gives again
+            del answer["prompt"]  # thousands of words, which can be generated from the id
         return answers
 
-    def graded(self, record: Record) -> Record:
+    def grade_record(self, record: Record) -> Record:
         written = set(re.findall(r"[a-z]+", record["output"].lower()))
-        others = next(fact.words for fact in FACTS if record["answer"] in fact.words)
-        return {"correct": written.intersection(others) == {record["answer"]}}
+        candidates = next(fact.words for fact in FACTS if record["answer"] in fact.words)
+        return {"correct": written.intersection(candidates) == {record["answer"]}}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [paired("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]
+        return [paired_measurement("accuracy", base, tuned, lambda record: record["correct"], chance=CHANCE)]
 
 
-def planted(tokens: int, name: str) -> list[PlantedFact]:
-    """The questions on one text of about `tokens` tokens; the same for the same name."""
+def plant_facts(tokens: int, name: str) -> list[PlantedFact]:
+    """Generates a text of about `tokens` tokens with a question on each of its facts.
+
+    `name` is the id of the text and the seed of the generator.
+    """
     draw = random.Random(name)
     people, words = draw.sample(NAMES, len(FACTS)), [draw.choice(fact.words) for fact in FACTS]
-    told = list(zip(FACTS, people, words, strict=True))
-    facts = [fact.sentence.format(name=person, word=word) for fact, person, word in told]
-    sentences = _filler(round(tokens / TOKENS_PER_WORD) - sum(len(fact.split()) for fact in facts), draw)
-    for fact, place in zip(facts, sorted(draw.sample(range(len(sentences)), len(facts)), reverse=True), strict=True):
-        sentences.insert(place, fact)
+    facts = list(zip(FACTS, people, words, strict=True))
+    fact_sentences = [fact.sentence.format(name=person, word=word) for fact, person, word in facts]
+    filler_words = round(tokens / TOKENS_PER_WORD) - sum(len(sentence.split()) for sentence in fact_sentences)
+    sentences = _filler_sentences(filler_words, draw)
+    places = sorted(draw.sample(range(len(sentences)), len(facts)), reverse=True)
+    for sentence, place in zip(fact_sentences, places, strict=True):
+        sentences.insert(place, sentence)
     text = f"{_INSTRUCTION}\n\n{' '.join(sentences)}"
     return [
         PlantedFact(f"{name}-{number}", name, tokens, text, fact.question.format(name=person), word)
-        for number, (fact, person, word) in enumerate(told, start=1)
+        for number, (fact, person, word) in enumerate(facts, start=1)
     ]
 
 
-def _filler(words: int, draw: random.Random) -> list[str]:
-    """Sentences of the suite's English prose, about `words` words in all."""
-    texts = [own.text for own in load("general-text.jsonl", Prose) if own.language == "en"]
+def _filler_sentences(words: int, draw: random.Random) -> list[str]:
+    """Sentences of the suite's English general text, about `words` words in total."""
+    texts = [prose.text for prose in load("general-text.jsonl", Prose) if prose.language == "en"]
     sentences: list[str] = []
-    filled = 0
-    while filled < words:
+    total_words = 0
+    while total_words < words:
         draw.shuffle(texts)
         for text in texts:
             for sentence in text.replace("\n", " ").split(". "):
-                if filled < words:
+                if total_words < words:
                     sentences.append(sentence.rstrip(".") + ".")
-                    filled += len(sentence.split())
+                    total_words += len(sentence.split())
     return sentences

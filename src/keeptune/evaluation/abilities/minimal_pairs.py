@@ -1,9 +1,9 @@
-"""Minimal pairs for the grammar ability: a grammatical sentence and one that differs in one place and is not.
+"""Generator of minimal pairs: a grammatical sentence and an ungrammatical one that differs in one place.
 
-The method is that of BLiMP (Warstadt et al. 2020) and of CLiMP (Xiang et al. 2021) for Chinese; lexicon and templates
-are original. A phenomenon has one or more variants, used in turn, each a template in this notation:
+The method is that of BLiMP (Warstadt et al. 2020), and of CLiMP (Xiang et al. 2021) for Chinese. Lexicon and templates
+are original. A phenomenon has one or more variants, which are used in turn. A variant is a template in this notation:
 
-    {person.plural}      a field of an entry of the lexicon; the same slot name stands for the same entry
+    {person.plural}      a field of a lexicon entry; equal slot names stand for the same entry
     {person2.plural}     another entry of the same list
     {person}             the first field of the entry
     {verb.third|base}    the first field in the good sentence, the second in the bad one
@@ -28,7 +28,7 @@ from keeptune.evaluation.suite.loader import Language
 
 LEXICON_FILE = "grammar-lexicon.json"
 MAX_DRAWS = 1000
-"""Draws for one new pair before a phenomenon counts as exhausted."""
+"""Maximum number of draws for one new pair. After that, the phenomenon is exhausted."""
 
 _SLOT = re.compile(r"\{(?P<list>[a-z_]+)(?P<number>\d?)(?:\.(?P<good>[a-z_]+)(?:\|(?P<bad>[a-z_]+))?)?\}")
 _CONTRAST = re.compile(r"\[([^|\]]*)\|([^|\]]*)\]")
@@ -52,7 +52,7 @@ class MinimalPair:
 
 @dataclass(frozen=True, slots=True)
 class Phenomenon:
-    """A grammatical rule and the templates whose bad sentences break it."""
+    """A grammatical rule, and templates whose bad sentences violate it."""
 
     name: str
     language: Language
@@ -93,7 +93,7 @@ class _Slots:
 
 
 def _finish(sentence: str) -> str:
-    """The sentence with articles, single spaces and a capital letter."""
+    """The sentence with its articles resolved, single spaces and a capital letter."""
     sentence = _ARTICLE.sub(lambda match: match[1] + ("n " if _VOWEL_SOUND.match(match[2]) else " "), sentence)
     sentence = " ".join(sentence.split())
     return sentence[0].upper() + sentence[1:]
@@ -101,9 +101,9 @@ def _finish(sentence: str) -> str:
 
 @cache
 def load_lexicon() -> Mapping[Language, Lexicon]:
-    """Reads the lexicon; every entry becomes a mapping from field to word or words.
+    """Reads the lexicon. Every entry becomes a mapping from a field to a word or to several words.
 
-    A list is written as words, as {"fields", "rows"}, or as "@name" for the entries of an earlier list.
+    In the file, a list consists of words, of {"fields", "rows"}, or of "@name" for the entries of an earlier list.
     """
     data = json.loads((resources.files("keeptune.evaluation.suite") / LEXICON_FILE).read_text(encoding="utf-8"))
     lexicon: dict[Language, Lexicon] = {}
@@ -133,16 +133,16 @@ PHENOMENA: tuple[Phenomenon, ...] = (
 def minimal_pairs(per_phenomenon: int, seed: int) -> list[MinimalPair]:
     """Generates `per_phenomenon` pairs for each of PHENOMENA, in their order.
 
-    The result depends on the arguments alone, no sentence occurs twice, and a larger `per_phenomenon` only adds pairs
-    at the end of each phenomenon.
+    The result depends only on the arguments. No sentence occurs twice. A larger `per_phenomenon` only adds pairs at the
+    end of each phenomenon.
 
     Raises:
-        DataError: when a phenomenon has too few different pairs.
+        DataError: if a phenomenon has too few different pairs.
     """
     randoms = [Random(f"{seed} {phenomenon.language} {phenomenon.name}") for phenomenon in PHENOMENA]
     pairs: list[list[MinimalPair]] = [[] for _ in PHENOMENA]
     used: set[str] = set()
-    # Round by round, so that which sentences are already used does not depend on per_phenomenon.
+    # One pair per phenomenon and round, so that the set of used sentences does not depend on per_phenomenon.
     for index in range(per_phenomenon):
         for phenomenon, random, generated in zip(PHENOMENA, randoms, pairs, strict=True):
             generated.append(_new_pair(phenomenon, random, index, used))
@@ -157,6 +157,6 @@ def _new_pair(phenomenon: Phenomenon, random: Random, index: int, used: set[str]
             name = f"grammar-{phenomenon.language}-{phenomenon.name}-{index + 1:03d}"
             return MinimalPair(name, phenomenon.name, phenomenon.language, good, bad)
     raise DataError(
-        f"{LEXICON_FILE}: {phenomenon.name} ({phenomenon.language}) has no pair number {index + 1} "
-        f"after {MAX_DRAWS} draws; add words or ask for fewer pairs per phenomenon"
+        f"{LEXICON_FILE}: {phenomenon.name} ({phenomenon.language}): no new pair number {index + 1} "
+        f"after {MAX_DRAWS} draws; add words or request fewer pairs per phenomenon"
     )

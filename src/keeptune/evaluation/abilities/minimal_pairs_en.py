@@ -1,7 +1,7 @@
-"""English templates of the grammar ability; the notation is described in minimal_pairs.py.
+"""English templates of the grammar ability. minimal_pairs.py describes their notation.
 
 The variants of a phenomenon mirror each other: the form that is right in one is wrong in the next. A preference for one
-form, number or gender therefore scores 50 %. Where only word order differs, both sentences have the same words.
+form, number or gender therefore scores 50 %. If only the word order differs, both sentences have the same words.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ VERB_FORMS = {
         "{name} {wanted} [to {task.base}|{task.gerund}] {task.object}.",
         "{name} {suggested} [{task.gerund}|to {task.base}] {task.object}.",
     ),
-    # Not with every verb: "the door was closing by Rosa" can mean "next to Rosa".
+    # Only some verbs are suitable: "the door was closing by Rosa" can mean "next to Rosa".
     "passive-participle": (
         "{agent_task.object} was {agent_task.participle|gerund} by {name}.",
         "{name} was {agent_task.gerund|participle} {agent_task.object}.",

@@ -1,8 +1,8 @@
-"""Chinese templates of the grammar ability; the notation is described in minimal_pairs.py.
+"""Chinese templates of the grammar ability. minimal_pairs.py describes their notation.
 
-Bad sentences break a rule that every native speaker applies. Contrasts that informal writing blurs are left out (的 for
-地 or 得, a demonstrative without measure word, 台 for 辆), and so are sentences with a second, grammatical reading
-(小王跟小李更高 can mean that both are taller than others).
+Bad sentences violate a rule that every native speaker applies. Two kinds of contrast are excluded. Informal writing
+blurs some rules (的 for 地 or 得, a demonstrative without measure word, 台 for 辆). Some sentences have a second,
+grammatical reading (小王跟小李更高 can mean that both are taller than others).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reading comprehension in English and Chinese: few-shot questions on passages, scored by SQuAD v1.1's F1 and EM.
+"""Abilities `reading-en` and `reading-zh`: few-shot questions on passages, scored by F1 and EM of SQuAD v1.1.
 
-English follows the official script. Chinese has no spaces between words, so its F1 counts characters (and whole runs of
-Latin letters and digits), as the CMRC 2018 script segments them; its EM ignores punctuation.
+English follows the official script. Chinese has no spaces between words, so its F1 counts characters, and whole runs of
+Latin letters and digits, as the CMRC 2018 script does. Its EM ignores punctuation.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from functools import cache
 from importlib import resources
 from operator import itemgetter
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject
-from keeptune.evaluation.abilities.base import measurement as paired
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
 from keeptune.grading.chinese import HAN
@@ -25,13 +24,14 @@ from keeptune.prompts.template import encode_prompt
 
 FILE_ZH = "reading-zh.json"
 MAX_NEW_TOKENS_ZH = 28
-"""Chinese answers take about two tokens per character in vocabularies made for English."""
+"""Maximum number of new tokens of a Chinese answer: about two per character in English vocabularies."""
 
 EVERY: dict[Language, dict[Size, int]] = {
     "en": {"quick": 6, "standard": 2, "full": 1},
     "zh": {"quick": 6, "standard": 3, "full": 1},
 }
-"""Of the passages; Chinese ones take twice the tokens in most vocabularies."""
+"""The suite uses every n-th passage, by language and size. Chinese passages have twice the tokens in most
+vocabularies."""
 
 _SEGMENT = re.compile(rf"[{HAN}]|[^\W{HAN}]+")
 
@@ -45,7 +45,10 @@ _WORKED_ZH = (
 
 
 def segments_zh(text: str) -> list[str]:
-    """Chinese characters one by one, other words whole, without punctuation; full-width forms become ordinary ones."""
+    """Splits text into single Chinese characters and whole other words, without punctuation.
+
+    Full-width forms become ordinary ones, and letters become lower case.
+    """
     return _SEGMENT.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -53,28 +56,29 @@ def squad_zh(prediction: str, references: Sequence[str]) -> Scores:
     """F1 over segments and exact match, each the best over all references."""
     predicted = segments_zh(prediction)
     expected = [segments_zh(reference) for reference in references]
-    return Scores(max(_f1(predicted, own) for own in expected), float(predicted in expected))
+    return Scores(max(_f1(predicted, segments) for segments in expected), float(predicted in expected))
 
 
 def _f1(predicted: list[str], expected: list[str]) -> float:
+    """2 · shared / (len(predicted) + len(expected)), with `shared` counted as a multiset."""
     shared = (Counter(predicted) & Counter(expected)).total()
     return 2 * shared / (len(predicted) + len(expected)) if shared else 0.0
 
 
 class Reading(Ability):
-    """Questions on passages in one language."""
+    """Questions about passages in one language."""
 
     def __init__(self, language: Language) -> None:
         self.language: Language = language
         self.name = f"reading-{language}"
-        self.in_quick = language == "en"
+        self.is_in_quick_suite = language == "en"
 
     def items(self, split: Split, size: Size) -> list[ReadingItem]:
-        chosen = [item for item in _questions(self.language) if self._is_dev(item) == (split == "dev")]
-        places = {paragraph: place for place, paragraph in enumerate(dict.fromkeys(item.paragraph for item in chosen))}
-        return [item for item in chosen if places[item.paragraph] % EVERY[self.language][size] == 0]
+        items = [item for item in _load_items(self.language) if self._is_dev(item) == (split == "dev")]
+        places = {paragraph: place for place, paragraph in enumerate(dict.fromkeys(item.paragraph for item in items))}
+        return [item for item in items if places[item.paragraph] % EVERY[self.language][size] == 0]
 
-    def stated(self, item: ReadingItem) -> Record:
+    def item_fields(self, item: ReadingItem) -> Record:
         return {
             "id": item.question_id,
             "language": self.language,
@@ -84,26 +88,29 @@ class Reading(Ability):
             "references": list(item.answers),
         }
 
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[ReadingItem], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         tokenizer = subject.generator.tokenizer
         prompts = [encode_prompt(tokenizer, self._prompt(item)) for item in items]
         budget = MAX_NEW_TOKENS_ZH if self.language == "zh" else MAX_NEW_TOKENS
         answers = subject.generator.answer(prompts, [budget] * len(prompts), is_answer_complete, progress)
-        return [{"output": own.text, "stopped": own.stopped, "output_tokens": own.tokens} for own in answers]
+        return [
+            {"output": answer.text, "stopped": answer.stopped, "output_tokens": answer.tokens} for answer in answers
+        ]
 
-    def graded(self, record: Record) -> Record:
+    def grade_record(self, record: Record) -> Record:
         prediction = first_line(record["output"])
         metric = squad_zh if self.language == "zh" else score_squad_v11
         scores = metric(prediction, record["references"])
         return {"prediction": prediction, "f1": scores.f1, "em": scores.em}
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [paired(name, base, tuned, itemgetter(name)) for name in ("f1", "em")]
+        return [paired_measurement(name, base, tuned, itemgetter(name)) for name in ("f1", "em")]
 
     def _is_dev(self, item: ReadingItem) -> bool:
-        """English has no dev questions here: a run divides those of `score.retained` itself."""
+        """Whether an item is for checkpoint selection. English has no dev items: a run splits those of
+        `score.retained`."""
         return self.language == "zh" and (item.paragraph + 1) % DEV_EVERY == 0
 
     def _prompt(self, item: ReadingItem) -> str:
@@ -113,7 +120,7 @@ class Reading(Ability):
 
 
 @cache
-def _questions(language: Language) -> tuple[ReadingItem, ...]:
+def _load_items(language: Language) -> tuple[ReadingItem, ...]:
     if language == "en":
         return tuple(load_reading_items("embedded"))
     with resources.as_file(resources.files("keeptune.evaluation.suite") / FILE_ZH) as path:

@@ -1,4 +1,4 @@
-"""All abilities of the retention suite, by name, in the order in which they are shown."""
+"""Registry of the abilities in the retention suite, in the order in which reports show them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from keeptune.evaluation.abilities.instructions import Instructions
 from keeptune.evaluation.abilities.long_context import LongContext
 from keeptune.evaluation.abilities.multiple_choice import (
     MultipleChoice,
-    continuation_words,
-    program_words,
-    question_words,
+    continuation_wording,
+    program_wording,
+    question_wording,
 )
 from keeptune.evaluation.abilities.reading import Reading
 from keeptune.evaluation.abilities.refusal import Refusal
@@ -26,12 +26,14 @@ from keeptune.generation.record_cache import sha256_of
 
 COMMONSENSE_EVERY: dict[Size, int] = {"quick": 4, "standard": 2, "full": 1}
 CODE_EVERY: dict[Size, int] = {"quick": 3, "standard": 1, "full": 1}
-"""Of the sets: the less a base knows, the more questions prove that it kept it."""
+"""The suite uses every n-th set, by its size. Weaker abilities need more questions for a decision."""
 
 _ABILITIES: tuple[Ability, ...] = (
-    MultipleChoice("knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_words),
     MultipleChoice(
-        "commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_words, COMMONSENSE_EVERY
+        "knowledge", ["knowledge-en-a.jsonl", "knowledge-en-b.jsonl", "knowledge-zh.jsonl"], question_wording
+    ),
+    MultipleChoice(
+        "commonsense", ["commonsense-en.jsonl", "commonsense-zh.jsonl"], continuation_wording, COMMONSENSE_EVERY
     ),
     Grammar(),
     GeneralText(),
@@ -40,7 +42,7 @@ _ABILITIES: tuple[Ability, ...] = (
     Reading("en"),
     Reading("zh"),
     Refusal(),
-    MultipleChoice("code", ["code.jsonl"], program_words, CODE_EVERY, in_quick=False),
+    MultipleChoice("code", ["code.jsonl"], program_wording, CODE_EVERY, is_in_quick_suite=False),
     LongContext(),
 )
 
@@ -49,21 +51,26 @@ assert tuple(ABILITIES) == ABILITY_NAMES
 
 
 def abilities_named(names: Iterable[str], size: Size = "standard") -> list[Ability]:
-    """The abilities of these names, in the suite's order; `all` stands for every one, of the quick suite for those that
-    small samples can decide.
+    """The abilities with these names, in the suite's order.
+
+    The name `all` stands for all abilities. At size `quick`, it stands for those that small samples can decide.
 
     Raises:
-        RecipeError: naming the first unknown one and the nearest that exists.
+        RecipeError: if a name is unknown; the message names the most similar one.
     """
-    wanted = tuple(names)
-    if fault := unknown_name(wanted):
-        raise RecipeError(fault)
-    chosen = [ABILITIES[name] for name in chosen_names(wanted)]
-    return [own for own in chosen if size != "quick" or own.in_quick or own.name in wanted]
+    requested = tuple(names)
+    if message := unknown_name(requested):
+        raise RecipeError(message)
+    abilities = [ABILITIES[name] for name in chosen_names(requested)]
+    return [
+        ability for ability in abilities if size != "quick" or ability.is_in_quick_suite or ability.name in requested
+    ]
 
 
 @cache
 def suite_sha256(size: Size = "full") -> str:
-    """The hash of all final items of a size, generated ones included, and of the suite's version."""
-    stated = [[own.name, [own.stated(item) for item in own.items("final", size)]] for own in _ABILITIES]
-    return sha256_of([VERSION, stated])
+    """The SHA-256 hash of the suite's version and of all final items of a size, generated items included."""
+    items = [
+        [ability.name, [ability.item_fields(item) for item in ability.items("final", size)]] for ability in _ABILITIES
+    ]
+    return sha256_of([VERSION, items])

@@ -1,7 +1,7 @@
-"""Reads the items of the retention suite: one typed line per item, checked before any model is loaded.
+"""Loads and validates the items of the retention suite from the data files beside this module, one per line.
 
-The texts are data files beside this module. Multiple choice comes in sets of four prompts over the same four options,
-each option being right exactly once: a model that ignores the prompt scores 25 %, whatever it prefers.
+Multiple-choice items come in sets of four prompts over the same four options, and each option is right exactly once. A
+model that ignores the prompt therefore scores 25 %, whatever option it prefers.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from keeptune.errors import DataError
 from keeptune.prompts.chat import Message
 
 VERSION = "1"
-"""Of the suite: raised whenever an item, a generator or a rule of scoring changes."""
+"""Version of the suite. It increases whenever an item, a generator or a scoring rule changes."""
 
 DEV_EVERY = 6
-"""Every sixth item or set of items is for checkpoint selection; the others are for verdicts."""
+"""Every sixth item or set of items is for checkpoint selection (split "dev"). The others are for verdicts ("final")."""
 
 Split = Literal["final", "dev"]
 Size = Literal["quick", "standard", "full"]
@@ -29,7 +29,7 @@ Text = Annotated[str, StringConstraints(min_length=1, pattern=r"\S")]
 
 
 class Line(BaseModel):
-    """What every item states: which ability it is for, its language, where it comes from, and its licence."""
+    """Common fields of all items: id, ability, language, topic, source and license."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class Line(BaseModel):
 
 
 class ChoiceSet(Line):
-    """Four prompts over the same four options; prompt i is answered by option i."""
+    """Four prompts over the same four options. Option i is the answer to prompt i."""
 
     options: Annotated[tuple[Text, ...], Field(min_length=4, max_length=4)]
     prompts: Annotated[tuple[Text, ...], Field(min_length=4, max_length=4)]
@@ -56,7 +56,7 @@ class ChoiceSet(Line):
 
 
 class Conversation(Line):
-    """A conversation whose next turn is the model's."""
+    """A conversation that ends with a user turn, which the model answers."""
 
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
 
@@ -75,7 +75,7 @@ class Instruction(Line):
 
 
 class Request(Line):
-    """A request to decline, or its harmless twin: the pair shares `pair`."""
+    """A request to decline, or its harmless twin. Both have the same `pair`."""
 
     prompt: Text
     pair: Text
@@ -83,7 +83,7 @@ class Request(Line):
 
 
 class Prose(Line):
-    """A text to predict."""
+    """A text whose tokens are predicted."""
 
     text: Text
 
@@ -93,16 +93,20 @@ AnyLine = TypeVar("AnyLine", bound=Line)
 
 @cache
 def load(file: str, kind: type[AnyLine]) -> tuple[AnyLine, ...]:
-    """The items of a data file of the suite.
+    """Loads the items of a data file of the suite.
 
     Raises:
-        DataError: naming file and line when a line is not JSON, misses a key, or repeats an id.
+        DataError: if a line is not JSON, lacks a key or repeats an id; the message names file and line.
     """
     return parse((resources.files("keeptune.evaluation.suite") / file).read_text(encoding="utf-8"), file, kind)
 
 
 def parse(text: str, where: str, kind: type[AnyLine]) -> tuple[AnyLine, ...]:
-    """The items of a JSON Lines text; `where` names it in errors. Raises: as `load`."""
+    """Parses the items of a JSON Lines text. `where` is its name in error messages.
+
+    Raises:
+        DataError: as in `load`.
+    """
     items: dict[str, AnyLine] = {}
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -111,20 +115,20 @@ def parse(text: str, where: str, kind: type[AnyLine]) -> tuple[AnyLine, ...]:
             item = kind.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise DataError(f"{where}:{number}: {place + ': ' if place else ''}{first['msg']}") from None
+            key = ".".join(map(str, first["loc"]))
+            raise DataError(f"{where}:{number}: {key + ': ' if key else ''}{first['msg']}") from None
         if item.id in items:
-            raise DataError(f"{where}:{number}: the id {item.id!r} is used before; ids must be unique")
+            raise DataError(f"{where}:{number}: the id {item.id!r} is used twice; ids must be unique")
         items[item.id] = item
     return tuple(items.values())
 
 
 def in_split(items: Sequence[AnyLine], split: Split) -> list[AnyLine]:
-    """The items of one split, by their place in the file; no item is in both."""
-    wanted = split == "dev"
-    return [item for place, item in enumerate(items, start=1) if (place % DEV_EVERY == 0) == wanted]
+    """The items of one split, by their place in the file. No item is in both splits."""
+    is_dev = split == "dev"
+    return [item for place, item in enumerate(items, start=1) if (place % DEV_EVERY == 0) == is_dev]
 
 
-def selected(file: str, kind: type[AnyLine], split: Split, every: int) -> list[AnyLine]:
-    """Every n-th item of one data file in a split, spread over the whole file."""
+def load_every(file: str, kind: type[AnyLine], split: Split, every: int) -> list[AnyLine]:
+    """Every n-th item of a split of one data file, so that the items spread over the whole file."""
     return in_split(load(file, kind), split)[::every]

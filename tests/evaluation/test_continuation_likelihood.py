@@ -9,7 +9,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from keeptune.evaluation.likelihood import Choice, encode_choice, has_full_attention, log_likelihoods
+from keeptune.evaluation.continuation_likelihood import Choice, encode_options, has_full_attention, log_likelihoods
 from keeptune.generation.engine import Generator
 
 CONTEXTS = ["Question: 1 + 1\nAnswer:", "一个长方形的长为 3 厘米，", "The mill", "So she " + "went on and on " * 40]
@@ -40,7 +40,7 @@ def by_hand(model: Any, choice: Choice) -> list[float]:
 def test_equals_plain_transformers(generator: Generator, model_folder: Path, together: bool) -> None:
     model = tiny.reference(model_folder)
     choices = [
-        encode_choice(generator.tokenizer, context, options, True)
+        encode_options(generator.tokenizer, context, options, True)
         for context, options in zip(CONTEXTS, OPTIONS, strict=True)
     ]
     for found, choice in zip(log_likelihoods(generator, choices, together=together), choices, strict=True):
@@ -48,7 +48,7 @@ def test_equals_plain_transformers(generator: Generator, model_folder: Path, tog
 
 
 def test_options_with_common_beginnings_share_them(generator: Generator) -> None:
-    choice = encode_choice(generator.tokenizer, "The", [" mill is old", " mill is new", " mill"], True)
+    choice = encode_options(generator.tokenizer, "The", [" mill is old", " mill is new", " mill"], True)
     assert choice.length < sum(map(len, choice.options))
     together, alone = (log_likelihoods(generator, [choice], together=own)[0] for own in (True, False))
     assert together == pytest.approx(alone, abs=2e-3)
@@ -57,7 +57,7 @@ def test_options_with_common_beginnings_share_them(generator: Generator) -> None
 def test_what_all_contexts_begin_with_is_computed_once(generator: Generator, model_folder: Path) -> None:
     system = "You are a helpful assistant, and you answer briefly. " * 3
     choices = [
-        encode_choice(generator.tokenizer, system + context, options, True)
+        encode_options(generator.tokenizer, system + context, options, True)
         for context, options in zip(CONTEXTS, OPTIONS, strict=True)
     ]
     seen: list[int] = []
@@ -74,7 +74,7 @@ def test_what_all_contexts_begin_with_is_computed_once(generator: Generator, mod
 
 
 def test_empty_context_begins_with_the_begin_token(generator: Generator) -> None:
-    choice = encode_choice(generator.tokenizer, "", ["A mill.", "Mill a."], False)
+    choice = encode_options(generator.tokenizer, "", ["A mill.", "Mill a."], False)
     assert {option[0] for option in choice.options} == {generator.tokenizer.bos_token_id}
     assert choice.starts == (1, 1)
 
@@ -83,7 +83,7 @@ def test_values_that_are_not_finite_are_none(model_folder: Path) -> None:
     model = tiny.load(model_folder)
     model.lm_head.weight.data.fill_(float("nan"))
     broken = Generator(model, tiny.tokenizer())
-    choice = encode_choice(broken.tokenizer, "The", [" mill", " old"], True)
+    choice = encode_options(broken.tokenizer, "The", [" mill", " old"], True)
     assert log_likelihoods(broken, [choice]) == [[None, None]]
 
 
@@ -104,7 +104,7 @@ def test_agrees_with_lm_evaluation_harness(generator: Generator, model_folder: P
     asked = [Instance("loglikelihood", {}, pair, place) for place, pair in enumerate(pairs)]
     theirs = [value for value, _ in harness.loglikelihood(asked, disable_tqdm=True)]
     choices = [
-        encode_choice(generator.tokenizer, context, options, False)
+        encode_options(generator.tokenizer, context, options, False)
         for context, options in zip(CONTEXTS, OPTIONS, strict=True)
     ]
     ours = [value for found in log_likelihoods(generator, choices) for value in found]

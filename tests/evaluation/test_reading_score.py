@@ -9,7 +9,13 @@ import pytest
 import tiny
 
 from keeptune.errors import DataError
-from keeptune.evaluation.reading import clusters, points, ratio, score_retained, summary
+from keeptune.evaluation.reading_score import (
+    paragraph_clusters,
+    per_question_scores,
+    score_ratio,
+    score_reading,
+    summarize,
+)
 from keeptune.generation.engine import Answer, StopRule
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.prompts.reading import ReadingLayout, first_line, is_answer_complete, question_text
@@ -46,7 +52,7 @@ class Scripted:
 
 def scored(*texts: str, layout: ReadingLayout = "few-shot") -> tuple[Scripted, list[dict[str, Any]]]:
     generator = Scripted(*texts)
-    return generator, score_retained(generator, ITEMS, layout)  # type: ignore[arg-type]
+    return generator, score_reading(generator, ITEMS, layout)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -91,27 +97,27 @@ def test_a_record_says_all() -> None:
 
 def test_the_summary_of_each_metric_is_over_its_own_questions() -> None:
     _, records = scored("insects\n", "nobody", "")
-    made = summary(records)
+    made = summarize(records)
     assert made == {"f1": pytest.approx(100 / 3), "em": pytest.approx(100 / 3), "n": 3, "empty": 1, "unstopped": 2}
-    made = summary(records, "contest")
+    made = summarize(records, "contest")
     assert (made["n"], made["em"], made["empty"], made["unstopped"]) == (2, 50.0, 1, 1)
 
 
 def test_a_summary_of_nothing_is_an_error() -> None:
     with pytest.raises(DataError, match="at least one"):
-        summary([])
+        summarize([])
 
 
 def test_the_ratio_pairs_questions_and_draws_passages() -> None:
     _, base = scored("insects", "Swifts", "rye bread")
     _, tuned = scored("insects", "", "rye")
-    assert points(base, "em").tolist() == [1, 1, 1]
-    assert points(tuned, "f1").tolist() == pytest.approx([1, 0, 2 / 3])
-    assert points(tuned, "f1").dtype == np.float64
-    assert clusters(base) == [("Swifts", 0), ("Swifts", 0), ("Bread", 1)]
-    found = ratio(base, tuned, "em", resamples=1000, seed=0)
+    assert per_question_scores(base, "em").tolist() == [1, 1, 1]
+    assert per_question_scores(tuned, "f1").tolist() == pytest.approx([1, 0, 2 / 3])
+    assert per_question_scores(tuned, "f1").dtype == np.float64
+    assert paragraph_clusters(base) == [("Swifts", 0), ("Swifts", 0), ("Bread", 1)]
+    found = score_ratio(base, tuned, "em", resamples=1000, seed=0)
     assert found.point == pytest.approx(1 / 3)
-    assert found == ratio(base, tuned, "em", resamples=1000, seed=0)
+    assert found == score_ratio(base, tuned, "em", resamples=1000, seed=0)
 
 
 def test_questions_come_from_the_package_or_from_a_file(tmp_path: Path) -> None:

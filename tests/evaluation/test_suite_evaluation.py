@@ -13,22 +13,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.errors import RunError
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, measurement
-from keeptune.evaluation.abilities.long_context import planted
+from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.long_context import plant_facts
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.gate import GateResult, Limits, Measurement, judge
-from keeptune.evaluation.model_pair import WHO, AdapterPair
-from keeptune.evaluation.retention_suite import (
-    LOOKS,
-    Answers,
-    ask,
-    evaluate,
-    evaluate_sequentially,
-    looks_of,
-    record_path,
-    stored,
-)
+from keeptune.evaluation.model_pair import VARIANTS, AdapterPair
 from keeptune.evaluation.suite.loader import Size, Split
+from keeptune.evaluation.suite_evaluation import (
+    LOOKS,
+    PairedRecords,
+    collect_records,
+    evaluate_suite,
+    evaluate_suite_sequentially,
+    load_paired_records,
+    record_path,
+    split_into_looks,
+)
 from keeptune.files import read_records
 from keeptune.generation.record_cache import RecordCache
 from keeptune.progress import SilentReporter
@@ -45,17 +45,17 @@ class Part(Ability):
     def items(self, split: Split, size: Size) -> Sequence[Any]:
         return self.inner.items(split, size)[: self.count]
 
-    def stated(self, item: Any) -> Record:
-        return self.inner.stated(item)
+    def item_fields(self, item: Any) -> Record:
+        return self.inner.item_fields(item)
 
-    def ask(
+    def evaluate(
         self, subject: Subject, items: Sequence[Any], base: Sequence[Record] | None, progress: Progress
     ) -> list[Record]:
         self.calls.append(("base" if base is None else "tuned", len(items)))
-        return self.inner.ask(subject, items, base, progress)
+        return self.inner.evaluate(subject, items, base, progress)
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
-        return self.inner.grade(records)
+    def grade_records(self, records: Sequence[Record]) -> list[Record]:
+        return self.inner.grade_records(records)
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
         return self.inner.measurements(base, tuned)
@@ -71,10 +71,10 @@ class Known(Ability):
     def items(self, split: Split, size: Size) -> list[int]:  # noqa: ARG002
         return list(range(self.count))
 
-    def stated(self, item: int) -> Record:
+    def item_fields(self, item: int) -> Record:
         return {"id": f"{self.name}-{item}", "language": "en", "cluster": f"{item}"}
 
-    def ask(
+    def evaluate(
         self,
         subject: Subject,  # noqa: ARG002
         items: Sequence[int],
@@ -88,11 +88,11 @@ class Known(Ability):
         progress(len(items))
         return [{"correct": self.answers[who][item]} for item in items]
 
-    def grade(self, records: Sequence[Record]) -> list[Record]:
+    def grade_records(self, records: Sequence[Record]) -> list[Record]:
         return [{"score": float(record["correct"])} for record in records]
 
     def measurements(self, base: Sequence[Record], tuned: Sequence[Record]) -> list[Measurement]:
-        return [measurement("score", base, tuned, lambda record: record["score"], chance=self.chance)]
+        return [paired_measurement("score", base, tuned, lambda record: record["score"], chance=self.chance)]
 
     @property
     def asked(self) -> int:
@@ -119,8 +119,8 @@ def parts() -> list[Part]:
     return [Part("grammar", 20), Part("chat", 6), Part("knowledge", 8)]
 
 
-def run(pair: AdapterPair, abilities: Sequence[Ability], folder: Path) -> list[Answers]:
-    return evaluate(pair, abilities, "final", "quick", folder, SilentReporter())
+def run(pair: AdapterPair, abilities: Sequence[Ability], folder: Path) -> list[PairedRecords]:
+    return evaluate_suite(pair, abilities, "final", "quick", folder, SilentReporter())
 
 
 def test_every_model_is_asked_everything_once(pair: AdapterPair, tmp_path: Path) -> None:
@@ -128,18 +128,18 @@ def test_every_model_is_asked_everything_once(pair: AdapterPair, tmp_path: Path)
     answers = run(pair, abilities, tmp_path)
     for own, ability in zip(answers, abilities, strict=True):
         assert ability.calls == [("base", ability.count), ("tuned", ability.count)]
-        expected = [ability.stated(item)["id"] for item in ability.items("final", "quick")]
+        expected = [ability.item_fields(item)["id"] for item in ability.items("final", "quick")]
         assert [record["id"] for record in own.base] == [record["id"] for record in own.tuned] == expected
         assert own.base != own.tuned
-        for who, records in zip(WHO, (own.base, own.tuned), strict=True):
+        for who, records in zip(VARIANTS, (own.base, own.tuned), strict=True):
             assert read_records(record_path(tmp_path, ability.name, who)) == records
-        assert own.scores("replay").practised == "replay"
+        assert own.ability_scores("replay").practised == "replay"
 
 
 def test_files_that_exist_are_not_asked_again(pair: AdapterPair, tmp_path: Path, module_pair: AdapterPair) -> None:
     before = run(pair, parts(), tmp_path)
     record_path(tmp_path, "chat", "tuned").unlink()
-    for who in WHO:
+    for who in VARIANTS:
         record_path(tmp_path, "grammar", who).unlink()
     again = parts()
     after = run(with_cache(module_pair, tmp_path / "another cache"), again, tmp_path)
@@ -158,7 +158,7 @@ def test_a_stored_file_is_believed(pair: AdapterPair, tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in edited), encoding="utf-8")
     (own,) = run(pair, [ability], tmp_path)
     assert own.tuned == edited
-    assert stored(ability, tmp_path).tuned == edited
+    assert load_paired_records(ability, tmp_path).tuned == edited
     path.write_text("{", encoding="utf-8")
     with pytest.raises(RunError):
         run(pair, [ability], tmp_path)
@@ -179,20 +179,20 @@ def test_a_model_whose_adapter_is_off_is_its_base(module_pair: AdapterPair, tmp_
 
 
 def test_other_scales_and_texts_are_asked_anew(pair: AdapterPair, module_pair: AdapterPair, tmp_path: Path) -> None:
-    ability, first = Part("long-context", 1), planted(320, "some name")[:1]
+    ability, first = Part("long-context", 1), plant_facts(320, "some name")[:1]
     other = [dataclasses.replace(first[0], text=first[0].text.replace("the", "a"))]
-    assert ability.stated(first[0]) == ability.stated(other[0])
+    assert ability.item_fields(first[0]) == ability.item_fields(other[0])
     half = with_cache(module_pair, tmp_path / "cache", scale=0.5)
     for own, items in ((pair, first), (pair, first), (pair, other), (half, first)):
         with own.using("tuned") as subject:
-            ask(own.cache("tuned"), "tuned", subject, ability, items, [], SilentReporter())
+            collect_records(own.cache("tuned"), "tuned", subject, ability, items, [], SilentReporter())
     assert len(ability.calls) == 3
 
 
 def in_looks(
     pair: AdapterPair, abilities: Sequence[Ability], folder: Path, limits: Limits | None = None, **practised: str
-) -> tuple[list[Answers], GateResult]:
-    return evaluate_sequentially(
+) -> tuple[list[PairedRecords], GateResult]:
+    return evaluate_suite_sequentially(
         pair, abilities, "quick", limits or Limits(), practised, folder, SilentReporter(), resamples=1000, seed=3
     )
 
@@ -205,11 +205,11 @@ def test_a_verdict_in_looks_on_the_tiny_model(pair: AdapterPair, tmp_path: Path)
     for own, ability in zip(answers, abilities, strict=True):
         ids = [record["id"] for record in own.base]
         assert ids == [record["id"] for record in own.tuned]
-        assert set(ids) <= {ability.stated(item)["id"] for item in ability.items("final", "quick")}
+        assert set(ids) <= {ability.item_fields(item)["id"] for item in ability.items("final", "quick")}
         assert len(set(ids)) == len(ids)
-        again = stored(ability, tmp_path)
+        again = load_paired_records(ability, tmp_path)
         assert (again.base, again.tuned) == (own.base, own.tuned)
-    whole = {own.ability.name: own.scores(None).measurements for own in answers}
+    whole = {own.ability.name: own.ability_scores(None).measurements for own in answers}
     assert [len(parts[0].base) for parts in whole.values()] == [own.headline.n for own in result.abilities]
 
 
@@ -254,7 +254,7 @@ def test_a_fifth_of_the_questions_does_not_tell_that_there_is_nothing_to_lose(
     """A base that is right on 12 % is right on fewer than ten questions of a fifth, and on enough of them all."""
     weak = Known("weak", 400, [n % 8 == 0 for n in range(400)], WRONG)
     kept = [Known(name, 400, RIGHT, RIGHT) for name in ("one", "two", "three")]
-    first = looks_of(weak, weak.items("final", "quick"), 3)[0]
+    first = split_into_looks(weak, weak.items("final", "quick"), 3)[0]
     assert sum(weak.answers["base"][item] for item in first) <= 10
     _, result = in_looks(pair, [*kept, weak], tmp_path)
     assert result.verdict == "fail"
@@ -277,13 +277,15 @@ def test_bounds_are_wider_than_those_of_one_look(pair: AdapterPair, tmp_path: Pa
     tuned = [n % 15 > 0 for n in range(400)]
     own = Known("near", 400, RIGHT, tuned)
     _, result = in_looks(pair, [own], tmp_path)
-    once = judge([answers.scores(None) for answers in run_known(pair, own, tmp_path)], Limits(), resamples=1000, seed=3)
+    once = judge(
+        [answers.ability_scores(None) for answers in run_known(pair, own, tmp_path)], Limits(), resamples=1000, seed=3
+    )
     assert once.abilities[0].status == "retained"
     assert result.abilities[0].headline.n in (320, 400)
 
 
-def run_known(pair: AdapterPair, ability: Known, folder: Path) -> list[Answers]:
-    return evaluate(pair, [ability], "final", "quick", folder / "once", SilentReporter())
+def run_known(pair: AdapterPair, ability: Known, folder: Path) -> list[PairedRecords]:
+    return evaluate_suite(pair, [ability], "final", "quick", folder / "once", SilentReporter())
 
 
 class Clusters(Known):
@@ -293,7 +295,7 @@ class Clusters(Known):
         super().__init__(name, sum(sizes), [], [])
         self.owners = [number for number, size in enumerate(sizes) for _ in range(size)]
 
-    def stated(self, item: int) -> Record:
+    def item_fields(self, item: int) -> Record:
         return {"id": str(item), "language": "en", "cluster": f"c{self.owners[item]}"}
 
 
@@ -301,18 +303,20 @@ class Clusters(Known):
 def test_looks_are_whole_clusters(sizes: list[int], seed: int) -> None:
     ability = Clusters(sizes)
     items = ability.items("final", "full")
-    looks = looks_of(ability, items, seed)
+    looks = split_into_looks(ability, items, seed)
     assert len(looks) == LOOKS
     assert sorted(item for look in looks for item in look) == items
     clusters = [{ability.owners[item] for item in look} for look in looks]
     assert sum(map(len, clusters)) == len(sizes)  # no cluster is in two looks
     assert max(map(len, clusters)) == len(clusters[0]) == -(-len(sizes) // LOOKS)
-    assert looks_of(ability, items, seed) == looks
+    assert split_into_looks(ability, items, seed) == looks
 
 
 def test_looks_depend_on_seed_and_ability() -> None:
     sizes = [1] * 50
-    drawn = [looks_of(Clusters(sizes, name), list(range(50)), seed) for name in ("one", "two") for seed in range(3)]
+    drawn = [
+        split_into_looks(Clusters(sizes, name), list(range(50)), seed) for name in ("one", "two") for seed in range(3)
+    ]
     assert all(drawn[place] != drawn[other] for place in range(6) for other in range(place))
 
 
@@ -320,7 +324,7 @@ def test_looks_depend_on_seed_and_ability() -> None:
 def test_looks_of_the_suite_are_of_about_equal_size(name: str) -> None:
     ability = ABILITIES[name]
     items = ability.items("final", "standard")
-    sizes = [len(look) for look in looks_of(ability, items, 0)]
-    largest = max(Counter(ability.stated(item)["cluster"] for item in items).values())
+    sizes = [len(look) for look in split_into_looks(ability, items, 0)]
+    largest = max(Counter(ability.item_fields(item)["cluster"] for item in items).values())
     assert sum(sizes) == len(items)
     assert max(sizes) - min(sizes) <= LOOKS * largest

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from keeptune.data.reading_passages import encode_passage
-from keeptune.evaluation.reading_likelihood import answer_nll
+from keeptune.evaluation.reference_answer_likelihood import answer_nll
 from keeptune.generation.engine import Generator
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapters

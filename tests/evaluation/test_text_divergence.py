@@ -11,7 +11,7 @@ import torch
 
 from keeptune.data.plain_texts import PlainText, load_general_texts
 from keeptune.errors import DataError
-from keeptune.evaluation.divergence import divergence_summary, loss_summary, score_drift
+from keeptune.evaluation.text_divergence import measure_text_divergence, summarize_divergence, summarize_loss
 from keeptune.models import adapters
 
 TEXTS = [
@@ -40,7 +40,7 @@ def by_hand(tuned: Any, words: Any, text: str) -> tuple[float, float, float]:
 
 def test_it_is_what_whole_tables_of_logits_give(tuned: Any) -> None:
     words = tiny.tokenizer()
-    made = score_drift(tuned, 1.0, words, TEXTS)
+    made = measure_text_divergence(tuned, 1.0, words, TEXTS)
     assert [record["id"] for record in made] == ["a", "b", "c"]  # an empty text predicts nothing
     assert made[0]["tokens"] > 256  # more than a chunk
     for record, text in zip(made, TEXTS, strict=False):
@@ -51,14 +51,16 @@ def test_it_is_what_whole_tables_of_logits_give(tuned: Any) -> None:
 
 
 def test_an_adapter_that_is_off_moves_nothing(tuned: Any) -> None:
-    for record in score_drift(tuned, 0.0, tiny.tokenizer(), TEXTS):
+    for record in measure_text_divergence(tuned, 0.0, tiny.tokenizer(), TEXTS):
         assert record["kl"] == 0
         assert record["base_nll"] == record["tuned_nll"]
-    assert score_drift(tuned, 1.0, tiny.tokenizer(), TEXTS)[0]["kl"] > 0
+    assert measure_text_divergence(tuned, 1.0, tiny.tokenizer(), TEXTS)[0]["kl"] > 0
 
 
 def test_a_long_text_is_cut(tuned: Any) -> None:
-    (record,) = score_drift(tuned, 1.0, tiny.tokenizer(), [PlainText("long", "general", "rye bread " * 1000)])
+    (record,) = measure_text_divergence(
+        tuned, 1.0, tiny.tokenizer(), [PlainText("long", "general", "rye bread " * 1000)]
+    )
     assert record["tokens"] == 512
 
 
@@ -77,19 +79,19 @@ def record(what: str, tokens: int, base: float, tuned: float, kl: float) -> dict
 
 def test_summaries_are_means_over_tokens() -> None:
     records = [record("general", 11, 30, 31, 2.2), record("general", 31, 60, 69, 2.0), record("skill", 5, 1, 1, 4.0)]
-    loss, moved = loss_summary(records, 1000, 0), divergence_summary(records, "general", 1000, 0)
+    loss, moved = summarize_loss(records, 1000, 0), summarize_divergence(records, "general", 1000, 0)
     assert loss is not None and moved is not None
     assert (loss["n"], loss["tokens"], loss["base"], loss["tuned"]) == (2, 40, 2.25, 2.5)
     # Two texts: whole texts are drawn, so the ends are those of the one and of the other alone.
     assert loss["difference"] == {"point": 0.25, "low95": pytest.approx(0.1), "high95": pytest.approx(0.3)}
     assert (moved["n"], moved["tokens"], moved["point"]) == (2, 42, pytest.approx(0.1))
-    assert divergence_summary(records, "skill", 1000, 0) == {
+    assert summarize_divergence(records, "skill", 1000, 0) == {
         "n": 1,
         "tokens": 5,
         **dict.fromkeys(("point", "low95", "high95"), 0.8),
     }
-    assert loss_summary(records[2:], 1000, 0) is None
-    assert divergence_summary([], "skill", 1000, 0) is None
+    assert summarize_loss(records[2:], 1000, 0) is None
+    assert summarize_divergence([], "skill", 1000, 0) is None
 
 
 def test_texts_are_parted_by_empty_lines(tmp_path: Path) -> None:

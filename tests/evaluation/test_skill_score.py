@@ -9,9 +9,9 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keeptune.evaluation.skill import Asked, answered, parse_truth, score_skill, summary
+from keeptune.evaluation.skill_score import SkillQuestion, has_final_answer, score_skill, summarize
 from keeptune.generation.engine import Answer, StopRule
-from keeptune.grading.number import POLICIES
+from keeptune.grading.number import POLICIES, parse_truth
 from keeptune.skills.arithmetic.skill import Arithmetic
 
 WORDS = tiny.tokenizer()
@@ -71,14 +71,14 @@ def test_every_answer_of_an_english_problem_survives_being_stored(text: str) -> 
     ],
 )
 def test_the_stop_rule(text: str, ended: bool) -> None:
-    assert answered(text) is ended
+    assert has_final_answer(text) is ended
 
 
 QUESTIONS = [
-    Asked("a", "add", "计算 1.00 + 2.00 等于多少？", Fraction(3)),
-    Asked("b", "div", "计算 1.00 / 3.00 等于多少？", Fraction(1, 3)),
-    Asked("c", "english", "What is it?", "x+1"),
-    Asked("d", "add", "计算 5.00 + 5.00 等于多少？", Fraction(10)),
+    SkillQuestion("a", "add", "计算 1.00 + 2.00 等于多少？", Fraction(3)),
+    SkillQuestion("b", "div", "计算 1.00 / 3.00 等于多少？", Fraction(1, 3)),
+    SkillQuestion("c", "english", "What is it?", "x+1"),
+    SkillQuestion("d", "add", "计算 5.00 + 5.00 等于多少？", Fraction(10)),
 ]
 
 
@@ -99,7 +99,7 @@ def test_a_record_says_all() -> None:
     assert [record["id"] for record in records] == ["a", "b", "c", "d"]
     assert generator.prompts == [tiny.PROMPT.encode(WORDS, question.problem) for question in QUESTIONS]
     assert generator.budgets == [30, 500, 500, 30]
-    assert generator.stop is answered
+    assert generator.stop is has_final_answer
     assert counted == [4]
     assert records[0] == {
         "id": "a",
@@ -122,7 +122,7 @@ def test_a_record_says_all() -> None:
 
 def test_the_summary_counts_by_kind_policy_and_source() -> None:
     _, records, _ = asked("#### 3\n", "so 0.33 it is", "\\boxed{x}", "#### 11\n")
-    made = summary(records)
+    made = summarize(records)
     assert (made["accuracy"], made["n"], made["unstopped"]) == (0.5, 4, 2)
     assert made["ci95"][0] < 0.5 < made["ci95"][1]
     assert {kind: (facts["accuracy"], facts["n"]) for kind, facts in made["by_kind"].items()} == {
@@ -136,5 +136,5 @@ def test_the_summary_counts_by_kind_policy_and_source() -> None:
 
 
 def test_a_summary_of_nothing_claims_nothing() -> None:
-    made = summary([])
+    made = summarize([])
     assert (made["accuracy"], made["n"], made["ci95"]) == (0.0, 0, [0.0, 1.0])
