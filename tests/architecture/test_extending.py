@@ -94,7 +94,7 @@ def test_the_ability_asks_a_model(model_folder: Path) -> None:
 
     ability = example("Capitals")()
     items = ability.items("final", "full")
-    records = ability.records(subject(tiny.load(model_folder)), items, None)
+    records = ability.collect_records(subject(tiny.load(model_folder)), items, None)
     assert [record["id"] for record in records] == [f"capital-{item}" for item in items]
 
 

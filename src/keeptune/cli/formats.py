@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import typer
 
 from keeptune.errors import RecipeError
-from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 
 _DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_SEQ_LENGTH = 256
@@ -124,6 +123,7 @@ def synth(
     from keeptune.skills.arithmetic.contest_corpus import (
         ORIGINAL_CORPUS_ROWS,
         UNIQUE_CORPUS_ROWS,
+        generate_corpus,
         generate_unique_corpus,
     )
     from keeptune.skills.arithmetic.corruption import corrupt_rows

@@ -1,14 +1,9 @@
-"""Names of the abilities in the retention suite, for recipes and messages. Importing them loads no model code."""
+"""Names of the abilities in the retention suite. Importing this module loads neither model code nor pydantic."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Annotated
-
-from pydantic import AfterValidator
-
-from keeptune.config.section import StringTuple
 
 ALL = "all"
 
@@ -60,12 +55,3 @@ def chosen_names(names: Iterable[str]) -> tuple[str, ...]:
     """Returns the named abilities in the order of the suite; `all` stands for every ability."""
     selected = set(names)
     return tuple(name for name in ABILITY_NAMES if ALL in selected or name in selected)
-
-
-def _checked(names: tuple[str, ...]) -> tuple[str, ...]:
-    check_names(names)
-    return names
-
-
-AbilityNames = Annotated[StringTuple, AfterValidator(_checked)]
-"""A list of known ability names, or `all`."""

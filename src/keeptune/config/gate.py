@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from keeptune.config.ability_names import AbilityNames, check_names
-from keeptune.config.section import Section
+from keeptune.config.ability_names import check_names
+from keeptune.config.section import AbilityNames, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Nats = Annotated[float, Field(ge=0)]

@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from keeptune.config.ability_names import AbilityNames
-from keeptune.config.section import Section, StringTuple
+from keeptune.config.section import AbilityNames, Section, StringTuple
 
 
 class ScoreSection(Section):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from keeptune.config.ability_names import check_names
 
 
 class Section(BaseModel):
@@ -20,6 +22,15 @@ def _as_tuple(value: Any) -> Any:
 
 StringTuple = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 """A list of strings. A single string stands for a list with one element."""
+
+
+def _checked_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    check_names(names)
+    return names
+
+
+AbilityNames = Annotated[StringTuple, AfterValidator(_checked_names)]
+"""Names of abilities of the retention suite, or `all`."""
 
 
 def raise_errors(messages: Iterable[str]) -> None:
