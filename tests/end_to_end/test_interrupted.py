@@ -110,7 +110,7 @@ def test_a_second_process_in_the_same_directory_is_refused(recipe: Path, finishe
         running.send_signal(signal.SIGSTOP)
         before = files(run)
         for command in (["run", recipe, "--run", run], ["train", run]):
-            assert "another process is at work in this directory" in refused(2, *command)
+            assert "another process" in refused(2, *command)
         assert files(run) == before
         running.send_signal(signal.SIGCONT)
         assert ended(running).code == 0
@@ -125,7 +125,7 @@ def test_a_recipe_is_not_exchanged_while_its_data_is_prepared(
         wait_until((run / ".lock").exists, running)
         running.send_signal(signal.SIGSTOP)
         before = files(run)
-        assert "another process is at work in this directory" in refused(2, "data", recipe, "--run", run)
+        assert "another process" in refused(2, "data", recipe, "--run", run)
         assert files(run) == before
     ok("data", recipe, "--run", run)  # the other one was killed
 

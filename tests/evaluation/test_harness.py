@@ -85,7 +85,7 @@ def test_base_and_tuned_must_have_been_asked_the_same(model_folder: Path, folder
     records = harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own_sums"], 4, str(folder))
     harness.check_same_questions(records, [{**record, "value": 0.5} for record in records])
     for changed in ([*records[:3], {**records[3], "prompt_hash": "another"}], records[:3], [*records, records[0]]):
-        with pytest.raises(DataError, match="the base was asked other questions than the tuned model"):
+        with pytest.raises(DataError, match="tasks-base.jsonl"):
             harness.check_same_questions(changed, records)
 
 
@@ -122,7 +122,7 @@ def test_a_run_keeps_a_task_or_does_not_pass(model_folder: Path, folder: Path, t
 
 
 def test_an_unknown_task_is_refused_by_name(model_folder: Path) -> None:
-    with pytest.raises(RecipeError, match="the harness knows no helaswag"):
+    with pytest.raises(RecipeError, match="helaswag"):
         harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["helaswag"], 0, None)
 
 

@@ -72,7 +72,7 @@ def test_checkpoint_with_bfloat16_and_optimizer_state(model: Path, exported: Pat
 @pytest.mark.parametrize(
     ("yaml", "message"),
     [
-        ("pet_config: {lora_rank: 8, lora_alpha: 16}", r"lora_rank is 8.* have 4"),
+        ("pet_config: {lora_rank: 8, lora_alpha: 16}", "lora_rank is 8"),
         ("model: {}", "no pet_config"),
         (
             "pet_config: {lora_rank: 4, lora_alpha: 1.5}",

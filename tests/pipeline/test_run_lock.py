@@ -10,7 +10,7 @@ from keeptune.pipeline.run_lock import run_lock
 
 def test_a_folder_that_one_process_works_in_is_free_again_afterwards(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), run_lock(tmp_path):
-        with pytest.raises(RunError, match="another process is at work in this directory; wait"), run_lock(tmp_path):
+        with pytest.raises(RunError, match="another process"), run_lock(tmp_path):
             pass
         _ = 1 / 0
     with run_lock(tmp_path):

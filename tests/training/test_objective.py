@@ -116,7 +116,7 @@ def test_replay_target_distribution_ignores_replayed_tokens(model_folder: Path, 
         assert records[-1].divergence is not None and "reading" in records[-1].loss_by_kind
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="taught by the divergence"):
+    with pytest.raises(ValueError, match="replay_target"):
         RetainSection(replay_target="distribution")
 
 
@@ -152,6 +152,6 @@ def test_token_weighting_applies_only_to_the_skill(model_folder: Path) -> None:
 
 
 def test_kl_on_replay_needs_replay() -> None:
-    with pytest.raises(ValueError, match=r"retain\.kl_tokens: replay is for replayed rows"):
+    with pytest.raises(ValueError, match=r"retain\.kl_tokens"):
         RetainSection(kl_weight=0.1, replay_share=0)
     assert RetainSection(kl_weight=0.1, replay_share=0, kl_tokens="prompts").kl_weight == 0.1

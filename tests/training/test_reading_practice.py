@@ -9,7 +9,7 @@ import pytest
 
 PRACTICE = files("keeptune.training") / "reading_practice.json"
 EVALUATION = files("keeptune.grading") / "reading_set.json"
-GENERAL = files("keeptune.evaluation") / "general_texts.txt"
+GENERAL = files("keeptune.data") / "general_texts.txt"
 OVERLAP_WORDS = 13  # the n-gram length GPT-3 used to call a text contaminated (Brown et al. 2020, appendix C)
 
 

@@ -111,7 +111,7 @@ def test_all_wrapped_real_problems_are_understood() -> None:
     for problem in problems:
         found = find_kind(problem)
         assert found is not None, problem
-        assert found[0].write(found[1]) == problem
+        assert found[0].render_problem(found[1]) == problem
 
 
 @given(st.sampled_from(KINDS), st.integers())
@@ -138,7 +138,7 @@ def test_one_changed_character_is_rejected_or_another_problem(kind: Kind[Any], s
     character = data.draw(st.sampled_from(["", " ", "0", "7", "７", "٣", "-", "+", ".", "。", "?", "？", "x", "\n"]))
     changed = text[:position] + character + text[position + 1 :]
     found = find_kind(changed)
-    assert found is None or found[0].write(found[1]) == changed
+    assert found is None or found[0].render_problem(found[1]) == changed
 
 
 @each_kind

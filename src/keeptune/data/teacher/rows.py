@@ -20,7 +20,7 @@ from keeptune.progress import Reporter
 from keeptune.skills.arithmetic.kinds import ENGLISH
 from keeptune.skills.base import Skill
 
-ANSWERS_FILE, SUMMARY_FILE = "teacher.jsonl", "teacher.json"
+ANSWERS_FILE, SUMMARY_FILE = "writer.jsonl", "writer.json"
 
 
 def apply_teacher_texts(
