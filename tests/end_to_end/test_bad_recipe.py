@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
         ({"gate": {"zzz": 1}}, "gate.zzz: no such key"),
         ({"train": {"learning_rate": -1}}, "train.learning_rate must be > 0 (got -1)"),
         ({"train": {"learning_rate": float("nan")}}, "train.learning_rate must be a finite number"),
-        ({"prompt": {"template": "no slot"}}, "it must hold {problem} exactly once"),
+        ({"prompt": {"template": "no slot"}}, "{problem} exactly once"),
         ({"data": {"files": []}}, "set either data.files or data.synth"),
         ({"model": {"dtype": "int4"}}, "model.dtype must be one of auto, bfloat16, float16, float32"),
     ],
@@ -134,7 +134,7 @@ def test_a_tokenizer_of_another_model(
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
     (other / "config.json").write_text(json.dumps({**config, "vocab_size": 300}), encoding="utf-8")
-    told = "the tokenizer has token ids up to 399, but the model embeds only 300: they do not belong together"
+    told = "token ids up to 399"
     assert told in refused(2, "run", make_recipe(model={"name": str(other)}), "--run", tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert told in refused(2, "score", other, "--skill", corpus, "--limit", 1)
@@ -162,7 +162,7 @@ def test_a_rate_that_training_does_not_survive(make_recipe: MakeRecipe, tmp_path
 @pytest.mark.parametrize(
     ("code", "changes", "told"),
     [
-        (2, {"adapter": {"start": "none"}}, "none: no adapter there to go on from"),
+        (2, {"adapter": {"start": "none"}}, "none: has no adapter"),
         (3, {"retain": {"replay": ["none.json"]}}, "none.json: cannot be read"),
         (3, {"score": {"retained": "none.json"}}, "none.json: cannot be read"),
     ],
@@ -184,7 +184,7 @@ def test_a_folder_with_foreign_files_is_left_alone(recipe: Path, tmp_path: Path)
 @pytest.mark.parametrize("verb", ["train", "select", "report"])
 def test_a_folder_that_is_no_run(tmp_path: Path, verb: str) -> None:
     for folder in (tmp_path, tmp_path / "none"):
-        assert f"{folder}: no recipe.yaml there, so it is no run directory" in refused(2, verb, folder)
+        assert f"{folder}: no recipe.yaml" in refused(2, verb, folder)
     assert not any(tmp_path.iterdir())
 
 

@@ -214,7 +214,7 @@ def test_model_that_needs_its_own_code(model_folder: Path, tmp_path: Path) -> No
     trap = tmp_path / "executed"
     (hostile / "code.py").write_text(f"open({str(trap)!r}, 'w')\n", encoding="utf-8")
     said = refused(2, "gate", "--base", hostile, "--tuned", model_folder)
-    assert "code of its own" in said
+    assert "auto_map" in said
     assert not trap.exists()
 
 

@@ -100,7 +100,7 @@ def test_on_a_terminal_a_stopped_command_takes_its_bar_away_and_leaves_the_curso
     assert own.returncode == 5
     hide, show = b"\x1b[?25l", b"\x1b[?25h"
     assert shown.count(hide) == shown.count(show) > 0
-    assert shown.rpartition(show)[2].rstrip().endswith(b"run the same command again to go on")
+    assert shown.rpartition(show)[2].rstrip().endswith(b"run the same command again to continue")
 
 
 def test_a_second_process_in_the_same_directory_is_refused(recipe: Path, finished: Path, tmp_path: Path) -> None:

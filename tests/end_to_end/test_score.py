@@ -128,7 +128,7 @@ def test_an_edited_prompt_is_noticed(adapter: Path, held_out: Path) -> None:
     stored = json.loads((adapter / "keeptune.json").read_text(encoding="utf-8"))["prompt"]
     edit(adapter / "keeptune.json", prompt={**stored, "template": "Q: {problem}\nA:\n"})
     said = refused(2, "score", adapter, "--skill", held_out)
-    assert "keeptune.json: the prompt does not match its hash, so it was edited" in said
+    assert "keeptune.json: prompt.template" in said
     assert "keeptune.json" in refused(2, "ask", adapter, PROBLEM)
 
 

@@ -113,7 +113,7 @@ def test_a_second_sweep_in_the_same_directory_is_refused(sweep: tuple[Path, Any]
         (("--vary", "train.learning_rates=1,2"), "did you mean learning_rate?"),
         (("--vary", "adapter.rank=0..4"), "adapter.rank"),
         (("--vary", "adapter.rank=4,8", "--vary", "adapter.rank=1..3"), "each once"),
-        (("--vary", "adapter.rank"), "write KEY=LOW..HIGH"),
+        (("--vary", "adapter.rank"), "KEY=LOW..HIGH"),
         (("--vary", "adapter.rank=4,8", "--set", "data.split.dev=0"), "set data.split.dev"),
     ],
 )

@@ -161,7 +161,7 @@ def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
 def _study(folder: Path) -> Any:
     try:
         import optuna
-        from optuna.storages.event_log import JournalFileBackend
+        from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError:
         raise RecipeError("a sweep needs Optuna; install it with pip install 'keeptune[sweep]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)

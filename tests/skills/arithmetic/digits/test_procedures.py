@@ -75,7 +75,9 @@ def test_numbers_of_every_size_are_drawn_where_most_are_long() -> None:
     for name in ("area", "sales", "discount", "equation"):
         generator = random.Random(0)
         drawn = [by_name[name].sample_any_length(generator) for _ in range(600)]
-        sizes = Counter(len(number) for one in drawn for number in re.findall("[0-9]+", by_name[name].render_problem(one)))
+        sizes = Counter(
+            len(number) for one in drawn for number in re.findall("[0-9]+", by_name[name].render_problem(one))
+        )
         assert all(sizes[size] > 300 for size in (1, 2, 3)), sizes
 
 
