@@ -1,4 +1,4 @@
-"""keeptune fine-tunes an open language model for one job and proves that it still does all the others.
+"""keeptune fine-tunes an open language model for one job and measures whether it still does all the others.
 
 The public API. Each name is imported on first use, so that `import keeptune` loads no torch.
 

@@ -76,7 +76,7 @@ def _application() -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
-        help="Fine-tune an open language model for one job, and prove that it keeps its other abilities.",
+        help="Fine-tune an open language model for one job, and measure whether it keeps its other abilities.",
     )
     app.callback()(_global_options)
     for name, (verb, example) in VERBS.items():

@@ -40,7 +40,7 @@ def gate(
         list[str], typer.Option(metavar="[NAME=]NATS", help="allowed loss increase per token, for one ability or all")
     ] = ["0.1"],  # noqa: B006
     scale: Annotated[
-        float | None, typer.Option(help="factor on the adapter's change; default: the value in its card")
+        float | None, typer.Option(help="factor on the adapter's change; default: the stored scale")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="random seed")] = 0,
     out: Annotated[Path | None, typer.Option(help="folder for gate.json, gate.md, gate.xml and all answers")] = None,

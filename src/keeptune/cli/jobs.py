@@ -127,7 +127,7 @@ def select(context: typer.Context, folder: RunFolder) -> None:
 
 
 def report(context: typer.Context, folder: RunFolder, as_json: AsJson = False) -> None:
-    """Rebuild result.json, report.html and report.md from a run's stored answers."""
+    """Write result.json, report.html and report.md from a run's answers; run the stages before it where needed."""
     _print_result(_open(context, folder).report(), folder, as_json)
 
 
