@@ -14,7 +14,7 @@ from keeptune.config import recipe as recipes
 from keeptune.event_log import EventLog
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
-from keeptune.pipeline.sweep import HopelessError, Pruner, hopeless
+from keeptune.pipeline.sweep import Pruner, TrialPrunedError, is_below_median
 from keeptune.run_files.directory import RunDirectory
 
 VARIED = ("--vary", "train.learning_rate=1e-4..1e-2", "--vary", "adapter.rank=1,2")
@@ -44,7 +44,7 @@ def test_every_trial_is_a_run_with_its_own_settings(sweep: tuple[Path, Any]) -> 
     assert json.loads((folder / "sweep.json").read_text(encoding="utf-8")) == made
 
 
-def test_more_trials_go_on_from_there(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+def test_more_trials_extend_the_sweep(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
     folder = tmp_path / "more"
     shutil.copytree(sweep[0], folder)
     before = files(folder / "trial-1")
@@ -55,7 +55,7 @@ def test_more_trials_go_on_from_there(sweep: tuple[Path, Any], recipe: Path, tmp
     assert swept(recipe, folder, 3).json == made
 
 
-def test_a_trial_that_was_cut_off_is_finished_first(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+def test_an_interrupted_trial_is_finished_first(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
     """The journal says that the second trial is under way; its run has lost all behind the training."""
     folder = tmp_path / "cut"
     shutil.copytree(sweep[0], folder)
@@ -77,7 +77,7 @@ def test_the_page_and_the_table_show_every_trial(sweep: tuple[Path, Any], recipe
     assert "<svg" in page and page.count("<tr>") == 3
 
 
-def test_a_trial_that_fails_is_told_of_and_the_rest_goes_on(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_failed_trial_is_reported_and_the_sweep_continues(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     recipe, folder = make_recipe(), tmp_path / "sweep"
     outcome = ok(
         "sweep", recipe, "--vary", "data.max_tokens=20,1000", "--trials", 4, "--run", folder, "--set", "train.epochs=1",
@@ -89,7 +89,7 @@ def test_a_trial_that_fails_is_told_of_and_the_rest_goes_on(make_recipe: MakeRec
         assert (Path(trial["run"]) / "failed.txt").is_file() == (trial["state"] == "failed")
 
 
-def test_values_that_exclude_each_other_are_a_trial_that_failed(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_conflicting_values_are_a_failed_trial(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     vary = ("--vary", "adapter.family=pissa,lora", "--vary", "adapter.dropout=0.1,0.5")
     recipe, folder = make_recipe(), tmp_path / "sweep"
     made = ok("sweep", recipe, *vary, "--trials", 5, "--run", folder, "--set", "train.epochs=1", "--json").json
@@ -112,24 +112,24 @@ def test_a_second_sweep_in_the_same_directory_is_refused(sweep: tuple[Path, Any]
     [
         (("--vary", "train.learning_rates=1,2"), "did you mean learning_rate?"),
         (("--vary", "adapter.rank=0..4"), "adapter.rank"),
-        (("--vary", "adapter.rank=4,8", "--vary", "adapter.rank=1..3"), "each once"),
+        (("--vary", "adapter.rank=4,8", "--vary", "adapter.rank=1..3"), "each key once"),
         (("--vary", "adapter.rank"), "KEY=LOW..HIGH"),
         (("--vary", "adapter.rank=4,8", "--set", "data.split.dev=0"), "set data.split.dev"),
     ],
 )
-def test_what_cannot_be_tried_is_refused_before_anything_runs(
+def test_invalid_values_are_refused_before_the_first_trial(
     arguments: tuple[str, ...], message: str, recipe: Path, tmp_path: Path
 ) -> None:
     assert message in refused(2, "sweep", recipe, *arguments, "--run", tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
-def test_another_sweep_is_not_mixed_in(sweep: tuple[Path, Any], recipe: Path) -> None:
+def test_a_different_sweep_in_the_same_directory_is_refused(sweep: tuple[Path, Any], recipe: Path) -> None:
     said = refused(2, "sweep", recipe, "--vary", "adapter.rank=1,2,4", "--run", sweep[0])
     assert "holds a sweep of another recipe or other values" in said
 
 
-def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
+def test_a_sweep_of_an_older_version_resumes(sweep: tuple[Path, Any], recipe: Path, tmp_path: Path) -> None:
     """Whose recipe has no key for what has come since."""
     folder = Path(shutil.copytree(sweep[0], tmp_path / "sweep"))
     stored = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
@@ -138,20 +138,20 @@ def test_a_sweep_of_an_older_version_goes_on(sweep: tuple[Path, Any], recipe: Pa
     ok("sweep", recipe, *VARIED, "--trials", 2, "--run", folder)
 
 
-def test_a_trial_that_has_become_hopeless_stops_behind_its_score(recipe: Path, tmp_path: Path) -> None:
+def test_a_pruned_trial_stops_after_its_score_is_logged(recipe: Path, tmp_path: Path) -> None:
     events = EventLog(RunDirectory(tmp_path / "trial").event_log)
     pruner = Pruner(events, lambda place: [(2.0, 200.0)] * (3 if place == 1 else 0))
     trial = Run.create(tmp_path / "trial", recipes.load(recipe), observers=[pruner])
-    with pytest.raises(HopelessError):
+    with pytest.raises(TrialPrunedError):
         trial.select()
     scored = [event["step"] for event in events.events() if event["event"] == "score"]
     assert scored == [6, 12]
     assert not (tmp_path / "trial" / "adapter").exists()
 
 
-def test_a_trial_is_hopeless_only_where_it_is_behind_in_both() -> None:
+def test_only_trials_below_the_median_in_both_scores_are_pruned() -> None:
     others = [(0.5, 40.0), (0.6, 50.0), (0.7, 60.0)]
-    assert hopeless((0.5, 40.0), others)
-    assert not hopeless((0.5, 50.0), others)
-    assert not hopeless((0.6, 10.0), others)
-    assert not hopeless((0.0, 0.0), others[:2])
+    assert is_below_median((0.5, 40.0), others)
+    assert not is_below_median((0.5, 50.0), others)
+    assert not is_below_median((0.6, 10.0), others)
+    assert not is_below_median((0.0, 0.0), others[:2])

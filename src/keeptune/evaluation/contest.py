@@ -5,7 +5,7 @@ Source: the organizers' topic2-finetune README, handbooks 7 and 8, and leaderboa
 
 In the formulas, `ratio` is the number of trainable parameters over the total below, which the organizers rounded.
 `accuracy` is a fraction. An entry counts only if it keeps SQUAD_THRESHOLD of the base's F1 and EM by the contest's own
-metric (keeptune.grading.squad.contest). Keeping more does not raise the score.
+metric (keeptune.grading.contest_reading). Keeping more does not raise the score.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class ExternalTask:
 
 @dataclass(frozen=True, slots=True)
 class PairedTask:
-    """The values of base and tuned on the same questions, in the order of `ids`. shapes: both arrays (questions,)."""
+    """The values of base and tuned on the same questions, in the order of `ids`. Shapes: both arrays (questions,)."""
 
     name: str
     metric: str

@@ -63,7 +63,7 @@ class Measurement:
         weights: the number of tokens of each question for a loss; 1 for a score.
         chance: the mean score of a model that ignores the question, or the loss per token of a uniform prediction.
         question_count: the number of questions that the base answered. Some of the answers may be unusable.
-        proves: False for a second look. It is retained if its point is within the limit, and it can be lost.
+        proves: False for a second check. It is retained if its point is within the limit, and it can be lost.
     """
 
     name: str
@@ -209,7 +209,7 @@ class _Test:
         return self.bootstrap.lower(tail) > self.limit
 
     def is_retained(self, tail: float) -> bool:
-        """Whether the bound at this level proves that the loss is within the limit; the point, for a second look."""
+        """Whether the bound at this level proves that the loss is within the limit; the point, for a second check."""
         assert self.bootstrap is not None
         if not self.measurement.proves:
             point = self.bootstrap.point
@@ -372,7 +372,7 @@ def _ability_result(ability: AbilityScores, measures: tuple[MeasureResult, ...],
     elif "lost" in statuses:
         status = "lost"
     elif proving == {"nothing to lose"}:
-        # A second look proves nothing by itself.
+        # A second check proves nothing by itself.
         status = "nothing to lose"
     else:
         status = "undecided" if "undecided" in statuses or not statuses else "retained"

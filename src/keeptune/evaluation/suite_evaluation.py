@@ -114,7 +114,7 @@ def evaluate_suite_sequentially(
     """Evaluates in LOOKS parts and stops asking about an ability once it is decided; returns records and verdict.
 
     Each part holds whole clusters in random order. The bounds are those of a group-sequential test, so that stopping
-    at a favourable look does not raise the error rates.
+    at a favorable look does not raise the error rates.
     """
     looks = {ability.name: split_into_looks(ability, ability.items("final", size), seed) for ability in abilities}
     paired = {ability.name: PairedRecords(ability, [], []) for ability in abilities}

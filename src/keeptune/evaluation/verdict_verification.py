@@ -26,10 +26,10 @@ class Findings(Protocol):
     figures: int
     hashes: int
 
-    def expect(self, place: str, stored: Any, found: Any) -> None:
+    def expect(self, place: str, stored: Any, recomputed: Any) -> None:
         """Records a difference unless both values are equal."""
 
-    def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
+    def expect_each(self, place: str, stored: Sequence[Any], recomputed: Sequence[Any]) -> None:
         """Records the first difference between two lists."""
 
 

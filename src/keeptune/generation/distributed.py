@@ -1,8 +1,8 @@
 """Greedy generation in several processes: each holds the whole model and answers a share of the prompts.
 
 Only the first process runs the evaluation. Whenever it needs answers, it sends the prompts to the other processes,
-which wait in `serve_generation`; then all processes answer a part. Each part holds neighbouring prompts, because
-neighbours often share a prefix.
+which wait in `serve_generation`; then all processes answer a part. Each part holds neighboring prompts, because
+neighbors often share a prefix.
 """
 
 from __future__ import annotations

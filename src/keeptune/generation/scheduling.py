@@ -1,6 +1,6 @@
 """Which prompts are decoded together, in which order, and which prefix one prompt copies from another.
 
-The scheduler groups rows of similar capacity and orders them so that neighbours share a prefix. It also plans the
+The scheduler groups rows of similar capacity and orders them so that neighbors share a prefix. It also plans the
 prefill: a common prefix is computed once and copied to the other rows. It works on token ids alone.
 """
 
@@ -68,14 +68,14 @@ def group_by_capacity(rows: Sequence[Row], capacity_tokens: int) -> list[list[Ro
 def decoding_queue(rows: Sequence[Row]) -> list[Row]:
     """The rows in reverse order of decoding, so that `pop` gives the next one.
 
-    Neighbours share a prefix if most pairs of neighbours share more than all rows do. Otherwise they have similar
+    Neighbors share a prefix if most pairs of neighbors share more than all rows do. Otherwise they have similar
     lengths.
     """
     by_prompt = sorted(rows, key=lambda row: row.prompt)
     prompts = [row.prompt for row in by_prompt]
     shared_by_all = common_prefix(prompts[0], prompts[-1])
-    shared_by_neighbours = sum(common_prefix(left, right) - shared_by_all for left, right in pairwise(prompts))
-    if shared_by_neighbours >= MIN_SHARED_TOKENS * (len(rows) - 1):
+    shared_by_neighbors = sum(common_prefix(left, right) - shared_by_all for left, right in pairwise(prompts))
+    if shared_by_neighbors >= MIN_SHARED_TOKENS * (len(rows) - 1):
         return by_prompt[::-1]
     return sorted(rows, key=lambda row: (row.budget, len(row.prompt)))
 
@@ -84,7 +84,7 @@ def admission_levels(rows: Sequence[Row]) -> list[list[Admission]]:
     """Plans the prefill of rows in three levels. A level copies only from rows of earlier levels.
 
     1. The first row, and rows that share nothing.
-    2. The first row of each run of neighbours with a longer common prefix; it copies what all rows share.
+    2. The first row of each run of neighbors with a longer common prefix; it copies what all rows share.
     3. The other rows of such a run; they copy the prefix of the run.
     """
     shared_by_all = min((shared_prefix(rows[0], row) for row in rows[1:]), default=0)

@@ -98,8 +98,8 @@ def self_answer_examples(records: Sequence[Record], layout: ChatLayout) -> list[
         answer = layout.tokenizer.encode(record["output"], add_special_tokens=False)
         end = [layout.tokenizer.eos_token_id] if record["stopped"] else []
         if answer:
-            labelled = (False,) * len(question) + (True,) * (len(answer) + len(end))
+            labeled = (False,) * len(question) + (True,) * (len(answer) + len(end))
             examples.append(
-                TokenizedExample(f"practice:{record['id']}", REPLAY_KIND, (*question, *answer, *end), labelled)
+                TokenizedExample(f"practice:{record['id']}", REPLAY_KIND, (*question, *answer, *end), labeled)
             )
     return examples

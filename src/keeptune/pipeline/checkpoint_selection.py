@@ -16,7 +16,7 @@ from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.training import checkpoints
 
 Load = Callable[[Path], Any]
-"""The base with the adapter of a checkpoint."""
+"""Loads the base with the adapter of a checkpoint folder."""
 
 
 def select_checkpoint(
@@ -24,8 +24,8 @@ def select_checkpoint(
 ) -> dict[str, Any]:
     """The content of chosen.json: the selected checkpoint of `folder`, its scale, and all candidates.
 
-    Without dev scores during training and without scales or averages to compare, the last checkpoint is selected.
-    `tuned` is the model as training left it, if training has just ended.
+    If the recipe compares no candidates, the last checkpoint is selected.
+    `tuned` is the trained model if training has just ended, otherwise None.
 
     Raises:
         RunError: when there is no complete checkpoint.
@@ -33,13 +33,13 @@ def select_checkpoint(
     last = checkpoints.latest(folder)
     if last is None:
         raise RunError(f"{folder}: no complete checkpoint; delete trained.json there and train again")
-    if not dev.final.chooses:
+    if not dev.final.compares_candidates:
         return {"checkpoint": last.name, "scale": 1.0, "candidates": []}
     if tuned is None:
         tuned = load(last)
-    base = dev.of_base(tuned)
-    before = {path.name for path in checkpoints.list_complete(folder) if path != last}
-    candidates = [candidate for candidate in dev.of_steps() if candidate.checkpoint in before]
+    base = dev.base_candidate(tuned)
+    earlier = {path.name for path in checkpoints.list_complete(folder) if path != last}
+    candidates = [candidate for candidate in dev.logged_candidates() if candidate.checkpoint in earlier]
     candidates.append(dev.candidate(tuned, last.name))
     # Checkpoints of interruptions are left out, so that resumed and uninterrupted runs average the same ones.
     every = recipe.train.checkpoint_every_steps
@@ -51,13 +51,13 @@ def select_checkpoint(
     criteria = recipe.gate.threshold, recipe.select.retention_weight
     best = select_candidate(candidates, base, *criteria).checkpoint
     for name in dict.fromkeys((best, last.name)):
-        candidates += _at_other_scales(name, folder, recipe.select.scales, dev, load)
+        candidates += _score_scales(name, folder, recipe.select.scales, dev, load)
     chosen = select_candidate(candidates, base, *criteria)
-    listed = [{**asdict(candidate), "kept": candidate.retained_share(base)} for candidate in candidates]
-    return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": listed}
+    records = [{**asdict(candidate), "kept": candidate.retained_share(base)} for candidate in candidates]
+    return {"checkpoint": chosen.checkpoint, "scale": chosen.scale, "candidates": records}
 
 
-def _at_other_scales(
+def _score_scales(
     name: str, folder: Path, scales: tuple[float, ...], dev: DevEvaluation, load: Load
 ) -> list[Candidate]:
     """Dev scores of one checkpoint with its adapter scaled."""

@@ -42,11 +42,11 @@ class RunContext:
 
     @cached_property
     def dev(self) -> DevEvaluation:
-        """Scores on dev questions, which checkpoints are compared by."""
+        """The dev evaluation, for checkpoint selection."""
         return DevEvaluation(self.recipe, self.final, self.prompt, self.models.tokenizer, self.events, self.reporter)
 
     def examples(self) -> list[Any]:
-        """The training rows of the data stage as tokens, labelled on their solutions."""
+        """The training rows of the data stage as tokens, labeled on their solutions."""
         return load_skill_examples(self.directory.examples("train"), self.prompt, self.models.tokenizer)
 
     @contextmanager

@@ -1,6 +1,6 @@
-"""Dev evaluation: the scores that checkpoints are compared by, on questions that the final evaluation does not use.
+"""Dev evaluation: scores for checkpoint selection, on questions that the final evaluation does not use.
 
-Dev scores are computed during training, whose log keeps them, and for the candidates of checkpoint selection.
+Dev scores are computed during training, which logs them, and for the candidates of checkpoint selection.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ Record = dict[str, Any]
 BASE = "base"
 
 DEV_ABILITIES = ("knowledge", "commonsense", "grammar", "general-text", "chat")
-"""Abilities that candidates are compared on: those that need few generated answers, since every dev score has them."""
+"""Abilities of the suite that dev scores include: those that need few generated answers."""
 
 LOGGED = ("status", "base", "tuned", "point", "n")
-"""The keys of an ability's dev scores that the log keeps."""
+"""The keys of an ability's dev scores that are logged."""
 
 
 class DevEvaluation:
-    """Evaluates a model on the dev questions of a run; scores in the log are not computed again."""
+    """Evaluates a model on the dev questions of a run. Scores in the log are not computed again."""
 
     def __init__(
         self,
@@ -51,21 +51,22 @@ class DevEvaluation:
         self.recipe, self.final, self.prompt, self.tokenizer = recipe, final, prompt, tokenizer
         self.events, self.reporter = events, reporter
 
-    def of(self, model: Any, who: str) -> Record:
+    def score(self, model: Any, who: str) -> Record:
         """The scores of the model in its current state; `who` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         generator = Generator(model.eval(), self.tokenizer)
         answers = skill_score.summarize(skill_score.score_skill(generator, self.prompt, problems, self.final.budgets()))
-        kept = reading_score.summarize(reading_score.score_reading(generator, items, self.recipe.score.reading_prompt))
+        layout = self.recipe.score.reading_prompt
+        reading = reading_score.summarize(reading_score.score_reading(generator, items, layout))
         abilities = self._abilities(generator, who == BASE)
-        lost = [name for name, own in abilities.items() if own["status"] == "lost"]
+        lost = [name for name, ability in abilities.items() if ability["status"] == "lost"]
         self.reporter.info(
-            f"{who}: dev {answers['accuracy']:.1%} of {len(problems)}, reading F1 {kept['f1']:.1f}, EM {kept['em']:.1f}"
-            + (f", lost: {', '.join(lost)}" if lost else "")
+            f"{who}: dev {answers['accuracy']:.1%} of {len(problems)}, "
+            f"reading F1 {reading['f1']:.1f}, EM {reading['em']:.1f}" + (f", lost: {', '.join(lost)}" if lost else "")
         )
         scores = {
             "skill": {"accuracy": answers["accuracy"], "n": answers["n"]},
-            "retained": {"f1": kept["f1"], "em": kept["em"], "n": kept["n"]},
+            "retained": {"f1": reading["f1"], "em": reading["em"], "n": reading["n"]},
         }
         return {**scores, "abilities": abilities} if abilities else scores
 
@@ -88,43 +89,44 @@ class DevEvaluation:
             return {}
         subject, folder = Subject(generator, ChatLayout(self.tokenizer, self.final.fallback)), self.final.directory.dev
         answers = []
-        for own in self.final.abilities():
-            if own.name not in DEV_ABILITIES or own.name in self._practised:
+        for ability in self.final.abilities():
+            if ability.name not in DEV_ABILITIES or ability.name in self._practised:
                 continue
-            items, path = dev_items(own, self.recipe.score.dev_limit), record_path(folder, own.name, BASE)
+            items, path = dev_items(ability, self.recipe.score.dev_limit), record_path(folder, ability.name, BASE)
             if is_base:
-                write_records(path, own.collect_records(subject, items, None))
+                write_records(path, ability.collect_records(subject, items, None))
             else:
                 base = read_records(path)
-                answers.append(PairedRecords(own, base, own.collect_records(subject, items, base)).ability_scores(None))
+                tuned = ability.collect_records(subject, items, base)
+                answers.append(PairedRecords(ability, base, tuned).ability_scores(None))
         gate = self.recipe.gate
         judged = abilities_record(judge(answers, limits_of(gate), resamples=gate.resamples, seed=self.recipe.seed))
-        return {name: {key: own[key] for key in LOGGED} for name, own in judged.items()}
+        return {name: {key: scores[key] for key in LOGGED} for name, scores in judged.items()}
 
     def candidate(self, model: Any, checkpoint: str, scale: float = 1.0) -> Candidate:
         """The scores of a checkpoint, which the model holds at this scale."""
         who = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
-        return _candidate(checkpoint, scale, self.of(model, who))
+        return _candidate(checkpoint, scale, self.score(model, who))
 
-    def of_base(self, tuned: Any) -> Candidate:
+    def base_candidate(self, tuned: Any) -> Candidate:
         """The scores of the base model, computed once: the tuned model with its adapter switched off."""
         logged = [event for event in self.events.events() if event["event"] == BASE]
         if not logged:
             with adapters.scaled(tuned, 0.0):
-                logged = [{"event": BASE, **self.of(tuned, BASE)}]
+                logged = [{"event": BASE, **self.score(tuned, BASE)}]
             self.events.log(logged[0])
         return _candidate(BASE, 0.0, logged[0])
 
-    def of_steps(self) -> list[Candidate]:
+    def logged_candidates(self) -> list[Candidate]:
         """The scores of the steps that were evaluated during training."""
         events = [event for event in self.events.events() if event["event"] == "score"]
         return [_candidate(f"step-{event['step']}", 1.0, event) for event in events]
 
-    def are_enough(self, tuned: Any) -> bool:
-        """Whether the last `train.patience` evaluations brought no better candidate."""
-        recipe, base = self.recipe, self.of_base(tuned)
+    def has_stopped_improving(self, tuned: Any) -> bool:
+        """Whether the last `train.patience` evaluations found no better candidate."""
+        recipe, base = self.recipe, self.base_candidate(tuned)
         without = evaluations_without_improvement(
-            self.of_steps(), base, recipe.gate.threshold, recipe.select.retention_weight
+            self.logged_candidates(), base, recipe.gate.threshold, recipe.select.retention_weight
         )
         return without >= recipe.train.patience
 
@@ -138,6 +140,8 @@ def dev_items(ability: Ability, limit: int) -> list[Any]:
     return [item for item in items if ability.item_fields(item)["cluster"] in chosen]
 
 
-def _candidate(name: str, scale: float, scores: Record) -> Candidate:
-    lost = tuple(ability for ability, own in scores.get("abilities", {}).items() if own["status"] == "lost")
-    return Candidate(name, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale, lost)
+def _candidate(checkpoint: str, scale: float, scores: Record) -> Candidate:
+    lost = tuple(name for name, ability in scores.get("abilities", {}).items() if ability["status"] == "lost")
+    return Candidate(
+        checkpoint, scores["skill"]["accuracy"], scores["retained"]["f1"], scores["retained"]["em"], scale, lost
+    )

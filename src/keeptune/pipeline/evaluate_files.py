@@ -51,13 +51,13 @@ class Target:
     prompt: Prompt
     budgets: dict[str, int]
     same_prompt: bool
-    kept: RecordCache | None = None
+    cache: RecordCache | None = None
 
 
-def open_target(name: str, template: str | None = None, other_prompt: bool = False, remembered: bool = False) -> Target:
+def open_target(name: str, template: str | None = None, other_prompt: bool = False, with_cache: bool = False) -> Target:
     """The model behind a run directory, an adapter folder, a merged model's folder, or the name of a base model.
 
-    With `remembered`, answers are cached for the same questions, which requires a hash of all weights.
+    With `with_cache`, answers are cached for the same questions, which requires a hash of all weights.
 
     Raises:
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
@@ -73,22 +73,22 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     )
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
-    same = card is None or prompt.sha256 == card.prompt.sha256
+    is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
         dtype = card.dtype if card else "auto"
         tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
-        kept = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if remembered else None
-        generator = _generator(model, tokenizer, ServedModel(name, dtype), remembered)
-        return Target(name, name, generator, prompt, card.budgets if card else {}, same, kept)
+        cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
+        generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
+        return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
-    kept = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if remembered else None
+    cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
     model = adapters.load_adapter(base, folder)
     adapters.set_scale(model, card.scale)
     served = ServedModel(card.model, card.dtype, card.quantization, folder, card.scale)
-    generator = _generator(model, tokenizer, served, remembered)
-    return Target(name, card.model, generator, prompt, card.budgets, same, kept)
+    generator = _generator(model, tokenizer, served, with_cache)
+    return Target(name, card.model, generator, prompt, card.budgets, is_stored_prompt, cache)
 
 
 def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> DistributedGenerator:
@@ -136,13 +136,13 @@ def score_files(
     reporter = reporter or SilentReporter()
     questions = _questions(request.skill, target, request.limit) if request.skill else None
     items = load_reading_items(request.reading, request.limit) if request.reading else []
-    opened = open_target(target, template, other_prompt, remembered=True)
-    assert opened.kept is not None
+    opened = open_target(target, template, other_prompt, with_cache=True)
+    assert opened.cache is not None
     group = distributed_context()
     if not group.is_main:
         serve_generation(group, lambda: opened.generator)
         return None
-    cache = opened.kept.extended({"answered_by": opened.generator.packages})
+    cache = opened.cache.extended({"answered_by": opened.generator.packages})
     scores: Record = {
         "target": target,
         "model": opened.model,
@@ -226,22 +226,22 @@ def _reading_scores(
 
 
 def _ability_means(
-    abilities: Sequence[Ability], suite: Size, opened: Target, kept: RecordCache, out: Path | None, reporter: Reporter
+    abilities: Sequence[Ability], suite: Size, opened: Target, cache: RecordCache, out: Path | None, reporter: Reporter
 ) -> Record:
     """The mean of each measure of each ability, for one model."""
     fallback = fallback_prompt(opened.prompt, opened.generator.invocation is not None)
     layout = ChatLayout(opened.generator.tokenizer, fallback)
     subject, means = Subject(opened.generator, layout), {}
-    for own in abilities:
-        items = own.items("final", suite)
-        records = collect_records(kept, opened.name, subject, own, items, None, reporter)
-        means[own.name] = {
+    for ability in abilities:
+        items = ability.items("final", suite)
+        records = collect_records(cache, opened.name, subject, ability, items, None, reporter)
+        means[ability.name] = {
             part.name: {"mean": float(part.base.sum() / part.weights.sum()), "n": len(part.base), "kind": part.kind}
-            for part in own.measurements(records, records)
+            for part in ability.measurements(records, records)
             if len(part.base)
         }
         if out:
-            write_records(out / f"ability-{own.name}.jsonl", records)
+            write_records(out / f"ability-{ability.name}.jsonl", records)
     return means
 
 
@@ -259,13 +259,13 @@ def ask_one(target: str, problem: str) -> Record:
     answer = opened.generator.answer(
         [tokens], [skill_score.default_budget(opened.budgets)], skill_score.has_final_answer
     )[0]
-    found = find_final_answer(answer.text)
+    final_answer = find_final_answer(answer.text)
     return {
         "problem": problem,
         "prompt": opened.prompt.render(problem),
         "output": answer.text.strip(),
-        "answer": found[0] if found else None,
-        "source": found[1] if found else None,
+        "answer": final_answer[0] if final_answer else None,
+        "source": final_answer[1] if final_answer else None,
         "stopped": answer.stopped,
     }
 
@@ -276,15 +276,20 @@ def text(scored: Record) -> str:
     if skill := scored.get("skill"):
         low, high = (100 * bound for bound in skill["ci95"])
         lines.append(f"skill    {skill['accuracy']:.1%} (95 %: {low:.1f}–{high:.1f}) of {skill['n']}")
-        lines += [f"  {kind:10} {own['accuracy']:7.1%} of {own['n']}" for kind, own in skill["by_kind"].items()]
+        lines += [
+            f"  {kind:10} {scores['accuracy']:7.1%} of {scores['n']}" for kind, scores in skill["by_kind"].items()
+        ]
         if skill["rejected"]["rows"]:
             lines.append(f"  {skill['rejected']['rows']} rows have no known kind and were skipped")
-    if kept := scored.get("retained"):
-        lines.append(f"reading  F1 {kept['f1']:.2f}  EM {kept['em']:.2f}  of {kept['n']} ({kept['empty']} empty)")
+    if reading := scored.get("retained"):
+        figures = f"F1 {reading['f1']:.2f}  EM {reading['em']:.2f}"
+        lines.append(f"reading  {figures}  of {reading['n']} ({reading['empty']} empty)")
     for name, measures in scored.get("abilities", {}).items():
         shown = (
-            f"{measure} {own['mean']:.1%}" if own["kind"] == "score" else f"{measure} {own['mean']:.3f} nats per token"
-            for measure, own in measures.items()
+            f"{measure} {value['mean']:.1%}"
+            if value["kind"] == "score"
+            else f"{measure} {value['mean']:.3f} nats per token"
+            for measure, value in measures.items()
         )
         lines.append(f"{name}  {', '.join(shown)}")
     return "\n".join(lines)
@@ -309,7 +314,7 @@ def adapter_folder(name: str) -> Path | None:
 
 def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
-    skill, asked, rejected = _skill(target), [], []
+    skill, questions, rejected = _skill(target), [], []
     for row in read_rows(path):
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -319,13 +324,13 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.Sk
             rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
-            asked.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
-        if limit and len(asked) == limit:
+            questions.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
+        if limit and len(questions) == limit:
             break
-    if not asked:
+    if not questions:
         reasons = "; ".join(sorted({row.reason for row in rejected}))
         raise DataError(f'{path}: no usable row ({reasons}); rows are {{"problem", "solution"}} objects')
-    return asked, rejected
+    return questions, rejected
 
 
 def _skill(target: str) -> Skill:

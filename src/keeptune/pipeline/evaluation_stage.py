@@ -13,7 +13,7 @@ from keeptune.run_files.manifest import Manifest
 
 
 def run_evaluation_stage(context: RunContext) -> None:
-    """Evaluates what has no records yet; the manifest gets the hashes of all files that the result rests on."""
+    """Evaluates what has no records yet, and adds the hashes of all files behind the result to the manifest."""
     directory = context.directory
     with context.stage("score"):
         cache = record_cache(context.models.base(), context.models.tokenizer)
@@ -34,7 +34,7 @@ def tuned_generator(context: RunContext) -> DistributedGenerator:
 
 
 def hashed_files(context: RunContext) -> list[str]:
-    """The files that the result rests on, relative to the run directory: the manifest holds their hashes."""
+    """The files that determine the result, relative to the run directory. The manifest has their hashes."""
     directory, retain = context.directory, context.recipe.retain
     paths = [directory.examples(part) for part in SPLITS]
     paths += [directory.self_answers] if retain.replays_self else []

@@ -1,4 +1,4 @@
-"""The final evaluation of a run: its held-out questions, and the records of the answers of base and tuned.
+"""The final evaluation of a run: its held-out questions, and one record per answer of base and tuned.
 
 The recipe alone determines the questions, so that `verify` can derive them again. Every answer becomes a record in
 scores/, and every figure of result.json is computed from these records. Base and tuned are one model with its adapter
@@ -44,7 +44,7 @@ Record = dict[str, Any]
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """Measurements with one record per item: test questions, reading questions under the main and the other prompt,
-lm-evaluation-harness tasks, and loss and divergence on texts. Abilities of the suite have files of their own."""
+lm-evaluation-harness tasks, and loss and divergence on texts. Each ability of the suite has a separate file."""
 
 UNCHANGED = "unchanged"
 """Measurement for adapters with an invocation: what the adapter changes on prompts without it."""
@@ -78,10 +78,10 @@ class FinalEvaluation:
         """
         settings = self.recipe.score
         items = load_reading_items(settings.retained, settings.retained_limit)
-        cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.chooses else 0)
+        cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.compares_candidates else 0)
         while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
             cut -= 1
-        if self.chooses and cut in (0, len(items)):
+        if self.compares_candidates and cut in (0, len(items)):
             raise DataError(
                 f"score.retained: {len(items)} questions cannot be split by passage into selection and final "
                 "evaluation; raise score.retained_limit, or give a file with more passages"
@@ -89,8 +89,8 @@ class FinalEvaluation:
         return items[cut:], items[:cut]
 
     @property
-    def chooses(self) -> bool:
-        """Whether checkpoints, averages or scales are compared; selection then takes some of the reading questions."""
+    def compares_candidates(self) -> bool:
+        """Whether checkpoints, averages or scales are compared. Selection then uses some of the reading questions."""
         return self.recipe.train.score_every_steps > 0 or self.recipe.select.compares
 
     def layouts(self) -> dict[str, ReadingLayout]:
@@ -141,7 +141,7 @@ class FinalEvaluation:
         return [*scores, *harness.ability_scores(*(self.scores(variant).tasks for variant in VARIANTS))]
 
     def practised(self) -> dict[str, str]:
-        """The abilities that training practised, each with the reason, as stored by the evaluation stage."""
+        """The abilities that training practised, each with its reason. The evaluation stage stored them."""
         return {str(name): str(reason) for name, reason in read_json(self.directory.practised).items()}
 
     def answer_divergences(self) -> list[Record]:
@@ -153,36 +153,36 @@ class FinalEvaluation:
         """Whether every record file exists."""
         return all(path.is_file() for path in self.paths())
 
-    def score(self, generator: DistributedGenerator, adapter: Path, scale: float, kept: RecordCache) -> None:
-        """Evaluates what has no records yet; the cache `kept` may hold answers of the same model and questions.
+    def score(self, generator: DistributedGenerator, adapter: Path, scale: float, cache: RecordCache) -> None:
+        """Evaluates what has no records yet. `cache` may hold answers of the same model to the same questions.
 
-        The generator's model holds the adapter of the folder `adapter`, which is applied with `scale`.
+        The generator's model has the adapter of the folder `adapter` attached, which is applied at `scale`.
         """
         model, tokenizer = generator.model, generator.tokenizer
         for variant, factor in (("base", 0.0), ("tuned", scale)):
-            facts = {**adapter_fingerprint(adapter, factor), "answered_by": generator.packages}
+            identity = {**adapter_fingerprint(adapter, factor), "answered_by": generator.packages}
             with generator.scaled(factor):
                 if not self._has(SKILL, variant):
-                    self._score_skill(generator, variant, kept.extended(facts))
+                    self._score_skill(generator, variant, cache.extended(identity))
                 for what in self.layouts():
                     if not self._has(what, variant):
-                        self._score_reading(generator, variant, what, kept.extended(facts))
+                        self._score_reading(generator, variant, what, cache.extended(identity))
                 if self.recipe.score.tasks and not self._has(TASKS, variant):
-                    self._score_tasks(model, tokenizer, variant, kept.extended(facts))
+                    self._score_tasks(model, tokenizer, variant, cache.extended(identity))
         path = self.directory.records(DRIFT, "tuned")
         if self.recipe.score.general and not path.is_file():
             texts = self.texts()
-            records, there = kept.extended(adapter_fingerprint(adapter, scale)).get_or_compute(
+            records, is_cached = cache.extended(adapter_fingerprint(adapter, scale)).get_or_compute(
                 {"what": DRIFT, "texts": sha256_of(texts)},
                 lambda: text_divergence.measure_text_divergence(model, scale, tokenizer, texts),
             )
             write_records(path, records)
-            self.reporter.info(f"loss and divergence on {len(texts)} texts{FROM_CACHE if there else ''}")
+            self.reporter.info(f"loss and divergence on {len(texts)} texts{FROM_CACHE if is_cached else ''}")
         if self.recipe.retain.invocation and not self._has(UNCHANGED, "tuned"):
             with generator.scaled(scale):
                 self._check_unchanged(generator)
         if self.recipe.score.suite != "none":
-            self._score_suite(AdapterPair(generator, adapter, scale, kept, self.fallback))
+            self._score_suite(AdapterPair(generator, adapter, scale, cache, self.fallback))
 
     def _check_unchanged(self, generator: Generator) -> None:
         """Raises ModelError when the adapter changes anything on prompts without its invocation."""
@@ -230,8 +230,10 @@ class FinalEvaluation:
         ]
 
     def budgets(self) -> dict[str, int]:
-        """The maximum number of answer tokens by kind: a tenth more than the longest solution, and at least the budget
-        of `adapter.start`, which may have been trained on longer rows."""
+        """The maximum number of answer tokens by kind: a tenth more than the longest solution, plus 16 tokens.
+
+        It is at least the budget of `adapter.start`, which may have been trained on longer rows.
+        """
         kinds = read_json(self.directory.data_card)["kinds"]
         start = self.recipe.adapter.start
         card = adapter_metadata.load_if_present(start) if start else None
@@ -259,21 +261,21 @@ class FinalEvaluation:
         """Loss and divergence per text; empty where they were not measured."""
         return self._optional(DRIFT, "tuned")
 
-    def _score_skill(self, generator: Generator, variant: str, kept: RecordCache) -> None:
+    def _score_skill(self, generator: Generator, variant: str, cache: RecordCache) -> None:
         problems, budgets = self.problems("test"), self.budgets()
         skill_score.check_invoked(generator, self.prompt, (one.problem for one in problems))
         count = self.reporter.counter(f"{variant}: test questions", len(problems))
-        records, there = kept.get_or_compute(
+        records, is_cached = cache.get_or_compute(
             skill_score.fingerprint(self.prompt, problems, budgets),
             lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count),
         )
         write_records(self.directory.records(SKILL, variant), records)
         right = skill_score.summarize(records)["accuracy"]
         self.reporter.info(
-            f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if there else ''}"
+            f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if is_cached else ''}"
         )
 
-    def _score_reading(self, generator: Generator, variant: str, what: str, kept: RecordCache) -> None:
+    def _score_reading(self, generator: Generator, variant: str, what: str, cache: RecordCache) -> None:
         items, layout = self.reading()[1], self.layouts()[what]
         count = self.reporter.counter(f"{variant}: reading questions, {layout} prompt", len(items))
 
@@ -284,27 +286,27 @@ class FinalEvaluation:
                     record[reading_score.LIKELIHOOD] = nll
             return records
 
-        records, there = kept.get_or_compute(
+        records, is_cached = cache.get_or_compute(
             {**reading_score.fingerprint(items, layout), "what": what, "with_likelihood": what == READING}, score
         )
         write_records(self.directory.records(what, variant), records)
         scores = reading_score.summarize(records)
         self.reporter.info(
             f"{variant}: reading F1 {scores['f1']:.1f}, EM {scores['em']:.1f} on {len(items)} questions, "
-            f"{layout} prompt{FROM_CACHE if there else ''}"
+            f"{layout} prompt{FROM_CACHE if is_cached else ''}"
         )
 
-    def _score_tasks(self, model: Any, tokenizer: Any, variant: str, kept: RecordCache) -> None:
+    def _score_tasks(self, model: Any, tokenizer: Any, variant: str, cache: RecordCache) -> None:
         tasks = self.recipe.score.tasks, self.recipe.score.tasks_limit, self.recipe.score.tasks_path
         self.reporter.info(f"{variant}: {', '.join(tasks[0])}, by lm-evaluation-harness")
-        records, there = kept.get_or_compute(
+        records, is_cached = cache.get_or_compute(
             harness.fingerprint(*tasks), lambda: harness.score_tasks(model.get_base_model(), tokenizer, *tasks)
         )
         if variant == "tuned":
             harness.check_same_questions(self.records(TASKS, "base"), records)
         write_records(self.directory.records(TASKS, variant), records)
         means = (f"{name} {100 * harness.per_question_scores(records, name).mean():.1f}" for name in tasks[0])
-        self.reporter.info(f"{variant}: {', '.join(means)}{FROM_CACHE if there else ''}")
+        self.reporter.info(f"{variant}: {', '.join(means)}{FROM_CACHE if is_cached else ''}")
 
     def _optional(self, what: str, variant: str) -> list[Record]:
         """The records of a measurement that the recipe may leave out and older runs lack."""

@@ -1,4 +1,4 @@
-"""`keeptune gate`: the retention verdict for two models, or two result files, that anyone made anywhere.
+"""`keeptune gate`: the retention verdict for any two models, or for two result files of other programs.
 
 A folder of results holds gate.json, gate.md, gate.xml, the answers of both models and their hashes, so that `verify`
 recomputes the verdict without a model.
@@ -41,12 +41,12 @@ Record = dict[str, Any]
 
 FILE, MARKDOWN_FILE, JUNIT_FILE = "gate.json", "gate.md", "gate.xml"
 REQUEST_FILE = "request.json"
-"""What was asked for, so that a folder is only gone on with by the same command."""
+"""The file with the request, so that only the same request resumes in a folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class GateRequest:
-    """What to compare, on what, and how much may be lost."""
+    """The models to compare, the abilities to compare them on, and the limits of the verdict."""
 
     base: str
     tuned: str
@@ -63,20 +63,22 @@ class GateRequest:
 
 
 def gate(request: GateRequest, out: Path | None = None, reporter: Reporter | None = None) -> Record:
-    """The record of gate.json. The same request with the same `out` goes on where it stopped.
+    """The record of gate.json. The same request with the same `out` resumes where it stopped.
 
     Raises:
-        RecipeError: an unknown ability, or arguments that do not go together.
-        ModelError: a model that cannot be loaded or compared.
-        DataError: questions or result files that cannot be used.
-        RunError: `out` holds something else.
+        RecipeError: when an ability is unknown, or arguments exclude each other.
+        ModelError: when a model cannot be loaded, or the two cannot be compared.
+        DataError: when questions or result files cannot be used.
+        RunError: when `out` holds another request or other files.
     """
-    results = [is_result(Path(own)) for own in (request.base, request.tuned)]
+    results = [is_result(Path(name)) for name in (request.base, request.tuned)]
     if all(results):
-        made = _from_results(request)
-        return _write(made, out) if out else made
+        record = _from_results(request)
+        return _write(record, out) if out else record
     if any(results):
-        raise RecipeError("--base and --tuned: one is a result file and the other a model; give two of a kind")
+        raise RecipeError(
+            "--base and --tuned: one is a result file and the other a model; give two models or two result files"
+        )
     trained = _training_texts(request)
     questions = _checked_questions(request, trained)
     abilities = abilities_named(request.abilities, request.size)
@@ -85,12 +87,16 @@ def gate(request: GateRequest, out: Path | None = None, reporter: Reporter | Non
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
         _claim(folder, request, questions)
-        made = _evaluated(request, abilities, trained, folder, reporter or SilentReporter())
+        record = _evaluated(request, abilities, trained, folder, reporter or SilentReporter())
         if questions:
-            write_json(folder / "questions.json", {"questions": [own.model_dump(mode="json") for own in questions]})
-            made["questions"] = {"file": str(request.questions), "n": len(questions)}
-        made["hashes"] = {path.name: file_sha256(path) for path in sorted(folder.glob("*.json*")) if path.name != FILE}
-        return _write(made, out) if out else made
+            write_json(
+                folder / "questions.json", {"questions": [question.model_dump(mode="json") for question in questions]}
+            )
+            record["questions"] = {"file": str(request.questions), "n": len(questions)}
+        record["hashes"] = {
+            path.name: file_sha256(path) for path in sorted(folder.glob("*.json*")) if path.name != FILE
+        }
+        return _write(record, out) if out else record
 
 
 def gate_models(
@@ -122,7 +128,7 @@ def _evaluated(
     reporter.stage("load")
     pair = open_pair(request.base, request.tuned, request.scale)
     left_out = _incomparable(request, abilities, pair)
-    abilities = [own for own in abilities if own.name not in left_out]
+    abilities = [ability for ability in abilities if ability.name not in left_out]
     if not abilities:
         raise RecipeError(f"nothing is left to measure: {'; '.join(left_out.values())}")
     practised = _practised(request, trained)
@@ -142,22 +148,22 @@ def _evaluated(
     else:
         answers = evaluate_suite(pair, abilities, "final", request.size, folder, reporter)
         judged = judged_answers(answers, practised, request)
-    made = _record(request, judged, pair, practised)
-    made["left_out"] = left_out
-    made["asked"] = {own.ability.name: len(own.base) for own in answers}
-    made["kl_on_answers"] = _divergence(request, pair, folder, reporter)
-    return made
+    record = _record(request, judged, pair, practised)
+    record["left_out"] = left_out
+    record["asked"] = {records.ability.name: len(records.base) for records in answers}
+    record["kl_on_answers"] = _divergence(request, pair, folder, reporter)
+    return record
 
 
 def judged_answers(answers: Sequence[PairedRecords], practised: dict[str, str], request: GateRequest) -> GateResult:
     """The verdict on complete answers."""
-    scores = [own.ability_scores(practised.get(own.ability.name)) for own in answers]
+    scores = [records.ability_scores(practised.get(records.ability.name)) for records in answers]
     return judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
 
 
 def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practised: dict[str, str]) -> Record:
     weights = {who: pair.cache(who).fingerprint["weights"] for who in ("base", "tuned")} if pair else None
-    made: Record = {
+    record: Record = {
         "schema_version": SCHEMA_VERSION,
         "base": request.base,
         "tuned": request.tuned,
@@ -181,15 +187,15 @@ def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practis
         "abilities": abilities_record(judged),
         "gate": gate_record(judged, request.limits),
     }
-    made["remedy"] = verdict_text.suggest_remedy(made)
-    return made
+    record["remedy"] = verdict_text.suggest_remedy(record)
+    return record
 
 
 def _from_results(request: GateRequest) -> Record:
     """The verdict from result files of lm-evaluation-harness or inspect-ai."""
     if request.questions or request.sequential or request.scale is not None:
         raise RecipeError("result files have fixed questions: leave out --questions, --sequential and --scale")
-    base, tuned = (read_results(Path(own)) for own in (request.base, request.tuned))
+    base, tuned = (read_results(Path(name)) for name in (request.base, request.tuned))
     tasks, scores = pair_tasks(base, tuned), []
     for task in tasks:
         size = len(task.ids)
@@ -197,8 +203,10 @@ def _from_results(request: GateRequest) -> Record:
         scores.append(AbilityScores(task.name, [values]))
     judged = judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
     both = {task.name for task in tasks}
-    alone = {task.name: f"only {who} has it" for who, own in (("base", base), ("tuned", tuned)) for task in own}
-    left_out = {name: why for name, why in alone.items() if name not in both}
+    unpaired = {
+        task.name: f"only {who} has it" for who, results in (("base", base), ("tuned", tuned)) for task in results
+    }
+    left_out = {name: why for name, why in unpaired.items() if name not in both}
     return {**_record(request, judged, None, {}), "left_out": left_out}
 
 
@@ -241,14 +249,14 @@ def _incomparable(request: GateRequest, abilities: Sequence[Ability], pair: Pair
     if not pair.differing_tokens:
         return {}
     left_out = {
-        own.name: f"{pair.differing_tokens}, so losses per token differ"
-        for own in abilities
-        if own.requires_same_tokens
+        ability.name: f"{pair.differing_tokens}, so losses per token differ"
+        for ability in abilities
+        if ability.requires_same_tokens
     }
-    asked = [name for name in request.abilities if name in left_out]
-    if asked:
+    requested = [name for name in request.abilities if name in left_out]
+    if requested:
         raise RecipeError(
-            f"--abilities {asked[0]}: {left_out[asked[0]]}; leave it out, or compare models with one tokenizer"
+            f"--abilities {requested[0]}: {left_out[requested[0]]}; leave it out, or compare models with one tokenizer"
         )
     return left_out
 
@@ -257,7 +265,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, reporter: Report
     """KL(tuned ‖ base) on the tuned model's answers to chat prompts, or why it is not measured."""
     if pair.differing_tokens:
         return {"not_measured": f"{pair.differing_tokens}, so there is no KL divergence between them"}
-    if "chat" not in {own.name for own in abilities_named(request.abilities, request.size)}:
+    if "chat" not in {ability.name for ability in abilities_named(request.abilities, request.size)}:
         return {"not_measured": "the request does not include chat"}
     with pair.using("tuned") as subject:
         prompts = answer_divergence.chat_prompts(subject.layout, answer_divergence.PROMPTS[request.size])
@@ -272,7 +280,7 @@ def _divergence(request: GateRequest, pair: Pair, folder: Path, reporter: Report
 
 def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) -> None:
     """Reserves the folder for this request. Raises RunError when it holds another one or other files."""
-    wanted = {
+    content = {
         "base": request.base,
         "tuned": request.tuned,
         "abilities": sorted(request.abilities),
@@ -280,18 +288,18 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
         "sequential": request.sequential,
         "scale": request.scale,
         "seed": request.seed,
-        "questions": sha256_of([own.model_dump(mode="json") for own in questions]),
+        "questions": sha256_of([question.model_dump(mode="json") for question in questions]),
         "adapter": _adapter_hashes(request.tuned),
         "suite": suite_sha256(request.size),
     }
     path = folder / REQUEST_FILE
     if path.is_file():
-        if read_json(path) != wanted:
+        if read_json(path) != content:
             raise RunError(f"{folder}: holds the results of another request; choose another folder with --out")
     elif folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder}: holds other files; choose an empty or a new folder with --out")
     else:
-        write_json(path, wanted)
+        write_json(path, content)
 
 
 def _adapter_hashes(tuned: str) -> list[str]:
@@ -300,8 +308,8 @@ def _adapter_hashes(tuned: str) -> list[str]:
     return [file_sha256(folder / name) for name in names if (folder / name).is_file()] if folder else []
 
 
-def _write(made: Record, out: Path) -> Record:
-    write_json(out / FILE, made)
-    write_text(out / MARKDOWN_FILE, verdict_text.format_markdown(made))
-    write_text(out / JUNIT_FILE, verdict_text.format_junit(made))
-    return made
+def _write(record: Record, out: Path) -> Record:
+    write_json(out / FILE, record)
+    write_text(out / MARKDOWN_FILE, verdict_text.format_markdown(record))
+    write_text(out / JUNIT_FILE, verdict_text.format_junit(record))
+    return record

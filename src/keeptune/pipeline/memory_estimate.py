@@ -54,22 +54,23 @@ def training_bytes(
 ) -> float:
     """Bytes of activations, of the adapter's gradient and moments, of the loss, and of prepacked layers.
 
-    Activations are those of one batch, or of a longer row; with activation checkpointing where they would not fit.
+    The activations are those of the largest batch. They are smaller with activation checkpointing, which `auto` uses
+    where they would not fit.
     """
     settings, free = recipe.train, total_bytes(models.device()) - weights
-    held = allocator_overhead(models.device())
+    overhead = allocator_overhead(models.device())
     replayed = min(recipe.data.max_tokens, MAX_ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
-    once, twice = (stored_activations(config, recipe.adapter.family, tokens, again) * width for again in (False, True))
+    stored, recomputed = (
+        stored_activations(config, recipe.adapter.family, tokens, again) * width for again in (False, True)
+    )
     is_recomputed = settings.activation_checkpointing == "always" or (
-        settings.activation_checkpointing == "auto" and held * once > free
+        settings.activation_checkpointing == "auto" and overhead * stored > free
     )
-    activations: float = held * (twice if is_recomputed else once)
-    adapter, logits = (
-        parameters.trainable * BYTES_PER_TRAINABLE_PARAMETER,
-        int(min(CHUNK_VALUES, tokens * config.vocab_size)),
-    )
-    return activations + adapter + logits * TRAINED_LOGIT_BYTES + laid_out_bytes(config, recipe, width)
+    activations: float = overhead * (recomputed if is_recomputed else stored)
+    adapter = parameters.trainable * BYTES_PER_TRAINABLE_PARAMETER
+    logits = int(min(CHUNK_VALUES, tokens * config.vocab_size))
+    return activations + adapter + logits * TRAINED_LOGIT_BYTES + prepacked_layer_bytes(config, recipe, width)
 
 
 def scoring_bytes(config: Any, weights: float, longest: int, questions: int, width: int) -> float:
@@ -78,24 +79,25 @@ def scoring_bytes(config: Any, weights: float, longest: int, questions: int, wid
     The batch holds test questions or reading questions; reading prompts are about as long as replayed reading rows.
     """
     device = models.device()
-    looked_up = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
-    laid_out = weights - looked_up if device.type == "cpu" else 0
-    room = cache_capacity_tokens(config, width, device)
+    embedding_bytes = 0 if config.tie_word_embeddings else config.vocab_size * config.hidden_size * width
+    prepacked = weights - embedding_bytes if device.type == "cpu" else 0
+    capacity_tokens = cache_capacity_tokens(config, width, device)
     rows = (
-        (capacity, min(SLOTS, questions, max(1, room // capacity))) for capacity in (max(longest, 1), MAX_ROW_TOKENS)
+        (capacity, min(SLOTS, questions, max(1, capacity_tokens // capacity)))
+        for capacity in (max(longest, 1), MAX_ROW_TOKENS)
     )
     cache = cached_values_per_token(config) * width * max(capacity * slots for capacity, slots in rows)
     logits = min(CHUNK_VALUES, CHUNK_TOKENS * config.vocab_size) * COMPARED_LOGIT_BYTES
-    needed: float = allocator_overhead(device) * cache + logits + laid_out
+    needed: float = allocator_overhead(device) * cache + logits + prepacked
     return needed
 
 
-def laid_out_bytes(config: Any, recipe: Recipe, width: int) -> int:
+def prepacked_layer_bytes(config: Any, recipe: Recipe, width: int) -> int:
     """Bytes of the frozen layers that are prepacked for training on a processor, if memory allows it."""
     device = models.device()
     if device.type != "cpu" or recipe.model.quantization or recipe.train.shard:
         return 0
-    return prepacked_bytes(prepackable_layers(without_memory(config, recipe.adapter)), width, total_bytes(device))
+    return prepacked_bytes(prepackable_layers(build_meta_model(config, recipe.adapter)), width, total_bytes(device))
 
 
 def weight_bytes(config: Any, total: int, width: int, quantization: Quantization | None) -> float:
@@ -106,7 +108,7 @@ def weight_bytes(config: Any, total: int, width: int, quantization: Quantization
     return embedded * width + (total - embedded) * BYTES_PER_WEIGHT[quantization]
 
 
-def without_memory(config: Any, adapter: AdapterSection) -> PeftModel:
-    """The model with its adapter on the meta device: shapes without memory."""
+def build_meta_model(config: Any, adapter: AdapterSection) -> PeftModel:
+    """The model with its adapter on the meta device, which has shapes but no weights."""
     with torch.device("meta"):
         return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)

@@ -12,8 +12,10 @@ from keeptune.progress import Reporter
 
 
 class ModelSession:
-    """Loads the base model and its tokenizer on first use. PEFT puts an adapter into the base in place, so that at most
-    one of `base()` and the last adapted model is in use at a time.
+    """Loads the base model and its tokenizer on first use.
+
+    PEFT changes the base in place when it attaches an adapter. Use either `base()` or the last adapted model, never
+    both.
     """
 
     def __init__(self, config: ModelSection, reporter: Reporter) -> None:
@@ -27,7 +29,7 @@ class ModelSession:
         return load.load_tokenizer(self.config.name)
 
     def base(self) -> Any:
-        """The base model without an adapter; one that it holds is taken out."""
+        """The base model without an adapter; an attached adapter is removed."""
         if self.tuned is not None:
             self._base, self.tuned = adapters.detach(self.tuned), None
         if self._base is None:
@@ -35,7 +37,7 @@ class ModelSession:
         return self._base
 
     def load_base(self, placed: bool = True) -> Any:
-        """A newly loaded base model; `placed=False` leaves it on the processor, to be sharded.
+        """A newly loaded base model; `placed=False` leaves it on the processor for sharding.
 
         Raises:
             ModelError: when it cannot be loaded, or the tokenizer does not fit it.
@@ -46,6 +48,6 @@ class ModelSession:
         return model
 
     def with_adapter(self, folder: Path) -> Any:
-        """The base with the adapter in `folder`, in place of any other."""
+        """The base with the adapter in `folder`, which replaces an attached one."""
         self.tuned = adapters.load_adapter(self.base(), folder)
         return self.tuned

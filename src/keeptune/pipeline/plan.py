@@ -27,7 +27,7 @@ from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import load_reading_items
 from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.pipeline.memory_estimate import peak_bytes, without_memory
+from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter
@@ -41,7 +41,7 @@ STEP_EFFICIENCY = 0.45
 """Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
 
 STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
-"""Time of a step relative to LoRA, for families that PEFT computes in float32 beside each layer.
+"""Time of a step relative to LoRA, for families whose change PEFT computes in float32.
 
 DoRA needs the norm of the whole weight, VeRA 256 shared directions. Measured with SmolLM2-135M on one core. Other
 families take as long as LoRA."""
@@ -55,16 +55,16 @@ Measured: 0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, with rows
 def plan(
     recipe: Recipe,
     reporter: Reporter | None = None,
-    staffing: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
+    workers: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
 ) -> Plan:
-    """Rows and tokens by kind, steps, trainable parameters, estimated seconds and bytes. Nothing is written.
+    """Rows and tokens by kind, steps, trainable parameters, estimated seconds and bytes. Writes no files.
 
     Raises:
         DataError, RecipeError: as in the data stage.
         ModelError: when `adapter.targets` match no layer.
     """
     reporter = reporter or SilentReporter()
-    card, rows = _data(recipe, reporter, staffing)
+    card, rows = _data(recipe, reporter, workers)
     lengths = [truncated_row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
     config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
     parameters = count_parameters(config, recipe.adapter)
@@ -100,7 +100,7 @@ def plan(
     }
 
 
-def _data(recipe: Recipe, reporter: Reporter, staffing: WorkerConfig) -> tuple[DataCard, list[PreparedRow]]:
+def _data(recipe: Recipe, reporter: Reporter, workers: WorkerConfig) -> tuple[DataCard, list[PreparedRow]]:
     """The card and the training rows of the data stage, run in a temporary folder, without a teacher model."""
     tokenizer = models.load_tokenizer(recipe.model.name)
     with tempfile.TemporaryDirectory() as scratch:
@@ -108,12 +108,12 @@ def _data(recipe: Recipe, reporter: Reporter, staffing: WorkerConfig) -> tuple[D
         folder = Path(scratch) / "data"
         data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
-        card = prepare(recipe.model_copy(update={"data": data}), skill_for_section(data), counter, folder, staffing)
+        card = prepare(recipe.model_copy(update={"data": data}), skill_for_section(data), counter, folder, workers)
         return card, load_prepared_rows(folder / "train.parquet")
 
 
 def _counts(card: DataCard) -> Plan:
-    """The rows of the data stage, as the card counts them."""
+    """The row counts of the data stage, from its card."""
     return {
         "kinds": {kind: asdict(counts) for kind, counts in card.kinds.items()},
         "rows_read": card.rows_read,
@@ -138,44 +138,48 @@ def retention_plan(recipe: Recipe) -> dict[str, Any]:
     reading = len(load_reading_items(recipe.score.retained, recipe.score.retained_limit))
     counts: list[tuple[str, DecidingMeasure, int]] = [
         (
-            own.name,
-            "loss" if own.requires_same_tokens else "probability" if own.has_options else "score",
-            reading if own.name == READING_ABILITY else len(own.items("final", size)),
+            ability.name,
+            "loss" if ability.requires_same_tokens else "probability" if ability.has_options else "score",
+            reading if ability.name == READING_ABILITY else len(ability.items("final", size)),
         )
-        for own in abilities_named(recipe.score.abilities, size)
+        for ability in abilities_named(recipe.score.abilities, size)
     ]
     practised = practised_by(recipe)
     return {
-        own.name: {**asdict(own), "is_enough": own.is_enough, "practised": practised.get(own.name)}
-        for own in plan_abilities(counts, limits_of(recipe.gate))
+        ability.name: {**asdict(ability), "is_enough": ability.is_enough, "practised": practised.get(ability.name)}
+        for ability in plan_abilities(counts, limits_of(recipe.gate))
     }
 
 
 def count_parameters(config: Any, adapter: AdapterSection) -> adapters.ParameterCount:
-    """The adapter's parameters and the model's, counted on a model without memory.
+    """The parameters of the adapter and of the model, counted on a model without weights.
 
-    errors: ModelError when the targets match nothing, or do not suit the family.
+    Raises:
+        ModelError: when the targets match no layer, or the adapter family cannot adapt them.
     """
-    return adapters.count_parameters(without_memory(config, adapter))
+    return adapters.count_parameters(build_meta_model(config, adapter))
 
 
 def tokens_per_second(config: Any, parameters: adapters.ParameterCount) -> float:
-    """The estimated training speed here: 4 operations a parameter and token (frozen weights get no gradient), at the
-    share of this machine's measured matrix speed that a step reaches."""
+    """The estimated training speed on this machine, in tokens per second.
+
+    A token takes 4 operations per parameter, because frozen weights get no gradient. A training step reaches
+    STEP_EFFICIENCY of the measured matrix speed.
+    """
     return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
 
 
 def base_seconds(retain: RetainSection) -> float:
-    """Seconds of training as a multiple of those of rows that do not go through the base as well."""
+    """Training time relative to a training without forward passes of the base model."""
     replayed = retain.replay_share
-    held = (replayed if retain.kl_tokens == "replay" else 1 - replayed) if retain.kl_weight else 0.0
+    share = (replayed if retain.kl_tokens == "replay" else 1 - replayed) if retain.kl_weight else 0.0
     if retain.token_weighting == "low_perplexity":
-        held = 1.0
-    return 1 + held * KL_SECONDS
+        share = 1.0
+    return 1 + share * KL_SECONDS
 
 
 def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
-    """Operations a second in one layer's product here, the best of five."""
+    """Operations per second in the matrix product of one layer, the best of five measurements."""
     kind, device = models.dtype("auto"), models.device()
     x, w = torch.randn(tokens, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
     best = float("inf")
@@ -186,45 +190,55 @@ def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
     return 2 * tokens * inputs * outputs / best
 
 
-def text(made: Plan) -> str:
-    """The plan for people to read."""
+def text(content: Plan) -> str:
+    """The plan as text."""
     lines = [
-        f"model       {made['model']}",
-        f"rows        {made['rows_read']:,} read, {made['rows_rejected']:,} rejected",
+        f"model       {content['model']}",
+        f"rows        {content['rows_read']:,} read, {content['rows_rejected']:,} rejected",
     ]
-    lines += [f"  rejected  {count:>9,} × {reason}" for reason, count in made["rejected_by_reason"].items()]
+    lines += [f"  rejected  {count:>9,} × {reason}" for reason, count in content["rejected_by_reason"].items()]
     lines += [
         f"  {kind:10} {facts['rows']:>9,} rows  {facts['unique']:>8,} unique  {facts['chosen']:>7,} chosen  "
         f"train {facts['train']:,} dev {facts['dev']:,} test {facts['test']:,}"
-        for kind, facts in made["kinds"].items()
+        for kind, facts in content["kinds"].items()
         if facts["rows"]
     ]
     lines += [
         f"  {kind:10} {facts['too_coarse']:>9,} answers rounded coarser than the grader allows: these will score wrong"
-        for kind, facts in made["kinds"].items()
+        for kind, facts in content["kinds"].items()
         if facts["too_coarse"]
     ]
-    longest = max(facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in made["kinds"].values())
-    leaks = made["leaks"]
-    if made["spelling"] != "plain":
-        lines.append(f"spelling    numbers in the solutions are {made['spelling']}")
+    longest = max(
+        facts["prompt_tokens"]["max"] + facts["solution_tokens"]["max"] for facts in content["kinds"].values()
+    )
+    leaks = content["leaks"]
+    if content["spelling"] != "plain":
+        lines.append(f"spelling    numbers in the solutions are {content['spelling']}")
     lines.append(
-        f"lengths     at most {longest:,} of {made['max_tokens']:,} tokens, {made['truncated']:,} truncated, "
-        f"{made['too_long_dropped']:,} dropped"
+        f"lengths     at most {longest:,} of {content['max_tokens']:,} tokens, {content['truncated']:,} truncated, "
+        f"{content['too_long_dropped']:,} dropped"
     )
     lines.append(
         f"leaks       {leaks['retained_overlap']:,} with the reading questions, "
         f"{sum(leaks['held_overlap_by_kind'].values()) + sum(leaks['held_twins_by_kind'].values()):,} with dev and test"
     )
-    for name, own in made["abilities"].items():
-        enough = "practised, not counted" if own["practised"] else "enough" if own["is_enough"] else "too few to decide"
-        lines.append(f"retention   {name:13} {own['questions']:>5,} questions, {own['needed']:>5,} needed: {enough}")
-    tokens, parameters, estimate = made["tokens"], made["parameters"], made["estimate"]
+    for name, ability in content["abilities"].items():
+        enough = (
+            "practised, not counted"
+            if ability["practised"]
+            else "enough"
+            if ability["is_enough"]
+            else "too few to decide"
+        )
+        lines.append(
+            f"retention   {name:13} {ability['questions']:>5,} questions, {ability['needed']:>5,} needed: {enough}"
+        )
+    tokens, parameters, estimate = content["tokens"], content["parameters"], content["estimate"]
     return "\n".join(
         [
             *lines,
             f"training    {tokens['training']:,} tokens ({tokens['replay_share']:.0%} replay, "
-            f"{tokens['padded_share']:.1%} padding) in {made['steps']:,} steps",
+            f"{tokens['padded_share']:.1%} padding) in {content['steps']:,} steps",
             f"parameters  {parameters['trainable']:,} of {parameters['total']:,} trained ({parameters['ratio']:.4%})",
             f"estimate    {estimate['training_seconds'] / 60:,.1f} min of training at "
             f"{estimate['tokens_per_second']:,.0f} tokens/s, {estimate['memory_bytes'] / 2**30:.1f} GiB",

@@ -32,7 +32,7 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
 
 
 def check_inputs(recipe: Recipe) -> None:
-    """Checks what a new run trains from besides its rows.
+    """Checks the other inputs of a new run: the start adapter and the replay sources.
 
     Raises:
         ModelError: when `adapter.start` holds no adapter.

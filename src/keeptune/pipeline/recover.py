@@ -1,8 +1,8 @@
-"""The recipe of `keeptune recover`: it restores the abilities that a run lost.
+"""The recipe of `keeptune recover`, which restores the abilities that a run lost.
 
-The new run starts from the adapter of the failed run, which adapter.start names. The adapter is first projected away
-from the inputs of replayed rows (train/projection.py). Training then continues on the same skill rows, with half of the
-tokens replayed and a KL term on all of these. Dev questions select the checkpoint.
+The new run starts from the adapter of the failed run (`adapter.start`). The adapter is first projected away from the
+inputs of replayed rows (training/projection.py). Training then continues on the same skill rows; half of the tokens are
+replayed, with a KL term on all of these. Dev questions select the checkpoint.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from keeptune.files import read_json
 from keeptune.run_files.directory import RunDirectory
 
 SCORES = 6
-"""Number of checkpoints that dev questions compare."""
+"""Number of checkpoints that are compared on dev questions."""
 
 RETAIN = {
     "replay": ["embedded", "self"],
@@ -28,24 +28,24 @@ RETAIN = {
     "kl_tokens": "replay",
     "project_start": 10.0,
 }
-"""The section `retain` of the recipe; --set changes any key."""
+"""The keys of the section `retain`; --set overrides each."""
 
 
 def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) -> Recipe:
     """The recipe that recovers the run in `folder` with `tokens` non-padding training tokens.
 
     Raises:
-        RunError: if the run has no verdict, has passed, or has an adapter with an invocation.
+        RunError: if the run has no verdict or has passed, or if its adapter has an invocation or is no plain LoRA.
     """
     folder = Path(os.path.normpath(folder.absolute()))
     directory = RunDirectory(folder)
     if not directory.result.is_file():
-        raise RunError(f"{folder}: no result.json there; finish the run with `keeptune run` first")
+        raise RunError(f"{folder}: no result.json in it; finish the run with `keeptune run` first")
     if read_json(directory.result)["gate"]["verdict"] == "pass":
         raise RunError(f"{folder}: its verdict is pass, so there is nothing to recover")
     parent = recipes.load_stored(directory.recipe)
     if parent.retain.activation == "invoked":
-        raise RunError(f"{folder}: its adapter leaves the base as it is outside its invocation; nothing was lost there")
+        raise RunError(f"{folder}: its adapter does not act without its invocation, so there is nothing to recover")
     if not parent.adapter.is_plain_lora:
         raise RunError(f"{folder}: only lora and rslora without dropout can be recovered; train with retain.replay")
     tree = parent.model_dump(mode="json")
@@ -55,8 +55,8 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
         "train": {"tokens": tokens, "score_every_steps": max(1, steps // SCORES), "patience": 0},
         "retain": RETAIN,
     }
-    for section, own in changes.items():
-        tree[section] |= own
+    for section, keys in changes.items():
+        tree[section] |= keys
     tree |= {"name": f"{parent.name}-recovered", "engine": "torch"}
     return recipes.with_absolute_paths(
         recipes.parse(recipes.with_overrides(tree, overrides), f"the recovery of {folder}"), Path.cwd()

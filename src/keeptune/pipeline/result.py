@@ -1,4 +1,4 @@
-"""Computes result.json: every figure of a run, from its per-item records and nothing else."""
+"""Computes result.json: every figure of a run, from its per-item records alone."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SuiteScores:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the stages left for result.json.
+    """What the stages provide for result.json.
 
     `divergences` are the records of evaluation.text_divergence. `suite` is None where the retention suite was not
     evaluated. `cost` and `chosen` are copied as they are.

@@ -47,7 +47,7 @@ class Run:
         workers: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
         observers: Sequence[TrainingObserver] = (),
     ) -> Self:
-        """A new run in `folder`, or the one that is there already.
+        """A new run in `folder`, or the existing one.
 
         Raises:
             RunError: when `folder` holds a run of another recipe, or other files.
@@ -110,7 +110,7 @@ class Run:
         """The selection stage, with the stages before it where needed."""
         if (self.directory.adapter / adapter_metadata.FILE).is_file():
             return
-        if not self.directory.has_trained:  # with several processes only the first arrives here: the others serve
+        if not self.directory.has_trained:  # worker processes serve generation and never come here
             self.train()
         run_selection_stage(self.context)
 
@@ -127,7 +127,7 @@ class Run:
         return run_report_stage(self.context)
 
     def examples(self) -> list[TokenizedExample]:
-        """The training rows of the data stage as tokens, labelled on their solutions."""
+        """The training rows of the data stage as tokens, labeled on their solutions."""
         return self.context.examples()
 
 

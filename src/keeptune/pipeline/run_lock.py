@@ -14,7 +14,7 @@ from keeptune.files import write_error
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
-    """Holds the lock of `folder`. The operating system releases it when the process ends, in whatever way.
+    """Holds the lock of `folder`. The operating system releases it when the process ends or is killed.
 
     Raises:
         RunError: when another process holds it, or the folder cannot be written.

@@ -1,4 +1,4 @@
-"""The selection stage: from checkpoints to adapter/, the selected one, with its prompt and scale beside it."""
+"""The selection stage: copies the selected checkpoint to adapter/, with its prompt and scale beside it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keeptune.run_files.result import Chosen
 
 
 def run_selection_stage(context: RunContext) -> None:
-    """Selects a checkpoint and a scale by dev scores and copies the adapter; the manifest gets its hash."""
+    """Selects a checkpoint and a scale by dev scores, copies the adapter, and adds its hash to the manifest."""
     directory, recipe, models = context.directory, context.recipe, context.models
     with context.stage("select"):
         chosen = select_checkpoint(directory.checkpoints, recipe, context.dev, models.tuned, models.with_adapter)

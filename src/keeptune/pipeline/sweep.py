@@ -2,7 +2,7 @@
 
 A sweep maximizes skill and reading and minimizes trainable parameters, so its result is a front instead of one winner.
 Each trial is an ordinary run in its own directory, evaluated on dev questions only; test questions are left for the
-selected recipe. Optuna proposes the settings, and its journal is what a sweep resumes from. A trial whose dev scores
+selected recipe. Optuna proposes the settings, and a sweep resumes from its journal. A trial whose dev scores
 fall below the median of the others in skill and in reading is pruned.
 """
 
@@ -31,14 +31,14 @@ Record = dict[str, Any]
 Point = tuple[float, float]
 """Skill accuracy and mean of F1 and EM, on dev."""
 
-JUDGES = 3
-"""The number of other trials with a score at the same place that pruning requires."""
+MIN_OTHER_TRIALS = 3
+"""The number of other trials with a score after as many evaluations that pruning requires."""
 
-AT_ITS_END = 1_000_000_000
-"""`train.score_every_steps` of trials whose recipe has no dev scores during training: one score at the end."""
+SCORE_AT_END = 1_000_000_000
+"""`train.score_every_steps` of trials whose recipe has no dev scores during training: they are scored at the end."""
 
 
-class HopelessError(Exception):
+class TrialPrunedError(Exception):
     """A trial was pruned."""
 
 
@@ -49,23 +49,23 @@ class Pruner:
     """
 
     def __init__(self, events: EventLog, others: Callable[[int], Sequence[Point]]) -> None:
-        self.events, self.others, self._is_hopeless = events, others, False
+        self.events, self.others, self._is_pruned = events, others, False
 
     def on_dev_scores(self, step: int, scores: Record) -> None:  # noqa: ARG002
         """Compares the trial with the others."""
-        self._is_hopeless = hopeless(_point(scores), self.others(len(_points(self.events))))
+        self._is_pruned = is_below_median(_point(scores), self.others(len(_points(self.events))))
 
     def on_step(self, step: StepRecord) -> None:  # noqa: ARG002
-        """Raises HopelessError one step after the score, because the score is in the log by then."""
-        if self._is_hopeless:
-            raise HopelessError
+        """Raises TrialPrunedError one step after the score, because the score is in the log by then."""
+        if self._is_pruned:
+            raise TrialPrunedError
 
 
-def hopeless(own: Point, others: Sequence[Point]) -> bool:
+def is_below_median(scores: Point, others: Sequence[Point]) -> bool:
     """Whether a trial is below the median of the others in skill and in reading."""
-    if len(others) < JUDGES:
+    if len(others) < MIN_OTHER_TRIALS:
         return False
-    return all(value < median(rivals) for value, rivals in zip(own, zip(*others, strict=True), strict=True))
+    return all(value < median(rivals) for value, rivals in zip(scores, zip(*others, strict=True), strict=True))
 
 
 def sweep(
@@ -89,43 +89,43 @@ def sweep(
     with run_lock(folder):
         study = _study(folder)
         while True:
-            seen = study.get_trials(deepcopy=False)
-            open_ones = [(trial.number, trial.params) for trial in seen if not trial.state.is_finished()]
-            if len(seen) - len(open_ones) >= trials:
+            existing = study.get_trials(deepcopy=False)
+            unfinished = [(trial.number, trial.params) for trial in existing if not trial.state.is_finished()]
+            if len(existing) - len(unfinished) >= trials:
                 break
-            number, drawn = open_ones[0] if open_ones else _asked(study, varied, recipe.seed)
-            chosen = settings(varied, drawn)
+            number, sampled = unfinished[0] if unfinished else _propose(study, varied, recipe.seed)
+            chosen = settings(varied, sampled)
             reporter.info(f"trial {number + 1} of {trials}: {' '.join(chosen)}")
-            _try(study, number, folder, partial(_recipe, path, overrides, chosen), reporter)
-        made = _summary(study, folder, varied, recipe.gate.threshold)
-        write_json(folder / "sweep.json", made)
-        write_text(folder / "sweep.html", page(made))
-        return made
+            _run_trial(study, number, folder, partial(_recipe, path, overrides, chosen), reporter)
+        summary = _summary(study, folder, varied, recipe.gate.threshold)
+        write_json(folder / "sweep.json", summary)
+        write_text(folder / "sweep.html", page(summary))
+        return summary
 
 
-def text(made: Record) -> str:
+def text(summary: Record) -> str:
     """The trials as a table; those on the front are marked."""
     lines = ["        dev     kept   trained       settings"]
-    for trial in made["trials"]:
-        mark = "best" if trial["number"] == made["best"] else "front" if trial["number"] in made["front"] else ""
+    for trial in summary["trials"]:
+        mark = "best" if trial["number"] == summary["best"] else "front" if trial["number"] in summary["front"] else ""
         if trial["state"] == "complete":
             figures = f"{trial['accuracy']:6.1%}  {trial['kept']:6.1%}  {trial['trainable']:11,}"
         else:
             figures = f"{trial['state']:27}"
         lines.append(f"{mark:6}{figures}   {trial['run']}  {' '.join(trial['settings'])}")
-    if made["best"] is None:
-        lines.append(f"no trial kept {made['threshold']:.0%} of the base's reading on dev")
+    if summary["best"] is None:
+        lines.append(f"no trial kept {summary['threshold']:.0%} of the base's reading on dev")
     else:
-        best = next(trial["run"] for trial in made["trials"] if trial["number"] == made["best"])
+        best = next(trial["run"] for trial in summary["trials"] if trial["number"] == summary["best"])
         lines.append(f"test the best, and write its report: keeptune report {best}")
     return "\n".join(lines)
 
 
 def _checked(path: Path, overrides: tuple[str, ...], varied: tuple[Dimension, ...]) -> Recipe:
-    """The recipe that all trials have in common, if every value can be had."""
+    """The recipe that all trials share. Every value of `varied` is checked in it first."""
     keys = [vary.key for vary in varied]
     if not keys or len(set(keys)) < len(keys):
-        raise RecipeError("name at least one setting to --vary, and each once")
+        raise RecipeError("give at least one --vary, and each key once")
     for vary in varied:
         for value in vary.bounds:
             recipes.load(path, (*overrides, f"{vary.key}={value}"))
@@ -139,14 +139,14 @@ def _recipe(path: Path, overrides: tuple[str, ...], chosen: tuple[str, ...]) -> 
     recipe = recipes.load(path, (*overrides, *chosen))
     if recipe.train.score_every_steps:
         return recipe
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"score_every_steps": AT_ITS_END})})
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"score_every_steps": SCORE_AT_END})})
 
 
 def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
-    """Marks the folder as this sweep's. errors: RunError when it is another's, or no sweep's."""
+    """Stores the sweep's recipe and values in its folder. Raises RunError if it holds another sweep or other files."""
     stored, values = folder / "recipe.yaml", folder / "varied.json"
     if stored.is_file() and values.is_file():
-        # Compared as it is understood: an older keeptune stored fewer settings.
+        # Compared as objects: a stored recipe of an older version has fewer keys.
         if recipes.load(stored, is_stored=True) != recipe or read_json(values) != {"varied": varied}:
             raise RunError(
                 f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
@@ -173,7 +173,7 @@ def _study(folder: Path) -> Any:
     )
 
 
-def _asked(study: Any, varied: tuple[Dimension, ...], seed: int) -> tuple[int, dict[str, Any]]:
+def _propose(study: Any, varied: tuple[Dimension, ...], seed: int) -> tuple[int, dict[str, Any]]:
     """The number of a new trial and its sampled values."""
     from optuna.samplers import TPESampler
 
@@ -193,25 +193,25 @@ def _distribution(vary: Dimension) -> Any:
     return FloatDistribution(vary.low, vary.high, log=vary.is_logarithmic)
 
 
-def _try(study: Any, number: int, folder: Path, load: Callable[[], Recipe], reporter: Reporter) -> None:
+def _run_trial(study: Any, number: int, folder: Path, load: Callable[[], Recipe], reporter: Reporter) -> None:
     """Runs a trial and reports its end to the study; values that exclude each other count as a failure."""
     from optuna.trial import TrialState
 
-    own = _folder(folder, number)
+    trial_folder = _folder(folder, number)
     try:
-        pruner = Pruner(EventLog(RunDirectory(own).event_log), _others(folder, number))
-        Run.create(own, load(), reporter, observers=[pruner]).select()
-    except HopelessError:
+        pruner = Pruner(EventLog(RunDirectory(trial_folder).event_log), _scores_of_others(folder, number))
+        Run.create(trial_folder, load(), reporter, observers=[pruner]).select()
+    except TrialPrunedError:
         reporter.info("pruned: below the median of the other trials in skill and in reading")
         study.tell(number, state=TrialState.PRUNED)
     except Interrupted:
         raise
     except KeeptuneError as error:
         reporter.info(f"failed: {error}")
-        write_text(own / "failed.txt", f"{error}\n")
+        write_text(trial_folder / "failed.txt", f"{error}\n")
         study.tell(number, state=TrialState.FAIL)
     else:
-        scores = _scores(own)
+        scores = _scores(trial_folder)
         study.tell(number, [scores["accuracy"], scores["kept"], scores["trainable"]])
 
 
@@ -219,28 +219,28 @@ def _scores(folder: Path) -> Record:
     """The dev scores of a trial's selected checkpoint, and the size of its adapter."""
     directory = RunDirectory(folder)
     chosen = read_json(directory.chosen)
-    taken = (chosen["checkpoint"], chosen["scale"])
-    own = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == taken)
+    selected = (chosen["checkpoint"], chosen["scale"])
+    candidate = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == selected)
     trainable = read_json(directory.manifest)["parameters"]["trainable"]
-    return {"accuracy": own["accuracy"], "kept": own["kept"], "trainable": trainable}
+    return {"accuracy": candidate["accuracy"], "kept": candidate["kept"], "trainable": trainable}
 
 
 def _summary(study: Any, folder: Path, varied: tuple[Dimension, ...], threshold: float) -> Record:
     trials = []
     for trial in study.get_trials(deepcopy=False):
         run = _folder(folder, trial.number)
-        made: Record = {"number": trial.number, "run": str(run), "settings": settings(varied, trial.params)}
-        made["state"] = {"COMPLETE": "complete", "PRUNED": "given up"}.get(trial.state.name, "failed")
-        trials.append({**made, **(_scores(run) if made["state"] == "complete" else {})})
+        record: Record = {"number": trial.number, "run": str(run), "settings": settings(varied, trial.params)}
+        record["state"] = {"COMPLETE": "complete", "PRUNED": "given up"}.get(trial.state.name, "failed")
+        trials.append({**record, **(_scores(run) if record["state"] == "complete" else {})})
     front = [trial.number for trial in study.best_trials]
     if not front:
         raise RunError(f"{folder}: no trial completed; see failed.txt in their directories")
-    kept = [trial for trial in trials if trial["number"] in front and trial["kept"] >= threshold]
-    best = max(kept, key=lambda trial: (trial["accuracy"], -trial["trainable"]), default=None)
+    passing = [trial for trial in trials if trial["number"] in front and trial["kept"] >= threshold]
+    best = max(passing, key=lambda trial: (trial["accuracy"], -trial["trainable"]), default=None)
     return {"trials": trials, "front": front, "best": best and best["number"], "threshold": threshold}
 
 
-def _others(folder: Path, number: int) -> Callable[[int], list[Point]]:
+def _scores_of_others(folder: Path, number: int) -> Callable[[int], list[Point]]:
     """A function from an evaluation's index to the scores of the earlier trials at that index."""
 
     def at(place: int) -> list[Point]:

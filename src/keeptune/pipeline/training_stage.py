@@ -1,4 +1,4 @@
-"""The training stage: from examples to checkpoints; it resumes from the newest complete checkpoint."""
+"""The training stage: trains the adapter and writes checkpoints. It resumes from the newest complete one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TrainingObserver(Protocol):
 
 
 def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver] = ()) -> None:
-    """Trains the adapter unless that is complete, on all processes together."""
+    """Trains the adapter, on all processes together."""
     with context.stage("train"):
         rows = context.examples()
         invocation = _invocation(context, rows)
@@ -76,8 +76,8 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
 
     def score(step: int) -> Record:
         if patience or dev.compares_abilities:
-            dev.of_base(model)  # here, where all processes wait
-        scores = dev.of(model, f"step {step}")
+            dev.base_candidate(model)  # scored here, because all processes wait here
+        scores = dev.score(model, f"step {step}")
         trackers.log("dev", step, scores)
         for observer in observers:
             observer.on_dev_scores(step, scores)
@@ -89,7 +89,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
         _show_step(context, trackers, step)
 
     with _trackers(context) as trackers:
-        progress = trainer.run(on_step, score, (lambda: dev.are_enough(model)) if patience else None)
+        progress = trainer.run(on_step, score, (lambda: dev.has_stopped_improving(model)) if patience else None)
     if progress.step < len(trainer.plan):
         context.reporter.info(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
     return progress.step

@@ -2,7 +2,7 @@
 
 Answers are graded again, and true answers are computed again from the problems. Figures of result.json and hashes of
 the manifest are recomputed. Questions are compared with the data, the reading set and the texts that the recipe names,
-where these files exist. Each difference is reported with its place, the stored and the recomputed value.
+where these files exist. Each difference is reported with its place, its stored value and its recomputed value.
 """
 
 from __future__ import annotations
@@ -54,21 +54,21 @@ class Fault:
 
     place: str
     stored: Any
-    found: Any
+    recomputed: Any
 
     def __str__(self) -> str:
-        stored, found = self.stored, self.found
-        if isinstance(stored, str) and isinstance(found, str):
+        stored, recomputed = self.stored, self.recomputed
+        if isinstance(stored, str) and isinstance(recomputed, str):
             # Long texts, such as prompts, are cut to the surroundings of their first difference.
-            same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, found, strict=False))
+            same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, recomputed, strict=False))
             start = max(0, sum(1 for _ in same) - _SHOWN_BEFORE)
-            stored, found = _around(stored, start), _around(found, start)
-        return f"{self.place}: {stored!r} is stored, {found!r} follows"
+            stored, recomputed = _around(stored, start), _around(recomputed, start)
+        return f"{self.place}: {stored!r} is stored, {recomputed!r} follows"
 
 
 @dataclass(slots=True)
 class Verification:
-    """Counts of what was checked, the differences, and the files that are absent and so were not compared."""
+    """The numbers of checked values, the differences, and the absent files, which were not compared."""
 
     answers: int = 0
     figures: int = 0
@@ -78,14 +78,14 @@ class Verification:
     made_by: str = ""
     checked_by: str = ""
 
-    def expect(self, place: str, stored: Any, found: Any) -> None:
+    def expect(self, place: str, stored: Any, recomputed: Any) -> None:
         """Records a fault unless both are equal."""
-        if stored != found:
-            self.faults.append(Fault(place, stored, found))
+        if stored != recomputed:
+            self.faults.append(Fault(place, stored, recomputed))
 
-    def expect_each(self, place: str, stored: Sequence[Any], found: Sequence[Any]) -> None:
+    def expect_each(self, place: str, stored: Sequence[Any], recomputed: Sequence[Any]) -> None:
         """Records the first place where two lists differ."""
-        for line, pair in enumerate(zip_longest(stored, found), start=1):
+        for line, pair in enumerate(zip_longest(stored, recomputed), start=1):
             if pair[0] != pair[1]:
                 self.faults.append(Fault(f"{place}, line {line}", *pair))
                 return
@@ -106,36 +106,39 @@ def verify(folder: Path) -> Verification:
         return _verify_gate(folder, code)
     run = Run.open(folder)
     manifest = read_json(directory.manifest)
-    made = Verification(made_by=_version(manifest), checked_by=_version(code))
-    _check_hashes(run, manifest["hashes"], made)
-    _check_sources(run, made)
-    _check_adapter(run, made)
-    _check_skill(run, made)
+    verification = Verification(made_by=_version(manifest), checked_by=_version(code))
+    _check_hashes(run, manifest["hashes"], verification)
+    _check_sources(run, verification)
+    _check_adapter(run, verification)
+    _check_skill(run, verification)
     for what, layout in run.context.final.layouts().items():
-        _check_reading(run, what, layout, made)
-    _check_tasks(run, made)
-    _check_texts(run, made)
-    _check_suite(run, made)
-    stored, again = read_json(directory.result), compute_result(run.context)
-    for place, value, found in _leaves(stored, again):
-        made.figures += 1
-        if place == "schema_version" and value is None:  # of a run from before it had one
+        _check_reading(run, what, layout, verification)
+    _check_tasks(run, verification)
+    _check_texts(run, verification)
+    _check_suite(run, verification)
+    stored, recomputed_result = read_json(directory.result), compute_result(run.context)
+    for place, value, recomputed in _leaves(stored, recomputed_result):
+        verification.figures += 1
+        if place == "schema_version" and value is None:  # older runs have none
             continue
-        if place != "finished" and not _same(value, found):
-            made.faults.append(Fault(f"result.json, {place}", value, found))
-    _check_unchanged(run, made)
-    return made
+        if place != "finished" and not _same(value, recomputed):
+            verification.faults.append(Fault(f"result.json, {place}", value, recomputed))
+    _check_unchanged(run, verification)
+    return verification
 
 
-def text(made: Verification) -> str:
+def text(verification: Verification) -> str:
     """The verification as text."""
-    done = f"{made.answers:,} answers graded again, {made.figures} figures and {made.hashes} hashes recomputed"
-    lines = [f"{done}: {f'{len(made.faults)} do not follow' if made.faults else 'all of it follows'}"]
-    lines += [f"  {fault}" for fault in made.faults]
-    if made.faults and made.made_by != made.checked_by:
-        lines.append(f"made by {made.made_by}, recomputed by {made.checked_by}: what the code changed differs, too")
-    if made.absent:
-        lines.append(f"not here, so not compared: {', '.join(made.absent)}")
+    faults = verification.faults
+    counts = f"{verification.figures} figures and {verification.hashes} hashes recomputed"
+    outcome = f"{len(faults)} do not follow" if faults else "all of it follows"
+    lines = [f"{verification.answers:,} answers graded again, {counts}: {outcome}"]
+    lines += [f"  {fault}" for fault in faults]
+    if faults and verification.made_by != verification.checked_by:
+        versions = f"made by {verification.made_by}, recomputed by {verification.checked_by}"
+        lines.append(f"{versions}: what the code changed differs, too")
+    if verification.absent:
+        lines.append(f"not here, so not compared: {', '.join(verification.absent)}")
     return "\n".join(lines)
 
 
@@ -149,9 +152,9 @@ def _version(facts: Mapping[str, Any]) -> str:
     return f"keeptune {facts.get('keeptune')}" + (f" at {git['commit'][:12]}" if git else "")
 
 
-def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> None:
+def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verification) -> None:
     examples = {part: load_prepared_rows(run.directory.examples(part)) for part in SPLITS}
-    found = {
+    recomputed = {
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
         "prompt": run.context.prompt.sha256,
@@ -159,133 +162,139 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], made: Verification) -> No
     }
     # Older runs have no hashes of single files.
     if any("/" in name for name in stored):
-        found |= {name: file_sha256(run.directory.root / name) for name in hashed_files(run.context)}
-    for name, value in found.items():
-        made.hashes += 1
-        made.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
+        recomputed |= {name: file_sha256(run.directory.root / name) for name in hashed_files(run.context)}
+    for name, value in recomputed.items():
+        verification.hashes += 1
+        verification.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
 
 
-def _check_sources(run: Run, made: Verification) -> None:
+def _check_sources(run: Run, verification: Verification) -> None:
     """The source files of the rows are unchanged."""
     card = read_json(run.directory.data_card)
     for source in (*card["files"], *card.get("test_files", ())):
         name = source["file"]
         if Path(name).is_file():
-            made.hashes += 1
-            made.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
+            verification.hashes += 1
+            verification.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
         else:
-            made.absent.append(name)
+            verification.absent.append(name)
 
 
-def _check_adapter(run: Run, made: Verification) -> None:
+def _check_adapter(run: Run, verification: Verification) -> None:
     """keeptune.json beside the adapter has the prompt of the run and the selected scale."""
     card = read_json(run.directory.adapter / adapter_metadata.FILE)
     chosen = read_json(run.directory.chosen)
-    made.expect(f"adapter/{adapter_metadata.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template)
-    made.expect(f"adapter/{adapter_metadata.FILE}, scale", card["scale"], chosen["scale"])
+    verification.expect(
+        f"adapter/{adapter_metadata.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template
+    )
+    verification.expect(f"adapter/{adapter_metadata.FILE}, scale", card["scale"], chosen["scale"])
 
 
-def _check_skill(run: Run, made: Verification) -> None:
+def _check_skill(run: Run, verification: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_for_section(run.recipe.data)
-    wanted = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
+    expected = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
     for who in VARIANTS:
         file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
-        made.expect_each(f"{file}, ids", [record["id"] for record in records], list(wanted))
+        verification.expect_each(f"{file}, ids", [record["id"] for record in records], list(expected))
         for record in records:
-            place, example = f"{file}, {record['id']}", wanted.get(record["id"])
+            place, example = f"{file}, {record['id']}", expected.get(record["id"])
             if example is not None:
-                made.expect(f"{place}, prompt", record["prompt"], run.context.prompt.render(example.problem))
-                made.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
-            _grade_again(record, place, made)
+                verification.expect(f"{place}, prompt", record["prompt"], run.context.prompt.render(example.problem))
+                verification.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
+            _grade_again(record, place, verification)
 
 
-def _check_reading(run: Run, what: str, layout: ReadingLayout, made: Verification) -> None:
+def _check_reading(run: Run, what: str, layout: ReadingLayout, verification: Verification) -> None:
     """Base and tuned answered the same questions, those of the reading set where its file exists."""
     file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in VARIANTS)
     for key in ("id", "prompt"):
-        made.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
+        verification.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
     try:
-        wanted = {item.question_id: item for item in run.context.final.reading()[1]}
-        made.expect_each(f"{file}, ids", [record["id"] for record in tuned], list(wanted))
+        expected = {item.question_id: item for item in run.context.final.reading()[1]}
+        verification.expect_each(f"{file}, ids", [record["id"] for record in tuned], list(expected))
     except DataError as error:
-        wanted = {}
-        _not_here(str(error), made)
+        expected = {}
+        _not_here(str(error), verification)
     for who, records in (("base", base), ("tuned", tuned)):
         for record in records:
-            place, item = f"scores/{what}-{who}.jsonl, {record['id']}", wanted.get(record["id"])
+            place, item = f"scores/{what}-{who}.jsonl, {record['id']}", expected.get(record["id"])
             if item is not None:
-                made.expect(f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout))
-                made.expect(f"{place}, references", record["references"], list(item.answers))
-            _read_again(record, place, made)
+                verification.expect(
+                    f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout)
+                )
+                verification.expect(f"{place}, references", record["references"], list(item.answers))
+            _read_again(record, place, verification)
 
 
-def _check_tasks(run: Run, made: Verification) -> None:
+def _check_tasks(run: Run, verification: Verification) -> None:
     """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
     base, tuned = (run.context.final.scores(who).tasks for who in VARIANTS)
     for key in QUESTION_KEYS:
-        found = [[record[key] for record in records] for records in (tuned, base)]
-        made.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *found)
+        values = [[record[key] for record in records] for records in (tuned, base)]
+        verification.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *values)
 
 
-def _check_texts(run: Run, made: Verification) -> None:
+def _check_texts(run: Run, verification: Verification) -> None:
     """Predictions were compared on the texts that the recipe names, where their files exist."""
     records = run.context.final.divergences()
     if not records:
         return
     try:
-        wanted = {own.id: own.text for own in run.context.final.texts()}
+        expected = {plain_text.id: plain_text.text for plain_text in run.context.final.texts()}
     except DataError as error:
-        _not_here(str(error), made)
+        _not_here(str(error), verification)
         return
     for record in records:
-        made.expect(f"scores/drift-tuned.jsonl, {record['id']}, text", record["text"], wanted.get(record["id"]))
+        verification.expect(
+            f"scores/drift-tuned.jsonl, {record['id']}, text", record["text"], expected.get(record["id"])
+        )
 
 
-def _check_suite(run: Run, made: Verification) -> None:
+def _check_suite(run: Run, verification: Verification) -> None:
     """Base and tuned answered the items of the suite, and the practised abilities follow from the recipe."""
     size = run.recipe.score.suite
     if size == "none":
         return
     for ability in run.context.final.abilities():
-        check_answers(ability, size, run.directory.scores, made, whole=True)
-    stored, found = run.context.final.practised(), practised_by(run.recipe)
-    made.expect("scores/practised.json", {name: stored.get(name) for name in found}, found)
+        check_answers(ability, size, run.directory.scores, verification, whole=True)
+    stored, recomputed = run.context.final.practised(), practised_by(run.recipe)
+    verification.expect("scores/practised.json", {name: stored.get(name) for name in recomputed}, recomputed)
 
 
-def _check_unchanged(run: Run, made: Verification) -> None:
+def _check_unchanged(run: Run, verification: Verification) -> None:
     """An adapter with an invocation does not change prompts without it; both models are compared again."""
     if not run.recipe.retain.invocation:
         return
     stored = run.context.final.unchanged()
     prompts = dict(suite_prompts(ChatLayout(run.context.models.tokenizer, run.context.final.fallback)))
-    made.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
+    verification.expect_each(f"scores/{UNCHANGED}-tuned.jsonl, ids", [record["id"] for record in stored], list(prompts))
     try:
         model = tuned_generator(run.context).model
     except ModelError as error:
-        _not_here(str(error), made)
+        _not_here(str(error), verification)
         return
     for record in state_differences(model, list(prompts.items())):
-        made.answers += 1
-        made.expect(f"scores/{UNCHANGED}-tuned.jsonl, {record['id']}, difference", 0.0, record["difference"])
+        verification.answers += 1
+        verification.expect(f"scores/{UNCHANGED}-tuned.jsonl, {record['id']}, difference", 0.0, record["difference"])
 
 
 def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:
     """Verifies the output folder of `keeptune gate`."""
     stored = read_json(folder / GATE_FILE)
-    made = Verification(made_by=_version(stored), checked_by=_version(code))
+    verification = Verification(made_by=_version(stored), checked_by=_version(code))
     try:
-        check_gate_folder(folder, stored, made)
+        check_gate_folder(folder, stored, verification)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{folder / GATE_FILE}: a key of gate.json is missing or has the wrong type ({error!r}); restore the file"
         ) from None
-    return made
+    return verification
 
 
-def _not_here(error: str, made: Verification) -> None:
-    if error not in made.absent:
-        made.absent.append(error)
+def _not_here(error: str, verification: Verification) -> None:
+    if error not in verification.absent:
+        verification.absent.append(error)
 
 
 def _truth(skill: Skill, problem: str, stored: str) -> str:
@@ -294,41 +303,41 @@ def _truth(skill: Skill, problem: str, stored: str) -> str:
     return stored if question is None or question.kind in skill.free_text_kinds else str(question.truth)
 
 
-def _grade_again(record: Record, place: str, made: Verification) -> None:
+def _grade_again(record: Record, place: str, verification: Verification) -> None:
     graded = grade(record["output"], parse_truth(record["truth"]), record["kind"])
-    made.answers += 1
-    made.expect(f"{place}, answer", record["answer"], graded.answer)
-    made.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))
+    verification.answers += 1
+    verification.expect(f"{place}, answer", record["answer"], graded.answer)
+    verification.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))
 
 
-def _read_again(record: Record, place: str, made: Verification) -> None:
+def _read_again(record: Record, place: str, verification: Verification) -> None:
     prediction, references = first_line(record["output"]), record["references"]
-    made.answers += 1
-    made.expect(f"{place}, prediction", record["prediction"], prediction)
+    verification.answers += 1
+    verification.expect(f"{place}, prediction", record["prediction"], prediction)
     again = {SQUAD: score_squad_v11(prediction, references), CONTEST: score_contest(prediction, references[0])}
     for metric, scores in again.items():
         if record[metric] is not None:
-            made.expect(f"{place}, {metric}", record[metric], {"f1": 100 * scores.f1, "em": 100 * scores.em})
+            verification.expect(f"{place}, {metric}", record[metric], {"f1": 100 * scores.f1, "em": 100 * scores.em})
 
 
-def _leaves(stored: Any, found: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _leaves(stored: Any, recomputed: Any, place: str = "") -> Iterator[tuple[str, Any, Any]]:
     """All leaf values of two trees in pairs; a value that one tree lacks is None."""
-    if isinstance(stored, Mapping) and isinstance(found, Mapping):
-        for key in [*stored, *(key for key in found if key not in stored)]:
-            yield from _leaves(stored.get(key), found.get(key), f"{place}.{key}" if place else str(key))
-    elif _is_list(stored) and _is_list(found) and len(stored) == len(found):
-        for index, pair in enumerate(zip(stored, found, strict=True)):
+    if isinstance(stored, Mapping) and isinstance(recomputed, Mapping):
+        for key in [*stored, *(key for key in recomputed if key not in stored)]:
+            yield from _leaves(stored.get(key), recomputed.get(key), f"{place}.{key}" if place else str(key))
+    elif _is_list(stored) and _is_list(recomputed) and len(stored) == len(recomputed):
+        for index, pair in enumerate(zip(stored, recomputed, strict=True)):
             yield from _leaves(*pair, f"{place}[{index}]")
     else:
-        yield place, stored, found
+        yield place, stored, recomputed
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _same(stored: Any, found: Any) -> bool:
+def _same(stored: Any, recomputed: Any) -> bool:
     """Whether two values are equal; floats up to the rounding of another order of summation."""
-    if isinstance(stored, float) and isinstance(found, int | float):
-        return isclose(stored, found, rel_tol=1e-9, abs_tol=1e-12)
-    return bool(stored == found)
+    if isinstance(stored, float) and isinstance(recomputed, int | float):
+        return isclose(stored, recomputed, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(stored == recomputed)

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 # Placeholders that no other part of a drawing uses. In the fragment each becomes a variable of the page's style sheet,
 # which has one value for light and one for dark mode.
 TEXT, LINE, BASE, TUNED, THIRD, RIGHT, WRONG, PAGE = (f"#a1000{number}" for number in range(1, 9))
-_PAGE_COLOURS = {
+_PAGE_COLORS = {
     TEXT: "--muted",
     LINE: "--line",
     BASE: "--base",
@@ -62,12 +62,12 @@ def figure_of(
 
 
 def draw_interval(
-    axes: Any, row: float, point: float, low: float, high: float, colour: str, marker: Mapping[str, Any] | None = None
+    axes: Any, row: float, point: float, low: float, high: float, color: str, marker: Mapping[str, Any] | None = None
 ) -> None:
     """Draws a point and its interval as a horizontal bar. `marker` changes the properties of the point."""
-    axes.plot([low, high], [row, row], color=colour, linewidth=2, alpha=0.5, solid_capstyle="round")
+    axes.plot([low, high], [row, row], color=color, linewidth=2, alpha=0.5, solid_capstyle="round")
     style = {"marker": "o", "markersize": 5.5, "markeredgewidth": 0, **(marker or {})}
-    axes.plot([point], [row], color=colour, clip_on=False, **style)
+    axes.plot([point], [row], color=color, clip_on=False, **style)
 
 
 def axis_range(values: Sequence[float]) -> tuple[float, float]:
@@ -77,7 +77,7 @@ def axis_range(values: Sequence[float]) -> tuple[float, float]:
 
 
 def to_svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an SVG fragment: page colours, ids that start from `name`, no date, no external reference."""
+    """The figure as an SVG fragment: page colors, ids that start from `name`, no date, no external reference."""
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}), warnings.catch_warnings():
@@ -90,6 +90,6 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     inside = drawing[opening.end() :]
     for pattern, replacement in _NOT_FOR_A_PAGE:
         inside = pattern.sub(replacement, inside)
-    for placeholder, colour in _PAGE_COLOURS.items():
-        inside = inside.replace(placeholder, f"var({colour})")
+    for placeholder, color in _PAGE_COLORS.items():
+        inside = inside.replace(placeholder, f"var({color})")
     return f'<svg role="img" aria-label="{escape(label)}" {opening["box"]}>{inside}'

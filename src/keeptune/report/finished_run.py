@@ -78,7 +78,7 @@ def ability_records(run: Path, ability: str) -> tuple[list[ItemRecord], list[Ite
     for stem in stems:
         paths = [run / "scores" / f"{stem}-{who}.jsonl" for who in ("base", "tuned")]
         if all(path.is_file() for path in paths):
-            base, tuned = ([own for own in _lines(path, ItemRecord) if own.task == task] for path in paths)
+            base, tuned = ([record for record in _lines(path, ItemRecord) if record.task == task] for path in paths)
             return base, tuned
     return None
 
@@ -103,9 +103,9 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
 
 
 def _events(path: Path, log: list[dict[str, Any]], name: str, kind: type[T]) -> list[T]:
-    wanted = TypeAdapter(kind)
+    adapter = TypeAdapter(kind)
     try:
-        return [wanted.validate_python(event) for event in log if event.get("event") == name]
+        return [adapter.validate_python(event) for event in log if event.get("event") == name]
     except ValidationError as error:
         raise _damaged(f"{path} ({name} events)", error) from None
 

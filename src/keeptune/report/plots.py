@@ -44,11 +44,11 @@ def kinds(skill: Skill, order: Sequence[str]) -> str:
         BASE: [skill.base, *(skill.base.by_kind.get(name) for name in order)],
         TUNED: [skill.tuned, *(skill.tuned.by_kind[name] for name in order)],
     }
-    for offset, (colour, shares) in zip((-0.17, 0.17), rows.items(), strict=True):
+    for offset, (color, shares) in zip((-0.17, 0.17), rows.items(), strict=True):
         for row, share in enumerate(shares):
             if share is not None:
                 low, high = share.ci95
-                draw_interval(axes, row + offset, 100 * share.accuracy, 100 * low, 100 * high, colour)
+                draw_interval(axes, row + offset, 100 * share.accuracy, 100 * low, 100 * high, color)
     axes.axhline(0.5, color=LINE, linewidth=0.8)
     axes.set(xlim=(-1.5, 101.5), ylim=(len(names) - 0.4, -0.6))
     # A lone dollar sign would be read as the start of a formula.
@@ -122,9 +122,9 @@ def dev(scores: Sequence[ScoreEvent]) -> str | None:
         "EM": (THIRD, [score.retained.em for score in scores]),
     }
     heights = _spread([values[-1] for _, values in lines.values()], apart=8)
-    for (name, (colour, values)), height in zip(lines.items(), heights, strict=True):
-        axes.plot(at, values, color=colour, linewidth=1.6, marker="o", markersize=3.5, clip_on=False)
-        axes.text(1.02, height, name, color=colour, va="center", fontsize=12, transform=axes.get_yaxis_transform())
+    for (name, (color, values)), height in zip(lines.items(), heights, strict=True):
+        axes.plot(at, values, color=color, linewidth=1.6, marker="o", markersize=3.5, clip_on=False)
+        axes.text(1.02, height, name, color=color, va="center", fontsize=12, transform=axes.get_yaxis_transform())
     axes.set(xlim=(0, at[-1]), ylim=(0, 100), xlabel="step")
     axes.set_yticks(range(0, 101, 25), [f"{tick}%" for tick in range(0, 101, 25)])
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -140,11 +140,11 @@ def frontier(chosen: Chosen, threshold: float) -> str | None:
     shares = [min(100 * candidate.kept, WIDEST_PERCENT) for candidate in chosen.candidates]
     for share, candidate in zip(shares, chosen.candidates, strict=True):
         is_selected = (candidate.checkpoint, candidate.scale) == (chosen.checkpoint, chosen.scale)
-        colour = TUNED if is_selected else BASE
-        axes.plot([share], [100 * candidate.accuracy], color=colour, marker="o", markersize=8 if is_selected else 5)
+        color = TUNED if is_selected else BASE
+        axes.plot([share], [100 * candidate.accuracy], color=color, marker="o", markersize=8 if is_selected else 5)
         if candidate.scale != 1 or is_selected:
             place = (share, 100 * candidate.accuracy)
-            axes.annotate(f"{candidate.scale:g}", place, (6, 5), textcoords="offset points", color=colour, fontsize=11)
+            axes.annotate(f"{candidate.scale:g}", place, (6, 5), textcoords="offset points", color=color, fontsize=11)
     _mark_gate(axes, shares, threshold)
     return to_svg(figure, "frontier", "Dev accuracy over dev reading, tuned / base, for every checkpoint and scale.")
 
@@ -159,10 +159,10 @@ def runs(points: Sequence[tuple[int, float, float, int, bool]], threshold: float
     most = max(trainable for *_, trainable, _ in points)
     shares = [min(100 * share, WIDEST_PERCENT) for _, share, *_ in points]
     for at, (number, _, accuracy, trainable, is_highlighted) in zip(shares, points, strict=True):
-        colour = TUNED if is_highlighted else BASE
+        color = TUNED if is_highlighted else BASE
         size = max(4.0, 11 + 2 * np.log10(trainable / most))
-        axes.plot([at], [100 * accuracy], color=colour, marker="o", markersize=size, alpha=0.8)
-        axes.annotate(str(number), (at, 100 * accuracy), (6, 5), textcoords="offset points", color=colour, fontsize=11)
+        axes.plot([at], [100 * accuracy], color=color, marker="o", markersize=size, alpha=0.8)
+        axes.annotate(str(number), (at, 100 * accuracy), (6, 5), textcoords="offset points", color=color, fontsize=11)
     _mark_gate(axes, shares, threshold)
     return to_svg(figure, "runs", "Accuracy over reading, tuned / base, for every run; the table has the figures.")
 

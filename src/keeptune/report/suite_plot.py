@@ -38,9 +38,9 @@ SYMBOLS: dict[Status, str] = {
     "nothing to lose": "–",
     "practised": "○",
 }
-"""One symbol per status, so that a status can be read without colour."""
+"""One symbol per status, so that a status can be read without color."""
 
-_COLOURS: dict[Status, str] = {
+_COLORS: dict[Status, str] = {
     "retained": RIGHT,
     "lost": WRONG,
     "undecided": THIRD,
@@ -110,17 +110,17 @@ def _draw_heading(axes: Any, place: int, heading: str) -> None:
 
 
 def _draw_bar(axes: Any, place: int, bar: Bar, ends: tuple[float, float]) -> None:
-    colour, where, limit = _COLOURS[bar.status], axes.get_yaxis_transform(), 100 * bar.limit
+    color, where, limit = _COLORS[bar.status], axes.get_yaxis_transform(), 100 * bar.limit
     axes.plot([limit, limit], [place - 0.36, place + 0.36], color=TEXT, linewidth=1.8, solid_capstyle="butt")
     if isfinite(bar.point):
         point, low, high = (max(ends[0], min(100 * value, ends[1])) for value in (bar.point, bar.low, bar.high))
-        draw_interval(axes, place, point, low, high, colour, _MARKERS[bar.status])
+        draw_interval(axes, place, point, low, high, color, _MARKERS[bar.status])
     else:
         # Beside the limit, on the side with more room.
         middle = (limit + max(ends, key=lambda end: abs(end - limit))) / 2
         axes.text(middle, place, "no interval", color=TEXT, fontsize=10.5, va="center", ha="center", bbox=_GROUND)
     label = f"{SYMBOLS[bar.status]} {bar.status}"
-    axes.text(1.03, place, label, color=colour, fontsize=12, va="center", transform=where)
+    axes.text(1.03, place, label, color=color, fontsize=12, va="center", transform=where)
 
 
 def _values(bars: Sequence[Bar]) -> list[float]:

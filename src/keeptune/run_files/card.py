@@ -41,7 +41,7 @@ class SplitCard(Part):
 
 
 class Leaks(Part):
-    """Training rows that give away what is scored: reading questions, or problems of dev and test."""
+    """Training rows that overlap with scored texts: reading questions, or problems of dev and test."""
 
     retained_overlap: int
     held_overlap_by_kind: dict[str, int] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Schema of result.json. Figures are computed from the records in scores/ and nothing else."""
+"""Schema of result.json. All figures are computed from the records in scores/."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Skill(Part):
 
 
 class Parameters(Part):
-    """How much of the model was trained."""
+    """The number of trained parameters, of all parameters, and their ratio."""
 
     trainable: int
     total: int
@@ -43,14 +43,14 @@ class Parameters(Part):
 
 
 class Contest(Part):
-    """The scores that the contest would have given."""
+    """The scores by the contest's formulas."""
 
     phase1: float
     phase2: float
 
 
 class Cost(Part):
-    """What the run took."""
+    """The time, tokens and memory of the run."""
 
     seconds: float
     seconds_by_stage: dict[str, float]

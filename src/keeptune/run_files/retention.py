@@ -49,7 +49,7 @@ class Reading(BeforeAfter):
 
 
 class TokenLoss(Part):
-    """The loss on general text, in nats a token, over `tokens` of `n` texts."""
+    """The loss on general text, in nats per token, over `tokens` of `n` texts."""
 
     n: int
     tokens: int
@@ -59,7 +59,7 @@ class TokenLoss(Part):
 
 
 class Divergence(Estimate):
-    """KL(tuned ‖ base) in nats a token, over `tokens` of `n` texts."""
+    """KL(tuned ‖ base) in nats per token, over `tokens` of `n` texts."""
 
     n: int
     tokens: int
@@ -76,7 +76,7 @@ class TaskScore(Part):
 
 
 class Retained(Reading):
-    """The retained ability: reading, what of it is seen under another prompt, and how far predictions moved."""
+    """The key `retained`: reading under one or two prompts, loss on texts, and divergence from the base."""
 
     set: str
     metric: str
@@ -135,8 +135,8 @@ class Ability(Figures):
 
     @property
     def decisive(self) -> tuple[str, Figures]:
-        """The first measure that has the ability's status, with its name; the headline where none has."""
-        same = ((name, own) for name, own in self.measures.items() if own.status == self.status)
+        """The first measure that has the ability's status, with its name; or the first measure where none has."""
+        same = ((name, measure) for name, measure in self.measures.items() if measure.status == self.status)
         return next(same, (next(iter(self.measures), ""), self))
 
 

@@ -126,12 +126,12 @@ def choice_measurements(
     base: Sequence[Record], tuned: Sequence[Record], chance: float, prefix: str = ""
 ) -> list[Measurement]:
     """Two measurements of multiple-choice questions: the mean probability of the right option, which decides, and the
-    accuracy as a second look.
+    accuracy as a second check.
 
     The records have the `probability` of the right option, and whether it is the most likely one (`correct`). The
     probability is the expected accuracy of a model that samples its option. It has no noise from near ties, so fewer
     questions decide (Miller 2024, arXiv 2411.00640, section 3.2). It also rises if a model only becomes more certain of
-    its previous choices. The second look detects that.
+    its previous choices. The second check detects that.
     """
     return [
         paired_measurement(f"{prefix}probability", base, tuned, lambda record: record["probability"], chance=chance),

@@ -1,6 +1,6 @@
 """Ability `questions`: the user's own questions from a JSON Lines file, each with a grader.
 
-    {"prompt": "Which colour is the sky?", "options": ["blue", "green"], "answer": 0}
+    {"prompt": "Which color is the sky?", "options": ["blue", "green"], "answer": 0}
     {"prompt": "Our return period?", "answer": ["30 days", "thirty days"], "grader": "contains"}
     {"messages": [{"role": "user", "content": "…"}], "constraints": [{"type": "no_comma"}]}
 
