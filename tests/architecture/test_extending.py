@@ -62,7 +62,7 @@ def test_the_entry_point_is_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "keeptune.mindspore.backend:MindSpore\n"
 
 
-def test_the_skill_reads_what_it_invents_and_finds_a_wrong_answer() -> None:
+def test_the_skill_parses_its_problems_and_finds_a_wrong_answer() -> None:
     skill = example("UnitConversion")()
     problem, raw = skill.generate("km-to-m", random.Random(1))
     question = skill.parse(problem, raw)
@@ -88,7 +88,7 @@ def test_the_ability_pairs_base_and_tuned() -> None:
     assert measured.tuned.tolist() == [1, 0, 1]
 
 
-def test_the_ability_asks_a_model(model_folder: Path) -> None:
+def test_the_ability_evaluates_a_model(model_folder: Path) -> None:
     import tiny
     from evaluation.pairs import subject
 

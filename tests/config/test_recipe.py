@@ -60,8 +60,9 @@ def test_all_errors_are_listed_at_once_with_their_keys() -> None:
         "train.learning_rat",
         "train.zzzzz",
     }
-    assert messages["modell"] == "modell: no such key; did you mean model?"
-    assert messages["data.synth.sed"] == "data.synth.sed: no such key; did you mean seed?"
+    assert messages["modell"].startswith("modell: ") and messages["modell"].endswith("did you mean model?")
+    assert messages["data.synth.sed"].startswith("data.synth.sed: ")
+    assert messages["data.synth.sed"].endswith("did you mean seed?")
     assert messages["data.max_token"].endswith("did you mean max_tokens?")
     assert messages["adapter.ranks"].endswith("did you mean rank?")
     assert messages["train.learning_rat"].endswith("did you mean learning_rate?")
@@ -234,7 +235,7 @@ def test_a_file_that_is_not_a_recipe_is_rejected(tmp_path: Path, content: bytes,
 
 
 def test_a_missing_file_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"none\.yaml: cannot read the recipe \(No such file or directory\)"):
+    with pytest.raises(RecipeError, match=r"none\.yaml: .*No such file"):
         load(tmp_path / "none.yaml")
     with pytest.raises(RecipeError, match="cannot read the recipe"):
         load(tmp_path)

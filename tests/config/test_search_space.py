@@ -28,7 +28,7 @@ def test_only_wide_positive_ranges_are_logarithmic() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "a", "a=", "=1,2", "a=3..1", "a=2..2", "a=7", "a=7,7"])
-def test_what_leaves_nothing_to_try_is_refused(text: str) -> None:
+def test_an_invalid_search_space_is_refused(text: str) -> None:
     with pytest.raises(RecipeError, match="--vary"):
         parse(text)
 

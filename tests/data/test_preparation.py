@@ -149,7 +149,7 @@ def test_too_many_rejected_rows_in_an_excluded_file_are_an_error(tmp_path: Path)
 def test_an_excluded_file_without_a_known_problem_is_an_error(tmp_path: Path) -> None:
     excluded_file = write(tmp_path / "test.jsonl", [("计算 5 的阶乘？", "120")])
     job = recipe(files=[write(tmp_path / "a", rows(50))], exclude_files=[excluded_file])
-    with pytest.raises(DataError, match=r"test\.jsonl: no row is a problem"):
+    with pytest.raises(DataError, match=r"test.jsonl: no row"):
         prepare(job, SKILL, characters, tmp_path / "data")
 
 
@@ -358,7 +358,7 @@ def test_a_failed_attempt_leaves_no_card(tmp_path: Path) -> None:
     assert not (tmp_path / "data" / "card.json").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("in the way", encoding="utf-8")
     job = recipe(files=[write(tmp_path / "a", rows(100))])
     with pytest.raises(RunError, match="cannot be written"):

@@ -269,5 +269,5 @@ def test_unknown_kinds_of_roundings_are_reported_with_the_most_similar_one(key: 
 
 
 def test_unknown_kinds_in_truncate_targets_are_reported() -> None:
-    with pytest.raises(RecipeError, match=r"train\.truncate_targets: .*'aera'"):
+    with pytest.raises(RecipeError, match=r"truncate_targets: .*'aera'"):
         resolve_kinds(section(), KINDS, {"aera": 0.5})

@@ -144,7 +144,7 @@ def test_rows_that_are_too_long_are_an_error_or_dropped(
 
 
 @pytest.mark.parametrize("key", ["retained", "replay"])
-def test_a_reading_file_that_is_not_there(make_recipe: MakeRecipe, tmp_path: Path, key: str) -> None:
+def test_a_missing_reading_file(make_recipe: MakeRecipe, tmp_path: Path, key: str) -> None:
     section = {"retained": "score", "replay": "retain"}[key]
     said = refused(3, "run", make_recipe(**{section: {key: str(tmp_path / "none.json")}}), "--run", tmp_path / "run")
     assert f"{tmp_path / 'none.json'}: cannot be read (No such file or directory)" in said

@@ -85,7 +85,7 @@ def assert_resumed_to_the_same(recipe: Path, folder: Path, again: Path) -> None:
     assert_same_bytes(again, folder)
 
 
-def test_a_plan_expects_more_memory_where_more_is_kept(tree: Tree, tmp_path: Path, model_folder: Path) -> None:
+def test_a_plan_estimates_the_memory_of_each_family(tree: Tree, tmp_path: Path, model_folder: Path) -> None:
     config = AutoConfig.from_pretrained(model_folder)
     needed = {}
     for family in tiny.FAMILIES:
@@ -104,5 +104,5 @@ def test_a_plan_expects_more_memory_where_more_is_kept(tree: Tree, tmp_path: Pat
         ({"family": "ia3", "rank": 8}, "ia3 has no rank"),
     ],
 )
-def test_what_does_not_suit_is_told_by_the_plan(tree: Tree, tmp_path: Path, adapter: Tree, told: str) -> None:
+def test_the_plan_reports_unsuitable_settings(tree: Tree, tmp_path: Path, adapter: Tree, told: str) -> None:
     assert told in refused(2, "plan", stored(tree, tmp_path, adapter))

@@ -87,13 +87,13 @@ def test_base_against_itself_is_exactly_one(model_folder: Path, peft_folder: Pat
         assert all(mode["point"] == 0 for mode in made["kl_on_answers"].values())
 
 
-def test_run_brings_what_it_practised(finished: Path, model_folder: Path) -> None:
+def test_a_run_directory_provides_its_practised_abilities(finished: Path, model_folder: Path) -> None:
     made = gate("--base", model_folder, "--tuned", finished, "--abilities", "reading-en,grammar", "--json").json
     assert made["abilities"]["reading-en"]["status"] == "practised"
     assert not made["abilities"]["reading-en"]["counted"]
 
 
-def test_sequential_asks_no_more_than_all(model_folder: Path, tuned_folder: Path, tmp_path: Path) -> None:
+def test_sequential_evaluates_at_most_all_questions(model_folder: Path, tuned_folder: Path, tmp_path: Path) -> None:
     arguments = ("--base", model_folder, "--tuned", tuned_folder, "--abilities", "knowledge,general-text")
     made = gate(*arguments, "--sequential", "--out", tmp_path / "o", "--json").json
     whole = gate(*arguments, "--json").json

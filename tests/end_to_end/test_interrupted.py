@@ -130,7 +130,7 @@ def test_a_recipe_is_not_exchanged_while_its_data_is_prepared(
     ok("data", recipe, "--run", run)  # the other one was killed
 
 
-def test_a_score_that_an_interruption_came_before_is_made_up_for(recipe: Path, finished: Path, tmp_path: Path) -> None:
+def test_an_interrupted_dev_score_is_computed_after_resuming(recipe: Path, finished: Path, tmp_path: Path) -> None:
     """Killed between the checkpoint of step 12 and its dev score: the choice must not depend on it."""
     run = tmp_path / "run"
     copy_until(finished, run, step=12)
@@ -182,7 +182,7 @@ def test_stopped_between_two_scores(recipe: Path, finished: Path, tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_stopped_where_there_is_nothing_to_save(number: int, make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_signal_before_the_first_checkpoint_exits(number: int, make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, recipe = tmp_path / "run", make_recipe(data=SLOW_DATA)
     with process("run", recipe, "--run", run) as running:
         wait_until(lambda: (run / "data" / "rejected.jsonl").exists(), running)
@@ -201,9 +201,7 @@ def test_a_run_of_another_recipe_is_left_alone(make_recipe: MakeRecipe, finished
     assert files(finished) == before
 
 
-def test_a_run_of_an_older_keeptune_with_fewer_settings_is_gone_on_with(
-    make_recipe: MakeRecipe, finished: Path, tmp_path: Path
-) -> None:
+def test_a_run_of_an_older_version_resumes(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     stored = (run / "recipe.yaml").read_text(encoding="utf-8")
     older = stored.replace("engine: torch\n", "")

@@ -9,7 +9,7 @@ from end_to_end.command import ended, files, keeptune, ok, process, records, ref
 from end_to_end.conftest import KINDS, MakeRecipe
 
 
-def test_a_plan_says_what_the_run_will_be(finished: Path, recipe: Path) -> None:
+def test_a_plan_has_all_estimates(finished: Path, recipe: Path) -> None:
     before = files(recipe.parent)
     plan = ok("plan", recipe, "--json").json
     result = json.loads((finished / "result.json").read_text(encoding="utf-8"))
@@ -28,7 +28,7 @@ def test_a_plan_says_what_the_run_will_be(finished: Path, recipe: Path) -> None:
     assert files(recipe.parent) == before
 
 
-def test_a_plan_counts_of_openings_what_is_trained(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_plan_counts_only_trained_tokens_of_truncated_targets(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     openings = {"epochs": 1, "score_every_steps": 0, "truncate_targets": {"area": 1.0}}
     recipe = make_recipe(train=openings, retain={"replay_share": 0}, data={"styles": {"default": "longhand"}})
     planned = ok("plan", recipe, "--json").json["tokens"]["training"]
@@ -94,7 +94,7 @@ def test_a_kind_that_is_excluded_whole_is_an_error_and_writes_nothing(tmp_path: 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_bad_rows_are_spoilt_and_no_others(tmp_path: Path) -> None:
+def test_exactly_the_bad_rows_are_corrupted(tmp_path: Path) -> None:
     for name, share in (("good", 0), ("bad", 0.1)):
         ok("synth", "--rows", 1000, "--bad-share", share, "--out", tmp_path / name)
     good, bad = ((tmp_path / name).read_text(encoding="utf-8").splitlines() for name in ("good", "bad"))
@@ -103,7 +103,7 @@ def test_bad_rows_are_spoilt_and_no_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_corpus_that_was_not_finished_is_not_there(tmp_path: Path, number: int) -> None:
+def test_an_interrupted_corpus_leaves_no_file(tmp_path: Path, number: int) -> None:
     path = tmp_path / "corpus.jsonl"
     path.write_text("the one before\n", encoding="utf-8")
     with process("synth", "--rows", 5_000_000, "--out", path) as running:

@@ -31,7 +31,7 @@ def test_the_same_questions_are_answered_from_the_cache(
     assert entries(own_cache) == 4
 
 
-def test_a_base_is_asked_once_for_several_recipes(make_recipe: MakeRecipe, own_cache: Path, tmp_path: Path) -> None:
+def test_base_records_are_cached_across_recipes(make_recipe: MakeRecipe, own_cache: Path, tmp_path: Path) -> None:
     ok("run", make_recipe(train=BRIEF), "--run", tmp_path / "one")
     assert entries(own_cache) == 5
     ok("run", make_recipe(train={**BRIEF, "learning_rate": 0.0005}), "--run", tmp_path / "two")
@@ -42,7 +42,7 @@ def test_a_base_is_asked_once_for_several_recipes(make_recipe: MakeRecipe, own_c
     assert ok("verify", tmp_path / "two").out.rstrip().endswith("all of it follows")
 
 
-def test_a_run_measures_what_a_score_of_the_same_questions_did_not(
+def test_a_run_computes_measures_that_cached_scores_lack(
     make_recipe: MakeRecipe, model_folder: Path, squad: Path, tmp_path: Path
 ) -> None:
     ok("score", model_folder, "--retained", squad)
@@ -50,7 +50,7 @@ def test_a_run_measures_what_a_score_of_the_same_questions_did_not(
     assert made["retained"]["ratio"]["likelihood"] is not None
 
 
-def test_both_prompts_and_own_texts_are_measured_and_verified(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_both_prompts_and_user_texts_are_measured_and_verified(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     texts = tmp_path / "texts.txt"
     texts.write_text("The mill is old.\n\nThe ferry is new.\n\nThe inn is full.\n", encoding="utf-8")
     recipe = make_recipe(train=BRIEF, score={"both_prompts": True, "general": str(texts), "general_limit": 2})

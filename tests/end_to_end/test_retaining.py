@@ -52,7 +52,7 @@ def test_tokens_that_the_prompt_does_not_hold_are_refused(make_recipe: MakeRecip
     assert "occur 2 times in the prompt" in outcome.err
 
 
-def test_what_a_run_lost_is_recovered_by_another(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_recover_restores_lost_abilities(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, again = tmp_path / "run", tmp_path / "again"
     suite = {"suite": "quick", "abilities": ["general-text", "knowledge", "grammar"]}
     harmful = {"learning_rate": 0.05, "epochs": 2, "score_every_steps": 0}
@@ -74,7 +74,7 @@ def test_what_a_run_lost_is_recovered_by_another(make_recipe: MakeRecipe, tmp_pa
     assert verify(again).faults == []
 
 
-def test_there_has_to_be_something_to_recover(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_recover_refuses_runs_that_lost_nothing(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert "no recipe.yaml" in refused(2, "recover", tmp_path) or "no result.json" in refused(2, "recover", tmp_path)
     ok("run", make_recipe(), "--run", run)

@@ -116,7 +116,7 @@ def test_the_manifest_names_what_the_result_depends_on(finished: Path, model_fol
     assert set(manifest["hardware"]) == {"cpu", "cores", "memory_bytes", "accelerator"}
 
 
-def test_the_log_tells_every_step_and_score(finished: Path) -> None:
+def test_the_log_has_every_step_and_score(finished: Path) -> None:
     events = records(finished / "log.jsonl")
     trained = [event for event in events if event["event"] == "train"]
     assert set(trained[0]) == {
@@ -273,7 +273,7 @@ def test_an_answer_may_hold_any_character(finished: Path, tmp_path: Path) -> Non
     assert ok("report", run, "--json").json["skill"] == read(finished / "result.json")["skill"]
 
 
-def test_stages_one_by_one_come_to_the_same(finished: Path, recipe: Path, tmp_path: Path) -> None:
+def test_stages_run_separately_give_the_same_result(finished: Path, recipe: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert ok("data", recipe, "--run", run).out == f"{run / 'data' / 'card.json'}\n"
     assert not (run / "checkpoints").exists()
@@ -328,7 +328,7 @@ def test_part_of_an_adapter_that_forgets_may_pass(make_recipe: MakeRecipe, tmp_p
     assert ok("verify", tmp_path / "run").out.endswith("all of it follows\n")
 
 
-def test_a_training_that_brings_nothing_better_is_ended(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_training_stops_early_without_improvement(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     """So small a rate changes no answer: all scores are equal, and the second one after the first is enough."""
     train = {"learning_rate": 1e-12, "epochs": 40, "score_every_steps": 2, "patience": 2}
     changed = make_recipe(train=train, select={"retention_weight": 0.5}, score={"dev_limit": 3})

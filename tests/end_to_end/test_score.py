@@ -70,7 +70,7 @@ def test_the_recipe_may_lie_beside_an_adapter(finished: Path, adapter: Path, hel
     assert ok("score", adapter, "--skill", held_out, "--limit", 2, "--json").json["skill"] == alone
 
 
-def test_a_base_model_scores_half_of_the_questions_that_were_made_for_it(model_folder: Path, squad: Path) -> None:
+def test_the_base_model_scores_half_of_the_questions_generated_for_it(model_folder: Path, squad: Path) -> None:
     scored = ok("score", model_folder, "--retained", squad, "--json").json
     assert (scored["retained"]["em"], scored["retained"]["n"]) == (50, 36)
     assert "skill" not in scored
@@ -94,7 +94,7 @@ def test_a_limit_asks_the_first_of_each(model_folder: Path, held_out: Path, squa
     assert [record["problem"] for record in records(tmp_path / "skill.jsonl")] == problems[:4]
 
 
-def test_rows_that_cannot_be_asked_are_told(model_folder: Path, corpus: Path) -> None:
+def test_unusable_rows_are_reported(model_folder: Path, corpus: Path) -> None:
     scored = ok("score", model_folder, "--skill", corpus, "--limit", 60, "--json").json
     assert set(KINDS) < set(scored["skill"]["by_kind"])
     assert scored["skill"]["n"] == 60
@@ -103,7 +103,7 @@ def test_rows_that_cannot_be_asked_are_told(model_folder: Path, corpus: Path) ->
     assert set(rejected["first"][0]) == {"line", "reason"}
 
 
-def test_another_prompt_must_be_meant(finished: Path, adapter: Path, held_out: Path) -> None:
+def test_another_prompt_needs_the_option(finished: Path, adapter: Path, held_out: Path) -> None:
     for target in (finished, adapter):
         said = refused(2, "score", target, "--skill", held_out, "--prompt", OTHER)
         assert r"trained with: 'Question: {problem}\nAnswer:\n'" in said
@@ -168,7 +168,7 @@ def test_nothing_to_score(model_folder: Path) -> None:
     assert "give --skill FILE, --retained FILE" in refused(2, "score", model_folder)
 
 
-def test_a_target_that_is_not_there(held_out: Path, tmp_path: Path) -> None:
+def test_a_missing_target(held_out: Path, tmp_path: Path) -> None:
     said = refused(2, "score", tmp_path / "nowhere", "--skill", held_out)
     assert "nowhere: no such folder" in said
 
@@ -217,7 +217,7 @@ def test_a_negative_limit(model_folder: Path) -> None:
     assert outcome.code == 2 and "--limit" in outcome.err
 
 
-def test_what_was_taught_long_enough_is_answered(make_recipe: MakeRecipe, model_folder: Path, tmp_path: Path) -> None:
+def test_a_long_training_teaches_the_problems(make_recipe: MakeRecipe, model_folder: Path, tmp_path: Path) -> None:
     """Tokens, labels, adapter, prompt and stop rule belong together, or not one of these answers would be right."""
     recipe = make_recipe(
         data={"kinds": ["mass"], "quota": {}, "styles": {"default": "answer"}, "split": {"dev": 0, "test": 4}},

@@ -11,7 +11,7 @@ from keeptune.files import read_records, write_records
 from keeptune.pipeline.verify import verify
 
 
-def test_a_run_replays_what_the_base_said(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+def test_a_run_replays_answers_of_the_base(make_recipe: MakeRecipe, tmp_path: Path) -> None:
     run, path = tmp_path / "run", tmp_path / "run" / "replay" / "self.jsonl"
     recipe = make_recipe(train={"epochs": 1}, retain={"replay": ["embedded", "self"], "replay_share": 0.3})
     said = ok("run", recipe, "--run", run).err

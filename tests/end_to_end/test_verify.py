@@ -36,20 +36,20 @@ def places(folder: Path) -> list[str]:
     return [fault.place for fault in verify(folder).faults]
 
 
-def test_a_finished_run_follows_from_its_answers(own: Path) -> None:
+def test_a_finished_run_verifies(own: Path) -> None:
     done = keeptune("verify", own)
     assert done.code == 0
     assert done.out.rstrip().endswith("all of it follows")
 
 
-def test_a_figure_that_was_changed_is_named(own: Path) -> None:
+def test_a_changed_figure_is_reported(own: Path) -> None:
     edit_json(own / "result.json", lambda tree: tree["skill"]["tuned"].update(accuracy=0.999))
     done = keeptune("verify", own)
     assert done.code == 3
     assert "1 do not follow\n  result.json, skill.tuned.accuracy: 0.999 is stored, " in done.out
 
 
-def test_figures_that_are_missing_or_too_many_are_named(own: Path) -> None:
+def test_missing_and_additional_figures_are_reported(own: Path) -> None:
     def change(tree: Any) -> None:
         del tree["contest"]["phase1"]
         tree["contest"]["phase3"] = 1.0
@@ -58,21 +58,21 @@ def test_figures_that_are_missing_or_too_many_are_named(own: Path) -> None:
     assert places(own) == ["result.json, contest.phase3", "result.json, contest.phase1"]
 
 
-def test_an_answer_that_was_changed_is_graded_again(own: Path) -> None:
+def test_a_changed_answer_is_graded_again(own: Path) -> None:
     path = own / "scores" / "skill-tuned.jsonl"
     name = json.loads(path.read_text(encoding="utf-8").split("\n")[0])["id"]
     edit_record(path, lambda record: record.update(output="#### 123456789.5\n"))
     assert f"scores/skill-tuned.jsonl, {name}, answer" in places(own)
 
 
-def test_a_truth_that_was_changed_does_not_follow_from_its_problem(own: Path) -> None:
+def test_a_changed_truth_is_recomputed_from_its_problem(own: Path) -> None:
     path = own / "scores" / "skill-tuned.jsonl"
     name = json.loads(path.read_text(encoding="utf-8").split("\n")[0])["id"]
     edit_record(path, lambda record: record.update(truth="123456789"))
     assert f"scores/skill-tuned.jsonl, {name}, truth" in places(own)
 
 
-def test_another_question_for_the_tuned_model_is_named(own: Path) -> None:
+def test_different_questions_of_base_and_tuned_are_reported(own: Path) -> None:
     edit_record(own / "scores" / "retained-tuned.jsonl", lambda record: record.update(prompt="something easier"))
     assert "scores/retained-tuned.jsonl, prompts, line 1" in places(own)
 
@@ -139,7 +139,7 @@ def _text(run: Path) -> None:
         (_text, "scores/drift-tuned.jsonl, general-1-1, text"),
     ],
 )
-def test_whatever_is_changed_is_named(own: Path, tamper: Callable[[Path], None], named: str) -> None:
+def test_every_change_is_reported(own: Path, tamper: Callable[[Path], None], named: str) -> None:
     tamper(own)
     done = keeptune("verify", own)
     assert done.code == 3
@@ -147,7 +147,7 @@ def test_whatever_is_changed_is_named(own: Path, tamper: Callable[[Path], None],
     assert " is stored, " in done.out and " follows" in done.out
 
 
-def test_a_source_that_was_changed_is_named_and_one_that_is_gone_is_told(own: Path, tmp_path: Path) -> None:
+def test_a_changed_source_is_reported_and_a_missing_one_listed(own: Path, tmp_path: Path) -> None:
     rows, reading = tmp_path / "rows.jsonl", tmp_path / "squad.json"
     (source,) = json.loads((own / "data" / "card.json").read_text(encoding="utf-8"))["files"]
     shutil.copy(source["file"], rows)
@@ -172,7 +172,7 @@ def test_a_source_that_was_changed_is_named_and_one_that_is_gone_is_told(own: Pa
     assert len(made.faults) == 2
 
 
-def test_a_run_from_before_there_were_hashes_of_files_follows(own: Path) -> None:
+def test_a_run_without_file_hashes_verifies(own: Path) -> None:
     """Such a run measured no drift either."""
 
     def change(manifest: Any) -> None:
@@ -184,21 +184,21 @@ def test_a_run_from_before_there_were_hashes_of_files_follows(own: Path) -> None
     assert places(own) == []
 
 
-def test_another_version_of_the_code_is_told_where_something_differs(own: Path) -> None:
+def test_the_code_versions_are_shown_where_a_value_differs(own: Path) -> None:
     edit_json(own / "manifest.json", lambda manifest: manifest.update(keeptune="0.0.1"))
     assert "0.0.1" not in keeptune("verify", own).out
     _likelihood(own)
     assert "made by keeptune 0.0.1" in keeptune("verify", own).out
 
 
-def test_a_run_that_is_not_finished_says_what_is_missing(own: Path) -> None:
+def test_verifying_an_unfinished_run_names_the_missing_file(own: Path) -> None:
     (own / "result.json").unlink()
     done = keeptune("verify", own)
     assert done.code == 2
     assert "result.json: cannot be read" in done.err
 
 
-def test_an_adapter_that_is_missing_is_named(own: Path) -> None:
+def test_a_missing_adapter_is_reported(own: Path) -> None:
     (own / "adapter" / "adapter_model.safetensors").unlink()
     done = keeptune("verify", own)
     assert done.code == 2

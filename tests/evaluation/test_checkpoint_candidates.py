@@ -13,17 +13,17 @@ def candidate(name: str, accuracy: float, kept: float) -> Candidate:
     return Candidate(name, accuracy, f1=BASE.f1 * kept, em=BASE.em * kept)
 
 
-def test_the_most_accurate_of_those_that_kept_enough() -> None:
+def test_the_most_accurate_eligible_candidate() -> None:
     found = [candidate("a", 0.5, 0.99), candidate("b", 0.7, 0.92), candidate("c", 0.9, 0.85)]
     assert select_candidate(found, BASE, 0.9).checkpoint == "b"
 
 
-def test_the_later_of_equals() -> None:
+def test_the_later_of_equal_candidates() -> None:
     found = [candidate("a", 0.7, 0.99), candidate("b", 0.7, 0.91), candidate("c", 0.6, 1.0)]
     assert select_candidate(found, BASE, 0.9).checkpoint == "b"
 
 
-def test_where_none_kept_enough_the_one_that_kept_most() -> None:
+def test_without_eligible_candidates_the_one_that_retains_most() -> None:
     found = [candidate("a", 0.9, 0.2), candidate("b", 0.1, 0.8), candidate("c", 0.95, 0.5)]
     assert select_candidate(found, BASE, 0.9).checkpoint == "b"
 
@@ -67,7 +67,7 @@ def test_no_other_candidate_was_better(found: list[Candidate], threshold: float)
         )
 
 
-def test_what_is_kept_can_have_a_weight() -> None:
+def test_retention_can_have_a_weight() -> None:
     found = [candidate("a", 0.70, 1.10), candidate("b", 0.74, 0.92)]
     assert [select_candidate(found, BASE, 0.9, weight).checkpoint for weight in (0.0, 0.2, 0.25, 1.0)] == [
         "b",
@@ -91,6 +91,6 @@ def test_skill_that_costs_too_much_is_not_better() -> None:
     assert evaluations_without_improvement(found, BASE, 0.9, 0.0) == 2
 
 
-def test_while_nothing_keeps_enough_what_keeps_more_is_better() -> None:
+def test_without_eligible_candidates_more_retention_is_better() -> None:
     found = [candidate("a", 0.9, 0.5), candidate("b", 0.9, 0.6), candidate("c", 0.9, 0.7)]
     assert [evaluations_without_improvement(found[:count], BASE, 0.9, 0.0) for count in (1, 2, 3)] == [0, 0, 0]

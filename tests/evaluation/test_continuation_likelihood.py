@@ -54,7 +54,7 @@ def test_options_with_common_beginnings_share_them(generator: Generator) -> None
     assert together == pytest.approx(alone, abs=2e-3)
 
 
-def test_what_all_contexts_begin_with_is_computed_once(generator: Generator, model_folder: Path) -> None:
+def test_a_prefix_of_all_contexts_is_computed_once(generator: Generator, model_folder: Path) -> None:
     system = "You are a helpful assistant, and you answer briefly. " * 3
     choices = [
         encode_options(generator.tokenizer, system + context, options, True)

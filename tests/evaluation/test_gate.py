@@ -277,7 +277,7 @@ def surer(lost: int, proves: bool) -> AbilityScores:
         (90, False, "lost"),
     ],
 )
-def test_a_second_look_need_not_prove_but_must_not_contradict(lost: int, proves: bool, status: str) -> None:
+def test_a_second_check_need_not_prove_but_must_not_contradict(lost: int, proves: bool, status: str) -> None:
     result = verdict_on([surer(lost, proves), *unchanged(2)])
     own = by_name(result)["knowledge"]
     assert own.status == status
@@ -286,7 +286,7 @@ def test_a_second_look_need_not_prove_but_must_not_contradict(lost: int, proves:
 
 
 @pytest.mark.parametrize(("lost", "status"), [(0, "nothing to lose"), (20, "lost")])
-def test_a_second_look_alone_proves_nothing(lost: int, status: str) -> None:
+def test_a_second_check_alone_proves_nothing(lost: int, status: str) -> None:
     """Found by bench/gate_simulation.py: with too few questions for the probability, a ratio of accuracies above the
     limit made an ability `retained`."""
     base, tuned = answers(n=60, right=44, lost=lost)
@@ -430,7 +430,9 @@ def test_the_order_of_abilities_does_not_matter(
 
 @settings(max_examples=60)
 @given(small_abilities(), limits_of())
-def test_several_looks_decide_nothing_that_one_leaves_open(abilities: list[AbilityScores], limits: Limits) -> None:
+def test_several_looks_decide_nothing_that_one_look_leaves_undecided(
+    abilities: list[AbilityScores], limits: Limits
+) -> None:
     once, often = (verdict_on(abilities, limits, resamples=200, looks=looks) for looks in (1, 5))
     for single, repeated in zip(once.abilities, often.abilities, strict=True):
         if repeated.status in ("lost", "retained"):

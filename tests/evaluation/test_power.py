@@ -52,13 +52,13 @@ def test_more_spread_needs_more_texts(margin: float, one: float, other: float) -
     assert questions_for_loss(margin, less) <= questions_for_loss(margin, more)
 
 
-def test_what_cannot_be_proven_needs_more_than_there_are() -> None:
+def test_unprovable_retention_needs_more_questions_than_available() -> None:
     assert questions_for_score(1.0) > NEVER
     assert questions_for_loss(0.0) > NEVER
     assert questions_for_score(0.9, accuracy=0.0) > NEVER
 
 
-def test_a_decision_needs_the_least_that_the_gate_accepts() -> None:
+def test_a_decision_needs_at_least_the_minimum_of_the_gate() -> None:
     assert questions_for_score(0.1) == questions_for_loss(10.0) == MINIMUM_QUESTIONS
 
 

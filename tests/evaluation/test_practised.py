@@ -156,13 +156,13 @@ def test_the_newest_reason_is_given(tmp_path: Path) -> None:
     assert "new.txt" in practised_by(second)["chat"]
 
 
-def test_an_adapter_from_elsewhere_tells_nothing(tmp_path: Path) -> None:
+def test_an_adapter_without_recipe_has_no_practised_abilities(tmp_path: Path) -> None:
     (tmp_path / "adapter").mkdir()
     assert practised_by(recipe(tmp_path / "run", ["embedded"], start=tmp_path / "adapter")).keys() == {"reading-en"}
     (tmp_path / "adapter" / "recipe.yaml").write_text("name: [", encoding="utf-8")
     assert practised_by(recipe(tmp_path / "run", ["embedded"], start=tmp_path / "adapter")).keys() == {"reading-en"}
 
 
-def test_a_chain_that_comes_back_to_itself_ends(tmp_path: Path) -> None:
+def test_a_cyclic_chain_of_start_adapters_ends(tmp_path: Path) -> None:
     own = recipe(tmp_path, [source(tmp_path, "chat.txt", CHAT)], start=tmp_path)
     assert set(practised_by(own)) == {"chat", "instructions"}

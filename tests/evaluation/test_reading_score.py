@@ -72,7 +72,7 @@ def test_the_prediction_is_the_first_line_that_says_something(output: str, line:
 
 
 @pytest.mark.parametrize("layout", ["few-shot", "contest"])
-def test_each_question_is_asked_in_its_layout_with_the_contests_budget(layout: ReadingLayout) -> None:
+def test_each_question_uses_its_layout_and_the_contests_budget(layout: ReadingLayout) -> None:
     generator, records = scored("a", "b", "c", layout=layout)
     texts = [question_text(item.context, item.question, layout) for item in ITEMS]
     assert [record["prompt"] for record in records] == texts

@@ -34,7 +34,7 @@ def by_hand(model: Any, words: Any, before: str, answer: str) -> float:
     return -float(torch.stack([row[token] for row, token in zip(chances, wanted, strict=True)]).mean())
 
 
-def test_it_is_what_transformers_makes_of_the_text(folder: Path) -> None:
+def test_it_equals_the_tokens_of_transformers(folder: Path) -> None:
     words = tiny.tokenizer()
     found = answer_nll(Generator(tiny.load(folder), words), ITEMS)
     reference = tiny.reference(folder)
@@ -63,7 +63,7 @@ def test_an_adapter_that_is_off_changes_nothing(folder: Path) -> None:
     assert off != answer_nll(Generator(tuned, tiny.tokenizer()), ITEMS)
 
 
-def test_answers_stand_where_they_are_said_to() -> None:
+def test_answers_are_at_their_stated_offsets() -> None:
     words = tiny.tokenizer()
     passage = encode_passage([ITEMS[0], ITEMS[2]], words)
     answers = [words.decode(passage.tokens[answer.start : answer.stop]) for answer in passage.answers]

@@ -57,7 +57,7 @@ def test_a_seed_gives_equal_results_twice_and_another_seed_others() -> None:
     assert first.low95 < first.point < first.high95
 
 
-def test_the_order_of_the_blocks_does_not_show() -> None:
+def test_the_order_of_the_blocks_has_no_effect() -> None:
     """20,000 clusters need many blocks of draws: the interval must be the one that the normal law predicts."""
     generator = np.random.default_rng(5)
     base = np.ones(20_000)
@@ -68,7 +68,7 @@ def test_the_order_of_the_blocks_does_not_show() -> None:
     assert difference.high95 - difference.low95 == pytest.approx(2 * half_width, rel=0.15)
 
 
-def test_questions_that_share_a_fate_widen_the_interval() -> None:
+def test_correlated_questions_widen_the_interval() -> None:
     generator = np.random.default_rng(11)
     articles = np.repeat(np.arange(30), 25)
     base = np.full(750, 0.5)

@@ -123,7 +123,7 @@ def run(pair: AdapterPair, abilities: Sequence[Ability], folder: Path) -> list[P
     return evaluate_suite(pair, abilities, "final", "quick", folder, SilentReporter())
 
 
-def test_every_model_is_asked_everything_once(pair: AdapterPair, tmp_path: Path) -> None:
+def test_every_model_answers_each_question_once(pair: AdapterPair, tmp_path: Path) -> None:
     abilities = parts()
     answers = run(pair, abilities, tmp_path)
     for own, ability in zip(answers, abilities, strict=True):
@@ -136,7 +136,7 @@ def test_every_model_is_asked_everything_once(pair: AdapterPair, tmp_path: Path)
         assert own.ability_scores("replay").practised == "replay"
 
 
-def test_files_that_exist_are_not_asked_again(pair: AdapterPair, tmp_path: Path, module_pair: AdapterPair) -> None:
+def test_existing_record_files_are_not_recomputed(pair: AdapterPair, tmp_path: Path, module_pair: AdapterPair) -> None:
     before = run(pair, parts(), tmp_path)
     record_path(tmp_path, "chat", "tuned").unlink()
     for who in VARIANTS:
@@ -150,7 +150,7 @@ def test_files_that_exist_are_not_asked_again(pair: AdapterPair, tmp_path: Path,
     assert [own.calls for own in nobody] == [[], [], []]
 
 
-def test_a_stored_file_is_believed(pair: AdapterPair, tmp_path: Path) -> None:
+def test_stored_records_are_used(pair: AdapterPair, tmp_path: Path) -> None:
     ability = Part("grammar", 20)
     run(pair, [ability], tmp_path)
     path = record_path(tmp_path, "grammar", "tuned")
@@ -178,7 +178,7 @@ def test_a_model_whose_adapter_is_off_is_its_base(module_pair: AdapterPair, tmp_
         assert own.base == own.tuned
 
 
-def test_other_scales_and_texts_are_asked_anew(pair: AdapterPair, module_pair: AdapterPair, tmp_path: Path) -> None:
+def test_other_scales_and_texts_are_computed_again(pair: AdapterPair, module_pair: AdapterPair, tmp_path: Path) -> None:
     ability, first = Part("long-context", 1), plant_facts(320, "some name")[:1]
     other = [dataclasses.replace(first[0], text=first[0].text.replace("the", "a"))]
     assert ability.item_fields(first[0]) == ability.item_fields(other[0])
@@ -213,7 +213,7 @@ def test_a_verdict_in_looks_on_the_tiny_model(pair: AdapterPair, tmp_path: Path)
     assert [len(parts[0].base) for parts in whole.values()] == [own.headline.n for own in result.abilities]
 
 
-def test_a_base_that_was_asked_everything_has_nothing_to_lose(pair: AdapterPair, tmp_path: Path) -> None:
+def test_a_base_evaluated_on_all_questions_has_nothing_to_lose(pair: AdapterPair, tmp_path: Path) -> None:
     """Random weights answer at chance: nothing is decided early on that."""
     ability = Part("knowledge", 40)
     answers, result = in_looks(pair, [ability], tmp_path)
@@ -224,7 +224,7 @@ def test_a_base_that_was_asked_everything_has_nothing_to_lose(pair: AdapterPair,
 RIGHT, WRONG = [True] * 400, [False] * 400
 
 
-def test_what_is_decided_is_asked_no_further(pair: AdapterPair, tmp_path: Path) -> None:
+def test_decided_abilities_get_no_further_questions(pair: AdapterPair, tmp_path: Path) -> None:
     kept = [Known(name, 400, RIGHT, RIGHT) for name in ("one", "two", "three")]
     # A loss near the limit of 10 % stays open to the end.
     close = Known("close", 400, RIGHT, [n % 10 > 0 for n in range(400)])
@@ -248,9 +248,7 @@ def test_all_retained_is_a_pass(pair: AdapterPair, tmp_path: Path) -> None:
     assert result.verdict == "pass"
 
 
-def test_a_fifth_of_the_questions_does_not_tell_that_there_is_nothing_to_lose(
-    pair: AdapterPair, tmp_path: Path
-) -> None:
+def test_a_fifth_of_the_questions_does_not_decide_nothing_to_lose(pair: AdapterPair, tmp_path: Path) -> None:
     """A base that is right on 12 % is right on fewer than ten questions of a fifth, and on enough of them all."""
     weak = Known("weak", 400, [n % 8 == 0 for n in range(400)], WRONG)
     kept = [Known(name, 400, RIGHT, RIGHT) for name in ("one", "two", "three")]
@@ -262,7 +260,7 @@ def test_a_fifth_of_the_questions_does_not_tell_that_there_is_nothing_to_lose(
     assert [own.asked for own in kept] == [80] * 3
 
 
-def test_what_does_not_count_is_asked_once(pair: AdapterPair, tmp_path: Path) -> None:
+def test_uncounted_abilities_are_evaluated_in_one_look(pair: AdapterPair, tmp_path: Path) -> None:
     close = [n % 10 > 0 for n in range(400)]
     counted = [Known(name, 400, RIGHT, RIGHT) for name in ("one", "two", "three")]
     practised, ignored = Known("practised", 400, RIGHT, close), Known("ignored", 400, WRONG, close)

@@ -38,7 +38,7 @@ def by_hand(tuned: Any, words: Any, text: str) -> tuple[float, float, float]:
     return losses[0], losses[1], float((after.exp() * (after - before)).sum())
 
 
-def test_it_is_what_whole_tables_of_logits_give(tuned: Any) -> None:
+def test_it_equals_the_value_from_full_logits(tuned: Any) -> None:
     words = tiny.tokenizer()
     made = measure_text_divergence(tuned, 1.0, words, TEXTS)
     assert [record["id"] for record in made] == ["a", "b", "c"]  # an empty text predicts nothing

@@ -106,14 +106,14 @@ def test_remedy_is_one_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_remedy_names_what_was_lost_or_is_open(name: str) -> None:
+def test_remedy_names_lost_or_undecided_abilities(name: str) -> None:
     record = RECORDS[name]
     lost = {own for own, facts in record["abilities"].items() if facts["counted"] and facts["status"] == "lost"}
     assert (record["gate"]["verdict"] == "fail") == bool(lost)
     assert all(own in record["remedy"] for own in lost)
 
 
-def test_remedy_of_an_open_verdict_depends_on_what_is_left_to_ask() -> None:
+def test_remedy_of_an_undecided_verdict_depends_on_the_remaining_questions() -> None:
     open_verdicts = [name for name in RECORDS if name.startswith("undecided")]
     remedies = [RECORDS[name]["remedy"] for name in open_verdicts]
     quick, standard, *others = remedies
@@ -166,7 +166,7 @@ def test_without_abilities_there_is_no_table() -> None:
     assert verdict_text.ability_lines({}) == []
 
 
-def test_what_is_not_counted_says_so() -> None:
+def test_uncounted_abilities_are_marked() -> None:
     body = rows(verdict_text.format_markdown(RECORDS["not counted"]))[2:]
     assert ["not counted" in row[-1] for row in body] == [False, False, False, True]
     practised = rows(verdict_text.format_markdown(RECORDS["pass with losses"]))[2:]

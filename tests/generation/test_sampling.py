@@ -48,9 +48,7 @@ def test_the_same_seed_gives_the_same_answers(generator: Generator) -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
-def test_what_is_decoded_together_changes_nothing(
-    slots: int, generator: Generator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_do_not_depend_on_the_batch(slots: int, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = prompts(20)
     wide = generator.sample(batch, budgets(20), 7)
     monkeypatch.setattr(scheduling, "SLOTS", slots)

@@ -45,7 +45,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @with_vllm
-def test_answers_equal_those_of_the_own_engine(folders: tuple[Path, Path]) -> None:
+def test_answers_equal_those_of_keeptunes_engine(folders: tuple[Path, Path]) -> None:
     model, adapter = folders
     words = tiny.tokenizer()
     prompts = [tiny.PROMPT.encode(words, problem) for _, problem, _ in tiny.problems(24)]

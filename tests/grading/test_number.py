@@ -126,7 +126,7 @@ def test_refuses_what_is_not_one_number(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["1e401", "1e-401", "1e999999999999", "1×10^99999999", "9" * 401])
-def test_bounds_what_a_number_may_cost(text: str) -> None:
+def test_the_size_of_numbers_is_limited(text: str) -> None:
     assert parse_number(text) is None
 
 
@@ -151,7 +151,7 @@ def test_reads_every_fraction_exactly(numerator: int, denominator: int) -> None:
 
 
 @pytest.mark.parametrize(("output", "correct"), [("#### 2/5", True), ("#### 4/10", False), ("#### 0.4", True)])
-def test_a_fraction_is_asked_for_in_its_lowest_terms(output: str, correct: bool) -> None:
+def test_a_fraction_problem_asks_for_lowest_terms(output: str, correct: bool) -> None:
     assert grade(output, Fraction(2, 5), "fraction").correct is correct
     assert grade(output, Fraction(2, 5), "english").correct
 

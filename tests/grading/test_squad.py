@@ -208,7 +208,7 @@ def written(folder: Path, *questions: dict[str, object], context: object = "It i
     return path
 
 
-def test_loads_what_it_is_given(tmp_path: Path) -> None:
+def test_loads_the_answerable_questions(tmp_path: Path) -> None:
     squad = load_squad(written(tmp_path, question(), question(id="q2", is_impossible=True, answers=[])))
     assert squad.items == [ReadingItem("Places", 0, "It is here.", "q1", "Where?", ("here",))]
     assert squad.skipped_unanswerable == 1

@@ -152,13 +152,13 @@ def test_published_llamas_are_recognized_by_their_shapes(
 
 def test_missing_files_are_named(model: Path, tmp_path: Path) -> None:
     bare = as_checkpoint(model, tmp_path / "bare", with_files=False)
-    with pytest.raises(ModelError, match=r"hidden size 32; put .*config\.json"):
+    with pytest.raises(ModelError, match=r"hidden size 32.*config.json"):
         models.load_model(str(bare))
     (tmp_path / "bare" / "config.json").write_bytes((model / "config.json").read_bytes())
     with pytest.raises(ModelError, match=r"put tokenizer\.json or"):
         models.load_model(str(bare))
     (tmp_path / "bare" / "tokenizer.model").write_bytes(b"MTIz 0\nbroken\n")
-    with pytest.raises(ModelError, match=r"tokenizer\.model: not a Llama 3"):
+    with pytest.raises(ModelError, match=r"tokenizer.model.*Llama 3"):
         models.load_model(str(bare))
     with pytest.raises(ModelError, match="cannot be read"):
         models.load_model(str(tmp_path / "nowhere.ckpt"))

@@ -18,5 +18,5 @@ from keeptune.pipeline.plan import KL_SECONDS, base_seconds
         ({"token_weighting": "dft"}, 0.0),
     ],
 )
-def test_what_is_held_near_the_base_takes_longer(settings: dict[str, object], share: float) -> None:
+def test_a_kl_term_increases_the_estimated_time(settings: dict[str, object], share: float) -> None:
     assert base_seconds(RetainSection.model_validate(settings)) == pytest.approx(1 + share * KL_SECONDS)

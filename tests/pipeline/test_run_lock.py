@@ -18,7 +18,7 @@ def test_a_folder_that_one_process_works_in_is_free_again_afterwards(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_path_that_is_no_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(RunError, match="run: cannot be written"), run_lock(tmp_path / "run"):
         pass

@@ -112,7 +112,7 @@ def test_the_embedded_model_is_asked_as_it_is_trained(tmp_path: Path) -> None:
 
 @each_tokenizer
 @given(before=TEXT, after=TEXT, problem=TEXT)
-def test_no_end_token_stands_behind_a_prompt(words: Any, before: str, after: str, problem: str) -> None:
+def test_prompts_have_no_end_token(words: Any, before: str, after: str, problem: str) -> None:
     prompt = Prompt(f"{before.replace('{', '')}{{problem}}{after.replace('{', '')}")
     tokens = prompt.encode(words, problem)
     assert words.eos_token_id not in tokens
@@ -125,7 +125,7 @@ def test_an_end_token_that_the_text_ends_with_stays() -> None:
     assert encode_prompt(words, "") == []
 
 
-def test_without_an_end_token_nothing_can_be_taught() -> None:
+def test_training_requires_an_end_token() -> None:
     words = tiny.tokenizer()
     words.eos_token = None
     with pytest.raises(ModelError, match="no end token"):

@@ -67,7 +67,7 @@ def test_numbers_of_every_shape(spelling: Spelling, expected: str) -> None:
         ("grouped", "a4567", "a4567"),
     ],
 )
-def test_what_looks_spelled_already_is_told_apart(spelling: Spelling, text: str, expected: str) -> None:
+def test_text_that_resembles_a_spelling_is_distinguished(spelling: Spelling, text: str, expected: str) -> None:
     assert in_steps(text, spelling) == expected
     assert unspell(f"{expected}\n#### 1", spelling) == f"{text}\n#### 1"
 
@@ -111,7 +111,7 @@ def test_a_number_in_each_spelling(number: str) -> None:
 
 
 @given(st.sampled_from(SKILL.kinds[:-1]), st.integers(), st.sampled_from(["rule", "longhand"]))
-def test_each_spelling_does_what_it_is_for(kind: str, seed: int, style: Style) -> None:
+def test_spellings_separate_group_or_reverse_digits(kind: str, seed: int, style: Style) -> None:
     solution = written(kind, seed, style, Rounding())
     assert not re.search("[0-9]{2}", spell(solution, "spaced").rpartition("\n")[0])
     assert not re.search(r"(?<![.0-9])[0-9]{4}", spell(solution, "grouped").rpartition("\n")[0])

@@ -106,9 +106,7 @@ def test_one_spelling_and_sign(base: Fraction, exponent: int, rounding: Rounding
 
 
 @given(VALUES, st.integers(-30, 30), ROUNDINGS, st.integers(-2, 2))
-def test_the_rounded_number_and_no_other_is_recognised(
-    base: Fraction, exponent: int, rounding: Rounding, units: int
-) -> None:
+def test_only_the_rounded_number_is_recognized(base: Fraction, exponent: int, rounding: Rounding, units: int) -> None:
     value = base * Fraction(10) ** exponent
     nearest = Fraction(format_rounded(value, rounding))
     place = last_place(value, rounding)

@@ -21,7 +21,7 @@ def test_a_column_names_kinds_and_others_are_none_of_them() -> None:
 
 
 @pytest.mark.parametrize("solution", ["Press the reset button.", "Call 555 1234.", "#### yes", r"It is \boxed{x+1}."])
-def test_who_repeats_a_solution_is_right(solution: str) -> None:
+def test_a_repeated_reference_solution_is_right(solution: str) -> None:
     truth = parse_truth_or_text(solution)
     assert grade(solution, truth).correct
     assert not grade("Do nothing.", truth).correct

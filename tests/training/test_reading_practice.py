@@ -67,7 +67,7 @@ def test_ids_name_article_paragraph_and_question_and_no_question_repeats() -> No
 
 def test_shares_no_thirteen_words_in_a_row_with_the_evaluation_set() -> None:
     if not EVALUATION.is_file():
-        pytest.skip("src/keeptune/score/reading_set.json is not there yet")
+        pytest.skip("the embedded reading set is missing")
     measured = {
         gram for text in strings(json.loads(EVALUATION.read_text(encoding="utf-8"))) for gram in word_grams(text)
     }

@@ -231,7 +231,7 @@ def test_the_tuned_model_answers_for_itself(name: str, tuned: Any, base_records:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nothing_asked_is_nothing_answered(name: str, tuned: Any) -> None:
+def test_no_prompts_give_no_answers(name: str, tuned: Any) -> None:
     assert ALL[name].collect_records(subject(tuned), [], None) == []
 
 

@@ -109,7 +109,7 @@ def test_every_file_of_the_suite_is_read() -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_lines_say_what_they_are(file: str) -> None:
+def test_each_line_states_ability_and_license(file: str) -> None:
     ability, kind = FILES[file]
     lines = load(file, kind)
     assert lines

@@ -62,7 +62,7 @@ def test_every_row_is_right(shares: dict[str, float]) -> None:
             assert found[0].render_raw(found[1]) == row["solution"]
 
 
-def test_close_calls_are_as_many_as_asked_for() -> None:
+def test_close_calls_have_the_requested_share() -> None:
     def close(rows: Iterator[dict[str, str]]) -> float:
         """Of all quotients, those next to a number of one to three digits."""
         quotients = [found.groups() for row in rows if (found := QUOTIENT.fullmatch(row["problem"]))]

@@ -50,7 +50,7 @@ def test_values_are_python_s(expression: str) -> None:
 
 
 @given(st.lists(st.sampled_from(["0", "1", "05", "2.5", "1E+2", *"+-*/()"]), max_size=9).map("".join))
-def test_what_is_no_expression_is_refused(expression: str) -> None:
+def test_invalid_expressions_are_refused(expression: str) -> None:
     # Python also knows these: ** and //, and a plus sign before a number.
     assume(not re.search(r"\*\*|//|(?:^|[-+*/(])\+", expression))
     # Two numbers side by side are one to us, and not always one to Python.

@@ -115,7 +115,7 @@ def test_all_wrapped_real_problems_are_understood() -> None:
 
 
 @given(st.sampled_from(KINDS), st.integers())
-def test_what_a_kind_writes_only_that_kind_reads_back(kind: Kind[Any], seed: int) -> None:
+def test_generated_problems_parse_as_their_kind_only(kind: Kind[Any], seed: int) -> None:
     problem, text, solution = row_of(kind, seed)
     assert find_kind(text) == (kind, problem)
     assert [other.name for other in KINDS if other.parse(text) is not None] == [kind.name]

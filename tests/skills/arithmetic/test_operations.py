@@ -37,7 +37,7 @@ def test_raw_sums_and_products_are_exact(left: int, right: int) -> None:
 
 
 @given(hundredths, hundredths)
-def test_whatever_is_written_is_read_back(left: int, right: int) -> None:
+def test_all_written_values_are_read_back(left: int, right: int) -> None:
     problem = operands(left, right)
     assert Addition().parse(Addition().render_problem(problem)) == problem
     assert Division().parse(Division().render_problem(problem)) == (problem if right else None)

@@ -34,7 +34,7 @@ def with_another_digit(text: str, generator: random.Random) -> str:
 
 @pytest.mark.parametrize("kind", CHINESE_KINDS)
 @pytest.mark.parametrize("rounding", [TWO, Rounding(1), Rounding(digits=4, halves="even")])
-def test_what_is_written_holds_and_no_digit_can_be_another(kind: str, rounding: Rounding) -> None:
+def test_rendered_solutions_hold_and_no_digit_can_change(kind: str, rounding: Rounding) -> None:
     generator = random.Random(f"{kind} {rounding}")
     for _ in range(300):
         question = understood(SKILL.generate(kind, generator)[0])
@@ -79,7 +79,7 @@ def test_zeros_ones_and_giants(problem: str) -> None:
 
 
 @given(st.sampled_from(["sub", "mul", "div", "discount"]), st.integers())
-def test_what_is_said_about_the_sign_is_true(kind: str, seed: int) -> None:
+def test_statements_about_the_sign_are_true(kind: str, seed: int) -> None:
     question = understood(SKILL.generate(kind, random.Random(seed))[0])
     assert isinstance(question.truth, Fraction)
     said = render_rule(question.text)
@@ -120,7 +120,7 @@ def test_statements(problem: str, lines: str) -> None:
         ("#### -3.33", "#### -3.3333"),
     ],
 )
-def test_what_does_not_hold_is_refused(written: str, other: str) -> None:
+def test_false_statements_are_refused(written: str, other: str) -> None:
     question = understood("计算 10.00 / -3.00 等于多少？")
     solution = render_rule(question.text)
     assert written in solution

@@ -40,7 +40,7 @@ def drawn(kind: str, seed: int) -> tuple[Question, str]:
     return understood(problem, solution), solution
 
 
-def test_raw_solutions_are_taught_as_they_stand_where_they_are_right() -> None:
+def test_correct_raw_solutions_stay_unchanged() -> None:
     question = understood("计算 10.00 / 3.00 等于多少？")
     for stored in ("10.00 / 3.00 = 10 / 3 = 3.33", "10.00 / 3.00 = 3.33"):
         assert SKILL.find_error(question, stored) is None

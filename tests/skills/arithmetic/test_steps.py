@@ -47,7 +47,7 @@ def test_what_holds_or_cannot_be_read_is_no_fault(solution: str) -> None:
         ("质量为 2 * -3 = 6", "2 * -3 = 6"),
     ],
 )
-def test_what_does_not_hold_is_named(solution: str, step: str) -> None:
+def test_false_statements_are_named(solution: str, step: str) -> None:
     assert find_false_step(solution) == step
 
 

@@ -107,7 +107,7 @@ def test_signs_and_numbers_are_the_problems(text: str, before: str, after: str) 
         f"求以下数据的平均值：[{', '.join(['87'] * 50)}]",
     ],
 )
-def test_what_cannot_be_worked_digit_by_digit_is_written_in_short_steps(text: str) -> None:
+def test_problems_without_digit_procedure_use_longhand(text: str) -> None:
     question = SKILL.parse(text, "")
     assert question is not None
     solution = SKILL.render_solution(question, "", "digits", Rounding())
@@ -136,19 +136,19 @@ def test_an_answer_must_follow_from_the_steps() -> None:
     assert error is not None and error.startswith("answer '#### 7872.801'")
 
 
-def test_other_peoples_numbers_are_not_taken() -> None:
+def test_numbers_of_another_problem_are_rejected() -> None:
     text = "计算 7860.75 + 12.06 等于多少？"
     error = find_error(SOLVED, text, Fraction("7872.8"))
     assert error is not None and error.startswith("line 'a70b80c61d02e70f55'")
 
 
 @given(st.text("+-0123456789abuvyzE:=<>r,./*( \n", max_size=60))
-def test_no_text_is_too_strange(text: str) -> None:
+def test_every_text_is_handled(text: str) -> None:
     find_error(f"{text}\n#### 1", "计算 1.00 + 0.00 等于多少？", Fraction(1))
 
 
 @given(st.sampled_from(WORKED), st.integers(0, 2**64), st.data())
-def test_no_change_is_too_strange(kind: DigitKind[Any], seed: int, data: st.DataObject) -> None:
+def test_every_change_is_handled(kind: DigitKind[Any], seed: int, data: st.DataObject) -> None:
     problem = kind.sample(random.Random(seed))
     solution = kind.render_digits(problem)
     start, stop = sorted(data.draw(st.tuples(*[st.integers(0, len(solution))] * 2)))

@@ -101,7 +101,7 @@ def test_a_product_line_by_line() -> None:
         ("9465.44", "8822.36", "4+4=8g", "8a3b5c0d6e8f8g0.=8", "83506880"),
     ],
 )
-def test_a_product_says_where_its_point_will_be_before_its_lines_and_behind_them(
+def test_a_product_states_the_place_of_its_point_before_and_after_its_lines(
     left: str, right: str, point: str, listed: str, answer: str
 ) -> None:
     steps = lines(procedures.multiplication(Decimal(left), Decimal(right)))
@@ -176,7 +176,7 @@ def test_three_digits_of_a_root_are_found_one_by_one() -> None:
     assert close_to_ten[1:4] == ["01-1*1=01-01=00", "000/02=0:c0b0a0,0000", "10+10=0020,0000:2,0<"]
 
 
-def test_what_is_left_may_be_as_much_as_twice_the_root() -> None:
+def test_the_remainder_may_be_twice_the_root() -> None:
     assert "97+97=0194,0194:<" in lines(procedures.square_root(Decimal("9603.47")))
 
 
@@ -308,7 +308,7 @@ def test_functions_beyond_the_data_set(hundredths: int, coefficient: int, expone
         "计算 -12.50 的 101 次方？",
     ],
 )
-def test_what_no_procedure_reaches_is_written_in_short_steps(text: str, rounding: Rounding) -> None:
+def test_problems_beyond_the_procedures_use_longhand(text: str, rounding: Rounding) -> None:
     asked = question(text)
     solution = SKILL.render_solution(asked, "", "digits", rounding)
     assert solution == SKILL.render_solution(asked, "", "longhand", rounding)
