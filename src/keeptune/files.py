@@ -6,14 +6,16 @@ either the old content or the complete new content.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
@@ -141,6 +143,35 @@ def append_line(path: Path, line: str) -> None:
             raise
     except OSError as error:
         raise write_error(path, error) from None
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading. A pipe would wait for a writer, and a device may never end.
+
+    Raises:
+        OSError: when the file cannot be opened, or is no regular file; `strerror` says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            reason = os.strerror(number) if stat.S_ISDIR(mode) else "not a regular file but a pipe or a device"
+            raise OSError(number, reason, str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as in `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
 
 
 def flush(path: Path) -> None:
