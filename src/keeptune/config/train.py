@@ -62,10 +62,7 @@ class TrainSection(Section):
         0, ge=0, description="steps between evaluations on dev; 0 evaluates only at the end of training"
     )
     patience: int = Field(
-        0,
-        ge=0,
-        le=10**9,
-        description="stop after this number of consecutive dev evaluations without improvement; 0: never",
+        0, ge=0, description="stop after this number of consecutive dev evaluations without improvement; 0: never"
     )
     checkpoint_every_steps: int = Field(50, gt=0, description="steps between checkpoints")
     trackers: tuple[Tracker, ...] = Field(
