@@ -10,7 +10,18 @@ import torch
 from safetensors.torch import save_file
 
 from keeptune.errors import RunError
-from keeptune.files import atomic_folder, flush, new_folder, write_atomically, write_error, write_json, write_text
+from keeptune.files import (
+    atomic_folder,
+    flush,
+    new_folder,
+    open_regular,
+    read_json,
+    remove_temporary_files,
+    write_atomically,
+    write_error,
+    write_json,
+    write_text,
+)
 
 
 def test_text_and_json_are_written(tmp_path: Path) -> None:
@@ -93,3 +104,34 @@ def test_folder_is_replaced_atomically(tmp_path: Path) -> None:
     assert (target / "a").read_text(encoding="utf-8") == "one"
     with pytest.raises(RunError, match="already exists"), new_folder(target):
         pass
+
+
+def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
+    """F5 and F6: `step-N.tmp-PID` and `data/scratch-*` survived into the finished run."""
+    kept = ["recipe.yaml", "notes.tmp-old", "checkpoints/step-5/a.bin", "data/scratch-pad.txt", "data/train.parquet"]
+    left = ["result.json.tmp-12", "checkpoints/step-6.tmp-77/a.bin", "adapter.tmp-7/b.bin", "data/scratch-ab_cd012/c"]
+    for name in kept + left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x", encoding="utf-8")
+    outside = tmp_path.with_name(f"{tmp_path.name}-outside")
+    outside.mkdir()
+    (outside / "file").touch()
+    (tmp_path / "link.tmp-3").symlink_to(outside)
+    remove_temporary_files(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
+    assert not (tmp_path / "link.tmp-3").is_symlink() and (outside / "file").exists()
+    assert not (tmp_path / "adapter.tmp-7").exists()
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    """F11: pipes and devices are refused by name."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(OSError, match="not a regular file") as caught:
+            open_regular(tmp_path / name)
+        assert caught.value.filename == str(tmp_path / name)
+        with pytest.raises(RunError, match=name):
+            read_json(tmp_path / name)
+    with pytest.raises(IsADirectoryError):
+        open_regular(tmp_path)

@@ -6,10 +6,14 @@ either the old content or the complete new content.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
+import re
 import shutil
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -65,6 +69,22 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+_TEMPORARY = re.compile(r".+\.tmp-[0-9]+|scratch-[a-z0-9_]{8}")
+"""Names of temporary files and folders: those of this module, and those of the data stage."""
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Removes what killed processes have left in `folder` and its subfolders. No other process may write there."""
+    with suppress(OSError):
+        for path in (*folder.glob("*"), *folder.glob("*/*")):
+            if not _TEMPORARY.fullmatch(path.name):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yields a temporary folder to write into, which then becomes the new folder `folder`.
@@ -106,7 +126,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     try:
         # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        return [json.loads(line) for line in read_regular_bytes(path).decode().split("\n") if line]
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
 
@@ -118,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
         RunError: when the file is missing or damaged.
     """
     try:
-        tree: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        tree: dict[str, Any] = json.loads(read_regular_bytes(path))
         return tree
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
@@ -141,6 +161,35 @@ def append_line(path: Path, line: str) -> None:
             raise
     except OSError as error:
         raise write_error(path, error) from None
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """Opens a regular file for reading. A pipe would wait for a writer, and a device may never end.
+
+    Raises:
+        OSError: when the file cannot be opened, or is no regular file; `strerror` says which.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            reason = os.strerror(number) if stat.S_ISDIR(mode) else "not a regular file but a pipe or a device"
+            raise OSError(number, reason, str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_regular_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: as in `open_regular`.
+    """
+    with open_regular(path) as file:
+        return file.read()
 
 
 def flush(path: Path) -> None:

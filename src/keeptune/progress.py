@@ -1,9 +1,21 @@
-"""The interface through which a running job reports stages, progress and information."""
+"""The interface through which a running job reports stages, progress and information, and text that is safe to show."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Protocol
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with visible escapes such as `\\x1b` for control characters other than tab and line feed.
+
+    Texts of rows and models may contain sequences that move the cursor, set the title, or hide what follows. Unicode's
+    bidirectional overrides reorder what follows.
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class Reporter(Protocol):

@@ -167,3 +167,27 @@ def test_import_linter_contracts_hold() -> None:
     program = "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def auto_class_calls() -> list[tuple[str, ast.Call]]:
+    """Each call of `from_pretrained` or `from_config` on one of transformers' Auto classes, with its place."""
+    return [
+        (f"{path}:{node.lineno}", node)
+        for path, tree in trees().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("from_pretrained", "from_config")
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id.startswith("Auto")
+    ]
+
+
+def test_no_model_runs_its_own_code() -> None:
+    """F1: without the argument, transformers asks on a terminal, and runs the code of the model folder after a `y`."""
+    calls = auto_class_calls()
+    assert calls
+    refused = {"trust_remote_code": False}
+    for place, call in calls:
+        values = {word.arg: word.value.value for word in call.keywords if isinstance(word.value, ast.Constant)}
+        assert values | refused == values, place

@@ -1,6 +1,7 @@
 """Tests of the recipe: validation, error messages, overrides, and the stored form."""
 
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,7 @@ def test_a_malformed_override_is_rejected(tmp_path: Path, override: str, message
         (b"- a\n- b\n", "a recipe is a mapping of sections"),
         (b"a: [", "not valid YAML"),
         (b"name: 2024-99-99", "not valid YAML"),
-        (b"name: \xff\xfe", "not UTF-8 text; save the recipe as UTF-8"),
+        (b"name: \xff\xfe", "not UTF-8 text"),
         (b"name: a\x00b", "not valid YAML"),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_file_that_is_not_a_recipe_is_rejected(tmp_path: Path, content: bytes,
     path.write_bytes(content)
     with pytest.raises(RecipeError) as caught:
         load(path)
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
     assert message in str(caught.value)
 
 
@@ -247,7 +248,7 @@ TREES = st.fixed_dictionaries(
     {"data": st.fixed_dictionaries({"synth": st.fixed_dictionaries({"rows": st.integers(1, 10**9)})})},
     optional={
         "name": TEXT,
-        "seed": st.integers(),
+        "seed": st.integers(0, 2**63 - 1),
         "prompt": st.builds(lambda a, b: {"template": f"{a}{{problem}}{b}"}, TEXT, TEXT),
         "adapter": st.fixed_dictionaries({"targets": TEXT | st.lists(TEXT), "rank": st.integers(1, 999)}),
         "train": st.fixed_dictionaries({}, optional={"learning_rate": st.floats(1e-300, 1e30)}),
@@ -428,3 +429,52 @@ def test_a_stored_recipe_that_predates_the_suite_uses_the_contest_gate(tmp_path:
     assert older == without_suite(recipe)
     path.write_text(dump(recipe), encoding="utf-8")
     assert load_stored(path) == recipe
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "a/b", "/tmp/x", "a\\b", "..", ".", "", " ", "a\nb", "a\x1b[2Jb", "n" * 300]
+)
+def test_the_name_stays_below_runs(tmp_path: Path, name: str) -> None:
+    """F13: `name: ../../x` wrote outside of runs/."""
+    path = stored(tmp_path, yaml.safe_dump({**SYNTH, "name": name}))
+    with pytest.raises(RecipeError, match="name must be a plain") as caught:
+        load(path)
+    assert str(caught.value).isprintable()
+    assert load(path, is_stored=True).name == name
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=-1",
+        "seed=9223372036854775808",
+        "train.epochs=1e9",
+        "train.tokens=1000000000000000000",
+        "train.tokens_per_step=10000000000000",
+        "data.synth.rows=1000000000000000",
+        "data.max_repeats=1000000000",
+        "adapter.rank=1000000000",
+        "gate.resamples=1000000000000",
+    ],
+)
+def test_numbers_are_bounded(tmp_path: Path, override: str) -> None:
+    """F3 and F9: such numbers failed only after training, or asked for unbounded work."""
+    key = override.partition("=")[0]
+    with pytest.raises(RecipeError, match=rf"{key} must be [<≥≤]"):
+        load(stored(tmp_path, "data: {synth: {rows: 100}}"), (override,))
+
+
+def test_a_recipe_is_a_regular_file(tmp_path: Path) -> None:
+    """F11: a pipe waited for a writer, and a device never ended."""
+    os.mkfifo(tmp_path / "pipe.yaml")
+    (tmp_path / "zero.yaml").symlink_to("/dev/zero")
+    for name in ("pipe.yaml", "zero.yaml"):
+        with pytest.raises(RecipeError, match=rf"{name}.*not a regular file"):
+            load(tmp_path / name)
+
+
+def test_a_key_that_stands_twice_is_rejected(tmp_path: Path) -> None:
+    """F16: the last of two equal keys won."""
+    path = stored(tmp_path, "data: {synth: {rows: 100}}\ntrain:\n  epochs: 1\n  epochs: 2\n")
+    with pytest.raises(RecipeError, match=r"a\.yaml:4: .*'epochs'.*line 3"):
+        load(path)

@@ -13,6 +13,7 @@ from keeptune.grading.squad import (
     ReadingItem,
     Scores,
     Summary,
+    load_reading_items,
     load_squad,
     score_squad_v11,
     summarize_scores,
@@ -212,6 +213,31 @@ def test_loads_the_answerable_questions(tmp_path: Path) -> None:
     squad = load_squad(written(tmp_path, question(), question(id="q2", is_impossible=True, answers=[])))
     assert squad.items == [ReadingItem("Places", 0, "It is here.", "q1", "Where?", ("here",))]
     assert squad.skipped_unanswerable == 1
+
+
+def test_unanswerable_questions_are_counted_and_named(tmp_path: Path) -> None:
+    """Questions of SQuAD v2 were dropped without a word."""
+    unanswerable = [question(id=f"u{number}", is_impossible=True, answers=[]) for number in range(5)]
+    path, messages = written(tmp_path, question(), *unanswerable), list[str]()
+    assert len(load_reading_items(str(path), inform=messages.append)) == 1
+    (message,) = messages
+    assert str(path) in message and "skipped 5 " in message and "u0, u1, u2, …" in message
+    load_reading_items(str(written(tmp_path, question())), inform=messages.append)
+    assert len(messages) == 1
+
+
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = written(tmp_path, question())
+    expected = load_squad(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert load_squad(path) == expected
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """F11: a pipe waited for a writer."""
+    os.mkfifo(tmp_path / "pipe.json")
+    with pytest.raises(DataError, match=r"pipe\.json.*not a regular file"):
+        load_squad(tmp_path / "pipe.json")
 
 
 @pytest.mark.parametrize(

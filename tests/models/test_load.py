@@ -167,3 +167,40 @@ def test_the_embedded_model_is_converted_once(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(models, "_convert_embedded", unpack_again)
     assert models.resolve("smollm2-135m") == str(tmp_path / "cache" / "smollm2-135m")
+
+
+def test_hostile_folder_runs_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F1: a terminal with a user who answers `y` changes nothing."""
+    asked: list[object] = []
+    monkeypatch.setattr("builtins.input", lambda *prompt: asked.append(prompt) or "y")
+    classes = {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M", "AutoTokenizer": ["code.T", None]}
+    edit_config(model_type="hostile", auto_map=classes)(folder)
+    trap = folder / "executed"
+    (folder / "code.py").write_text(f"open({str(trap)!r}, 'w')\n", encoding="utf-8")
+    for load in (models.load_config, models.load_model):
+        with pytest.raises(ModelError, match="auto_map"):
+            load(str(folder))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"auto_map": classes, "tokenizer_class": "Hostile"}), encoding="utf-8"
+    )
+    with pytest.raises(ModelError):
+        models.load_tokenizer(str(folder))
+    assert not asked and not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("attn_implementation", "somebody/attention"),
+        ("attn_implementation", "somebody/attention:run"),
+        ("experts_implementation", "somebody/experts"),
+        ("use_kernels", True),
+        ("kernel_config", {"RMSNorm": "somebody/norm:Norm"}),
+    ],
+)
+def test_kernels_from_a_hub_are_refused(folder: Path, key: str, value: object) -> None:
+    """F1: a kernel is code, too."""
+    edit_config(**{key: value})(folder)
+    for load in (models.load_config, models.load_model):
+        with pytest.raises(ModelError, match=key):
+            load(str(folder))

@@ -20,6 +20,7 @@ import typer
 
 from keeptune.cli import formats, gate, jobs, scores
 from keeptune.cli.console import ConsoleReporter
+from keeptune.cli.terminal import show
 from keeptune.config.aliases import DeprecatedKeyWarning
 from keeptune.errors import Interrupted, KeeptuneError
 
@@ -98,7 +99,7 @@ def _show_deprecated_keys(show: Callable[..., None]) -> Callable[..., None]:
 
 def _print_version(is_given: bool) -> None:
     if is_given:
-        print(f"keeptune {metadata.version('keeptune')}")
+        show(f"keeptune {metadata.version('keeptune')}")
         raise typer.Exit
 
 
@@ -114,7 +115,7 @@ def _global_options(
 def _print_error(message: str) -> None:
     """Prints a message to standard error, with the process number if a launcher started several processes."""
     number = os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else "0"
-    print(f"keeptune{f' (process {number})' if number != '0' else ''}: {message}", file=sys.stderr)
+    show(f"keeptune{f' (process {number})' if number != '0' else ''}: {message}", file=sys.stderr)
 
 
 def _stop(number: int, _: Any) -> None:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from keeptune.progress import printable
 
 STEP_LINES = 10
 """The number of training steps that print a line if the output is not a terminal."""
@@ -24,11 +27,11 @@ class ConsoleReporter:
     def stage(self, name: str) -> None:
         """Prints a heading with the seconds since the start."""
         self.close()
-        self.console.print(f"[bold]{name}[/bold] [dim]{time.monotonic() - self.started:.0f} s[/dim]")
+        self.console.print(f"[bold]{escape(printable(name))}[/bold] [dim]{time.monotonic() - self.started:.0f} s[/dim]")
 
     def info(self, text: str) -> None:
         """Prints one line."""
-        self.console.print(f"  {text}", markup=False)
+        self.console.print(f"  {printable(text)}", markup=False)
 
     def counter(self, what: str, total: int) -> Callable[[int], None]:
         """Opens a progress bar and returns the function that advances it. The bar closes at `total`."""
@@ -40,7 +43,7 @@ class ConsoleReporter:
         if self.progress is None:
             self._open("training", total_steps, done=step - 1)
         if self.progress and self.task is not None:
-            self.progress.update(self.task, completed=step, text=text)
+            self.progress.update(self.task, completed=step, text=printable(text))
         if step == total_steps or (not self.console.is_terminal and step % max(1, total_steps // STEP_LINES) == 0):
             self.info(f"step {step}/{total_steps}  {text}")
         if step == total_steps:
@@ -60,13 +63,18 @@ class ConsoleReporter:
 
     def _open(self, what: str, total: int, done: int = 0) -> None:
         self.close()
-        columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("  {task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         self.progress = Progress(
             *columns,
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.task = self.progress.add_task(what, total=total, completed=done, text="")
+        self.task = self.progress.add_task(printable(what), total=total, completed=done, text="")
         self.progress.start()

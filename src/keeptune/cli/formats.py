@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from keeptune.cli.terminal import show
 from keeptune.errors import RecipeError
 
 _DEFAULT_MODEL = "smollm2-135m"
@@ -45,8 +46,8 @@ def export(
             written = export_training(run.examples(), tokenizer, run.context.prompt, length, out, files)
         else:
             written = export_reading(run.recipe.score, tokenizer, length, out, files)
-        print(written.text(), file=sys.stderr)
-        print("\n".join(str(out / name) for name in written.files))
+        show(written.text(), file=sys.stderr)
+        show("\n".join(str(out / name) for name in written.files))
         return
     if seq_length or shards:
         raise RecipeError(
@@ -54,7 +55,7 @@ def export(
         )
     from keeptune.export.exporter import export as write_form
 
-    print("\n".join(str(out / name) for name in write_form(target, form, out)))
+    show("\n".join(str(out / name) for name in write_form(target, form, out)))
 
 
 def import_(
@@ -88,12 +89,12 @@ def import_(
         from keeptune.mindspore.record_rows import write_rows
         from keeptune.prompts.named import resolve_template
 
-        print(write_rows(source, model or _DEFAULT_MODEL, resolve_template(prompt) if prompt else None, out).text())
+        show(write_rows(source, model or _DEFAULT_MODEL, resolve_template(prompt) if prompt else None, out).text())
         return
     if source.suffix in (".yaml", ".yml"):
         from keeptune.mindspore.recipe_yaml import write_recipe
 
-        print(write_recipe(source, out, evaluation, data_file, prompt, model, skill))
+        show(write_recipe(source, out, evaluation, data_file, prompt, model, skill))
         return
     if pet_config is None or prompt is None:
         raise RecipeError(f"{source}: a checkpoint has neither alpha nor prompt; give --pet-config and --prompt")
@@ -103,7 +104,7 @@ def import_(
     from keeptune.prompts.named import resolve_prompt
 
     import_adapter(source, pet_config, model or _DEFAULT_MODEL, skill, resolve_prompt(prompt), out)
-    print(out)
+    show(out)
 
 
 def synth(
@@ -140,4 +141,4 @@ def synth(
             file.writelines(f"{line}\n" for line in corrupt_rows(lines, bad_share, seed))
 
     write_atomically(out, write)
-    print(out)
+    show(out)

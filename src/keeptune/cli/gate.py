@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from keeptune.cli.options import Suite, json_text
+from keeptune.cli.terminal import show
 from keeptune.config.ability_names import ABILITY_NAMES, ALL, split_names, unknown_name
 from keeptune.errors import EXIT_GATE_FAILED, EXIT_UNDECIDED, RecipeError
 
@@ -72,7 +73,7 @@ def gate(
     record = judge(request, out, context.obj)
     writers = {json_text: as_json, verdict_text.format_markdown: as_markdown, verdict_text.format_junit: as_junit}
     write = next((writer for writer, is_requested in writers.items() if is_requested), verdict_text.format_text)
-    print(write(record))
+    show(write(record))
     sys.exit(_EXIT_CODES[record["gate"]["verdict"]])
 
 

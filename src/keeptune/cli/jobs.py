@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from keeptune.cli.options import AsJson, ClusterAddress, Processes, RecipeFile, RunFolder, Settings, json_text
+from keeptune.cli.terminal import show
 from keeptune.errors import EXIT_GATE_FAILED, RecipeError
 
 if TYPE_CHECKING:  # importing it loads pydantic, which `keeptune --help` does not need
@@ -80,7 +81,7 @@ def sweep(
     varied, overrides = tuple(map(parse, vary)), tuple(settings)
     sweep_folder = folder or Path("runs") / f"{_load_recipe(recipe, settings).name}-sweep"
     result = search(recipe, overrides, varied, trials, sweep_folder, context.obj)
-    print(json_text(result) if as_json else f"{text(result)}\n{sweep_folder / 'sweep.html'}")
+    show(json_text(result) if as_json else f"{text(result)}\n{sweep_folder / 'sweep.html'}")
 
 
 def plan(
@@ -98,7 +99,7 @@ def plan(
     from keeptune.pipeline.plan import text
 
     estimate = make_plan(loaded, context.obj, WorkerConfig(processes, cluster))
-    print(json_text(estimate) if as_json else text(estimate))
+    show(json_text(estimate) if as_json else text(estimate))
 
 
 def data(
@@ -113,7 +114,7 @@ def data(
     loaded = _load_recipe(recipe, settings)
     job = _create(context, folder or Path("runs") / loaded.name, loaded, processes, cluster)
     job.data()
-    print(job.directory.data_card)
+    show(job.directory.data_card)
 
 
 def train(context: typer.Context, folder: RunFolder) -> None:
@@ -178,11 +179,11 @@ def _finish(result: dict[str, Any] | None, folder: Path, as_json: bool) -> None:
 
 def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
     if as_json:
-        print(json_text(result))
+        show(json_text(result))
         return
     base, tuned, ratio = result["skill"]["base"], result["skill"]["tuned"], result["retained"]["ratio"]
     low, high = (100 * bound for bound in tuned["ci95"])
-    print(
+    show(
         f"skill    {base['accuracy']:.1%} → {tuned['accuracy']:.1%} "
         f"(95 % interval: {low:.1f}–{high:.1f}), {tuned['n']} held-out questions"
     )
@@ -190,13 +191,13 @@ def _print_result(result: dict[str, Any], folder: Path, as_json: bool) -> None:
         before, after = result["retained"]["base"][metric], result["retained"]["tuned"][metric]
         point, bound = ratio[metric]["point"], ratio[metric]["low95"]
         shown = f"{point:.3f} (95 % lower bound: {bound:.3f})" if point is not None else "none: the base scored 0"
-        print(f"reading  {metric.upper()} {before:.1f} → {after:.1f}, tuned / base {shown}")
+        show(f"reading  {metric.upper()} {before:.1f} → {after:.1f}, tuned / base {shown}")
     from keeptune.evaluation.verdict_text import ability_lines
 
     for line in ability_lines(result["abilities"]):
-        print(line)
+        show(line)
     parameters = result["parameters"]
-    print(f"adapter  {parameters['trainable']:,} of {parameters['total']:,} parameters ({parameters['ratio']:.3%})")
+    show(f"adapter  {parameters['trainable']:,} of {parameters['total']:,} parameters ({parameters['ratio']:.3%})")
     scope = " (contest rule: reading alone)" if result["gate"]["policy"] == "contest" else ""
-    print(f"verdict  {result['gate']['verdict'].upper()}{scope}: {result['gate']['reason']}")
-    print(f"report   {folder / 'report.html'}")
+    show(f"verdict  {result['gate']['verdict'].upper()}{scope}: {result['gate']['reason']}")
+    show(f"report   {folder / 'report.html'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,6 +25,12 @@ Suite = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
 
 
+_CONTROL = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters that json.dumps leaves as they are."""
+
+
 def json_text(tree: Any) -> str:
     """The JSON that `--json` prints, indented and with Chinese characters unescaped."""
-    return json.dumps(tree, ensure_ascii=False, indent=1)
+    # JSON may contain these characters as they are; a terminal would act on them.
+    text = json.dumps(tree, ensure_ascii=False, indent=1)
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

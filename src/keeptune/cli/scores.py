@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from keeptune.cli.options import AsJson, RunFolder, Suite, json_text
+from keeptune.cli.terminal import show
 from keeptune.config.ability_names import split_names
 from keeptune.errors import DataError
 
@@ -22,7 +23,7 @@ def verify(folder: RunFolder) -> None:
     from keeptune.pipeline.verify import verify as check
 
     result = check(folder)
-    print(text(result))
+    show(text(result))
     if result.faults:
         sys.exit(DataError.exit_code)
 
@@ -48,9 +49,9 @@ def compare(
         from keeptune.report.comparison import page
 
         write_text(out, page(comparison))
-    print(json_text(comparison) if as_json else format_comparison(comparison))
+    show(json_text(comparison) if as_json else format_comparison(comparison))
     if leaderboard and not as_json:
-        print(f"\n{format_leaderboard(comparison)}")
+        show(f"\n{format_leaderboard(comparison)}")
 
 
 def score(
@@ -76,7 +77,7 @@ def score(
     request = Request(skill, retained, split_names(abilities), suite, limit, out)
     scored = score_files(target, request, prompt, other_prompt, context.obj)
     if scored is not None:
-        print(json_text(scored) if as_json else text(scored))
+        show(json_text(scored) if as_json else text(scored))
 
 
 def ask(
@@ -88,4 +89,4 @@ def ask(
     from keeptune.pipeline.evaluate_files import ask_one
 
     answer = ask_one(target, problem)
-    print(json_text(answer) if as_json else answer["output"])
+    show(json_text(answer) if as_json else answer["output"])

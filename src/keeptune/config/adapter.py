@@ -14,9 +14,11 @@ class AdapterSection(Section):
     """The adapter: its family, its size, and the layers that get one."""
 
     family: families.Family = Field("lora", description="adapter method; docs/how-to/adapters.md compares them")
-    rank: int = Field(16, gt=0, description="rank of each adapter matrix; 256 by default for vera; not for ia3")
+    rank: int = Field(
+        16, gt=0, le=65_536, description="rank of each adapter matrix; 256 by default for vera; not for ia3"
+    )
     alpha: int = Field(
-        32, gt=0, description="scale numerator: alpha/rank, for rslora alpha/√rank; not for vera and ia3"
+        32, gt=0, le=10**6, description="scale numerator: alpha/rank, for rslora alpha/√rank; not for vera and ia3"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter; not for pissa and ia3")
     targets: str | tuple[str, ...] = Field(

@@ -18,7 +18,7 @@ REJECT_LIMIT = 0.01
 class SynthSection(Section):
     """A generated corpus in the format and mix of the contest, instead of files."""
 
-    rows: int = Field(gt=0, description="number of generated rows")
+    rows: int = Field(gt=0, le=10**9, description="number of generated rows")
     seed: int = Field(0, description="seed of the generator")
     any_length: float = Field(
         0.0, ge=0, le=1, description="share of problems with numbers of every length; most other numbers are long"
@@ -60,7 +60,7 @@ class SliceSection(Section):
         None, description="first and last line (or item) of each file, both included; null: all"
     )
     language: Literal["chinese", "english"] | None = Field(None, description="language of the rows; null: both")
-    take: int = Field(gt=0, description="number of unique problems")
+    take: int = Field(gt=0, le=10**9, description="number of unique problems")
 
 
 class RoundingSection(Section):
@@ -110,12 +110,15 @@ class DataSection(Section):
     synth: SynthSection | None = Field(None, description="generate the corpus instead of reading `data.files`")
     kinds: tuple[str, ...] = Field((), description="kinds to train on; empty: all")
     exclude: tuple[str, ...] = Field((), description="kinds to leave out")
-    quota: dict[str, Annotated[int, Field(ge=0)]] = Field(
+    quota: dict[str, Annotated[int, Field(ge=0, le=10**9)]] = Field(
         default_factory=dict,
         description="kind → number of unique problems; `default` stands for the other kinds, which otherwise use all",
     )
     max_repeats: int = Field(
-        1, ge=1, description="maximum uses of a problem when the quota of its kind exceeds the unique problems"
+        1,
+        ge=1,
+        le=10_000,
+        description="maximum uses of a problem when the quota of its kind exceeds the unique problems",
     )
     fraction: float = Field(1.0, gt=0, le=1, description="share of the unique problems to use, before quotas")
     slices: tuple[SliceSection, ...] = Field(
@@ -154,7 +157,7 @@ class DataSection(Section):
     reject_limit: float = Field(
         REJECT_LIMIT, ge=0, le=1, description="maximum share of rejected rows; the run stops above it"
     )
-    max_tokens: int = Field(512, gt=1, description="maximum tokens per example, prompt and solution together")
+    max_tokens: int = Field(512, gt=1, le=10**7, description="maximum tokens per example, prompt and solution together")
     too_long: Literal["error", "drop"] = Field("error", description="what happens to longer examples")
     split: SplitSection = Field(SplitSection(), description="number of held-out problems")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,22 @@ from keeptune.config.score import ScoreSection
 from keeptune.config.section import Section, raise_errors
 from keeptune.config.select import SelectSection
 from keeptune.config.train import Engine, TrainSection
+from keeptune.config.yaml_reader import YamlError, parse_yaml, read_bounded
 from keeptune.errors import RecipeError
+
+_LONGEST_OVERRIDE = 200
+"""Characters of an override that a message shows."""
+
+_NOT_IN_FILE_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
+_LONGEST_NAME_BYTES = 200
+"""File systems allow 255 bytes; sweeps add a suffix."""
 
 
 class Recipe(Section):
     """All settings of a run."""
 
     name: str = Field("run", description="name of the run; the default run directory is `runs/NAME`")
-    seed: int = Field(0, description="seed of every random choice")
+    seed: int = Field(0, ge=0, le=2**63 - 1, description="seed of every random choice")
     engine: Engine = Field(
         "torch",
         description="training engine; `mindspore` needs a Python environment of its own (docs/tutorials/mindspore.md)",
@@ -136,7 +145,10 @@ def load(path: Path, overrides: tuple[str, ...] = (), *, is_stored: bool = False
     tree, deprecated = _with_overrides(_read(path), overrides, str(path))
     if not is_stored:
         aliases.warn(deprecated, str(path))
-    return with_absolute_paths(parse(tree, str(path)), path.parent)
+    recipe = parse(tree, str(path))
+    if not is_stored:
+        _require_file_name(recipe.name, str(path))
+    return with_absolute_paths(recipe, path.parent)
 
 
 def load_recipe(path: str | Path, *overrides: str) -> Recipe:
@@ -163,8 +175,8 @@ def load_stored(path: Path) -> Recipe:
 def predates_suite(path: Path) -> bool:
     """Whether a stored recipe lacks the settings of the retention suite. Stored recipes are complete otherwise."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        tree = parse_yaml(read_bounded(path))
+    except (OSError, YamlError):
         return False
     return isinstance(tree, dict) and isinstance(tree.get("score"), dict) and "suite" not in tree["score"]
 
@@ -249,16 +261,25 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
 def _read(path: Path) -> dict[str, Any]:
     """Returns the mapping in a YAML file."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = parse_yaml(read_bounded(path))
     except OSError as error:
         raise RecipeError(f"{path}: cannot read the recipe ({error.strerror}); check the path") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: not UTF-8 text; save the recipe as UTF-8") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-99-99
-        raise RecipeError(f"{path}: not valid YAML: {error}") from None
+    except YamlError as error:
+        raise RecipeError(f"{path}{f':{error.line}' if error.line else ''}: {error}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of sections (model, data, train, …)")
     return tree
+
+
+def _require_file_name(name: str, where: str) -> None:
+    """Raises RecipeError unless `runs/NAME` is a folder directly below `runs`. Stored recipes may predate the rule."""
+    is_file_name = name.strip(" .") and not _NOT_IN_FILE_NAMES.search(name)
+    if not is_file_name or len(name.encode()) > _LONGEST_NAME_BYTES:
+        shown = name if len(name) <= 40 else f"{name[:40]}…"
+        raise RecipeError(
+            f"{where}: name must be a plain file name of at most {_LONGEST_NAME_BYTES} bytes, without / and control "
+            f"characters (got {shown!a}); choose another directory with --run instead"
+        )
 
 
 def _with_overrides(
@@ -288,9 +309,9 @@ def _set(tree: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise RecipeError(f"--set {override}: {section} is a value, not a section")
     try:
-        node[last] = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"--set {override}: not valid YAML: {error}") from None
+        node[last] = parse_yaml(value)
+    except YamlError as error:
+        raise RecipeError(f"--set {override[:_LONGEST_OVERRIDE]}: {error}") from None
 
 
 def _recipe_error(where: str, messages: Sequence[str]) -> RecipeError:

@@ -30,10 +30,10 @@ class TeacherSection(Section):
         2, ge=1, le=16, description="maximum number of answers per row; requests stop at the first verified one"
     )
     temperature: float = Field(0.7, ge=0, le=2, description="sampling temperature")
-    max_tokens: int = Field(1024, gt=0, description="maximum tokens per answer")
+    max_tokens: int = Field(1024, gt=0, le=10**7, description="maximum tokens per answer")
     concurrency: int = Field(8, ge=1, le=256, description="maximum number of concurrent requests")
     requests_per_minute: float | None = Field(None, gt=0, description="rate limit; null: none")
-    timeout_seconds: float = Field(120.0, gt=0, description="timeout per attempt")
+    timeout_seconds: float = Field(120.0, gt=0, le=86_400, description="timeout per attempt")
     attempts: int = Field(5, ge=1, le=20, description="attempts per request, with growing pauses between them")
     failure_limit: float = Field(
         0.1, ge=0, le=1, description="maximum share of failed requests; the run stops above it"

@@ -21,18 +21,20 @@ CheckpointingPolicy = Literal["auto", "always", "never"]
 class TrainSection(Section):
     """How the adapter is trained. Amounts are in tokens, because the rows differ in length."""
 
-    epochs: float = Field(1.0, gt=0, description="passes over the training rows; `train.tokens` replaces it")
-    tokens_per_step: int = Field(
-        2048, gt=0, description="non-padding tokens per optimizer step, prompt and solution included"
+    epochs: float = Field(
+        1.0, gt=0, le=100_000, description="passes over the training rows; `train.tokens` replaces it"
     )
-    tokens_per_batch: int = Field(512, gt=0, description="tokens per forward pass, padding included")
+    tokens_per_step: int = Field(
+        2048, gt=0, le=10**9, description="non-padding tokens per optimizer step, prompt and solution included"
+    )
+    tokens_per_batch: int = Field(512, gt=0, le=10**9, description="tokens per forward pass, padding included")
     activation_checkpointing: CheckpointingPolicy = Field(
         "auto",
         description="recompute activations in the backward pass to save memory; `auto`: only for batches that do not "
         "fit otherwise",
     )
     tokens: int | None = Field(
-        None, gt=0, description="total non-padding training tokens, replay included; replaces `train.epochs`"
+        None, gt=0, le=10**13, description="total non-padding training tokens, replay included; replaces `train.epochs`"
     )
     optimizer: Literal["adamw", "mindformers"] = Field(
         "adamw",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keeptune.errors import DataError
+from keeptune.files import read_regular_bytes
 
 GENERAL = "general"
 """The value of `what` for these texts in stored records."""
@@ -45,7 +46,7 @@ def _read(source: str) -> str:
     if source == "embedded":
         return (resources.files("keeptune.data") / "general_texts.txt").read_text(encoding="utf-8")
     try:
-        return Path(source).read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return read_regular_bytes(Path(source)).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise DataError(f"{source}: cannot be read ({error.strerror}); provide a plain text file") from None
     except UnicodeDecodeError as error:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from keeptune.data.row import MAX_REJECTED_CHARACTERS, MAX_ROW_BYTES, TOO_LONG, RejectedRow
 from keeptune.errors import DataError
+from keeptune.files import open_regular
 
 BLOCK_BYTES = 1 << 18
 """Bytes per read. It is less than `MAX_ROW_BYTES`, so a line that is too long is always the first of its block."""
@@ -47,7 +48,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """
     codec = CODECS.get(path.suffix.lower())
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             stream = io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
             if stream.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoConfig
 
 from keeptune.errors import ModelError
 from keeptune.files import new_folder
@@ -88,4 +87,4 @@ def merge(tuned: Any, card: adapter_metadata.AdapterMetadata, tokenizer: Any) ->
         raise ModelError(
             f"the merged model's logits differ from base and adapter by {difference:.1%}; use the adapter unmerged"
         )
-    return merged.to(AutoConfig.from_pretrained(models.resolve(card.model)).dtype or torch.float32)
+    return merged.to(models.load_config(card.model).dtype or torch.float32)

@@ -49,7 +49,7 @@ class PoolPrompt(BaseModel):
 def prompt_pool() -> tuple[PoolPrompt, ...]:
     """All prompts of the pool, in the order of the file."""
     text = (resources.files("keeptune.generation") / POOL).read_text(encoding="utf-8")
-    return tuple(PoolPrompt.model_validate_json(line) for line in text.splitlines())
+    return tuple(PoolPrompt.model_validate_json(line) for line in text.split("\n") if line)
 
 
 def sample_self_answers(

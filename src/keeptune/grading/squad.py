@@ -11,13 +11,14 @@ import json
 import re
 import string
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from keeptune.errors import DataError
+from keeptune.files import read_regular_bytes
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _PUNCTUATION_REMOVAL = str.maketrans("", "", string.punctuation)
@@ -101,10 +102,26 @@ class ReadingItem:
 
 @dataclass(frozen=True, slots=True)
 class SquadFile:
-    """The answerable questions of a file in their order, and the number of skipped unanswerable ones (v2.0)."""
+    """The answerable questions of a file in their order, and the ids of the skipped unanswerable ones (v2.0)."""
 
     items: list[ReadingItem]
-    skipped_unanswerable: int
+    unanswerable_ids: tuple[str, ...] = ()
+
+    @property
+    def skipped_unanswerable(self) -> int:
+        """The number of skipped questions."""
+        return len(self.unanswerable_ids)
+
+    def skipped_message(self) -> str:
+        """The number of skipped questions and some of their ids; empty if there are none."""
+        if not self.unanswerable_ids:
+            return ""
+        total = self.skipped_unanswerable + len(self.items)
+        names = ", ".join(self.unanswerable_ids[:3]) + (", …" if self.skipped_unanswerable > 3 else "")
+        return (
+            f"skipped {self.skipped_unanswerable} of {total} questions as unanswerable ({names}), because neither "
+            "metric can score them"
+        )
 
 
 def load_squad(path: Path) -> SquadFile:
@@ -117,7 +134,8 @@ def load_squad(path: Path) -> SquadFile:
     """
     articles = _field(_load_json(path), "data", list, str(path))
     items: list[ReadingItem] = []
-    skipped = paragraphs = 0
+    paragraphs = 0
+    unanswerable_ids: list[str] = []
     seen: set[str] = set()
     for article_number, article in enumerate(articles, start=1):
         title = _field(article, "title", str, f"{path}: article {article_number}")
@@ -131,25 +149,29 @@ def load_squad(path: Path) -> SquadFile:
                 if answers:
                     items.append(ReadingItem(title, paragraphs, context, question_id, question, answers))
                 else:
-                    skipped += 1
+                    unanswerable_ids.append(question_id)
             paragraphs += 1
     if not items:
         raise DataError(f"{path}: no answerable question; provide a file in the SQuAD v1.1 format")
-    return SquadFile(items, skipped)
+    return SquadFile(items, tuple(unanswerable_ids))
 
 
-def load_reading_items(source: str, limit: int = 0) -> list[ReadingItem]:
+def load_reading_items(source: str, limit: int = 0, inform: Callable[[str], None] | None = None) -> list[ReadingItem]:
     """Return the first `limit` questions (0: all) of a SQuAD file, or of the embedded reading set.
 
     Args:
         source: The path of a file, or "embedded".
         limit: The maximum number of questions; 0 means all.
+        inform: Called with a line about skipped unanswerable questions, if there are any.
 
     Raises:
         DataError: If the file cannot be read.
     """
     if source != "embedded":
-        items = load_squad(Path(source)).items
+        loaded = load_squad(Path(source))
+        items = loaded.items
+        if inform and (message := loaded.skipped_message()):
+            inform(f"{source}: {message}")
     else:
         with resources.as_file(resources.files("keeptune.grading") / "reading_set.json") as path:
             items = load_squad(path).items
@@ -173,7 +195,7 @@ def _questions(paragraph: object, where: str) -> Iterator[tuple[str, str, tuple[
 
 def _load_json(path: Path) -> object:
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
+        return json.loads(read_regular_bytes(path).decode("utf-8-sig"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); provide a SQuAD file") from error
     except UnicodeDecodeError as error:

@@ -120,7 +120,7 @@ def infer_configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
     """
     config_file = path.with_name("config.json")
     if config_file.is_file():
-        return AutoConfig.from_pretrained(config_file)
+        return AutoConfig.from_pretrained(config_file, trust_remote_code=False)
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
         vocabulary, width = shapes["model.embed_tokens.weight"]

@@ -1,7 +1,6 @@
 """Reads a MindFormers YAML configuration into values under dotted names.
 
-The file is read with yaml.safe_load, and its size, depth and number of values are limited: with YAML aliases, one
-kilobyte can describe a tree of a billion values, or a tree that contains itself.
+The file is read within the bounds of config/yaml_reader.py; the number of values and the depth have lower limits here.
 """
 
 from __future__ import annotations
@@ -12,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from keeptune.config.yaml_reader import YamlError, parse_yaml, read_bounded
 from keeptune.errors import RecipeError
 
-_MAX_BYTES = 1_000_000
 _MAX_VALUES = 5_000
 _MAX_DEPTH, _MAX_NAME_CHARACTERS = 20, 1_000
 
@@ -101,20 +98,11 @@ def load_configuration(path: Path) -> Configuration:
         RecipeError: when the file cannot be read, or is not such a configuration.
     """
     try:
-        raw = path.read_bytes()
-        if len(raw) > _MAX_BYTES:
-            raise RecipeError(
-                f"{path}: {len(raw):,} bytes is too large for a configuration (at most {_MAX_BYTES:,}); give a "
-                "MindFormers YAML file"
-            )
-        tree = yaml.safe_load(raw.decode("utf-8"))
+        tree = parse_yaml(read_bounded(path), unique_keys=False)
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}); give a MindFormers YAML file") from None
-    except UnicodeDecodeError:
-        raise RecipeError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    # PyYAML does not wrap all errors of its converters: !!int '' raises IndexError, !!bool x raises KeyError.
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError) as error:
-        raise RecipeError(f"{path}: not valid YAML ({type(error).__name__}: {error})") from None
+    except YamlError as error:
+        raise RecipeError(f"{path}: {error}; give a MindFormers YAML file") from None
     if not isinstance(tree, dict) or not tree:
         raise RecipeError(f"{path}: a MindFormers configuration is a mapping (model, runner_config, optimizer, …)")
     values: dict[str, Any] = {}

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import yaml
-from transformers import AutoConfig
 
 from keeptune.config import recipe as recipes
 from keeptune.data.preparation import load_prepared_rows
@@ -34,7 +33,7 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
         raise ModelError(f"{run}: there is no recipe.yaml; give the run directory, not only its adapter")
     recipe = recipes.load_stored(run / "recipe.yaml")
     rows, questions = (load_prepared_rows(run / "data" / f"{part}.parquet") for part in ("train", "test"))
-    base = AutoConfig.from_pretrained(models.resolve(card.model))
+    base = models.load_config(card.model)
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])
     files = FinetuneFiles(recipe, rows, base, lora, longest, padding_token(tokenizer)).texts()

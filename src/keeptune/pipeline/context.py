@@ -10,6 +10,7 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.data.workers import WorkerConfig
 from keeptune.event_log import EventLog
+from keeptune.files import remove_temporary_files
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.pipeline.final_evaluation import FinalEvaluation
@@ -57,6 +58,7 @@ class RunContext:
                 yield
                 return
             with run_lock(self.directory.root):
+                remove_temporary_files(self.directory.root)
                 self.reporter.stage(name)
                 with self.events.stage(name):
                     yield

@@ -135,7 +135,7 @@ def score_files(
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
     questions = _questions(request.skill, target, request.limit) if request.skill else None
-    items = load_reading_items(request.reading, request.limit) if request.reading else []
+    items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
     group = distributed_context()

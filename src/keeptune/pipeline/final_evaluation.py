@@ -62,6 +62,7 @@ class FinalEvaluation:
     def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter) -> None:
         self.directory, self.recipe, self.reporter = directory, recipe, reporter
         self.prompt = Prompt(recipe.prompt.template)
+        self._shown_messages: set[str] = set()
         self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
 
     def problems(self, split: str, limit: int = 0) -> list[skill_score.SkillQuestion]:
@@ -77,7 +78,7 @@ class FinalEvaluation:
             DataError: when selection needs questions and there is one passage, or fewer than four questions.
         """
         settings = self.recipe.score
-        items = load_reading_items(settings.retained, settings.retained_limit)
+        items = load_reading_items(settings.retained, settings.retained_limit, self._inform_once)
         cut = len(items) - (min(settings.dev_limit, len(items) // 4) if self.compares_candidates else 0)
         while 0 < cut < len(items) and items[cut].paragraph == items[cut - 1].paragraph:
             cut -= 1
@@ -87,6 +88,11 @@ class FinalEvaluation:
                 "evaluation; raise score.retained_limit, or give a file with more passages"
             )
         return items[cut:], items[:cut]
+
+    def _inform_once(self, message: str) -> None:
+        if message not in self._shown_messages:
+            self._shown_messages.add(message)
+            self.reporter.info(message)
 
     @property
     def compares_candidates(self) -> bool:

@@ -111,4 +111,8 @@ def weight_bytes(config: Any, total: int, width: int, quantization: Quantization
 def build_meta_model(config: Any, adapter: AdapterSection) -> PeftModel:
     """The model with its adapter on the meta device, which has shapes but no weights."""
     with torch.device("meta"):
-        return adapters.attach(AutoModelForCausalLM.from_config(config), adapter, seed=0)
+        return adapters.attach(
+            AutoModelForCausalLM.from_config(config, attn_implementation="eager", trust_remote_code=False),
+            adapter,
+            seed=0,
+        )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig
 
 from keeptune.config.ability_names import READING_ABILITY
 from keeptune.config.adapter import AdapterSection
@@ -66,7 +65,7 @@ def plan(
     reporter = reporter or SilentReporter()
     card, rows = _data(recipe, reporter, workers)
     lengths = [truncated_row_tokens(row, recipe.train.truncate_targets, recipe.seed) for row in rows]
-    config = AutoConfig.from_pretrained(models.resolve(recipe.model.name))
+    config = models.load_config(recipe.model.name)
     parameters = count_parameters(config, recipe.adapter)
     share = recipe.retain.replay_share
     epochs = recipe.train.epochs_of(round(sum(lengths) / (1 - share)))

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from keeptune.config.ability_names import READING_ABILITY, TASK_PREFIX
 from keeptune.config.aliases import with_current_keys
+from keeptune.config.yaml_reader import YamlError, parse_yaml
 from keeptune.errors import RunError
 from keeptune.run_files.card import Card
 from keeptune.run_files.events import ScoreEvent, TrainEvent
@@ -119,8 +119,8 @@ def _checked(where: str, text: str, kind: type[T]) -> T:
 
 def _recipe(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(_text(path))
-    except yaml.YAMLError as error:
+        tree = parse_yaml(_text(path))
+    except YamlError as error:
         raise _damaged(str(path), error) from None
     if not isinstance(tree, dict):
         raise _damaged(str(path), "it is not a mapping of sections")

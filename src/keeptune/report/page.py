@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from keeptune.files import write_text
 from keeptune.grading.number import HEADLINE
+from keeptune.progress import printable
 from keeptune.report import examples, item_views, plots, suite_plot, text
 from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
@@ -42,9 +43,9 @@ def write_report(run: Path) -> Path:
         RunError: naming the file of the run that is missing or damaged.
     """
     finished = facts.read(run)
-    write_text(run / "report.md", markdown(finished))
+    write_text(run / "report.md", printable(markdown(finished)))
     page = run / "report.html"
-    write_text(page, html(finished))
+    write_text(page, printable(html(finished)))
     return page
 
 

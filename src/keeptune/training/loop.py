@@ -217,8 +217,9 @@ class Trainer:
         """Removes later steps from the log, because they will run again. Returns the steps that have a score."""
         if not self.event_log.path.is_file():
             return set()
-        lines = self.event_log.path.read_text(encoding="utf-8").splitlines()
-        remaining = [line for line in lines if _step_of(line) <= step]
+        lines = self.event_log.path.read_text(encoding="utf-8").split("\n")
+        # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
+        remaining = [line for line in lines if line and _step_of(line) <= step]
         write_text(self.event_log.path, "".join(f"{line}\n" for line in remaining))
         return {event["step"] for event in map(json.loads, remaining) if event.get("event") == "score"}
 

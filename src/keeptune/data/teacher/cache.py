@@ -43,7 +43,7 @@ class AnswerCache:
                 os.truncate(path, len(complete_lines))
         except OSError as error:
             raise write_error(path, error) from None
-        for number, text in enumerate(complete_lines.splitlines(), start=1):
+        for number, text in enumerate(complete_lines.split(b"\n")[:-1], start=1):
             try:
                 line = _Line.model_validate_json(text)
             except ValidationError:

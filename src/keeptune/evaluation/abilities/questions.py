@@ -34,6 +34,7 @@ from keeptune.evaluation.continuation_likelihood import encode_options, log_like
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.overlap import NgramIndex
 from keeptune.evaluation.suite.loader import Size, Split, Text
+from keeptune.files import read_regular_bytes
 from keeptune.grading.number import HEADLINE, parse_number
 from keeptune.grading.number import grade as grade_number
 from keeptune.grading.squad import score_squad_v11
@@ -137,7 +138,7 @@ def read_questions(path: Path, grader: str | None = None) -> list[Question]:
     if grader is not None and grader not in GRADERS:
         raise RecipeError(_unknown_grader_message(grader))
     try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        lines = read_regular_bytes(path).decode("utf-8-sig").split("\n")
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give a JSON Lines file of questions") from None
     except UnicodeDecodeError as error:
