@@ -70,18 +70,16 @@ def test_line_numbers_include_blank_lines(tmp_path: Path) -> None:
         ("null", "not an object"),
         ('["a", "b"]', "not an object"),
         ("9" * 10_000, "not an object"),
-        ("{}", "keys are neither problem and solution nor id and conversations"),
-        ('{"problem": "a"}', "keys are neither problem and solution nor id and conversations"),
-        ('{"Problem": "a", "solution": "b"}', "keys are neither problem and solution nor id and conversations"),
-        (
-            '{"problem": "a", "solution": "b", "id": "c"}',
-            "keys are neither problem and solution nor id and conversations",
-        ),
+        ("{}", "keys fit no row format"),
+        ('{"problem": "a"}', "keys fit no row format"),
+        ('{"Problem": "a", "solution": "b"}', "keys fit no row format"),
+        ('{"problem": "a", "solution": "b", "id": "c"}', "keys would be dropped"),
         ('{"problem": "a", "problem": "c", "solution": "b"}', "a key occurs twice"),
         ('{"problem": 1, "solution": "b"}', "problem is not a text"),
         ('{"problem": "a", "solution": null}', "solution is not a text"),
         ('{"problem": "a", "solution": ["b"]}', "solution is not a text"),
-        ('{"problem": "a", "solution": ' + "9" * 10_000 + "}", "solution is not a text"),
+        ('{"problem": ' + "9" * 10_000 + ', "solution": "b"}', "problem is not a text"),
+        ('{"problem": "a", "solution": NaN}', "solution is not a text"),
         ('{"problem": "", "solution": "b"}', "problem is empty"),
         ('{"problem": "a", "solution": " \\n"}', "solution is empty"),
         (
@@ -94,12 +92,12 @@ def test_line_numbers_include_blank_lines(tmp_path: Path) -> None:
         (json.dumps(conversation(prompt=None)), "problem is not a text"),
         (json.dumps(conversation(prompt="### Instruction:\n\n\n### Response:")), "problem is empty"),
         (json.dumps(conversation(reply="")), "solution is empty"),
-        (json.dumps({"id": "1", "conversations": []}), "not one human turn and one gpt turn"),
-        (json.dumps({"id": "1", "conversations": "human"}), "not one human turn and one gpt turn"),
-        (json.dumps({"id": "1", "conversations": [None, {}]}), "not one human turn and one gpt turn"),
+        (json.dumps({"id": "1", "conversations": []}), "conversations is not a list of turns"),
+        (json.dumps({"id": "1", "conversations": "human"}), "conversations is not a list of turns"),
+        (json.dumps({"id": "1", "conversations": [None, {}]}), "a turn is not an object"),
         (
             json.dumps({"id": "1", "conversations": conversation()["conversations"] * 2}),
-            "not one human turn and one gpt turn",
+            "more than one user turn and one assistant turn",
         ),
     ],
 )
@@ -110,7 +108,7 @@ def test_a_malformed_line_affects_no_other_line(tmp_path: Path, line: str | byte
     assert isinstance(before, RawRow)
     assert isinstance(after, RawRow)
     assert isinstance(bad, RejectedRow)
-    assert (bad.line, bad.reason) == (2, reason)
+    assert (bad.line, bad.reason.partition(":")[0]) == (2, reason)
     text = raw.decode(errors="replace")
     assert (bad.text, bad.length) == (text[:2000], len(text))
 

@@ -207,15 +207,22 @@ def test_parquet_rows(tmp_path: Path, options: dict[str, Any]) -> None:
 def test_parquet_texts_of_every_type(tmp_path: Path, kind: Any) -> None:
     texts = pa.array(["a", None, " ", "计"]).cast(kind)
     rows = read(tmp_path / "rows.parquet", parquet({"problem": texts, "solution": ["s"] * 4}))
-    assert summarize(rows) == [(1, "a"), (2, "problem is not a text"), (3, "problem is empty"), (4, "计")]
+    assert [(line, text.partition(":")[0]) for line, text in summarize(rows)] == [
+        (1, "a"),
+        (2, "problem is not a text"),
+        (3, "problem is empty"),
+        (4, "计"),
+    ]
 
 
 @pytest.mark.parametrize("values", [[1, 2], [b"a", b"b"], [["a"], ["b"]], [{"problem": "a"}, {"problem": "b"}]])
 def test_parquet_cells_that_are_not_texts(tmp_path: Path, values: list[Any]) -> None:
     rows = read(tmp_path / "rows.parquet", parquet({"problem": values, "solution": ["s", "t"]}))
-    assert rows == [
-        RejectedRow(str(tmp_path / "rows.parquet"), n, "problem is not a text", "st"[n - 1], 1) for n in (1, 2)
-    ]
+    for number, row in enumerate(rows, 1):
+        assert isinstance(row, RejectedRow)
+        assert (row.line, row.reason.partition(":")[0]) == (number, "problem is not a text")
+        assert row.text.endswith("st"[number - 1])
+    assert len(rows) == 2
 
 
 def test_parquet_bytes_that_are_not_utf8_affect_only_their_row(tmp_path: Path) -> None:

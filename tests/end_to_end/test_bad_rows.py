@@ -37,12 +37,14 @@ def taught(good: list[str], tree: Tree, tmp_path: Path) -> Any:
 
 BAD_LINES = {
     "malformed JSON": b'{"problem": "1 + 1", "solution": ',
-    "keys are neither problem and solution nor id and conversations": b'{"question": "1 + 1", "answer": "2"}',
+    "keys fit no row format": b'{"question": "1 + 1", "solution": "2"}',
+    "keys would be dropped": b'{"problem": "1 + 1", "solution": "2", "hint": "3"}',
+    "a system turn": b'{"messages": [{"role": "system", "content": "Be brief."}]}',
     "not UTF-8": '{"problem": "长方形", "solution": "面积"}'.encode("gb18030"),
     "longer than 1 MB": b'{"problem": "' + b"x" * 10_000_000 + b'", "solution": "1"}',
     "not an object": b'["problem", "solution"]',
     "a key occurs twice": b'{"problem": "1", "problem": "2", "solution": "3"}',
-    "solution is not a text": b'{"problem": "1 + 1", "solution": 2}',
+    "solution is not a text": b'{"problem": "1 + 1", "solution": null}',
     "problem is empty": b'{"problem": " ", "solution": "2"}',
     "no known kind of problem": b'{"problem": "What is love?", "solution": "unknown"}',
 }

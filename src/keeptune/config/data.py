@@ -46,7 +46,7 @@ class SplitSection(Section):
 
 
 class ColumnsSection(Section):
-    """Names of the columns (or JSON keys) of a row. Conversation files need none."""
+    """Names of the columns (or JSON keys) of a row. Known row formats, such as `messages`, need none."""
 
     problem: str = Field("problem", description="column of the problem")
     solution: str = Field("solution", description="column of the solution")

@@ -17,7 +17,7 @@ from pathlib import Path
 from keeptune.config.data import ColumnsSection
 from keeptune.data.row import MAX_ROW_BYTES, NOT_UTF8, TOO_LONG, RawRow, RejectedRow, RowError, is_utf8, reject
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
-from keeptune.data.table import make_row, required_columns
+from keeptune.data.table import TableColumns, find_columns
 from keeptune.errors import DataError
 
 _NumberedLine = tuple[int, str | LongLine]
@@ -40,14 +40,14 @@ def read_csv(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedR
             raise DataError(
                 f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
             )
-        positions = [header.fields.index(name) for name in required_columns(file, header.fields, columns)]
+        layout = find_columns(file, header.fields, columns)
         is_empty = True
         for record in records:
             is_empty = False
             if isinstance(record, RejectedRow):
                 yield record
             else:
-                yield _row(file, record, len(header.fields), positions)
+                yield _row(file, record, header.fields, layout)
         if is_empty:
             raise DataError(f"{path}: the table is empty; provide a table with rows")
 
@@ -61,13 +61,14 @@ class _Record:
     text: str
 
 
-def _row(file: str, record: _Record, field_count: int, positions: list[int]) -> RawRow | RejectedRow:
+def _row(file: str, record: _Record, header: list[str], layout: TableColumns) -> RawRow | RejectedRow:
     try:
         if not is_utf8(record.text):
             raise RowError(NOT_UTF8)
-        if len(record.fields) != field_count:
+        if len(record.fields) != len(header):
             raise RowError("wrong number of fields")
-        return make_row(file, record.line, [record.fields[position] for position in positions])
+        fields = dict(zip(header, record.fields, strict=True))
+        return layout.make_row(file, record.line, [fields[name] for name in layout.names])
     except RowError as error:
         return reject(file, record.line, str(error), record.text.rstrip("\r\n"))
 

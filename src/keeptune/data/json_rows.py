@@ -1,4 +1,4 @@
-"""Reads rows from JSON Lines, JSON lists, and the conversation lists of MindFormers and FastChat.
+"""Reads rows from JSON Lines and JSON lists, in the formats of `row_formats`.
 
 Files have millions of lines, and most lines are an object with two strings. A fast path parses those. All other lines
 take the slow path, which determines the reason for a rejection.
@@ -25,12 +25,13 @@ from keeptune.data.row import (
     reject,
     require_text,
 )
+from keeptune.data.row_formats import Number, convert_fields
 from keeptune.data.sources import Shard
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
 
 _CONVERSATION_KEYS = {"id", "conversations"}
-_TURN_KEYS = {"from", "value"}
+_CONVERSATION_ROLES = ["human", "gpt"]
 
 _SPACE = re.compile(r"[ \t\r\n]+")
 _LINE_SPACE = " \t\r\x0b\x0c"
@@ -41,8 +42,8 @@ _BEFORE_PROBLEM = re.compile(r"\A(?:[^#]*\n)?[ ]*(?:#{2,3} ?)?Instruction: *\n?"
 _AFTER_PROBLEM = re.compile(r"\n(?:#{2,3} ?)?Response:\Z")
 
 # An object becomes the tuple of its (key, value) pairs. This needs no call into Python and preserves duplicate keys.
-# Rows contain no numbers; parsing integers as floats avoids Python's limit on the number of digits.
-_DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=float)
+# A number keeps its text. This also avoids Python's limit on the number of digits.
+_DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=Number, parse_float=Number)
 
 
 def read_json(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
@@ -213,8 +214,8 @@ class _ObjectReader:
         columns = self.columns
         if fields.keys() == _CONVERSATION_KEYS and columns.kind is None:
             return self._conversation(file, line, fields)
-        if self._is_default and fields.keys() != self._keys:
-            raise RowError("keys are neither problem and solution nor id and conversations")
+        if self._is_default:
+            return RawRow(file, line, *convert_fields(fields))
         if missing := self._keys - fields.keys():
             raise RowError(f"a key that data.columns names is missing: {', '.join(sorted(missing))}")
         label = None if columns.kind is None else require_text("kind", fields[columns.kind])
@@ -222,29 +223,15 @@ class _ObjectReader:
         return RawRow(file, line, problem, require_text("solution", fields[columns.solution]), label)
 
     def _conversation(self, file: str, line: int, fields: dict[str, object]) -> RawRow:
+        """Convert a conversation with an id. Only those of MindFormers and FastChat may have a prompt to remove."""
         conversation_id, turns = fields["id"], fields["conversations"]
         if not isinstance(conversation_id, str):
             raise RowError("id is not a text")
         if conversation_id in self._conversation_ids:
             raise RowError("id occurs twice")
-        if not isinstance(turns, list) or [_speaker(turn) for turn in turns] != ["human", "gpt"]:
-            raise RowError("not one human turn and one gpt turn")
+        prompt, solution = convert_fields(fields)
         self._conversation_ids.add(conversation_id)
-        prompt, reply = dict(turns[0])["value"], dict(turns[1])["value"]
-        if not isinstance(prompt, str):
-            raise RowError("problem is not a text")
-        problem = strip_prompt_wrapper(prompt)
-        return RawRow(
-            file,
-            line,
-            require_text("problem", problem),
-            require_text("solution", reply),
-            unwrapped=problem != prompt.strip(),
-        )
-
-
-def _speaker(turn: object) -> object:
-    if not isinstance(turn, tuple) or len(turn) != len(_TURN_KEYS):
-        return None
-    fields = dict(turn)
-    return fields["from"] if fields.keys() == _TURN_KEYS else None
+        if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
+            return RawRow(file, line, prompt, solution)
+        problem = require_text("problem", strip_prompt_wrapper(prompt))
+        return RawRow(file, line, problem, solution, unwrapped=problem != prompt.strip())

@@ -180,10 +180,12 @@ def _scan_rows(
 
 
 def _reject_limit_error(result: ScanResult, limit: float, log_path: Path) -> DataError:
-    listed = "\n".join(
-        f"  {count} × {reason}, first at {result.first[reason][2]}:{result.first[reason][1]}"
-        for reason, count in result.rejected_by_reason().items()
-    )
+    lines = []
+    for reason, count in result.rejected_by_reason().items():
+        _, line, file, details = result.first[reason]
+        suffix = f" ({details.removeprefix(f'{reason}:').strip()})" if details != reason else ""
+        lines.append(f"  {count} × {reason}, first at {file}:{line}{suffix}")
+    listed = "\n".join(lines)
     return DataError(
         f"{result.rejected} of {result.rows_read} rows are rejected, more than data.reject_limit = {limit:g} allows:\n"
         f"{listed}\n{log_path} lists all of them. Repair the files, set data.exclude or data.wrong, or raise "

@@ -23,8 +23,9 @@ __all__ = ["RawRow", "RejectedRow", "read_rows", "read_shard", "reject"]
 def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a shard in order, with its line number in the whole file. Blank lines are skipped.
 
-    By default, a JSON object must have exactly the keys `problem` and `solution`. If the recipe names other keys in
-    data.columns, those must be present, and further keys are allowed. CSV and Parquet always allow further columns.
+    By default, the keys of a JSON object or the columns of a table determine its format; see `row_formats`. If the
+    recipe names other keys in data.columns, those must be present, and further ones are allowed. A table with problem
+    and solution always allows further columns.
 
     Raises:
         DataError: the file is missing, unreadable, damaged or empty, lacks the columns, or is a JSON list that does

@@ -53,7 +53,8 @@ class RowError(Exception):
 
 def reject(file: str, line: int, reason: str, text: str) -> RejectedRow:
     """Return the record of a rejected row, with its text cut to `MAX_REJECTED_CHARACTERS`."""
-    return RejectedRow(file, line, reason, _SURROGATE.sub("\ufffd", text[:MAX_REJECTED_CHARACTERS]), len(text))
+    start, length = _SURROGATE.sub("\ufffd", text[:MAX_REJECTED_CHARACTERS]), len(text)
+    return RejectedRow(file, line, _SURROGATE.sub("\ufffd", reason), start, length)
 
 
 def require_text(name: str, value: object) -> str:

@@ -60,8 +60,8 @@ class ScanResult:
     """Rows rejected because of a wrong solution, per kind."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Rejected rows per reason."""
-    first: dict[str, tuple[int, int, str]] = field(default_factory=dict)
-    """The first row rejected for each reason, as (shard number, line, file)."""
+    first: dict[str, tuple[int, int, str, str]] = field(default_factory=dict)
+    """The first row rejected for each reason, as (shard number, line, file, reason with its details)."""
 
     @property
     def rejected(self) -> int:
@@ -185,7 +185,7 @@ def _record_rejected(rejected: list[RejectedRow], number: int, result: ScanResul
     for row in rejected:
         reason = row.reason.partition(":")[0]
         result.reasons[reason] += 1
-        result.first.setdefault(reason, (number, row.line, row.file))
+        result.first.setdefault(reason, (number, row.line, row.file, row.reason))
     if rejected:
         with (task.scratch / f"rejected-{number:08}").open("w", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rejected)

@@ -1,8 +1,12 @@
-"""Reads rows from tables: Parquet files and Hugging Face data sets. The recipe names the columns."""
+"""Reads rows from tables: Parquet files and Hugging Face data sets.
+
+The recipe names the columns. By default they are those of the first format of `row_formats` that the table has.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -23,11 +27,20 @@ from keeptune.data.row import (
     reject,
     require_text,
 )
+from keeptune.data.row_formats import (
+    EXPECTED_KEYS,
+    RowFormat,
+    dropped_keys_advice,
+    find_format,
+    from_python,
+    list_names,
+)
 from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 
 _BATCH_ROWS = 1_000
 _BUFFER_BYTES = 1 << 20
+_TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 
 
 def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
@@ -41,8 +54,9 @@ def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[RawRow | Rejec
     with open_bytes(path) as stream:
         try:
             file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES)
-            names = required_columns(str(path), file.schema_arrow.names, columns)
-            yield from _rows(str(path), file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False), names)
+            layout = find_columns(str(path), file.schema_arrow.names, columns)
+            batches = file.iter_batches(_BATCH_ROWS, columns=layout.names, use_threads=False)
+            yield from _rows(str(path), batches, layout)
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names that are not UTF-8
             raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
 
@@ -58,17 +72,47 @@ def read_hub(name: str, columns: ColumnsSection) -> Iterator[RawRow | RejectedRo
     first = next(tables, None)
     if first is None:
         raise _empty_table_error(name)
-    names = required_columns(name, first.schema.names, columns)
-    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), names)
+    layout = find_columns(name, first.schema.names, columns)
+    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), layout)
 
 
-def required_columns(file: str, header: Sequence[str], columns: ColumnsSection) -> list[str]:
-    """Return the names of the columns for problem, solution and, if the recipe names it, kind.
+@dataclass(frozen=True, slots=True)
+class TableColumns:
+    """The columns to read from a table, and the format of their cells, or None if the recipe names the columns."""
+
+    names: list[str]
+    row_format: RowFormat | None
+
+    def make_row(self, file: str, line: int, cells: Sequence[object]) -> RawRow:
+        """Return the row with these cells, in the order of `names`.
+
+        Raises:
+            RowError: the cells are not a row of the format, or a cell is not a valid text; see `require_text`.
+        """
+        if self.row_format is not None:
+            return RawRow(file, line, *self.row_format.read(dict(zip(self.names, cells, strict=True))))
+        problem, solution, *kind = cells
+        label = require_text("kind", kind[0]) if kind else None
+        return RawRow(file, line, require_text("problem", problem), require_text("solution", solution), label)
+
+
+def find_columns(file: str, header: Sequence[str], columns: ColumnsSection) -> TableColumns:
+    """Return the columns that the recipe names, or by default those of the first format that the table has.
+
+    A table with the columns problem and solution may have further columns. Tables of other formats may not.
 
     Raises:
-        DataError: a column is missing or occurs more than once.
+        DataError: a column is missing, occurs more than once, or would be dropped.
     """
     names = [columns.problem, columns.solution, *([columns.kind] if columns.kind is not None else [])]
+    row_format = find_format(header) if columns == ColumnsSection() else None
+    expected = f" Without data.columns, {EXPECTED_KEYS} are read." if columns == ColumnsSection() else ""
+    if row_format is not None and names != list(row_format.required):
+        names = [name for name in dict.fromkeys(header) if name in row_format.keys]
+        if dropped := [name for name in header if name not in names]:
+            raise DataError(
+                f"{file}: columns would be dropped: {list_names(dropped)}; {dropped_keys_advice(row_format)}"
+            )
     for fault, faulty_names in (
         ("lacks", [name for name in names if name not in header]),
         ("has more than once", [name for name in names if header.count(name) > 1]),
@@ -76,48 +120,38 @@ def required_columns(file: str, header: Sequence[str], columns: ColumnsSection) 
         if faulty_names:
             raise DataError(
                 f"{file}: the table {fault} {' and '.join(map(repr, faulty_names))}; its columns are "
-                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns"
+                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns.{expected}"
             )
-    return names
+    return TableColumns(names, row_format)
 
 
-def make_row(file: str, line: int, cells: Sequence[object]) -> RawRow:
-    """Return the row with these cells, in the order of `required_columns`.
-
-    Raises:
-        RowError: a cell is not a valid text; see `require_text`.
-    """
-    problem, solution, *kind = cells
-    label = require_text("kind", kind[0]) if kind else None
-    return RawRow(file, line, require_text("problem", problem), require_text("solution", solution), label)
-
-
-def _rows(file: str, batches: Iterable[Any], names: Sequence[str]) -> Iterator[RawRow | RejectedRow]:
+def _rows(file: str, batches: Iterable[Any], layout: TableColumns) -> Iterator[RawRow | RejectedRow]:
     line = 0
+    read_cells = _texts if layout.row_format is None else _values
     for batch in batches:
-        for cells in zip(*(_cells(batch.column(name)) for name in names), strict=True):
+        for cells in zip(*(read_cells(batch.column(name)) for name in layout.names), strict=True):
             line += 1
-            texts = [cell for cell in cells if isinstance(cell, str)]
+            texts = [text for cell in cells for text in _texts_in(cell)]
             try:
                 if not all(map(is_utf8, texts)):
                     raise RowError(NOT_UTF8)
                 if sum(len(text.encode()) for text in texts) > MAX_ROW_BYTES:
                     raise RowError(TOO_LONG)
-                yield make_row(file, line, cells)
+                yield layout.make_row(file, line, cells)
             except RowError as error:
                 yield reject(file, line, str(error), "\n".join(texts))
     if line == 0:
         raise _empty_table_error(file)
 
 
-def _cells(column: Any) -> list[str | None]:
+def _texts(column: Any) -> list[str | None]:
     """Return the texts of a column, and None for values of another type.
 
     Bytes that are not UTF-8 become lone surrogates.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if column.type not in (pa.string(), pa.large_string(), pa.string_view()):
+    if column.type not in _TEXT_TYPES:
         return [None] * len(column)
     try:
         texts: list[str | None] = column.to_pylist()
@@ -125,6 +159,33 @@ def _cells(column: Any) -> list[str | None]:
         raw = column.cast(pa.large_binary()).to_pylist()
         texts = [None if cell is None else cell.decode(errors="surrogateescape") for cell in raw]
     return texts
+
+
+def _values(column: Any) -> Sequence[object]:
+    """Return the values of a column of any type, in the types of `row_formats`."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return _texts(column) if column.type in _TEXT_TYPES else [_value(cell) for cell in column]
+
+
+def _value(cell: Any) -> object:
+    """Return one value. If a text in it is not UTF-8, return a lone surrogate, so that the row is rejected."""
+    try:
+        return from_python(cell.as_py())
+    except UnicodeDecodeError:
+        return "\udcff"
+
+
+def _texts_in(value: object) -> Iterator[str]:
+    """Yield all texts in a cell, without the keys of objects."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts_in(item)
+    elif isinstance(value, tuple):
+        for _, item in value:
+            yield from _texts_in(item)
 
 
 def _empty_table_error(file: str) -> DataError:

@@ -1,0 +1,257 @@
+"""The row formats that are recognized by their keys: how each becomes one problem and one solution.
+
+A prompt is a single turn. A row that does not fit into one user turn and one assistant turn raises an error, because
+part of it would be lost. The same holds for a row with a further key that has a value.
+
+The same code reads JSON and tables. A value is a `str`, a `bool`, a `Number`, None, a list, or an object as the tuple
+of its (key, value) pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from keeptune.data.row import RowError, require_text
+
+_ROLES = {
+    **dict.fromkeys(("user", "human"), "user"),
+    **dict.fromkeys(("assistant", "gpt"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "function_call", "observation", "tool_call", "tool_response"), "tool"),
+}
+_TURN_KEYS = (("role", "content"), ("from", "value"))
+_TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
+
+_ONE_TURN = "supported are one user turn and then one assistant turn, both texts"
+_MAX_LISTED, _MAX_NAME_CHARACTERS = 12, 60
+
+
+_Turn = tuple[str, object, list[str]]
+"""The name of a speaker, the content, and the other keys that hold something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number with its text in the file, because `1.50` must stay `1.50`."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowFormat:
+    """A row format. A row has it if it has all keys of `required`."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...]
+    read: Callable[[Mapping[str, object]], tuple[str, str]]
+    """Return the problem and the solution of a row, or raise `RowError`."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that a row of this format may have."""
+        return self.required + self.optional
+
+
+def find_format(keys: Collection[str]) -> RowFormat | None:
+    """Return the first format whose required keys are all in `keys`."""
+    return next((row_format for row_format in _FORMATS if set(row_format.required) <= set(keys)), None)
+
+
+def convert_fields(fields: Mapping[str, object]) -> tuple[str, str]:
+    """Return the problem and the solution of a row in any known format.
+
+    Raises:
+        RowError: the keys fit no format, a key would be dropped, or the row is not a single turn.
+    """
+    row_format = find_format(fields.keys())
+    if row_format is None:
+        raise RowError(f"keys fit no row format: found {list_names(fields)}; expected {EXPECTED_KEYS}")
+    dropped = [key for key in fields if key not in row_format.keys and not is_blank(fields[key])]
+    if dropped:
+        raise RowError(f"keys would be dropped: found {list_names(dropped)}; {dropped_keys_advice(row_format)}")
+    return row_format.read(fields)
+
+
+def dropped_keys_advice(row_format: RowFormat) -> str:
+    """Return what a row of this format may hold, and what to do about other keys."""
+    return (
+        f"a row with {list_names(row_format.required)} may only have {list_names(row_format.keys)}. Remove the "
+        "others, or name two keys with texts in data.columns, which ignores all others"
+    )
+
+
+def read_turns(key: str, turns: object) -> tuple[str, str]:
+    """Return the text of the user and of the assistant in a list of turns. `key` is the name of the list.
+
+    A blank system turn is ignored.
+
+    Raises:
+        RowError: the turns are not one text of a user and then one text of an assistant.
+    """
+    if not isinstance(turns, list) or not turns:
+        raise RowError(f"{key} is not a list of turns: found {_describe(turns)}; {_ONE_TURN}")
+    parsed = [_read_turn(turn) for turn in turns]
+    contents = [(_ROLES.get(name), content) for name, content, _ in parsed]
+    contents = [(role, content) for role, content in contents if role != "system" or not is_blank(content)]
+    if [role for role, _ in contents] != ["user", "assistant"] or any(others for _, _, others in parsed):
+        raise RowError(_find_turns_error(parsed, [role for role, _ in contents]))
+    (_, prompt), (_, reply) = contents
+    return require_content("problem", prompt), require_content("solution", reply)
+
+
+def require_content(name: str, value: object) -> str:
+    """Return the text of a turn or of an answer; numbers and booleans are texts only for the name `solution`.
+
+    Raises:
+        RowError: the value is of another type, or `require_text` rejects it.
+    """
+    if name == "solution" and isinstance(value, bool):
+        return "true" if value else "false"
+    if name == "solution" and isinstance(value, Number):
+        return value.text
+    if not isinstance(value, str):
+        supported = "a text, a number or a boolean" if name == "solution" else "a text"
+        raise RowError(f"{name} is not a text: found {_describe(value)}; supported is {supported}")
+    return require_text(name, value)
+
+
+def from_python(value: object) -> object:
+    """Return a value of a table as a value of a row. Missing keys of an object are None in tables and are removed."""
+    match value:
+        case bool() | str() | None:
+            return value
+        case float() if not math.isfinite(value):
+            return value
+        case int() | float() | Decimal():
+            return Number(str(value))
+        case list() | tuple():
+            return [from_python(item) for item in value]
+        case dict():
+            return tuple((key, from_python(item)) for key, item in value.items() if item is not None)
+    return value
+
+
+def is_blank(value: object) -> bool:
+    """Return whether a value holds nothing: None, a blank text, an empty list or an empty object."""
+    return value is None or (not value.strip() if isinstance(value, str) else value in ([], ()))
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return the names in quotes, separated by commas. Long lists and names are cut."""
+    listed = list(names)
+    shown = ", ".join(repr(name[:_MAX_NAME_CHARACTERS]) for name in listed[:_MAX_LISTED])
+    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
+    return shown + more if listed else "none"
+
+
+def _read_turn(turn: object) -> _Turn:
+    """Return a parsed turn, or raise `RowError` if it is not an object with a role."""
+    if not isinstance(turn, tuple):
+        raise RowError(f"a turn is not an object: found {_describe(turn)}; {_ONE_TURN}")
+    fields: dict[str, object] = dict(turn)
+    if len(fields) < len(turn):
+        raise RowError("a key occurs twice")
+    for role_key, content_key in _TURN_KEYS:
+        if isinstance(name := fields.get(role_key), str):
+            others = [key for key in fields if key not in (role_key, content_key) and not is_blank(fields[key])]
+            return name, fields.get(content_key), others
+    raise RowError(f"a turn has no role: found {list_names(fields)}; expected 'role', 'content' or 'from', 'value'")
+
+
+def _find_turns_error(turns: Sequence[_Turn], roles: Sequence[str | None]) -> str:
+    """Return the reason why these turns cannot be used. `roles` are those of the turns that are not blank."""
+    names = list_names(name for name, _, _ in turns)
+    for name, _, others in turns:
+        if name not in _ROLES:
+            return f"unknown role: found {names}; known are {list_names(_ROLES)}"
+        if _ROLES[name] == "tool" or any(key in _TOOL_KEYS for key in others):
+            return f"tool calls: found in a turn of {list_names([name])}; {_ONE_TURN}"
+    if "system" in roles:
+        return f"a system turn: found {names}; {_ONE_TURN}"
+    if max(roles.count("user"), roles.count("assistant")) > 1:
+        return f"more than one user turn and one assistant turn: found {names}; {_ONE_TURN}"
+    if roles != ["user", "assistant"]:
+        return f"not a user turn and an assistant turn: found {names}; {_ONE_TURN}"
+    dropped = list_names(dict.fromkeys(key for _, _, others in turns for key in others))
+    return f"keys of a turn would be dropped: found {dropped}; a turn may only have its role and its text"
+
+
+def _describe(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case Number():
+            return "a number"
+        case str():
+            return "a text"
+        case []:
+            return "an empty list"
+        case list():
+            parts = {str(dict(item).get("type")): None for item in value if isinstance(item, tuple)}
+            return f"a list with parts of type {list_names(parts)}" if parts else "a list"
+        case tuple():
+            return "an object"
+    return f"a value of type {type(value).__name__}"
+
+
+def _reject_context(fields: Mapping[str, object]) -> None:
+    """Raise the error for a system text, earlier turns or tools beside the row's own turn."""
+    for key, reason in (("system", "a system turn"), ("history", "more than one turn"), ("tools", "tool calls")):
+        if not is_blank(fields.get(key)):
+            raise RowError(f"{reason}: found the key {key!r} with a value; {_ONE_TURN}")
+
+
+def _read_messages(fields: Mapping[str, object]) -> tuple[str, str]:
+    _reject_context(fields)
+    return read_turns("messages", fields["messages"])
+
+
+def _read_conversations(fields: Mapping[str, object]) -> tuple[str, str]:
+    _reject_context(fields)
+    return read_turns("conversations", fields["conversations"])
+
+
+def _read_instruction(fields: Mapping[str, object]) -> tuple[str, str]:
+    _reject_context(fields)
+    problem, context = require_content("instruction", fields["instruction"]), fields.get("input")
+    if not is_blank(context):
+        problem = f"{problem}\n\n{require_content('input', context)}"
+    return problem, require_content("solution", fields["output"])
+
+
+def _read_completion(fields: Mapping[str, object]) -> tuple[str, str]:
+    _reject_context(fields)
+    prompt, completion = fields["prompt"], fields["completion"]
+    if not isinstance(prompt, list) and not isinstance(completion, list):
+        return require_content("problem", prompt), require_content("solution", completion)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return read_turns("prompt", [*prompt, *completion])
+    raise RowError(
+        f"prompt and completion differ in type: found {_describe(prompt)} and {_describe(completion)}; "
+        "supported are two texts, or two lists of turns"
+    )
+
+
+def _pair_reader(problem: str, solution: str) -> Callable[[Mapping[str, object]], tuple[str, str]]:
+    return lambda fields: (
+        require_content("problem", fields[problem]),
+        require_content("solution", fields[solution]),
+    )
+
+
+_FORMATS = (
+    RowFormat(("problem", "solution"), (), _pair_reader("problem", "solution")),
+    RowFormat(("messages",), ("id", "system", "tools"), _read_messages),
+    RowFormat(("conversations",), ("id", "system", "tools"), _read_conversations),
+    RowFormat(("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction),
+    RowFormat(("prompt", "completion"), ("system", "tools"), _read_completion),
+    RowFormat(("question", "answer"), (), _pair_reader("question", "answer")),
+)
+
+EXPECTED_KEYS = " or ".join("+".join(map(repr, row_format.required)) for row_format in _FORMATS)
+"""The keys of all formats, for error messages."""
