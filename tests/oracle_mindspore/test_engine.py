@@ -80,7 +80,7 @@ def test_tied_embeddings_and_scaled_positions(tmp_path: Path) -> None:
     rope |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
     config = tiny.config(len(TOKENIZER), tie_word_embeddings=True, head_dim=16, rope_parameters=rope)
     torch.manual_seed(0)
-    tiny.LlamaForCausalLM(config).save_prerun_steps(tmp_path / "model")
+    tiny.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
     losses = []
     for kind in (Trainer, MindSporeTrainer):
         steps = run_steps(make_trainer(kind, tmp_path / "model", tmp_path / kind.__name__, epochs=0.5))
