@@ -13,6 +13,7 @@ from end_to_end.conftest import KINDS, MakeRecipe
 from safetensors.torch import load_file, save_file
 
 from keeptune.grading.number import grade
+from keeptune.progress import printable
 
 PROBLEM = "一个长方形的长为 87 厘米，宽为 45 厘米，请计算其面积。"
 OTHER = "问题：{problem}\n回答："
@@ -200,7 +201,7 @@ def test_ask(finished: Path, adapter: Path, model_folder: Path) -> None:
     answer = ok("ask", finished, PROBLEM, "--json").json
     assert set(answer) == {"problem", "prompt", "output", "answer", "source", "stopped"}
     assert answer["prompt"] == f"Question: {PROBLEM}\nAnswer:\n"
-    assert ok("ask", adapter, PROBLEM).out == f"{answer['output']}\n"
+    assert ok("ask", adapter, PROBLEM).out == printable(f"{answer['output']}\n")
     assert ok("ask", model_folder, PROBLEM).out != f"{answer['output']}\n"
     assert ok("ask", finished, f"{PROBLEM}\n", "--json").json == answer
     assert "the problem is empty" in refused(2, "ask", finished, "  ")

@@ -70,7 +70,6 @@ def test_any_invalid_value_raises_model_error(tmp_path_factory: pytest.TempPathF
     [
         ({"scale": float("nan")}, "scale"),
         ({"scale": float("inf")}, "scale"),
-        ({"scale": 0}, "scale"),
         ({"scale": -1.0}, "scale"),
         ({"scale": "1"}, "scale"),
         ({"budgets": {"add": 0}}, "budgets.add"),

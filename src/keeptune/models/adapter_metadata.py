@@ -113,8 +113,8 @@ def _checked_budget(kind: str, value: Any) -> int:
 
 def _checked_scale(value: Any) -> float:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(value) or value <= 0:
-        raise ValueError(f"scale must be a finite number > 0 (got {_shown(value)})")
+    if not is_number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"scale must be a finite number ≥ 0 (got {_shown(value)})")
     return float(value)
 
 
