@@ -22,7 +22,8 @@ import torch
 from common import write_result
 
 from keeptune.config.recipe import load
-from keeptune.pipeline.evaluate_files import Target, adapter_folder, open_target
+from keeptune.evaluation.model_pair import find_adapter
+from keeptune.pipeline.evaluate_files import Target, open_target
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.training.loss import logit_chunks
 
@@ -61,7 +62,7 @@ def slips(target: Target, problem: str, solution: str) -> list[Slip]:
 
 def _recipe_section(name: str) -> Any:
     """How solutions are written where the adapter was trained."""
-    folder = adapter_folder(name)
+    folder = find_adapter(name)
     places = [] if folder is None else [folder / "recipe.yaml", folder.parent / "recipe.yaml"]
     stored = next((path for path in places if path.is_file()), None)
     if stored is None:

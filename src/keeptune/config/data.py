@@ -15,6 +15,10 @@ REJECT_LIMIT = 0.01
 """Default of `data.reject_limit`."""
 
 
+SkillName = Literal["arithmetic", "text"]
+"""The names of the skills, in recipes and adapters."""
+
+
 class SynthSection(Section):
     """A generated corpus in the format and mix of the contest, instead of files."""
 
@@ -93,7 +97,7 @@ class RoundingSection(Section):
 class DataSection(Section):
     """The rows to train on, and the format of their solutions."""
 
-    skill: Literal["arithmetic", "text"] = Field(
+    skill: SkillName = Field(
         "arithmetic",
         description="`text`: rows of any topic, with kinds from `data.patterns` or `data.columns.kind`",
     )

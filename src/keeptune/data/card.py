@@ -17,6 +17,7 @@ from keeptune.data.solution_rendering import PreparedRow, count_coarse_answers
 from keeptune.data.sources import SourceFile
 from keeptune.data.split import SPLITS, SplitName
 from keeptune.files import write_json
+from keeptune.run_files.card import Card
 
 FILE_NAME = "card.json"
 
@@ -183,7 +184,7 @@ def write_card(card: DataCard, directory: Path) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    write_json(directory / FILE_NAME, asdict(card))
+    write_json(directory / FILE_NAME, Card.checked(asdict(card)))
 
 
 def _last_line(solution: str) -> str:

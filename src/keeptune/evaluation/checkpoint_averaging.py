@@ -15,11 +15,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keeptune.files import atomic_folder
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 EMA_DECAY = 0.5
 """Weight of a checkpoint relative to the next one."""
-
-_CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def averaged_checkpoints(checkpoints: Sequence[Path], averages: Sequence[str]) -> list[Path]:
@@ -50,11 +49,13 @@ def _write_average(checkpoints: Sequence[Path], weights: Sequence[float], name: 
         return folder
     total: dict[str, torch.Tensor] = {}
     for checkpoint, weight in zip(checkpoints, weights, strict=True):
-        for key, tensor in load_file(checkpoint / _WEIGHTS).items():
+        for key, tensor in load_file(checkpoint / ADAPTER_WEIGHTS).items():
             share = weight * tensor.double()
             total[key] = total[key] + share if key in total else share
-    dtypes = {key: tensor.dtype for key, tensor in load_file(checkpoints[-1] / _WEIGHTS).items()}
+    dtypes = {key: tensor.dtype for key, tensor in load_file(checkpoints[-1] / ADAPTER_WEIGHTS).items()}
     with atomic_folder(folder) as scratch:
-        save_file({key: tensor.to(dtypes[key]).contiguous() for key, tensor in total.items()}, scratch / _WEIGHTS)
-        shutil.copy(checkpoints[-1] / _CONFIG, scratch / _CONFIG)
+        save_file(
+            {key: tensor.to(dtypes[key]).contiguous() for key, tensor in total.items()}, scratch / ADAPTER_WEIGHTS
+        )
+        shutil.copy(checkpoints[-1] / ADAPTER_CONFIG, scratch / ADAPTER_CONFIG)
     return folder

@@ -18,6 +18,7 @@ from keeptune.evaluation import contest, reading_score
 from keeptune.evaluation.statistics import BoolArray, FloatArray, mcnemar, paired_difference
 from keeptune.files import read_json, read_records
 from keeptune.grading.number import HEADLINE
+from keeptune.run_files.directory import RunDirectory
 
 Record = dict[str, Any]
 
@@ -40,8 +41,9 @@ class FinishedRun:
         Raises:
             RunError: if the run is not finished.
         """
-        skill, reading = (read_records(folder / "scores" / f"{what}-tuned.jsonl") for what in ("skill", "retained"))
-        return cls(folder, read_json(folder / "result.json"), skill, reading)
+        directory = RunDirectory(folder)
+        skill, reading = (read_records(directory.records(what, "tuned")) for what in ("skill", "retained"))
+        return cls(folder, read_json(directory.result), skill, reading)
 
 
 def compare(folders: Sequence[Path], other_questions: bool = False) -> Record:

@@ -15,6 +15,7 @@ from keeptune.environment import hardware
 from keeptune.files import file_sha256
 from keeptune.generation.record_cache import RecordCache, code_fingerprint, sha256_of
 from keeptune.models.load import cache_folder, weights_sha256
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
 def model_fingerprint(base: Any, tokenizer: Any) -> dict[str, Any]:
@@ -48,5 +49,5 @@ def adapter_fingerprint(folder: Path | None, scale: float) -> dict[str, Any]:
     """The fingerprint of an adapter at a scale. Without an adapter, or at scale 0, the model is its base."""
     if folder is None or scale == 0:
         return {"adapter": None}
-    files = ("adapter_config.json", "adapter_model.safetensors")
+    files = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
     return {"adapter": [*(file_sha256(folder / name) for name in files), scale]}

@@ -22,6 +22,7 @@ from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import ADAPTER_CONFIG, RunDirectory
 from keeptune.training.distributed import distributed_context
 
 Variant = Literal["base", "tuned"]
@@ -134,13 +135,15 @@ def find_adapter(name: str) -> Path | None:
         ModelError: if the run has no adapter yet.
     """
     folder = Path(name).expanduser()
-    if (folder / "adapter_config.json").is_file():
+    # Checked first, because published adapters have their recipe beside them.
+    if (folder / ADAPTER_CONFIG).is_file():
         return folder
-    if (folder / "recipe.yaml").is_file():
-        if not (folder / "adapter" / "adapter_config.json").is_file():
-            raise ModelError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
-        return folder / "adapter"
-    return None
+    run = RunDirectory(folder)
+    if not run.is_run:
+        return None
+    if not run.adapter_config.is_file():
+        raise ModelError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
+    return run.adapter
 
 
 def _load(name: str, dtype: str, quantization: str | None) -> tuple[DistributedGenerator, RecordCache]:

@@ -21,6 +21,7 @@ from keeptune.evaluation.overlap import NgramIndex, texts_in
 from keeptune.generation.self_answers import prompt_pool
 from keeptune.grading.chinese import HAN_CHARACTER
 from keeptune.grading.squad import ReadingItem
+from keeptune.run_files.directory import RunDirectory
 from keeptune.training.replay import ReplaySource, load_replay_source
 
 Practised = dict[str, str]
@@ -138,10 +139,10 @@ def recipe_beside(start: str | None) -> Recipe | None:
     """
     if start is None:
         return None
-    for folder in (Path(start), Path(start).parent):
-        if (folder / "recipe.yaml").is_file():
+    for directory in (RunDirectory(Path(start)), RunDirectory(Path(start).parent)):
+        if directory.is_run:
             try:
-                return recipes.load_stored(folder / "recipe.yaml")
+                return recipes.load_stored(directory.recipe)
             except KeeptuneError:
                 return None
     return None

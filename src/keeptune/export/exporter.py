@@ -12,13 +12,13 @@ from typing import Any, Literal
 import torch
 
 from keeptune.errors import ModelError
+from keeptune.evaluation.model_pair import find_adapter
 from keeptune.files import new_folder
 from keeptune.models import adapter_metadata, adapters, backend
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
-from keeptune.pipeline.evaluate_files import adapter_folder
 
 Form = Literal["merged", "mindspore", "mindformers"]
 
@@ -34,7 +34,7 @@ def export(target: str | Path, form: Form, out: Path) -> list[str]:
         ModelError: when `target` has no adapter, or `form` cannot represent it.
         RunError: when `out` exists or cannot be written.
     """
-    folder = adapter_folder(str(target))
+    folder = find_adapter(str(target))
     if folder is None:
         raise ModelError(f"{target}: there is no adapter; give a finished run or an adapter folder")
     with new_folder(out) as scratch:

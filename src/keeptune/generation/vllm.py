@@ -26,6 +26,7 @@ from keeptune.generation.engine import Answer, AnswerCollector, ReportProgress, 
 from keeptune.models import load as models
 from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import invocation_of
+from keeptune.run_files.directory import ADAPTER_CONFIG
 from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess
 from keeptune.training.distributed import DistributedContext
 
@@ -130,8 +131,8 @@ class VllmGenerator(DistributedGenerator):
         if scale not in self._adapter_folders:
             folder = self._scratch / f"adapter-{len(self._adapter_folders) + 1}"
             shutil.copytree(self.served.adapter, folder)
-            config = read_json(folder / "adapter_config.json")
-            write_json(folder / "adapter_config.json", {**config, "lora_alpha": config["lora_alpha"] * scale})
+            config = read_json(folder / ADAPTER_CONFIG)
+            write_json(folder / ADAPTER_CONFIG, {**config, "lora_alpha": config["lora_alpha"] * scale})
             self._adapter_folders[scale] = str(folder)
         number = list(self._adapter_folders).index(scale) + 1
         return {"adapter": self._adapter_folders[scale], "adapter_number": number}
@@ -163,7 +164,7 @@ def _adapter_rank(served: ServedModel) -> int:
         )
     if served.adapter is None:
         return 0
-    config = read_json(served.adapter / "adapter_config.json")
+    config = read_json(served.adapter / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA" or config.get("use_dora"):
         family = "dora" if config.get("use_dora") else str(config.get("peft_type")).lower()
         raise ModelError(

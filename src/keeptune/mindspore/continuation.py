@@ -21,6 +21,7 @@ from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.prompts.named import conversation_template
+from keeptune.run_files.directory import RunDirectory
 
 
 def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: Any, out: Path) -> None:
@@ -29,10 +30,11 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
     Raises:
         ModelError: when `run` is not a run directory, or MindFormers' Llama does not support its model.
     """
-    if not (run / "recipe.yaml").is_file():
+    directory = RunDirectory(run)
+    if not directory.is_run:
         raise ModelError(f"{run}: there is no recipe.yaml; give the run directory, not only its adapter")
-    recipe = recipes.load_stored(run / "recipe.yaml")
-    rows, questions = (load_prepared_rows(run / "data" / f"{part}.parquet") for part in ("train", "test"))
+    recipe = recipes.load_stored(directory.recipe)
+    rows, questions = (load_prepared_rows(directory.examples(split)) for split in ("train", "test"))
     base = models.load_config(card.model)
     lora = yaml.safe_load((out / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
     longest = max([*card.budgets.values(), *(row.solution_tokens for row in rows)])

@@ -22,6 +22,7 @@ from keeptune.mindspore.tensors import to_torch
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import ADAPTER_WEIGHTS
 
 
 def import_adapter(path: Path, configuration: Path, model: str, skill: str, prompt: Prompt, out: Path) -> None:
@@ -49,7 +50,7 @@ def import_adapter(path: Path, configuration: Path, model: str, skill: str, prom
     )
     with new_folder(out) as scratch:
         config.save_pretrained(str(scratch))
-        save_file(matrices, scratch / "adapter_model.safetensors", metadata={"format": "pt"})
+        save_file(matrices, scratch / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         adapters.load_adapter(models.load_model(model), scratch)  # raises if a tensor does not fit
         adapter_metadata.save(adapter_metadata.AdapterMetadata(model, skill, prompt, {}, scale=1.0), scratch)
 

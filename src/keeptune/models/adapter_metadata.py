@@ -10,15 +10,16 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from keeptune.config.data import SkillName
 from keeptune.errors import ModelError, PromptError
 from keeptune.files import read_regular_bytes, write_json
 from keeptune.prompts.template import Prompt
 
 FILE = "keeptune.json"
 
-_SKILLS = ("arithmetic", "text")
+_SKILLS: tuple[str, ...] = get_args(SkillName)
 _MAX_BUDGET_TOKENS = 10**7
 
 

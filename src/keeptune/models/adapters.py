@@ -32,6 +32,7 @@ from keeptune.models.fused_lora import fuse
 from keeptune.models.invocation import install, invocation_of_config, uninstall
 from keeptune.models.peft_config import IA3_TARGETS, build_peft_config, reset_magnitudes
 from keeptune.models.quantization import count_packed_weights
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "attention-qv": ("q_proj", "v_proj"),
@@ -193,7 +194,7 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     Raises:
         ModelError: if the adapter is missing or does not fit the model.
     """
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
     try:
         with warnings.catch_warnings():
@@ -222,9 +223,9 @@ def _remove_dropout(tuned: nn.Module) -> None:
 def _require_loaded(tuned: nn.Module, folder: Path) -> None:
     """Raises ModelError unless the model holds exactly the adapter's tensors; PEFT only warns."""
     try:
-        stored = load_file(folder / "adapter_model.safetensors")
+        stored = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"{folder}/adapter_model.safetensors: cannot be read ({error})") from None
+        raise ModelError(f"{folder / ADAPTER_WEIGHTS}: cannot be read ({error})") from None
     loaded = get_peft_model_state_dict(tuned, save_embedding_layers=False)
     differing = sorted(set(loaded) ^ set(stored))
     if not differing:
@@ -245,7 +246,7 @@ def save_adapter(tuned: Any, folder: Path) -> None:
     else:
         tuned.save_pretrained(str(folder))
         (folder / "README.md").unlink(missing_ok=True)
-    _sort_module_names(folder / "adapter_config.json")
+    _sort_module_names(folder / ADAPTER_CONFIG)
 
 
 def _sort_module_names(config: Path) -> None:
@@ -262,7 +263,7 @@ def restore_adapter(tuned: Any, folder: Path) -> None:
         ModelError: if the one in `folder` has other tensors.
     """
     is_pissa = pissa.is_pissa(tuned)
-    path = folder / (pissa.STATE_FILE if is_pissa else "adapter_model.safetensors")
+    path = folder / (pissa.STATE_FILE if is_pissa else ADAPTER_WEIGHTS)
     current = pissa.state(tuned) if is_pissa else get_peft_model_state_dict(tuned, save_embedding_layers=False)
     stored = load_file(path) if path.is_file() else {}
     if set(current) != set(stored) or any(current[name].shape != stored[name].shape for name in current):

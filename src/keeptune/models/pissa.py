@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from keeptune.errors import ModelError
+from keeptune.run_files.directory import ADAPTER_WEIGHTS
 
 INITIAL = "initial"
 
@@ -86,7 +87,7 @@ def save(tuned: Any, folder: Path) -> None:
             a, b = low_rank_matrices(layer)
             tensors[f"{name}.lora_A.weight"] = a.detach().contiguous()
             tensors[f"{name}.lora_B.weight"] = b.detach().contiguous()
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     config = tuned.peft_config["default"]
     # Twice the rank with twice the alpha has the same scale.
     replace(config, r=2 * config.r, lora_alpha=2 * config.lora_alpha, inference_mode=True).save_pretrained(folder)

@@ -17,6 +17,7 @@ from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.abilities.registry import abilities_named
 from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
+from keeptune.evaluation.model_pair import find_adapter
 from keeptune.evaluation.suite.loader import Size
 from keeptune.evaluation.suite_evaluation import collect_records
 from keeptune.files import write_records
@@ -62,7 +63,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     Raises:
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
     """
-    folder = adapter_folder(name)
+    folder = find_adapter(name)
     card = _card(name)
     prompt = (
         named.resolve_prompt(template)
@@ -295,23 +296,6 @@ def text(scored: Record) -> str:
     return "\n".join(lines)
 
 
-def adapter_folder(name: str) -> Path | None:
-    """The adapter folder of a run directory or an adapter folder; None for a base model.
-
-    Raises:
-        RecipeError: when the run has no adapter yet.
-    """
-    folder = Path(name).expanduser()
-    # Checked first, because published adapters have their recipe beside them.
-    if (folder / "adapter_config.json").is_file():
-        return folder
-    if (folder / "recipe.yaml").is_file():
-        if not (folder / "adapter" / adapter_metadata.FILE).is_file():
-            raise RecipeError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
-        return folder / "adapter"
-    return None
-
-
 def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
     skill, questions, rejected = _skill(target), [], []
@@ -341,7 +325,7 @@ def _skill(target: str) -> Skill:
 
 def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
     """The metadata of an adapter or of a merged model; None for a base model."""
-    folder = adapter_folder(target)
+    folder = find_adapter(target)
     return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
 
 

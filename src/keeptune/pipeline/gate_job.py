@@ -36,6 +36,7 @@ from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record,
 from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
 from keeptune.generation.record_cache import sha256_of
 from keeptune.progress import Reporter, SilentReporter
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
 
 Record = dict[str, Any]
 
@@ -228,7 +229,7 @@ def _training_texts(request: GateRequest) -> list[str]:
 
         rows = [row for row in read_rows(request.training_rows) if not isinstance(row, RejectedRow)]
         return [text for row in rows for text in (row.problem, row.solution)]
-    path = Path(request.tuned).expanduser() / "data" / "train.parquet"
+    path = RunDirectory(Path(request.tuned).expanduser()).examples("train")
     examples = load_prepared_rows(path) if path.is_file() else []
     return [text for row in examples for text in (row.problem, row.solution)]
 
@@ -304,7 +305,7 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
 
 def _adapter_hashes(tuned: str) -> list[str]:
     folder = find_adapter(tuned)
-    names = ("adapter_config.json", "adapter_model.safetensors")
+    names = (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
     return [file_sha256(folder / name) for name in names if (folder / name).is_file()] if folder else []
 
 

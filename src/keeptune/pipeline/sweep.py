@@ -144,7 +144,7 @@ def _recipe(path: Path, overrides: tuple[str, ...], chosen: tuple[str, ...]) -> 
 
 def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
     """Stores the sweep's recipe and values in its folder. Raises RunError if it holds another sweep or other files."""
-    stored, values = folder / "recipe.yaml", folder / "varied.json"
+    stored, values = RunDirectory(folder).recipe, folder / "varied.json"
     if stored.is_file() and values.is_file():
         # Compared as objects: a stored recipe of an older version has fewer keys.
         if recipes.load(stored, is_stored=True) != recipe or read_json(values) != {"varied": varied}:

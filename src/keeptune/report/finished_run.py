@@ -17,6 +17,7 @@ from keeptune.config.aliases import with_current_keys
 from keeptune.config.yaml_reader import YamlError, parse_yaml
 from keeptune.errors import RunError
 from keeptune.run_files.card import Card
+from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.events import ScoreEvent, TrainEvent
 from keeptune.run_files.manifest import Manifest
 from keeptune.run_files.records import Answer, ItemRecord, ReadingAnswer
@@ -50,20 +51,20 @@ def read(run: Path) -> Facts:
     """
     if not run.is_dir():
         raise RunError(f"{run}: no such run directory; check the path, or start a run with `keeptune run`")
-    log = _lines(run / "log.jsonl", dict[str, Any])
-    scores = run / "scores"
+    directory = RunDirectory(run)
+    log = _lines(directory.event_log, dict[str, Any])
     return Facts(
         folder=run,
-        result=_json(run / "result.json", Result),
-        recipe=_recipe(run / "recipe.yaml"),
-        manifest=_json(run / "manifest.json", Manifest),
-        card=_json(run / "data" / "card.json", Card),
-        steps=_events(run / "log.jsonl", log, "train", TrainEvent),
-        dev_scores=_events(run / "log.jsonl", log, "score", ScoreEvent),
-        base_answers=_lines(scores / "skill-base.jsonl", Answer),
-        tuned_answers=_lines(scores / "skill-tuned.jsonl", Answer),
-        base_reading=_lines(scores / "retained-base.jsonl", ReadingAnswer),
-        tuned_reading=_lines(scores / "retained-tuned.jsonl", ReadingAnswer),
+        result=_json(directory.result, Result),
+        recipe=_recipe(directory.recipe),
+        manifest=_json(directory.manifest, Manifest),
+        card=_json(directory.data_card, Card),
+        steps=_events(directory.event_log, log, "train", TrainEvent),
+        dev_scores=_events(directory.event_log, log, "score", ScoreEvent),
+        base_answers=_lines(directory.records("skill", "base"), Answer),
+        tuned_answers=_lines(directory.records("skill", "tuned"), Answer),
+        base_reading=_lines(directory.records("retained", "base"), ReadingAnswer),
+        tuned_reading=_lines(directory.records("retained", "tuned"), ReadingAnswer),
     )
 
 
@@ -76,7 +77,7 @@ def ability_records(run: Path, ability: str) -> tuple[list[ItemRecord], list[Ite
     task = ability.removeprefix(TASK_PREFIX) if ability.startswith(TASK_PREFIX) else None
     stems = ["tasks"] if task else [f"ability-{ability}", *(["retained"] if ability == READING_ABILITY else [])]
     for stem in stems:
-        paths = [run / "scores" / f"{stem}-{who}.jsonl" for who in ("base", "tuned")]
+        paths = [RunDirectory(run).records(stem, variant) for variant in ("base", "tuned")]
         if all(path.is_file() for path in paths):
             base, tuned = ([record for record in _lines(path, ItemRecord) if record.task == task] for path in paths)
             return base, tuned

@@ -34,6 +34,7 @@ from keeptune.report.wording import (
     unmeasured,
     verdict_wording,
 )
+from keeptune.run_files.directory import RunDirectory
 
 
 def write_report(run: Path) -> Path:
@@ -43,10 +44,10 @@ def write_report(run: Path) -> Path:
         RunError: naming the file of the run that is missing or damaged.
     """
     finished = facts.read(run)
-    write_text(run / "report.md", printable(markdown(finished)))
-    page = run / "report.html"
-    write_text(page, printable(html(finished)))
-    return page
+    directory = RunDirectory(run)
+    write_text(directory.report_markdown, printable(markdown(finished)))
+    write_text(directory.report_html, printable(html(finished)))
+    return directory.report_html
 
 
 def html(finished: Facts) -> str:

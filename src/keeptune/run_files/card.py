@@ -44,6 +44,7 @@ class Leaks(Part):
     """Training rows that overlap with scored texts: reading questions, or problems of dev and test."""
 
     retained_overlap: int
+    retained_overlap_by_kind: dict[str, int] = Field(default_factory=dict)
     held_overlap_by_kind: dict[str, int] = Field(default_factory=dict)
     held_twins_by_kind: dict[str, int] = Field(default_factory=dict)
 
@@ -73,6 +74,7 @@ class Card(Part):
     max_tokens: int = 0
     truncated: int = 0
     left_out: int = 0
+    spelling: str = "plain"
     kinds: dict[str, KindCard]
     splits: dict[str, SplitCard]
     too_long_dropped: int

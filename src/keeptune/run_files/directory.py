@@ -8,9 +8,6 @@ from pathlib import Path
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names for the two files of an adapter."""
 
-GATE_RECORD = "gate.json"
-"""The verdict that `keeptune gate` writes into its output folder."""
-
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:

@@ -29,6 +29,7 @@ from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.adapters import added_parameters
 from keeptune.models.allocator import keep_freed_memory
 from keeptune.models.sharding import ShardedModel
+from keeptune.run_files.directory import RunDirectory
 from keeptune.training import checkpoints
 from keeptune.training.batches import Batch, TokenizedExample, padded_tokens, plan_steps, rows_sha256, split_step
 from keeptune.training.distributed import distributed_context
@@ -76,7 +77,8 @@ class Trainer:
         if untrainable:
             raise TrainingError(f"{', '.join(untrainable[:5])}: no target token to train on; remove these rows")
         self.examples, self.settings, self.seed, self.checkpointing = examples, settings, seed, checkpointing
-        self.folder, self.event_log = run / "checkpoints", EventLog(run / "log.jsonl")
+        directory = RunDirectory(run)
+        self.folder, self.event_log = directory.checkpoints, EventLog(directory.event_log)
         self.lengths = [len(example.tokens) for example in examples]
         self.rows_sha256 = rows_sha256(examples)
         epochs = settings.epochs_of(sum(self.lengths))
