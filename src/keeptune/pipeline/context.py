@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
 
 from keeptune.config.recipe import Recipe
 from keeptune.data.workers import WorkerConfig
@@ -19,6 +18,7 @@ from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
+from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context
 from keeptune.training.examples import load_skill_examples
 
@@ -44,9 +44,9 @@ class RunContext:
     @cached_property
     def dev(self) -> DevEvaluation:
         """The dev evaluation, for checkpoint selection."""
-        return DevEvaluation(self.recipe, self.final, self.prompt, self.models.tokenizer, self.events, self.reporter)
+        return DevEvaluation(self.final, self.models.tokenizer, self.events)
 
-    def examples(self) -> list[Any]:
+    def examples(self) -> list[TokenizedExample]:
         """The training rows of the data stage as tokens, labeled on their solutions."""
         return load_skill_examples(self.directory.examples("train"), self.prompt, self.models.tokenizer)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from keeptune.config.recipe import Recipe
 from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.checkpoint_candidates import Candidate, evaluations_without_improvement
@@ -21,9 +20,7 @@ from keeptune.files import read_records, write_records
 from keeptune.generation.engine import Generator
 from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
-from keeptune.progress import Reporter
 from keeptune.prompts.chat import ChatLayout
-from keeptune.prompts.template import Prompt
 
 Record = dict[str, Any]
 
@@ -39,17 +36,9 @@ LOGGED = ("status", "base", "tuned", "point", "n")
 class DevEvaluation:
     """Evaluates a model on the dev questions of a run. Scores in the log are not computed again."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        final: FinalEvaluation,
-        prompt: Prompt,
-        tokenizer: Any,
-        events: EventLog,
-        reporter: Reporter,
-    ) -> None:
-        self.recipe, self.final, self.prompt, self.tokenizer = recipe, final, prompt, tokenizer
-        self.events, self.reporter = events, reporter
+    def __init__(self, final: FinalEvaluation, tokenizer: Any, events: EventLog) -> None:
+        self.final, self.tokenizer, self.events = final, tokenizer, events
+        self.recipe, self.prompt, self.reporter = final.recipe, final.prompt, final.reporter
 
     def score(self, model: Any, who: str) -> Record:
         """The scores of the model in its current state; `who` names it in progress messages."""
