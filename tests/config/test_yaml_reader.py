@@ -1,9 +1,8 @@
 """YAML within bounds: the same values as PyYAML's, and an error for inputs that ask for unbounded work (F9)."""
 
-import time
-
 import pytest
 import yaml
+from cpu_time import bounded_work
 
 from keeptune.config.yaml_reader import MAX_BYTES, YamlError, parse_yaml
 
@@ -48,10 +47,8 @@ def bomb(form: str, leaf: str) -> str:
     ],
 )
 def test_unbounded_work_is_refused(text: str) -> None:
-    started = time.process_time()
-    with pytest.raises(YamlError):
+    with bounded_work(), pytest.raises(YamlError):
         parse_yaml(text)
-    assert time.process_time() - started < 10
 
 
 @pytest.mark.parametrize("text", ["a: 1\na: 2", "b:\n- {a: 1,\n   a: 2}", "a: {x: 1, 'x': 2}\n"])

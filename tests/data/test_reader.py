@@ -2,12 +2,12 @@
 
 import json
 import os
-import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cpu_time import bounded_work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -137,9 +137,8 @@ def test_a_long_line_is_rejected_with_bounded_memory(tmp_path: Path) -> None:
     long = b'{"problem": "a", "solution": "' + b"x" * 50_000_000 + b'"}'
     path.write_bytes(good + long + b"\n" + good)
     tracemalloc.start()
-    started = time.perf_counter()
-    before, bad, after = read_rows(path)
-    elapsed_seconds = time.perf_counter() - started
+    with bounded_work():
+        before, bad, after = read_rows(path)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(before, RawRow)
@@ -148,7 +147,6 @@ def test_a_long_line_is_rejected_with_bounded_memory(tmp_path: Path) -> None:
     assert (bad.line, bad.reason, bad.text) == (2, "longer than 1 MB", long[:2000].decode())
     assert bad.length == len(long) + 1
     assert peak_bytes < 10_000_000
-    assert elapsed_seconds < 2
 
 
 def test_a_line_of_exactly_1_mb_is_read(tmp_path: Path) -> None:
@@ -256,10 +254,9 @@ def test_text_that_resembles_a_wrapper_is_preserved() -> None:
 
 @pytest.mark.parametrize("filler", ["\n", " ", "#", "\n#", "Instruction:"])
 def test_removing_wrappers_is_fast_for_adversarial_input(filler: str) -> None:
-    started = time.perf_counter()
-    strip_prompt_wrapper("x" + filler * 300_000 + "x")
-    strip_prompt_wrapper(filler * 300_000)
-    assert time.perf_counter() - started < 2
+    with bounded_work():
+        strip_prompt_wrapper("x" + filler * 300_000 + "x")
+        strip_prompt_wrapper(filler * 300_000)
 
 
 @needs_shared

@@ -4,13 +4,13 @@ import csv
 import gzip
 import io
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from cpu_time import bounded_work
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -146,9 +146,8 @@ def test_a_large_field_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ['a","', '"""', '""', '"', "a", '"a""'])
 def test_adversarial_quotes_are_parsed_fast(tmp_path: Path, line: str) -> None:
-    started = time.perf_counter()
-    rows = read(tmp_path / "rows.csv", HEADER + f"{line}\n" * 100_000 + 'x,"y"z')
-    assert time.perf_counter() - started < 5
+    with bounded_work():
+        rows = read(tmp_path / "rows.csv", HEADER + f"{line}\n" * 100_000 + 'x,"y"z')
     assert rows[-1].line == 100_002
     assert [row.line for row in rows] == sorted({row.line for row in rows})
 

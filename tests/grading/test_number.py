@@ -1,12 +1,12 @@
 import json
 import os
 import re
-import time
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from cpu_time import bounded_work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -132,10 +132,9 @@ def test_the_size_of_numbers_is_limited(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["1", "1,", "1,111", "1 ", "-", "1/", r"\frac{1}{1", "1e", r"\boxed{", "####", "="])
 def test_grades_a_runaway_output_at_once(piece: str) -> None:
-    started = time.perf_counter()
-    assert "exact" not in passed(piece * 50_000, Fraction(7, 3))
-    assert passed(f"#### 1{piece * 100}!", r"\pi") == set()
-    assert time.perf_counter() - started < 1
+    with bounded_work():
+        assert "exact" not in passed(piece * 50_000, Fraction(7, 3))
+        assert passed(f"#### 1{piece * 100}!", r"\pi") == set()
 
 
 @given(decimals)

@@ -1,9 +1,9 @@
 """Proven equations are true in any markup, and equations that cannot be read are never proven."""
 
-import time
 from fractions import Fraction
 
 import pytest
+from cpu_time import bounded_work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -162,7 +162,6 @@ def test_text_without_equations_has_an_empty_proof() -> None:
 
 @pytest.mark.parametrize("unit", ["9", "(", "a ", "9 ", "\\frac{", "**", "=9", "9,", "√(", "^2", "苹", "- "])
 def test_adversarial_texts_are_checked_fast(unit: str) -> None:
-    started = time.monotonic()
-    prove((unit * 20_000)[:20_000] + " = 1", "", Fraction(1))
-    prove("1 = " + (unit * 20_000)[:20_000], "", Fraction(1))
-    assert time.monotonic() - started < 5
+    with bounded_work():
+        prove((unit * 20_000)[:20_000] + " = 1", "", Fraction(1))
+        prove("1 = " + (unit * 20_000)[:20_000], "", Fraction(1))

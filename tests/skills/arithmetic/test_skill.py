@@ -3,12 +3,12 @@
 import json
 import os
 import random
-import time
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from cpu_time import bounded_work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -211,11 +211,10 @@ def test_wrong_stored_solutions(problem: str, solution: str, sort: str) -> None:
 
 @pytest.mark.parametrize("solution", ["#### " + "9" * 999_000, "=\n" * 400_000, " \n" * 400_000 + "x", "(" * 900_000])
 def test_a_hostile_solution_costs_no_time_and_no_long_message(solution: str) -> None:
-    began = time.perf_counter()
-    fault = SKILL.find_error(understood(ADD), solution)
+    with bounded_work():
+        fault = SKILL.find_error(understood(ADD), solution)
     assert fault is not None
     assert len(fault) < 500
-    assert time.perf_counter() - began < 5
 
 
 @needs_shared
