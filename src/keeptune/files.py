@@ -208,7 +208,7 @@ def file_sha256(path: Path) -> str:
         RunError: when the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); repeat the stage that writes it") from None

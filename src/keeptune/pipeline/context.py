@@ -13,6 +13,7 @@ from keeptune.files import remove_temporary_files
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.pipeline.final_evaluation import FinalEvaluation
+from keeptune.pipeline.input_files import check_input_files
 from keeptune.pipeline.model_session import ModelSession
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
@@ -52,13 +53,19 @@ class RunContext:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Announces a stage, locks the run directory and logs the stage's time and memory."""
+        """Announces a stage, locks the run directory and logs the stage's time and memory.
+
+        Raises:
+            RunError: when another process works in the directory, or an input changed since the data stage.
+        """
         with explain_out_of_memory(f"the stage `{name}` of {self.directory.root}"):
             if not self.processes.is_main:
                 yield
                 return
             with run_lock(self.directory.root):
                 remove_temporary_files(self.directory.root)
+                if self.directory.has_data:
+                    check_input_files(self.directory, self.recipe)
                 self.reporter.stage(name)
                 with self.events.stage(name):
                     yield

@@ -21,6 +21,7 @@ from keeptune.models import adapter_metadata
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
 from keeptune.pipeline.evaluation_stage import run_evaluation_stage, tuned_generator
+from keeptune.pipeline.input_files import check_input_files
 from keeptune.pipeline.preflight import check_dependencies, check_inputs
 from keeptune.pipeline.report_stage import run_report_stage
 from keeptune.pipeline.run_lock import run_lock
@@ -50,7 +51,7 @@ class Run:
         """A new run in `folder`, or the existing one.
 
         Raises:
-            RunError: when `folder` holds a run of another recipe, or other files.
+            RunError: when `folder` holds a run of another recipe or of other input files, or no run.
             RecipeError, DataError, ModelError: when a dependency or an input is missing (see preflight.py).
         """
         directory = RunDirectory(folder)
@@ -153,6 +154,7 @@ def _claim(directory: RunDirectory, recipe: Recipe) -> None:
             raise RunError(
                 f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
             )
+        check_input_files(directory, recipe)
         return
     if not directory.is_run and folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")

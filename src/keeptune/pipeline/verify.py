@@ -34,6 +34,7 @@ from keeptune.models import adapter_metadata
 from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
+from keeptune.pipeline.input_files import stored_sources
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
 from keeptune.prompts.chat import ChatLayout
@@ -169,15 +170,16 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verificatio
 
 
 def _check_sources(run: Run, verification: Verification) -> None:
-    """The source files of the rows are unchanged."""
-    card = read_json(run.directory.data_card)
-    for source in (*card["files"], *card.get("test_files", ())):
-        name = source["file"]
-        if Path(name).is_file():
-            verification.hashes += 1
-            verification.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
-        else:
-            verification.absent.append(name)
+    """The input files are unchanged."""
+    sources = stored_sources(run.directory)
+    for record, files in (("data/card.json", sources.card), ("inputs.json", sources.others)):
+        for source in files:
+            if Path(source.file).is_file():
+                verification.hashes += 1
+                sha256 = file_sha256(Path(source.file))
+                verification.expect(f"{record}, sha256 of {source.file}", source.sha256, sha256)
+            else:
+                verification.absent.append(source.file)
 
 
 def _check_adapter(run: Run, verification: Verification) -> None:

@@ -21,6 +21,11 @@ class RunDirectory:
         return self.root / "recipe.yaml"
 
     @property
+    def inputs(self) -> Path:
+        """The hashes of the input files that the data card does not list."""
+        return self.root / "inputs.json"
+
+    @property
     def event_log(self) -> Path:
         """One JSON object per event: stages, training steps, dev scores."""
         return self.root / "log.jsonl"
