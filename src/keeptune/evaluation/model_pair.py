@@ -18,7 +18,7 @@ from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.models import adapter_metadata, adapters
+from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
@@ -112,6 +112,8 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
     metadata = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
     prompt = metadata.prompt if metadata else FALLBACK
     dtype, quantization = (metadata.dtype, metadata.quantization) if metadata else ("auto", None)
+    if metadata:
+        base_identity.require_same(metadata.base, base, tuned)
     base_generator, cache = _load(base, dtype, quantization)
     if folder is not None:
         if scale is None:

@@ -181,4 +181,5 @@ def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
     }
     counts = adapters.count_parameters(model)
     parameters = {"trainable": counts.trainable, "total": counts.total}
-    return {**manifest(hashes, context.recipe.seed), "parameters": parameters}
+    base = context.models.identity.model_dump()
+    return {**manifest(hashes, context.recipe.seed), "parameters": parameters, "base": base}

@@ -31,6 +31,7 @@ from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import grade, parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
+from keeptune.models.base_identity import identify
 from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
@@ -95,8 +96,8 @@ class Verification:
 def verify(folder: Path) -> Verification:
     """Verifies a finished run, or the output folder of `keeptune gate`.
 
-    The hash of the base weights is not checked, since that needs the model. For an adapter with an invocation both
-    models are loaded, and their outputs on prompts without the invocation are compared.
+    The base model's files are hashed, but not loaded. For an adapter with an invocation both models are loaded, and
+    their outputs on prompts without the invocation are compared.
 
     Raises:
         RunError: when a file of the run is missing or damaged.
@@ -110,6 +111,7 @@ def verify(folder: Path) -> Verification:
     verification = Verification(made_by=_version(manifest), checked_by=_version(code))
     _check_hashes(run, manifest["hashes"], verification)
     _check_sources(run, verification)
+    _check_base(run, manifest, verification)
     _check_adapter(run, verification)
     _check_skill(run, verification)
     for what, layout in run.context.final.layouts().items():
@@ -180,6 +182,20 @@ def _check_sources(run: Run, verification: Verification) -> None:
                 verification.expect(f"{record}, sha256 of {source.file}", source.sha256, sha256)
             else:
                 verification.absent.append(source.file)
+
+
+def _check_base(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
+    """The base model's weights and configuration are those of the training, where the model is on this machine."""
+    if manifest.get("base") is None:  # older runs have none
+        return
+    try:
+        current = identify(run.recipe.model.name).model_dump()
+    except ModelError as error:
+        _not_here(str(error), verification)
+        return
+    for key in ("weights_sha256", "config_sha256"):
+        verification.hashes += 1
+        verification.expect(f"manifest.json, base.{key}", manifest["base"].get(key), current[key])
 
 
 def _check_adapter(run: Run, verification: Verification) -> None:
