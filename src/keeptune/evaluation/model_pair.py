@@ -15,6 +15,7 @@ from typing import Literal
 from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.base import Subject
 from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
+from keeptune.evaluation.run_integrity import check_files
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
@@ -135,6 +136,7 @@ def find_adapter(name: str) -> Path | None:
 
     Raises:
         ModelError: if the run has no adapter yet.
+        RunError: if the adapter is not the one that the run wrote.
     """
     folder = Path(name).expanduser()
     # Checked first, because published adapters have their recipe beside them.
@@ -145,6 +147,7 @@ def find_adapter(name: str) -> Path | None:
         return None
     if not run.adapter_config.is_file():
         raise ModelError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
+    check_files(run, f"{run.adapter.name}/")
     return run.adapter
 
 

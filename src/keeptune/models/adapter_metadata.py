@@ -16,9 +16,10 @@ from keeptune.config.data import SkillName
 from keeptune.errors import ModelError, PromptError
 from keeptune.files import read_regular_bytes, write_json
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import ADAPTER_METADATA
 from keeptune.run_files.manifest import BaseModelRecord
 
-FILE = "keeptune.json"
+FILE = ADAPTER_METADATA
 
 _SKILLS: tuple[str, ...] = get_args(SkillName)
 _MAX_BUDGET_TOKENS = 10**7

@@ -18,7 +18,7 @@ def run_data_stage(context: RunContext) -> None:
 
 def _prepare(context: RunContext) -> None:
     directory, recipe = context.directory, context.recipe
-    if directory.has_data:
+    if directory.has_rows:
         return
     with context.stage("data"):
         store_input_files(directory, recipe)

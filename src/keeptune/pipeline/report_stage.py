@@ -6,18 +6,22 @@ from typing import Any
 
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import VARIANTS
+from keeptune.evaluation.run_integrity import check_files
 from keeptune.files import read_json, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
+from keeptune.pipeline.run_manifest import read_manifest, restore_manifest
 from keeptune.report.page import write_report
-from keeptune.run_files.result import Result
+from keeptune.run_files.result import Chosen, Result
 
 Record = dict[str, Any]
 
 
 def run_report_stage(context: RunContext) -> Record:
     """Writes the result and the report, and returns the content of result.json."""
+    restore_manifest(context)
+    check_files(context.directory)
     record = compute_result(context)
     write_json(context.directory.result, record)
     write_report(context.directory.root)
@@ -36,9 +40,9 @@ def compute_result(context: RunContext) -> Record:
         tuned=tuned,
         divergences=final.divergences(),
         suite=suite,
-        parameters=ParameterCount(**read_json(directory.manifest)["parameters"]),
+        parameters=ParameterCount(**read_manifest(context)["parameters"]),
         cost=context.events.cost(),
-        chosen=read_json(directory.chosen),
+        chosen=read_json(directory.chosen, Chosen),
     )
     record = result(recipe, context.prompt, inputs)
     if invocation := recipe.retain.invocation:

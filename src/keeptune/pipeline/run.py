@@ -17,7 +17,6 @@ from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
 from keeptune.files import write_text
 from keeptune.generation.distributed import serve_generation
-from keeptune.models import adapter_metadata
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
 from keeptune.pipeline.evaluation_stage import run_evaluation_stage, tuned_generator
@@ -109,7 +108,7 @@ class Run:
 
     def select(self) -> None:
         """The selection stage, with the stages before it where needed."""
-        if (self.directory.adapter / adapter_metadata.FILE).is_file():
+        if self.directory.has_adapter:
             return
         if not self.directory.has_trained:  # worker processes serve generation and never come here
             self.train()
@@ -117,9 +116,9 @@ class Run:
 
     def evaluate(self) -> None:
         """The evaluation stage, with the stages before it where needed."""
+        self.select()
         if self.context.final.complete():
             return
-        self.select()
         run_evaluation_stage(self.context)
 
     def report(self) -> dict[str, Any]:

@@ -32,12 +32,13 @@ from keeptune.grading.number import grade, parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
 from keeptune.models.base_identity import identify
-from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
+from keeptune.pipeline.evaluation_stage import tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
 from keeptune.pipeline.input_files import stored_sources
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
+from keeptune.pipeline.run_manifest import hashed_files
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
@@ -48,6 +49,9 @@ Record = dict[str, Any]
 
 
 _SHOWN, _SHOWN_BEFORE = 80, 20
+
+_ADDED_LATER = {"data/card.json", "data/rejected.jsonl"}
+"""Files whose hashes are missing in the manifests of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +165,21 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verificatio
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
         "prompt": run.context.prompt.sha256,
-        "adapter": file_sha256(run.directory.adapter_weights),
+        "adapter": _hash_if_present(run.directory.adapter_weights),
     }
-    # Older runs have no hashes of single files.
-    if any("/" in name for name in stored):
-        recomputed |= {name: file_sha256(run.directory.root / name) for name in hashed_files(run.context)}
+    # Older runs have no hashes of single files, or not of all.
+    names = hashed_files(run.context) if any(name.startswith("scores/") for name in stored) else []
+    required = {name for name in names if name.startswith(("scores/", "data/"))} - _ADDED_LATER
+    recomputed |= {
+        name: _hash_if_present(run.directory.root / name) for name in names if name in stored or name in required
+    }
     for name, value in recomputed.items():
         verification.hashes += 1
         verification.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
+
+
+def _hash_if_present(path: Path) -> str | None:
+    return file_sha256(path) if path.is_file() else None
 
 
 def _check_sources(run: Run, verification: Verification) -> None:
