@@ -60,7 +60,7 @@ class RunContext:
         if self.directory.has_data:
             check_input_files(self.directory, self.recipe)
         if self.directory.manifest.is_file():
-            stored = Manifest.model_validate(read_json(self.directory.manifest)).base
+            stored = Manifest.model_validate(read_json(self.directory.manifest, Manifest)).base
             if stored:
                 check_equal(stored, self.models.identity, name, str(self.directory.root))
         start = self.recipe.adapter.start

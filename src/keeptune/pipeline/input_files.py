@@ -17,7 +17,7 @@ from keeptune.data.hub import is_hub_name
 from keeptune.data.sources import list_source_files, resolve_sources
 from keeptune.errors import DataError, RunError
 from keeptune.files import file_sha256, read_json, write_json
-from keeptune.run_files.card import SourceFile
+from keeptune.run_files.card import Card, SourceFile
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
 from keeptune.run_files.inputs import Inputs
 
@@ -69,8 +69,8 @@ def check_input_files(directory: RunDirectory, recipe: Recipe) -> None:
 
 def stored_sources(directory: RunDirectory) -> StoredSources:
     """The input files of a run with their hashes. Runs of older versions have only those of the data card."""
-    card = read_json(directory.data_card)
-    others = Inputs.model_validate(read_json(directory.inputs)).files if directory.inputs.is_file() else []
+    card = read_json(directory.data_card, Card)
+    others = Inputs.model_validate(read_json(directory.inputs, Inputs)).files if directory.inputs.is_file() else []
     return StoredSources(
         [SourceFile.model_validate(source) for source in (*card["files"], *card.get("test_files", ()))], others
     )

@@ -7,7 +7,7 @@ from typing import Any
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.run_integrity import check_files
-from keeptune.files import read_json, write_json
+from keeptune.files import read_json, stored_content, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
@@ -29,18 +29,29 @@ def run_report_stage(context: RunContext) -> Record:
 
 
 def compute_result(context: RunContext) -> Record:
-    """The content of result.json."""
+    """The content of result.json.
+
+    Raises:
+        RunError: when a file of the run is missing or damaged.
+    """
+    with stored_content(context.directory.scores):
+        return _compute_result(context)
+
+
+def _compute_result(context: RunContext) -> Record:
     directory, recipe, final = context.directory, context.recipe, context.final
     base, tuned = (final.scores(variant) for variant in VARIANTS)
     suite = None
     if recipe.score.suite != "none":
         suite = SuiteScores(final.ability_scores(), final.answer_divergences())
+    with stored_content(directory.manifest):
+        parameters = ParameterCount(**read_manifest(context)["parameters"])
     inputs = Inputs(
         base=base,
         tuned=tuned,
         divergences=final.divergences(),
         suite=suite,
-        parameters=ParameterCount(**read_manifest(context)["parameters"]),
+        parameters=parameters,
         cost=context.events.cost(),
         chosen=read_json(directory.chosen, Chosen),
     )

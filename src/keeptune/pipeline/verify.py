@@ -26,7 +26,7 @@ from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
-from keeptune.files import file_sha256, read_json
+from keeptune.files import file_sha256, read_json, stored_content
 from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import grade, parse_truth
 from keeptune.grading.squad import score_squad_v11
@@ -42,6 +42,8 @@ from keeptune.pipeline.run_manifest import hashed_files
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.result import Chosen
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_for_section
 
@@ -111,8 +113,15 @@ def verify(folder: Path) -> Verification:
     if (folder / GATE_FILE).is_file() and not directory.is_run:
         return _verify_gate(folder, code)
     run = Run.open(folder)
-    manifest = read_json(directory.manifest)
+    manifest = read_json(directory.manifest, Manifest)
     verification = Verification(made_by=_version(manifest), checked_by=_version(code))
+    with stored_content(folder):
+        _verify_run(run, manifest, verification)
+    return verification
+
+
+def _verify_run(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
+    directory = run.directory
     _check_hashes(run, manifest["hashes"], verification)
     _check_sources(run, verification)
     _check_base(run, manifest, verification)
@@ -131,7 +140,6 @@ def verify(folder: Path) -> Verification:
         if place != "finished" and not _same(value, recomputed):
             verification.faults.append(Fault(f"result.json, {place}", value, recomputed))
     _check_unchanged(run, verification)
-    return verification
 
 
 def text(verification: Verification) -> str:
@@ -212,7 +220,7 @@ def _check_base(run: Run, manifest: Mapping[str, Any], verification: Verificatio
 def _check_adapter(run: Run, verification: Verification) -> None:
     """keeptune.json beside the adapter has the prompt of the run and the selected scale."""
     card = read_json(run.directory.adapter / adapter_metadata.FILE)
-    chosen = read_json(run.directory.chosen)
+    chosen = read_json(run.directory.chosen, Chosen)
     verification.expect(
         f"adapter/{adapter_metadata.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template
     )
