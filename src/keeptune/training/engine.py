@@ -15,6 +15,7 @@ from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context
 from keeptune.training.loop import Trainer
+from keeptune.training.step_engine import StepEngine
 
 
 def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExample], folder: Path) -> Trainer:
@@ -27,8 +28,8 @@ def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExamp
     """
     settings, seed = recipe.train, recipe.seed
     if recipe.engine == "mindspore":
-        trainer: Trainer = backend.mindspore().trainer(recipe, model, examples, folder)
-        return trainer
+        engine: StepEngine = backend.mindspore().step_engine(recipe, model, examples, folder)
+        return Trainer(model, examples, settings, seed, folder, engine=engine)
     if not settings.shard:
         prepack_weights(model, total_bytes(device()) // distributed_context().local_world_size)
     checkpointing = ActivationCheckpointing.plan(
