@@ -54,6 +54,7 @@ def require_supported(model: Any, recipe: Recipe) -> None:
                 f"adapter.family: must be lora or rslora (got {adapter.family})",
             ),
             (adapter.dropout > 0, "adapter.dropout: must be 0"),
+            (adapter.start_rate_ratio != 1, "adapter.start_rate_ratio: must be 1"),
             (retain.kl_weight > 0, "retain.kl_weight: must be 0"),
             (retain.token_weighting != "none", "retain.token_weighting: must be none"),
             (retain.activation != "always", "retain.activation: must be always"),
