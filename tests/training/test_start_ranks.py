@@ -54,8 +54,7 @@ def test_start_ranks_take_a_tenth_of_each_update(model_folder: Path, tmp_path: P
     ("adapter", "key"),
     [
         ({}, "adapter.start"),
-        ({"start": "x", "dropout": 0.1}, "dropout"),
-        ({"start": "x", "family": "dora"}, "family"),
+        ({"start": "x", "family": "dora"}, "start_rate_ratio"),
     ],
 )
 def test_unsupported_settings_are_named(adapter: dict[str, Any], key: str) -> None:

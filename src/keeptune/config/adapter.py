@@ -39,7 +39,7 @@ class AdapterSection(Section):
         gt=0,
         le=1,
         description="learning rate of the ranks that come from `adapter.start`, relative to that of new ranks; for "
-        "lora and rslora without dropout",
+        "lora and rslora",
     )
 
     @model_validator(mode="before")

@@ -120,8 +120,6 @@ class Recipe(Section):
         errors = []
         if not self.adapter.start:
             errors.append("adapter.start_rate_ratio slows the ranks of a given adapter; set adapter.start")
-        if not self.adapter.is_plain_lora:
-            errors.append("adapter.start_rate_ratio needs adapter.family: lora or rslora, and adapter.dropout: 0")
         if self.train.shard:
             errors.append("adapter.start_rate_ratio needs the whole adapter in each process; remove train.shard")
         raise_errors(errors)
