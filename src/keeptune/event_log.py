@@ -13,13 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import append_line, parse_record, read_regular_bytes
+from keeptune.files import Record, append_line, parse_record, read_regular_bytes
 from keeptune.run_files.events import SCHEMAS, Event
-
-Record = dict[str, Any]
 
 STATUS = Path("/proc/self/status")
 """Linux's status of this process."""

@@ -26,6 +26,9 @@ from keeptune.errors import RunError
 if TYPE_CHECKING:  # importing it takes time that `keeptune --help` does not need
     from pydantic import BaseModel
 
+Record = dict[str, Any]
+"""A JSON object, such as one line of a JSON Lines file. keeptune.run_files has the schema of each file of a run."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a temporary path and then moves that file to `path`.
@@ -116,7 +119,7 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_records(path: Path, records: Sequence[Record]) -> None:
     """Writes JSON Lines, one object per line, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 

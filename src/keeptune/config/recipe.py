@@ -114,6 +114,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_start_rate(self) -> Recipe:
+        if self.adapter.start_rate_ratio == 1:
+            return self
+        errors = []
+        if not self.adapter.start:
+            errors.append("adapter.start_rate_ratio slows the ranks of a given adapter; set adapter.start")
+        if self.train.shard:
+            errors.append("adapter.start_rate_ratio needs the whole adapter in each process; remove train.shard")
+        raise_errors(errors)
+        return self
+
+    @model_validator(mode="after")
     def _check_gate(self) -> Recipe:
         if self.gate.policy == "suite" and self.score.suite == "none":
             raise ValueError(

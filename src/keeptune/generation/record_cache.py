@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import write_json
+from keeptune.files import Record, write_json
 from keeptune.generation.partial_answers import stored_answers
-
-Record = dict[str, Any]
 
 FROM_CACHE = " (from the cache)"
 """Suffix of progress messages about cached records."""

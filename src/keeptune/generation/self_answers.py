@@ -11,16 +11,15 @@ import random
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache, sha256_of
 from keeptune.prompts.chat import ChatLayout, Message
 from keeptune.training.batches import REPLAY_KIND, TokenizedExample
-
-Record = dict[str, Any]
 
 POOL = "prompt_pool.jsonl"
 """Data file beside this module."""

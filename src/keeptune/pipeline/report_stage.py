@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.run_integrity import check_files
-from keeptune.files import read_json, stored_content, write_json
+from keeptune.files import Record, read_json, stored_content, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
 from keeptune.pipeline.run_manifest import read_manifest, restore_manifest
 from keeptune.report.page import write_report
 from keeptune.run_files.result import Chosen, Result
-
-Record = dict[str, Any]
 
 
 def run_report_stage(context: RunContext) -> Record:

@@ -6,13 +6,11 @@ from typing import Any
 
 from keeptune import environment
 from keeptune.data.split import SPLITS
-from keeptune.files import file_sha256, read_json, write_json
+from keeptune.files import Record, file_sha256, read_json, write_json
 from keeptune.models import adapters, load
 from keeptune.pipeline.context import RunContext
 from keeptune.run_files.card import Card
 from keeptune.run_files.manifest import Manifest
-
-Record = dict[str, Any]
 
 
 def write_manifest(context: RunContext, model: Any, weights_sha256: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
-from keeptune.files import read_records, write_json, write_records
+from keeptune.files import Record, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import sample_self_answers, self_answer_examples
 from keeptune.models import adapters, load
@@ -25,8 +25,6 @@ from keeptune.training.examples import build_training_examples
 from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.projection import project
 from keeptune.training.trackers import Trackers
-
-Record = dict[str, Any]
 
 TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """The figures of a step that experiment trackers receive."""

@@ -52,7 +52,7 @@ class GradientAccumulator:
         self.device = self.parameters[0].device
         self.objective = Objective(model, retain)
         self.packs_rows = supports_packed_rows(model)
-        self.loss_scale = INITIAL_LOSS_SCALE if _is_half_precision(model) else 1.0
+        self.loss_scale = initial_loss_scale(model)
 
     def accumulate(
         self, step_index: int, batches: Sequence[Sequence[Batch]], token_weight: float
@@ -161,6 +161,6 @@ def _out_of_memory_message(checkpointing: ActivationCheckpointing, rows: int, to
     )
 
 
-def _is_half_precision(model: Any) -> bool:
-    """Whether any weight is float16, in which small gradients underflow."""
-    return any(p.dtype == torch.float16 for p in model.parameters())
+def initial_loss_scale(model: Any) -> float:
+    """The loss scale to start with: 1 unless some weight is float16, in which small gradients underflow."""
+    return INITIAL_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0
