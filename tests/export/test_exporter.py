@@ -17,6 +17,7 @@ from keeptune.errors import ModelError, PromptError, RunError
 from keeptune.export.exporter import export
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.tensor_names import rename_from_mindformers
+from keeptune.mindspore.tensors import to_torch
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models.load import load_model
 from keeptune.pipeline.evaluate_files import open_target
@@ -178,7 +179,7 @@ def test_patterns_of_peft_are_exported_to_mindformers(tmp_path: Path, changes: d
     expected = load_file(folder / "adapter_model.safetensors")
     assert set(tensors) == set(expected)
     save_file(
-        {name: tensor.float().contiguous() for name, tensor in tensors.items()}, plain / "adapter_model.safetensors"
+        {name: to_torch(tensor).contiguous() for name, tensor in tensors.items()}, plain / "adapter_model.safetensors"
     )
     config = json.loads((plain / "adapter_config.json").read_text(encoding="utf-8"))
     (plain / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": {}}), encoding="utf-8")
