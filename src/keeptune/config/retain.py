@@ -53,6 +53,12 @@ class RetainSection(Section):
     kl_weight: float = Field(
         0.0, ge=0, description="weight of the KL(base ‖ tuned) term relative to the cross-entropy loss; 0 disables it"
     )
+    kl_budget: float | None = Field(
+        None,
+        gt=0,
+        description="divergence to hold, in nats per token: each step adapts the weight, which begins at `kl_weight`; "
+        "null keeps the weight",
+    )
     kl_tokens: KlTokens = Field(
         "replay",
         description="tokens with the KL term: replayed rows (`replay`), the skill's prompts (`prompts`), or its "
@@ -99,6 +105,8 @@ class RetainSection(Section):
             raise ValueError(
                 "retain.kl_tokens: replay needs replayed rows; set retain.replay_share > 0 or retain.kl_tokens: prompts"
             )
+        if self.kl_budget is not None and not self.kl_weight:
+            raise ValueError("retain.kl_budget adapts the weight of the KL term; set retain.kl_weight to its start")
         if self.replay_target == "distribution" and not (self.kl_weight and self.kl_tokens == "replay"):
             raise ValueError(
                 "retain.replay_target: distribution trains with the KL term on replayed rows; set "
