@@ -23,6 +23,12 @@ Activation = Literal["always", "invoked"]
 SELF = "self"
 """The value of `retain.replay` for the base model's own answers."""
 
+ON_POLICY = "on_policy"
+"""The value of `retain.replay` for the answers of the adapter in `adapter.start`."""
+
+WRITTEN = (SELF, ON_POLICY)
+"""The values of `retain.replay` whose rows a model writes before training."""
+
 
 class RetainSection(Section):
     """How training keeps other abilities. docs/how-to/retain-abilities.md compares the methods and their cost."""
@@ -39,8 +45,9 @@ class RetainSection(Section):
     replay: StringTuple = Field(
         ("embedded",),
         min_length=1,
-        description="sources of replayed rows: SQuAD files (`.json`), plain-text files, `embedded` (reading), or "
-        "`self` (the base's own answers to a pool of prompts); each gets the same share",
+        description="sources of replayed rows: SQuAD files (`.json`), plain-text files, `embedded` (reading), `self` "
+        "(the base's own answers to a pool of prompts), or `on_policy` (those of `adapter.start`); each gets the same "
+        "share",
     )
     replay_share: float = Field(
         0.1, ge=0, lt=1, description="share of replayed rows in the training tokens; 0 by default with `invoked`"
@@ -114,7 +121,15 @@ class RetainSection(Section):
             )
         return self
 
-    @property
-    def replays_self(self) -> bool:
-        """Whether training replays the base model's own answers."""
-        return self.replay_share > 0 and SELF in self.replay
+    @model_validator(mode="after")
+    def _check_on_policy(self) -> RetainSection:
+        if self.replays(ON_POLICY) and self.replay_target != "distribution":
+            raise ValueError(
+                "retain.replay: on_policy has answers of a model that has moved, which must not be learned; set "
+                "retain.replay_target: distribution"
+            )
+        return self
+
+    def replays(self, source: str) -> bool:
+        """Whether training replays rows of this source."""
+        return self.replay_share > 0 and source in self.replay
