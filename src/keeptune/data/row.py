@@ -14,7 +14,10 @@ MAX_REJECTED_CHARACTERS = 2_000
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
-UNKNOWN_KIND = "no known kind of problem: nor a text whose answer can be graded, of at most 400 characters"
+UNKNOWN_KIND = (
+    "no known kind of problem: neither one that the skill recognizes, nor a text whose solution states an answer "
+    "(\\boxed{…} or after ####) that can be graded and has at most 400 characters"
+)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

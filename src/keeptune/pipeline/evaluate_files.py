@@ -26,7 +26,7 @@ from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.squad import ReadingItem, load_reading_items
-from keeptune.models import adapter_metadata, adapters
+from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.progress import Reporter, SilentReporter
@@ -61,6 +61,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
     Raises:
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
+        ModelError: when the base model is not the one that the adapter was trained on.
     """
     folder = find_adapter(name)
     card = _card(name)
@@ -81,6 +82,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
+    base_identity.require_same(card.base, card.model, str(folder))
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
     cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
