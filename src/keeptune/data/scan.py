@@ -20,6 +20,7 @@ from keeptune.data.row import UNKNOWN_KIND
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.workers import garbage_collection_paused
+from keeptune.errors import DataError
 from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.base import Skill
 
@@ -143,7 +144,10 @@ def _process(
         result.accepted[known_kind] += 1
         result.unwrapped += row.unwrapped
         return None
-    question = task.skill.parse(row.problem, row.solution, row.label)
+    try:
+        question = task.skill.parse(row.problem, row.solution, row.label)
+    except DataError as error:
+        raise DataError(f"{row.file}:{row.line}: {error}") from None
     if question is None:
         return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
     kind = question.kind

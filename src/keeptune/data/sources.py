@@ -117,12 +117,27 @@ def _expand(name: str) -> list[str]:
     elif is_file or not glob.has_magic(name):
         return [str(path)]
     else:
-        matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        files = sorted(str(path) for path in matches if path.is_file())
+        files = sorted(str(path) for path in _matches(path) if path.is_file())
         problem = "no file matches"
     if not files:
         raise DataError(f"{name}: {problem}; check the name")
     return files
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """Yield the paths that a pattern matches, without hidden ones that it does not name.
+
+    Unlike glob.glob, `**` does not follow links to folders: with a link to its own parent it would hardly end.
+    """
+    root = Path(pattern.anchor or ".")
+    parts = pattern.relative_to(pattern.anchor).parts
+    patterns = [Path(*parts)]
+    if parts[-1] == "**":  # Path.glob matches only folders then
+        patterns.append(Path(*parts, "*"))
+    for one in patterns:
+        for path in root.glob(str(one)):
+            if not any(part.startswith(".") and part not in parts for part in path.relative_to(root).parts):
+                yield path
 
 
 def _files_below(folder: Path) -> Iterator[str]:

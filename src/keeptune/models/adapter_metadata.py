@@ -95,7 +95,8 @@ def load(folder: Path) -> AdapterMetadata:
         expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); an adapter needs the prompt in this file: copy it from the run"
+            f"{path}: cannot be read ({error.strerror}); copy it from the run, or give the "
+            "prompt to `keeptune score --prompt`"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None

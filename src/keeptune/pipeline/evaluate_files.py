@@ -64,7 +64,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         ModelError: when the base model is not the one that the adapter was trained on.
     """
     folder = find_adapter(name)
-    card = _card(name)
+    card = _card(name, template)
     prompt = (
         named.resolve_prompt(template)
         if template is not None
@@ -136,7 +136,7 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    questions = _questions(request.skill, target, request.limit) if request.skill else None
+    questions = _questions(request.skill, target, template, request.limit) if request.skill else None
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -297,9 +297,11 @@ def text(scored: Record) -> str:
     return "\n".join(lines)
 
 
-def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
+def _questions(
+    path: Path, target: str, template: str | None, limit: int
+) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
-    skill, questions, rejected = _skill(target), [], []
+    skill, questions, rejected = _skill(target, template), [], []
     for row in read_rows(path):
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -318,16 +320,24 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.Sk
     return questions, rejected
 
 
-def _skill(target: str) -> Skill:
+def _skill(target: str, template: str | None) -> Skill:
     """The skill that a model was trained on; arithmetic for a base model."""
-    card = _card(target)
+    card = _card(target, template)
     return skill_by_name(card.skill if card else Arithmetic.name)
 
 
-def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
-    """The metadata of an adapter or of a merged model; None for a base model."""
+def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterMetadata | None:
+    """The metadata of an adapter or of a merged model; None for a base model.
+
+    An adapter of another program has none. With a prompt template it is used as PEFT describes it.
+    """
     folder = find_adapter(target)
-    return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
+    if folder is None:
+        return adapter_metadata.load_if_present(target)
+    if template is None or (folder / adapter_metadata.FILE).is_file():
+        return adapter_metadata.load(folder)
+    model = adapters.base_model_name(folder)
+    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, named.resolve_prompt(template), {}, 1.0)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:
