@@ -71,6 +71,17 @@ def sample_self_answers(
     return record_cache.get_or_compute(fingerprint, lambda: _sample(generator, layout, prompts, tokens, seed))[0]
 
 
+def sample_on_policy_answers(generator: Generator, layout: ChatLayout, tokens: int, seed: int) -> list[Record]:
+    """Answers of an adapter to prompts of the pool, in another random order than those of the base.
+
+    Only the KL term may use them: where the adapter has moved, the base says what it should predict. That is on-policy
+    distillation (arXiv 2306.13649), with answers of the adapter that training starts from.
+    """
+    prompts = list(prompt_pool())
+    random.Random(f"{seed}/on-policy answers").shuffle(prompts)
+    return _sample(generator, layout, prompts, tokens, seed)
+
+
 def _sample(
     generator: Generator, layout: ChatLayout, prompts: Sequence[PoolPrompt], tokens: int, seed: int
 ) -> list[Record]:

@@ -81,6 +81,7 @@ class MindSporeEngine:
         self.peft_model, self.examples, self.settings = model, examples, settings
         self.lengths = [len(example.tokens) for example in examples]
         self.optimizer, self.loss_scale = create_optimizer(model, settings), initial_loss_scale(model)
+        self.kl_weight = 0.0
         self.workers = Workers()
         self.scratch = run / "mindspore"
         self.trained = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}

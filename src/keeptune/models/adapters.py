@@ -177,7 +177,7 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
             f"adapter.start: {folder}: acts only after the tokens {stored_tokens}; set retain.activation: invoked "
             "with the same retain.invocation"
         )
-    scale = adapter_metadata.load(folder).scale if (folder / adapter_metadata.FILE).is_file() else 1.0
+    scale = stored_scale(folder)
     if grows:
         _restore_with_new_ranks(tuned, folder, scale * lora_scaling(stored) / lora_scaling(config))
         return
@@ -191,6 +191,11 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
         )
     for layer in _layers(tuned):
         layer.lora_B["default"].weight.data.mul_(scale)
+
+
+def stored_scale(folder: Path) -> float:
+    """The scale that was selected for a stored adapter; 1 without keeptune.json."""
+    return adapter_metadata.load(folder).scale if (folder / adapter_metadata.FILE).is_file() else 1.0
 
 
 def start_ranks(adapter: AdapterSection) -> int:

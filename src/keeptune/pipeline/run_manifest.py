@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keeptune import environment
+from keeptune.config.retain import WRITTEN
 from keeptune.data.split import SPLITS
 from keeptune.files import Record, file_sha256, read_json, write_json
 from keeptune.models import adapters, load
@@ -82,7 +83,7 @@ def hashed_files(context: RunContext) -> list[str]:
     """The files that determine the result, relative to the run directory."""
     directory, retain = context.directory, context.recipe.retain
     paths = [directory.examples(part) for part in SPLITS]
-    paths += [directory.self_answers] if retain.replays_self else []
+    paths += [directory.replayed_answers(source) for source in WRITTEN if retain.replays(source)]
     paths += [directory.inputs] if directory.inputs.is_file() else []  # older runs have none
     paths += [directory.data_card, directory.rejected_rows]
     paths += [directory.adapter_config, directory.adapter_metadata, directory.chosen, *context.final.paths()]

@@ -46,7 +46,7 @@ class GradientAccumulator:
         sharded_model: ShardedModel | None,
     ) -> None:
         self.peft_model, self.examples, self.settings, self.seed = model, examples, settings, seed
-        self.retain = retain
+        self.retain, self.kl_weight = retain, retain.kl_weight
         self.checkpointing, self.context, self.sharded_model = checkpointing, context, sharded_model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
@@ -117,7 +117,7 @@ class GradientAccumulator:
         """The weight of the divergence at each position of the KL term in a step."""
         if not self.retain.kl_weight:
             return 0.0
-        return self.retain.kl_weight / max(1, sum(len(kl_positions(row, self.retain.kl_tokens)) for row in rows))
+        return self.kl_weight / max(1, sum(len(kl_positions(row, self.retain.kl_tokens)) for row in rows))
 
     def _backward(self, batch: Batch, token_weight: float, kl_weight: float) -> tuple[list[str], Tensor, Tensor]:
         """Adds the gradient of one batch.

@@ -52,6 +52,7 @@ class StepRecord:
     loss: float
     loss_by_kind: dict[str, float]
     divergence: float | None
+    kl_weight: float | None
     learning_rate: float
     grad_norm: float
     tokens_per_second: float
@@ -147,7 +148,9 @@ class Trainer:
                 record = self._step(index)
                 seconds = progress.seconds + time.perf_counter() - started
                 tokens = progress.tokens + record.tokens
-                progress = checkpoints.Progress(record.step, tokens, seconds, self.engine.loss_scale)
+                progress = checkpoints.Progress(
+                    record.step, tokens, seconds, self.engine.loss_scale, kl_weight=self.engine.kl_weight
+                )
                 self._log({"event": "train", **_logged(record, progress)})
                 on_step(record)
                 self._save_if_due(progress, signals)
@@ -218,6 +221,8 @@ class Trainer:
                     "of retain.replay and the version of keeptune, or start a new run"
                 )
             self.engine.loss_scale = progress.loss_scale
+            if progress.kl_weight is not None:
+                self.engine.kl_weight = progress.kl_weight
         self.scored_steps = self.context.all_gather(self._truncate_log(progress.step) if is_main else set())[0]
         return progress
 
@@ -237,7 +242,7 @@ class Trainer:
 
     def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
-        rate = learning_rate(index, len(self.plan), self.settings)
+        rate, kl_weight = learning_rate(index, len(self.plan), self.settings), self.engine.kl_weight
         statistics, norm = self.engine.step(index, self.plan[index], self._token_weight(index), rate)
         if statistics.non_finite_batch:
             self._raise_not_finite(index, statistics.non_finite_batch, "loss")
@@ -251,6 +256,7 @@ class Trainer:
             loss=statistics.loss,
             loss_by_kind=statistics.loss_by_kind,
             divergence=statistics.divergence,
+            kl_weight=kl_weight if statistics.divergence is not None else None,
             learning_rate=rate,
             grad_norm=norm,
             tokens_per_second=tokens / seconds,
@@ -297,7 +303,7 @@ def _logged(record: StepRecord, progress: checkpoints.Progress) -> dict[str, Any
         "tokens": progress.tokens,
         "loss": record.loss,
         "loss_by_kind": record.loss_by_kind,
-        **({} if record.divergence is None else {"divergence": record.divergence}),
+        **({} if record.divergence is None else {"divergence": record.divergence, "kl_weight": record.kl_weight}),
         "learning_rate": record.learning_rate,
         "grad_norm": record.grad_norm,
         "tokens_per_second": record.tokens_per_second,

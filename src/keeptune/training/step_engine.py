@@ -19,6 +19,7 @@ from keeptune.models.sharding import ShardedModel
 from keeptune.training.batches import Batch, TokenizedExample, split_step
 from keeptune.training.distributed import distributed_context
 from keeptune.training.gradient import GradientAccumulator
+from keeptune.training.kl_budget import next_weight
 from keeptune.training.optimizer import create_optimizer, set_learning_rate
 from keeptune.training.step_statistics import StepStatistics
 
@@ -29,10 +30,12 @@ class StepEngine(Protocol):
     Attributes:
         optimizer: holds the optimizer state that checkpoints save and restore.
         loss_scale: the loss scale of half precision, also part of checkpoints.
+        kl_weight: the weight of the KL term in the next step, also part of checkpoints.
     """
 
     optimizer: torch.optim.Optimizer
     loss_scale: float
+    kl_weight: float
 
     def start(self) -> None:
         """Called once, when model and optimizer have the state of the checkpoint to resume from."""
@@ -82,6 +85,7 @@ class TorchEngine:
             model, examples, settings, retain, seed, checkpointing, self.context, self.sharded_model
         )
         self.optimizer = create_optimizer(model, settings)
+        self.kl_budget = retain.kl_budget
 
     @property
     def loss_scale(self) -> float:
@@ -91,6 +95,15 @@ class TorchEngine:
     @loss_scale.setter
     def loss_scale(self, value: float) -> None:
         self.gradient.loss_scale = value
+
+    @property
+    def kl_weight(self) -> float:
+        """The weight of the KL term, which `retain.kl_budget` adapts."""
+        return self.gradient.kl_weight
+
+    @kl_weight.setter
+    def kl_weight(self, value: float) -> None:
+        self.gradient.kl_weight = value
 
     def start(self) -> None:
         """Does nothing: model and optimizer are in this process."""
@@ -105,6 +118,8 @@ class TorchEngine:
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
+            if self.kl_budget is not None and statistics.divergence is not None:
+                self.kl_weight = next_weight(self.kl_weight, statistics.divergence, self.kl_budget)
         return statistics, norm
 
     def synchronize(self, step: int) -> None:
