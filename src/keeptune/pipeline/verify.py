@@ -166,7 +166,7 @@ def _version(facts: Mapping[str, Any]) -> str:
 
 def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verification) -> None:
     examples = {part: load_prepared_rows(run.directory.examples(part)) for part in SPLITS}
-    recomputed = {
+    recomputed: dict[str, str | None] = {
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
         "prompt": run.context.prompt.sha256,
