@@ -39,7 +39,7 @@ def read(path: Path) -> Any:
 def test_the_directory_holds_what_the_contract_names(finished: Path) -> None:
     own = {path.name for path in finished.iterdir()}
     assert own == {
-        "recipe.yaml", "manifest.json", "data", "checkpoints", "adapter", "scores",
+        "recipe.yaml", "inputs.json", "manifest.json", "data", "checkpoints", "adapter", "scores",
         "log.jsonl", "result.json", "report.html", "report.md", "tracking",
     }  # fmt: skip
     assert {path.name for path in (finished / "data").iterdir()} == {
@@ -104,9 +104,10 @@ def test_the_manifest_names_what_the_result_depends_on(finished: Path, model_fol
     assert manifest["hashes"]["weights"] == models.weights_sha256(models.load_model(str(model_folder), "float32"))
     assert set(manifest) == {
         "keeptune", "python", "platform", "packages", "git", "hardware", "hashes", "seed", "started", "command",
-        "parameters",
+        "parameters", "base",
     }  # fmt: skip
-    files = [*(f"data/{part}.parquet" for part in ("train", "dev", "test")), "adapter/adapter_config.json"]
+    files = [*(f"data/{part}.parquet" for part in ("train", "dev", "test")), "data/card.json", "data/rejected.jsonl"]
+    files += ["inputs.json", *(f"adapter/{name}.json" for name in ("adapter_config", "keeptune", "chosen"))]
     scores = [f"scores/{what}-{who}.jsonl" for what in ("skill", "retained") for who in ("base", "tuned")]
     own = {"recipe", "data", "prompt", "weights", "adapter"}
     assert set(manifest["hashes"]) == {*own, *files, *scores, "scores/drift-tuned.jsonl"}
@@ -270,6 +271,9 @@ def test_an_answer_may_hold_any_character(finished: Path, tmp_path: Path) -> Non
     answers[0]["output"] = "a\u2028b\x85c\x1dd\ud7ff\ufffe<script>"
     lines = [json.dumps(answer, ensure_ascii=False) for answer in answers]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    manifest = read(run / "manifest.json")
+    manifest["hashes"]["scores/skill-tuned.jsonl"] = file_sha256(path)
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     assert ok("report", run, "--json").json["skill"] == read(finished / "result.json")["skill"]
 
 
