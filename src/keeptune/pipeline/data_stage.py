@@ -21,8 +21,7 @@ def _prepare(context: RunContext) -> None:
         return
     with context.stage("data"):
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
-        card = prepare(
-            recipe, skill_for_section(recipe.data), counter, directory.data, context.workers, context.reporter
-        )
+        skill, reporter = skill_for_section(recipe.data), context.reporter
+        card = prepare(recipe, skill, counter, directory.data, context.workers, reporter, counter.chat)
         for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

@@ -13,12 +13,18 @@ from keeptune.run_files.manifest import Manifest
 
 
 def run_evaluation_stage(context: RunContext) -> None:
-    """Evaluates what has no records yet, and adds the hashes of all files behind the result to the manifest."""
+    """Evaluates what has no records yet, and adds the hashes of all files behind the result to the manifest.
+
+    Raises:
+        PromptError: when the tokenizer's chat template is not the one of the training.
+    """
     directory = context.directory
     with context.stage("score"):
         cache = record_cache(context.models.base(), context.models.tokenizer)
         generator = tuned_generator(context)
-        context.final.score(generator, directory.adapter, adapter_metadata.load(directory.adapter).scale, cache)
+        stored = adapter_metadata.load(directory.adapter)
+        context.prompt.require_same(stored.prompt, str(directory.adapter))
+        context.final.score(generator, directory.adapter, stored.scale, cache)
         manifest = read_json(directory.manifest)
         manifest["packages"] |= generator.packages
         manifest["hashes"] |= {name: file_sha256(directory.root / name) for name in hashed_files(context)}

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.model import ModelSection
+from keeptune.config.prompt import PromptSection
 from keeptune.models import adapters, load
 from keeptune.progress import Reporter
+from keeptune.prompts.chat_prompt import AnyPrompt
+from keeptune.prompts.template import Prompt
 
 
 class ModelSession:
@@ -27,6 +30,16 @@ class ModelSession:
     def tokenizer(self) -> Any:
         """The base model's tokenizer."""
         return load.load_tokenizer(self.config.name)
+
+    def prompt(self, section: PromptSection) -> AnyPrompt:
+        """The prompt of a recipe; a chat prompt is the tokenizer's own.
+
+        Raises:
+            as `load.load_prompt`.
+        """
+        if not section.is_chat:
+            return Prompt(section.template)
+        return load.load_prompt(section, self.config.name, self.tokenizer)
 
     def base(self) -> Any:
         """The base model without an adapter; an attached adapter is removed."""

@@ -20,8 +20,8 @@ from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.grading.number import HEADLINE
 from keeptune.models.adapters import ParameterCount
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import other_layout
-from keeptune.prompts.template import Prompt
 
 Record = dict[str, Any]
 
@@ -62,7 +62,7 @@ class Inputs:
     chosen: Record
 
 
-def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
+def result(recipe: Recipe, prompt: AnyPrompt, inputs: Inputs) -> Record:
     """The content of result.json; keeptune.run_files.result is its schema."""
     base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
     tuned_skill = skill_score.summarize(tuned.skill)

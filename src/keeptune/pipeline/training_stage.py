@@ -16,7 +16,7 @@ from keeptune.generation.self_answers import sample_self_answers, self_answer_ex
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
-from keeptune.prompts.chat import ChatLayout
+from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
@@ -125,7 +125,7 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
 def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
     """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
     path, tokenizer = context.directory.self_answers, context.models.tokenizer
-    layout = ChatLayout(tokenizer, context.prompt)
+    layout = ChatLayout(tokenizer, fallback_prompt(context.prompt, invoked=False))
 
     def generate() -> None:
         if path.is_file():
