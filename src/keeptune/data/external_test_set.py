@@ -15,7 +15,7 @@ from keeptune.data.row import UNKNOWN_KIND, RawRow, RejectedRow, reject
 from keeptune.data.selection import digest
 from keeptune.data.solution_rendering import CountTokens, PreparedRow
 from keeptune.data.sources import SourceFile, resolve_sources
-from keeptune.prompts.token_count import ChatRows
+from keeptune.prompts.token_count import ChatRows, example_texts
 from keeptune.skills.base import Question, Skill
 
 
@@ -59,7 +59,9 @@ def load_external_test_set(
             questions.setdefault(question.text, (question, row))
     if len(rejected) > section.reject_limit * rows_read:
         raise reject_limit_error(rejected, rows_read, "in data.test_files cannot be scored", section.reject_limit)
-    token_counts = count_tokens([(text, row.solution, row.conversation) for text, (_, row) in questions.items()])
+    token_counts = count_tokens(
+        [example_texts(text, row.solution, row.conversation) for text, (_, row) in questions.items()]
+    )
     rows = [
         PreparedRow(
             digest(text).hex(),

@@ -18,7 +18,7 @@ from keeptune.data.selection import Candidate, CandidateBatch, digest
 from keeptune.data.workers import Executor, SerialExecutor, garbage_collection_paused
 from keeptune.errors import DataError
 from keeptune.grading.number import grade, parse_truth
-from keeptune.prompts.token_count import ExampleTexts
+from keeptune.prompts.token_count import ExampleTexts, example_texts
 from keeptune.skills.base import Skill
 from keeptune.skills.number_spelling import spell, unspell
 
@@ -160,7 +160,7 @@ def _render(task: _RenderTask) -> tuple[list[str], list[tuple[int, int]]]:
     with garbage_collection_paused():
         solutions = [_render_solution(candidate, task.skill, task.section) for candidate in task.candidates]
         texts = [
-            (candidate.question.text, solution, candidate.conversation)
+            example_texts(candidate.question.text, solution, candidate.conversation)
             for candidate, solution in zip(task.candidates, solutions, strict=True)
         ]
         return solutions, task.count_tokens(texts)

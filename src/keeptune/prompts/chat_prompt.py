@@ -26,6 +26,13 @@ CHAT = "chat"
 
 _PROBE = ({"role": "user", "content": "Hello"},)
 _END_OF_REASONING = "</think>"
+_NO_END = "the chat template writes no end token after the last turn, so no answer would end"
+
+
+def _unstable(part: str, is_last: bool) -> str:
+    """Return the reason to reject a row that a template renders differently in training and at inference."""
+    advice = "" if is_last else "; set prompt.loss_on: last"
+    return f"the chat template is not prefix-stable: it renders {part} differently once later turns follow{advice}"
 
 
 class Conversation(NamedTuple):
@@ -208,30 +215,30 @@ class ChatPrompt:
                 self._unmarked_target(turns, place, rendering.text)
                 for place in (assistant if self.loss_on == "all" else [last])
             ]
-        start = self._prefix_length(turns, last, True, rendering.text)
+        start = self._prompt_length(turns, last, rendering.text)
         answer = [(max(begin, start), end) for begin, end in rendering.marked if end > start]
         if not answer:
             raise PromptError(f"the chat template marks nothing of turn {last + 1} with a generation block")
         earlier = [block for block in rendering.marked if block[1] <= start] if self.loss_on == "all" else []
         blocks = [*earlier, *answer]
-        return [_Target(*block, start, is_complete=block == blocks[-1]) for block in blocks]
+        *parts, complete = [_Target(*block, start) for block in blocks]
+        return [*parts, complete._replace(missing_end=_NO_END)]
 
     def _unmarked_target(self, turns: Conversation, place: int, text: str) -> _Target:
-        start = self._prefix_length(turns, place, True, text)
-        return _Target(start, self._prefix_length(turns, place + 1, False, text), start, is_complete=True)
+        """Return the target of a turn. It reaches at most to where the rendering depends on later turns."""
+        start = self._prompt_length(turns, place, text)
+        if place == len(turns.messages) - 1:
+            return _Target(start, len(text), start, _NO_END)
+        through = self._render(turns.messages[: place + 1], turns.tools, False).text
+        end = _common_length(text, through)
+        return _Target(start, max(start, end), start, _unstable(f"turn {place + 1}", is_last=False))
 
-    def _prefix_length(self, turns: Conversation, count: int, add_generation_prompt: bool, text: str) -> int:
-        """Return the length of the rendering of the first turns, which must be a prefix of the whole rendering."""
-        if count == len(turns.messages):
-            return len(text)
-        prefix = self._render(turns.messages[:count], turns.tools, add_generation_prompt).text
-        if text.startswith(prefix):
-            return len(prefix)
-        is_last = count >= len(turns.messages) - 1
-        raise PromptError(
-            f"the chat template is not prefix-stable: the rendering of the first {count} turns changes once turn "
-            f"{count + 1} follows" + ("" if is_last else "; set prompt.loss_on: last")
-        )
+    def _prompt_length(self, turns: Conversation, place: int, text: str) -> int:
+        """Return the length of the prompt of a turn at inference, which must be a prefix of the whole rendering."""
+        prompt = self._render(turns.messages[:place], turns.tools, True).text
+        if not text.startswith(prompt):
+            raise PromptError(_unstable(f"the prompt of turn {place + 1}", is_last=place == len(turns.messages) - 1))
+        return len(prompt)
 
     def _token_range(self, tokenizer: Any, text: str, tokens: Sequence[int], target: _Target) -> tuple[int, int]:
         """Return the token range of a target. It ends with the last end token in it, or right behind it."""
@@ -242,11 +249,17 @@ class ChatPrompt:
         ends = [place for place in range(first, len(tokens[: stop + 1])) if tokens[place] in self.end_tokens]
         if ends:
             stop = ends[-1] + 1
-        elif target.is_complete:
-            raise PromptError(f"the chat template writes no end token after {text[target.start : target.end][-20:]!r}")
+        elif target.missing_end:
+            raise PromptError(target.missing_end)
         _require_prefix(before, tokens, text[target.start :])
         _require_prefix(through[:stop], tokens, text[target.end :])
         return first, stop
+
+
+def _common_length(one: str, other: str) -> int:
+    """Return the length of the longest common prefix of two texts."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((place for place, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
 def _require_prefix(prefix: Sequence[int], tokens: Sequence[int], text: str) -> None:
@@ -258,14 +271,14 @@ def _require_prefix(prefix: Sequence[int], tokens: Sequence[int], text: str) -> 
 class _Target(NamedTuple):
     """A character range of a rendering that is a target of the loss.
 
-    `prompt_end` is where the prompt at inference ends. A complete target must end with an end token; an incomplete one
-    is a part of a turn.
+    `prompt_end` is where the prompt at inference ends. `missing_end` is the reason to reject a row whose target has no
+    end token; None for a part of a turn, which needs none.
     """
 
     start: int
     end: int
     prompt_end: int
-    is_complete: bool
+    missing_end: str | None = None
 
 
 AnyPrompt = Prompt | ChatPrompt

@@ -12,8 +12,13 @@ from typing import Any
 
 from keeptune.prompts.chat_prompt import AnyPrompt, ChatPrompt
 
-ExampleTexts = tuple[str, str] | tuple[str, str, str | None]
+ExampleTexts = tuple[str, str] | tuple[str, str, str]
 """A row to count: problem and solution, and the stored conversation if the row is one."""
+
+
+def example_texts(problem: str, solution: str, conversation: str | None) -> ExampleTexts:
+    """Return a row in the form in which it is counted."""
+    return (problem, solution) if conversation is None else (problem, solution, conversation)
 
 
 @dataclass(frozen=True, slots=True)
