@@ -52,7 +52,7 @@ def chat_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "chats.jsonl"
-    lines = [json.dumps(conversation(number)) for number in range(60)]
+    lines = [json.dumps(conversation(number)) for number in range(40)]
     path.write_text("\n".join([*lines, '{"messages": []}']), encoding="utf-8")
     return path
 
@@ -63,7 +63,7 @@ def chat_run(chat_model: Path, rows: Path, tree: Tree, tmp_path_factory: pytest.
     changes = {
         "model": {"name": str(chat_model), "dtype": "float32"},
         "prompt": {"template": "chat", "arguments": {"enable_thinking": False}},
-        "data": {"skill": "text", "files": [str(rows)], "split": {"dev": 4, "test": 8}, "reject_limit": 0.1},
+        "data": {"skill": "text", "files": [str(rows)], "split": {"dev": 2, "test": 6}, "reject_limit": 0.1},
         "adapter": {"rank": 8, "alpha": 16},
         "train": {"epochs": 10, "learning_rate": 0.02, "tokens_per_step": 600, "tokens_per_batch": 600},
     }
@@ -77,7 +77,7 @@ def test_conversations_are_trained_scored_and_reported(chat_run: Path) -> None:
     result = json.loads((chat_run / "result.json").read_text(encoding="utf-8"))
     assert result["skill"]["base"]["accuracy"] == 0 and result["skill"]["tuned"]["accuracy"] == 1
     card = json.loads((chat_run / "data/card.json").read_text(encoding="utf-8"))
-    assert (card["rows_read"], card["rows_kept"], card["rows_rejected"]) == (61, 60, 1)
+    assert (card["rows_read"], card["rows_kept"], card["rows_rejected"]) == (41, 40, 1)
     for record in records(chat_run / "scores/skill-tuned.jsonl"):
         # The answer ends with the template's end of turn, so nothing follows it.
         assert record["output"] == "Fine." and record["stopped"]
@@ -105,7 +105,7 @@ def test_another_chat_template_is_an_error_with_both_fingerprints(
     shutil.copytree(chat_run / "adapter", adapter)
     shutil.copytree(chat_model, model)
     words = AutoTokenizer.from_pretrained(model)
-    words.chat_template = words.chat_template.replace("assistant\n", "assistant:\n")
+    words.chat_template = words.chat_template.replace("<|im_start|>system", "<|im_start|>context")
     words.save_pretrained(model)
     metadata = json.loads((adapter / "keeptune.json").read_text(encoding="utf-8"))
     (adapter / "keeptune.json").write_text(json.dumps({**metadata, "model": str(model)}), encoding="utf-8")
@@ -116,9 +116,7 @@ def test_another_chat_template_is_an_error_with_both_fingerprints(
     assert not scores["prompt"]["stored"] and scores["prompt"]["sha256"] != metadata["prompt"]["sha256"]
 
 
-def test_a_model_without_a_chat_template_is_refused_before_the_run(
-    model_folder: Path, tree: Tree, tmp_path: Path
-) -> None:
+def test_a_model_without_a_chat_template_is_refused(tree: Tree, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(yaml.safe_dump({**tree, "prompt": "chat"}), encoding="utf-8")
     assert "chat template" in refused(2, "run", recipe, "--run", tmp_path / "run")

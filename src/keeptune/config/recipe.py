@@ -49,7 +49,7 @@ class Recipe(Section):
     )
     model: ModelSection = Field(ModelSection(), description="the base model")
     data: DataSection = Field(description="the training rows")
-    prompt: PromptSection = Field(PromptSection(), description="the prompt template")
+    prompt: PromptSection = Field(PromptSection(), description="the prompt: a template, or the chat template")
     adapter: AdapterSection = Field(AdapterSection(), description="the adapter")
     train: TrainSection = Field(TrainSection(), description="the training")
     retain: RetainSection = Field(RetainSection(), description="how other abilities are kept")
