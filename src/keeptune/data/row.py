@@ -34,6 +34,8 @@ class RawRow(NamedTuple):
     """The text in the column data.columns.kind, if the recipe names one."""
     unwrapped: bool = False
     """Whether the reader removed a known prompt around the problem."""
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer; see `conversations`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 from keeptune.config.data import SkillName
 from keeptune.errors import ModelError, PromptError
 from keeptune.files import read_regular_bytes, write_json
-from keeptune.prompts.template import Prompt
+from keeptune.prompts.chat_prompt import AnyPrompt, parse_stored_prompt
 from keeptune.run_files.directory import ADAPTER_METADATA
 from keeptune.run_files.manifest import BaseModelRecord
 
@@ -42,7 +42,7 @@ class AdapterMetadata:
 
     model: str
     skill: str
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     scale: float
     dtype: str = "auto"
@@ -57,7 +57,7 @@ def save(metadata: AdapterMetadata, folder: Path) -> None:
         {
             "model": metadata.model,
             "skill": metadata.skill,
-            "prompt": {"template": metadata.prompt.template, "sha256": metadata.prompt.sha256},
+            "prompt": metadata.prompt.to_json(),
             "budgets": metadata.budgets,
             "scale": metadata.scale,
             "dtype": metadata.dtype,
@@ -85,7 +85,7 @@ def load(folder: Path) -> AdapterMetadata:
         metadata = AdapterMetadata(
             str(tree["model"]),
             _checked_skill(tree["skill"]),
-            Prompt(str(tree["prompt"]["template"])),
+            parse_stored_prompt(tree["prompt"]),
             {str(kind): _checked_budget(kind, tokens) for kind, tokens in tree["budgets"].items()},
             _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
@@ -101,9 +101,7 @@ def load(folder: Path) -> AdapterMetadata:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None
     if metadata.prompt.sha256 != expected_hash:
-        raise ModelError(
-            f"{path}: prompt.template was edited (prompt.sha256 differs); copy the file from the run again"
-        )
+        raise ModelError(f"{path}: the prompt was edited (prompt.sha256 differs); copy the file from the run again")
     return metadata
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
+from keeptune.data.chat_rows import check_rendering
 from keeptune.data.reader import RejectedRow, read_rows, reject
 from keeptune.data.row import UNKNOWN_KIND, is_utf8
 from keeptune.data.selection import digest
@@ -32,7 +33,9 @@ from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.chat_prompt import CHAT, AnyPrompt, ChatPrompt, chat_prompt
 from keeptune.prompts.template import Prompt
+from keeptune.prompts.token_count import ChatRows, TokenCounter
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_by_name
@@ -48,7 +51,7 @@ class Target:
     name: str
     model: str
     generator: DistributedGenerator
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     same_prompt: bool
     cache: RecordCache | None = None
@@ -63,34 +66,46 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
         ModelError: when the base model is not the one that the adapter was trained on.
     """
-    folder = find_adapter(name)
-    card = _card(name, template)
-    prompt = (
-        named.resolve_prompt(template)
-        if template is not None
-        else card.prompt
-        if card
-        else Prompt(PromptSection().template)
-    )
+    folder, card, base = find_adapter(name), _card(name, template), _base_model(name, template)
+    tokenizer = models.load_tokenizer(base)
+    prompt = _prompt(template, card, base, tokenizer)
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
     is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
         dtype = card.dtype if card else "auto"
-        tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
+        model = models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
     base_identity.require_same(card.base, card.model, str(folder))
-    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
-    models.check_tokenizer(base, tokenizer)
-    cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
-    model = adapters.load_adapter(base, folder)
-    adapters.set_scale(model, card.scale)
+    model = models.load_model(card.model, card.dtype, card.quantization)
+    models.check_tokenizer(model, tokenizer)
+    cache = record_cache(model, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
+    tuned = adapters.load_adapter(model, folder)
+    adapters.set_scale(tuned, card.scale)
     served = ServedModel(card.model, card.dtype, card.quantization, folder, card.scale)
-    generator = _generator(model, tokenizer, served, with_cache)
+    generator = _generator(tuned, tokenizer, served, with_cache)
     return Target(name, card.model, generator, prompt, card.budgets, is_stored_prompt, cache)
+
+
+def _prompt(
+    template: str | None, card: adapter_metadata.AdapterMetadata | None, model: str, tokenizer: Any
+) -> AnyPrompt:
+    """The prompt that the user names, or else the stored one, or else the default of a recipe.
+
+    A chat prompt is made of the tokenizer at hand, with the stored arguments, so that a changed template is noticed.
+    """
+    stored = card.prompt if card else None
+    if template not in (None, CHAT):
+        return named.resolve_prompt(template)
+    if isinstance(stored, ChatPrompt):
+        ends = models.load_end_tokens(model, tokenizer)
+        return chat_prompt(tokenizer, ends, stored.arguments, stored.system, stored.loss_on)
+    if template == CHAT:
+        return models.load_prompt(PromptSection(template=CHAT), model, tokenizer)
+    return stored or Prompt(PromptSection().template)
 
 
 def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> DistributedGenerator:
@@ -136,7 +151,9 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    questions = _questions(request.skill, target, template, request.limit) if request.skill else None
+    questions = None
+    if request.skill:
+        questions = _questions(request.skill, target, template, request.limit, _chat_rows(target, template))
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -298,11 +315,12 @@ def text(scored: Record) -> str:
 
 
 def _questions(
-    path: Path, target: str, template: str | None, limit: int
+    path: Path, target: str, template: str | None, limit: int, chat: ChatRows | None
 ) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
-    """The questions of a file in its order, and the rows that cannot be used."""
+    """The questions of a file in its order, and the rows that cannot be used. `chat` checks rows of a chat prompt."""
     skill, questions, rejected = _skill(target, template), [], []
-    for row in read_rows(path):
+    for raw in read_rows(path, conversations=chat is not None):
+        row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
         if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
@@ -311,7 +329,9 @@ def _questions(
             rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
-            questions.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
+            questions.append(
+                skill_score.SkillQuestion(name, question.kind, question.text, question.truth, row.conversation)
+            )
         if limit and len(questions) == limit:
             break
     if not questions:
@@ -326,6 +346,23 @@ def _skill(target: str, template: str | None) -> Skill:
     return skill_by_name(card.skill if card else Arithmetic.name)
 
 
+def _chat_rows(target: str, template: str | None) -> ChatRows | None:
+    """The check of rows under a chat prompt; None for a template. It loads the tokenizer, but no model."""
+    card = _card(target, template)
+    uses_chat = template == CHAT or (template is None and card is not None and isinstance(card.prompt, ChatPrompt))
+    if not uses_chat:
+        return None
+    base = _base_model(target, template)
+    tokenizer = models.load_tokenizer(base)
+    return TokenCounter.of(tokenizer, _prompt(template, card, base, tokenizer)).chat
+
+
+def _base_model(target: str, template: str | None) -> str:
+    """The model to load for a target: the base model of an adapter, or the target itself."""
+    card = _card(target, template)
+    return card.model if card is not None and find_adapter(target) is not None else target
+
+
 def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterMetadata | None:
     """The metadata of an adapter or of a merged model; None for a base model.
 
@@ -337,7 +374,8 @@ def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterM
     if template is None or (folder / adapter_metadata.FILE).is_file():
         return adapter_metadata.load(folder)
     model = adapters.base_model_name(folder)
-    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, named.resolve_prompt(template), {}, 1.0)
+    prompt = _prompt(template, None, model, models.load_tokenizer(model))
+    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, prompt, {}, 1.0)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:

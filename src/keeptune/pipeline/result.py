@@ -21,8 +21,8 @@ from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record,
 from keeptune.files import Record
 from keeptune.grading.number import HEADLINE
 from keeptune.models.adapters import ParameterCount
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import other_layout
-from keeptune.prompts.template import Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Inputs:
     chosen: Record
 
 
-def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
+def result(recipe: Recipe, prompt: AnyPrompt, inputs: Inputs) -> Record:
     """The content of result.json; keeptune.run_files.result is its schema."""
     base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
     tuned_skill = skill_score.summarize(tuned.skill)

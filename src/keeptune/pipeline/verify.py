@@ -234,7 +234,8 @@ def _check_skill(run: Run, verification: Verification) -> None:
         for record in records:
             place, example = f"{file}, {record['id']}", expected.get(record["id"])
             if example is not None:
-                verification.expect(f"{place}, prompt", record["prompt"], run.context.prompt.render(example.problem))
+                rendered = run.context.prompt.render(example.problem, example.conversation)
+                verification.expect(f"{place}, prompt", record["prompt"], rendered)
                 verification.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
             _grade_again(record, place, verification)
 
