@@ -59,3 +59,19 @@ def test_a_folder_without_weights_is_refused(model: Path) -> None:
     (model / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
         identify(str(model))
+
+
+@pytest.mark.parametrize("shard_size", ["10GB", "20KB"])
+def test_a_model_in_the_cache_of_the_hub_needs_no_network(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_size: str
+) -> None:
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "hub" / "models--someone--tiny"
+    loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    loaded.save_pretrained(repository / "snapshots" / revision, max_shard_size=shard_size)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(revision, encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    local, cached = identify(str(model)), identify("someone/tiny")
+    assert (cached.weights_sha256, cached.config_sha256) == (local.weights_sha256, local.config_sha256)
+    assert (local.revision, cached.revision) == (None, revision)

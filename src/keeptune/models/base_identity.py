@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from keeptune.errors import ModelError
 from keeptune.files import open_regular, read_regular_bytes
@@ -21,10 +21,10 @@ from keeptune.models.load import load_errors, resolve
 from keeptune.run_files.manifest import BaseModelRecord
 
 _WEIGHT_FILES = (
-    "model.safetensors.index.json",
     "model.safetensors",
-    "pytorch_model.bin.index.json",
+    "model.safetensors.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
 )
 """Files of weights, in the order in which transformers looks for them. An index names the files of a divided model."""
 
@@ -49,10 +49,12 @@ def identify(name: str) -> BaseModelRecord:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
         settings = {key: value for key, value in config.to_diff_dict().items() if key not in _IRRELEVANT}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+        files = _weight_files(source)
         return BaseModelRecord(
-            weights_sha256=_hash_weights(_weight_files(source)),
+            weights_sha256=_hash_weights(files),
             config_sha256=digest.hexdigest(),
-            revision=getattr(config, "_commit_hash", None),
+            # The hub's cache has one folder per commit.
+            revision=None if Path(source).is_dir() else extract_commit_hash(str(files[0]), None),
         )
 
 
@@ -93,7 +95,13 @@ def difference(expected: BaseModelRecord, current: BaseModelRecord) -> str:
 
 def _weight_files(source: str) -> list[Path]:
     for name in _WEIGHT_FILES:
-        path = cached_file(source, name, _raise_exceptions_for_missing_entries=False)
+        # Without a network, a file that the cache lacks is a connection error.
+        path = cached_file(
+            source,
+            name,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
         if path is None:
             continue
         if not name.endswith(".json"):
