@@ -98,6 +98,19 @@ def test_ask_and_score_use_the_chat_template(chat_run: Path, rows: Path) -> None
     assert scores["skill"]["accuracy"] == 1 and scores["skill"]["n"] == 6 and scores["prompt"]["stored"]
 
 
+def test_a_merged_model_keeps_the_prompt(chat_run: Path, rows: Path, tmp_path: Path) -> None:
+    ok("export", chat_run, "--to", "merged", "--out", tmp_path / "merged")
+    scores = ok("score", tmp_path / "merged", "--skill", rows, "--limit", 4, "--json").json
+    assert scores["skill"]["accuracy"] == 1 and scores["prompt"]["stored"]
+
+
+def test_a_base_model_is_scored_under_its_chat_template(chat_model: Path, tmp_path: Path) -> None:
+    skill = tmp_path / "skill.jsonl"
+    skill.write_text('{"problem": "计算 1 + 1 等于多少？", "solution": "2"}\n', encoding="utf-8")
+    scores = ok("score", chat_model, "--skill", skill, "--prompt", "chat", "--json").json
+    assert scores["prompt"]["template"] == FAMILIES["chatml"].template and scores["skill"]["n"] == 1
+
+
 def test_another_chat_template_is_an_error_with_both_fingerprints(
     chat_run: Path, chat_model: Path, rows: Path, tmp_path: Path
 ) -> None:

@@ -38,11 +38,13 @@ from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.token_count import ChatRows
 from keeptune.skills.base import Skill
 
-COLUMNS = [column.name for column in fields(PreparedRow)]
-"""The columns of the Parquet file of a split."""
-
 CONVERSATION = "conversation"
-"""The column of conversations. A file without conversations does not have it."""
+"""The last column of the Parquet file of a split. A file without conversations does not have it."""
+
+COLUMNS = [column.name for column in fields(PreparedRow) if column.name != CONVERSATION]
+"""The other columns of the Parquet file of a split."""
+
+_CONVERSATION_FIELD = pa.field(CONVERSATION, pa.string())
 
 SCHEMA = pa.schema(
     [(name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in COLUMNS]
@@ -94,17 +96,16 @@ def load_prepared_rows(path: Path) -> list[PreparedRow]:
         RunError: the file is missing or has another format.
     """
     try:
-        table = pq.read_table(path, partitioning=None)
-        if CONVERSATION not in table.column_names:
-            table = table.append_column(CONVERSATION, pa.nulls(len(table), pa.string()))
-        table = table.select(COLUMNS)
-        if table.schema != SCHEMA:
+        has_conversations = CONVERSATION in pq.read_schema(path).names
+        schema = SCHEMA.append(_CONVERSATION_FIELD) if has_conversations else SCHEMA
+        table = pq.read_table(path, columns=schema.names, partitioning=None)
+        if table.schema != schema:
             raise pa.ArrowInvalid(f"its columns are {table.schema.names}")
     except (OSError, pa.ArrowException) as error:
         raise RunError(
             f"{path}: cannot read the prepared rows ({error}); delete {path.parent} and run the data stage again"
         ) from None
-    return [PreparedRow(*values) for values in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
+    return [PreparedRow(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,6 @@ def _build_card(
 def _save_rows(rows: list[PreparedRow], path: Path) -> None:
     columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
     table = pa.table(columns, schema=SCHEMA)
-    if all(row.conversation is None for row in rows):
-        table = table.drop_columns([CONVERSATION])
+    if any(row.conversation is not None for row in rows):
+        table = table.append_column(_CONVERSATION_FIELD, pa.array([row.conversation for row in rows], pa.string()))
     write_atomically(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))

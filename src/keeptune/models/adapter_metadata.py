@@ -101,7 +101,9 @@ def load(folder: Path) -> AdapterMetadata:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None
     if metadata.prompt.sha256 != expected_hash:
-        raise ModelError(f"{path}: the prompt was edited (prompt.sha256 differs); copy the file from the run again")
+        raise ModelError(
+            f"{path}: prompt.template was edited (prompt.sha256 differs); copy the file from the run again"
+        )
     return metadata
 
 
