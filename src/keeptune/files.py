@@ -161,7 +161,9 @@ def _read(path: Path) -> str:
     try:
         return read_regular_bytes(path).decode()
     except FileNotFoundError:
-        raise RunError(f"{path}: missing; repeat the command that writes it, such as `keeptune run`") from None
+        raise RunError(
+            f"{path}: cannot be read (no such file); repeat the command that writes it, such as `keeptune run`"
+        ) from None
     except (OSError, ValueError) as error:
         raise _damaged_error(path, error) from None
 

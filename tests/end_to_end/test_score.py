@@ -161,7 +161,7 @@ def test_an_adapter_of_another_model(adapter: Path, held_out: Path, model_folder
         weights[name] = weights[name].narrow(axis, 0, 40).contiguous()
     save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
     edit(other / "config.json", intermediate_size=40)
-    edit(adapter / "keeptune.json", model=str(other))
+    edit(adapter / "keeptune.json", model=str(other), base=None)
     assert "the adapter does not fit this model" in refused(2, "score", adapter, "--skill", held_out)
 
 

@@ -155,7 +155,8 @@ def test_a_changed_source_is_reported_and_a_missing_one_listed(own: Path, tmp_pa
     stored = yaml.safe_load((own / "recipe.yaml").read_text(encoding="utf-8"))["score"]["retained"]
     shutil.copy(stored, reading)
     edit_text(own / "recipe.yaml", stored, str(reading))
-    assert places(own) == ["manifest.json, hashes.recipe", "result.json, retained.set"]
+    edited = ["manifest.json, hashes.recipe", "manifest.json, hashes.data/card.json", "result.json, retained.set"]
+    assert places(own) == edited
 
     edit_text(reading, "The old mill was built in 1800", "The old mill was built in 1900")
     with rows.open("a", encoding="utf-8") as file:
@@ -169,7 +170,7 @@ def test_a_changed_source_is_reported_and_a_missing_one_listed(own: Path, tmp_pa
     made = verify(own)
     assert made.absent[0] == str(rows)
     assert f"{reading}: cannot be read" in made.absent[1]
-    assert len(made.faults) == 2
+    assert [fault.place for fault in made.faults] == edited
 
 
 def test_a_run_without_file_hashes_verifies(own: Path) -> None:

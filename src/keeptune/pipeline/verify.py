@@ -166,11 +166,11 @@ def _version(facts: Mapping[str, Any]) -> str:
 
 def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verification) -> None:
     examples = {part: load_prepared_rows(run.directory.examples(part)) for part in SPLITS}
-    recomputed = {
+    recomputed: dict[str, str | None] = {
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
         "prompt": run.context.prompt.sha256,
-        "adapter": _hash_if_present(run.directory.adapter_weights),
+        "adapter": file_sha256(run.directory.adapter_weights),
     }
     # Older runs have no hashes of single files, or not of all.
     names = hashed_files(run.context) if any(name.startswith("scores/") for name in stored) else []
