@@ -16,7 +16,6 @@ from keeptune.errors import RecipeError
 from keeptune.grading.answers import Truth
 from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import (
-    add_answer_line,
     format_answer_line,
     normalize_answer,
     parse_normalized_number,
@@ -24,6 +23,7 @@ from keeptune.grading.stated_answer import (
 )
 from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
+from keeptune.skills.stored_solution import add_answer_line
 
 UNLISTED_KIND = "(not in data.kinds)"
 """The kind of rows whose kind column has a value that data.kinds does not list. No column has this value."""

@@ -12,7 +12,7 @@ from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.grading.chinese import CHINESE_TEXT
 from keeptune.grading.number import grade
-from keeptune.grading.stated_answer import add_answer_line, format_answer_line, parse_stated_truth
+from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
 from keeptune.skills.arithmetic import check, rule_check
 from keeptune.skills.arithmetic.digits import check as digits_check
 from keeptune.skills.arithmetic.kind import DigitKind, Kind
@@ -21,6 +21,7 @@ from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.arithmetic.word_problems import generate_word_problem
 from keeptune.skills.base import Question
 from keeptune.skills.rounding import format_rounded
+from keeptune.skills.stored_solution import add_answer_line
 
 FLOAT_NOISE = Fraction(1, 10**12)
 """Largest relative error of a stored answer that is a float; floats have 16 digits."""
