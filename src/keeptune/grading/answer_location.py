@@ -33,7 +33,7 @@ MAXIMUM_CHARACTERS = 100_000
 """Longer texts have no answer. The limit bounds the time of the search for JSON and patterns."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*(?=\{)")
-_QUOTED = re.compile(r"(['\"])(.+)\1", re.DOTALL)
+_QUOTED = re.compile(r"(['\"])(.*)\1", re.DOTALL)
 _LAST_FENCE = re.compile(r"```[\w+-]*[ \t]*\n?((?:(?!```).)*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 _JSON_START = re.compile(r"[\[{]")
 _MAXIMUM_STARTS = 1_000
