@@ -12,6 +12,7 @@ from grading.cases import sql as sql_cases
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from keeptune.errors import RecipeError
 from keeptune.grading.answer_location import LOCATIONS, parse_location
 from keeptune.grading.base import Grade, Grader, GraderError
 from keeptune.grading.graders.user_function import ALLOW_CODE, allow_code
@@ -68,7 +69,7 @@ def test_functions_of_the_user(functions: Path) -> None:
     share, same = (
         create_grader({"name": "function", "file": f"{functions}:{name}"}) for name in ("share_of_words", "is_same")
     )
-    with pytest.raises(GraderError, match="--allow-code"):
+    with pytest.raises(RecipeError, match="--allow-code"):
         share.grade("x", "x")
     allow_code()
     assert len(function_cases.SHARES) + len(function_cases.SAME) >= 50
@@ -92,7 +93,7 @@ def test_a_faulty_function_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "mine.py"
     if source is not None:
         path.write_text(source, encoding="utf-8")
-    with pytest.raises(GraderError) as error:
+    with pytest.raises(RecipeError) as error:
         create_grader({"name": "function", "file": f"{path}:score"}).grade("x", "x")
     assert "mine.py" in str(error.value) and named in str(error.value)
 

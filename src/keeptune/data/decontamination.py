@@ -20,7 +20,7 @@ from keeptune.data.contamination import (
 from keeptune.data.near_duplicates import group_near_duplicates, group_representatives
 from keeptune.data.normalization import extract_numbers
 from keeptune.data.reader import read_shard
-from keeptune.data.row import RawRow, RejectedRow
+from keeptune.data.row import RawRow, RejectedRow, find_question
 from keeptune.data.selection import Candidate
 from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
 from keeptune.data.sources import Sources, resolve_sources
@@ -140,7 +140,7 @@ def _read_problems(names: Sequence[str], columns: ColumnsSection, limit: float, 
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
-        elif question is None:
+        elif isinstance(question, str):
             problems.append(Problem(min(skill.free_text_kinds), row.problem, row.problem))
         else:
             problems.append(to_problem(question, skill))
@@ -161,8 +161,8 @@ def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem:
 
 def read_questions(
     sources: Sources, columns: ColumnsSection, skill: Skill
-) -> Iterator[tuple[RawRow | RejectedRow, Question | None]]:
-    """Yield all rows of these files, each with its question, or with None if its kind is unknown.
+) -> Iterator[tuple[RawRow | RejectedRow, Question | str]]:
+    """Yield all rows of these files, each with its question, or with the reason why it has none.
 
     Raises:
         DataError: a file cannot be read, or contains no known problem and so would exclude nothing.
@@ -170,8 +170,8 @@ def read_questions(
     files_without_question = {source.file for source in sources.files}
     for shard in sources.shards:
         for row in read_shard(shard, columns):
-            question = None if isinstance(row, RejectedRow) else skill.parse(row.problem, row.solution, row.label)
-            if question is not None:
+            question = row.reason if isinstance(row, RejectedRow) else find_question(skill, row)
+            if not isinstance(question, str):
                 files_without_question.discard(shard.file)
             yield row, question
     if files_without_question:

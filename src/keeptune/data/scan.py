@@ -16,7 +16,7 @@ from pathlib import Path
 from keeptune.config.data import DataSection
 from keeptune.data.distinct_counter import DistinctCounter
 from keeptune.data.reader import RawRow, RejectedRow, read_shard, reject
-from keeptune.data.row import UNKNOWN_KIND
+from keeptune.data.row import find_question
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.workers import garbage_collection_paused
@@ -143,9 +143,9 @@ def _process(
         result.accepted[known_kind] += 1
         result.unwrapped += row.unwrapped
         return None
-    question = task.skill.parse(row.problem, row.solution, row.label)
-    if question is None:
-        return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
+    question = find_question(task.skill, row)
+    if isinstance(question, str):
+        return reject(row.file, row.line, question, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
     fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None

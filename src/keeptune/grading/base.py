@@ -38,7 +38,7 @@ class Grade:
 
 
 class GraderError(ValueError):
-    """An unknown grader or option, an invalid value, or an answer that the grader cannot read."""
+    """An unknown grader or option, an invalid value, or a true answer that the grader cannot compare."""
 
 
 def _check_location(location: str) -> str:
@@ -111,6 +111,13 @@ class Grader(BaseModel, ABC):
     def aggregate(self, truths: Sequence[str], grades: Sequence[Grade]) -> Details:  # noqa: ARG002
         """Return figures over all answers besides the mean score, such as a confusion matrix."""
         return {}
+
+    def check_available(self) -> None:
+        """Check that the grader can work here, before rows are read.
+
+        Raises:
+            RecipeError: a library is missing, or code of the user may not run.
+        """
 
     def with_absolute_paths(self, resolve: Callable[[str], str]) -> Grader:  # noqa: ARG002
         """Return the grader with the file names of its options resolved, so that a run resumes from any directory."""

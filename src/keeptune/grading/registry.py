@@ -31,6 +31,9 @@ _MODULE_OF = {
 }
 """The module in `grading/graders` of each grader. Modules are imported on first use."""
 
+EMBEDDED_GRADERS = tuple(_MODULE_OF)
+"""The names of the graders of keeptune."""
+
 
 def grader_names() -> list[str]:
     """Return the names of all graders, those of keeptune first."""

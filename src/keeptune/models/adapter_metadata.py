@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from keeptune.config.data import SkillName
+from keeptune.config.data import ColumnsSection
+from keeptune.config.skill_names import check_skill_name
 from keeptune.errors import ModelError, PromptError
-from keeptune.files import read_regular_bytes, write_json
+from keeptune.files import read_json, read_regular_bytes, write_json
+from keeptune.grading.base import Grader
+from keeptune.grading.registry import create_grader
 from keeptune.prompts.template import Prompt
 
 FILE = "keeptune.json"
 
-_SKILLS: tuple[str, ...] = get_args(SkillName)
 _MAX_BUDGET_TOKENS = 10**7
 
 
@@ -35,6 +37,8 @@ class AdapterMetadata:
         scale: the selected adapter scale.
         dtype: the number format, as in the recipe.
         quantization: the quantization of the base, as in the recipe.
+        grader: the grader of its answers; None for answers that are graded as exact values.
+        columns: the columns of the rows, as in the recipe.
     """
 
     model: str
@@ -44,6 +48,8 @@ class AdapterMetadata:
     scale: float
     dtype: str = "auto"
     quantization: str | None = None
+    grader: Grader | None = None
+    columns: ColumnsSection = field(default_factory=ColumnsSection)
 
 
 def save(metadata: AdapterMetadata, folder: Path) -> None:
@@ -58,8 +64,23 @@ def save(metadata: AdapterMetadata, folder: Path) -> None:
             "scale": metadata.scale,
             "dtype": metadata.dtype,
             "quantization": metadata.quantization,
+            **({"grader": metadata.grader.describe()} if metadata.grader else {}),
+            **({"columns": columns} if (columns := metadata.columns.model_dump(exclude_defaults=True)) else {}),
         },
     )
+
+
+def of_foreign_adapter(folder: Path, prompt: Prompt) -> AdapterMetadata:
+    """The metadata of an adapter that another program trained: its base model is the one that PEFT's file names.
+
+    Raises:
+        ModelError: if the file names none.
+    """
+    path = folder / "adapter_config.json"
+    base = read_json(path).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{path}: base_model_name_or_path is missing; add the name or folder of the base model")
+    return AdapterMetadata(base, "text", prompt, {}, scale=1.0)
 
 
 def load_if_present(name: str) -> AdapterMetadata | None:
@@ -85,6 +106,8 @@ def load(folder: Path) -> AdapterMetadata:
             _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
+            create_grader(tree["grader"]) if tree.get("grader") else None,
+            ColumnsSection.model_validate(tree.get("columns", {})),
         )
         expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
@@ -101,9 +124,10 @@ def load(folder: Path) -> AdapterMetadata:
 
 
 def _checked_skill(value: Any) -> str:
-    if value not in _SKILLS:
-        raise ValueError(f"skill must be one of {', '.join(_SKILLS)} (got {_shown(value)})")
-    return str(value)
+    try:
+        return check_skill_name(value if isinstance(value, str) else json.dumps(value))
+    except ValueError as error:
+        raise ValueError(f"skill {error}") from None
 
 
 def _checked_budget(kind: str, value: Any) -> int:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from keeptune.config import error_messages
+from keeptune.config.data import ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
-from keeptune.data.reader import RejectedRow, read_rows, reject
-from keeptune.data.row import UNKNOWN_KIND, is_utf8
+from keeptune.data.reader import RejectedRow, read_shard, reject
+from keeptune.data.row import find_question, is_utf8
 from keeptune.data.selection import digest
+from keeptune.data.sources import Shard
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
@@ -24,7 +29,9 @@ from keeptune.files import write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
+from keeptune.grading.base import Grader, GraderError
 from keeptune.grading.number import find_final_answer
+from keeptune.grading.registry import create_grader
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
@@ -35,6 +42,7 @@ from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
+from keeptune.skills.graded_text import GradedText
 from keeptune.skills.registry import skill_by_name
 from keeptune.training.distributed import distributed_context
 
@@ -64,14 +72,9 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
     """
     folder = find_adapter(name)
-    card = _card(name)
-    prompt = (
-        named.resolve_prompt(template)
-        if template is not None
-        else card.prompt
-        if card
-        else Prompt(PromptSection().template)
-    )
+    given = named.resolve_prompt(template) if template is not None else None
+    card = _card(name, given)
+    prompt = given or (card.prompt if card else Prompt(PromptSection().template))
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
     is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
@@ -103,6 +106,7 @@ class Request:
     """What to evaluate a model on: a file of problems, reading questions, abilities of the retention suite.
 
     `limit` is the number of problems and of reading questions; 0: all. Records are written to the folder `out`.
+    `grader` and `columns` replace those that the model was trained with.
     """
 
     skill: Path | None = None
@@ -111,6 +115,8 @@ class Request:
     suite: Size = "standard"
     limit: int = 0
     out: Path | None = None
+    grader: Grader | None = None
+    columns: ColumnsSection | None = None
 
 
 @explain_out_of_memory("scoring")
@@ -135,7 +141,8 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    questions = _questions(request.skill, target, request.limit) if request.skill else None
+    skill, columns = _skill_and_columns(target, request, template)
+    questions = _questions(request.skill, skill, columns, request.limit) if request.skill else None
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -150,7 +157,7 @@ def score_files(
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
     if questions:
-        scores["skill"] = _skill_scores(opened, cache, request, *questions, reporter)
+        scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
     if request.reading:
         scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
     if abilities:
@@ -167,14 +174,24 @@ def evaluate(
     abilities: Sequence[str] = (),
     suite: Size = "standard",
     limit: int = 0,
+    grader: str | Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
 ) -> Record:
     """The scores of a run, an adapter folder or a base model on held-out files, as `keeptune score --json` prints them.
 
     Raises:
-        as `score_files`.
+        as `score_files`, and RecipeError for a wrong `grader` or wrong `columns`.
     """
-    request = Request(Path(skill) if skill else None, str(reading) if reading else None, abilities, suite, limit)
+    request = Request(
+        Path(skill) if skill else None,
+        str(reading) if reading else None,
+        abilities,
+        suite,
+        limit,
+        grader=parse_grader(grader) if grader else None,
+        columns=parse_columns(columns) if columns else None,
+    )
     scores = score_files(str(target), request, reporter=reporter)
     if scores is None:
         raise RunError("this process is a worker of a distributed evaluation; only the first process has the scores")
@@ -185,6 +202,7 @@ def _skill_scores(
     opened: Target,
     cache: RecordCache,
     request: Request,
+    grader: Grader | None,
     questions: Sequence[skill_score.SkillQuestion],
     rejected: Sequence[RejectedRow],
     reporter: Reporter,
@@ -193,14 +211,14 @@ def _skill_scores(
     skill_score.check_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
     count = reporter.counter("problems", len(questions))
     records, cached = cache.get_or_compute(
-        skill_score.fingerprint(opened.prompt, questions, opened.budgets),
-        lambda: skill_score.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
+        skill_score.fingerprint(opened.prompt, questions, opened.budgets, grader),
+        lambda: skill_score.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count, grader),
     )
     if cached:
         reporter.info(f"problems{FROM_CACHE}")
     if request.out:
         write_records(request.out / "skill.jsonl", records)
-    return {"file": str(request.skill), **skill_score.summarize(records), "rejected": _shown(rejected)}
+    return {"file": str(request.skill), **skill_score.summarize(records, grader), "rejected": _shown(rejected)}
 
 
 def _reading_scores(
@@ -271,6 +289,30 @@ def ask_one(target: str, problem: str) -> Record:
     }
 
 
+def parse_grader(setting: str | Mapping[str, Any]) -> Grader:
+    """The grader that the command line or the API names; its files are relative to the current folder.
+
+    Raises:
+        RecipeError: it is unknown, or an option is wrong.
+    """
+    try:
+        return create_grader(setting).with_absolute_paths(lambda name: str(Path(name).absolute()))
+    except GraderError as error:
+        raise RecipeError(f"--grader: {error}") from None
+
+
+def parse_columns(setting: Mapping[str, str]) -> ColumnsSection:
+    """The columns that the command line or the API names.
+
+    Raises:
+        RecipeError: a key is unknown, or a value is no text.
+    """
+    try:
+        return ColumnsSection.model_validate(setting)
+    except ValidationError as error:
+        raise RecipeError(f"--columns: {'; '.join(error_messages.messages(error, ColumnsSection))}") from None
+
+
 def text(scored: Record) -> str:
     """The scores as text."""
     lines = [f"{scored['target']} (base model {scored['model']})"]
@@ -280,8 +322,8 @@ def text(scored: Record) -> str:
         lines += [
             f"  {kind:10} {scores['accuracy']:7.1%} of {scores['n']}" for kind, scores in skill["by_kind"].items()
         ]
-        if skill["rejected"]["rows"]:
-            lines.append(f"  {skill['rejected']['rows']} rows have no known kind and were skipped")
+        if rejected := skill["rejected"]["rows"]:
+            lines.append(f"  {rejected} rows were skipped, the first: {skill['rejected']['first'][0]['reason']}")
     if reading := scored.get("retained"):
         figures = f"F1 {reading['f1']:.2f}  EM {reading['em']:.2f}"
         lines.append(f"reading  {figures}  of {reading['n']} ({reading['empty']} empty)")
@@ -296,16 +338,18 @@ def text(scored: Record) -> str:
     return "\n".join(lines)
 
 
-def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
+def _questions(
+    path: Path, skill: Skill, columns: ColumnsSection, limit: int
+) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
-    skill, questions, rejected = _skill(target), [], []
-    for row in read_rows(path):
+    questions, rejected = [], []
+    for row in read_shard(Shard(str(path)), columns):
         if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
-        question = skill.parse(row.problem, row.solution)
-        if question is None:
-            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
+        question = find_question(skill, row)
+        if isinstance(question, str):
+            rejected.append(reject(row.file, row.line, question, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
             questions.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
@@ -317,16 +361,33 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.Sk
     return questions, rejected
 
 
-def _skill(target: str) -> Skill:
-    """The skill that a model was trained on; arithmetic for a base model."""
-    card = _card(target)
-    return skill_by_name(card.skill if card else Arithmetic.name)
+def _skill_and_columns(target: str, request: Request, template: str | None) -> tuple[Skill, ColumnsSection]:
+    """The skill and the columns of the rows: those of the request, else those that the model was trained on.
+
+    Without both, they are arithmetic and the default columns.
+    """
+    card = _card(target, named.resolve_prompt(template) if template else None) if request.skill else None
+    columns = request.columns or (card.columns if card else ColumnsSection())
+    if request.grader:
+        skill: Skill = GradedText(request.grader, {})
+    else:
+        skill = skill_by_name(card.skill, card.grader) if card else Arithmetic()
+    if skill.grader:
+        skill.grader.check_available()
+    return skill, columns
 
 
-def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
-    """The metadata of an adapter or of a merged model; None for a base model."""
+def _card(target: str, prompt: Prompt | None = None) -> adapter_metadata.AdapterMetadata | None:
+    """The metadata of an adapter or of a merged model; None for a base model.
+
+    An adapter that another program trained has no metadata. It is used with `prompt`, if that is given.
+    """
     folder = find_adapter(target)
-    return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
+    if folder is None:
+        return adapter_metadata.load_if_present(target)
+    if prompt and not (folder / adapter_metadata.FILE).is_file():
+        return adapter_metadata.of_foreign_adapter(folder, prompt)
+    return adapter_metadata.load(folder)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:

@@ -7,6 +7,7 @@ switched off and on.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from keeptune.files import read_json, read_records, write_json, write_records
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
+from keeptune.grading.base import Grader
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
@@ -39,6 +41,7 @@ from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
+from keeptune.skills.registry import skill_for_section
 
 Record = dict[str, Any]
 
@@ -65,10 +68,16 @@ class FinalEvaluation:
         self._shown_messages: set[str] = set()
         self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
 
+    @cached_property
+    def grader(self) -> Grader | None:
+        """The grader of the skill's answers; None if they are exact values."""
+        return skill_for_section(self.recipe.data).grader
+
     def problems(self, split: str, limit: int = 0) -> list[skill_score.SkillQuestion]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
-        problems = [skill_score.SkillQuestion(row.id, row.kind, row.problem, parse_truth(row.truth)) for row in rows]
+        truth = str if self.grader else parse_truth
+        problems = [skill_score.SkillQuestion(row.id, row.kind, row.problem, truth(row.truth)) for row in rows]
         return problems[:limit] if limit else problems
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
@@ -272,11 +281,11 @@ class FinalEvaluation:
         skill_score.check_invoked(generator, self.prompt, (one.problem for one in problems))
         count = self.reporter.counter(f"{variant}: test questions", len(problems))
         records, is_cached = cache.get_or_compute(
-            skill_score.fingerprint(self.prompt, problems, budgets),
-            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count),
+            skill_score.fingerprint(self.prompt, problems, budgets, self.grader),
+            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count, self.grader),
         )
         write_records(self.directory.records(SKILL, variant), records)
-        right = skill_score.summarize(records)["accuracy"]
+        right = skill_score.summarize(records, self.grader)["accuracy"]
         self.reporter.info(
             f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if is_cached else ''}"
         )

@@ -20,7 +20,7 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     """Checks the packages and reading questions that the stages of a new or resumed run need.
 
     Raises:
-        RecipeError: when a package that the recipe requires is not installed.
+        RecipeError: when a package that the recipe requires is not installed, or its grader may not run code.
         DataError: when the reading questions cannot be read, or are too few.
     """
     if recipe.score.tasks:
@@ -28,7 +28,10 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
     vllm.check_installed()
-    FinalEvaluation(directory, recipe, SilentReporter()).reading()
+    final = FinalEvaluation(directory, recipe, SilentReporter())
+    if final.grader:
+        final.grader.check_available()
+    final.reading()
 
 
 def check_inputs(recipe: Recipe) -> None:

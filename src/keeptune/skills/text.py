@@ -14,6 +14,7 @@ from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.errors import RecipeError
 from keeptune.grading.answers import Truth
+from keeptune.grading.base import Grader
 from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import (
     format_answer_line,
@@ -41,6 +42,7 @@ class Text:
     """
 
     name = "text"
+    grader: Grader | None = None
 
     def __init__(self, patterns: Mapping[str, str], labels: tuple[str, ...] = ()) -> None:
         self.patterns = {kind: re.compile(pattern, re.DOTALL) for kind, pattern in patterns.items()}
@@ -59,7 +61,7 @@ class Text:
 
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """Return the question, or None if no pattern matches the problem or no grader can read the answer."""
-        kind = self._find_kind(problem, label)
+        kind = self.find_kind(problem, label)
         if kind is None:
             return None
         truth = parse_truth_or_text(solution)
@@ -92,7 +94,8 @@ class Text:
         """
         raise RecipeError("data.synth supports only arithmetic rows; set data.files for data.skill: text")
 
-    def _find_kind(self, problem: str, label: str | None) -> str | None:
+    def find_kind(self, problem: str, label: str | None) -> str | None:
+        """Return the kind of a row by its label or the patterns, or None if no pattern matches."""
         if self.labels:
             return label if label in self.labels else UNLISTED_KIND
         if not self.patterns:

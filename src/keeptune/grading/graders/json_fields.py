@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field, field_validator
 
+from keeptune.errors import RecipeError
 from keeptune.grading.base import Details, Grade, Grader, GraderError, LocationName
 from keeptune.grading.registry import AnyGrader
 
@@ -188,5 +189,5 @@ def _import_jsonschema() -> tuple[Any, Any]:
         import jsonschema
         import referencing
     except ImportError:
-        raise GraderError("schema needs the library jsonschema: pip install 'keeptune[graders]'") from None
+        raise RecipeError("schema needs the library jsonschema: pip install 'keeptune[graders]'") from None
     return jsonschema, referencing.Registry()

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from keeptune.errors import RecipeError
 from keeptune.grading.base import Grade, Grader, GraderError, LocationName
 from keeptune.grading.stated_answer import normalize_answer
 
@@ -27,10 +28,12 @@ class Math(Grader):
 
     answer: LocationName = Field("boxed", description="as for the other graders")
 
+    def check_available(self) -> None:
+        _import_math_verify()
+
     def check_truth(self, truth: str, problem: str = "") -> None:
         if not normalize_answer(truth):
             raise GraderError(f"the answer has nothing to compare: {truth[:80]!r}")
-        _import_math_verify()
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
         if normalize_answer(answer) == normalize_answer(truth):
@@ -62,7 +65,7 @@ def _import_math_verify() -> Any:
             warnings.simplefilter("ignore")
             import math_verify
     except ImportError:
-        raise GraderError("the grader math needs the library math-verify: pip install 'keeptune[graders]'") from None
+        raise RecipeError("the grader math needs the library math-verify: pip install 'keeptune[graders]'") from None
     # The library logs each formula that it cannot parse, with a traceback.
     logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     return math_verify

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from keeptune.errors import RecipeError
 from keeptune.grading.base import Grade, Grader, GraderError
 from keeptune.grading.chinese import CJK_LETTERS
 
@@ -33,6 +34,9 @@ class Rouge(Grader):
 
     variant: Literal["rouge1", "rouge2", "rougeL"] = Field("rougeL", description="unigrams, bigrams or subsequence")
 
+    def check_available(self) -> None:
+        _rouge_scorer(self.variant)
+
     def check_truth(self, truth: str, problem: str = "") -> None:
         if self._score(truth, truth) < 1:
             raise GraderError(f"the answer is too short for {self.variant}: {truth[:80]!r}")
@@ -52,6 +56,9 @@ class Chrf(Grader):
 
     word_order: int = Field(0, ge=0, le=4, description="longest word n-gram; 2 gives chrF++")
 
+    def check_available(self) -> None:
+        _chrf_metric(self.word_order)
+
     def check_truth(self, truth: str, problem: str = "") -> None:
         if self._score(truth, truth) < 1:
             raise GraderError(f"the answer has no letters to compare: {truth[:80]!r}")
@@ -70,7 +77,7 @@ def _rouge_scorer(variant: str) -> Any:
     try:
         from rouge_score.rouge_scorer import RougeScorer
     except ImportError:
-        raise GraderError("the grader rouge needs the library rouge-score: pip install 'keeptune[graders]'") from None
+        raise RecipeError("the grader rouge needs the library rouge-score: pip install 'keeptune[graders]'") from None
     return RougeScorer([variant], tokenizer=CharacterTokenizer())
 
 
@@ -79,5 +86,5 @@ def _chrf_metric(word_order: int) -> Any:
     try:
         from sacrebleu.metrics.chrf import CHRF
     except ImportError:
-        raise GraderError("the grader chrf needs the library sacrebleu: pip install 'keeptune[graders]'") from None
+        raise RecipeError("the grader chrf needs the library sacrebleu: pip install 'keeptune[graders]'") from None
     return CHRF(word_order=word_order)

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from keeptune.errors import RecipeError
 from keeptune.files import read_regular_bytes
-from keeptune.grading.base import Grade, Grader, GraderError
+from keeptune.grading.base import Grade, Grader
 
 ALLOW_CODE = "KEEPTUNE_ALLOW_CODE"
 """Environment variable that `--allow-code` sets, so that worker processes inherit the permission."""
@@ -35,7 +36,7 @@ class UserFunction(Grader):
     name: ClassVar[str] = "function"
     is_binary: ClassVar[bool] = False
 
-    file: str = Field(description="`FILE.py:FUNCTION`, relative to the recipe; runs only with `--allow-code`")
+    file: str = Field(description="`FILE.py:FUNCTION`, relative to the recipe; runs only with `keeptune --allow-code`")
 
     @field_validator("file")
     @classmethod
@@ -48,19 +49,21 @@ class UserFunction(Grader):
         path, _, function = self.file.rpartition(":")
         return self.model_copy(update={"file": f"{resolve(path)}:{function}"})
 
-    def check_truth(self, truth: str, problem: str = "") -> None:
+    def check_available(self) -> None:
         if os.environ.get(ALLOW_CODE) != "1":
-            raise GraderError(f"{self.file} is code that runs on this machine; read it, then add --allow-code")
+            raise RecipeError(
+                f"{self.file} is code that runs on this machine; read it, then run `keeptune --allow-code …`"
+            )
         _load(self.file)
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
-        self.check_truth(truth, problem)
+        self.check_available()
         try:
             score = _load(self.file)(answer, truth)
         except Exception as error:
-            raise GraderError(f"{self.file}: the function fails for {answer[:80]!r} ({error!r})") from error
+            raise RecipeError(f"{self.file}: the function fails for {answer[:80]!r} ({error!r})") from error
         if not isinstance(score, (int, float)) or not isfinite(score) or not 0 <= score <= 1:
-            raise GraderError(f"{self.file}: the function must return a number from 0 to 1 (got {score!r})")
+            raise RecipeError(f"{self.file}: the function must return a number from 0 to 1 (got {score!r})")
         return Grade(float(score), answer)
 
 
@@ -69,17 +72,17 @@ def _load(place: str) -> Callable[[str, str], Any]:
     """Return the function that a place names.
 
     Raises:
-        GraderError: the file cannot be read or run, or has no such function.
+        RecipeError: the file cannot be read or run, or has no such function.
     """
     path, _, name = place.rpartition(":")
     namespace: dict[str, Any] = {"__name__": Path(path).stem, "__file__": path}
     try:
         exec(compile(read_regular_bytes(Path(path)), path, "exec"), namespace)
     except OSError as error:
-        raise GraderError(f"{path}: cannot be read ({error.strerror}); check grader.file") from None
+        raise RecipeError(f"{path}: cannot be read ({error.strerror}); check grader.file") from None
     except Exception as error:
-        raise GraderError(f"{path}: cannot be run ({error!r})") from error
+        raise RecipeError(f"{path}: cannot be run ({error!r})") from error
     function = namespace.get(name)
     if not callable(function):
-        raise GraderError(f"{path}: has no function {name}; check grader.file")
+        raise RecipeError(f"{path}: has no function {name}; check grader.file")
     return function  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from typing import Any
 
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import ANSWER_MARKER
+from keeptune.grading.base import Grader
 from keeptune.grading.chinese import CHINESE_TEXT
 from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
@@ -47,6 +48,7 @@ class Arithmetic:
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
     free_text_kinds = frozenset({ENGLISH})
+    grader: Grader | None = None
 
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """Return the question, or None if the text is of no known kind or no grader can read its answer.
