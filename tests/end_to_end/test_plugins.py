@@ -52,7 +52,8 @@ def write_recipe(tree: Tree, rows: Path, path: Path, **data: object) -> Path:
     return path
 
 
-def test_a_skill_of_another_package_runs_by_name(installed: Path, tree: Tree, rows: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("installed")
+def test_a_skill_of_another_package_runs_by_name(tree: Tree, rows: Path, tmp_path: Path) -> None:
     recipe, run = write_recipe(tree, rows, tmp_path / "recipe.yaml", skill="units"), tmp_path / "run"
     assert keeptune("run", recipe, "--run", run).code in (0, 4)
     (rejected,) = records(run / "data" / "rejected.jsonl")
@@ -64,7 +65,8 @@ def test_a_skill_of_another_package_runs_by_name(installed: Path, tree: Tree, ro
     assert ok("score", run / "adapter", "--skill", rows, "--limit", 2, "--json").json["skill"]["n"] == 2
 
 
-def test_a_grader_of_another_package_grades_by_name(installed: Path, tree: Tree, rows: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("installed")
+def test_a_grader_of_another_package_grades_by_name(tree: Tree, rows: Path, tmp_path: Path) -> None:
     grader = {"name": "starts-with", "ignore_case": True}
     recipe = write_recipe(tree, rows, tmp_path / "recipe.yaml", skill="text", grader=grader)
     ok("data", recipe, "--run", tmp_path / "run")
