@@ -12,12 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import append_line, read_records
-
-Record = dict[str, Any]
+from keeptune.files import Record, append_line, read_records
 
 STATUS = Path("/proc/self/status")
 """Linux's status of this process."""

@@ -23,6 +23,9 @@ from safetensors import SafetensorError
 
 from keeptune.errors import RunError
 
+Record = dict[str, Any]
+"""A JSON object, such as one line of a JSON Lines file. keeptune.run_files has the schema of each file of a run."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls `write` with a temporary path and then moves that file to `path`.
@@ -113,12 +116,12 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_records(path: Path, records: Sequence[Record]) -> None:
     """Writes JSON Lines, one object per line, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_records(path: Path) -> list[Record]:
     """The objects of a JSON Lines file.
 
     Raises:

@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keeptune.errors import RunError
 from keeptune.evaluation import contest, reading_score, skill_score
 from keeptune.evaluation.statistics import FloatArray, paired_difference
-from keeptune.files import read_json, read_records
+from keeptune.files import Record, read_json, read_records
 from keeptune.run_files.directory import RunDirectory
-
-Record = dict[str, Any]
 
 RESAMPLES = 10_000
 

@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import write_json
-
-Record = dict[str, Any]
+from keeptune.files import Record, write_json
 
 FROM_CACHE = " (from the cache)"
 """Suffix of progress messages about cached records."""

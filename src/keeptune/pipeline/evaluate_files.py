@@ -25,7 +25,7 @@ from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
 from keeptune.evaluation.model_pair import find_adapter
 from keeptune.evaluation.suite.loader import Size
 from keeptune.evaluation.suite_evaluation import collect_records
-from keeptune.files import write_records
+from keeptune.files import Record, write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
@@ -46,7 +46,6 @@ from keeptune.skills.graded_text import GradedText
 from keeptune.skills.registry import skill_by_name
 from keeptune.training.distributed import distributed_context
 
-Record = dict[str, Any]
 _SHOWN_REJECTED = 20
 
 

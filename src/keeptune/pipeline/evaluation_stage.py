@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keeptune.config.retain import WRITTEN
 from keeptune.data.split import SPLITS
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import file_sha256, read_json, write_json
@@ -37,6 +38,6 @@ def hashed_files(context: RunContext) -> list[str]:
     """The files that determine the result, relative to the run directory. The manifest has their hashes."""
     directory, retain = context.directory, context.recipe.retain
     paths = [directory.examples(part) for part in SPLITS]
-    paths += [directory.self_answers] if retain.replays_self else []
+    paths += [directory.replayed_answers(source) for source in WRITTEN if retain.replays(source)]
     paths += [directory.adapter_config, *context.final.paths()]
     return [directory.relative(path) for path in paths]

@@ -27,7 +27,7 @@ from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.reference_answer_likelihood import answer_nll
 from keeptune.evaluation.suite_evaluation import evaluate_suite, load_paired_records, record_path
 from keeptune.evaluation.unchanged_prompts import suite_prompts
-from keeptune.files import read_json, read_records, write_json, write_records
+from keeptune.files import Record, read_json, read_records, write_json, write_records
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
@@ -42,8 +42,6 @@ from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.registry import skill_for_section
-
-Record = dict[str, Any]
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """Measurements with one record per item: test questions, reading questions under the main and the other prompt,

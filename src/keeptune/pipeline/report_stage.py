@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import VARIANTS
-from keeptune.files import read_json, write_json
+from keeptune.files import Record, read_json, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
 from keeptune.report.page import write_report
 from keeptune.run_files.result import Result
-
-Record = dict[str, Any]
 
 
 def run_report_stage(context: RunContext) -> Record:

@@ -19,7 +19,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.config.search_space import Categorical, Dimension, settings
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.event_log import EventLog
-from keeptune.files import read_json, write_json, write_text
+from keeptune.files import Record, read_json, write_json, write_text
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
@@ -27,7 +27,6 @@ from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.loop import StepRecord
 
-Record = dict[str, Any]
 Point = tuple[float, float]
 """Skill accuracy and mean of F1 and EM, on dev."""
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
+from keeptune.config.retain import SELF
 from keeptune.environment import manifest
 from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
-from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
+from keeptune.files import Record, file_sha256, read_json, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
-from keeptune.generation.self_answers import sample_self_answers, self_answer_examples
+from keeptune.generation.self_answers import (
+    sample_on_policy_answers,
+    sample_self_answers,
+    self_answer_examples,
+)
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
@@ -26,8 +32,6 @@ from keeptune.training.examples import build_training_examples
 from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.projection import project
 from keeptune.training.trackers import Trackers
-
-Record = dict[str, Any]
 
 TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """The figures of a step that experiment trackers receive."""
@@ -49,7 +53,7 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
         rows = context.examples()
         invocation = _invocation(context, rows)
         examples = build_training_examples(
-            rows, context.recipe, context.models.tokenizer, lambda n: _self_rows(context, n)
+            rows, context.recipe, context.models.tokenizer, lambda source, n: _written_rows(context, source, n)
         )
         sharded = context.recipe.train.shard and context.processes.world_size > 1
         base = context.models.load_base(placed=False) if sharded else context.models.base()
@@ -122,21 +126,34 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
         project(model, examples, strength, context.recipe.seed)
 
 
-def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
-    """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
-    path, tokenizer = context.directory.self_answers, context.models.tokenizer
-    layout = ChatLayout(tokenizer, context.prompt)
+def _written_rows(context: RunContext, source: str, tokens: int) -> list[TokenizedExample]:
+    """Rows of answers that a model writes. They are stored, so that resumed training replays the same ones."""
+    path, layout = context.directory.replayed_answers(source), ChatLayout(context.models.tokenizer, context.prompt)
 
-    def generate() -> None:
-        if path.is_file():
-            return
-        context.reporter.info("the base model answers prompts of the pool, for replay")
-        base = context.models.base()
-        cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
-        write_records(path, sample_self_answers(generator, layout, cache, tokens, context.recipe.seed))
+    def write() -> None:
+        if not path.is_file():
+            answers = _base_answers if source == SELF else _on_policy_answers
+            write_records(path, answers(context, layout, tokens))
 
-    context.processes.run_on_main(generate)
+    context.processes.run_on_main(write)
     return self_answer_examples(read_records(path), layout)
+
+
+def _base_answers(context: RunContext, layout: ChatLayout, tokens: int) -> list[Record]:
+    context.reporter.info("the base model answers prompts of the pool, for replay")
+    base, tokenizer = context.models.base(), context.models.tokenizer
+    cache = record_cache(base, tokenizer)
+    return sample_self_answers(Generator(base, tokenizer), layout, cache, tokens, context.recipe.seed)
+
+
+def _on_policy_answers(context: RunContext, layout: ChatLayout, tokens: int) -> list[Record]:
+    context.reporter.info("the start adapter answers prompts of the pool, for replay")
+    assert context.recipe.adapter.start is not None
+    folder = Path(context.recipe.adapter.start)
+    start = context.models.with_adapter(folder)
+    with adapters.scaled(start, adapters.stored_scale(folder)):
+        generator = Generator(start, context.models.tokenizer)
+        return sample_on_policy_answers(generator, layout, tokens, context.recipe.seed)
 
 
 def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> list[int]:

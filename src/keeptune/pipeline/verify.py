@@ -27,7 +27,7 @@ from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.skill_score import grade_fields
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
-from keeptune.files import file_sha256, read_json
+from keeptune.files import Record, file_sha256, read_json
 from keeptune.grading.base import Grader
 from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import parse_truth
@@ -43,9 +43,6 @@ from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_for_section
-
-Record = dict[str, Any]
-
 
 _SHOWN, _SHOWN_BEFORE = 80, 20
 

@@ -59,10 +59,9 @@ class RunDirectory:
         """The selected rows of `train`, `dev` or `test`."""
         return self.data / f"{split}.parquet"
 
-    @property
-    def self_answers(self) -> Path:
-        """The base model's own answers, which training replays."""
-        return self.root / "replay" / "self.jsonl"
+    def replayed_answers(self, source: str) -> Path:
+        """The answers that a model wrote for the replay source `self` or `on_policy`."""
+        return self.root / "replay" / f"{source}.jsonl"
 
     @property
     def checkpoints(self) -> Path:
