@@ -79,7 +79,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, an adapter or a base model on held-out files."""
-    from keeptune.pipeline.evaluate_files import Request, parse_columns, parse_grader, score_files, text
+    from keeptune.pipeline.evaluate_files import score_files, text
+    from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 
     request = Request(
         skill,

@@ -15,7 +15,7 @@ import numpy as np
 from keeptune.errors import ModelError
 from keeptune.evaluation.statistics import FloatArray, mcnemar, weighted_mean, wilson
 from keeptune.files import Record
-from keeptune.generation.engine import Generator
+from keeptune.generation.engine import Generator, StopRule
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.grading.base import RIGHT, Grade, Grader
@@ -40,6 +40,11 @@ def has_final_answer(text: str) -> bool:
     """Stop rule: whether the last complete line contains a final answer."""
     last_line = text[: text.rfind("\n") + 1].rstrip().rpartition("\n")[2]
     return ANSWER_MARKER in last_line and find_final_answer(last_line) is not None
+
+
+def stop_rule(grader: Grader | None) -> StopRule:
+    """The rule that ends an answer: at the place where the grader finds it, or at the marker of exact answers."""
+    return grader.location.ends_output if grader else has_final_answer
 
 
 def default_budget(budgets: Mapping[str, int]) -> int:
@@ -77,7 +82,7 @@ def score_skill(
     """
     prompts = [prompt.encode(generator.tokenizer, question.problem) for question in questions]
     limits = [budgets.get(question.kind, default_budget(budgets)) for question in questions]
-    answers = generator.answer(prompts, limits, grader.location.ends_output if grader else has_final_answer, progress)
+    answers = generator.answer(prompts, limits, stop_rule(grader), progress)
     return [
         {
             "id": question.name,

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from keeptune.config import error_messages
 from keeptune.config.data import ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
@@ -29,13 +26,13 @@ from keeptune.files import Record, write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
-from keeptune.grading.base import Grader, GraderError
+from keeptune.grading.base import Grader
 from keeptune.grading.number import find_final_answer
-from keeptune.grading.registry import create_grader
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
@@ -98,24 +95,6 @@ def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> D
     """The generator; for `many` answers that of the final evaluation, which may be vLLM."""
     group = distributed_context()
     return open_generator(model, tokenizer, group, served) if many else DistributedGenerator(model, tokenizer, group)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to evaluate a model on: a file of problems, reading questions, abilities of the retention suite.
-
-    `limit` is the number of problems and of reading questions; 0: all. Records are written to the folder `out`.
-    `grader` and `columns` replace those that the model was trained with.
-    """
-
-    skill: Path | None = None
-    reading: str | None = None
-    abilities: Sequence[str] = ()
-    suite: Size = "standard"
-    limit: int = 0
-    out: Path | None = None
-    grader: Grader | None = None
-    columns: ColumnsSection | None = None
 
 
 @explain_out_of_memory("scoring")
@@ -271,45 +250,22 @@ def ask_one(target: str, problem: str) -> Record:
         raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
     if not is_utf8(problem):
         raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
-    opened = open_target(target)
+    opened, card = open_target(target), _card(target)
+    grader = card.grader if card else None
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
     skill_score.check_invoked(opened.generator, opened.prompt, [problem])
     answer = opened.generator.answer(
-        [tokens], [skill_score.default_budget(opened.budgets)], skill_score.has_final_answer
+        [tokens], [skill_score.default_budget(opened.budgets)], skill_score.stop_rule(grader)
     )[0]
-    final_answer = find_final_answer(answer.text)
+    final_answer, source = (None, None) if grader else find_final_answer(answer.text) or (None, None)
     return {
         "problem": problem,
         "prompt": opened.prompt.render(problem),
         "output": answer.text.strip(),
-        "answer": final_answer[0] if final_answer else None,
-        "source": final_answer[1] if final_answer else None,
+        "answer": grader.location.find(answer.text) if grader else final_answer,
+        "source": source,
         "stopped": answer.stopped,
     }
-
-
-def parse_grader(setting: str | Mapping[str, Any]) -> Grader:
-    """The grader that the command line or the API names; its files are relative to the current folder.
-
-    Raises:
-        RecipeError: it is unknown, or an option is wrong.
-    """
-    try:
-        return create_grader(setting).with_absolute_paths(lambda name: str(Path(name).absolute()))
-    except GraderError as error:
-        raise RecipeError(f"--grader: {error}") from None
-
-
-def parse_columns(setting: Mapping[str, str]) -> ColumnsSection:
-    """The columns that the command line or the API names.
-
-    Raises:
-        RecipeError: a key is unknown, or a value is no text.
-    """
-    try:
-        return ColumnsSection.model_validate(setting)
-    except ValidationError as error:
-        raise RecipeError(f"--columns: {'; '.join(error_messages.messages(error, ColumnsSection))}") from None
 
 
 def text(scored: Record) -> str:
