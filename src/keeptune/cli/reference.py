@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
@@ -110,7 +110,15 @@ the same code, and an answer counts only where the text ends:
 `rouge`, `chrf`, `math` and a JSON Schema need `pip install 'keeptune[graders]'`.
 """
 
-_NAMES = {Any: "value", str: "string", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}
+_NAMES: dict[Any, str] = {
+    Any: "value",
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "`true` or `false`",
+    Path: "path",
+    JsonValue: "any value",
+}
 _RELATIONS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _LARGEST_LIMIT = 1e30
 """A limit from here on only excludes infinity, so it is not listed."""

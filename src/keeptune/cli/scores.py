@@ -64,7 +64,9 @@ def score(
     ] = "",
     suite: Suite = "standard",
     limit: Annotated[int, typer.Option(min=0, help="at most this many questions per file; 0: all")] = 0,
-    prompt: Annotated[str | None, typer.Option(help="another prompt template; must contain {problem}")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="another prompt: a template with {problem}, its name, or chat")
+    ] = None,
     other_prompt: Annotated[
         bool, typer.Option("--other-prompt", help="accept a prompt other than the stored one")
     ] = False,

@@ -16,7 +16,10 @@ MAX_REJECTED_CHARACTERS = 2_000
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
-UNKNOWN_KIND = "no known kind of problem: nor a text whose answer can be graded, of at most 400 characters"
+UNKNOWN_KIND = (
+    "no known kind of problem: neither one that the skill recognizes, nor a text whose solution states an answer "
+    "(\\boxed{…} or after ####) that can be graded and has at most 400 characters"
+)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -33,6 +36,8 @@ class RawRow(NamedTuple):
     """The text in the column data.columns.kind, if the recipe names one."""
     unwrapped: bool = False
     """Whether the reader removed a known prompt around the problem."""
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer; see `conversations`."""
 
 
 @dataclass(frozen=True, slots=True)

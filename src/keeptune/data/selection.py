@@ -32,13 +32,15 @@ class Candidate(NamedTuple):
     fault: str | None
     file: str
     line: int
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer."""
 
 
 class CandidateBatch(list[Candidate]):
     """Candidates that are pickled column by column, which takes a third of the time of one object per row."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        questions, *columns = zip(*self, strict=True) if self else ((), (), (), (), ())
+        questions, *columns = zip(*self, strict=True) if self else ((), (), (), (), (), ())
         kinds, texts, truths = zip(*questions, strict=True) if self else ((), (), ())
         # Fraction pickles itself as text; a pair of integers is faster.
         ratios = [truth.as_integer_ratio() if isinstance(truth, Fraction) else truth for truth in truths]
@@ -106,6 +108,7 @@ def resolve_kinds(
     names_by_key = {
         "data.kinds": section.kinds,
         "data.exclude": section.exclude,
+        "data.slices.kinds": [kind for part in section.slices for kind in part.kinds],
         "data.quota": section.quota.keys() - {"default"},
         "data.styles": section.styles.keys() - {"default"},
         "data.rounding.decimals": section.rounding.decimals.keys() - {"default"},
@@ -283,6 +286,10 @@ class _Pool:
 
 def _is_in_slice(candidate: Candidate, part: SliceSection) -> bool:
     if part.rows is not None and not part.rows[0] <= candidate.line <= part.rows[1]:
+        return False
+    if part.kinds and candidate.question.kind not in part.kinds:
+        return False
+    if part.contains is not None and part.contains not in candidate.question.text:
         return False
     if part.language is None:
         return True

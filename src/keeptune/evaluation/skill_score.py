@@ -20,7 +20,7 @@ from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.grading.base import RIGHT, Grade, Grader
 from keeptune.grading.number import HEADLINE, POLICIES, find_final_answer, grade
-from keeptune.prompts.template import Prompt
+from keeptune.prompts.chat_prompt import AnyPrompt
 
 DEFAULT_BUDGET_TOKENS = 320
 """Maximum number of new tokens for a model without stored budgets, that is, one that was not trained here."""
@@ -34,6 +34,8 @@ class SkillQuestion:
     kind: str
     problem: str
     truth: Truth
+    conversation: str | None = None
+    """The turns before the answer as JSON, if the question is more than its problem."""
 
 
 def has_final_answer(text: str) -> bool:
@@ -52,7 +54,7 @@ def default_budget(budgets: Mapping[str, int]) -> int:
     return max(budgets.values(), default=DEFAULT_BUDGET_TOKENS)
 
 
-def check_invoked(generator: Generator, prompt: Prompt, problems: Iterable[str]) -> None:
+def check_invoked(generator: Generator, prompt: AnyPrompt, problems: Iterable[str]) -> None:
     """Checks that the prompt of every problem contains the invocation of the adapter, if it has one.
 
     Raises:
@@ -69,7 +71,7 @@ def check_invoked(generator: Generator, prompt: Prompt, problems: Iterable[str])
 
 def score_skill(
     generator: Generator,
-    prompt: Prompt,
+    prompt: AnyPrompt,
     questions: Sequence[SkillQuestion],
     budgets: Mapping[str, int],
     progress: Callable[[int], None] | None = None,
@@ -80,7 +82,7 @@ def score_skill(
     `budgets` is the maximum number of new tokens by kind. Kinds without a budget get `default_budget`. Without a
     `grader`, answers are compared with exact values, under all policies.
     """
-    prompts = [prompt.encode(generator.tokenizer, question.problem) for question in questions]
+    prompts = [prompt.encode(generator.tokenizer, one.problem, one.conversation) for one in questions]
     limits = [budgets.get(question.kind, default_budget(budgets)) for question in questions]
     answers = generator.answer(prompts, limits, stop_rule(grader), progress)
     return [
@@ -88,7 +90,7 @@ def score_skill(
             "id": question.name,
             "kind": question.kind,
             "problem": question.problem,
-            "prompt": prompt.render(question.problem),
+            "prompt": prompt.render(question.problem, question.conversation),
             "output": answer.text,
             "truth": str(question.truth),
             **grade_fields(answer.text, question.truth, question.kind, question.problem, grader),
@@ -110,11 +112,14 @@ def grade_fields(output: str, truth: Truth, kind: str, problem: str, grader: Gra
 
 
 def fingerprint(
-    prompt: Prompt, questions: Sequence[SkillQuestion], budgets: Mapping[str, int], grader: Grader | None = None
+    prompt: AnyPrompt, questions: Sequence[SkillQuestion], budgets: Mapping[str, int], grader: Grader | None = None
 ) -> Record:
     """What the records of `score_skill` depend on besides the model."""
-    fields = [[question.name, question.kind, question.problem, str(question.truth)] for question in questions]
-    facts = {"what": "skill", "prompt": prompt.template, "budgets": dict(budgets), "questions": sha256_of(fields)}
+    fields = [
+        [one.name, one.kind, one.problem, str(one.truth), *([one.conversation] if one.conversation else [])]
+        for one in questions
+    ]
+    facts = {"what": "skill", "prompt": prompt.cache_key, "budgets": dict(budgets), "questions": sha256_of(fields)}
     return {**facts, "grader": grader.describe()} if grader else facts
 
 

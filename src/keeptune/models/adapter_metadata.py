@@ -15,12 +15,14 @@ from typing import Any
 from keeptune.config.data import ColumnsSection
 from keeptune.config.skill_names import check_skill_name
 from keeptune.errors import ModelError, PromptError
-from keeptune.files import read_json, read_regular_bytes, write_json
+from keeptune.files import read_regular_bytes, write_json
 from keeptune.grading.base import Grader
 from keeptune.grading.registry import create_grader
-from keeptune.prompts.template import Prompt
+from keeptune.prompts.chat_prompt import AnyPrompt, parse_stored_prompt
+from keeptune.run_files.directory import ADAPTER_METADATA
+from keeptune.run_files.manifest import BaseModelRecord
 
-FILE = "keeptune.json"
+FILE = ADAPTER_METADATA
 
 _MAX_BUDGET_TOKENS = 10**7
 
@@ -37,17 +39,19 @@ class AdapterMetadata:
         scale: the selected adapter scale.
         dtype: the number format, as in the recipe.
         quantization: the quantization of the base, as in the recipe.
+        base: the identity of the base model's weights and configuration; None in files of older versions.
         grader: the grader of its answers; None for answers that are graded as exact values.
         columns: the columns of the rows, as in the recipe.
     """
 
     model: str
     skill: str
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     scale: float
     dtype: str = "auto"
     quantization: str | None = None
+    base: BaseModelRecord | None = None
     grader: Grader | None = None
     columns: ColumnsSection = field(default_factory=ColumnsSection)
 
@@ -59,28 +63,16 @@ def save(metadata: AdapterMetadata, folder: Path) -> None:
         {
             "model": metadata.model,
             "skill": metadata.skill,
-            "prompt": {"template": metadata.prompt.template, "sha256": metadata.prompt.sha256},
+            "prompt": metadata.prompt.to_json(),
             "budgets": metadata.budgets,
             "scale": metadata.scale,
             "dtype": metadata.dtype,
             "quantization": metadata.quantization,
+            **({"base": metadata.base.model_dump()} if metadata.base else {}),
             **({"grader": metadata.grader.describe()} if metadata.grader else {}),
             **({"columns": columns} if (columns := metadata.columns.model_dump(exclude_defaults=True)) else {}),
         },
     )
-
-
-def of_foreign_adapter(folder: Path, prompt: Prompt) -> AdapterMetadata:
-    """The metadata of an adapter that another program trained: its base model is the one that PEFT's file names.
-
-    Raises:
-        ModelError: if the file names none.
-    """
-    path = folder / "adapter_config.json"
-    base = read_json(path).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ModelError(f"{path}: base_model_name_or_path is missing; add the name or folder of the base model")
-    return AdapterMetadata(base, "text", prompt, {}, scale=1.0)
 
 
 def load_if_present(name: str) -> AdapterMetadata | None:
@@ -101,25 +93,25 @@ def load(folder: Path) -> AdapterMetadata:
         metadata = AdapterMetadata(
             str(tree["model"]),
             _checked_skill(tree["skill"]),
-            Prompt(str(tree["prompt"]["template"])),
+            parse_stored_prompt(tree["prompt"]),
             {str(kind): _checked_budget(kind, tokens) for kind, tokens in tree["budgets"].items()},
             _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
+            None if tree.get("base") is None else BaseModelRecord.model_validate(tree["base"]),
             create_grader(tree["grader"]) if tree.get("grader") else None,
             ColumnsSection.model_validate(tree.get("columns", {})),
         )
         expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); an adapter needs the prompt in this file: copy it from the run"
+            f"{path}: cannot be read ({error.strerror}); copy it from the run, or give the "
+            "prompt to `keeptune score --prompt`"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None
     if metadata.prompt.sha256 != expected_hash:
-        raise ModelError(
-            f"{path}: prompt.template was edited (prompt.sha256 differs); copy the file from the run again"
-        )
+        raise ModelError(f"{path}: the prompt was edited (prompt.sha256 differs); copy the file from the run again")
     return metadata
 
 

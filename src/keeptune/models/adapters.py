@@ -25,12 +25,13 @@ from torch import nn
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-from keeptune.files import read_json, write_json
+from keeptune.files import read_json, stored_content, write_json
 from keeptune.models import adapter_metadata, pissa
 from keeptune.models.adapter_scale import rescale
 from keeptune.models.backend import MODULE_ALIASES
 from keeptune.models.fused_lora import fuse
 from keeptune.models.invocation import install, invocation_of_config, uninstall
+from keeptune.models.load import EMBEDDED, EMBEDDED_HUB_ID
 from keeptune.models.peft_config import IA3_TARGETS, build_peft_config, reset_magnitudes
 from keeptune.models.quantization import count_packed_weights
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -245,6 +246,19 @@ def causal_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def base_model_name(folder: Path) -> str:
+    """The base model that PEFT's configuration of an adapter names; the embedded model under its own name.
+
+    Raises:
+        ModelError: if it names none.
+    """
+    with stored_content(folder / ADAPTER_CONFIG):
+        name = str(read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"] or "")
+    if not name:
+        raise ModelError(f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is empty; enter the base model")
+    return EMBEDDED if name == EMBEDDED_HUB_ID else name
+
+
 def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
     """Attaches the adapter in `folder` to a model.
 
@@ -253,6 +267,8 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
+    if read_json(folder / ADAPTER_CONFIG).get("lora_bias"):
+        raise ModelError(f"{folder}: lora_bias in {ADAPTER_CONFIG} is not supported; train the adapter without it")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # _require_loaded raises an error for these

@@ -10,6 +10,7 @@ from typing import Any
 from keeptune.config.data import ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
+from keeptune.data.chat_rows import check_rendering
 from keeptune.data.reader import RejectedRow, read_shard, reject
 from keeptune.data.row import find_question, is_utf8
 from keeptune.data.selection import digest
@@ -29,14 +30,16 @@ from keeptune.generation.vllm import ServedModel, open_generator
 from keeptune.grading.base import Grader
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.squad import ReadingItem, load_reading_items
-from keeptune.models import adapter_metadata, adapters
+from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.chat_prompt import CHAT, AnyPrompt, ChatPrompt, chat_prompt
 from keeptune.prompts.template import Prompt
+from keeptune.prompts.token_count import ChatRows, TokenCounter
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
 from keeptune.skills.graded_text import GradedText
@@ -53,7 +56,7 @@ class Target:
     name: str
     model: str
     generator: DistributedGenerator
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     same_prompt: bool
     cache: RecordCache | None = None
@@ -66,29 +69,48 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
     Raises:
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
+        ModelError: when the base model is not the one that the adapter was trained on.
     """
-    folder = find_adapter(name)
-    given = named.resolve_prompt(template) if template is not None else None
-    card = _card(name, given)
-    prompt = given or (card.prompt if card else Prompt(PromptSection().template))
+    folder, card, base = find_adapter(name), _card(name, template), _base_model(name, template)
+    tokenizer = models.load_tokenizer(base)
+    prompt = _prompt(template, card, base, tokenizer)
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
     is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
         dtype = card.dtype if card else "auto"
-        tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
+        model = models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
-    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
-    models.check_tokenizer(base, tokenizer)
-    cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
-    model = adapters.load_adapter(base, folder)
-    adapters.set_scale(model, card.scale)
+    base_identity.require_same(card.base, card.model, str(folder))
+    model = models.load_model(card.model, card.dtype, card.quantization)
+    models.check_tokenizer(model, tokenizer)
+    cache = record_cache(model, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
+    tuned = adapters.load_adapter(model, folder)
+    adapters.set_scale(tuned, card.scale)
     served = ServedModel(card.model, card.dtype, card.quantization, folder, card.scale)
-    generator = _generator(model, tokenizer, served, with_cache)
+    generator = _generator(tuned, tokenizer, served, with_cache)
     return Target(name, card.model, generator, prompt, card.budgets, is_stored_prompt, cache)
+
+
+def _prompt(
+    template: str | None, card: adapter_metadata.AdapterMetadata | None, model: str, tokenizer: Any
+) -> AnyPrompt:
+    """The prompt that the user names, or else the stored one, or else the default of a recipe.
+
+    A chat prompt is made of the tokenizer at hand, with the stored arguments, so that a changed template is noticed.
+    """
+    stored = card.prompt if card else None
+    if template not in (None, CHAT):
+        return named.resolve_prompt(template)
+    if isinstance(stored, ChatPrompt):
+        ends = models.load_end_tokens(model, tokenizer)
+        return chat_prompt(tokenizer, ends, stored.arguments, stored.system, stored.loss_on)
+    if template == CHAT:
+        return models.load_prompt(PromptSection(template=CHAT), model, tokenizer)
+    return stored or Prompt(PromptSection().template)
 
 
 def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> DistributedGenerator:
@@ -119,8 +141,11 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    skill, columns = _skill_and_columns(target, request, template)
-    questions = _questions(request.skill, skill, columns, request.limit) if request.skill else None
+    questions, skill = None, None
+    if request.skill:
+        skill, columns = _skill_and_columns(target, request, template)
+        chat = _chat_rows(target, template)
+        questions = _questions(request.skill, skill, columns, request.limit, chat)
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -134,7 +159,7 @@ def score_files(
         "model": opened.model,
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
-    if questions:
+    if questions and skill:
         scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
     if request.reading:
         scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
@@ -294,11 +319,12 @@ def text(scored: Record) -> str:
 
 
 def _questions(
-    path: Path, skill: Skill, columns: ColumnsSection, limit: int
+    path: Path, skill: Skill, columns: ColumnsSection, limit: int, chat: ChatRows | None
 ) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
-    """The questions of a file in its order, and the rows that cannot be used."""
+    """The questions of a file in its order, and the rows that cannot be used. `chat` checks rows of a chat prompt."""
     questions, rejected = [], []
-    for row in read_shard(Shard(str(path)), columns):
+    for raw in read_shard(Shard(str(path)), columns, chat is not None):
+        row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
         if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
@@ -307,7 +333,9 @@ def _questions(
             rejected.append(reject(row.file, row.line, question, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
-            questions.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
+            questions.append(
+                skill_score.SkillQuestion(name, question.kind, question.text, question.truth, row.conversation)
+            )
         if limit and len(questions) == limit:
             break
     if not questions:
@@ -321,7 +349,7 @@ def _skill_and_columns(target: str, request: Request, template: str | None) -> t
 
     Without both, they are arithmetic and the default columns.
     """
-    card = _card(target, named.resolve_prompt(template) if template else None) if request.skill else None
+    card = _card(target, template)
     columns = request.columns or (card.columns if card else ColumnsSection())
     if request.grader:
         skill: Skill = GradedText(request.grader, {})
@@ -332,17 +360,36 @@ def _skill_and_columns(target: str, request: Request, template: str | None) -> t
     return skill, columns
 
 
-def _card(target: str, prompt: Prompt | None = None) -> adapter_metadata.AdapterMetadata | None:
+def _chat_rows(target: str, template: str | None) -> ChatRows | None:
+    """The check of rows under a chat prompt; None for a template. It loads the tokenizer, but no model."""
+    card = _card(target, template)
+    uses_chat = template == CHAT or (template is None and card is not None and isinstance(card.prompt, ChatPrompt))
+    if not uses_chat:
+        return None
+    base = _base_model(target, template)
+    tokenizer = models.load_tokenizer(base)
+    return TokenCounter.of(tokenizer, _prompt(template, card, base, tokenizer)).chat
+
+
+def _base_model(target: str, template: str | None) -> str:
+    """The model to load for a target: the base model of an adapter, or the target itself."""
+    card = _card(target, template)
+    return card.model if card is not None and find_adapter(target) is not None else target
+
+
+def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterMetadata | None:
     """The metadata of an adapter or of a merged model; None for a base model.
 
-    An adapter that another program trained has no metadata. It is used with `prompt`, if that is given.
+    An adapter of another program has none. With a prompt template it is used as PEFT describes it.
     """
     folder = find_adapter(target)
     if folder is None:
         return adapter_metadata.load_if_present(target)
-    if prompt and not (folder / adapter_metadata.FILE).is_file():
-        return adapter_metadata.of_foreign_adapter(folder, prompt)
-    return adapter_metadata.load(folder)
+    if template is None or (folder / adapter_metadata.FILE).is_file():
+        return adapter_metadata.load(folder)
+    model = adapters.base_model_name(folder)
+    prompt = _prompt(template, None, model, models.load_tokenizer(model))
+    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, prompt, {}, 1.0)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:

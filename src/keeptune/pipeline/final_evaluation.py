@@ -35,12 +35,17 @@ from keeptune.grading.base import Grader
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
+from keeptune.pipeline.model_session import ModelSession
 from keeptune.pipeline.result import Scores
 from keeptune.progress import Reporter
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.part import Part
+from keeptune.run_files.records import Answer, ReadingAnswer
 from keeptune.skills.registry import skill_for_section
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
@@ -49,6 +54,9 @@ lm-evaluation-harness tasks, and loss and divergence on texts. Each ability of t
 
 UNCHANGED = "unchanged"
 """Measurement for adapters with an invocation: what the adapter changes on prompts without it."""
+
+SCHEMAS: dict[str, type[Part]] = {SKILL: Answer, READING: ReadingAnswer, OTHER_PROMPT: ReadingAnswer}
+"""Schemas of records by measurement."""
 
 _DIVERGENCE_TOKENS = 96
 """The maximum length of an answer on which the divergence is measured."""
@@ -60,11 +68,19 @@ _LONGER, _MARGIN_TOKENS = 1.1, 16
 class FinalEvaluation:
     """The questions of the final evaluation of a run, and the records of the answers."""
 
-    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter) -> None:
-        self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self.prompt = Prompt(recipe.prompt.template)
+    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter, models: ModelSession) -> None:
+        self.directory, self.recipe, self.reporter, self._models = directory, recipe, reporter, models
         self._shown_messages: set[str] = set()
-        self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
+
+    @cached_property
+    def prompt(self) -> AnyPrompt:
+        """The prompt of the test questions. A chat prompt loads the tokenizer."""
+        return self._models.prompt(self.recipe.prompt)
+
+    @property
+    def fallback(self) -> Prompt:
+        """The prompt of the suite for models without a chat template."""
+        return fallback_prompt(self.prompt, self.recipe.retain.invocation is not None)
 
     @cached_property
     def grader(self) -> Grader | None:
@@ -75,7 +91,9 @@ class FinalEvaluation:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
         truth = str if self.grader else parse_truth
-        problems = [skill_score.SkillQuestion(row.id, row.kind, row.problem, truth(row.truth)) for row in rows]
+        problems = [
+            skill_score.SkillQuestion(row.id, row.kind, row.problem, truth(row.truth), row.conversation) for row in rows
+        ]
         return problems[:limit] if limit else problems
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
@@ -117,8 +135,11 @@ class FinalEvaluation:
         problems = self.problems("test", text_divergence.SKILL_PROMPTS)
         return [
             *general,
-            *(PlainText(one.name, text_divergence.SKILL, self.prompt.render(one.problem)) for one in problems),
+            *(PlainText(one.name, text_divergence.SKILL, self._rendered(one)) for one in problems),
         ]
+
+    def _rendered(self, question: skill_score.SkillQuestion) -> str:
+        return self.prompt.render(question.problem, question.conversation)
 
     def paths(self) -> list[Path]:
         """The files of records that the recipe requires."""
@@ -235,8 +256,8 @@ class FinalEvaluation:
             DivergencePrompt(
                 one.name,
                 "skill",
-                self.prompt.render(one.problem),
-                tuple(self.prompt.encode(tokenizer, one.problem)),
+                self._rendered(one),
+                tuple(self.prompt.encode(tokenizer, one.problem, one.conversation)),
                 min(_DIVERGENCE_TOKENS, budgets.get(one.kind, skill_score.default_budget(budgets))),
             )
             for one in self.problems("test", PROMPTS[size])
@@ -247,7 +268,7 @@ class FinalEvaluation:
 
         It is at least the budget of `adapter.start`, which may have been trained on longer rows.
         """
-        kinds = read_json(self.directory.data_card)["kinds"]
+        kinds = read_json(self.directory.data_card, Card)["kinds"]
         start = self.recipe.adapter.start
         card = adapter_metadata.load_if_present(start) if start else None
         before = card.budgets if card else {}
@@ -263,7 +284,7 @@ class FinalEvaluation:
         Raises:
             RunError: when there are none.
         """
-        return read_records(self.directory.records(what, variant))
+        return read_records(self.directory.records(what, variant), SCHEMAS.get(what))
 
     def scores(self, variant: str) -> Scores:
         """All records of `base` or `tuned`."""

@@ -224,7 +224,7 @@ def _training_texts(request: GateRequest) -> list[str]:
     if request.training_rows is not None:
         from keeptune.data.reader import RejectedRow, read_rows
 
-        rows = [row for row in read_rows(request.training_rows) if not isinstance(row, RejectedRow)]
+        rows = [row for row in read_rows(request.training_rows, conversations=True) if not isinstance(row, RejectedRow)]
         return [text for row in rows for text in (row.problem, row.solution)]
     path = RunDirectory(Path(request.tuned).expanduser()).examples("train")
     examples = load_prepared_rows(path) if path.is_file() else []

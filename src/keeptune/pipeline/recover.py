@@ -18,6 +18,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.files import read_json
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.result import Result
 
 SCORES = 6
 """Number of checkpoints that are compared on dev questions."""
@@ -49,7 +50,7 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     directory = RunDirectory(folder)
     if not directory.result.is_file():
         raise RunError(f"{folder}: no result.json in it; finish the run with `keeptune run` first")
-    if read_json(directory.result)["gate"]["verdict"] == "pass":
+    if read_json(directory.result, Result)["gate"]["verdict"] == "pass":
         raise RunError(f"{folder}: its verdict is pass, so there is nothing to recover")
     parent = recipes.load_stored(directory.recipe)
     if parent.retain.activation == "invoked":

@@ -18,8 +18,8 @@ from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.files import Record
 from keeptune.models.adapters import ParameterCount
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import other_layout
-from keeptune.prompts.template import Prompt
 from keeptune.skills.registry import skill_for_section
 
 
@@ -59,7 +59,7 @@ class Inputs:
     chosen: Record
 
 
-def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
+def result(recipe: Recipe, prompt: AnyPrompt, inputs: Inputs) -> Record:
     """The content of result.json; keeptune.run_files.result is its schema."""
     base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
     grader = skill_for_section(recipe.data).grader

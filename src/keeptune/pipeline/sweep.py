@@ -25,6 +25,8 @@ from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.result import Chosen
 from keeptune.training.loop import StepRecord
 
 Point = tuple[float, float]
@@ -217,10 +219,10 @@ def _run_trial(study: Any, number: int, folder: Path, load: Callable[[], Recipe]
 def _scores(folder: Path) -> Record:
     """The dev scores of a trial's selected checkpoint, and the size of its adapter."""
     directory = RunDirectory(folder)
-    chosen = read_json(directory.chosen)
+    chosen = read_json(directory.chosen, Chosen)
     selected = (chosen["checkpoint"], chosen["scale"])
     candidate = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == selected)
-    trainable = read_json(directory.manifest)["parameters"]["trainable"]
+    trainable = read_json(directory.manifest, Manifest)["parameters"]["trainable"]
     return {"accuracy": candidate["accuracy"], "kept": candidate["kept"], "trainable": trainable}
 
 

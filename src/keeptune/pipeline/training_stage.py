@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keeptune.config.retain import SELF
-from keeptune.environment import manifest
 from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
-from keeptune.files import Record, file_sha256, read_json, read_records, write_json, write_records
+from keeptune.files import Record, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import (
     sample_on_policy_answers,
@@ -22,9 +21,9 @@ from keeptune.generation.self_answers import (
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
-from keeptune.prompts.chat import ChatLayout
+from keeptune.pipeline.run_manifest import write_manifest
+from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
-from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.engine import create_trainer
@@ -64,7 +63,7 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
         _project(context, model, examples)
         trainer = create_trainer(context.recipe, model, examples, context.directory.root)
         if context.processes.is_main:
-            write_json(context.directory.manifest, Manifest.checked(_manifest(context, model, weights_sha256)))
+            write_manifest(context, model, weights_sha256)
         _describe(context, trainer, model, len(examples))
         steps = _train(context, trainer, model, observers)
         drop_prepacked_weights(model)
@@ -128,7 +127,8 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
 
 def _written_rows(context: RunContext, source: str, tokens: int) -> list[TokenizedExample]:
     """Rows of answers that a model writes. They are stored, so that resumed training replays the same ones."""
-    path, layout = context.directory.replayed_answers(source), ChatLayout(context.models.tokenizer, context.prompt)
+    path = context.directory.replayed_answers(source)
+    layout = ChatLayout(context.models.tokenizer, fallback_prompt(context.prompt, invoked=False))
 
     def write() -> None:
         if not path.is_file():
@@ -187,15 +187,3 @@ def _trackers(context: RunContext) -> Iterator[Trackers]:
         yield trackers
     finally:
         trackers.finish()
-
-
-def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
-    hashes = {
-        "recipe": file_sha256(context.directory.recipe),
-        "data": read_json(context.directory.data_card)["data_sha256"],
-        "prompt": context.prompt.sha256,
-        "weights": weights_sha256,
-    }
-    counts = adapters.count_parameters(model)
-    parameters = {"trainable": counts.trainable, "total": counts.total}
-    return {**manifest(hashes, context.recipe.seed), "parameters": parameters}
