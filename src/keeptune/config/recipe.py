@@ -260,6 +260,7 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             files=files(data.files),
             exclude_files=files(data.exclude_files),
             test_files=files(data.test_files),
+            grader=data.grader and data.grader.with_absolute_paths(absolute),
         ),
         "score": changed(
             score,

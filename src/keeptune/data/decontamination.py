@@ -21,7 +21,7 @@ from keeptune.data.contamination import (
 from keeptune.data.near_duplicates import group_near_duplicates, group_representatives
 from keeptune.data.normalization import extract_numbers
 from keeptune.data.reader import read_shard
-from keeptune.data.row import RawRow, RejectedRow
+from keeptune.data.row import RawRow, RejectedRow, find_question
 from keeptune.data.selection import Candidate
 from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
 from keeptune.data.sources import Sources, resolve_sources
@@ -150,7 +150,7 @@ def _read_problems(
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
-        elif question is None:
+        elif isinstance(question, str):
             problems.append(Problem(min(skill.free_text_kinds), row.problem, row.problem))
         else:
             problems.append(to_problem(question, skill))
@@ -171,8 +171,8 @@ def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem:
 
 def read_questions(
     sources: Sources, columns: ColumnsSection, skill: Skill, chat: ChatRows | None = None
-) -> Iterator[tuple[RawRow | RejectedRow, Question | None]]:
-    """Yield all rows of these files, each with its question, or with None if its kind is unknown.
+) -> Iterator[tuple[RawRow | RejectedRow, Question | str]]:
+    """Yield all rows of these files, each with its question, or with the reason why it has none.
 
     `chat` checks rows under a chat prompt; without it, conversations are rejected.
 
@@ -183,8 +183,8 @@ def read_questions(
     for shard in sources.shards:
         for raw in read_shard(shard, columns, chat is not None):
             row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
-            question = None if isinstance(row, RejectedRow) else skill.parse(row.problem, row.solution, row.label)
-            if question is not None:
+            question = row.reason if isinstance(row, RejectedRow) else find_question(skill, row)
+            if not isinstance(question, str):
                 files_without_question.discard(shard.file)
             yield row, question
     if files_without_question:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from keeptune.config.data import DataSection
 from keeptune.data.contamination import Problem
 from keeptune.data.decontamination import read_questions, reject_limit_error, to_problem
-from keeptune.data.row import UNKNOWN_KIND, RawRow, RejectedRow, reject
+from keeptune.data.row import RawRow, RejectedRow, reject
 from keeptune.data.selection import digest
 from keeptune.data.solution_rendering import CountTokens, PreparedRow
 from keeptune.data.sources import SourceFile, resolve_sources
@@ -53,8 +53,8 @@ def load_external_test_set(
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
-        elif question is None:
-            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
+        elif isinstance(question, str):
+            rejected.append(reject(row.file, row.line, question, row.problem))
         else:
             questions.setdefault(question.text, (question, row))
     if len(rejected) > section.reject_limit * rows_read:

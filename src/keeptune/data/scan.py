@@ -17,7 +17,7 @@ from keeptune.config.data import DataSection
 from keeptune.data.chat_rows import check_rendering
 from keeptune.data.distinct_counter import DistinctCounter
 from keeptune.data.reader import RawRow, RejectedRow, read_shard, reject
-from keeptune.data.row import UNKNOWN_KIND
+from keeptune.data.row import find_question
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.workers import garbage_collection_paused
@@ -153,11 +153,11 @@ def _process(
         result.unwrapped += row.unwrapped
         return None
     try:
-        question = task.skill.parse(row.problem, row.solution, row.label)
+        question = find_question(task.skill, row)
     except DataError as error:
         raise DataError(f"{row.file}:{row.line}: {error}") from None
-    if question is None:
-        return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
+    if isinstance(question, str):
+        return reject(row.file, row.line, question, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
     fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None

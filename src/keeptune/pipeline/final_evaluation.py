@@ -31,6 +31,7 @@ from keeptune.files import Record, read_json, read_records, write_json, write_re
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
+from keeptune.grading.base import Grader
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
@@ -45,6 +46,7 @@ from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.part import Part
 from keeptune.run_files.records import Answer, ReadingAnswer
+from keeptune.skills.registry import skill_for_section
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """Measurements with one record per item: test questions, reading questions under the main and the other prompt,
@@ -80,12 +82,17 @@ class FinalEvaluation:
         """The prompt of the suite for models without a chat template."""
         return fallback_prompt(self.prompt, self.recipe.retain.invocation is not None)
 
+    @cached_property
+    def grader(self) -> Grader | None:
+        """The grader of the skill's answers; None if they are exact values."""
+        return skill_for_section(self.recipe.data).grader
+
     def problems(self, split: str, limit: int = 0) -> list[skill_score.SkillQuestion]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
+        truth = str if self.grader else parse_truth
         problems = [
-            skill_score.SkillQuestion(row.id, row.kind, row.problem, parse_truth(row.truth), row.conversation)
-            for row in rows
+            skill_score.SkillQuestion(row.id, row.kind, row.problem, truth(row.truth), row.conversation) for row in rows
         ]
         return problems[:limit] if limit else problems
 
@@ -293,11 +300,11 @@ class FinalEvaluation:
         skill_score.check_invoked(generator, self.prompt, (one.problem for one in problems))
         count = self.reporter.counter(f"{variant}: test questions", len(problems))
         records, is_cached = cache.get_or_compute(
-            skill_score.fingerprint(self.prompt, problems, budgets),
-            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count),
+            skill_score.fingerprint(self.prompt, problems, budgets, self.grader),
+            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count, self.grader),
         )
         write_records(self.directory.records(SKILL, variant), records)
-        right = skill_score.summarize(records)["accuracy"]
+        right = skill_score.summarize(records, self.grader)["accuracy"]
         self.reporter.info(
             f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if is_cached else ''}"
         )

@@ -21,7 +21,7 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     """Checks the packages and reading questions that the stages of a new or resumed run need.
 
     Raises:
-        RecipeError: when a package that the recipe requires is not installed.
+        RecipeError: when a package that the recipe requires is not installed, or its grader may not run code.
         ModelError, PromptError: when the recipe asks for a chat prompt that the tokenizer does not have.
         DataError: when the reading questions cannot be read, or are too few.
     """
@@ -32,7 +32,10 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     vllm.check_installed()
     models = ModelSession(recipe.model, SilentReporter())
     models.prompt(recipe.prompt)
-    FinalEvaluation(directory, recipe, SilentReporter(), models).reading()
+    final = FinalEvaluation(directory, recipe, SilentReporter(), models)
+    if final.grader:
+        final.grader.check_available()
+    final.reading()
 
 
 def check_inputs(recipe: Recipe) -> None:
