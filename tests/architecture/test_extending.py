@@ -33,14 +33,15 @@ def example(symbol: str) -> Any:
 
 
 def test_the_question_file_is_read(tmp_path: Path) -> None:
-    from keeptune.evaluation.abilities.questions import GRADERS, read_questions
+    from keeptune.evaluation.abilities.questions import read_questions
+    from keeptune.grading.registry import EMBEDDED_GRADERS
 
     (text,) = blocks("jsonl")
     path = tmp_path / "questions.jsonl"
     path.write_text(text, encoding="utf-8")
     questions = read_questions(path)
     assert len(questions) == 5
-    assert {question.grader for question in questions} <= {*GRADERS, None}
+    assert {question.grader for question in questions} <= {*EMBEDDED_GRADERS, None}
 
 
 def test_recipe_sections_are_valid() -> None:
@@ -111,6 +112,6 @@ def test_the_reader_yields_rows_and_names_bad_lines(tmp_path: Path) -> None:
 
 
 def test_the_grader_scores_between_0_and_1() -> None:
-    grader = example("starts_with")
-    assert grader("Paris, of course", ["paris"]) == 1
-    assert grader("It is Paris", ["paris"]) == 0
+    grader = example("StartsWith")(ignore_case=True)
+    assert grader.grade("Paris, of course", "paris").score == 1
+    assert grader.grade("It is Paris", "paris").score == 0

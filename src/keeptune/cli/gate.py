@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keeptune.cli.options import Suite, json_text
+from keeptune.cli.options import Suite, json_text, parse_setting
 from keeptune.cli.terminal import show
 from keeptune.config.ability_names import ABILITY_NAMES, ALL, split_names, unknown_name
 from keeptune.errors import EXIT_GATE_FAILED, EXIT_UNDECIDED, RecipeError
@@ -26,7 +26,7 @@ def gate(
     suite: Suite = "standard",
     questions: Annotated[Path | None, typer.Option(help="JSON Lines file with further questions")] = None,
     grader: Annotated[
-        str | None, typer.Option(help="default grader of --questions: exact, contains, f1 or number")
+        str | None, typer.Option(help="default grader of --questions: its name, or YAML with its name and options")
     ] = None,
     training_rows: Annotated[
         Path | None, typer.Option(help="the tuned model's training rows, to find overlap; not needed for a run")
@@ -67,8 +67,9 @@ def gate(
     if not names and questions is None:
         raise RecipeError("--abilities is empty; name abilities, or give --questions FILE")
     limits = Limits(thresholds.pop(ALL), margins.pop(ALL), thresholds, margins)
+    setting = parse_setting("--grader", grader) if grader else None
     request = GateRequest(
-        base, tuned, names, suite, questions, grader, training_rows, sequential, scale, limits, seed=seed
+        base, tuned, names, suite, questions, setting, training_rows, sequential, scale, limits, seed=seed
     )
     record = judge(request, out, context.obj)
     writers = {json_text: as_json, verdict_text.format_markdown: as_markdown, verdict_text.format_junit: as_junit}

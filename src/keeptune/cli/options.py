@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from keeptune.config.yaml_reader import YamlError, parse_yaml
+from keeptune.errors import RecipeError
+
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="recipe file, e.g. recipes/quickstart.yaml")]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
 Settings = Annotated[
@@ -23,6 +26,18 @@ Suite = Annotated[
     Literal["quick", "standard", "full"], typer.Option(help="number of questions per ability of the retention suite")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON to standard output")]
+
+
+def parse_setting(option: str, text: str) -> Any:
+    """The YAML value of an option, such as the name of a grader, or a mapping.
+
+    Raises:
+        RecipeError: it is no YAML.
+    """
+    try:
+        return parse_yaml(text)
+    except YamlError as error:
+        raise RecipeError(f"{option} {text}: {error}") from None
 
 
 _CONTROL = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import BaseModel, JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
@@ -22,6 +22,8 @@ from keeptune.config.aliases import ALIASES
 from keeptune.config.recipe import Recipe
 from keeptune.config.section import Section
 from keeptune.files import write_text
+from keeptune.grading.base import Grader
+from keeptune.grading.registry import EMBEDDED_GRADERS, grader_class
 
 PLACE = Path("docs") / "reference"
 
@@ -77,9 +79,46 @@ keeptune run recipes/quickstart.yaml      # all stages; the same command resumes
 | 6 | `keeptune gate`: the verdict is undecided |
 
 Results go to standard output, progress and errors to standard error. `keeptune --version` prints the version.
+`keeptune --allow-code COMMAND` lets a grader run a Python file of yours ([graders](recipe.md#graders)).
 """
 
-_NAMES = {str: "string", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}
+_GRADERS_HEAD = """## Graders
+
+A grader compares an answer with the true one and gives a score from 0 to 1. `data.grader`, `keeptune score --grader`,
+and the key `grader` of question files take its name, or a mapping of `name` and options:
+
+```yaml
+data:
+  files: [orders.csv]
+  skill: text
+  grader: {name: number, answer: after '####', tolerance: 0.01}
+```
+
+Every grader has the option `answer`, which declares where a text states its answer. Solutions and outputs are read by
+the same code, and an answer counts only where the text ends:
+
+| `answer` | place |
+|---|---|
+| `whole` | the whole text (the default of most graders) |
+| `last line` | the last line that is not empty |
+| `after 'MARKER'` | the rest of the last line, after the marker; quote it, because ` #` begins a comment in YAML |
+| `boxed` | all boxes `\\boxed{}` on the last line of the last paragraph that has one (the default of `math`) |
+| `json` | the JSON value that ends the text, also in a code fence (the default of `json`) |
+| `regex PATTERN` | the match that ends the text; its first group, if there are groups |
+| `last number` | after `####`, else in a box, else the last number; for outputs of unknown form |
+
+`rouge`, `chrf`, `math` and a JSON Schema need `pip install 'keeptune[graders]'`.
+"""
+
+_NAMES: dict[Any, str] = {
+    Any: "value",
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "`true` or `false`",
+    Path: "path",
+    JsonValue: "any value",
+}
 _RELATIONS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 _LARGEST_LIMIT = 1e30
 """A limit from here on only excludes infinity, so it is not listed."""
@@ -88,7 +127,7 @@ _LARGEST_LIMIT = 1e30
 def recipe_page() -> str:
     """Returns the page that lists every recipe key."""
     old_keys = "".join(f"| `{old}` | `{new}` |\n" for old, new in sorted(ALIASES.items()))
-    return "\n".join([_RECIPE_HEAD, *_section(Recipe, ""), f"{_DEPRECATED_HEAD}{old_keys}"])
+    return "\n".join([_RECIPE_HEAD, *_section(Recipe, ""), *_graders(), f"{_DEPRECATED_HEAD}{old_keys}"])
 
 
 def cli_page() -> str:
@@ -126,6 +165,21 @@ def _section(schema: type[BaseModel], key: str) -> Iterator[str]:
     yield "\n".join([title, "", inspect.cleandoc(schema.__doc__ or ""), "", *rows, ""])
     for path, inner in nested:
         yield from _section(inner, path)
+
+
+def _graders() -> Iterator[str]:
+    """Yields the section of all graders, with a table of the options of each."""
+    yield _GRADERS_HEAD
+    for name in EMBEDDED_GRADERS:
+        grader = grader_class(name)
+        rows = [
+            f"| `{field.alias or option}` | {_type(field.annotation, field.metadata)} | {_default(field, None)} | "
+            f"{_cell(field.description or '')} |"
+            for option, field in grader.model_fields.items()
+            if option != "answer"
+        ]
+        head = ["", "| option | type | default | description |", "|---|---|---|---|", *rows] if rows else []
+        yield "\n".join([f"### Grader `{name}`", "", inspect.cleandoc(grader.__doc__ or ""), *head, ""])
 
 
 def _described(path: str, field: FieldInfo) -> str:
@@ -174,6 +228,8 @@ def _type(annotation: Any, metadata: Any = ()) -> str:
         return f"[{', '.join(map(_type, arguments))}]"
     if origin is dict:
         return f"mapping to {_type(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, Grader):
+        return "[grader](#graders)"
     return f"{_NAMES[annotation]}{limits}"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keeptune.cli.options import AsJson, RunFolder, Suite, json_text
+from keeptune.cli.options import AsJson, RunFolder, Suite, json_text, parse_setting
 from keeptune.cli.terminal import show
 from keeptune.config.ability_names import split_names
 from keeptune.errors import DataError
@@ -64,17 +64,36 @@ def score(
     ] = "",
     suite: Suite = "standard",
     limit: Annotated[int, typer.Option(min=0, help="at most this many questions per file; 0: all")] = 0,
-    prompt: Annotated[str | None, typer.Option(help="another prompt template; must contain {problem}")] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="another prompt: a template with {problem}, its name, or chat")
+    ] = None,
     other_prompt: Annotated[
         bool, typer.Option("--other-prompt", help="accept a prompt other than the stored one")
     ] = False,
+    grader: Annotated[
+        str | None,
+        typer.Option(help="other grader for --skill: its name, or YAML such as '{name: number, exact: true}'"),
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="other columns for --skill, such as 'problem: question, solution: reply'")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the per-question records")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate a run, an adapter or a base model on held-out files."""
-    from keeptune.pipeline.evaluate_files import Request, score_files, text
+    from keeptune.pipeline.evaluate_files import score_files, text
+    from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 
-    request = Request(skill, retained, split_names(abilities), suite, limit, out)
+    request = Request(
+        skill,
+        retained,
+        split_names(abilities),
+        suite,
+        limit,
+        out,
+        parse_grader(parse_setting("--grader", grader)) if grader else None,
+        parse_columns(parse_setting("--columns", f"{{{columns}}}")) if columns else None,
+    )
     scored = score_files(target, request, prompt, other_prompt, context.obj)
     if scored is not None:
         show(json_text(scored) if as_json else text(scored))

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from keeptune.config.section import Section, raise_errors
+from keeptune.config.skill_names import GRADER_OF_SKILL, check_skill_name
 from keeptune.config.solution_format import HalfRounding, Rounding, Spelling, Style
 from keeptune.config.teacher import TeacherSection
+from keeptune.grading.registry import AnyGrader
 
 REJECT_LIMIT = 0.01
 """Default of `data.reject_limit`."""
-
-
-SkillName = Literal["arithmetic", "text"]
-"""The names of the skills, in recipes and adapters."""
 
 
 class SynthSection(Section):
@@ -99,9 +97,15 @@ class RoundingSection(Section):
 class DataSection(Section):
     """The rows to train on, and the format of their solutions."""
 
-    skill: SkillName = Field(
+    skill: Annotated[str, AfterValidator(check_skill_name)] = Field(
         "arithmetic",
-        description="`text`: rows of any topic, with kinds from `data.patterns` or `data.columns.kind`",
+        description="`arithmetic`, `text` (rows of any topic, with kinds from `data.patterns` or `data.columns.kind`), "
+        "`labels` (each label is a kind), `extraction` (JSON), `sql`, or a skill of another package",
+    )
+    grader: AnyGrader | None = Field(
+        None,
+        description="how answers are compared with those of the rows, with all skills but `arithmetic`: the name of a "
+        "[grader](#graders), or a mapping of `name` and its options",
     )
     files: tuple[str, ...] = Field(
         (),
@@ -198,12 +202,34 @@ class DataSection(Section):
     @model_validator(mode="after")
     def _check_text_skill(self) -> DataSection:
         errors = []
-        if self.skill == "text" and self.spelling != "plain":
+        is_text = self.skill in ("text", *GRADER_OF_SKILL)
+        if is_text and self.spelling != "plain":
             errors.append("data.spelling needs data.skill: arithmetic; the text skill trains rows as they are")
-        if self.skill == "text" and self.synth:
-            errors.append("data.synth generates arithmetic problems; set data.files, or remove data.skill: text")
-        if self.skill == "text" and self.wrong == "correct":
+        if is_text and self.synth:
+            errors.append(
+                f"data.synth generates arithmetic problems; set data.files, or remove data.skill: {self.skill}"
+            )
+        if is_text and self.wrong == "correct":
             errors.append("data.wrong: correct needs data.skill: arithmetic; a text has no computed solution")
+        raise_errors(errors)
+        return self
+
+    @model_validator(mode="after")
+    def _check_grader(self) -> DataSection:
+        errors = []
+        required, name = GRADER_OF_SKILL.get(self.skill), self.grader.name if self.grader else None
+        if self.grader and self.skill == "arithmetic":
+            errors.append("data.grader needs data.skill: text; arithmetic computes and grades its answers itself")
+        if required and name not in (None, required):
+            errors.append(
+                f"data.skill: {self.skill} needs data.grader.name: {required} (got {name}); or set data.skill: text"
+            )
+        if self.skill == "labels" and not self.grader:
+            errors.append("data.skill: labels needs data.grader: {name: label, labels: [...]}")
+        if self.skill == "labels" and (self.patterns or self.columns.kind):
+            errors.append("data.skill: labels takes each label as a kind; remove data.patterns and data.columns.kind")
+        if self.grader and self.teacher:
+            errors.append("data.teacher verifies equations and stated answers; remove data.grader or data.teacher")
         raise_errors(errors)
         return self
 

@@ -49,7 +49,7 @@ class Recipe(Section):
     )
     model: ModelSection = Field(ModelSection(), description="the base model")
     data: DataSection = Field(description="the training rows")
-    prompt: PromptSection = Field(PromptSection(), description="the prompt template")
+    prompt: PromptSection = Field(PromptSection(), description="the prompt: a template, or the chat template")
     adapter: AdapterSection = Field(AdapterSection(), description="the adapter")
     train: TrainSection = Field(TrainSection(), description="the training")
     retain: RetainSection = Field(RetainSection(), description="how other abilities are kept")
@@ -64,7 +64,7 @@ class Recipe(Section):
             return tree
         current, deprecated = aliases.with_current_keys(tree)
         aliases.warn(deprecated, "recipe")
-        return current
+        return _with_raw_chat_answers(current)
 
     @model_validator(mode="after")
     def _check_family(self) -> Recipe:
@@ -90,7 +90,9 @@ class Recipe(Section):
         errors = []
         if not self.adapter.is_plain_lora:
             errors.append("retain.activation: invoked needs adapter.family: lora or rslora, and adapter.dropout: 0")
-        if invocation not in self.prompt.template.split("{problem}")[0]:
+        if self.prompt.is_chat:
+            errors.append("retain.invocation needs a prompt.template with {problem}, not prompt: chat")
+        elif invocation not in self.prompt.template.split("{problem}")[0]:
             errors.append(
                 f"retain.invocation: prompt.template does not contain {invocation!r} before {{problem}}, so the "
                 "adapter would never act; begin the template with it"
@@ -258,6 +260,7 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
             files=files(data.files),
             exclude_files=files(data.exclude_files),
             test_files=files(data.test_files),
+            grader=data.grader and data.grader.with_absolute_paths(absolute),
         ),
         "score": changed(
             score,
@@ -270,6 +273,19 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         "model": changed(model, name=absolute(model.name) if model.name.startswith((".", "~")) else model.name),
     }
     return recipe.model_copy(update=changes)
+
+
+def _with_raw_chat_answers(tree: dict[str, Any]) -> dict[str, Any]:
+    """Returns the tree with `data.styles: {default: raw}` for texts under a chat prompt, unless it names a default.
+
+    The answers of a conversation are trained as they are. Other styles would append an answer line to each.
+    """
+    match tree:
+        case {"prompt": "chat" | {"template": "chat"}, "data": {"skill": "text"} as data}:
+            styles = data.get("styles") or {}
+            if isinstance(styles, dict):
+                return {**tree, "data": {**data, "styles": {"default": "raw", **styles}}}
+    return tree
 
 
 def _read(path: Path) -> dict[str, Any]:

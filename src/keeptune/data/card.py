@@ -153,7 +153,11 @@ def build_split_cards(splits: Mapping[SplitName, Sequence[PreparedRow]]) -> dict
 def data_sha256(splits: Mapping[SplitName, Sequence[PreparedRow]]) -> str:
     """Return a hash of every problem, its solution and its split, independent of their order."""
     digests = sorted(
-        hashlib.sha256(f"{name}\0{row.id}\0{row.solution}".encode()).digest() for name in SPLITS for row in splits[name]
+        hashlib.sha256(
+            f"{name}\0{row.id}\0{row.solution}{'' if row.conversation is None else row.conversation}".encode()
+        ).digest()
+        for name in SPLITS
+        for row in splits[name]
     )
     return hashlib.sha256(b"".join(digests)).hexdigest()
 

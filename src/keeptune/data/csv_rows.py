@@ -24,7 +24,7 @@ _NumberedLine = tuple[int, str | LongLine]
 """A line number and the line."""
 
 
-def read_csv(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_csv(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a CSV file with a header. The line of a row is its first line. Blank lines are skipped.
 
     Raises:
@@ -40,7 +40,7 @@ def read_csv(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedR
             raise DataError(
                 f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
             )
-        layout = find_columns(file, header.fields, columns)
+        layout = find_columns(file, header.fields, columns, conversations)
         is_empty = True
         for record in records:
             is_empty = False

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
+from keeptune.data.chat_rows import check_rendering
 from keeptune.data.contamination import (
     ContaminationFilter,
     ContaminationReport,
@@ -20,7 +21,7 @@ from keeptune.data.contamination import (
 from keeptune.data.near_duplicates import group_near_duplicates, group_representatives
 from keeptune.data.normalization import extract_numbers
 from keeptune.data.reader import read_shard
-from keeptune.data.row import RawRow, RejectedRow
+from keeptune.data.row import RawRow, RejectedRow, find_question
 from keeptune.data.selection import Candidate
 from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
 from keeptune.data.sources import Sources, resolve_sources
@@ -28,21 +29,28 @@ from keeptune.data.split import SplitName
 from keeptune.data.workers import Executor
 from keeptune.errors import DataError
 from keeptune.grading.squad import load_reading_items
+from keeptune.prompts.token_count import ChatRows
 from keeptune.skills.arithmetic.contest_corpus import IsExcluded
 from keeptune.skills.base import Question, Skill
 
 
 def remove_forbidden(
-    candidates: list[Candidate], section: DataSection, skill: Skill, test_problems: Sequence[Problem]
+    candidates: list[Candidate],
+    section: DataSection,
+    skill: Skill,
+    test_problems: Sequence[Problem],
+    chat: ChatRows | None = None,
 ) -> tuple[list[Candidate], Counter[str]]:
     """Remove the candidates that match a test problem or a problem in data.exclude_files.
 
     A problem also matches in another spelling, by its canonical form and, in free-text kinds, by 13 consecutive words.
+    `chat` checks rows under a chat prompt.
 
     Returns:
         The remaining candidates, and the number of removed ones per kind.
     """
-    forbidden = [*test_problems, *_read_problems(section.exclude_files, section.columns, section.reject_limit, skill)]
+    excluded = _read_problems(section.exclude_files, section.columns, section.reject_limit, skill, chat)
+    forbidden = [*test_problems, *excluded]
     if not forbidden:
         return candidates, Counter()
     contamination_filter = ContaminationFilter(forbidden, skill.free_text_kinds)
@@ -129,18 +137,20 @@ def check_contamination(
     return report_contamination(train_problems, held_out, free_text, retained_overlap)
 
 
-def _read_problems(names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill) -> list[Problem]:
+def _read_problems(
+    names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill, chat: ChatRows | None = None
+) -> list[Problem]:
     """Return the problems in all files that the names denote. Problems of unknown kind count as free text.
 
     Raises:
         DataError: as in `read_questions`, or the share of rejected rows is above `limit`.
     """
     problems, rejected, rows_read = [], [], 0
-    for row, question in read_questions(resolve_sources(names), columns, skill):
+    for row, question in read_questions(resolve_sources(names), columns, skill, chat):
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
-        elif question is None:
+        elif isinstance(question, str):
             problems.append(Problem(min(skill.free_text_kinds), row.problem, row.problem))
         else:
             problems.append(to_problem(question, skill))
@@ -160,18 +170,21 @@ def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem:
 
 
 def read_questions(
-    sources: Sources, columns: ColumnsSection, skill: Skill
-) -> Iterator[tuple[RawRow | RejectedRow, Question | None]]:
-    """Yield all rows of these files, each with its question, or with None if its kind is unknown.
+    sources: Sources, columns: ColumnsSection, skill: Skill, chat: ChatRows | None = None
+) -> Iterator[tuple[RawRow | RejectedRow, Question | str]]:
+    """Yield all rows of these files, each with its question, or with the reason why it has none.
+
+    `chat` checks rows under a chat prompt; without it, conversations are rejected.
 
     Raises:
         DataError: a file cannot be read, or contains no known problem and so would exclude nothing.
     """
     files_without_question = {source.file for source in sources.files}
     for shard in sources.shards:
-        for row in read_shard(shard, columns):
-            question = None if isinstance(row, RejectedRow) else skill.parse(row.problem, row.solution, row.label)
-            if question is not None:
+        for raw in read_shard(shard, columns, chat is not None):
+            row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
+            question = row.reason if isinstance(row, RejectedRow) else find_question(skill, row)
+            if not isinstance(question, str):
                 files_without_question.discard(shard.file)
             yield row, question
     if files_without_question:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from keeptune.config.data import DataSection
 from keeptune.data.contamination import Problem
 from keeptune.data.decontamination import read_questions, reject_limit_error, to_problem
-from keeptune.data.row import UNKNOWN_KIND, RejectedRow, reject
+from keeptune.data.row import RawRow, RejectedRow, reject
 from keeptune.data.selection import digest
 from keeptune.data.solution_rendering import CountTokens, PreparedRow
 from keeptune.data.sources import SourceFile, resolve_sources
+from keeptune.prompts.token_count import ChatRows, example_texts
 from keeptune.skills.base import Question, Skill
 
 
@@ -36,30 +37,44 @@ class ExternalTestSet:
         return {row.id: problem.canonical_form for row, problem in zip(self.rows, self.problems, strict=True)}
 
 
-def load_external_test_set(section: DataSection, skill: Skill, count_tokens: CountTokens) -> ExternalTestSet:
-    """Load the problems of data.test_files, each once, in file order.
+def load_external_test_set(
+    section: DataSection, skill: Skill, count_tokens: CountTokens, chat: ChatRows | None = None
+) -> ExternalTestSet:
+    """Load the problems of data.test_files, each once, in file order. `chat` checks rows under a chat prompt.
 
     Raises:
         DataError: a file cannot be read or contains no known problem, or the share of rejected rows is above
             data.reject_limit.
     """
     sources = resolve_sources(section.test_files)
-    questions: dict[str, tuple[Question, str, str, int]] = {}
+    questions: dict[str, tuple[Question, RawRow]] = {}
     rejected, rows_read = [], 0
-    for row, question in read_questions(sources, section.columns, skill):
+    for row, question in read_questions(sources, section.columns, skill, chat):
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
-        elif question is None:
-            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
+        elif isinstance(question, str):
+            rejected.append(reject(row.file, row.line, question, row.problem))
         else:
-            questions.setdefault(question.text, (question, row.solution, row.file, row.line))
+            questions.setdefault(question.text, (question, row))
     if len(rejected) > section.reject_limit * rows_read:
         raise reject_limit_error(rejected, rows_read, "in data.test_files cannot be scored", section.reject_limit)
-    token_counts = count_tokens([(text, solution) for text, (_, solution, _, _) in questions.items()])
+    token_counts = count_tokens(
+        [example_texts(text, row.solution, row.conversation) for text, (_, row) in questions.items()]
+    )
     rows = [
-        PreparedRow(digest(text).hex(), question.kind, text, solution, str(question.truth), file, line, *tokens)
-        for (text, (question, solution, file, line)), tokens in zip(questions.items(), token_counts, strict=True)
+        PreparedRow(
+            digest(text).hex(),
+            question.kind,
+            text,
+            row.solution,
+            str(question.truth),
+            row.file,
+            row.line,
+            *tokens,
+            row.conversation,
+        )
+        for (text, (question, row)), tokens in zip(questions.items(), token_counts, strict=True)
     ]
-    problems = [to_problem(question, skill) for question, *_ in questions.values()]
+    problems = [to_problem(question, skill) for question, _ in questions.values()]
     return ExternalTestSet(sources.files, rows, problems, len(rejected))

@@ -14,6 +14,7 @@ from pathlib import Path
 from sys import maxsize
 
 from keeptune.config.data import ColumnsSection
+from keeptune.data.conversations import Number
 from keeptune.data.row import (
     MAX_ROW_BYTES,
     NOT_UTF8,
@@ -25,7 +26,7 @@ from keeptune.data.row import (
     reject,
     require_text,
 )
-from keeptune.data.row_formats import Number, convert_fields
+from keeptune.data.row_formats import convert_fields
 from keeptune.data.sources import Shard
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
@@ -46,7 +47,7 @@ _AFTER_PROBLEM = re.compile(r"\n(?:#{2,3} ?)?Response:\Z")
 _DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=Number, parse_float=Number)
 
 
-def read_json(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_json(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a JSON file. The file is a list if its first character is `[`, and JSON Lines otherwise.
 
     Raises:
@@ -56,16 +57,21 @@ def read_json(path: Path, columns: ColumnsSection) -> Iterator[RawRow | Rejected
     first_character = _first_character(path)
     if not first_character:
         raise DataError(f"{path}: the file is empty; provide a file with rows")
-    return _read_list(path, columns) if first_character == b"[" else read_json_lines(Shard(str(path)), columns)
+    if first_character == b"[":
+        return _read_list(path, columns, conversations)
+    return read_json_lines(Shard(str(path)), columns, conversations)
 
 
-def read_json_lines(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_json_lines(
+    shard: Shard, columns: ColumnsSection, conversations: bool = False
+) -> Iterator[RawRow | RejectedRow]:
     """Yield the rows of a JSON Lines file or of one shard of it. Blank lines are skipped.
 
     Raises:
         DataError: the file is missing or unreadable.
     """
-    file, line, size_bytes, reader = shard.file, shard.first_line, maxsize, _ObjectReader(columns)
+    file, line, size_bytes = shard.file, shard.first_line, maxsize
+    reader = _ObjectReader(columns, conversations)
     with open_bytes(Path(file)) as stream:
         if shard.end is not None:
             size_bytes = shard.end - stream.seek(max(shard.start, stream.tell()))  # after the byte order mark
@@ -140,11 +146,11 @@ def _parse_slowly(file: str, line: int, lines: list[str], reader: _ObjectReader)
             yield reject(file, number, str(error), text.rstrip("\r"))
 
 
-def _read_list(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def _read_list(path: Path, columns: ColumnsSection, conversations: bool) -> Iterator[RawRow | RejectedRow]:
     with open_bytes(path) as stream:
         # Bytes that are not UTF-8 become lone surrogates, so only the item that contains them is rejected.
         text = stream.read().decode(errors="surrogateescape")
-    reader = _ObjectReader(columns)
+    reader = _ObjectReader(columns, conversations)
     for number, start, end, value in _items(path, text):
         try:
             if end - start > MAX_ROW_BYTES:
@@ -194,8 +200,8 @@ def _parse(text: str) -> object:
 class _ObjectReader:
     """Converts parsed JSON values to rows. It remembers conversation ids, which must be unique within a file."""
 
-    def __init__(self, columns: ColumnsSection) -> None:
-        self.columns = columns
+    def __init__(self, columns: ColumnsSection, conversations: bool) -> None:
+        self.columns, self.conversations = columns, conversations
         self._keys = {columns.problem, columns.solution} | ({columns.kind} if columns.kind is not None else set())
         self._is_default = columns == ColumnsSection()
         self._conversation_ids: set[str] = set()
@@ -215,7 +221,8 @@ class _ObjectReader:
         if fields.keys() == _CONVERSATION_KEYS and columns.kind is None:
             return self._conversation(file, line, fields)
         if self._is_default:
-            return RawRow(file, line, *convert_fields(fields))
+            problem, solution, conversation = convert_fields(fields, self.conversations)
+            return RawRow(file, line, problem, solution, conversation=conversation)
         if missing := self._keys - fields.keys():
             raise RowError(f"a key that data.columns names is missing: {', '.join(sorted(missing))}")
         label = None if columns.kind is None else require_text("kind", fields[columns.kind])
@@ -229,9 +236,9 @@ class _ObjectReader:
             raise RowError("id is not a text")
         if conversation_id in self._conversation_ids:
             raise RowError("id occurs twice")
-        prompt, solution = convert_fields(fields)
+        prompt, solution, conversation = convert_fields(fields, self.conversations)
         self._conversation_ids.add(conversation_id)
         if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
-            return RawRow(file, line, prompt, solution)
+            return RawRow(file, line, prompt, solution, conversation=conversation)
         problem = require_text("problem", strip_prompt_wrapper(prompt))
         return RawRow(file, line, problem, solution, unwrapped=problem != prompt.strip())

@@ -35,10 +35,16 @@ from keeptune.data.workers import Executor, WorkerConfig, garbage_collection_pau
 from keeptune.errors import DataError, RunError
 from keeptune.files import write_atomically, write_error
 from keeptune.progress import Reporter, SilentReporter
+from keeptune.prompts.token_count import ChatRows
 from keeptune.skills.base import Skill
 
-COLUMNS = [column.name for column in fields(PreparedRow)]
-"""The columns of the Parquet file of a split."""
+CONVERSATION = "conversation"
+"""The last column of the Parquet file of a split. A file without conversations does not have it."""
+
+COLUMNS = [column.name for column in fields(PreparedRow) if column.name != CONVERSATION]
+"""The other columns of the Parquet file of a split."""
+
+_CONVERSATION_FIELD = pa.field(CONVERSATION, pa.string())
 
 SCHEMA = pa.schema(
     [(name, pa.int64() if name in ("line", "prompt_tokens", "solution_tokens") else pa.string()) for name in COLUMNS]
@@ -52,11 +58,12 @@ def prepare(
     directory: Path,
     worker_config: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
     reporter: Reporter = SilentReporter(),  # noqa: B008  (holds nothing)
+    chat: ChatRows | None = None,
 ) -> DataCard:
     """Run the data stage and return its card.
 
     It writes train, dev and test, the rejected rows and the card to `directory`. The result does not depend on
-    `worker_config`.
+    `worker_config`. `chat` checks rows under a chat prompt; without it, conversations are rejected.
 
     Raises:
         RecipeError: the recipe names an unknown kind.
@@ -68,10 +75,10 @@ def prepare(
     kinds = resolve_kinds(recipe.data, skill.kinds, recipe.train.truncate_targets)
     sources = resolve_sources(recipe.data.files)
     _create_directory(directory)
-    context = _Context(recipe, skill, count_tokens, directory, reporter)
+    context = _Context(recipe, skill, count_tokens, directory, reporter, chat)
     input_bytes = sum(file.bytes for file in sources.files)
     with open_executor(input_bytes, worker_config) as executor, garbage_collection_paused():
-        test_set = load_external_test_set(recipe.data, skill, count_tokens)
+        test_set = load_external_test_set(recipe.data, skill, count_tokens, chat)
         scan_result, distinct = _scan_rows(sources.shards, context, kinds, executor)
         selected = _select(scan_result, distinct, context, test_set)
         prepared = _prepare_splits(selected, context, test_set, executor)
@@ -89,14 +96,16 @@ def load_prepared_rows(path: Path) -> list[PreparedRow]:
         RunError: the file is missing or has another format.
     """
     try:
-        table = pq.read_table(path, columns=COLUMNS, partitioning=None)
-        if table.schema != SCHEMA:
+        has_conversations = CONVERSATION in pq.read_schema(path).names
+        schema = SCHEMA.append(_CONVERSATION_FIELD) if has_conversations else SCHEMA
+        table = pq.read_table(path, columns=schema.names, partitioning=None)
+        if table.schema != schema:
             raise pa.ArrowInvalid(f"its columns are {table.schema.names}")
     except (OSError, pa.ArrowException) as error:
         raise RunError(
             f"{path}: cannot read the prepared rows ({error}); delete {path.parent} and run the data stage again"
         ) from None
-    return [PreparedRow(*values) for values in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
+    return [PreparedRow(*values) for values in zip(*(column.to_pylist() for column in table.columns), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +117,7 @@ class _Context:
     count_tokens: CountTokens
     directory: Path
     reporter: Reporter
+    chat: ChatRows | None
 
     @property
     def section(self) -> DataSection:
@@ -164,7 +174,15 @@ def _scan_rows(
             numbered, scratch = list(enumerate(shards)), Path(folder)
             count = min(executor.worker_count, len(numbered))
             tasks = [
-                ScanTask(tuple(numbered[start :: executor.worker_count]), section, skill, rules, scratch, str(start))
+                ScanTask(
+                    tuple(numbered[start :: executor.worker_count]),
+                    section,
+                    skill,
+                    rules,
+                    scratch,
+                    str(start),
+                    context.chat,
+                )
                 for start in range(count)
             ]
             for task_result in executor.map(scan, tasks):
@@ -199,7 +217,7 @@ def _select(result: ScanResult, distinct: DistinctCounts, context: _Context, tes
     selected = result.selection.select(distinct.problems)
     if not selected.rows:
         raise DataError("no problem is selected; check data.files, data.kinds and data.quota")
-    candidates, forbidden = remove_forbidden(selected.rows, section, skill, test_set.problems)
+    candidates, forbidden = remove_forbidden(selected.rows, section, skill, test_set.problems, context.chat)
     group_keys = duplicate_group_keys(candidates, section, skill)
     is_repeat = mark_repeats(group_keys)
     repeats = Counter(
@@ -321,4 +339,6 @@ def _build_card(
 def _save_rows(rows: list[PreparedRow], path: Path) -> None:
     columns = {name: [getattr(row, name) for row in rows] for name in COLUMNS}
     table = pa.table(columns, schema=SCHEMA)
+    if any(row.conversation is not None for row in rows):
+        table = table.append_column(_CONVERSATION_FIELD, pa.array([row.conversation for row in rows], pa.string()))
     write_atomically(path, lambda scratch: pq.write_table(table, scratch, compression="zstd"))

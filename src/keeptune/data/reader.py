@@ -20,12 +20,15 @@ from keeptune.data.table import read_hub, read_parquet
 __all__ = ["RawRow", "RejectedRow", "read_rows", "read_shard", "reject"]
 
 
-def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_shard(shard: Shard, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a shard in order, with its line number in the whole file. Blank lines are skipped.
 
     By default, the keys of a JSON object or the columns of a table determine its format; see `row_formats`. If the
     recipe names other keys in data.columns, those must be present, and further ones are allowed. A table with problem
     and solution always allows further columns.
+
+    With `conversations`, a row may have any number of turns, a system text and tools. Otherwise such rows are rejected,
+    because a prompt template renders a single turn.
 
     Raises:
         DataError: the file is missing, unreadable, damaged or empty, lacks the columns, or is a JSON list that does
@@ -33,19 +36,19 @@ def read_shard(shard: Shard, columns: ColumnsSection) -> Iterator[RawRow | Rejec
         RecipeError: the shard is a Hugging Face data set and the library `datasets` is not installed.
     """
     if hub.is_hub_name(shard.file):
-        return read_hub(shard.file, columns)
+        return read_hub(shard.file, columns, conversations)
     if shard.end is not None:
-        return read_json_lines(shard, columns)
+        return read_json_lines(shard, columns, conversations)
     path = Path(shard.file)
     match file_format(path):
         case "csv":
-            return read_csv(path, columns)
+            return read_csv(path, columns, conversations)
         case "parquet":
-            return read_parquet(path, columns)
+            return read_parquet(path, columns, conversations)
         case "json":
-            return read_json(path, columns)
+            return read_json(path, columns, conversations)
 
 
-def read_rows(path: Path) -> Iterator[RawRow | RejectedRow]:
+def read_rows(path: Path, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of one whole file with the default column names. Raises the errors of `read_shard`."""
-    return read_shard(Shard(str(path)), ColumnsSection())
+    return read_shard(Shard(str(path)), ColumnsSection(), conversations)

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from keeptune.skills.base import Question, Skill, UnusableRowError
+
 MAX_ROW_BYTES = 1_000_000
 """Rows longer than this are rejected."""
 
@@ -34,6 +36,8 @@ class RawRow(NamedTuple):
     """The text in the column data.columns.kind, if the recipe names one."""
     unwrapped: bool = False
     """Whether the reader removed a known prompt around the problem."""
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer; see `conversations`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,14 @@ class RejectedRow:
     """The first 2,000 characters."""
     length: int
     """The full length in characters, or in bytes if the row was not decoded."""
+
+
+def find_question(skill: Skill, row: RawRow) -> Question | str:
+    """Return the question of a row, or the reason why the row cannot be used."""
+    try:
+        return skill.parse(row.problem, row.solution, row.label) or UNKNOWN_KIND
+    except UnusableRowError as error:
+        return str(error)
 
 
 class RowError(Exception):

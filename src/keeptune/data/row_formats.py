@@ -1,7 +1,8 @@
 """The row formats that are recognized by their keys: how each becomes one problem and one solution.
 
-A prompt is a single turn. A row that does not fit into one user turn and one assistant turn raises an error, because
-part of it would be lost. The same holds for a row with a further key that has a value.
+A prompt template renders a single turn. There, a row that does not fit into one user turn and one assistant turn raises
+an error, because part of it would be lost. A chat prompt renders every conversation; see `conversations`. Under both, a
+row with a further key that has a value raises an error.
 
 The same code reads JSON and tables. A value is a `str`, a `bool`, a `Number`, None, a list, or an object as the tuple
 of its (key, value) pairs.
@@ -14,14 +15,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from keeptune.data.conversations import ROLES, Number, is_blank, parse_conversation
 from keeptune.data.row import RowError, require_text
 
-_ROLES = {
-    **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt"), "assistant"),
-    **dict.fromkeys(("system", "developer"), "system"),
-    **dict.fromkeys(("tool", "function", "function_call", "observation", "tool_call", "tool_response"), "tool"),
-}
 _TURN_KEYS = (("role", "content"), ("from", "value"))
 _TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
 
@@ -29,15 +25,11 @@ _ONE_TURN = "supported are one user turn and then one assistant turn, both texts
 _MAX_LISTED, _MAX_NAME_CHARACTERS = 12, 60
 
 
+RowTexts = tuple[str, str, str | None]
+"""The problem, the solution, and the stored conversation if the row is more than a question and its answer."""
+
 _Turn = tuple[str, object, list[str]]
 """The name of a speaker, the content, and the other keys that hold something."""
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A number with its text in the file, because `1.50` must stay `1.50`."""
-
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +40,19 @@ class RowFormat:
     optional: tuple[str, ...]
     read: Callable[[Mapping[str, object]], tuple[str, str]]
     """Return the problem and the solution of a row, or raise `RowError`."""
+    turns: Callable[[Mapping[str, object]], list[object] | None] = lambda _: None
+    """Return the turns of a row that may be a conversation, or None for a single turn."""
+
+    def read_row(self, fields: Mapping[str, object], conversations: bool) -> RowTexts:
+        """Return the texts of a row. With `conversations`, it may have any number of turns, a system text and tools.
+
+        Raises:
+            RowError: the row is malformed, or is not a single turn and `conversations` is false.
+        """
+        turns = self.turns(fields) if conversations else None
+        if turns is None:
+            return (*self.read(fields), None)
+        return parse_conversation(turns, fields.get("tools"), fields.get("system"))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -60,11 +65,11 @@ def find_format(keys: Collection[str]) -> RowFormat | None:
     return next((row_format for row_format in _FORMATS if set(row_format.required) <= set(keys)), None)
 
 
-def convert_fields(fields: Mapping[str, object]) -> tuple[str, str]:
-    """Return the problem and the solution of a row in any known format.
+def convert_fields(fields: Mapping[str, object], conversations: bool = False) -> RowTexts:
+    """Return the texts of a row in any known format. With `conversations`, it may have any number of turns.
 
     Raises:
-        RowError: the keys fit no format, a key would be dropped, or the row is not a single turn.
+        RowError: the keys fit no format, a key would be dropped, or `RowFormat.read_row` rejects the row.
     """
     row_format = find_format(fields.keys())
     if row_format is None:
@@ -72,7 +77,7 @@ def convert_fields(fields: Mapping[str, object]) -> tuple[str, str]:
     dropped = [key for key in fields if key not in row_format.keys and not is_blank(fields[key])]
     if dropped:
         raise RowError(f"keys would be dropped: found {list_names(dropped)}; {dropped_keys_advice(row_format)}")
-    return row_format.read(fields)
+    return row_format.read_row(fields, conversations)
 
 
 def dropped_keys_advice(row_format: RowFormat) -> str:
@@ -94,7 +99,7 @@ def read_turns(key: str, turns: object) -> tuple[str, str]:
     if not isinstance(turns, list) or not turns:
         raise RowError(f"{key} is not a list of turns: found {_describe(turns)}; {_ONE_TURN}")
     parsed = [_read_turn(turn) for turn in turns]
-    contents = [(_ROLES.get(name), content) for name, content, _ in parsed]
+    contents = [(ROLES.get(name), content) for name, content, _ in parsed]
     contents = [(role, content) for role, content in contents if role != "system" or not is_blank(content)]
     if [role for role, _ in contents] != ["user", "assistant"] or any(others for _, _, others in parsed):
         raise RowError(_find_turns_error(parsed, [role for role, _ in contents]))
@@ -134,11 +139,6 @@ def from_python(value: object) -> object:
     return value
 
 
-def is_blank(value: object) -> bool:
-    """Return whether a value holds nothing: None, a blank text, an empty list or an empty object."""
-    return value is None or (not value.strip() if isinstance(value, str) else value in ([], ()))
-
-
 def list_names(names: Iterable[str]) -> str:
     """Return the names in quotes, separated by commas. Long lists and names are cut."""
     listed = list(names)
@@ -165,9 +165,9 @@ def _find_turns_error(turns: Sequence[_Turn], roles: Sequence[str | None]) -> st
     """Return the reason why these turns cannot be used. `roles` are those of the turns that are not blank."""
     names = list_names(name for name, _, _ in turns)
     for name, _, others in turns:
-        if name not in _ROLES:
-            return f"unknown role: found {names}; known are {list_names(_ROLES)}"
-        if _ROLES[name] == "tool" or any(key in _TOOL_KEYS for key in others):
+        if name not in ROLES:
+            return f"unknown role: found {names}; known are {list_names(ROLES)}"
+        if ROLES[name] == "tool" or any(key in _TOOL_KEYS for key in others):
             return f"tool calls: found in a turn of {list_names([name])}; {_ONE_TURN}"
     if "system" in roles:
         return f"a system turn: found {names}; {_ONE_TURN}"
@@ -218,6 +218,10 @@ def _read_conversations(fields: Mapping[str, object]) -> tuple[str, str]:
 
 def _read_instruction(fields: Mapping[str, object]) -> tuple[str, str]:
     _reject_context(fields)
+    return _read_question_and_answer(fields)
+
+
+def _read_question_and_answer(fields: Mapping[str, object]) -> tuple[str, str]:
     problem, context = require_content("instruction", fields["instruction"]), fields.get("input")
     if not is_blank(context):
         problem = f"{problem}\n\n{require_content('input', context)}"
@@ -237,6 +241,42 @@ def _read_completion(fields: Mapping[str, object]) -> tuple[str, str]:
     )
 
 
+def _listed_turns(key: str) -> Callable[[Mapping[str, object]], list[object]]:
+    """Return a reader of the turns under a key."""
+
+    def turns(fields: Mapping[str, object]) -> list[object]:
+        value = fields[key]
+        if not isinstance(value, list) or not value:
+            raise RowError(f"{key} is not a list of turns: found {_describe(value)}")
+        return value
+
+    return turns
+
+
+def _instruction_turns(fields: Mapping[str, object]) -> list[object] | None:
+    """Return the turns of an Alpaca row with a history, a system text or tools. A history is a list of pairs."""
+    if all(is_blank(fields.get(key)) for key in ("system", "history", "tools")):
+        return None
+    history = fields.get("history") or []
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise RowError("history is not a list of pairs of texts")
+    pairs = [*history, list(_read_question_and_answer(fields))]
+    return [turn for question, answer in pairs for turn in _turn_pair(question, answer)]
+
+
+def _completion_turns(fields: Mapping[str, object]) -> list[object] | None:
+    prompt, completion = fields["prompt"], fields["completion"]
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*prompt, *completion]
+    if all(is_blank(fields.get(key)) for key in ("system", "tools")) or isinstance(prompt, list):
+        return None
+    return _turn_pair(prompt, completion)
+
+
+def _turn_pair(question: object, answer: object) -> list[object]:
+    return [(("role", role), ("content", text)) for role, text in (("user", question), ("assistant", answer))]
+
+
 def _pair_reader(problem: str, solution: str) -> Callable[[Mapping[str, object]], tuple[str, str]]:
     return lambda fields: (
         require_content("problem", fields[problem]),
@@ -246,10 +286,12 @@ def _pair_reader(problem: str, solution: str) -> Callable[[Mapping[str, object]]
 
 _FORMATS = (
     RowFormat(("problem", "solution"), (), _pair_reader("problem", "solution")),
-    RowFormat(("messages",), ("id", "system", "tools"), _read_messages),
-    RowFormat(("conversations",), ("id", "system", "tools"), _read_conversations),
-    RowFormat(("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction),
-    RowFormat(("prompt", "completion"), ("system", "tools"), _read_completion),
+    RowFormat(("messages",), ("id", "system", "tools"), _read_messages, _listed_turns("messages")),
+    RowFormat(("conversations",), ("id", "system", "tools"), _read_conversations, _listed_turns("conversations")),
+    RowFormat(
+        ("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction, _instruction_turns
+    ),
+    RowFormat(("prompt", "completion"), ("system", "tools"), _read_completion, _completion_turns),
     RowFormat(("question", "answer"), (), _pair_reader("question", "answer")),
 )
 

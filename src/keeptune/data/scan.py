@@ -14,13 +14,15 @@ from hashlib import blake2b
 from pathlib import Path
 
 from keeptune.config.data import DataSection
+from keeptune.data.chat_rows import check_rendering
 from keeptune.data.distinct_counter import DistinctCounter
 from keeptune.data.reader import RawRow, RejectedRow, read_shard, reject
-from keeptune.data.row import UNKNOWN_KIND
+from keeptune.data.row import find_question
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.workers import garbage_collection_paused
 from keeptune.errors import DataError
+from keeptune.prompts.token_count import ChatRows
 from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.base import Skill
 
@@ -46,6 +48,8 @@ class ScanTask:
     """A folder that every worker can write to."""
     name: str
     """A name that is unique among the tasks."""
+    chat: ChatRows | None = None
+    """The check of rows under a chat prompt; None for a template, which rejects conversations."""
 
 
 @dataclass(slots=True)
@@ -124,7 +128,7 @@ def _scan(task: ScanTask) -> ScanResult:
     counter, copies = DistinctCounter(task.scratch, task.name, task.skill.kinds), _CopyDetector()
     for number, shard in task.shards:
         rejected = []
-        for row in _read_rows(shard, task.section):
+        for row in _read_rows(shard, task.section, task.chat is not None):
             result.rows_read += 1
             rejection = row if isinstance(row, RejectedRow) else _process(row, task, result, counter, copies)
             if rejection is not None:
@@ -139,17 +143,21 @@ def _process(
     row: RawRow, task: ScanTask, result: ScanResult, counter: DistinctCounter, copies: _CopyDetector
 ) -> RejectedRow | None:
     """Count a row and offer it to the selection. Return its rejection, or None if it is accepted."""
+    checked = check_rendering(row, task.chat)
+    if isinstance(checked, RejectedRow):
+        return checked
+    row = checked
     known_kind = copies.kind_of_copy(row)
     if known_kind is not None:
         result.accepted[known_kind] += 1
         result.unwrapped += row.unwrapped
         return None
     try:
-        question = task.skill.parse(row.problem, row.solution, row.label)
+        question = find_question(task.skill, row)
     except DataError as error:
         raise DataError(f"{row.file}:{row.line}: {error}") from None
-    if question is None:
-        return reject(row.file, row.line, UNKNOWN_KIND, f"{row.problem}\n{row.solution}")
+    if isinstance(question, str):
+        return reject(row.file, row.line, question, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
     fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None
@@ -161,7 +169,7 @@ def _process(
     rank = result.selection.rank(question.text)
     counter.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
     if result.selection.can_select(kind, rank):
-        result.selection.add(Candidate(question, row.solution, fault, row.file, row.line), rank)
+        result.selection.add(Candidate(question, row.solution, fault, row.file, row.line, row.conversation), rank)
     # A copy with another label, or in another slice, must be processed again.
     if row.label is None and not task.rules.slices:
         copies.remember(row, kind)
@@ -175,9 +183,9 @@ def read_rejected_lines(scratch: Path) -> Iterator[str]:
             yield from file
 
 
-def _read_rows(shard: Shard, section: DataSection) -> Iterator[RawRow | RejectedRow]:
+def _read_rows(shard: Shard, section: DataSection, conversations: bool) -> Iterator[RawRow | RejectedRow]:
     if shard.file != SYNTHETIC or section.synth is None:
-        return read_shard(shard, section.columns)
+        return read_shard(shard, section.columns, conversations)
     synth = section.synth
     generated = generate_corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
     rows = enumerate(generated, start=1)

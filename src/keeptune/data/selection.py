@@ -32,13 +32,15 @@ class Candidate(NamedTuple):
     fault: str | None
     file: str
     line: int
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer."""
 
 
 class CandidateBatch(list[Candidate]):
     """Candidates that are pickled column by column, which takes a third of the time of one object per row."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        questions, *columns = zip(*self, strict=True) if self else ((), (), (), (), ())
+        questions, *columns = zip(*self, strict=True) if self else ((), (), (), (), (), ())
         kinds, texts, truths = zip(*questions, strict=True) if self else ((), (), ())
         # Fraction pickles itself as text; a pair of integers is faster.
         ratios = [truth.as_integer_ratio() if isinstance(truth, Fraction) else truth for truth in truths]

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 
 from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding, Spelling
+from keeptune.data.conversations import ends_with_tool_calls
 from keeptune.data.selection import Candidate, CandidateBatch, digest
 from keeptune.data.workers import Executor, SerialExecutor, garbage_collection_paused
 from keeptune.errors import DataError
 from keeptune.grading.number import grade, parse_truth
+from keeptune.prompts.token_count import ExampleTexts, example_texts
 from keeptune.skills.base import Skill
 from keeptune.skills.number_spelling import spell, unspell
 
-CountTokens = Callable[[Sequence[tuple[str, str]]], list[tuple[int, int]]]
+CountTokens = Callable[[Sequence[ExampleTexts]], list[tuple[int, int]]]
 """Counts tokens for (problem, solution) pairs: the prompt with the problem, and the solution."""
 
 TASKS_PER_WORKER = 2
@@ -45,6 +47,8 @@ class PreparedRow:
     line: int
     prompt_tokens: int
     solution_tokens: int
+    conversation: str | None = None
+    """All turns and tools as JSON, if the row is more than a question and its answer."""
 
     @property
     def name(self) -> str:
@@ -89,6 +93,7 @@ def render_solutions(
             line=candidate.line,
             prompt_tokens=prompt_tokens,
             solution_tokens=solution_tokens,
+            conversation=candidate.conversation,
         )
         for candidate, solution, (prompt_tokens, solution_tokens) in zip(
             candidates, solutions, token_counts, strict=True
@@ -155,7 +160,8 @@ def _render(task: _RenderTask) -> tuple[list[str], list[tuple[int, int]]]:
     with garbage_collection_paused():
         solutions = [_render_solution(candidate, task.skill, task.section) for candidate in task.candidates]
         texts = [
-            (candidate.question.text, solution) for candidate, solution in zip(task.candidates, solutions, strict=True)
+            example_texts(candidate.question.text, solution, candidate.conversation)
+            for candidate, solution in zip(task.candidates, solutions, strict=True)
         ]
         return solutions, task.count_tokens(texts)
 
@@ -164,6 +170,8 @@ def _render_solution(candidate: Candidate, skill: Skill, section: DataSection) -
     """Return the checked solution to train on."""
     question = candidate.question
     style, rounding = section.style(question.kind), section.rounding.for_kind(question.kind)
+    if ends_with_tool_calls(candidate.conversation):
+        style = "raw"  # the template writes the calls
     is_stored_text = style == "raw" or question.kind in skill.free_text_kinds
     spelling: Spelling = "plain" if is_stored_text else section.spelling
     solution = spell(skill.render_solution(question, candidate.solution, style, rounding), spelling)

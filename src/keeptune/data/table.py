@@ -43,7 +43,7 @@ _BUFFER_BYTES = 1 << 20
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 
 
-def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_parquet(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a Parquet file. The line of a row is its number, counted from 1.
 
     Raises:
@@ -54,14 +54,14 @@ def read_parquet(path: Path, columns: ColumnsSection) -> Iterator[RawRow | Rejec
     with open_bytes(path) as stream:
         try:
             file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES)
-            layout = find_columns(str(path), file.schema_arrow.names, columns)
+            layout = find_columns(str(path), file.schema_arrow.names, columns, conversations)
             batches = file.iter_batches(_BATCH_ROWS, columns=layout.names, use_threads=False)
             yield from _rows(str(path), batches, layout)
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names that are not UTF-8
             raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
 
 
-def read_hub(name: str, columns: ColumnsSection) -> Iterator[RawRow | RejectedRow]:
+def read_hub(name: str, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the data set hf:NAME#SPLIT. The line of a row is its number, counted from 1.
 
     Raises:
@@ -72,7 +72,7 @@ def read_hub(name: str, columns: ColumnsSection) -> Iterator[RawRow | RejectedRo
     first = next(tables, None)
     if first is None:
         raise _empty_table_error(name)
-    layout = find_columns(name, first.schema.names, columns)
+    layout = find_columns(name, first.schema.names, columns, conversations)
     yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), layout)
 
 
@@ -82,6 +82,8 @@ class TableColumns:
 
     names: list[str]
     row_format: RowFormat | None
+    conversations: bool = False
+    """Whether a row may have any number of turns."""
 
     def make_row(self, file: str, line: int, cells: Sequence[object]) -> RawRow:
         """Return the row with these cells, in the order of `names`.
@@ -90,13 +92,17 @@ class TableColumns:
             RowError: the cells are not a row of the format, or a cell is not a valid text; see `require_text`.
         """
         if self.row_format is not None:
-            return RawRow(file, line, *self.row_format.read(dict(zip(self.names, cells, strict=True))))
-        problem, solution, *kind = cells
+            fields = dict(zip(self.names, cells, strict=True))
+            problem, solution, conversation = self.row_format.read_row(fields, self.conversations)
+            return RawRow(file, line, problem, solution, conversation=conversation)
+        first, second, *kind = cells
         label = require_text("kind", kind[0]) if kind else None
-        return RawRow(file, line, require_text("problem", problem), require_text("solution", solution), label)
+        return RawRow(file, line, require_text("problem", first), require_text("solution", second), label)
 
 
-def find_columns(file: str, header: Sequence[str], columns: ColumnsSection) -> TableColumns:
+def find_columns(
+    file: str, header: Sequence[str], columns: ColumnsSection, conversations: bool = False
+) -> TableColumns:
     """Return the columns that the recipe names, or by default those of the first format that the table has.
 
     A table with the columns problem and solution may have further columns. Tables of other formats may not.
@@ -122,7 +128,7 @@ def find_columns(file: str, header: Sequence[str], columns: ColumnsSection) -> T
                 f"{file}: the table {fault} {' and '.join(map(repr, faulty_names))}; its columns are "
                 f"{', '.join(map(repr, header))}. Name the columns to read in data.columns.{expected}"
             )
-    return TableColumns(names, row_format)
+    return TableColumns(names, row_format, conversations)
 
 
 def _rows(file: str, batches: Iterable[Any], layout: TableColumns) -> Iterator[RawRow | RejectedRow]:

@@ -26,6 +26,7 @@ from keeptune.files import Record
 from keeptune.generation.engine import Answer, Generator, never_stop
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.prompts.chat import ChatLayout
+from keeptune.prompts.chat_prompt import turn_end
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
 from keeptune.training.loss import logit_chunks
@@ -83,7 +84,7 @@ def measure_answer_divergence(pair: Pair, prompts: Sequence[DivergencePrompt], s
             answers = _answers(subject.generator, prompts, mode, seed)
             for prompt, answer in zip(prompts, answers, strict=True):
                 answer_tokens = tokenizer.encode(answer.text, add_special_tokens=False)
-                end = [tokenizer.eos_token_id] if answer.stopped else []
+                end = turn_end(tokenizer) if answer.stopped else []
                 rows.append(([*prompt.tokens, *answer_tokens, *end], len(prompt.tokens)))
                 records.append(
                     {

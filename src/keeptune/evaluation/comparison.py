@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
 from keeptune.errors import RunError
-from keeptune.evaluation import contest, reading_score
-from keeptune.evaluation.statistics import BoolArray, FloatArray, mcnemar, paired_difference
+from keeptune.evaluation import contest, reading_score, skill_score
+from keeptune.evaluation.statistics import FloatArray, paired_difference
 from keeptune.files import Record, read_json, read_records, stored_content
-from keeptune.grading.number import HEADLINE
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.records import Answer, ReadingAnswer
 from keeptune.run_files.result import Result
@@ -132,7 +129,8 @@ def _format_differences(differences: Record | None) -> str:
         for name, estimate in differences.items()
         if name != "mcnemar_p"
     ]
-    return f"{', '.join(parts)}; McNemar p = {differences['mcnemar_p']:.2g}"
+    p_value = differences["mcnemar_p"]
+    return ", ".join(parts) + ("" if p_value is None else f"; McNemar p = {p_value:.2g}")
 
 
 def _figures(run: FinishedRun) -> Record:
@@ -168,25 +166,19 @@ def _differences(first: FinishedRun, other: FinishedRun) -> Record:
     """Paired differences, other minus first, and the p-value of McNemar's test on the skill."""
     first_skill, other_skill = _by_id(first.skill), _by_id(other.skill)
     first_reading, other_reading = _by_id(first.reading), _by_id(other.reading)
-    first_right, other_right = _right(first_skill), _right(other_skill)
+    first_scores, other_scores = skill_score.scores_of(first_skill), skill_score.scores_of(other_skill)
     ids = [record["id"] for record in first_skill]
-    differences: Record = {
-        "skill": _percentage_points(first_right.astype(np.float64), other_right.astype(np.float64), ids)
-    }
+    differences: Record = {"skill": _percentage_points(first_scores, other_scores, ids)}
     for measure in ("f1", "em"):
         before, after = (
             reading_score.per_question_scores(records, measure) for records in (first_reading, other_reading)
         )
         differences[measure] = _percentage_points(before, after, reading_score.paragraph_clusters(first_reading))
-    return {**differences, "mcnemar_p": mcnemar(first_right, other_right).p_value}
+    return {**differences, "mcnemar_p": skill_score.mcnemar_p_value(first_scores, other_scores)}
 
 
 def _by_id(records: Sequence[Record]) -> list[Record]:
     return sorted(records, key=lambda record: str(record["id"]))
-
-
-def _right(records: Sequence[Record]) -> BoolArray:
-    return np.array([record["verdicts"][HEADLINE] for record in records], np.bool_)
 
 
 def _percentage_points(before: FloatArray, after: FloatArray, clusters: Sequence[Hashable]) -> Record:

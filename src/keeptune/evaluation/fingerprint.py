@@ -14,7 +14,7 @@ import torch
 from keeptune.environment import hardware
 from keeptune.files import file_sha256
 from keeptune.generation.record_cache import RecordCache, code_fingerprint, sha256_of
-from keeptune.models.load import cache_folder, weights_sha256
+from keeptune.models.load import cache_folder, end_tokens_of, weights_sha256
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 
@@ -29,7 +29,7 @@ def model_fingerprint(base: Any, tokenizer: Any) -> dict[str, Any]:
     return {
         "weights": weights_sha256(base),
         "configuration": sha256_of(_configuration(base)),
-        "tokenizer": sha256_of([vocabulary, tokenizer.eos_token_id]),
+        "tokenizer": sha256_of([vocabulary, end_tokens_of(base, tokenizer)]),
         "machine": [machine["cpu"], machine["accelerator"], torch.get_num_threads()],
     }
 

@@ -111,7 +111,7 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
     """
     folder = find_adapter(tuned)
     metadata = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
-    prompt = metadata.prompt if metadata else FALLBACK
+    stored = metadata.prompt if metadata else FALLBACK
     dtype, quantization = (metadata.dtype, metadata.quantization) if metadata else ("auto", None)
     if metadata:
         base_identity.require_same(metadata.base, base, tuned)
@@ -121,14 +121,14 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
             scale = metadata.scale if metadata else 1.0
         model = adapters.load_adapter(base_generator.model, folder)
         generator = DistributedGenerator(model, base_generator.tokenizer, base_generator.group)
-        prompt = fallback_prompt(prompt, generator.invocation is not None)
-        return AdapterPair(generator, folder, scale, cache, prompt)
+        fallback = fallback_prompt(stored, generator.invocation is not None)
+        return AdapterPair(generator, folder, scale, cache, fallback)
     if scale is not None:
         raise ModelError(f"--scale: {tuned} is a whole model, and only an adapter has a scale; leave out --scale")
     if models.resolve(tuned) == models.resolve(base):
-        return ModelPair(base_generator, base_generator, (cache, cache), prompt)
+        return ModelPair(base_generator, base_generator, (cache, cache), FALLBACK)
     tuned_generator, tuned_cache = _load(tuned, "auto", None)
-    return ModelPair(base_generator, tuned_generator, (cache, tuned_cache), prompt)
+    return ModelPair(base_generator, tuned_generator, (cache, tuned_cache), FALLBACK)
 
 
 def find_adapter(name: str) -> Path | None:

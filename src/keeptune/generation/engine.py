@@ -27,6 +27,7 @@ from keeptune.generation.scheduling import (
 from keeptune.generation.slot_cache import SlotCache, cache_capacity_tokens
 from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
+from keeptune.models.load import end_tokens_of
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.training.batches import make_batches
 from keeptune.training.padding import pad_rows
@@ -111,7 +112,7 @@ class Generator:
     def __init__(self, model: Any, tokenizer: Any, stop_ids: Sequence[int] | None = None) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.stop_ids = set(stop_ids if stop_ids is not None else [tokenizer.eos_token_id])
+        self.stop_ids = set(end_tokens_of(causal_model(model), tokenizer) if stop_ids is None else stop_ids)
         self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
         self.decoder = model.get_decoder()
         self.invocation = invocation_of(causal_model(model))

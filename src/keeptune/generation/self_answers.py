@@ -19,6 +19,7 @@ from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache, sha256_of
 from keeptune.prompts.chat import ChatLayout, Message
+from keeptune.prompts.chat_prompt import turn_end
 from keeptune.training.batches import REPLAY_KIND, TokenizedExample
 
 POOL = "prompt_pool.jsonl"
@@ -106,7 +107,7 @@ def self_answer_examples(records: Sequence[Record], layout: ChatLayout) -> list[
     for record in records:
         question = layout.tokens(record["prompt"])
         answer = layout.tokenizer.encode(record["output"], add_special_tokens=False)
-        end = [layout.tokenizer.eos_token_id] if record["stopped"] else []
+        end = turn_end(layout.tokenizer) if record["stopped"] else []
         if answer:
             labeled = (False,) * len(question) + (True,) * (len(answer) + len(end))
             examples.append(

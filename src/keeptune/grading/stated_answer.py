@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from keeptune.config.solution_format import Style
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*")
@@ -67,21 +66,6 @@ def format_answer_line(solution: str) -> str:
     return f"{ANSWER_MARKER} {' '.join(answer.split())}"
 
 
-def add_answer_line(solution: str, style: Style) -> str:
-    """Return a stored solution in a style.
-
-    "raw" is the solution itself, and "answer" is only its answer line. All other styles append the answer line unless
-    the solution already ends with it.
-    """
-    if style == "raw":
-        return solution
-    last_line = format_answer_line(solution)
-    if style == "answer":
-        return last_line
-    stored = solution.rstrip()
-    return stored if stored.endswith(last_line) else f"{stored}\n{last_line}"
-
-
 def find_boxed(solution: str) -> str | None:
     r"""Return the content of the last `\boxed` or `\fbox`; None if there is none or its braces are not closed."""
     boxes = list(_BOX.finditer(solution))
@@ -91,11 +75,11 @@ def find_boxed(solution: str) -> str | None:
     if not solution.startswith("{", start):
         unbraced = _UNBRACED.match(solution, start)
         return None if unbraced is None else unbraced[0].rstrip(".,;")
-    end = _closing_brace(solution, start)
+    end = closing_brace(solution, start)
     return None if end is None else solution[start + 1 : end]
 
 
-def _closing_brace(text: str, start: int) -> int | None:
+def closing_brace(text: str, start: int) -> int | None:
     """Return the position of the brace that closes the one at `start`, or None."""
     depth = 0
     for brace in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):

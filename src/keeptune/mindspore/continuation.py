@@ -46,6 +46,8 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
     dtype = base.dtype or torch.float32
     base_tensors = (to_ckpt(name, tensor.to(dtype)) for name, tensor in weights.items())
     ckpt.write(out / CHECKPOINT, [*lora_tensors.values(), *base_tensors])
-    write_records(out / QUESTIONS, [{"problem": card.prompt.render(row.problem)} for row in questions])
+    write_records(
+        out / QUESTIONS, [{"problem": card.prompt.render(row.problem, row.conversation)} for row in questions]
+    )
     if human_turn := conversation_template(card.prompt):
         write_json(out / CONVERSATIONS, conversations(human_turn, rows))

@@ -50,7 +50,8 @@ class FinetuneFiles:
     @property
     def has_kit_prompt(self) -> bool:
         """Whether the kit's preprocessing can create the rows. It supports one prompt; keeptune writes the others."""
-        return conversation_template(Prompt(self.recipe.prompt.template)) is not None
+        prompt = self.recipe.prompt
+        return not prompt.is_chat and conversation_template(Prompt(prompt.template)) is not None
 
     @property
     def record(self) -> str:

@@ -15,8 +15,8 @@ from keeptune.config.score import ScoreSection
 from keeptune.grading.contest_reading import select_contest_items
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.mindspore.record_set import Layout, Row, SkippedRow, WrittenSet, write_set
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import question_text
-from keeptune.prompts.template import Prompt
 from keeptune.training.batches import TokenizedExample
 
 IGNORED = -100
@@ -26,7 +26,7 @@ _LLAMA3_PADDING = "<|reserved_special_token_0|>"
 
 
 def export_training(
-    examples: Sequence[TokenizedExample], tokenizer: Any, prompt: Prompt, seq_length: int, out: Path, shards: int = 1
+    examples: Sequence[TokenizedExample], tokenizer: Any, prompt: AnyPrompt, seq_length: int, out: Path, shards: int = 1
 ) -> WrittenSet:
     """Writes training rows in the layout of the contest's train-fastchat256, under the run's prompt.
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from keeptune.config.data import SkillName
+from keeptune.config.data import ColumnsSection
+from keeptune.config.skill_names import check_skill_name
 from keeptune.errors import ModelError, PromptError
 from keeptune.files import read_regular_bytes, write_json
-from keeptune.prompts.template import Prompt
+from keeptune.grading.base import Grader
+from keeptune.grading.registry import create_grader
+from keeptune.prompts.chat_prompt import AnyPrompt, parse_stored_prompt
 from keeptune.run_files.directory import ADAPTER_METADATA
 from keeptune.run_files.manifest import BaseModelRecord
 
 FILE = ADAPTER_METADATA
 
-_SKILLS: tuple[str, ...] = get_args(SkillName)
 _MAX_BUDGET_TOKENS = 10**7
 
 
@@ -38,16 +40,20 @@ class AdapterMetadata:
         dtype: the number format, as in the recipe.
         quantization: the quantization of the base, as in the recipe.
         base: the identity of the base model's weights and configuration; None in files of older versions.
+        grader: the grader of its answers; None for answers that are graded as exact values.
+        columns: the columns of the rows, as in the recipe.
     """
 
     model: str
     skill: str
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     scale: float
     dtype: str = "auto"
     quantization: str | None = None
     base: BaseModelRecord | None = None
+    grader: Grader | None = None
+    columns: ColumnsSection = field(default_factory=ColumnsSection)
 
 
 def save(metadata: AdapterMetadata, folder: Path) -> None:
@@ -57,12 +63,14 @@ def save(metadata: AdapterMetadata, folder: Path) -> None:
         {
             "model": metadata.model,
             "skill": metadata.skill,
-            "prompt": {"template": metadata.prompt.template, "sha256": metadata.prompt.sha256},
+            "prompt": metadata.prompt.to_json(),
             "budgets": metadata.budgets,
             "scale": metadata.scale,
             "dtype": metadata.dtype,
             "quantization": metadata.quantization,
             **({"base": metadata.base.model_dump()} if metadata.base else {}),
+            **({"grader": metadata.grader.describe()} if metadata.grader else {}),
+            **({"columns": columns} if (columns := metadata.columns.model_dump(exclude_defaults=True)) else {}),
         },
     )
 
@@ -85,12 +93,14 @@ def load(folder: Path) -> AdapterMetadata:
         metadata = AdapterMetadata(
             str(tree["model"]),
             _checked_skill(tree["skill"]),
-            Prompt(str(tree["prompt"]["template"])),
+            parse_stored_prompt(tree["prompt"]),
             {str(kind): _checked_budget(kind, tokens) for kind, tokens in tree["budgets"].items()},
             _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
             None if tree.get("base") is None else BaseModelRecord.model_validate(tree["base"]),
+            create_grader(tree["grader"]) if tree.get("grader") else None,
+            ColumnsSection.model_validate(tree.get("columns", {})),
         )
         expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
@@ -108,9 +118,10 @@ def load(folder: Path) -> AdapterMetadata:
 
 
 def _checked_skill(value: Any) -> str:
-    if value not in _SKILLS:
-        raise ValueError(f"skill must be one of {', '.join(_SKILLS)} (got {_shown(value)})")
-    return str(value)
+    try:
+        return check_skill_name(value if isinstance(value, str) else json.dumps(value))
+    except ValueError as error:
+        raise ValueError(f"skill {error}") from None
 
 
 def _checked_budget(kind: str, value: Any) -> int:

@@ -20,13 +20,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from keeptune.config.prompt import PromptSection
 from keeptune.errors import ModelError, RunError
 from keeptune.models import backend
 from keeptune.models.attention import register_attention
 from keeptune.models.quantization import quantize
+from keeptune.prompts.chat_prompt import AnyPrompt, chat_prompt, end_token_ids
+from keeptune.prompts.template import Prompt
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -100,6 +103,37 @@ def load_tokenizer(name: str) -> Any:
     """
     with load_errors(name):
         return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+
+
+def load_end_tokens(name: str, tokenizer: Any) -> list[int]:
+    """The ids of all tokens that end an answer of the model, see `end_token_ids`.
+
+    Raises:
+        ModelError: if the model's configuration cannot be loaded.
+    """
+    try:
+        configured = GenerationConfig.from_pretrained(resolve(name)).eos_token_id
+    except OSError:  # many base models have no generation_config.json
+        configured = load_config(name).eos_token_id
+    return end_token_ids(tokenizer, configured)
+
+
+def end_tokens_of(model: Any, tokenizer: Any) -> list[int]:
+    """The ids of all tokens that end an answer of a loaded model, see `end_token_ids`."""
+    generation_config = getattr(model, "generation_config", None)
+    return end_token_ids(tokenizer, generation_config and generation_config.eos_token_id)
+
+
+def load_prompt(section: PromptSection, name: str, tokenizer: Any) -> AnyPrompt:
+    """The prompt of a recipe for the model `name` and its tokenizer.
+
+    Raises:
+        ModelError: if the recipe asks for a chat prompt and the tokenizer has no chat template.
+        PromptError: if the chat template rejects a question.
+    """
+    if not section.is_chat:
+        return Prompt(section.template)
+    return chat_prompt(tokenizer, load_end_tokens(name, tokenizer), section.arguments, section.system, section.loss_on)
 
 
 def load_model(name: str, dtype_name: str = "auto", quantization: str | None = None, placed: bool = True) -> Any:

@@ -19,7 +19,7 @@ from keeptune.pipeline.input_files import check_input_files
 from keeptune.pipeline.model_session import ModelSession
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
-from keeptune.prompts.template import Prompt
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.manifest import Manifest
 from keeptune.training.batches import TokenizedExample
@@ -40,10 +40,14 @@ class RunContext:
         self.directory, self.recipe, self.workers = directory, recipe, workers
         self.processes = distributed_context()
         self.reporter = reporter if reporter and self.processes.is_main else SilentReporter()
-        self.prompt = Prompt(recipe.prompt.template)
         self.events = EventLog(directory.event_log)
         self.models = ModelSession(recipe.model, self.reporter)
-        self.final = FinalEvaluation(directory, recipe, self.reporter)
+        self.final = FinalEvaluation(directory, recipe, self.reporter, self.models)
+
+    @property
+    def prompt(self) -> AnyPrompt:
+        """The prompt of training and evaluation."""
+        return self.final.prompt
 
     @cached_property
     def dev(self) -> DevEvaluation:

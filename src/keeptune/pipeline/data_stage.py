@@ -23,8 +23,7 @@ def _prepare(context: RunContext) -> None:
     with context.stage("data"):
         store_input_files(directory, recipe)
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
-        card = prepare(
-            recipe, skill_for_section(recipe.data), counter, directory.data, context.workers, context.reporter
-        )
+        skill, reporter = skill_for_section(recipe.data), context.reporter
+        card = prepare(recipe, skill, counter, directory.data, context.workers, reporter, counter.chat)
         for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

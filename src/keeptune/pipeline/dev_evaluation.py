@@ -42,7 +42,9 @@ class DevEvaluation:
         """The scores of the model in its current state; `who` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         generator = Generator(model.eval(), self.tokenizer)
-        answers = skill_score.summarize(skill_score.score_skill(generator, self.prompt, problems, self.final.budgets()))
+        budgets, grader = self.final.budgets(), self.final.grader
+        records = skill_score.score_skill(generator, self.prompt, problems, budgets, grader=grader)
+        answers = skill_score.summarize(records, grader)
         layout = self.recipe.score.reading_prompt
         reading = reading_score.summarize(reading_score.score_reading(generator, items, layout))
         abilities = self._abilities(generator, who == BASE)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keeptune.config.data import ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
-from keeptune.data.reader import RejectedRow, read_rows, reject
-from keeptune.data.row import UNKNOWN_KIND, is_utf8
+from keeptune.data.chat_rows import check_rendering
+from keeptune.data.reader import RejectedRow, read_shard, reject
+from keeptune.data.row import find_question, is_utf8
 from keeptune.data.selection import digest
+from keeptune.data.sources import Shard
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
@@ -24,17 +27,22 @@ from keeptune.files import Record, write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
+from keeptune.grading.base import Grader
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.chat_prompt import CHAT, AnyPrompt, ChatPrompt, chat_prompt
 from keeptune.prompts.template import Prompt
+from keeptune.prompts.token_count import ChatRows, TokenCounter
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Skill
+from keeptune.skills.graded_text import GradedText
 from keeptune.skills.registry import skill_by_name
 from keeptune.training.distributed import distributed_context
 
@@ -48,7 +56,7 @@ class Target:
     name: str
     model: str
     generator: DistributedGenerator
-    prompt: Prompt
+    prompt: AnyPrompt
     budgets: dict[str, int]
     same_prompt: bool
     cache: RecordCache | None = None
@@ -63,55 +71,52 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
         ModelError: when the base model is not the one that the adapter was trained on.
     """
-    folder = find_adapter(name)
-    card = _card(name, template)
-    prompt = (
-        named.resolve_prompt(template)
-        if template is not None
-        else card.prompt
-        if card
-        else Prompt(PromptSection().template)
-    )
+    folder, card, base = find_adapter(name), _card(name, template), _base_model(name, template)
+    tokenizer = models.load_tokenizer(base)
+    prompt = _prompt(template, card, base, tokenizer)
     if card and not other_prompt:
         prompt.require_same(card.prompt, str(folder or name))
     is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
         dtype = card.dtype if card else "auto"
-        tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype)
+        model = models.load_model(name, dtype)
         models.check_tokenizer(model, tokenizer)
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
     base_identity.require_same(card.base, card.model, str(folder))
-    tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
-    models.check_tokenizer(base, tokenizer)
-    cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
-    model = adapters.load_adapter(base, folder)
-    adapters.set_scale(model, card.scale)
+    model = models.load_model(card.model, card.dtype, card.quantization)
+    models.check_tokenizer(model, tokenizer)
+    cache = record_cache(model, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
+    tuned = adapters.load_adapter(model, folder)
+    adapters.set_scale(tuned, card.scale)
     served = ServedModel(card.model, card.dtype, card.quantization, folder, card.scale)
-    generator = _generator(model, tokenizer, served, with_cache)
+    generator = _generator(tuned, tokenizer, served, with_cache)
     return Target(name, card.model, generator, prompt, card.budgets, is_stored_prompt, cache)
+
+
+def _prompt(
+    template: str | None, card: adapter_metadata.AdapterMetadata | None, model: str, tokenizer: Any
+) -> AnyPrompt:
+    """The prompt that the user names, or else the stored one, or else the default of a recipe.
+
+    A chat prompt is made of the tokenizer at hand, with the stored arguments, so that a changed template is noticed.
+    """
+    stored = card.prompt if card else None
+    if template not in (None, CHAT):
+        return named.resolve_prompt(template)
+    if isinstance(stored, ChatPrompt):
+        ends = models.load_end_tokens(model, tokenizer)
+        return chat_prompt(tokenizer, ends, stored.arguments, stored.system, stored.loss_on)
+    if template == CHAT:
+        return models.load_prompt(PromptSection(template=CHAT), model, tokenizer)
+    return stored or Prompt(PromptSection().template)
 
 
 def _generator(model: Any, tokenizer: Any, served: ServedModel, many: bool) -> DistributedGenerator:
     """The generator; for `many` answers that of the final evaluation, which may be vLLM."""
     group = distributed_context()
     return open_generator(model, tokenizer, group, served) if many else DistributedGenerator(model, tokenizer, group)
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to evaluate a model on: a file of problems, reading questions, abilities of the retention suite.
-
-    `limit` is the number of problems and of reading questions; 0: all. Records are written to the folder `out`.
-    """
-
-    skill: Path | None = None
-    reading: str | None = None
-    abilities: Sequence[str] = ()
-    suite: Size = "standard"
-    limit: int = 0
-    out: Path | None = None
 
 
 @explain_out_of_memory("scoring")
@@ -136,7 +141,11 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    questions = _questions(request.skill, target, template, request.limit) if request.skill else None
+    questions, skill = None, None
+    if request.skill:
+        skill, columns = _skill_and_columns(target, request, template)
+        chat = _chat_rows(target, template)
+        questions = _questions(request.skill, skill, columns, request.limit, chat)
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -150,8 +159,8 @@ def score_files(
         "model": opened.model,
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
-    if questions:
-        scores["skill"] = _skill_scores(opened, cache, request, *questions, reporter)
+    if questions and skill:
+        scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
     if request.reading:
         scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
     if abilities:
@@ -168,14 +177,24 @@ def evaluate(
     abilities: Sequence[str] = (),
     suite: Size = "standard",
     limit: int = 0,
+    grader: str | Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
     reporter: Reporter | None = None,
 ) -> Record:
     """The scores of a run, an adapter folder or a base model on held-out files, as `keeptune score --json` prints them.
 
     Raises:
-        as `score_files`.
+        as `score_files`, and RecipeError for a wrong `grader` or wrong `columns`.
     """
-    request = Request(Path(skill) if skill else None, str(reading) if reading else None, abilities, suite, limit)
+    request = Request(
+        Path(skill) if skill else None,
+        str(reading) if reading else None,
+        abilities,
+        suite,
+        limit,
+        grader=parse_grader(grader) if grader else None,
+        columns=parse_columns(columns) if columns else None,
+    )
     scores = score_files(str(target), request, reporter=reporter)
     if scores is None:
         raise RunError("this process is a worker of a distributed evaluation; only the first process has the scores")
@@ -186,6 +205,7 @@ def _skill_scores(
     opened: Target,
     cache: RecordCache,
     request: Request,
+    grader: Grader | None,
     questions: Sequence[skill_score.SkillQuestion],
     rejected: Sequence[RejectedRow],
     reporter: Reporter,
@@ -194,14 +214,14 @@ def _skill_scores(
     skill_score.check_invoked(opened.generator, opened.prompt, (one.problem for one in questions))
     count = reporter.counter("problems", len(questions))
     records, cached = cache.get_or_compute(
-        skill_score.fingerprint(opened.prompt, questions, opened.budgets),
-        lambda: skill_score.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count),
+        skill_score.fingerprint(opened.prompt, questions, opened.budgets, grader),
+        lambda: skill_score.score_skill(opened.generator, opened.prompt, questions, opened.budgets, count, grader),
     )
     if cached:
         reporter.info(f"problems{FROM_CACHE}")
     if request.out:
         write_records(request.out / "skill.jsonl", records)
-    return {"file": str(request.skill), **skill_score.summarize(records), "rejected": _shown(rejected)}
+    return {"file": str(request.skill), **skill_score.summarize(records, grader), "rejected": _shown(rejected)}
 
 
 def _reading_scores(
@@ -255,19 +275,20 @@ def ask_one(target: str, problem: str) -> Record:
         raise RecipeError("the problem is empty; write it as the skill does, e.g. '计算 12.50 + 7.25 等于多少？'")
     if not is_utf8(problem):
         raise RecipeError("the problem is not UTF-8; set the terminal to UTF-8, or pass the problem in it")
-    opened = open_target(target)
+    opened, card = open_target(target), _card(target)
+    grader = card.grader if card else None
     tokens = opened.prompt.encode(opened.generator.tokenizer, problem)
     skill_score.check_invoked(opened.generator, opened.prompt, [problem])
     answer = opened.generator.answer(
-        [tokens], [skill_score.default_budget(opened.budgets)], skill_score.has_final_answer
+        [tokens], [skill_score.default_budget(opened.budgets)], skill_score.stop_rule(grader)
     )[0]
-    final_answer = find_final_answer(answer.text)
+    final_answer, source = (None, None) if grader else find_final_answer(answer.text) or (None, None)
     return {
         "problem": problem,
         "prompt": opened.prompt.render(problem),
         "output": answer.text.strip(),
-        "answer": final_answer[0] if final_answer else None,
-        "source": final_answer[1] if final_answer else None,
+        "answer": grader.location.find(answer.text) if grader else final_answer,
+        "source": source,
         "stopped": answer.stopped,
     }
 
@@ -281,8 +302,8 @@ def text(scored: Record) -> str:
         lines += [
             f"  {kind:10} {scores['accuracy']:7.1%} of {scores['n']}" for kind, scores in skill["by_kind"].items()
         ]
-        if skill["rejected"]["rows"]:
-            lines.append(f"  {skill['rejected']['rows']} rows have no known kind and were skipped")
+        if rejected := skill["rejected"]["rows"]:
+            lines.append(f"  {rejected} rows were skipped, the first: {skill['rejected']['first'][0]['reason']}")
     if reading := scored.get("retained"):
         figures = f"F1 {reading['f1']:.2f}  EM {reading['em']:.2f}"
         lines.append(f"reading  {figures}  of {reading['n']} ({reading['empty']} empty)")
@@ -298,20 +319,23 @@ def text(scored: Record) -> str:
 
 
 def _questions(
-    path: Path, target: str, template: str | None, limit: int
+    path: Path, skill: Skill, columns: ColumnsSection, limit: int, chat: ChatRows | None
 ) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
-    """The questions of a file in its order, and the rows that cannot be used."""
-    skill, questions, rejected = _skill(target, template), [], []
-    for row in read_rows(path):
+    """The questions of a file in its order, and the rows that cannot be used. `chat` checks rows of a chat prompt."""
+    questions, rejected = [], []
+    for raw in read_shard(Shard(str(path)), columns, chat is not None):
+        row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
         if isinstance(row, RejectedRow):
             rejected.append(row)
             continue
-        question = skill.parse(row.problem, row.solution)
-        if question is None:
-            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
+        question = find_question(skill, row)
+        if isinstance(question, str):
+            rejected.append(reject(row.file, row.line, question, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
-            questions.append(skill_score.SkillQuestion(name, question.kind, question.text, question.truth))
+            questions.append(
+                skill_score.SkillQuestion(name, question.kind, question.text, question.truth, row.conversation)
+            )
         if limit and len(questions) == limit:
             break
     if not questions:
@@ -320,10 +344,37 @@ def _questions(
     return questions, rejected
 
 
-def _skill(target: str, template: str | None) -> Skill:
-    """The skill that a model was trained on; arithmetic for a base model."""
+def _skill_and_columns(target: str, request: Request, template: str | None) -> tuple[Skill, ColumnsSection]:
+    """The skill and the columns of the rows: those of the request, else those that the model was trained on.
+
+    Without both, they are arithmetic and the default columns.
+    """
     card = _card(target, template)
-    return skill_by_name(card.skill if card else Arithmetic.name)
+    columns = request.columns or (card.columns if card else ColumnsSection())
+    if request.grader:
+        skill: Skill = GradedText(request.grader, {})
+    else:
+        skill = skill_by_name(card.skill, card.grader) if card else Arithmetic()
+    if skill.grader:
+        skill.grader.check_available()
+    return skill, columns
+
+
+def _chat_rows(target: str, template: str | None) -> ChatRows | None:
+    """The check of rows under a chat prompt; None for a template. It loads the tokenizer, but no model."""
+    card = _card(target, template)
+    uses_chat = template == CHAT or (template is None and card is not None and isinstance(card.prompt, ChatPrompt))
+    if not uses_chat:
+        return None
+    base = _base_model(target, template)
+    tokenizer = models.load_tokenizer(base)
+    return TokenCounter.of(tokenizer, _prompt(template, card, base, tokenizer)).chat
+
+
+def _base_model(target: str, template: str | None) -> str:
+    """The model to load for a target: the base model of an adapter, or the target itself."""
+    card = _card(target, template)
+    return card.model if card is not None and find_adapter(target) is not None else target
 
 
 def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterMetadata | None:
@@ -337,7 +388,8 @@ def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterM
     if template is None or (folder / adapter_metadata.FILE).is_file():
         return adapter_metadata.load(folder)
     model = adapters.base_model_name(folder)
-    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, named.resolve_prompt(template), {}, 1.0)
+    prompt = _prompt(template, None, model, models.load_tokenizer(model))
+    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, prompt, {}, 1.0)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:

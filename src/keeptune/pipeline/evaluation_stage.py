@@ -18,7 +18,11 @@ from keeptune.run_files.card import Card
 
 
 def run_evaluation_stage(context: RunContext) -> None:
-    """Evaluates what has no records yet, and adds the hashes of all files behind the result to the manifest."""
+    """Evaluates what has no records yet, and adds the hashes of all files behind the result to the manifest.
+
+    Raises:
+        PromptError: when the tokenizer's chat template is not the one of the training.
+    """
     directory = context.directory
     with context.stage("score"):
         restore_manifest(context)
@@ -26,7 +30,9 @@ def run_evaluation_stage(context: RunContext) -> None:
         _check_rows(context)
         cache = record_cache(context.models.base(), context.models.tokenizer)
         generator = tuned_generator(context)
-        context.final.score(generator, directory.adapter, adapter_metadata.load(directory.adapter).scale, cache)
+        stored = adapter_metadata.load(directory.adapter)
+        context.prompt.require_same(stored.prompt, str(directory.adapter))
+        context.final.score(generator, directory.adapter, stored.scale, cache)
         add_file_hashes(context, generator.packages)
 
 

@@ -7,6 +7,7 @@ switched off and on.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +31,22 @@ from keeptune.files import Record, read_json, read_records, write_json, write_re
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
+from keeptune.grading.base import Grader
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata
+from keeptune.pipeline.model_session import ModelSession
 from keeptune.pipeline.result import Scores
 from keeptune.progress import Reporter
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
 from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.part import Part
 from keeptune.run_files.records import Answer, ReadingAnswer
+from keeptune.skills.registry import skill_for_section
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """Measurements with one record per item: test questions, reading questions under the main and the other prompt,
@@ -63,16 +68,32 @@ _LONGER, _MARGIN_TOKENS = 1.1, 16
 class FinalEvaluation:
     """The questions of the final evaluation of a run, and the records of the answers."""
 
-    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter) -> None:
-        self.directory, self.recipe, self.reporter = directory, recipe, reporter
-        self.prompt = Prompt(recipe.prompt.template)
+    def __init__(self, directory: RunDirectory, recipe: Recipe, reporter: Reporter, models: ModelSession) -> None:
+        self.directory, self.recipe, self.reporter, self._models = directory, recipe, reporter, models
         self._shown_messages: set[str] = set()
-        self.fallback = fallback_prompt(self.prompt, recipe.retain.invocation is not None)
+
+    @cached_property
+    def prompt(self) -> AnyPrompt:
+        """The prompt of the test questions. A chat prompt loads the tokenizer."""
+        return self._models.prompt(self.recipe.prompt)
+
+    @property
+    def fallback(self) -> Prompt:
+        """The prompt of the suite for models without a chat template."""
+        return fallback_prompt(self.prompt, self.recipe.retain.invocation is not None)
+
+    @cached_property
+    def grader(self) -> Grader | None:
+        """The grader of the skill's answers; None if they are exact values."""
+        return skill_for_section(self.recipe.data).grader
 
     def problems(self, split: str, limit: int = 0) -> list[skill_score.SkillQuestion]:
         """The problems of `dev` or `test`; the first `limit`, or all."""
         rows = load_prepared_rows(self.directory.examples(split))
-        problems = [skill_score.SkillQuestion(row.id, row.kind, row.problem, parse_truth(row.truth)) for row in rows]
+        truth = str if self.grader else parse_truth
+        problems = [
+            skill_score.SkillQuestion(row.id, row.kind, row.problem, truth(row.truth), row.conversation) for row in rows
+        ]
         return problems[:limit] if limit else problems
 
     def reading(self) -> tuple[list[ReadingItem], list[ReadingItem]]:
@@ -114,8 +135,11 @@ class FinalEvaluation:
         problems = self.problems("test", text_divergence.SKILL_PROMPTS)
         return [
             *general,
-            *(PlainText(one.name, text_divergence.SKILL, self.prompt.render(one.problem)) for one in problems),
+            *(PlainText(one.name, text_divergence.SKILL, self._rendered(one)) for one in problems),
         ]
+
+    def _rendered(self, question: skill_score.SkillQuestion) -> str:
+        return self.prompt.render(question.problem, question.conversation)
 
     def paths(self) -> list[Path]:
         """The files of records that the recipe requires."""
@@ -232,8 +256,8 @@ class FinalEvaluation:
             DivergencePrompt(
                 one.name,
                 "skill",
-                self.prompt.render(one.problem),
-                tuple(self.prompt.encode(tokenizer, one.problem)),
+                self._rendered(one),
+                tuple(self.prompt.encode(tokenizer, one.problem, one.conversation)),
                 min(_DIVERGENCE_TOKENS, budgets.get(one.kind, skill_score.default_budget(budgets))),
             )
             for one in self.problems("test", PROMPTS[size])
@@ -276,11 +300,11 @@ class FinalEvaluation:
         skill_score.check_invoked(generator, self.prompt, (one.problem for one in problems))
         count = self.reporter.counter(f"{variant}: test questions", len(problems))
         records, is_cached = cache.get_or_compute(
-            skill_score.fingerprint(self.prompt, problems, budgets),
-            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count),
+            skill_score.fingerprint(self.prompt, problems, budgets, self.grader),
+            lambda: skill_score.score_skill(generator, self.prompt, problems, budgets, count, self.grader),
         )
         write_records(self.directory.records(SKILL, variant), records)
-        right = skill_score.summarize(records)["accuracy"]
+        right = skill_score.summarize(records, self.grader)["accuracy"]
         self.reporter.info(
             f"{variant}: {right:.1%} of {len(problems)} test questions right{FROM_CACHE if is_cached else ''}"
         )

@@ -23,7 +23,7 @@ from keeptune.environment import PACKAGES, hardware
 from keeptune.errors import RecipeError, RunError
 from keeptune.evaluation import answer_divergence, verdict_text
 from keeptune.evaluation.abilities.base import Ability
-from keeptune.evaluation.abilities.questions import Question, Questions, check_no_overlap, read_questions
+from keeptune.evaluation.abilities.questions import GraderSetting, Question, Questions, check_no_overlap, read_questions
 from keeptune.evaluation.abilities.registry import abilities_named, suite_sha256
 from keeptune.evaluation.external_results import is_result, pair_tasks, read_results
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, Measurement, judge
@@ -51,7 +51,7 @@ class GateRequest:
     abilities: tuple[str, ...] = (ALL,)
     size: Size = "standard"
     questions: Path | None = None
-    grader: str | None = None
+    grader: GraderSetting | None = None
     training_rows: Path | None = None
     sequential: bool = False
     scale: float | None = None
@@ -224,7 +224,7 @@ def _training_texts(request: GateRequest) -> list[str]:
     if request.training_rows is not None:
         from keeptune.data.reader import RejectedRow, read_rows
 
-        rows = [row for row in read_rows(request.training_rows) if not isinstance(row, RejectedRow)]
+        rows = [row for row in read_rows(request.training_rows, conversations=True) if not isinstance(row, RejectedRow)]
         return [text for row in rows for text in (row.problem, row.solution)]
     path = RunDirectory(Path(request.tuned).expanduser()).examples("train")
     examples = load_prepared_rows(path) if path.is_file() else []

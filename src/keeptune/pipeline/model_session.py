@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.model import ModelSection
+from keeptune.config.prompt import PromptSection
 from keeptune.models import adapters, base_identity, load
 from keeptune.progress import Reporter
+from keeptune.prompts.chat_prompt import AnyPrompt
+from keeptune.prompts.template import Prompt
 from keeptune.run_files.manifest import BaseModelRecord
 
 
@@ -33,6 +36,16 @@ class ModelSession:
     def identity(self) -> BaseModelRecord:
         """The identity of the base model's files."""
         return base_identity.identify(self.config.name)
+
+    def prompt(self, section: PromptSection) -> AnyPrompt:
+        """The prompt of a recipe; a chat prompt is the tokenizer's own.
+
+        Raises:
+            as `load.load_prompt`.
+        """
+        if not section.is_chat:
+            return Prompt(section.template)
+        return load.load_prompt(section, self.config.name, self.tokenizer)
 
     def base(self) -> Any:
         """The base model without an adapter; an attached adapter is removed."""

@@ -28,7 +28,6 @@ from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
 from keeptune.progress import Reporter, SilentReporter
-from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter
 from keeptune.skills.registry import skill_for_section
 from keeptune.training.batches import padding_share, plan_steps
@@ -106,8 +105,9 @@ def _data(recipe: Recipe, reporter: Reporter, workers: WorkerConfig) -> tuple[Da
         reporter.stage("data")
         folder = Path(scratch) / "data"
         data = recipe.data.model_copy(update={"teacher": None})
-        counter = TokenCounter.of(tokenizer, Prompt(recipe.prompt.template))
-        card = prepare(recipe.model_copy(update={"data": data}), skill_for_section(data), counter, folder, workers)
+        counter = TokenCounter.of(tokenizer, models.load_prompt(recipe.prompt, recipe.model.name, tokenizer))
+        recipe, skill = recipe.model_copy(update={"data": data}), skill_for_section(data)
+        card = prepare(recipe, skill, counter, folder, workers, chat=counter.chat)
         return card, load_prepared_rows(folder / "train.parquet")
 
 

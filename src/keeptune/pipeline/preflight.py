@@ -11,6 +11,7 @@ from keeptune.generation import vllm
 from keeptune.models import backend
 from keeptune.models.adapters import load_start_config
 from keeptune.pipeline.final_evaluation import FinalEvaluation
+from keeptune.pipeline.model_session import ModelSession
 from keeptune.progress import SilentReporter
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training.replay import load_replay_source
@@ -20,7 +21,8 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     """Checks the packages and reading questions that the stages of a new or resumed run need.
 
     Raises:
-        RecipeError: when a package that the recipe requires is not installed.
+        RecipeError: when a package that the recipe requires is not installed, or its grader may not run code.
+        ModelError, PromptError: when the recipe asks for a chat prompt that the tokenizer does not have.
         DataError: when the reading questions cannot be read, or are too few.
     """
     if recipe.score.tasks:
@@ -28,7 +30,12 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
     vllm.check_installed()
-    FinalEvaluation(directory, recipe, SilentReporter()).reading()
+    models = ModelSession(recipe.model, SilentReporter())
+    models.prompt(recipe.prompt)
+    final = FinalEvaluation(directory, recipe, SilentReporter(), models)
+    if final.grader:
+        final.grader.check_available()
+    final.reading()
 
 
 def check_inputs(recipe: Recipe) -> None:

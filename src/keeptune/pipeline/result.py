@@ -8,21 +8,19 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Literal
 
-import numpy as np
-
 from keeptune.config.recipe import Recipe
 from keeptune.evaluation import answer_divergence, contest, harness, reading_score, skill_score, text_divergence
 from keeptune.evaluation.abilities.registry import suite_sha256
 from keeptune.evaluation.gate import AbilityScores, GateResult, judge
 from keeptune.evaluation.reading_gate import ReadingVerdict, TaskScore, combine_with_tasks, judge_reading
-from keeptune.evaluation.statistics import Estimate, Ratio, mcnemar, paired_difference
+from keeptune.evaluation.statistics import Estimate, Ratio, paired_difference
 from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
 from keeptune.files import Record
-from keeptune.grading.number import HEADLINE
 from keeptune.models.adapters import ParameterCount
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.reading import other_layout
-from keeptune.prompts.template import Prompt
+from keeptune.skills.registry import skill_for_section
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +59,18 @@ class Inputs:
     chosen: Record
 
 
-def result(recipe: Recipe, prompt: Prompt, inputs: Inputs) -> Record:
+def result(recipe: Recipe, prompt: AnyPrompt, inputs: Inputs) -> Record:
     """The content of result.json; keeptune.run_files.result is its schema."""
     base, tuned, parameters = inputs.base, inputs.tuned, inputs.parameters
-    tuned_skill = skill_score.summarize(tuned.skill)
+    grader = skill_for_section(recipe.data).grader
+    base_skill, tuned_skill = (skill_score.summarize(scores.skill, grader) for scores in (base, tuned))
     judged = _judged(recipe, inputs.suite)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": recipe.name,
         "model": recipe.model.name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "skill": {"base": skill_score.summarize(base.skill), "tuned": tuned_skill, **_gain(recipe, base, tuned)},
+        "skill": {"base": base_skill, "tuned": tuned_skill, **_gain(recipe, base, tuned)},
         "retained": _retained(recipe, inputs),
         "suite": {"version": VERSION, "size": recipe.score.suite, "sha256": suite_sha256(recipe.score.suite)}
         if recipe.score.suite != "none"
@@ -186,15 +185,11 @@ def _other_prompt(recipe: Recipe, base: Scores, tuned: Scores) -> Record | None:
 
 
 def _gain(recipe: Recipe, base: Scores, tuned: Scores) -> Record:
-    """Accuracy gained, with its paired interval and McNemar's test."""
-    before, after = (
-        np.array([record["verdicts"][HEADLINE] for record in scores.skill], dtype=np.bool_) for scores in (base, tuned)
-    )
+    """The gain of the mean score, with its paired interval and, for right and wrong answers, McNemar's test."""
+    before, after = skill_score.scores_of(base.skill), skill_score.scores_of(tuned.skill)
     names = [record["id"] for record in base.skill]
-    difference = paired_difference(
-        before.astype(np.float64), after.astype(np.float64), names, resamples=recipe.gate.resamples, seed=recipe.seed
-    )
-    return {"difference": _finite(difference), "mcnemar_p": mcnemar(before, after).p_value}
+    difference = paired_difference(before, after, names, resamples=recipe.gate.resamples, seed=recipe.seed)
+    return {"difference": _finite(difference), "mcnemar_p": skill_score.mcnemar_p_value(before, after)}
 
 
 def _finite(estimate: Estimate) -> Record:

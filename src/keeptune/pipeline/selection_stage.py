@@ -35,7 +35,16 @@ def run_selection_stage(context: RunContext) -> None:
 def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterMetadata:
     model, skill, budgets = context.recipe.model, context.recipe.data.skill, context.final.budgets()
     return adapter_metadata.AdapterMetadata(
-        model.name, skill, context.prompt, budgets, scale, model.dtype, model.quantization, context.models.identity
+        model.name,
+        skill,
+        context.prompt,
+        budgets,
+        scale,
+        model.dtype,
+        model.quantization,
+        context.models.identity,
+        context.final.grader,
+        context.recipe.data.columns,
     )
 
 

@@ -22,7 +22,7 @@ from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.run_manifest import write_manifest
-from keeptune.prompts.chat import ChatLayout
+from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.training import checkpoints
 from keeptune.training.batches import TokenizedExample
@@ -127,7 +127,8 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
 
 def _written_rows(context: RunContext, source: str, tokens: int) -> list[TokenizedExample]:
     """Rows of answers that a model writes. They are stored, so that resumed training replays the same ones."""
-    path, layout = context.directory.replayed_answers(source), ChatLayout(context.models.tokenizer, context.prompt)
+    path = context.directory.replayed_answers(source)
+    layout = ChatLayout(context.models.tokenizer, fallback_prompt(context.prompt, invoked=False))
 
     def write() -> None:
         if not path.is_file():

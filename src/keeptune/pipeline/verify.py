@@ -24,11 +24,13 @@ from keeptune.evaluation.harness import QUESTION_KEYS
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.reading_score import CONTEST, SQUAD
+from keeptune.evaluation.skill_score import grade_fields
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
 from keeptune.files import Record, file_sha256, read_json, stored_content
+from keeptune.grading.base import Grader
 from keeptune.grading.contest_reading import score_contest
-from keeptune.grading.number import grade, parse_truth
+from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
 from keeptune.models.base_identity import identify
@@ -234,9 +236,10 @@ def _check_skill(run: Run, verification: Verification) -> None:
         for record in records:
             place, example = f"{file}, {record['id']}", expected.get(record["id"])
             if example is not None:
-                verification.expect(f"{place}, prompt", record["prompt"], run.context.prompt.render(example.problem))
+                rendered = run.context.prompt.render(example.problem, example.conversation)
+                verification.expect(f"{place}, prompt", record["prompt"], rendered)
                 verification.expect(f"{place}, truth", record["truth"], _truth(skill, example.problem, example.truth))
-            _grade_again(record, place, verification)
+            _grade_again(record, place, run.context.final.grader, verification)
 
 
 def _check_reading(run: Run, what: str, layout: ReadingLayout, verification: Verification) -> None:
@@ -333,15 +336,19 @@ def _not_here(error: str, verification: Verification) -> None:
 
 def _truth(skill: Skill, problem: str, stored: str) -> str:
     """The true answer computed from the problem; for free text the stored one, which comes from the solution."""
+    if skill.grader:
+        return stored
     question = skill.parse(problem, "")
     return stored if question is None or question.kind in skill.free_text_kinds else str(question.truth)
 
 
-def _grade_again(record: Record, place: str, verification: Verification) -> None:
-    graded = grade(record["output"], parse_truth(record["truth"]), record["kind"])
+def _grade_again(record: Record, place: str, grader: Grader | None, verification: Verification) -> None:
+    truth = record["truth"] if grader else parse_truth(record["truth"])
+    graded = grade_fields(record["output"], truth, record["kind"], record["problem"], grader)
     verification.answers += 1
-    verification.expect(f"{place}, answer", record["answer"], graded.answer)
-    verification.expect(f"{place}, verdicts", record["verdicts"], dict(graded.verdicts))
+    for key, value in graded.items():
+        if key != "source":
+            verification.expect(f"{place}, {key}", record.get(key), value)
 
 
 def _read_again(record: Record, place: str, verification: Verification) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from keeptune.errors import ModelError
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.template import Prompt, encode_prompt
 
 LayoutName = Literal["chat", "template", "raw"]
@@ -20,12 +21,13 @@ FALLBACK = Prompt("Question: {problem}\nAnswer:\n")
 """Prompt for models without a chat template if no recipe names a prompt."""
 
 
-def fallback_prompt(prompt: Prompt, invoked: bool) -> Prompt:
+def fallback_prompt(prompt: AnyPrompt, invoked: bool) -> Prompt:
     """Return the prompt for a model without a chat template.
 
-    This is the recipe's prompt, unless the adapter has an invocation, which that prompt would contain.
+    This is the recipe's prompt, unless the adapter has an invocation, which that prompt would contain. A recipe with a
+    chat prompt has a model with a chat template.
     """
-    return FALLBACK if invoked else prompt
+    return prompt if isinstance(prompt, Prompt) and not invoked else FALLBACK
 
 
 class Message(BaseModel):

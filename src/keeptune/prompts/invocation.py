@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from keeptune.errors import ModelError
-from keeptune.prompts.template import Prompt
+from keeptune.prompts.chat_prompt import AnyPrompt
 
 PROBES = ("1", "-3", "two", "计算", " x", "(")
 """Beginnings of problems. A tokenizer may merge some of them with the end of the invocation."""
 
 
-def invocation_tokens(tokenizer: Any, prompt: Prompt, invocation: str) -> list[int]:
+def invocation_tokens(tokenizer: Any, prompt: AnyPrompt, invocation: str) -> list[int]:
     """The tokens of an invocation.
 
     Raises:

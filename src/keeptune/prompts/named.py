@@ -8,8 +8,10 @@ conversation a space precedes the answer. It belongs to the first token of the a
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 
 from keeptune.errors import PromptError
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.prompts.template import SLOT, Prompt
 
 _ALPACA = (
@@ -25,8 +27,10 @@ NAMED = {"alpaca": _ALPACA, "vicuna": _VICUNA, "vicuna-alpaca": _VICUNA.replace(
 """alpaca: the kit's converter only; vicuna: the preprocessing only; vicuna-alpaca: both."""
 
 
-def resolve_template(template: str) -> str:
+def resolve_template(template: str, other_names: Sequence[str] = ()) -> str:
     """Return the template with this name, or `template` itself if it contains the slot.
+
+    `other_names` are further names that the message of the error suggests.
 
     Raises:
         PromptError: If it is neither a name nor a template.
@@ -35,9 +39,10 @@ def resolve_template(template: str) -> str:
         return NAMED[template]
     if template.count(SLOT) == 1:
         return template
-    near = difflib.get_close_matches(template, NAMED, n=1)
+    names = [*other_names, *NAMED]
+    near = difflib.get_close_matches(template, names, n=1)
     raise PromptError(
-        f"prompt template {template!r}: it must contain {SLOT} exactly once, or be one of {', '.join(NAMED)}"
+        f"prompt template {template!r}: it must contain {SLOT} exactly once, or be one of {', '.join(names)}"
         + (f"; did you mean {near[0]}?" if near else "")
     )
 
@@ -47,8 +52,10 @@ def resolve_prompt(template: str) -> Prompt:
     return Prompt(resolve_template(template))
 
 
-def conversation_template(prompt: Prompt) -> str | None:
+def conversation_template(prompt: AnyPrompt) -> str | None:
     """Return the template of the human turn from which the kit makes this prompt, or None if it cannot make it."""
+    if not isinstance(prompt, Prompt):
+        return None
     before, after = _VICUNA.split(SLOT)
     if prompt.template.startswith(before) and prompt.template.endswith(after):
         return prompt.template.removeprefix(before).removesuffix(after)

@@ -8,12 +8,36 @@ as tokens. So the prompt tokens at inference equal those of training, even if th
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from keeptune.errors import ModelError, PromptError
 
 SLOT = "{problem}"
+
+
+class EncodedExample(NamedTuple):
+    """A training row as tokens. `loss_mask[i]` says whether `tokens[i]` is a target of the loss.
+
+    The first `prompt_tokens` tokens are the prompt of the last answer at inference.
+    """
+
+    tokens: tuple[int, ...]
+    loss_mask: tuple[bool, ...]
+    prompt_tokens: int
+
+
+class StoredPrompt(Protocol):
+    """What `require_same` compares: a template and the hash of all that determines the prompt."""
+
+    @property
+    def template(self) -> str:
+        """The text of the template."""
+
+    @property
+    def sha256(self) -> str:
+        """The hash that two equal prompts share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +59,25 @@ class Prompt:
         """The hash of the template, used to compare two prompts."""
         return hashlib.sha256(self.template.encode()).hexdigest()
 
-    def render(self, problem: str) -> str:
-        """Return the text of the prompt for a problem."""
+    @property
+    def cache_key(self) -> str:
+        """What cached answers depend on."""
+        return self.template
+
+    def render(self, problem: str, conversation: str | None = None) -> str:
+        """Return the text of the prompt for a problem.
+
+        Raises:
+            PromptError: the row is a stored conversation, which a template cannot render.
+        """
+        if conversation is not None:
+            raise PromptError("prompt.template renders one problem, and the row is a conversation; set prompt: chat")
         before, after = self.template.split(SLOT)
         return before + problem + after
 
-    def encode(self, tokenizer: Any, problem: str) -> list[int]:
+    def encode(self, tokenizer: Any, problem: str, conversation: str | None = None) -> list[int]:
         """Return the prompt tokens, including a BOS token if the tokenizer adds one."""
-        return encode_prompt(tokenizer, self.render(problem))
+        return encode_prompt(tokenizer, self.render(problem, conversation))
 
     def encode_solution(self, tokenizer: Any, solution: str) -> list[int]:
         """Return the tokens of a solution, including the end token.
@@ -52,9 +87,21 @@ class Prompt:
         """
         if tokenizer.eos_token_id is None:
             raise ModelError("the tokenizer has no end token, so the model cannot learn to stop; set eos_token")
-        return [*_encoded(tokenizer, solution, special_tokens=False), tokenizer.eos_token_id]
+        return [*encode_text(tokenizer, solution, special_tokens=False), tokenizer.eos_token_id]
 
-    def require_same(self, other: Prompt, where: str) -> None:
+    def encode_example(
+        self, tokenizer: Any, problem: str, solution: str, conversation: str | None = None
+    ) -> EncodedExample:
+        """Return the tokens of prompt and solution. The targets are those of the solution."""
+        prompt = self.encode(tokenizer, problem, conversation)
+        target = self.encode_solution(tokenizer, solution)
+        return EncodedExample((*prompt, *target), (False,) * len(prompt) + (True,) * len(target), len(prompt))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the template and its hash as a JSON object."""
+        return {"template": self.template, "sha256": self.sha256}
+
+    def require_same(self, other: StoredPrompt, where: str) -> None:
         """Check that the prompt `other`, stored at `where`, equals this one.
 
         Raises:
@@ -70,13 +117,13 @@ class Prompt:
 
 def encode_prompt(tokenizer: Any, text: str) -> list[int]:
     """Return the tokens of a text at the start of a sequence, without the end token that some tokenizers append."""
-    tokens = _encoded(tokenizer, text, special_tokens=True)
+    tokens = encode_text(tokenizer, text, special_tokens=True)
     if tokens and tokens[-1] == tokenizer.eos_token_id and not text.endswith(tokenizer.eos_token):
         tokens = tokens[:-1]
     return tokens
 
 
-def _encoded(tokenizer: Any, text: str, special_tokens: bool) -> list[int]:
+def encode_text(tokenizer: Any, text: str, special_tokens: bool) -> list[int]:
     """Return `tokenizer.encode(text)`; for fast tokenizers this takes two thirds of the time."""
     if not tokenizer.is_fast:
         return list(tokenizer.encode(text, add_special_tokens=special_tokens))
@@ -86,3 +133,10 @@ def _encoded(tokenizer: Any, text: str, special_tokens: bool) -> list[int]:
         backend.no_padding()
     tokens: list[int] = backend.encode(text, add_special_tokens=special_tokens).ids
     return tokens
+
+
+def decode_tokens(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """Return the text of tokens without special tokens, as answers are decoded."""
+    if not tokenizer.is_fast:
+        return str(tokenizer.decode(tokens, skip_special_tokens=True))
+    return str(tokenizer.backend_tokenizer.decode(tokens, skip_special_tokens=True))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from keeptune.grading.base import RIGHT
 from keeptune.grading.number import HEADLINE
 from keeptune.run_files.records import Answer, ReadingAnswer
 
@@ -16,6 +17,11 @@ class Example:
 
     base: Answer | None
     tuned: Answer
+
+    @property
+    def base_is_right(self) -> bool:
+        """Whether the base answered correctly."""
+        return self.base is not None and is_right(self.base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,11 @@ class ReadingExample:
         return self.tuned.squad.f1 - self.base.squad.f1
 
 
+def is_right(answer: Answer) -> bool:
+    """Whether an answer gets the full score of its grader, or the headline verdict without one."""
+    return answer.verdicts.get(HEADLINE, False) if answer.score is None else answer.score >= RIGHT
+
+
 def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, limit: int = 10) -> list[Example]:
     """At most `limit` right (or wrong) tuned answers: one of each kind in turn, in the order of their ids.
 
@@ -38,7 +49,7 @@ def pick(base: Sequence[Answer], tuned: Sequence[Answer], right: bool, limit: in
     """
     by_kind: dict[str, list[Answer]] = {}
     for answer in sorted(tuned, key=lambda answer: (answer.kind, answer.id)):
-        if answer.verdicts.get(HEADLINE, False) == right:
+        if is_right(answer) == right:
             by_kind.setdefault(answer.kind, []).append(answer)
     in_turn = [answer for row in zip_longest(*by_kind.values()) for answer in row if answer is not None]
     before = {answer.id: answer for answer in base}

@@ -9,6 +9,7 @@ from html import escape
 from keeptune.report import text
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, measure_rows
 from keeptune.report.finished_run import Facts
+from keeptune.report.grader_figures import confusion_matrix, figure_rows
 from keeptune.report.wording import (
     POLICIES,
     PREDICTIONS,
@@ -23,6 +24,7 @@ from keeptune.report.wording import (
     verdict_wording,
 )
 from keeptune.run_files.part import Estimate
+from keeptune.run_files.result import Skill
 from keeptune.run_files.retention import ReadingScore
 
 _MARKUP = re.compile(r"([\\`*_\[\]|~#!$@])")
@@ -142,12 +144,27 @@ def _skill(finished: Facts) -> list[str]:
     sources.append(
         ["did not stop within the token budget", text.count(skill.base.unstopped), text.count(skill.tuned.unstopped)]
     )
+    test = "paired bootstrap" if skill.mcnemar_p is None else f"McNemar {text.p_value(skill.mcnemar_p)}"
     return [
-        f"Change: {text.gain(skill.difference)}, McNemar {text.p_value(skill.mcnemar_p)}.",
+        f"Change: {text.gain(skill.difference)}, {test}.",
         table(["kind", "n", "base", "95 %", "tuned", "95 %"], kinds),
-        table(["accuracy by policy", "base", "tuned"], policies),
+        *([table(["accuracy by policy", "base", "tuned"], policies)] if policies else []),
+        *_grader_figures(skill),
         table(["answer location", "base", "tuned"], sources),
     ]
+
+
+def _grader_figures(skill: Skill) -> list[str]:
+    """The figures of the grader, and the confusion matrix of the tuned model."""
+    if skill.tuned.grader is None:
+        return []
+    rows = [[plain(name), base, tuned] for name, base, tuned in figure_rows(skill)]
+    tables = [table([f"grader {plain(skill.tuned.grader)}", "base", "tuned"], rows)]
+    if matrix := confusion_matrix(skill.tuned):
+        columns, counts = matrix
+        head = ["true label ↓ answer of tuned →", *map(plain, columns)]
+        tables.append(table(head, [[plain(label), *cells] for label, cells in counts]))
+    return tables
 
 
 def _retained(finished: Facts) -> list[str]:

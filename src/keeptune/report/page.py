@@ -19,6 +19,7 @@ from keeptune.report import examples, item_views, plots, suite_plot, text
 from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
 from keeptune.report.finished_run import Facts
+from keeptune.report.grader_figures import confusion_matrix, figure_rows
 from keeptune.report.items import flipped_items
 from keeptune.report.markdown import markdown
 from keeptune.report.wording import (
@@ -90,6 +91,8 @@ def html(finished: Facts) -> str:
             wrong=examples.pick(finished.base_answers, finished.tuned_answers, right=False),
             reading=examples.pick_reading(finished.base_reading, finished.tuned_reading),
             headline=HEADLINE,
+            grader_figures=figure_rows(result.skill),
+            confusion=confusion_matrix(result.skill.tuned),
         )
     )
 

@@ -70,8 +70,10 @@ def gain(difference: Estimate) -> str:
     return f"{point} points (95 %: {low} to {high})"
 
 
-def p_value(value: float) -> str:
-    """A p-value with two significant digits."""
+def p_value(value: float | None) -> str:
+    """A p-value with two significant digits; a dash if the test does not apply."""
+    if value is None:
+        return NONE
     return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}"
 
 

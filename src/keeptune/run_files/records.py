@@ -75,6 +75,8 @@ class Answer(Part):
     answer: str | None
     source: str | None
     verdicts: dict[str, bool]
+    score: float | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
     stopped: bool
     output_tokens: int
 

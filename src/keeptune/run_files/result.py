@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 
 from keeptune.run_files.part import Estimate, Part
@@ -9,7 +11,7 @@ from keeptune.run_files.retention import Ability, Gate, Retained, Suite
 
 
 class Share(Part):
-    """A share of right answers, from 0 to 1."""
+    """A share of right answers, or the mean score of a grader, from 0 to 1."""
 
     accuracy: float
     n: int
@@ -23,15 +25,17 @@ class SkillScore(Share):
     by_policy: dict[str, float]
     by_source: dict[str, int]
     unstopped: int
+    grader: str | None = None
+    figures: dict[str, Any] = Field(default_factory=dict)
 
 
 class Skill(Part):
-    """The skill before and after."""
+    """The skill before and after. `mcnemar_p` is null for a grader with scores between 0 and 1."""
 
     base: SkillScore
     tuned: SkillScore
     difference: Estimate
-    mcnemar_p: float
+    mcnemar_p: float | None
 
 
 class Parameters(Part):

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import Truth
+from keeptune.grading.base import Grader
 
 
 class Question(NamedTuple):
@@ -22,6 +23,10 @@ class Question(NamedTuple):
     kind: str
     text: str
     truth: Truth
+
+
+class UnusableRowError(Exception):
+    """A row of a known kind cannot be used. The text before a colon is the same for all rows with the same fault."""
 
 
 class Skill(Protocol):
@@ -39,6 +44,10 @@ class Skill(Protocol):
     def free_text_kinds(self) -> frozenset[str]:
         """The kinds whose problems differ in more than their numbers."""
 
+    @property
+    def grader(self) -> Grader | None:
+        """The grader of answers; None if they are exact values, which `grading.number.grade` compares."""
+
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """Return the question, or None if the problem is of no known kind.
 
@@ -47,6 +56,9 @@ class Skill(Protocol):
             solution: The stored solution. Only free-text kinds use it, because their answer cannot be computed from
                 the problem.
             label: The kind named by a column of the row, if the recipe has such a column.
+
+        Raises:
+            UnusableRowError: the kind is known, but the answer of the solution cannot be graded.
         """
 
     def find_error(self, question: Question, solution: str) -> str | None:

@@ -15,9 +15,9 @@ from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.errors import DataError, RecipeError
 from keeptune.grading.answers import Truth
+from keeptune.grading.base import Grader
 from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import (
-    add_answer_line,
     format_answer_line,
     normalize_answer,
     parse_normalized_number,
@@ -25,6 +25,7 @@ from keeptune.grading.stated_answer import (
 )
 from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
+from keeptune.skills.stored_solution import add_answer_line
 
 UNLISTED_KIND = "(not in data.kinds)"
 """The kind of rows whose kind column has a value that data.kinds does not list. No column has this value."""
@@ -47,6 +48,7 @@ class Text:
     """
 
     name = "text"
+    grader: Grader | None = None
 
     def __init__(self, patterns: Mapping[str, str], labels: tuple[str, ...] = ()) -> None:
         self.patterns = {kind: regex.compile(pattern, regex.DOTALL) for kind, pattern in patterns.items()}
@@ -65,7 +67,7 @@ class Text:
 
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """Return the question, or None if no pattern matches the problem or no grader can read the answer."""
-        kind = self._find_kind(problem, label)
+        kind = self.find_kind(problem, label)
         if kind is None:
             return None
         truth = parse_truth_or_text(solution)
@@ -98,7 +100,8 @@ class Text:
         """
         raise RecipeError("data.synth supports only arithmetic rows; set data.files for data.skill: text")
 
-    def _find_kind(self, problem: str, label: str | None) -> str | None:
+    def find_kind(self, problem: str, label: str | None) -> str | None:
+        """Return the kind of a row by its label or the patterns, or None if no pattern matches."""
         if self.labels:
             return label if label in self.labels else UNLISTED_KIND
         if not self.patterns:

@@ -9,7 +9,8 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.config.retain import WRITTEN
 from keeptune.data.preparation import load_prepared_rows
-from keeptune.prompts.template import Prompt
+from keeptune.errors import PromptError
+from keeptune.prompts.chat_prompt import AnyPrompt
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.replay import ReplayRows, ReplaySource, build_replay_examples, load_replay_source
 from keeptune.training.target_truncation import truncate_target
@@ -18,14 +19,19 @@ WriteRows = Callable[[str, int], ReplayRows]
 """Creates the rows of a replay source that a model writes, of about the given number of tokens."""
 
 
-def load_skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[TokenizedExample]:
-    """The rows of one file of the data stage. The targets are the solutions."""
+def load_skill_examples(path: Path, prompt: AnyPrompt, tokenizer: Any) -> list[TokenizedExample]:
+    """The rows of one file of the data stage. The targets are the solutions, or what the assistant says.
+
+    Raises:
+        PromptError: if a chat template does not render a row as it did in the data stage.
+    """
     examples = []
     for row in load_prepared_rows(path):
-        question = prompt.encode(tokenizer, row.problem)
-        solution = prompt.encode_solution(tokenizer, row.solution)
-        loss_mask = (False,) * len(question) + (True,) * len(solution)
-        examples.append(TokenizedExample(row.name, row.kind, (*question, *solution), loss_mask))
+        try:
+            encoded = prompt.encode_example(tokenizer, row.problem, row.solution, row.conversation)
+        except PromptError as error:
+            raise PromptError(f"{row.name}: {error}; remove the row, or run the data stage again") from None
+        examples.append(TokenizedExample(row.name, row.kind, encoded.tokens, encoded.loss_mask))
     return examples
 
 

@@ -11,7 +11,6 @@ from evaluation.pairs import subject
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.abilities.questions import (
     BUDGET_TOKENS,
-    GRADERS,
     Question,
     Questions,
     check_no_overlap,
@@ -189,11 +188,26 @@ def test_graders(grader: str | None, answers: list[str], output: str, expected: 
     assert score({"prompt": "?", "answer": answers, "grader": grader}, output) == pytest.approx(expected)
 
 
-def test_every_grader_is_tested_and_scores_a_right_answer() -> None:
-    assert set(GRADERS) == {"exact", "contains", "f1", "number"}
-    for name, grader in GRADERS.items():
-        assert grader("7", ["7"]) == 1, name
-        assert grader("8", ["7"]) == 0, name
+def test_a_right_answer_scores_1() -> None:
+    for name in ("exact", "contains", "f1", "number"):
+        assert score({"prompt": "?", "answer": "7", "grader": name}, "7") == 1, name
+        assert score({"prompt": "?", "answer": "7", "grader": name}, "8") == 0, name
+
+
+def test_a_question_gives_options_of_its_grader(tmp_path: Path) -> None:
+    strict = {"prompt": "?", "answer": "Ada", "grader": {"name": "exact", "normalize": []}}
+    assert (score(strict, "Ada"), score(strict, "ada")) == (1, 0)
+    (question,) = read(tmp_path, strict)
+    assert question.grader == strict["grader"]
+    with pytest.raises(DataError, match="normalize"):
+        read(tmp_path, {**strict, "grader": {"name": "exact", "normalise": []}})
+
+
+def test_sql_runs_on_the_tables_of_the_question() -> None:
+    asked = "CREATE TABLE tea (name TEXT, price INTEGER)\n\nWhich teas cost more than 4?"
+    line = {"prompt": asked, "answer": "SELECT name FROM tea WHERE price > 4", "grader": "sql"}
+    assert score(line, "select name from tea where 4 < price") == 1
+    assert score(line, "select name from tea where price >= 4") == 0
 
 
 @pytest.mark.parametrize(

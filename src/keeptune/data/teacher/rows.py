@@ -65,7 +65,12 @@ def summarize_teacher_texts(directory: Path) -> list[str]:
 
 
 def _is_eligible(row: PreparedRow, candidate: Candidate, teacher: TeacherSection) -> bool:
-    """Return whether a text is requested. A paraphrase is verified by a calculation, so its answer must be a number."""
+    """Return whether a text is requested. A paraphrase is verified by a calculation, so its answer must be a number.
+
+    The teacher model sees one problem, so conversations keep their texts.
+    """
+    if row.conversation is not None:
+        return False
     is_verifiable = teacher.task == "reasoning" or isinstance(candidate.question.truth, Fraction)
     return is_verifiable and (not teacher.kinds or row.kind in teacher.kinds)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,40 +35,33 @@ from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.overlap import NgramIndex
 from keeptune.evaluation.suite.loader import Size, Split, Text
 from keeptune.files import Record, read_regular_bytes
-from keeptune.grading.number import HEADLINE, parse_number
-from keeptune.grading.number import grade as grade_number
-from keeptune.grading.squad import score_squad_v11
+from keeptune.grading.base import Grader, GraderError
+from keeptune.grading.number import parse_number
+from keeptune.grading.registry import create_grader
 from keeptune.prompts.chat import Message
 
 BUDGET_TOKENS = 128
 """Default maximum number of new tokens of an answer."""
 
-Grader = Callable[[str, Sequence[str]], float]
-"""The score of an answer, from 0 to 1, given the acceptable answers."""
+_QUESTION_DEFAULTS: dict[str, dict[str, Any]] = {
+    "number": {"answer": "last number", "tolerance": 0.005, "relative_tolerance": 0.0001},
+}
+"""Options of graders that are named without options. A model answers a question in any form, so the last number of its
+answer counts, to two decimals or four significant digits."""
+
+GraderSetting = str | dict[str, Any]
+"""The name of a grader, or a mapping of `name` and options."""
 
 
-def exact(output: str, answers: Sequence[str]) -> float:
-    """1 if the output equals an acceptable answer, ignoring case, surrounding spaces and a final full stop; else 0."""
-    return float(_normalized(output) in [_normalized(answer) for answer in answers])
+def create_question_grader(setting: GraderSetting) -> Grader:
+    """The grader that a question or `--grader` names.
 
-
-def contains(output: str, answers: Sequence[str]) -> float:
-    """1 if the output contains an acceptable answer, ignoring case; else 0."""
-    return float(any(answer.casefold() in output.casefold() for answer in answers))
-
-
-def f1(output: str, answers: Sequence[str]) -> float:
-    """The F1 of SQuAD v1.1, the best over the acceptable answers."""
-    return score_squad_v11(output, answers).f1
-
-
-def number(output: str, answers: Sequence[str]) -> float:
-    """1 if the final number equals an acceptable answer to two decimals or four significant digits; else 0."""
-    truths = [truth for truth in map(parse_number, answers) if truth is not None]
-    return float(any(grade_number(output, truth).verdicts[HEADLINE] for truth in truths))
-
-
-GRADERS: dict[str, Grader] = {"exact": exact, "contains": contains, "f1": f1, "number": number}
+    Raises:
+        GraderError: as `create_grader`.
+    """
+    if isinstance(setting, str) and setting in _QUESTION_DEFAULTS:
+        return create_grader({"name": setting, **_QUESTION_DEFAULTS[setting]})
+    return create_grader(setting)
 
 
 class Question(BaseModel):
@@ -84,7 +77,7 @@ class Question(BaseModel):
         None, validation_alias=AliasChoices("answer", "answers")
     )
     constraints: tuple[dict[str, Any], ...] | None = None
-    grader: str | None = None
+    grader: GraderSetting | None = None
     group: Text | None = Field(None, description="questions on one text; the interval draws whole groups")
     tokens: Annotated[int, Field(gt=0, le=4096)] = BUDGET_TOKENS
 
@@ -107,8 +100,8 @@ class Question(BaseModel):
             raise ValueError("give `answer`, `options` with `answer`, or `constraints`")
         elif not all(reference.strip() for reference in self.references):
             raise ValueError("an answer is blank; fill it in or leave it out")
-        if self.grader is not None and self.grader not in GRADERS:
-            raise ValueError(_unknown_grader_message(self.grader))
+        if self.grader is not None:
+            create_question_grader(self.grader)
         for constraint in self.constraints or ():
             validate(constraint, "constraints")
         return self
@@ -117,6 +110,11 @@ class Question(BaseModel):
     def turns(self) -> tuple[Message, ...]:
         """The conversation that the model answers."""
         return self.messages or (Message(role="user", content=self.prompt or ""),)
+
+    @property
+    def text(self) -> str:
+        """The conversation as one text."""
+        return "\n".join(turn.content for turn in self.turns)
 
     @property
     def references(self) -> list[str]:
@@ -128,15 +126,18 @@ class Question(BaseModel):
         return list(self.answer) if isinstance(self.answer, tuple) else [str(self.answer)]
 
 
-def read_questions(path: Path, grader: str | None = None) -> list[Question]:
+def read_questions(path: Path, grader: GraderSetting | None = None) -> list[Question]:
     """Reads the questions of a file. `grader` is the grader of lines that name none.
 
     Raises:
-        RecipeError: if `grader` is not in GRADERS.
+        RecipeError: if `grader` is unknown or has wrong options.
         DataError: if a line is not valid; the message names file and line.
     """
-    if grader is not None and grader not in GRADERS:
-        raise RecipeError(_unknown_grader_message(grader))
+    if grader is not None:
+        try:
+            create_question_grader(grader)
+        except GraderError as error:
+            raise RecipeError(f"--grader: {error}") from None
     try:
         lines = read_regular_bytes(path).decode("utf-8-sig").split("\n")
     except OSError as error:
@@ -155,8 +156,8 @@ def read_questions(path: Path, grader: str | None = None) -> list[Question]:
         if name in questions:
             raise DataError(f"{path}:{line_number}: the id {name!r} is used twice; ids must be unique")
         questions[name] = question.model_copy(update={"id": name, "grader": question.grader or grader})
-        if problem := _missing_number(questions[name]):
-            raise DataError(f"{path}:{line_number}: {problem}")
+        if fault := _unusable_answer(questions[name]):
+            raise DataError(f"{path}:{line_number}: {fault}")
     if not questions:
         raise DataError(f"{path}: contains no question; write one JSON object per line")
     return list(questions.values())
@@ -172,9 +173,8 @@ def check_no_overlap(path: Path, questions: Sequence[Question], rows: Sequence[s
     """
     index, ids_by_text = NgramIndex(), {}
     for question in questions:
-        text = "\n".join(turn.content for turn in question.turns)
-        index.add(str(question.id), text)
-        ids_by_text[_normalized(text)] = str(question.id)
+        index.add(str(question.id), question.text)
+        ids_by_text[_normalized(question.text)] = str(question.id)
     equal = {ids_by_text[_normalized(row)] for row in rows if _normalized(row) in ids_by_text}
     if overlapping := index.overlapping(rows) | equal:
         first = ", ".join(sorted(overlapping)[:3])
@@ -258,24 +258,22 @@ def _score(record: Record) -> float:
         return sum(is_met) / len(is_met)
     output, answers = record["output"].strip(), record["answer"]
     are_numbers = all(parse_number(answer) is not None for answer in answers)
-    grader = GRADERS[record["grader"] or ("number" if are_numbers else "exact")]
-    return grader(output, answers)
+    grader = create_question_grader(record["grader"] or ("number" if are_numbers else "exact"))
+    problem = "\n".join(turn["content"] for turn in record["messages"])
+    return max(grader.grade(output, answer, problem).score for answer in answers)
 
 
-def _unknown_grader_message(name: str) -> str:
-    matches = difflib.get_close_matches(name, GRADERS, n=1)
-    advice = f"did you mean {matches[0]}?" if matches else f"choose one of {', '.join(GRADERS)}"
-    return f"unknown grader {name!r}; {advice}"
-
-
-def _missing_number(question: Question) -> str | None:
-    """The problem of a question with the grader `number` and an answer that is not a number; None if there is none."""
-    if question.options or question.constraints or question.grader != "number":
+def _unusable_answer(question: Question) -> str | None:
+    """Why the grader of a question cannot compare one of its answers, or None."""
+    if question.options or question.constraints or question.grader is None:
         return None
-    wrong = next((reference for reference in question.references if parse_number(reference) is None), None)
-    if wrong is None:
-        return None
-    return f"with the grader `number`, `answer` must be a number (got {wrong!r}); use another grader"
+    grader = create_question_grader(question.grader)
+    try:
+        for reference in question.references:
+            grader.check_truth(reference, question.text)
+    except GraderError as error:
+        return f"grader {grader.name}: {error}; repair `answer`, or use another grader"
+    return None
 
 
 def _normalized(text: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.grading.answers import ANSWER_MARKER
+from keeptune.grading.base import Grader
 from keeptune.grading.chinese import CHINESE_TEXT
 from keeptune.grading.number import grade
-from keeptune.grading.stated_answer import add_answer_line, format_answer_line, parse_stated_truth
+from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
 from keeptune.skills.arithmetic import check, rule_check
 from keeptune.skills.arithmetic.digits import check as digits_check
 from keeptune.skills.arithmetic.kind import DigitKind, Kind
@@ -22,6 +23,7 @@ from keeptune.skills.arithmetic.variants import standard_text
 from keeptune.skills.arithmetic.word_problems import generate_word_problem
 from keeptune.skills.base import Question
 from keeptune.skills.rounding import format_rounded
+from keeptune.skills.stored_solution import add_answer_line
 
 FLOAT_NOISE = Fraction(1, 10**12)
 """Largest relative error of a stored answer that is a float; floats have 16 digits."""
@@ -47,6 +49,7 @@ class Arithmetic:
     name = "arithmetic"
     kinds = (*(kind.name for kind in KINDS), ENGLISH)
     free_text_kinds = frozenset({ENGLISH})
+    grader: Grader | None = None
 
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:  # noqa: ARG002
         """Return the question, or None if the text is of no known kind or no grader can read its answer.
