@@ -106,7 +106,7 @@ def test_a_merged_model_keeps_the_prompt(chat_run: Path, rows: Path, tmp_path: P
 
 def test_a_base_model_is_scored_under_its_chat_template(chat_model: Path, tmp_path: Path) -> None:
     skill = tmp_path / "skill.jsonl"
-    skill.write_text('{"problem": "计算 1 + 1 等于多少？", "solution": "2"}\n', encoding="utf-8")
+    skill.write_text('{"problem": "计算 1.00 + 2.00 等于多少？", "solution": "3.00"}\n', encoding="utf-8")
     scores = ok("score", chat_model, "--skill", skill, "--prompt", "chat", "--json").json
     assert scores["prompt"]["template"] == FAMILIES["chatml"].template and scores["skill"]["n"] == 1
 
