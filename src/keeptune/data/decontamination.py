@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
+from keeptune.config.data import ALL_COLUMNS, REJECT_LIMIT, DataSection
+from keeptune.data.columns import RowLayout
 from keeptune.data.contamination import (
     ContaminationFilter,
     ContaminationReport,
@@ -24,6 +26,7 @@ from keeptune.data.row import RawRow, RejectedRow
 from keeptune.data.selection import Candidate
 from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
 from keeptune.data.sources import Sources, resolve_sources
+from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.data.split import SplitName
 from keeptune.data.workers import Executor
 from keeptune.errors import DataError
@@ -42,7 +45,8 @@ def remove_forbidden(
     Returns:
         The remaining candidates, and the number of removed ones per kind.
     """
-    forbidden = [*test_problems, *_read_problems(section.exclude_files, section.columns, section.reject_limit, skill)]
+    layout = replace(RowLayout.from_section(section), ignored=(ALL_COLUMNS,))  # only the problems are used
+    forbidden = [*test_problems, *_read_problems(section.exclude_files, layout, section.reject_limit, skill)]
     if not forbidden:
         return candidates, Counter()
     contamination_filter = ContaminationFilter(forbidden, skill.free_text_kinds)
@@ -66,7 +70,7 @@ def build_generation_filter(names: Sequence[str], skill: Skill) -> IsExcluded | 
     """
     if not names:
         return None
-    problems = _read_problems(names, ColumnsSection(), REJECT_LIMIT, skill)
+    problems = _read_problems(names, RowLayout(ignored=(ALL_COLUMNS,)), REJECT_LIMIT, skill)
     contamination_filter = ContaminationFilter(problems, skill.free_text_kinds)
     known_numbers = {extract_numbers(problem.text) for problem in problems if problem.kind in skill.free_text_kinds}
 
@@ -129,14 +133,14 @@ def check_contamination(
     return report_contamination(train_problems, held_out, free_text, retained_overlap)
 
 
-def _read_problems(names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill) -> list[Problem]:
+def _read_problems(names: Sequence[str], layout: RowLayout, limit: float, skill: Skill) -> list[Problem]:
     """Return the problems in all files that the names denote. Problems of unknown kind count as free text.
 
     Raises:
         DataError: as in `read_questions`, or the share of rejected rows is above `limit`.
     """
     problems, rejected, rows_read = [], [], 0
-    for row, question in read_questions(resolve_sources(names), columns, skill):
+    for row, question in read_questions(resolve_sources(names), layout, skill):
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -160,7 +164,7 @@ def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem:
 
 
 def read_questions(
-    sources: Sources, columns: ColumnsSection, skill: Skill
+    sources: Sources, layout: RowLayout, skill: Skill, token_filter: SpecialTokenFilter | None = None
 ) -> Iterator[tuple[RawRow | RejectedRow, Question | None]]:
     """Yield all rows of these files, each with its question, or with None if its kind is unknown.
 
@@ -169,7 +173,8 @@ def read_questions(
     """
     files_without_question = {source.file for source in sources.files}
     for shard in sources.shards:
-        for row in read_shard(shard, columns):
+        rows = read_shard(shard, layout)
+        for row in rows if token_filter is None else map(token_filter.apply, rows):
             question = None if isinstance(row, RejectedRow) else skill.parse(row.problem, row.solution, row.label)
             if question is not None:
                 files_without_question.discard(shard.file)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from keeptune.data.card import summarize
+from keeptune.data.card import summarize, summarize_formats
 from keeptune.data.preparation import prepare
 from keeptune.data.teacher.rows import summarize_teacher_texts
 from keeptune.pipeline.context import RunContext
-from keeptune.prompts.token_count import TokenCounter
+from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.registry import skill_for_section
 
 
@@ -22,7 +22,14 @@ def _prepare(context: RunContext) -> None:
     with context.stage("data"):
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
         card = prepare(
-            recipe, skill_for_section(recipe.data), counter, directory.data, context.workers, context.reporter
+            recipe,
+            skill_for_section(recipe.data),
+            counter,
+            directory.data,
+            context.workers,
+            context.reporter,
+            special_tokens(context.models.tokenizer),
         )
-        for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
+        lines = (*summarize_formats(card), *summarize(card, recipe.data.conflicts))
+        for line in (*lines, *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

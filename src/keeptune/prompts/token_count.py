@@ -44,3 +44,9 @@ class TokenCounter:
             (len(self.prompt.encode(self.tokenizer, p)), len(self.prompt.encode_solution(self.tokenizer, s)))
             for p, s in texts
         ]
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Return the texts of a transformers tokenizer's special tokens, such as `</s>` and `<|im_end|>`."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys((*added, *map(str, tokenizer.all_special_tokens))))
