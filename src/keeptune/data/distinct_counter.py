@@ -100,7 +100,8 @@ def _find_ambiguous(records: np.ndarray) -> set[bytes]:
     starts = np.flatnonzero(is_new_problem)
     answers = np.add.reduceat(is_new_answer.astype(np.int64), starts)
     found = records[starts[answers > 1]]
-    return {high.tobytes() + low.tobytes() for high, low in zip(found["high"], found["low"], strict=True)}
+    ranks = zip(found["high"].tolist(), found["low"].tolist(), strict=True)
+    return {high.to_bytes(8, "big") + low.to_bytes(8, "big") for high, low in ranks}
 
 
 def _differs_from_previous(*columns: np.ndarray) -> np.ndarray:
