@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from keeptune.config.solution_format import Rounding
-from keeptune.data.columns import DataSection, RowLayout
+from keeptune.config.data import DataSection
+from keeptune.data.columns import RowLayout
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "EXTENDING.md").read_text(encoding="utf-8")

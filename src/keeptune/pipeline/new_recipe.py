@@ -233,7 +233,7 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
     train = [
         f"budget: {'under 1' if minutes < 1 else f'about {minutes:,.0f}'} min of training on this machine "
         f"({device.type}), {memory / 2**30:.1f} of {total_bytes(device) / 2**30:.0f} GiB",
-        f"        {parameters.trainable:,} of {parameters.total:,} parameters are trained; keeptune plan has the details",
+        f"        {parameters.trainable:,} of {parameters.total:,} parameters are trained; see keeptune plan",
     ]
     score = ["suite: quick decides less and takes minutes on a processor; standard needs about four times as long"]
     return {"data": data, "train": train, "score": score}
