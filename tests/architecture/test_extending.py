@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from keeptune.config.solution_format import Rounding
 from keeptune.config.data import DataSection
+from keeptune.config.solution_format import Rounding
 from keeptune.data.columns import RowLayout
 
 ROOT = Path(__file__).resolve().parents[2]

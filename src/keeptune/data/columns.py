@@ -208,7 +208,7 @@ def _look_up(fields: Mapping[str, object], name: str) -> object:
 
 
 def _text_of(name: str, value: object) -> str:
-    """Return a value as it stands in a template. An absent value is an empty text."""
+    """Return the text of a value in a template. An absent value is an empty text."""
     match value:
         case None:
             return ""
