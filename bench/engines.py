@@ -22,13 +22,13 @@ from keeptune.config.prompt import PromptSection
 from keeptune.config.train import TrainSection
 from keeptune.evaluation.skill_score import has_final_answer
 from keeptune.generation.engine import Generator
-from keeptune.mindspore.trainer import MindSporeTrainer
+from keeptune.mindspore.step_engine import MindSporeEngine
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.prompts.template import Prompt
 from keeptune.training.loop import StepRecord, Trainer
 
-ENGINES = {"torch": Trainer, "mindspore": MindSporeTrainer}
+ENGINES = ("torch", "mindspore")
 STEP_TOKENS = 1024
 ANSWER_TOKENS = 200
 
@@ -42,7 +42,9 @@ def trained(engine: str, steps: int, questions: int) -> dict[str, Any]:
     rows = [row for row in examples(tokenizer, 40 * steps) if 64 < len(row.tokens) <= 128]
     seen, started = list[StepRecord](), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        ENGINES[engine](model, rows, TrainSection.model_validate(sizes), 0, Path(folder)).run(seen.append)
+        settings, run = TrainSection.model_validate(sizes), Path(folder)
+        steps_by = MindSporeEngine(model, rows, settings, run) if engine == "mindspore" else None
+        Trainer(model, rows, settings, 0, run, engine=steps_by).run(seen.append)
     prompt = Prompt(PromptSection().template)
     asked = [prompt.encode(tokenizer, problem) for _, problem, _ in problems(questions, LENGTH_MIX, 99)]
     answers = Generator(model.eval(), tokenizer).answer(asked, [ANSWER_TOKENS] * len(asked), has_final_answer)

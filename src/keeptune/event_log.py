@@ -6,18 +6,17 @@ Training adds its steps and scores to the same file.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import append_line, read_records
-
-Record = dict[str, Any]
+from keeptune.files import Record, append_line, parse_record, read_regular_bytes
+from keeptune.run_files.events import SCHEMAS, Event
 
 STATUS = Path("/proc/self/status")
 """Linux's status of this process."""
@@ -48,16 +47,38 @@ class EventLog:
         self.path = path
 
     def events(self) -> list[Record]:
-        """All events, or none if the file does not exist.
+        """All events, or none if the file does not exist. A last line that was not written to its end is left out.
 
         Raises:
             RunError: when the file is damaged.
         """
-        return read_records(self.path) if self.path.is_file() else []
+        if not self.path.is_file():
+            return []
+        events = []
+        for number, line in enumerate(self._complete_lines().decode(errors="replace").split("\n"), start=1):
+            if line:
+                events.append(parse_record(f"{self.path}:{number}", line, Event))
+                if schema := SCHEMAS.get(events[-1]["event"]):
+                    parse_record(f"{self.path}:{number}", line, schema)
+        return events
+
+    def _complete_lines(self) -> bytes:
+        """The content of the file to its last line end."""
+        try:
+            content = read_regular_bytes(self.path)
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be read ({error.strerror}); check its permissions") from None
+        return content[: content.rfind(b"\n") + 1]
+
+    def cut_torn_line(self) -> None:
+        """Removes a last line that a killed process, or a full disk, left without its end."""
+        if self.path.is_file() and self.path.stat().st_size > (size := len(self._complete_lines())):
+            os.truncate(self.path, size)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Logs a stage's duration and the process's peak memory at its end, also if the stage fails."""
+        self.cut_torn_line()
         started = time.perf_counter()
         try:
             yield
@@ -84,7 +105,7 @@ class EventLog:
             if event["event"] == "stage":
                 stages[event["stage"]] = stages.get(event["stage"], 0.0) + event["seconds"]
         trained = [event for event in events if event["event"] == "train"]
-        tokens, seconds = (trained[-1]["tokens"], trained[-1]["seconds"]) if trained else (0, 0.0)
+        tokens, seconds = (trained[-1].get("tokens", 0), trained[-1].get("seconds", 0.0)) if trained else (0, 0.0)
         return {
             "seconds": sum(stages.values()),
             "seconds_by_stage": stages,

@@ -17,11 +17,17 @@ import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
 from keeptune.errors import RunError
+
+if TYPE_CHECKING:  # importing it takes time that `keeptune --help` does not need
+    from pydantic import BaseModel
+
+Record = dict[str, Any]
+"""A JSON object, such as one line of a JSON Lines file. keeptune.run_files has the schema of each file of a run."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -113,35 +119,75 @@ def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_records(path: Path, records: Sequence[dict[str, Any]]) -> None:
+def write_records(path: Path, records: Sequence[Record]) -> None:
     """Writes JSON Lines, one object per line, atomically."""
     write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON Lines file.
+def read_records(path: Path, schema: type[BaseModel] | None = None) -> list[dict[str, Any]]:
+    """The objects of a JSON Lines file, after validation of each by a schema.
 
     Raises:
-        RunError: when the file is missing or damaged.
+        RunError: when the file is missing or damaged, with the line and the key.
     """
-    try:
-        # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
-        return [json.loads(line) for line in read_regular_bytes(path).decode().split("\n") if line]
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
+    # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
+    lines = _read(path).split("\n")
+    return [parse_record(f"{path}:{number}", line, schema) for number, line in enumerate(lines, start=1) if line]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_json(path: Path, schema: type[BaseModel] | None = None) -> dict[str, Any]:
+    """The object in a JSON file, after validation by a schema.
 
     Raises:
-        RunError: when the file is missing or damaged.
+        RunError: when the file is missing or damaged, with the key.
+    """
+    return parse_record(str(path), _read(path), schema)
+
+
+@contextmanager
+def stored_content(where: object) -> Iterator[None]:
+    """Context for code that uses stored content which no schema describes; `where` names its file or folder.
+
+    Raises:
+        RunError: instead of the errors that a missing key or a value of another type causes.
     """
     try:
-        tree: dict[str, Any] = json.loads(read_regular_bytes(path))
-        return tree
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        raise _damaged_error(where, f"{type(error).__name__}: {error}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_regular_bytes(path).decode()
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing; repeat the command that writes it, such as `keeptune run`") from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); delete it and repeat the command") from None
+        raise _damaged_error(path, error) from None
+
+
+def parse_record(where: str, text: str, schema: type[BaseModel] | None) -> dict[str, Any]:
+    """The object in a JSON text from `where`, after validation by a schema.
+
+    Raises:
+        RunError: when the text is damaged, with the key.
+    """
+    try:
+        tree = json.loads(text)
+        if not isinstance(tree, dict):
+            raise ValueError(f"a JSON object is expected, not {type(tree).__name__}")
+        if schema:
+            schema.model_validate(tree)
+    except (ValueError, RecursionError) as error:
+        raise _damaged_error(where, error) from None
+    return tree
+
+
+def _damaged_error(where: object, error: object) -> RunError:
+    errors = getattr(error, "errors", None)  # of a pydantic.ValidationError
+    if errors:
+        error = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in errors()[:3])
+    return RunError(f"{where}: damaged ({error}); delete it and repeat the command that writes it")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -208,7 +254,7 @@ def file_sha256(path: Path) -> str:
         RunError: when the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}); repeat the stage that writes it") from None

@@ -375,7 +375,7 @@ def test_family_defaults_and_stored_options() -> None:
 
     lora = {"family": "lora", "rank": 16, "alpha": 32, "dropout": 0.0, "targets": "all-linear", "layers": None}
     lora["start"] = None
-    assert stored_as("lora") == lora
+    assert stored_as("lora") == {**lora, "start_rate_ratio": 1.0}
     assert stored_as("dora") == {**lora, "family": "dora"}
     assert stored_as("vera") == {
         "family": "vera", "rank": 256, "dropout": 0.0, "targets": "all-linear", "layers": None, "start": None

@@ -17,7 +17,7 @@ from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
 from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
-from keeptune.data.sources import Shard, resolve_sources
+from keeptune.data.sources import Shard, list_source_files, resolve_sources
 from keeptune.errors import DataError, RecipeError
 
 ROW = json.dumps({"problem": "计算 1 + 1", "solution": "2"}, ensure_ascii=False).encode()
@@ -201,3 +201,23 @@ def test_a_hub_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(DataError, match="cannot be loaded"):
             resolve_sources([name])
     assert hub.with_default_split("hf:a/b") == "hf:a/b#train"
+
+
+def test_a_glob_follows_no_links_to_folders_and_skips_hidden_files(tmp_path: Path) -> None:
+    (tmp_path / "rows" / "inner").mkdir(parents=True)
+    (tmp_path / "rows" / ".hidden").mkdir()
+    for name in ("rows/a.jsonl", "rows/inner/b.jsonl", "rows/.hidden/c.jsonl", "rows/.d.jsonl"):
+        (tmp_path / name).write_text('{"problem": "p", "solution": "s"}\n', encoding="utf-8")
+    for number in range(20):  # each link doubles what a walk that follows links would see
+        (tmp_path / "rows" / f"self{number}").symlink_to(tmp_path / "rows")
+    (tmp_path / "rows" / "zero.jsonl").symlink_to("/dev/zero")
+    expected = [str(tmp_path / "rows" / name) for name in ("a.jsonl", "inner/b.jsonl")]
+    assert list_source_files([str(tmp_path / "rows" / "**" / "*.jsonl")]) == expected
+    assert list_source_files([str(tmp_path / "rows" / "**")]) == expected
+    assert list_source_files([str(tmp_path / "r*" / "a.jsonl")]) == expected[:1]
+
+
+def test_a_link_to_a_device_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"zero\.jsonl: cannot be read"):
+        resolve_sources([str(tmp_path)])

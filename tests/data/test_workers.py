@@ -1,7 +1,11 @@
 """All executors return the same results in task order and raise the errors of the tasks."""
 
 import os
+import subprocess
+import sys
+import time
 from operator import neg
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +64,41 @@ def test_a_cluster_needs_ray_and_an_address(address: str) -> None:
         reason = "cannot connect to a Ray"
     with pytest.raises(RunError, match=reason), open_executor(0, WorkerConfig(cluster=address)):
         pass
+
+
+PARENT = """
+import os, signal
+from time import sleep
+from keeptune.data.workers import WorkerConfig, open_executor
+
+if __name__ == "__main__":
+    with open_executor(0, WorkerConfig(processes=2)) as executor:
+        print(*executor.map(os.getsid, [0, 0]), flush=True)
+        print(*executor.pool._processes, flush=True)
+        next(executor.map(sleep, [60]))
+"""
+
+
+def is_running(process: int) -> bool:
+    """Whether a process exists and is no zombie, which waits only for its parent to ask for its exit code."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses prctl")
+def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "parent.py"
+    program.write_text(PARENT, encoding="utf-8")
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        workers = [int(process) for process in parent.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(map(is_running, workers))
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while any(map(is_running, workers)):
+        assert time.monotonic() < deadline, "a worker survived its parent"
+        time.sleep(0.02)

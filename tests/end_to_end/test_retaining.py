@@ -60,7 +60,8 @@ def test_recover_restores_lost_abilities(make_recipe: MakeRecipe, tmp_path: Path
     keeptune("run", recipe, "--run", run)
     lost = read_json(run / "result.json")
     assert lost["gate"]["verdict"] != "pass"
-    gentle = ("--set", "train.learning_rate=0.002", "--set", "retain.replay=embedded", "--set", "score.dev_limit=6")
+    replay = "retain.replay=[embedded, on_policy]"
+    gentle = ("--set", "train.learning_rate=0.002", "--set", replay, "--set", "score.dev_limit=6")
     outcome = keeptune("recover", run, "--run", again, "--tokens", 3000, *gentle)
     assert outcome.code in (0, 4), outcome.err
     assert "projecting the adapter away from" in outcome.err
@@ -68,6 +69,9 @@ def test_recover_restores_lost_abilities(make_recipe: MakeRecipe, tmp_path: Path
     changes = [made["retained"]["kl"]["general"]["point"] for made in (lost, found)]
     assert changes[1] < 0.9 * changes[0], changes
     assert read_json(again / "adapter" / "chosen.json")["candidates"]
+    ranks = [read_json(made / "adapter" / "adapter_config.json")["r"] for made in (run, again)]
+    assert ranks[1] == 2 * ranks[0]
+    assert records(again / "replay" / "on_policy.jsonl")
     assert str(run / "adapter") in (again / "recipe.yaml").read_text(encoding="utf-8")
     steps = [json.loads(line) for line in (again / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert sum(own["event"] == "score" for own in steps) >= 3

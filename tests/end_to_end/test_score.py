@@ -238,3 +238,17 @@ def test_a_long_training_teaches_the_problems(make_recipe: MakeRecipe, model_fol
         assert dict(grade(answer["output"], Fraction(answer["truth"])).verdicts) == answer["verdicts"]
         assert answer["stopped"]
     assert ok("score", model_folder, "--skill", rows, "--json").json["skill"]["accuracy"] < 0.5
+
+
+def test_an_adapter_of_another_program_is_scored_with_the_given_prompt(
+    finished: Path, adapter: Path, held_out: Path
+) -> None:
+    model = json.loads((adapter / "keeptune.json").read_text(encoding="utf-8"))["model"]
+    (adapter / "keeptune.json").unlink()
+    edit(adapter / "adapter_config.json", base_model_name_or_path=model)
+    assert "--prompt" in refused(2, "score", adapter, "--skill", held_out)
+    template = json.loads((finished / "result.json").read_text(encoding="utf-8"))["prompt"]["template"]
+    scored = ok("score", adapter, "--skill", held_out, "--limit", 2, "--prompt", template, "--json").json
+    assert (scored["model"], scored["skill"]["n"]) == (model, 2)
+    edit(adapter / "adapter_config.json", base_model_name_or_path=None)
+    assert "base_model_name_or_path" in refused(2, "score", adapter, "--skill", held_out, "--prompt", template)

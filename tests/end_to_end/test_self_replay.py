@@ -35,3 +35,14 @@ def test_another_source_is_a_file(make_recipe: MakeRecipe, tmp_path: Path, sourc
 def test_a_divided_base_cannot_answer_before_training(make_recipe: MakeRecipe) -> None:
     refused = keeptune("plan", make_recipe(retain={"replay": ["self"]}, train={"shard": True}))
     assert refused.code == 2 and "train.shard" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("retain", "key"),
+    [({}, "replay_target"), ({"replay_target": "distribution", "kl_weight": 1.0}, "adapter.start")],
+)
+def test_on_policy_answers_need_a_start_and_are_not_learned(
+    make_recipe: MakeRecipe, retain: dict[str, object], key: str
+) -> None:
+    refused = keeptune("plan", make_recipe(retain={"replay": ["on_policy"], **retain}))
+    assert refused.code == 2 and key in refused.err

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.errors import RunError
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.abilities.long_context import plant_facts
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.gate import GateResult, Limits, Measurement, judge
@@ -29,7 +29,7 @@ from keeptune.evaluation.suite_evaluation import (
     record_path,
     split_into_looks,
 )
-from keeptune.files import read_records
+from keeptune.files import Record, read_records
 from keeptune.generation.record_cache import RecordCache
 from keeptune.progress import SilentReporter
 from keeptune.prompts.chat import FALLBACK

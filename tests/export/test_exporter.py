@@ -1,6 +1,7 @@
 """Exports compute the same as the tuned model: merged in transformers, and under MindFormers' names."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,14 +9,15 @@ import pytest
 import tiny
 import torch
 import yaml
-from peft import PeftModel
-from safetensors.torch import load_file
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from keeptune.errors import ModelError, PromptError, RunError
 from keeptune.export.exporter import export
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.tensor_names import rename_from_mindformers
+from keeptune.mindspore.tensors import to_torch
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models.load import load_model
 from keeptune.pipeline.evaluate_files import open_target
@@ -137,3 +139,69 @@ def test_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
         export(str(folder), "merged", tmp_path / "out")
     with pytest.raises(ModelError, match="there is no adapter"):
         export(str(tmp_path / "model"), "merged", tmp_path / "other")
+
+
+def edited_adapter(tmp_path: Path, **changes: object) -> Path:
+    """An adapter whose layers are configured by patterns, as PEFT saves it, and the logits that plain PEFT computes."""
+    model = tiny.save(tmp_path / "model")
+    folder = tmp_path / "adapter"
+    settings: dict[str, object] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj"]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        tuned = get_peft_model(tiny.reference(model), LoraConfig(**{**settings, **changes}))  # type: ignore[arg-type]
+        for name, parameter in tuned.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(std=0.1)
+    tuned.save_pretrained(str(folder))
+    card = adapter_metadata.AdapterMetadata(str(model), "arithmetic", tiny.PROMPT, {}, scale=0.5, dtype="float32")
+    adapter_metadata.save(card, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"alpha_pattern": {"v_proj": 32}},
+        {"target_modules": r".*\.(q_proj|v_proj)"},
+        {"target_modules": r".*\.(q_proj|v_proj)", "alpha_pattern": {"layers.1.self_attn.q_proj": 2}},
+    ],
+)
+def test_patterns_of_peft_are_exported_to_mindformers(tmp_path: Path, changes: dict[str, object]) -> None:
+    folder = edited_adapter(tmp_path, **changes)
+    export(str(folder), "mindspore", tmp_path / "out")
+    settings = yaml.safe_load((tmp_path / "out" / "pet_config.yaml").read_text(encoding="utf-8"))["pet_config"]
+    assert settings["target_modules"] == ".*wq|.*wv"
+    # MindFormers applies one scaling, lora_alpha / lora_rank, to all layers.
+    plain = tmp_path / "plain"
+    shutil.copytree(folder, plain)
+    tensors = rename_from_mindformers(ckpt.read(tmp_path / "out" / "adapter.ckpt"))
+    expected = load_file(folder / "adapter_model.safetensors")
+    assert set(tensors) == set(expected)
+    save_file(
+        {name: to_torch(tensor).contiguous() for name, tensor in tensors.items()}, plain / "adapter_model.safetensors"
+    )
+    config = json.loads((plain / "adapter_config.json").read_text(encoding="utf-8"))
+    (plain / "adapter_config.json").write_text(json.dumps({**config, "alpha_pattern": {}}), encoding="utf-8")
+    exported = PeftModel.from_pretrained(tiny.reference(tmp_path / "model"), str(plain))
+    with torch.no_grad():
+        assert torch.allclose(exported(input_ids=TOKENS).logits, logits(tmp_path, 0.5), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [({"rank_pattern": {"v_proj": 2}}, "rank_pattern"), ({"target_modules": r".*\.0\..*\.q_proj"}, "target_modules")],
+)
+def test_what_mindformers_cannot_express_is_named(tmp_path: Path, changes: dict[str, object], name: str) -> None:
+    folder = edited_adapter(tmp_path, **changes)
+    with pytest.raises(ModelError, match=name):
+        export(str(folder), "mindspore", tmp_path / "out")
+    assert export(str(folder), "merged", tmp_path / "merged")
+
+
+def test_a_lora_with_a_bias_is_refused_by_name(tmp_path: Path) -> None:
+    folder = edited_adapter(tmp_path)
+    config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+    (folder / "adapter_config.json").write_text(json.dumps({**config, "lora_bias": True}), encoding="utf-8")
+    with pytest.raises(ModelError, match="lora_bias"):
+        export(str(folder), "merged", tmp_path / "out")

@@ -258,6 +258,22 @@ def test_a_start_adapter_has_its_stored_scale(model_folder: Path, tmp_path: Path
         assert torch.allclose(logits(first), logits(second), atol=1e-5) and not torch.allclose(whole, logits(second))
 
 
+@pytest.mark.parametrize(("family", "alpha"), [("lora", 14), ("lora", 5), ("rslora", 14)])
+def test_a_start_adapter_may_have_fewer_ranks(model_folder: Path, tmp_path: Path, family: str, alpha: int) -> None:
+    """The product, scale included, is the same; the new ranks are zero and can learn."""
+    first = tiny.moved(tiny.tune_as(tiny.load(model_folder), family))
+    adapters.save_adapter(first, tmp_path)
+    save_metadata(tmp_path, 0.5)
+    section = AdapterSection.model_validate({"family": family, "rank": 7, "alpha": alpha, "start": str(tmp_path)})
+    second = adapters.attach(tiny.load(model_folder), section, seed=5)
+    assert adapters.start_ranks(section) == 4
+    with adapters.scaled(first, 0.5):
+        assert torch.allclose(logits(first), logits(second), atol=1e-5)
+    for layer in (m for m in second.modules() if hasattr(m, "lora_A")):
+        assert not layer.lora_B["default"].weight[:, 4:].any()
+        assert layer.lora_A["default"].weight[4:].any(dim=1).all()
+
+
 def test_a_scaled_dora_cannot_be_a_start(model_folder: Path, tmp_path: Path) -> None:
     adapters.save_adapter(tiny.moved(tiny.tune_as(tiny.load(model_folder), "dora")), tmp_path)
     save_metadata(tmp_path, 0.5)
@@ -271,6 +287,12 @@ def test_another_shape_cannot_be_a_start(model_folder: Path, tmp_path: Path) -> 
     section = {**tiny.FAMILIES["lora"], "alpha": 7, "start": str(tmp_path)}
     with pytest.raises(ModelError, match=r"has lora_alpha \d+, .*has 7"):
         adapters.attach(tiny.load(model_folder), AdapterSection.model_validate(section), seed=0)
+    larger = AdapterSection.model_validate({"rank": 3, "alpha": 6, "start": str(tmp_path)})
+    with pytest.raises(ModelError, match=r"has r 4"):
+        adapters.attach(tiny.load(model_folder), larger, seed=0)
+    other_layers = AdapterSection.model_validate({"rank": 7, "targets": "attention-qv", "start": str(tmp_path)})
+    with pytest.raises(ModelError, match="other layers"):
+        adapters.attach(tiny.load(model_folder), other_layers, seed=0)
     with pytest.raises(ModelError, match="has no adapter to start from"):
         adapters.attach(tiny.load(model_folder), AdapterSection(start=str(tmp_path / "none")), seed=0)
     with pytest.raises(ValueError, match="pissa has no start"):

@@ -12,7 +12,7 @@ import tiny
 import torch
 
 from keeptune.errors import TrainingError
-from keeptune.mindspore.trainer import MindSporeTrainer
+from keeptune.mindspore.step_engine import MindSporeEngine
 from keeptune.mindspore.workers import PYTHON, WORKERS
 from keeptune.training import checkpoints
 from keeptune.training.loop import StepRecord, Trainer
@@ -24,11 +24,17 @@ EXAMPLES = [example for example in tiny.examples(TOKENIZER, 24) if len(example.t
 STEPS = 30
 
 
-def make_trainer(kind: type[Trainer], folder: Path, run: Path, model: Any = None, **changes: Any) -> Trainer:
-    """A trainer of the same rows and, by default, 31 steps."""
+ENGINES = ("torch", "mindspore")
+
+
+def make_trainer(name: str, folder: Path, run: Path, model: Any = None, **changes: Any) -> Trainer:
+    """A trainer of the same rows and, by default, 31 steps, with the engine of this name."""
     run.mkdir(exist_ok=True)
-    settings = {"learning_rate": 0.003, "tokens_per_step": 300, "tokens_per_batch": 200, "epochs": 4, **changes}
-    return kind(model or tiny.tune(tiny.load(folder)), EXAMPLES, tiny.settings(**settings), seed=3, run=run)
+    model = model or tiny.tune(tiny.load(folder))
+    defaults = {"learning_rate": 0.003, "tokens_per_step": 300, "tokens_per_batch": 200, "epochs": 4}
+    settings = tiny.settings(**{**defaults, **changes})
+    engine = MindSporeEngine(model, EXAMPLES, settings, run) if name == "mindspore" else None
+    return Trainer(model, EXAMPLES, settings, seed=3, run=run, engine=engine)
 
 
 def run_steps(trainer: Trainer) -> list[StepRecord]:
@@ -38,7 +44,7 @@ def run_steps(trainer: Trainer) -> list[StepRecord]:
 
 
 def parameters(trainer: Trainer) -> list[torch.Tensor]:
-    return [parameter.detach() for parameter in trainer.gradient.parameters]
+    return [parameter.detach() for parameter in trainer.parameters]
 
 
 @pytest.mark.parametrize(
@@ -47,9 +53,7 @@ def parameters(trainer: Trainer) -> list[torch.Tensor]:
     ids=["adamw", "mindformers", "loraplus"],
 )
 def test_engines_train_alike(model_folder: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
-    trainers = [
-        make_trainer(kind, model_folder, tmp_path / kind.__name__, **changes) for kind in (Trainer, MindSporeTrainer)
-    ]
+    trainers = [make_trainer(name, model_folder, tmp_path / name, **changes) for name in ENGINES]
     expected, actual = (run_steps(trainer) for trainer in trainers)
     assert len(expected) == len(actual) >= STEPS
     assert expected[-1].loss < 0.95 * expected[0].loss
@@ -64,10 +68,10 @@ def test_engines_train_alike(model_folder: Path, tmp_path: Path, changes: dict[s
 
 
 def test_two_processes_match_one(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    reference = make_trainer(Trainer, model_folder, tmp_path / "one", epochs=1)
+    reference = make_trainer("torch", model_folder, tmp_path / "one", epochs=1)
     expected = run_steps(reference)
     monkeypatch.setenv(WORKERS, "2")
-    parallel = make_trainer(MindSporeTrainer, model_folder, tmp_path / "two", epochs=1)
+    parallel = make_trainer("mindspore", model_folder, tmp_path / "two", epochs=1)
     steps = run_steps(parallel)
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=1e-4)
     for parameter, torch_parameter in zip(parameters(parallel), parameters(reference), strict=True):
@@ -82,15 +86,15 @@ def test_tied_embeddings_and_scaled_positions(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tiny.LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
     losses = []
-    for kind in (Trainer, MindSporeTrainer):
-        steps = run_steps(make_trainer(kind, tmp_path / "model", tmp_path / kind.__name__, epochs=0.5))
+    for name in ENGINES:
+        steps = run_steps(make_trainer(name, tmp_path / "model", tmp_path / name, epochs=0.5))
         losses.append([step.loss for step in steps])
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-@pytest.mark.parametrize("first", [Trainer, MindSporeTrainer])
-def test_each_engine_resumes_the_other_s_checkpoint(model_folder: Path, tmp_path: Path, first: type[Trainer]) -> None:
-    uninterrupted = make_trainer(Trainer, model_folder, tmp_path / "whole")
+@pytest.mark.parametrize("first", ENGINES)
+def test_each_engine_resumes_the_other_s_checkpoint(model_folder: Path, tmp_path: Path, first: str) -> None:
+    uninterrupted = make_trainer("torch", model_folder, tmp_path / "whole")
     expected = run_steps(uninterrupted)
     interrupted = make_trainer(first, model_folder, tmp_path / "run", checkpoint_every_steps=10)
 
@@ -101,7 +105,7 @@ def test_each_engine_resumes_the_other_s_checkpoint(model_folder: Path, tmp_path
     with pytest.raises(KeyboardInterrupt):
         interrupted.run(stop)
     assert [path.name for path in checkpoints.list_complete(tmp_path / "run" / "checkpoints")] == ["step-10"]
-    other = MindSporeTrainer if first is Trainer else Trainer
+    (other,) = set(ENGINES) - {first}
     resumed = make_trainer(other, model_folder, tmp_path / "run")
     steps = run_steps(resumed)
     assert [step.step for step in steps] == list(range(11, len(expected) + 1))
@@ -115,16 +119,17 @@ def test_non_finite_loss_names_the_rows(model_folder: Path, tmp_path: Path) -> N
     with torch.no_grad():
         model.get_input_embeddings().weight[EXAMPLES[0].tokens[3]] = float("nan")
     with pytest.raises(TrainingError, match=r"step 1.*not finite.*Rows: "):
-        run_steps(make_trainer(MindSporeTrainer, model_folder, tmp_path / "run", model))
+        run_steps(make_trainer("mindspore", model_folder, tmp_path / "run", model))
 
 
 def test_killed_engine_raises(model_folder: Path, tmp_path: Path) -> None:
-    trainer = make_trainer(MindSporeTrainer, model_folder, tmp_path / "run")
-    assert isinstance(trainer, MindSporeTrainer)
+    trainer = make_trainer("mindspore", model_folder, tmp_path / "run")
+    engine = trainer.engine
+    assert isinstance(engine, MindSporeEngine)
 
     def kill(step: StepRecord) -> None:
         if step.step == 2:
-            trainer.workers.processes[0].process.kill()
+            engine.workers.processes[0].process.kill()
 
     with pytest.raises(TrainingError, match=r"MindSpore .* code -9"):
         trainer.run(kill)

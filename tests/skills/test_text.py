@@ -7,7 +7,9 @@ from corpus import characters, write
 
 from keeptune.config.recipe import parse
 from keeptune.data.preparation import load_prepared_rows, prepare
+from keeptune.errors import DataError
 from keeptune.grading.number import grade
+from keeptune.skills import text
 from keeptune.skills.registry import skill_for_section
 from keeptune.skills.text import Text, parse_truth_or_text
 
@@ -51,3 +53,10 @@ def test_the_same_words_in_two_kinds_stay_on_one_side(tmp_path: Path) -> None:
             sides.setdefault(example.problem.rstrip("?"), set()).add(part)
     assert len(sides) == 60 and all(len(parts) == 1 for parts in sides.values())
     assert card.splits["test"].rows > 0
+
+
+def test_a_pattern_that_takes_too_long_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "MATCH_SECONDS", 0.05)
+    skill = text.Text({"slow": r"(a|aa)+b"})
+    with pytest.raises(DataError, match=r"data\.patterns\.slow"):
+        skill.parse("a" * 41, "1")

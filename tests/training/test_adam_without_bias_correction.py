@@ -71,10 +71,10 @@ def copies(parameters: list[Any]) -> list[np.ndarray]:
 def test_training_matches_the_formulas(model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = trainer(model_folder, tmp_path)
     assert len(made.plan) == STEPS
-    start, gradients, clip = copies(made.gradient.parameters), [], nn.utils.clip_grad_norm_
+    start, gradients, clip = copies(made.parameters), [], nn.utils.clip_grad_norm_
 
     def watched(parameters: list[Any], norm: float) -> Any:
-        gradients.append([array.grad.numpy().copy() for array in made.gradient.parameters])
+        gradients.append([array.grad.numpy().copy() for array in made.parameters])
         return clip(parameters, norm)
 
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", watched)
@@ -82,9 +82,9 @@ def test_training_matches_the_formulas(model_folder: Path, tmp_path: Path, monke
     made.run(steps.append)
     assert steps[0].learning_rate == 0
     assert min(step.grad_norm for step in steps) > 1  # every gradient was clipped
-    for expected, found in zip(stated(start, gradients), copies(made.gradient.parameters), strict=True):
+    for expected, found in zip(stated(start, gradients), copies(made.parameters), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
-    assert max(float(abs(a - b).max()) for a, b in zip(start, copies(made.gradient.parameters), strict=True)) > 0.03
+    assert max(float(abs(a - b).max()) for a, b in zip(start, copies(made.parameters), strict=True)) > 0.03
 
 
 def test_interrupted_training_ends_with_the_same_bytes(model_folder: Path, tmp_path: Path) -> None:

@@ -103,10 +103,10 @@ def test_lora_plus_changes_the_result(model_folder: Path, tmp_path: Path) -> Non
 @every_family
 def test_a_checkpoint_of_another_family_raises(family: str, model_folder: Path, tmp_path: Path) -> None:
     trainer = make_trainer(tiny.load(model_folder), family, tmp_path, tiny.settings())
-    checkpoints.save(tmp_path, trainer.peft_model, trainer.optimizer, checkpoints.Progress(1, 0, 0.0))
+    checkpoints.save(tmp_path, trainer.peft_model, trainer.engine.optimizer, checkpoints.Progress(1, 0, 0.0))
     other = make_trainer(tiny.load(model_folder), "ia3" if family == "pissa" else "pissa", tmp_path, tiny.settings())
     with pytest.raises(RunError, match="holds another adapter"):
-        checkpoints.restore(tmp_path / "step-1", other.peft_model, other.optimizer)
+        checkpoints.restore(tmp_path / "step-1", other.peft_model, other.engine.optimizer)
 
 
 def test_every_checkpoint_of_pissa_is_a_plain_lora(model_folder: Path, tmp_path: Path) -> None:

@@ -30,20 +30,20 @@ def train(own: Trainer) -> list[StepRecord]:
 
 def test_losses_match_float32(model_folder: Path, tmp_path: Path) -> None:
     half, single = (make_trainer(model_folder, tmp_path / dtype, dtype) for dtype in ("float16", "float32"))
-    assert half.gradient.loss_scale > 1 == single.gradient.loss_scale
+    assert half.engine.loss_scale > 1 == single.engine.loss_scale
     own, other = train(half), train(single)
     for name in ("loss", "grad_norm"):
         actual, expected = ([getattr(step, name) for step in steps] for steps in (own, other))
         assert actual == pytest.approx(expected, rel=0.02), name
     assert own[-1].loss < own[0].loss
-    assert all(p.dtype == torch.float32 for p in half.gradient.parameters)
+    assert all(p.dtype == torch.float32 for p in half.parameters)
 
 
 def test_an_overflow_halves_the_scale_and_repeats_the_step(model_folder: Path, tmp_path: Path) -> None:
     own = make_trainer(model_folder, tmp_path / "run", "float16")
-    own.gradient.loss_scale = 2.0**40
+    own.engine.loss_scale = 2.0**40
     steps = train(own)
-    assert 1 < own.gradient.loss_scale < 2.0**40
+    assert 1 < own.engine.loss_scale < 2.0**40
     expected = train(make_trainer(model_folder, tmp_path / "other", "float16"))
     assert [step.loss for step in steps] == pytest.approx([step.loss for step in expected], rel=0.02)
 
@@ -54,6 +54,6 @@ def test_a_checkpoint_stores_the_scale(model_folder: Path, tmp_path: Path) -> No
     newest = max((run / "checkpoints").glob("step-*"), key=lambda path: int(path.name[5:]))
     progress = json.loads((newest / "progress.json").read_text(encoding="utf-8"))
     resumed: Any = make_trainer(model_folder, run, "float16")
-    resumed.gradient.loss_scale = 7.0
+    resumed.engine.loss_scale = 7.0
     resumed.run(lambda _: None)
-    assert resumed.gradient.loss_scale == progress["loss_scale"] == INITIAL_LOSS_SCALE
+    assert resumed.engine.loss_scale == progress["loss_scale"] == INITIAL_LOSS_SCALE

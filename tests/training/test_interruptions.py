@@ -135,7 +135,7 @@ def test_a_signal_during_the_score_that_stops_early_interrupts(model_folder: Pat
 def test_non_finite_weights_are_not_saved(model_folder: Path, tmp_path: Path) -> None:
     settings = tiny.settings(learning_rate=1e30, warmup_share=0, clip_norm=1e30, checkpoint_every_steps=1)
     trainer = make_trainer(model_folder, tmp_path, settings)
-    trainer.gradient.parameters[0].data[0, 0] = float("inf")
+    trainer.parameters[0].data[0, 0] = float("inf")
     with pytest.raises(TrainingError, match="not finite; nothing of"):
         trainer.run(watch_nothing)
     assert checkpoints.latest(tmp_path / "checkpoints") is None

@@ -193,9 +193,9 @@ def test_a_non_finite_loss_names_its_rows_and_saves_nothing(model_folder: Path, 
 
 def test_a_non_finite_gradient_changes_no_weight(model_folder: Path, tmp_path: Path) -> None:
     trainer = make_trainer(model_folder, tmp_path, tiny.settings())
-    trainer.gradient.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
-    before = [parameter.clone() for parameter in trainer.gradient.parameters]
+    trainer.parameters[0].register_hook(lambda gradient: gradient * float("inf"))
+    before = [parameter.clone() for parameter in trainer.parameters]
     with pytest.raises(TrainingError, match=r"step 1: the gradient.*Rows: "):
         trainer.run(watch_nothing)
-    assert all(torch.equal(*pair) for pair in zip(trainer.gradient.parameters, before, strict=True))
+    assert all(torch.equal(*pair) for pair in zip(trainer.parameters, before, strict=True))
     assert not (tmp_path / "checkpoints").exists()

@@ -83,8 +83,10 @@ def main(model_folder: Path, folder: Path) -> None:
             trainer.run(on_step, answers(trainer))
         except KeeptuneError as error:
             report[name] = [error.exit_code, str(error)]
-        if trainer.sharded_model:
-            frozen = [p for block in trainer.sharded_model.blocks for p in block.parameters() if not p.requires_grad]
+        if trainer.engine.sharded_model:
+            frozen = [
+                p for block in trainer.engine.sharded_model.blocks for p in block.parameters() if not p.requires_grad
+            ]
             local = sum(p.to_local().numel() for p in frozen if isinstance(p, DTensor))
             report[f"{name}: local share of the blocks"] = local / sum(
                 p.numel() for p in frozen if isinstance(p, DTensor)

@@ -14,13 +14,16 @@ from keeptune.progress import printable
 STEP_LINES = 10
 """The number of training steps that print a line if the output is not a terminal."""
 
+LINE_SECONDS = 30
+"""The time between two lines of a counter if the output is not a terminal."""
+
 
 class ConsoleReporter:
     """Implements progress.Reporter. Writes to standard error, because standard output is for results."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
-        self.started = time.monotonic()
+        self.started = self.last_line = time.monotonic()
         self.progress: Progress | None = None
         self.task: TaskID | None = None
 
@@ -56,10 +59,16 @@ class ConsoleReporter:
         self.progress = self.task = None
 
     def _advance(self, amount: int) -> None:
-        if self.progress and self.task is not None:
-            self.progress.advance(self.task, amount)
-            if self.progress.finished:
-                self.close()
+        if self.progress is None or self.task is None:
+            return
+        self.progress.advance(self.task, amount)
+        task = self.progress.tasks[0]
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self.last_line >= LINE_SECONDS:
+            self.last_line = now
+            self.info(f"{task.description} {task.completed:,.0f}/{task.total:,.0f}")
+        if self.progress.finished:
+            self.close()
 
     def _open(self, what: str, total: int, done: int = 0) -> None:
         self.close()

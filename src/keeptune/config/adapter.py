@@ -30,7 +30,16 @@ class AdapterSection(Section):
         None, description="first and last layer with an adapter, both included, counted from 0; null means all layers"
     )
     start: str | None = Field(
-        None, description="folder of an adapter of the same shape; training continues from its weights"
+        None,
+        description="folder of an adapter that training continues from, of the same family and targets; for lora and "
+        "rslora its rank may be smaller, and the other ranks start at zero",
+    )
+    start_rate_ratio: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="learning rate of the ranks that come from `adapter.start`, relative to that of new ranks; for "
+        "lora and rslora",
     )
 
     @model_validator(mode="before")

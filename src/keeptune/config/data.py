@@ -75,6 +75,8 @@ class SliceSection(Section):
         None, description="first and last line (or item) of each file, both included; null: all"
     )
     language: Literal["chinese", "english"] | None = Field(None, description="language of the rows; null: both")
+    kinds: tuple[str, ...] = Field((), description="kinds of the problems; empty: all of `data.kinds`")
+    contains: str | None = Field(None, description="text that each problem contains, such as `的 2 次方`")
     take: int = Field(gt=0, le=10**9, description="number of unique problems")
 
 

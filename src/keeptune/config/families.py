@@ -10,16 +10,20 @@ Family = Literal["lora", "rslora", "dora", "pissa", "vera", "ia3"]
 FAMILY_DEFAULTS: dict[str, dict[str, Any]] = {"vera": {"rank": 256}, "ia3": {"targets": "ia3"}}
 """Defaults that differ from those of LoRA."""
 
+_FIXED_RANK = {"start_rate_ratio": "only lora and rslora can gain ranks"}
+
 UNSUPPORTED_OPTIONS: dict[Family, dict[str, str]] = {
     "lora": {},
     "rslora": {},
-    "dora": {},
+    "dora": _FIXED_RANK,
     "pissa": {
+        **_FIXED_RANK,
         "dropout": "it would drop the largest part of each weight",
         "start": "it starts from the base weights; continue from its stored adapter with lora of twice the rank",
     },
-    "vera": {"alpha": "its vectors contain the scale"},
+    "vera": {**_FIXED_RANK, "alpha": "its vectors contain the scale"},
     "ia3": {
+        **_FIXED_RANK,
         "rank": "it has one vector per layer and no matrices",
         "alpha": "its vectors contain the scale",
         "dropout": "it has no path beside the layer",

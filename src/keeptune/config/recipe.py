@@ -22,7 +22,7 @@ from keeptune.config.data import DataSection
 from keeptune.config.gate import GateSection
 from keeptune.config.model import ModelSection
 from keeptune.config.prompt import PromptSection
-from keeptune.config.retain import SELF, RetainSection
+from keeptune.config.retain import ON_POLICY, WRITTEN, RetainSection
 from keeptune.config.score import ScoreSection
 from keeptune.config.section import Section, raise_errors
 from keeptune.config.select import SelectSection
@@ -70,11 +70,13 @@ class Recipe(Section):
     def _check_family(self) -> Recipe:
         family, train = self.adapter.family, self.train
         errors = families.training_errors(family, train.loraplus_ratio, train.weight_decay)
-        if train.shard and self.retain.replays_self:
+        if train.shard and any(map(self.retain.replays, WRITTEN)):
             errors.append(
-                "retain.replay: self needs answers of the base before training, which a sharded base (train.shard) "
+                "retain.replay: self and on_policy need answers before training, which a sharded base (train.shard) "
                 "cannot give; remove one of the two"
             )
+        if self.retain.replays(ON_POLICY) and not self.adapter.start:
+            errors.append("retain.replay: on_policy has the answers of a given adapter; set adapter.start, or use self")
         if self.model.quantization:
             errors += families.quantization_errors(family, self.engine == "mindspore", train.shard)
         raise_errors(errors)
@@ -110,6 +112,18 @@ class Recipe(Section):
             errors.append("retain.project_start needs adapter.family: lora or rslora, and adapter.dropout: 0")
         if self.train.shard:
             errors.append("retain.project_start needs the whole base in each process; remove train.shard")
+        raise_errors(errors)
+        return self
+
+    @model_validator(mode="after")
+    def _check_start_rate(self) -> Recipe:
+        if self.adapter.start_rate_ratio == 1:
+            return self
+        errors = []
+        if not self.adapter.start:
+            errors.append("adapter.start_rate_ratio slows the ranks of a given adapter; set adapter.start")
+        if self.train.shard:
+            errors.append("adapter.start_rate_ratio needs the whole adapter in each process; remove train.shard")
         raise_errors(errors)
         return self
 
@@ -232,7 +246,7 @@ def with_absolute_paths(recipe: Recipe, folder: Path) -> Recipe:
         return tuple(name if name.startswith("hf:") else absolute(name) for name in names)
 
     def keywords_or_files(names: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(name if name in ("embedded", SELF) else absolute(name) for name in names)
+        return tuple(name if name in ("embedded", *WRITTEN) else absolute(name) for name in names)
 
     def changed(section: Section, **changes: Any) -> Section:
         return section.model_copy(update=changes)

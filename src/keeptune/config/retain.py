@@ -23,6 +23,12 @@ Activation = Literal["always", "invoked"]
 SELF = "self"
 """The value of `retain.replay` for the base model's own answers."""
 
+ON_POLICY = "on_policy"
+"""The value of `retain.replay` for the answers of the adapter in `adapter.start`."""
+
+WRITTEN = (SELF, ON_POLICY)
+"""The values of `retain.replay` whose rows a model writes before training."""
+
 
 class RetainSection(Section):
     """How training keeps other abilities. docs/how-to/retain-abilities.md compares the methods and their cost."""
@@ -39,8 +45,9 @@ class RetainSection(Section):
     replay: StringTuple = Field(
         ("embedded",),
         min_length=1,
-        description="sources of replayed rows: SQuAD files (`.json`), plain-text files, `embedded` (reading), or "
-        "`self` (the base's own answers to a pool of prompts); each gets the same share",
+        description="sources of replayed rows: SQuAD files (`.json`), plain-text files, `embedded` (reading), `self` "
+        "(the base's own answers to a pool of prompts), or `on_policy` (those of `adapter.start`); each gets the same "
+        "share",
     )
     replay_share: float = Field(
         0.1, ge=0, lt=1, description="share of replayed rows in the training tokens; 0 by default with `invoked`"
@@ -52,6 +59,12 @@ class RetainSection(Section):
     )
     kl_weight: float = Field(
         0.0, ge=0, description="weight of the KL(base ‖ tuned) term relative to the cross-entropy loss; 0 disables it"
+    )
+    kl_budget: float | None = Field(
+        None,
+        gt=0,
+        description="divergence to hold, in nats per token: each step adapts the weight, which begins at `kl_weight`; "
+        "null keeps the weight",
     )
     kl_tokens: KlTokens = Field(
         "replay",
@@ -99,6 +112,8 @@ class RetainSection(Section):
             raise ValueError(
                 "retain.kl_tokens: replay needs replayed rows; set retain.replay_share > 0 or retain.kl_tokens: prompts"
             )
+        if self.kl_budget is not None and not self.kl_weight:
+            raise ValueError("retain.kl_budget adapts the weight of the KL term; set retain.kl_weight to its start")
         if self.replay_target == "distribution" and not (self.kl_weight and self.kl_tokens == "replay"):
             raise ValueError(
                 "retain.replay_target: distribution trains with the KL term on replayed rows; set "
@@ -106,7 +121,15 @@ class RetainSection(Section):
             )
         return self
 
-    @property
-    def replays_self(self) -> bool:
-        """Whether training replays the base model's own answers."""
-        return self.replay_share > 0 and SELF in self.replay
+    @model_validator(mode="after")
+    def _check_on_policy(self) -> RetainSection:
+        if self.replays(ON_POLICY) and self.replay_target != "distribution":
+            raise ValueError(
+                "retain.replay: on_policy has answers of a model that has moved, which must not be learned; set "
+                "retain.replay_target: distribution"
+            )
+        return self
+
+    def replays(self, source: str) -> bool:
+        """Whether training replays rows of this source."""
+        return self.replay_share > 0 and source in self.replay

@@ -27,7 +27,13 @@ class TrainSection(Section):
     tokens_per_step: int = Field(
         2048, gt=0, le=10**9, description="non-padding tokens per optimizer step, prompt and solution included"
     )
-    tokens_per_batch: int = Field(512, gt=0, le=10**9, description="tokens per forward pass, padding included")
+    tokens_per_batch: int = Field(
+        512,
+        gt=0,
+        le=10**9,
+        description="tokens per forward pass, padding included; a step is at least one batch, so a value above "
+        "`train.tokens_per_step` makes steps larger",
+    )
     activation_checkpointing: CheckpointingPolicy = Field(
         "auto",
         description="recompute activations in the backward pass to save memory; `auto`: only for batches that do not "

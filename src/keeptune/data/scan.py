@@ -21,6 +21,7 @@ from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
 from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.data.workers import garbage_collection_paused
+from keeptune.errors import DataError
 from keeptune.skills.arithmetic.contest_corpus import generate_corpus
 from keeptune.skills.base import Skill
 
@@ -156,7 +157,10 @@ def _process(
         result.accepted[known_kind] += 1
         result.unwrapped += row.unwrapped
         return None
-    question = task.skill.parse(row.problem, row.solution, row.label)
+    try:
+        question = task.skill.parse(row.problem, row.solution, row.label)
+    except DataError as error:
+        raise DataError(f"{row.file}:{row.line}: {error}") from None
     if question is None:
         reason = task.skill.explain_rejection(row.problem, row.solution, row.label)
         return reject(row.file, row.line, reason, f"{row.problem}\n{row.solution}")

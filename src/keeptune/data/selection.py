@@ -107,6 +107,7 @@ def resolve_kinds(
     names_by_key = {
         "data.kinds": section.kinds,
         "data.exclude": section.exclude,
+        "data.slices.kinds": [kind for part in section.slices for kind in part.kinds],
         "data.quota": section.quota.keys() - {"default"},
         "data.styles": section.styles.keys() - {"default"},
         "data.rounding.decimals": section.rounding.decimals.keys() - {"default"},
@@ -291,6 +292,10 @@ class _Pool:
 
 def _is_in_slice(candidate: Candidate, part: SliceSection) -> bool:
     if part.rows is not None and not part.rows[0] <= candidate.line <= part.rows[1]:
+        return False
+    if part.kinds and candidate.question.kind not in part.kinds:
+        return False
+    if part.contains is not None and part.contains not in candidate.question.text:
         return False
     if part.language is None:
         return True

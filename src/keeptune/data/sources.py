@@ -19,6 +19,7 @@ from keeptune.data.json_document import is_partial_object
 from keeptune.data.row import MAX_ROW_BYTES, is_utf8
 from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, unreadable_error
 from keeptune.errors import DataError
+from keeptune.files import open_regular
 
 FileFormat = Literal["json", "csv", "tsv", "parquet"]
 
@@ -76,7 +77,7 @@ def resolve_sources(names: Sequence[str], shard_bytes: int = SHARD_BYTES) -> Sou
         RecipeError: a name is a Hugging Face data set and the library `datasets` is not installed.
     """
     files, shards = [], []
-    for name in dict.fromkeys(chain.from_iterable(map(_expand, names))):
+    for name in list_source_files(names):
         if hub.is_hub_name(name):
             files.append(SourceFile(name, *hub.content_digest(name)))
             shards.append(Shard(name))
@@ -85,6 +86,15 @@ def resolve_sources(names: Sequence[str], shard_bytes: int = SHARD_BYTES) -> Sou
             files.append(file)
             shards += file_shards
     return Sources(files, shards)
+
+
+def list_source_files(names: Sequence[str]) -> list[str]:
+    """Return the files, or data sets, that the names denote, each once, in reading order.
+
+    Raises:
+        DataError: a name matches nothing, or is neither a file nor a folder.
+    """
+    return list(dict.fromkeys(chain.from_iterable(map(_expand, names))))
 
 
 def file_format(path: Path) -> FileFormat:
@@ -114,12 +124,27 @@ def _expand(name: str) -> list[str]:
     elif is_file or not glob.has_magic(name):
         return [str(path)]
     else:
-        matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        files = sorted(str(path) for path in matches if path.is_file())
+        files = sorted(str(path) for path in _matches(path) if path.is_file())
         problem = "no file matches"
     if not files:
         raise DataError(f"{name}: {problem}; check the name")
     return files
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """Yield the paths that a pattern matches, without hidden ones that it does not name.
+
+    Unlike glob.glob, `**` does not follow links to folders: with a link to its own parent it would hardly end.
+    """
+    root = Path(pattern.anchor or ".")
+    parts = pattern.relative_to(pattern.anchor).parts
+    patterns = [Path(*parts)]
+    if parts[-1] == "**":  # Path.glob matches only folders then
+        patterns.append(Path(*parts, "*"))
+    for one in patterns:
+        for path in root.glob(str(one)):
+            if not any(part.startswith(".") and part not in parts for part in path.relative_to(root).parts):
+                yield path
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -148,7 +173,7 @@ def _scan_file(path: Path, shard_bytes: int) -> tuple[SourceFile, list[Shard]]:
     planner = _ShardPlanner(shard_bytes) if is_divisible else None
     size_bytes = 0
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             while block := file.read(_BLOCK_BYTES):
                 sha256.update(block)
                 size_bytes += len(block)

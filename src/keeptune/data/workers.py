@@ -6,11 +6,14 @@ changes the run time and nothing else.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import multiprocessing
 import os
+import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -176,8 +179,22 @@ def open_executor(input_bytes: int, config: WorkerConfig) -> Iterator[Executor]:
         yield SerialExecutor()
         return
     # A forked child could inherit a lock that a thread of torch or of the tokenizer holds.
-    pool = ProcessPoolExecutor(worker_count, mp_context=multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(worker_count, spawn, initializer=_end_with_parent, initargs=(os.getpid(),))
     try:
         yield ProcessExecutor(pool, worker_count)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+_PR_SET_PDEATHSIG = 1
+"""Option of Linux's prctl: the signal that a process gets when its parent ends (sys/prctl.h)."""
+
+
+def _end_with_parent(parent: int) -> None:
+    """Make this worker end when its parent is killed, which leaves the parent no time to end it. Linux only."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)

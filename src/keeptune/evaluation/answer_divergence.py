@@ -22,6 +22,7 @@ from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.model_pair import VARIANTS, Pair
 from keeptune.evaluation.statistics import Estimate, weighted_mean
 from keeptune.evaluation.suite.loader import Size
+from keeptune.files import Record
 from keeptune.generation.engine import Answer, Generator, never_stop
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.prompts.chat import ChatLayout
@@ -29,7 +30,6 @@ from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
 from keeptune.training.loss import logit_chunks
 
-Record = dict[str, Any]
 PromptSource = Literal["skill", "chat"]
 Mode = Literal["greedy", "sampled"]
 SOURCES: tuple[PromptSource, ...] = ("skill", "chat")

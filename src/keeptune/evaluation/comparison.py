@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from keeptune.errors import RunError
 from keeptune.evaluation import contest, reading_score
 from keeptune.evaluation.statistics import BoolArray, FloatArray, mcnemar, paired_difference
-from keeptune.files import read_json, read_records
+from keeptune.files import Record, read_json, read_records, stored_content
 from keeptune.grading.number import HEADLINE
 from keeptune.run_files.directory import RunDirectory
-
-Record = dict[str, Any]
+from keeptune.run_files.records import Answer, ReadingAnswer
+from keeptune.run_files.result import Result
 
 RESAMPLES = 10_000
 
@@ -42,8 +42,9 @@ class FinishedRun:
             RunError: if the run is not finished.
         """
         directory = RunDirectory(folder)
-        skill, reading = (read_records(directory.records(what, "tuned")) for what in ("skill", "retained"))
-        return cls(folder, read_json(directory.result), skill, reading)
+        skill = read_records(directory.records("skill", "tuned"), Answer)
+        reading = read_records(directory.records("retained", "tuned"), ReadingAnswer)
+        return cls(folder, read_json(directory.result, Result), skill, reading)
 
 
 def compare(folders: Sequence[Path], other_questions: bool = False) -> Record:
@@ -55,7 +56,12 @@ def compare(folders: Sequence[Path], other_questions: bool = False) -> Record:
     Raises:
         RunError: if a run is not finished, or was scored on other questions and `other_questions` is false.
     """
-    first, *others = (FinishedRun.load(folder) for folder in folders)
+    with stored_content(" and ".join(map(str, folders))):
+        return _compare([FinishedRun.load(folder) for folder in folders], other_questions)
+
+
+def _compare(runs: Sequence[FinishedRun], other_questions: bool) -> Record:
+    first, *others = runs
     rows = [_figures(first)]
     for other in others:
         differing = _differing_questions(first, other)

@@ -29,6 +29,7 @@ import numpy as np
 
 from keeptune.errors import DataError
 from keeptune.evaluation.statistics import FloatArray
+from keeptune.files import Record
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em", "prompt_level_strict_acc")
 """The lm-eval metric that counts is the first of these that a task has. The last one is IFEval's."""
@@ -46,8 +47,6 @@ _READABLE_COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, getattr(zipfi
 _LEAVE_OUT = "move this file out of the folder, or evaluate the task with a metric such as accuracy"
 _CONVERT = "run `inspect log convert --to json --output-dir DIR` on it and give the .json file"
 _RETRY = "run `inspect eval-retry` on it, or evaluate again"
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,8 @@ from keeptune.config.ability_names import TASK_PREFIX
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.gate import AbilityScores, Measurement
 from keeptune.evaluation.statistics import FloatArray, paired_ratio
-from keeptune.files import file_sha256
+from keeptune.files import Record, file_sha256
 from keeptune.models.load import cache_folder
-
-Record = dict[str, Any]
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em")
 """The metric that counts is the first of these that a task has. Values are from 0 to 1, and more is better."""

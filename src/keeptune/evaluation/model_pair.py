@@ -15,10 +15,11 @@ from typing import Literal
 from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.base import Subject
 from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
+from keeptune.evaluation.run_integrity import check_files
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.models import adapter_metadata, adapters
+from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
 from keeptune.prompts.template import Prompt
@@ -112,6 +113,8 @@ def open_pair(base: str, tuned: str, scale: float | None = None) -> Pair:
     metadata = adapter_metadata.load(folder) if folder and (folder / adapter_metadata.FILE).is_file() else None
     prompt = metadata.prompt if metadata else FALLBACK
     dtype, quantization = (metadata.dtype, metadata.quantization) if metadata else ("auto", None)
+    if metadata:
+        base_identity.require_same(metadata.base, base, tuned)
     base_generator, cache = _load(base, dtype, quantization)
     if folder is not None:
         if scale is None:
@@ -133,6 +136,7 @@ def find_adapter(name: str) -> Path | None:
 
     Raises:
         ModelError: if the run has no adapter yet.
+        RunError: if the adapter is not the one that the run wrote.
     """
     folder = Path(name).expanduser()
     # Checked first, because published adapters have their recipe beside them.
@@ -143,6 +147,7 @@ def find_adapter(name: str) -> Path | None:
         return None
     if not run.adapter_config.is_file():
         raise ModelError(f"{folder}: this run has no adapter yet; finish it with `keeptune run` first")
+    check_files(run, f"{run.adapter.name}/")
     return run.adapter
 
 

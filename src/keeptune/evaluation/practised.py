@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
-from keeptune.config.retain import SELF
+from keeptune.config.retain import WRITTEN
 from keeptune.errors import KeeptuneError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import NgramIndex, texts_in
@@ -62,7 +62,7 @@ def practised_by_source(source: str) -> Practised:
 
     If the file is not on this machine, a name that ends in .json counts as English reading questions.
     """
-    if source == SELF:
+    if source in WRITTEN:
         reasons = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
         texts = (message.content for prompt in prompt_pool() for message in prompt.messages)
         return reasons | practised_by_texts(texts, "the pool of prompts for replay")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict
 from math import exp
-from typing import Any
 
 import numpy as np
 
 from keeptune.evaluation.statistics import FloatArray, Ratio, paired_difference, paired_ratio
+from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.contest_reading import score_contest, select_contest_items
@@ -26,7 +26,6 @@ from keeptune.grading.squad import (
 from keeptune.prompts.reading import MAX_NEW_TOKENS, ReadingLayout, first_line, is_answer_complete, question_text
 from keeptune.prompts.template import encode_prompt
 
-Record = dict[str, Any]
 SQUAD, CONTEST = "squad-v1.1", "contest"
 LIKELIHOOD = "answer_nll"
 """Key of a record: the negative log-likelihood of the first reference answer, in nats per token."""

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from keeptune.errors import ModelError
 from keeptune.evaluation.statistics import wilson
+from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
 from keeptune.grading.number import HEADLINE, POLICIES, find_final_answer, grade
 from keeptune.prompts.template import Prompt
-
-Record = dict[str, Any]
 
 DEFAULT_BUDGET_TOKENS = 320
 """Maximum number of new tokens for a model without stored budgets, that is, one that was not trained here."""

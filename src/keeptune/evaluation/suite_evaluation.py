@@ -14,11 +14,11 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-from keeptune.evaluation.abilities.base import Ability, Record, Subject
+from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
 from keeptune.evaluation.model_pair import VARIANTS, Pair
 from keeptune.evaluation.suite.loader import Size, Split
-from keeptune.files import read_records, write_records
+from keeptune.files import Record, read_records, write_records
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.progress import Reporter

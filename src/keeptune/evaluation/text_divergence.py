@@ -19,13 +19,12 @@ from torch.nn import functional
 
 from keeptune.data.plain_texts import GENERAL, PlainText
 from keeptune.evaluation.statistics import FloatArray, weighted_mean
+from keeptune.files import Record
 from keeptune.models import adapters
 from keeptune.prompts.template import encode_prompt
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
 from keeptune.training.loss import logit_chunks
-
-Record = dict[str, Any]
 
 SKILL = "skill"
 TEXT_KINDS = (GENERAL, SKILL)

@@ -14,13 +14,12 @@ import torch
 from keeptune.errors import ModelError
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.overlap import texts_in
+from keeptune.files import Record
 from keeptune.models.adapters import causal_model, scaled
 from keeptune.prompts.chat import ChatLayout, Message
 from keeptune.prompts.invocation import last_occurrence
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
-
-Record = dict[str, Any]
 
 PROMPTS = 600
 """Number of prompts that are compared."""

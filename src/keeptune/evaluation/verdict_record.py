@@ -9,8 +9,7 @@ from typing import Any
 from keeptune.config.ability_names import ALL, chosen_names
 from keeptune.config.gate import GateSection
 from keeptune.evaluation.gate import AbilityResult, GateResult, Limits, MeasureResult
-
-Record = dict[str, Any]
+from keeptune.files import Record
 
 SCHEMA_VERSION = 2
 """Schema version of result.json and gate.json. Version 1 had no abilities."""

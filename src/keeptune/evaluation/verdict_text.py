@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 from xml.etree import ElementTree
 
 from keeptune.evaluation.gate import DECIDING
-
-Record = dict[str, Any]
+from keeptune.files import Record
 
 COMPLETE_AT_STANDARD = frozenset({"instructions", "refusal", "code"})
 """Abilities with as many questions at size `standard` as at size `full`."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from keeptune.config.ability_names import ALL
 from keeptune.errors import DataError
-from keeptune.evaluation.abilities.base import Ability, Record
+from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.registry import ABILITIES, suite_sha256
 from keeptune.evaluation.gate import Limits, judge
@@ -16,7 +16,7 @@ from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.suite.loader import Size
 from keeptune.evaluation.suite_evaluation import LOOKS, load_paired_records, record_path
 from keeptune.evaluation.verdict_record import abilities_record, gate_record
-from keeptune.files import file_sha256, read_json, read_records
+from keeptune.files import Record, file_sha256, read_json, read_records
 
 
 class Findings(Protocol):

@@ -14,7 +14,7 @@ import torch
 from keeptune.errors import ModelError
 from keeptune.evaluation.model_pair import find_adapter
 from keeptune.files import new_folder
-from keeptune.models import adapter_metadata, adapters, backend
+from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
@@ -56,8 +56,10 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path) -> Any:
     A quantized base is dequantized, because the adapter was trained and evaluated with its rounded weights.
 
     Raises:
-        ModelError: when the adapter acts only after its invocation tokens, which merged weights cannot represent.
+        ModelError: when the base is not the one that the adapter was trained on, or when the adapter acts only after
+            its invocation tokens, which merged weights cannot represent.
     """
+    base_identity.require_same(card.base, card.model, str(folder))
     if card.quantization is None:
         base = models.load_model(card.model, "float32")
     else:

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.generation.partial_answers import StoredAnswer, block_key, current_answers
 from keeptune.generation.scheduling import (
     Admission,
     Row,
     admission_levels,
-    decoding_queue,
+    divide_into_blocks,
     group_by_capacity,
     slots_for,
 )
@@ -81,6 +82,23 @@ class AnswerCollector:
         if self._report_progress:
             self._report_progress(1)
         return True
+
+    @property
+    def rule(self) -> str:
+        """The name of the stop rule."""
+        return f"{self._stop.__module__}.{self._stop.__qualname__}"
+
+    def restore(self, rows: Sequence[Row], answers: Sequence[StoredAnswer]) -> None:
+        """Adds the answers of rows that were generated before."""
+        for row, answer in zip(rows, answers, strict=True):
+            self._answers[row.index] = Answer(*answer)
+        if self._report_progress:
+            self._report_progress(len(rows))
+
+    def answers_of(self, rows: Sequence[Row]) -> list[StoredAnswer]:
+        """The answers of finished rows, in their order."""
+        answers = (self._answers[row.index] for row in rows)
+        return [(answer.text, answer.tokens, answer.stopped) for answer in answers]
 
     def in_order(self) -> list[Answer]:
         """All answers, in the order of the prompts."""
@@ -165,10 +183,25 @@ class Generator:
             for group in group_by_capacity(rows, capacity_tokens):
                 slots = min(slots_for(group[0], capacity_tokens), len(group))
                 cache = SlotCache(self.model.config, slots, group[0].capacity, weight)
-                self._decode_group(cache, slots, decoding_queue(group), collector)
+                for block in divide_into_blocks(group, slots):
+                    self._decode_or_restore(cache, slots, block, collector)
 
-    def _decode_group(self, cache: SlotCache, slots: int, waiting: list[Row], collector: AnswerCollector) -> None:
-        """Decodes one group of rows. Running rows always fill the first slots, so that the cache is read in place."""
+    def _decode_or_restore(self, cache: SlotCache, slots: int, block: list[Row], collector: AnswerCollector) -> None:
+        """Decodes one block of rows, or takes its answers from an interrupted evaluation."""
+        stored = current_answers()
+        if stored is None:
+            self._decode_block(cache, slots, block, collector)
+            return
+        rows = list(block)  # decoding empties the block
+        key = block_key(rows, f"{collector.rule} {self._sampling_seed}")
+        if (answers := stored.find(key)) is not None:
+            collector.restore(rows, answers)
+            return
+        self._decode_block(cache, slots, block, collector)
+        stored.add(key, collector.answers_of(rows))
+
+    def _decode_block(self, cache: SlotCache, slots: int, waiting: list[Row], collector: AnswerCollector) -> None:
+        """Decodes one block of rows. Running rows always fill the first slots, so that the cache is read in place."""
         running: list[Row] = []
         while waiting or running:
             if waiting and len(running) <= slots * 3 // 4:

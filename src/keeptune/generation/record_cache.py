@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import write_json
-
-Record = dict[str, Any]
+from keeptune.files import Record, write_json
+from keeptune.generation.partial_answers import stored_answers
 
 FROM_CACHE = " (from the cache)"
 """Suffix of progress messages about cached records."""
+
+PARTIAL = ".partial.jsonl"
+"""Suffix of the file of an entry that is not complete yet."""
 
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "jieba")
 """Packages whose version can change an answer or its score."""
@@ -45,6 +47,7 @@ class RecordCache:
     ) -> tuple[list[Record], bool]:
         """Records by fingerprint, and whether they were cached; `compute` computes missing ones.
 
+        Answers that `compute` generates are stored as they come, so that an interrupted computation goes on.
         Entries that are unreadable or have another fingerprint are computed again. An entry that cannot be written is
         skipped, because a full disk is no reason to lose the answers.
         """
@@ -56,9 +59,11 @@ class RecordCache:
                 return list(entry["records"]), True
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        records = compute()
-        with suppress(RunError):
-            write_json(path, {"facts": key, "records": records})
+        with stored_answers(path.with_suffix(PARTIAL)) as partial:
+            records = compute()
+            with suppress(RunError):
+                write_json(path, {"facts": key, "records": records})
+            partial.remove()
         return records, False
 
 

@@ -14,6 +14,10 @@ from itertools import pairwise
 SLOTS = 128
 """Maximum number of rows that are decoded together."""
 
+BLOCK_SLOTS = 2
+"""Rows per block, as a multiple of the slots. Smaller blocks lose less when an evaluation is interrupted, but leave
+slots unused more often while their last rows finish."""
+
 MIN_SHARED_TOKENS = 16
 """Minimum length of a common prefix that is copied. A shorter one is recomputed, in larger batches."""
 
@@ -63,6 +67,15 @@ def group_by_capacity(rows: Sequence[Row], capacity_tokens: int) -> list[list[Ro
             groups.append([])
         groups[-1].append(row)
     return groups
+
+
+def divide_into_blocks(rows: Sequence[Row], slots: int) -> list[list[Row]]:
+    """Divides the rows of a group into blocks that are decoded one after the other, in reverse order of decoding.
+
+    A block ends when all its rows have finished, so its answers do not depend on other blocks.
+    """
+    queue, size = decoding_queue(rows), BLOCK_SLOTS * slots
+    return [queue[max(0, end - size) : end] for end in range(len(queue), 0, -size)]
 
 
 def decoding_queue(rows: Sequence[Row]) -> list[Row]:

@@ -11,16 +11,15 @@ import random
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache, sha256_of
 from keeptune.prompts.chat import ChatLayout, Message
 from keeptune.training.batches import REPLAY_KIND, TokenizedExample
-
-Record = dict[str, Any]
 
 POOL = "prompt_pool.jsonl"
 """Data file beside this module."""
@@ -70,6 +69,17 @@ def sample_self_answers(
         **layout.fingerprint,
     }
     return record_cache.get_or_compute(fingerprint, lambda: _sample(generator, layout, prompts, tokens, seed))[0]
+
+
+def sample_on_policy_answers(generator: Generator, layout: ChatLayout, tokens: int, seed: int) -> list[Record]:
+    """Answers of an adapter to prompts of the pool, in another random order than those of the base.
+
+    Only the KL term may use them: where the adapter has moved, the base says what it should predict. That is on-policy
+    distillation (arXiv 2306.13649), with answers of the adapter that training starts from.
+    """
+    prompts = list(prompt_pool())
+    random.Random(f"{seed}/on-policy answers").shuffle(prompts)
+    return _sample(generator, layout, prompts, tokens, seed)
 
 
 def _sample(

@@ -22,11 +22,11 @@ class MindSpore:
 
         return unpack_base_model(checkpoint, cache_folder)
 
-    def trainer(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
-        from keeptune.mindspore.trainer import MindSporeTrainer, require_supported
+    def step_engine(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
+        from keeptune.mindspore.step_engine import MindSporeEngine, require_supported
 
         require_supported(model, recipe)
-        return MindSporeTrainer(model, examples, recipe.train, recipe.seed, folder)
+        return MindSporeEngine(model, examples, recipe.train, folder)
 
     def export(self, target: Path, adapter: Path, form: str, out: Path) -> None:
         from keeptune.mindspore.export import export

@@ -16,8 +16,10 @@ from keeptune.config.data import SkillName
 from keeptune.errors import ModelError, PromptError
 from keeptune.files import read_regular_bytes, write_json
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import ADAPTER_METADATA
+from keeptune.run_files.manifest import BaseModelRecord
 
-FILE = "keeptune.json"
+FILE = ADAPTER_METADATA
 
 _SKILLS: tuple[str, ...] = get_args(SkillName)
 _MAX_BUDGET_TOKENS = 10**7
@@ -35,6 +37,7 @@ class AdapterMetadata:
         scale: the selected adapter scale.
         dtype: the number format, as in the recipe.
         quantization: the quantization of the base, as in the recipe.
+        base: the identity of the base model's weights and configuration; None in files of older versions.
     """
 
     model: str
@@ -44,6 +47,7 @@ class AdapterMetadata:
     scale: float
     dtype: str = "auto"
     quantization: str | None = None
+    base: BaseModelRecord | None = None
 
 
 def save(metadata: AdapterMetadata, folder: Path) -> None:
@@ -58,6 +62,7 @@ def save(metadata: AdapterMetadata, folder: Path) -> None:
             "scale": metadata.scale,
             "dtype": metadata.dtype,
             "quantization": metadata.quantization,
+            **({"base": metadata.base.model_dump()} if metadata.base else {}),
         },
     )
 
@@ -85,11 +90,13 @@ def load(folder: Path) -> AdapterMetadata:
             _checked_scale(tree["scale"]),
             str(tree.get("dtype", "auto")),
             tree.get("quantization"),
+            None if tree.get("base") is None else BaseModelRecord.model_validate(tree["base"]),
         )
         expected_hash = tree["prompt"]["sha256"]
     except OSError as error:
         raise ModelError(
-            f"{path}: cannot be read ({error.strerror}); an adapter needs the prompt in this file: copy it from the run"
+            f"{path}: cannot be read ({error.strerror}); copy it from the run, or give the "
+            "prompt to `keeptune score --prompt`"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError, PromptError) as error:
         raise ModelError(f"{path}: damaged ({type(error).__name__}: {error}); copy it from the run again") from None

@@ -7,6 +7,7 @@ have trained other layers than they reported because a pattern matched by accide
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,12 +25,13 @@ from torch import nn
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-from keeptune.files import read_json, write_json
+from keeptune.files import read_json, stored_content, write_json
 from keeptune.models import adapter_metadata, pissa
 from keeptune.models.adapter_scale import rescale
 from keeptune.models.backend import MODULE_ALIASES
 from keeptune.models.fused_lora import fuse
 from keeptune.models.invocation import install, invocation_of_config, uninstall
+from keeptune.models.load import EMBEDDED, EMBEDDED_HUB_ID
 from keeptune.models.peft_config import IA3_TARGETS, build_peft_config, reset_magnitudes
 from keeptune.models.quantization import count_packed_weights
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -150,6 +152,10 @@ def load_start_config(folder: Path) -> PeftConfig:
     return config
 
 
+_EQUAL_OPTIONS = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern")
+"""Options of PEFT in which a start adapter must equal the recipe's."""
+
+
 def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
     """Replaces the new adapter by a stored one, at the scale that was selected for it.
 
@@ -158,7 +164,8 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
     """
     stored = load_start_config(folder)
     config = tuned.peft_config["default"]
-    for option in ("peft_type", "r", "lora_alpha", "use_rslora", "use_dora"):
+    grows = _can_grow(stored, config)
+    for option in ("peft_type", *(() if grows else ("r", "lora_alpha")), *_EQUAL_OPTIONS):
         if getattr(stored, option, None) != getattr(config, option, None):
             raise ModelError(
                 f"adapter.start: {folder}: has {option} {getattr(stored, option, None)}, but the recipe has "
@@ -170,8 +177,11 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
             f"adapter.start: {folder}: acts only after the tokens {stored_tokens}; set retain.activation: invoked "
             "with the same retain.invocation"
         )
+    scale = stored_scale(folder)
+    if grows:
+        _restore_with_new_ranks(tuned, folder, scale * lora_scaling(stored) / lora_scaling(config))
+        return
     restore_adapter(tuned, folder)
-    scale = adapter_metadata.load(folder).scale if (folder / adapter_metadata.FILE).is_file() else 1.0
     if scale == 1:
         return
     if config.peft_type != PeftType.LORA or getattr(config, "use_dora", False):
@@ -183,9 +193,70 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
         layer.lora_B["default"].weight.data.mul_(scale)
 
 
+def stored_scale(folder: Path) -> float:
+    """The scale that was selected for a stored adapter; 1 without keeptune.json."""
+    return adapter_metadata.load(folder).scale if (folder / adapter_metadata.FILE).is_file() else 1.0
+
+
+def start_ranks(adapter: AdapterSection) -> int:
+    """The number of ranks that come from the recipe's start adapter; 0 without one."""
+    return int(getattr(load_start_config(Path(adapter.start)), "r", 0)) if adapter.start else 0
+
+
+def lora_scaling(config: Any) -> float:
+    """The factor of B A: alpha / rank, for rslora alpha / √rank."""
+    return float(config.lora_alpha / (math.sqrt(config.r) if config.use_rslora else config.r))
+
+
+def _can_grow(stored: Any, config: Any) -> bool:
+    """Whether both adapters are plain LoRA and the stored one has fewer ranks."""
+    is_plain = all(c.peft_type == PeftType.LORA and not getattr(c, "use_dora", False) for c in (stored, config))
+    return is_plain and bool(stored.r < config.r)
+
+
+def _restore_with_new_ranks(tuned: PeftModel, folder: Path, factor: float) -> None:
+    """Restores a LoRA adapter of fewer ranks. The new ranks keep their start: A random, B zero.
+
+    Args:
+        tuned: the model with a new adapter.
+        folder: the stored adapter.
+        factor: multiplies B, so that the product stays the same although the scaling of the adapter differs.
+
+    Raises:
+        ModelError: if the stored adapter has other layers or sizes.
+    """
+    current = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    path = folder / ADAPTER_WEIGHTS
+    stored = load_file(path) if path.is_file() else {}
+    parts = {}
+    for name, tensor in current.items():
+        old = stored.get(name)
+        part = tensor if old is None else tensor[tuple(slice(size) for size in old.shape)]
+        if old is None or part.shape != old.shape:
+            break
+        parts[name] = part
+    if set(parts) != set(stored) or len(parts) != len(current):
+        raise ModelError(f"adapter.start: {folder}: has other layers or sizes than the adapter in the recipe")
+    for name, part in parts.items():
+        part.copy_(stored[name] * factor if "lora_B" in name else stored[name])
+
+
 def causal_model(model: Any) -> Any:
     """The causal model inside a PEFT model; any other model itself."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def base_model_name(folder: Path) -> str:
+    """The base model that PEFT's configuration of an adapter names; the embedded model under its own name.
+
+    Raises:
+        ModelError: if it names none.
+    """
+    with stored_content(folder / ADAPTER_CONFIG):
+        name = str(read_json(folder / ADAPTER_CONFIG)["base_model_name_or_path"] or "")
+    if not name:
+        raise ModelError(f"{folder / ADAPTER_CONFIG}: base_model_name_or_path is empty; enter the base model")
+    return EMBEDDED if name == EMBEDDED_HUB_ID else name
 
 
 def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel:
@@ -196,6 +267,8 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
+    if read_json(folder / ADAPTER_CONFIG).get("lora_bias"):
+        raise ModelError(f"{folder}: lora_bias in {ADAPTER_CONFIG} is not supported; train the adapter without it")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # _require_loaded raises an error for these

@@ -41,8 +41,8 @@ class Backend(Protocol):
     def unpack(self, checkpoint: Path, cache_folder: Path) -> Path:
         """Converts a .ckpt base model to a folder that transformers loads, once, inside `cache_folder`."""
 
-    def trainer(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
-        """A Trainer whose steps MindSpore computes. Raises RecipeError if it cannot train this recipe."""
+    def step_engine(self, recipe: Recipe, model: Any, examples: Sequence[Any], folder: Path) -> Any:
+        """A keeptune.training.step_engine.StepEngine. Raises RecipeError if it cannot train this recipe."""
 
     def export(self, target: Path, adapter: Path, form: str, out: Path) -> None:
         """Writes the adapter as MindSpore checkpoints, or (`mindformers`) as a folder to continue training from."""

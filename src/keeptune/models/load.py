@@ -86,7 +86,7 @@ def load_config(name: str) -> Any:
     Raises:
         ModelError: if it cannot be loaded, or names code or kernels to load.
     """
-    with _load_errors(name):
+    with load_errors(name):
         config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
         _require_no_kernels(config)
         return config
@@ -98,7 +98,7 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         ModelError: if it cannot be loaded.
     """
-    with _load_errors(name):
+    with load_errors(name):
         return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
 
 
@@ -115,7 +115,7 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
         ModelError: if the model is missing, incomplete, not a causal language model, or unsuitable for `quantization`.
     """
     target = device()
-    with _load_errors(name):
+    with load_errors(name):
         source = resolve(name)
         _require_no_kernels(AutoConfig.from_pretrained(source, trust_remote_code=False))
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -180,7 +180,7 @@ def weights_sha256(model: Any) -> str:
 
 
 @contextmanager
-def _load_errors(name: str) -> Iterator[None]:
+def load_errors(name: str) -> Iterator[None]:
     """Converts the errors of transformers to ModelError, and disables its progress bar."""
     had_progress_bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -231,7 +231,7 @@ def _convert_embedded(target: Path) -> Path:
         ) from None
     try:
         # transformers shows a progress bar here that cannot be disabled.
-        with _load_errors(EMBEDDED), redirect_stderr(io.StringIO()):
+        with load_errors(EMBEDDED), redirect_stderr(io.StringIO()):
             packed = AutoModelForCausalLM.from_pretrained(
                 source, gguf_file=_GGUF_FILE, dtype=torch.float32, trust_remote_code=False
             )

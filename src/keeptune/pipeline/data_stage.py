@@ -6,20 +6,22 @@ from keeptune.data.card import summarize, summarize_formats
 from keeptune.data.preparation import prepare
 from keeptune.data.teacher.rows import summarize_teacher_texts
 from keeptune.pipeline.context import RunContext
+from keeptune.pipeline.input_files import store_input_files
 from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.registry import skill_for_section
 
 
 def run_data_stage(context: RunContext) -> None:
-    """Writes data/*.parquet, rejected.jsonl and card.json, unless they are complete. One process does the work."""
+    """Writes inputs.json and data/ (Parquet, rejected.jsonl, card.json) unless complete. One process does the work."""
     context.processes.run_on_main(lambda: _prepare(context))
 
 
 def _prepare(context: RunContext) -> None:
     directory, recipe = context.directory, context.recipe
-    if directory.has_data:
+    if directory.has_rows:
         return
     with context.stage("data"):
+        store_input_files(directory, recipe)
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
         card = prepare(
             recipe,

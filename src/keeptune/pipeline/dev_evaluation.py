@@ -16,13 +16,11 @@ from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.suite_evaluation import PairedRecords, record_path
 from keeptune.evaluation.verdict_record import abilities_record, limits_of
 from keeptune.event_log import EventLog
-from keeptune.files import read_records, write_records
+from keeptune.files import Record, read_records, write_records
 from keeptune.generation.engine import Generator
 from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.prompts.chat import ChatLayout
-
-Record = dict[str, Any]
 
 BASE = "base"
 

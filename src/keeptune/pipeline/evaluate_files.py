@@ -20,13 +20,13 @@ from keeptune.evaluation.fingerprint import adapter_fingerprint, record_cache
 from keeptune.evaluation.model_pair import find_adapter
 from keeptune.evaluation.suite.loader import Size
 from keeptune.evaluation.suite_evaluation import collect_records
-from keeptune.files import write_records
+from keeptune.files import Record, write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.vllm import ServedModel, open_generator
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.squad import ReadingItem, load_reading_items
-from keeptune.models import adapter_metadata, adapters
+from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.progress import Reporter, SilentReporter
@@ -38,7 +38,6 @@ from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_by_name
 from keeptune.training.distributed import distributed_context
 
-Record = dict[str, Any]
 _SHOWN_REJECTED = 20
 
 
@@ -62,9 +61,10 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
 
     Raises:
         PromptError: when `template` is not the stored prompt, unless `other_prompt` is set.
+        ModelError: when the base model is not the one that the adapter was trained on.
     """
     folder = find_adapter(name)
-    card = _card(name)
+    card = _card(name, template)
     prompt = (
         named.resolve_prompt(template)
         if template is not None
@@ -82,6 +82,7 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
+    base_identity.require_same(card.base, card.model, str(folder))
     tokenizer, base = models.load_tokenizer(card.model), models.load_model(card.model, card.dtype, card.quantization)
     models.check_tokenizer(base, tokenizer)
     cache = record_cache(base, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
@@ -135,7 +136,7 @@ def score_files(
         raise RecipeError("nothing to score: give --skill FILE, --retained FILE (or `embedded`), or --abilities NAME,…")
     abilities = abilities_named(request.abilities, request.suite)
     reporter = reporter or SilentReporter()
-    questions = _questions(request.skill, target, request.limit) if request.skill else None
+    questions = _questions(request.skill, target, template, request.limit) if request.skill else None
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -299,9 +300,11 @@ def text(scored: Record) -> str:
     return "\n".join(lines)
 
 
-def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
+def _questions(
+    path: Path, target: str, template: str | None, limit: int
+) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used."""
-    skill, questions, rejected = _skill(target), [], []
+    skill, questions, rejected = _skill(target, template), [], []
     for row in read_rows(path):
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -322,16 +325,24 @@ def _questions(path: Path, target: str, limit: int) -> tuple[list[skill_score.Sk
     return questions, rejected
 
 
-def _skill(target: str) -> Skill:
+def _skill(target: str, template: str | None) -> Skill:
     """The skill that a model was trained on; arithmetic for a base model."""
-    card = _card(target)
+    card = _card(target, template)
     return skill_by_name(card.skill if card else Arithmetic.name)
 
 
-def _card(target: str) -> adapter_metadata.AdapterMetadata | None:
-    """The metadata of an adapter or of a merged model; None for a base model."""
+def _card(target: str, template: str | None = None) -> adapter_metadata.AdapterMetadata | None:
+    """The metadata of an adapter or of a merged model; None for a base model.
+
+    An adapter of another program has none. With a prompt template it is used as PEFT describes it.
+    """
     folder = find_adapter(target)
-    return adapter_metadata.load_if_present(target) if folder is None else adapter_metadata.load(folder)
+    if folder is None:
+        return adapter_metadata.load_if_present(target)
+    if template is None or (folder / adapter_metadata.FILE).is_file():
+        return adapter_metadata.load(folder)
+    model = adapters.base_model_name(folder)
+    return adapter_metadata.AdapterMetadata(model, Arithmetic.name, named.resolve_prompt(template), {}, 1.0)
 
 
 def _shown(rejected: Sequence[RejectedRow]) -> Record:

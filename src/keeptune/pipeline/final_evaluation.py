@@ -26,7 +26,7 @@ from keeptune.evaluation.practised import practised_by, practised_by_texts
 from keeptune.evaluation.reference_answer_likelihood import answer_nll
 from keeptune.evaluation.suite_evaluation import evaluate_suite, load_paired_records, record_path
 from keeptune.evaluation.unchanged_prompts import suite_prompts
-from keeptune.files import read_json, read_records, write_json, write_records
+from keeptune.files import Record, read_json, read_records, write_json, write_records
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache, sha256_of
@@ -38,9 +38,10 @@ from keeptune.progress import Reporter
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.reading import ReadingLayout, other_layout
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
-
-Record = dict[str, Any]
+from keeptune.run_files.part import Part
+from keeptune.run_files.records import Answer, ReadingAnswer
 
 SKILL, READING, OTHER_PROMPT, TASKS, DRIFT = "skill", "retained", "retained-other", "tasks", "drift"
 """Measurements with one record per item: test questions, reading questions under the main and the other prompt,
@@ -48,6 +49,9 @@ lm-evaluation-harness tasks, and loss and divergence on texts. Each ability of t
 
 UNCHANGED = "unchanged"
 """Measurement for adapters with an invocation: what the adapter changes on prompts without it."""
+
+SCHEMAS: dict[str, type[Part]] = {SKILL: Answer, READING: ReadingAnswer, OTHER_PROMPT: ReadingAnswer}
+"""Schemas of records by measurement."""
 
 _DIVERGENCE_TOKENS = 96
 """The maximum length of an answer on which the divergence is measured."""
@@ -240,7 +244,7 @@ class FinalEvaluation:
 
         It is at least the budget of `adapter.start`, which may have been trained on longer rows.
         """
-        kinds = read_json(self.directory.data_card)["kinds"]
+        kinds = read_json(self.directory.data_card, Card)["kinds"]
         start = self.recipe.adapter.start
         card = adapter_metadata.load_if_present(start) if start else None
         before = card.budgets if card else {}
@@ -256,7 +260,7 @@ class FinalEvaluation:
         Raises:
             RunError: when there are none.
         """
-        return read_records(self.directory.records(what, variant))
+        return read_records(self.directory.records(what, variant), SCHEMAS.get(what))
 
     def scores(self, variant: str) -> Scores:
         """All records of `base` or `tuned`."""

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -33,12 +32,10 @@ from keeptune.evaluation.practised import practised_by, practised_by_texts, reci
 from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite_evaluation import PairedRecords, evaluate_suite, evaluate_suite_sequentially
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
-from keeptune.files import file_sha256, read_json, write_json, write_records, write_text
+from keeptune.files import Record, file_sha256, read_json, write_json, write_records, write_text
 from keeptune.generation.record_cache import sha256_of
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
-
-Record = dict[str, Any]
 
 FILE, MARKDOWN_FILE, JUNIT_FILE = "gate.json", "gate.md", "gate.xml"
 REQUEST_FILE = "request.json"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.model import ModelSection
-from keeptune.models import adapters, load
+from keeptune.models import adapters, base_identity, load
 from keeptune.progress import Reporter
+from keeptune.run_files.manifest import BaseModelRecord
 
 
 class ModelSession:
@@ -27,6 +28,11 @@ class ModelSession:
     def tokenizer(self) -> Any:
         """The base model's tokenizer."""
         return load.load_tokenizer(self.config.name)
+
+    @cached_property
+    def identity(self) -> BaseModelRecord:
+        """The identity of the base model's files."""
+        return base_identity.identify(self.config.name)
 
     def base(self) -> Any:
         """The base model without an adapter; an attached adapter is removed."""

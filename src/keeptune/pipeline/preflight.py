@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keeptune.config.recipe import Recipe
-from keeptune.config.retain import SELF
+from keeptune.config.retain import WRITTEN
 from keeptune.evaluation import harness
 from keeptune.generation import vllm
 from keeptune.models import backend
@@ -42,5 +42,5 @@ def check_inputs(recipe: Recipe) -> None:
         load_start_config(Path(recipe.adapter.start))
     if recipe.retain.replay_share:
         for source in recipe.retain.replay:
-            if source != SELF:
+            if source not in WRITTEN:
                 load_replay_source(source)

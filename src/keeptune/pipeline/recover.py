@@ -1,8 +1,10 @@
 """The recipe of `keeptune recover`, which restores the abilities that a run lost.
 
 The new run starts from the adapter of the failed run (`adapter.start`). The adapter is first projected away from the
-inputs of replayed rows (training/projection.py). Training then continues on the same skill rows; half of the tokens are
-replayed, with a KL term on all of these. Dev questions select the checkpoint.
+inputs of replayed rows (training/projection.py). It gets as many new ranks as it has, which learn ten times as fast as
+the old ones (training/start_ranks.py). Training then continues on the same skill rows. Half of the tokens are replayed,
+also the adapter's own answers, and the base says by a KL term what should follow there (on-policy distillation). Dev
+questions select the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,15 +18,22 @@ from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.files import read_json
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.result import Result
 
 SCORES = 6
 """Number of checkpoints that are compared on dev questions."""
 
+RANK_GROWTH = 2
+"""The rank of the new adapter, relative to the old one."""
+
+START_RATE_RATIO = 0.1
+"""The learning rate of the old ranks, relative to that of the new ones."""
+
 RETAIN = {
-    "replay": ["embedded", "self"],
+    "replay": ["embedded", "self", "on_policy"],
     "replay_share": 0.5,
     "replay_target": "distribution",
-    "kl_weight": 2.0,
+    "kl_weight": 4.0,
     "kl_tokens": "replay",
     "project_start": 10.0,
 }
@@ -41,7 +50,7 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     directory = RunDirectory(folder)
     if not directory.result.is_file():
         raise RunError(f"{folder}: no result.json in it; finish the run with `keeptune run` first")
-    if read_json(directory.result)["gate"]["verdict"] == "pass":
+    if read_json(directory.result, Result)["gate"]["verdict"] == "pass":
         raise RunError(f"{folder}: its verdict is pass, so there is nothing to recover")
     parent = recipes.load_stored(directory.recipe)
     if parent.retain.activation == "invoked":
@@ -51,7 +60,12 @@ def recovery_recipe(folder: Path, tokens: int, overrides: tuple[str, ...] = ()) 
     tree = parent.model_dump(mode="json")
     steps = max(SCORES, tokens // parent.train.tokens_per_step)
     changes: dict[str, dict[str, Any]] = {
-        "adapter": {"start": str(directory.adapter)},
+        "adapter": {
+            "start": str(directory.adapter),
+            "start_rate_ratio": START_RATE_RATIO,
+            "rank": RANK_GROWTH * parent.adapter.rank,
+            "alpha": RANK_GROWTH * parent.adapter.alpha,
+        },
         "train": {"tokens": tokens, "score_every_steps": max(1, steps // SCORES), "patience": 0},
         "retain": RETAIN,
     }

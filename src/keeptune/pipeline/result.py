@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +18,11 @@ from keeptune.evaluation.reading_gate import ReadingVerdict, TaskScore, combine_
 from keeptune.evaluation.statistics import Estimate, Ratio, mcnemar, paired_difference
 from keeptune.evaluation.suite.loader import VERSION
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record, limits_of
+from keeptune.files import Record
 from keeptune.grading.number import HEADLINE
 from keeptune.models.adapters import ParameterCount
 from keeptune.prompts.reading import other_layout
 from keeptune.prompts.template import Prompt
-
-Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

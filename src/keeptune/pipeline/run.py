@@ -17,10 +17,10 @@ from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
 from keeptune.files import write_text
 from keeptune.generation.distributed import serve_generation
-from keeptune.models import adapter_metadata
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
 from keeptune.pipeline.evaluation_stage import run_evaluation_stage, tuned_generator
+from keeptune.pipeline.input_files import check_input_files
 from keeptune.pipeline.preflight import check_dependencies, check_inputs
 from keeptune.pipeline.report_stage import run_report_stage
 from keeptune.pipeline.run_lock import run_lock
@@ -50,7 +50,7 @@ class Run:
         """A new run in `folder`, or the existing one.
 
         Raises:
-            RunError: when `folder` holds a run of another recipe, or other files.
+            RunError: when `folder` holds a run of another recipe or of other input files, or no run.
             RecipeError, DataError, ModelError: when a dependency or an input is missing (see preflight.py).
         """
         directory = RunDirectory(folder)
@@ -108,7 +108,7 @@ class Run:
 
     def select(self) -> None:
         """The selection stage, with the stages before it where needed."""
-        if (self.directory.adapter / adapter_metadata.FILE).is_file():
+        if self.directory.has_adapter:
             return
         if not self.directory.has_trained:  # worker processes serve generation and never come here
             self.train()
@@ -116,9 +116,9 @@ class Run:
 
     def evaluate(self) -> None:
         """The evaluation stage, with the stages before it where needed."""
+        self.select()
         if self.context.final.complete():
             return
-        self.select()
         run_evaluation_stage(self.context)
 
     def report(self) -> dict[str, Any]:
@@ -153,6 +153,7 @@ def _claim(directory: RunDirectory, recipe: Recipe) -> None:
             raise RunError(
                 f"{folder}: holds a run of another recipe; choose another directory with --run, or delete this one"
             )
+        check_input_files(directory, recipe)
         return
     if not directory.is_run and folder.is_dir() and any(folder.iterdir()):
         raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")

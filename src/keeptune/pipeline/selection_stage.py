@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from keeptune.files import atomic_folder, file_sha256, read_json, write_json
+from keeptune.files import atomic_folder, read_json, write_json
 from keeptune.models import adapter_metadata, load
 from keeptune.pipeline.checkpoint_selection import select_checkpoint
 from keeptune.pipeline.context import RunContext
+from keeptune.pipeline.run_manifest import add_adapter_hashes, restore_manifest
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from keeptune.run_files.manifest import Manifest
 from keeptune.run_files.result import Chosen
 
 
@@ -26,9 +26,8 @@ def run_selection_stage(context: RunContext) -> None:
             _name_base_model(scratch / ADAPTER_CONFIG, recipe.model.name)
             write_json(scratch / directory.chosen.name, Chosen.checked(chosen))
             adapter_metadata.save(_metadata(context, chosen["scale"]), scratch)
-            manifest = read_json(directory.manifest)
-            manifest["hashes"]["adapter"] = file_sha256(scratch / ADAPTER_WEIGHTS)
-            write_json(directory.manifest, Manifest.checked(manifest))
+        restore_manifest(context)
+        add_adapter_hashes(context)
         if recipe.adapter.family == "pissa":
             context.reporter.info("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
 
@@ -36,7 +35,7 @@ def run_selection_stage(context: RunContext) -> None:
 def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterMetadata:
     model, skill, budgets = context.recipe.model, context.recipe.data.skill, context.final.budgets()
     return adapter_metadata.AdapterMetadata(
-        model.name, skill, context.prompt, budgets, scale, model.dtype, model.quantization
+        model.name, skill, context.prompt, budgets, scale, model.dtype, model.quantization, context.models.identity
     )
 
 

@@ -19,15 +19,16 @@ from keeptune.config.recipe import Recipe
 from keeptune.config.search_space import Categorical, Dimension, settings
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.event_log import EventLog
-from keeptune.files import read_json, write_json, write_text
+from keeptune.files import Record, read_json, write_json, write_text
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.result import Chosen
 from keeptune.training.loop import StepRecord
 
-Record = dict[str, Any]
 Point = tuple[float, float]
 """Skill accuracy and mean of F1 and EM, on dev."""
 
@@ -218,10 +219,10 @@ def _run_trial(study: Any, number: int, folder: Path, load: Callable[[], Recipe]
 def _scores(folder: Path) -> Record:
     """The dev scores of a trial's selected checkpoint, and the size of its adapter."""
     directory = RunDirectory(folder)
-    chosen = read_json(directory.chosen)
+    chosen = read_json(directory.chosen, Chosen)
     selected = (chosen["checkpoint"], chosen["scale"])
     candidate = next(c for c in chosen["candidates"] if (c["checkpoint"], c["scale"]) == selected)
-    trainable = read_json(directory.manifest)["parameters"]["trainable"]
+    trainable = read_json(directory.manifest, Manifest)["parameters"]["trainable"]
     return {"accuracy": candidate["accuracy"], "kept": candidate["kept"], "trainable": trainable}
 
 

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
-from keeptune.environment import manifest
+from keeptune.config.retain import SELF
 from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
-from keeptune.files import file_sha256, read_json, read_records, write_json, write_records
+from keeptune.files import Record, read_records, write_json, write_records
 from keeptune.generation.engine import Generator
-from keeptune.generation.self_answers import sample_self_answers, self_answer_examples
+from keeptune.generation.self_answers import (
+    sample_on_policy_answers,
+    sample_self_answers,
+    self_answer_examples,
+)
 from keeptune.models import adapters, load
 from keeptune.models.prepacked_linear import drop_prepacked_weights
 from keeptune.pipeline.context import RunContext
+from keeptune.pipeline.run_manifest import write_manifest
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
-from keeptune.run_files.manifest import Manifest
 from keeptune.training import checkpoints
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.engine import create_trainer
@@ -26,8 +31,6 @@ from keeptune.training.examples import build_training_examples
 from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.projection import project
 from keeptune.training.trackers import Trackers
-
-Record = dict[str, Any]
 
 TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """The figures of a step that experiment trackers receive."""
@@ -49,7 +52,7 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
         rows = context.examples()
         invocation = _invocation(context, rows)
         examples = build_training_examples(
-            rows, context.recipe, context.models.tokenizer, lambda n: _self_rows(context, n)
+            rows, context.recipe, context.models.tokenizer, lambda source, n: _written_rows(context, source, n)
         )
         sharded = context.recipe.train.shard and context.processes.world_size > 1
         base = context.models.load_base(placed=False) if sharded else context.models.base()
@@ -60,7 +63,7 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
         _project(context, model, examples)
         trainer = create_trainer(context.recipe, model, examples, context.directory.root)
         if context.processes.is_main:
-            write_json(context.directory.manifest, Manifest.checked(_manifest(context, model, weights_sha256)))
+            write_manifest(context, model, weights_sha256)
         _describe(context, trainer, model, len(examples))
         steps = _train(context, trainer, model, observers)
         drop_prepacked_weights(model)
@@ -122,21 +125,34 @@ def _project(context: RunContext, model: Any, examples: Sequence[TokenizedExampl
         project(model, examples, strength, context.recipe.seed)
 
 
-def _self_rows(context: RunContext, tokens: int) -> list[TokenizedExample]:
-    """Rows of the base model's own answers. They are stored, so that resumed training replays the same ones."""
-    path, tokenizer = context.directory.self_answers, context.models.tokenizer
-    layout = ChatLayout(tokenizer, context.prompt)
+def _written_rows(context: RunContext, source: str, tokens: int) -> list[TokenizedExample]:
+    """Rows of answers that a model writes. They are stored, so that resumed training replays the same ones."""
+    path, layout = context.directory.replayed_answers(source), ChatLayout(context.models.tokenizer, context.prompt)
 
-    def generate() -> None:
-        if path.is_file():
-            return
-        context.reporter.info("the base model answers prompts of the pool, for replay")
-        base = context.models.base()
-        cache, generator = record_cache(base, tokenizer), Generator(base, tokenizer)
-        write_records(path, sample_self_answers(generator, layout, cache, tokens, context.recipe.seed))
+    def write() -> None:
+        if not path.is_file():
+            answers = _base_answers if source == SELF else _on_policy_answers
+            write_records(path, answers(context, layout, tokens))
 
-    context.processes.run_on_main(generate)
+    context.processes.run_on_main(write)
     return self_answer_examples(read_records(path), layout)
+
+
+def _base_answers(context: RunContext, layout: ChatLayout, tokens: int) -> list[Record]:
+    context.reporter.info("the base model answers prompts of the pool, for replay")
+    base, tokenizer = context.models.base(), context.models.tokenizer
+    cache = record_cache(base, tokenizer)
+    return sample_self_answers(Generator(base, tokenizer), layout, cache, tokens, context.recipe.seed)
+
+
+def _on_policy_answers(context: RunContext, layout: ChatLayout, tokens: int) -> list[Record]:
+    context.reporter.info("the start adapter answers prompts of the pool, for replay")
+    assert context.recipe.adapter.start is not None
+    folder = Path(context.recipe.adapter.start)
+    start = context.models.with_adapter(folder)
+    with adapters.scaled(start, adapters.stored_scale(folder)):
+        generator = Generator(start, context.models.tokenizer)
+        return sample_on_policy_answers(generator, layout, tokens, context.recipe.seed)
 
 
 def _invocation(context: RunContext, examples: Sequence[TokenizedExample]) -> list[int]:
@@ -170,15 +186,3 @@ def _trackers(context: RunContext) -> Iterator[Trackers]:
         yield trackers
     finally:
         trackers.finish()
-
-
-def _manifest(context: RunContext, model: Any, weights_sha256: str) -> Record:
-    hashes = {
-        "recipe": file_sha256(context.directory.recipe),
-        "data": read_json(context.directory.data_card)["data_sha256"],
-        "prompt": context.prompt.sha256,
-        "weights": weights_sha256,
-    }
-    counts = adapters.count_parameters(model)
-    parameters = {"trainable": counts.trainable, "total": counts.total}
-    return {**manifest(hashes, context.recipe.seed), "parameters": parameters}

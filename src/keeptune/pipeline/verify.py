@@ -26,26 +26,31 @@ from keeptune.evaluation.practised import practised_by
 from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
-from keeptune.files import file_sha256, read_json
+from keeptune.files import Record, file_sha256, read_json, stored_content
 from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import grade, parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
-from keeptune.pipeline.evaluation_stage import hashed_files, tuned_generator
+from keeptune.models.base_identity import identify
+from keeptune.pipeline.evaluation_stage import tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
+from keeptune.pipeline.input_files import stored_sources
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
+from keeptune.pipeline.run_manifest import hashed_files
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.manifest import Manifest
+from keeptune.run_files.result import Chosen
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_for_section
 
-Record = dict[str, Any]
-
-
 _SHOWN, _SHOWN_BEFORE = 80, 20
+
+_ADDED_LATER = {"data/card.json", "data/rejected.jsonl"}
+"""Files whose hashes are missing in the manifests of older versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +99,8 @@ class Verification:
 def verify(folder: Path) -> Verification:
     """Verifies a finished run, or the output folder of `keeptune gate`.
 
-    The hash of the base weights is not checked, since that needs the model. For an adapter with an invocation both
-    models are loaded, and their outputs on prompts without the invocation are compared.
+    The base model's files are hashed, but not loaded. For an adapter with an invocation both models are loaded, and
+    their outputs on prompts without the invocation are compared.
 
     Raises:
         RunError: when a file of the run is missing or damaged.
@@ -105,10 +110,18 @@ def verify(folder: Path) -> Verification:
     if (folder / GATE_FILE).is_file() and not directory.is_run:
         return _verify_gate(folder, code)
     run = Run.open(folder)
-    manifest = read_json(directory.manifest)
+    manifest = read_json(directory.manifest, Manifest)
     verification = Verification(made_by=_version(manifest), checked_by=_version(code))
+    with stored_content(folder):
+        _verify_run(run, manifest, verification)
+    return verification
+
+
+def _verify_run(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
+    directory = run.directory
     _check_hashes(run, manifest["hashes"], verification)
     _check_sources(run, verification)
+    _check_base(run, manifest, verification)
     _check_adapter(run, verification)
     _check_skill(run, verification)
     for what, layout in run.context.final.layouts().items():
@@ -124,7 +137,6 @@ def verify(folder: Path) -> Verification:
         if place != "finished" and not _same(value, recomputed):
             verification.faults.append(Fault(f"result.json, {place}", value, recomputed))
     _check_unchanged(run, verification)
-    return verification
 
 
 def text(verification: Verification) -> str:
@@ -158,32 +170,54 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verificatio
         "recipe": file_sha256(run.directory.recipe),
         "data": data_sha256(examples),
         "prompt": run.context.prompt.sha256,
-        "adapter": file_sha256(run.directory.adapter_weights),
+        "adapter": _hash_if_present(run.directory.adapter_weights),
     }
-    # Older runs have no hashes of single files.
-    if any("/" in name for name in stored):
-        recomputed |= {name: file_sha256(run.directory.root / name) for name in hashed_files(run.context)}
+    # Older runs have no hashes of single files, or not of all.
+    names = hashed_files(run.context) if any(name.startswith("scores/") for name in stored) else []
+    required = {name for name in names if name.startswith(("scores/", "data/"))} - _ADDED_LATER
+    recomputed |= {
+        name: _hash_if_present(run.directory.root / name) for name in names if name in stored or name in required
+    }
     for name, value in recomputed.items():
         verification.hashes += 1
         verification.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
 
 
+def _hash_if_present(path: Path) -> str | None:
+    return file_sha256(path) if path.is_file() else None
+
+
 def _check_sources(run: Run, verification: Verification) -> None:
-    """The source files of the rows are unchanged."""
-    card = read_json(run.directory.data_card)
-    for source in (*card["files"], *card.get("test_files", ())):
-        name = source["file"]
-        if Path(name).is_file():
-            verification.hashes += 1
-            verification.expect(f"data/card.json, sha256 of {name}", source["sha256"], file_sha256(Path(name)))
-        else:
-            verification.absent.append(name)
+    """The input files are unchanged."""
+    sources = stored_sources(run.directory)
+    for record, files in (("data/card.json", sources.card), ("inputs.json", sources.others)):
+        for source in files:
+            if Path(source.file).is_file():
+                verification.hashes += 1
+                sha256 = file_sha256(Path(source.file))
+                verification.expect(f"{record}, sha256 of {source.file}", source.sha256, sha256)
+            else:
+                verification.absent.append(source.file)
+
+
+def _check_base(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
+    """The base model's weights and configuration are those of the training, where the model is on this machine."""
+    if manifest.get("base") is None:  # older runs have none
+        return
+    try:
+        current = identify(run.recipe.model.name).model_dump()
+    except ModelError as error:
+        _not_here(str(error), verification)
+        return
+    for key in ("weights_sha256", "config_sha256"):
+        verification.hashes += 1
+        verification.expect(f"manifest.json, base.{key}", manifest["base"].get(key), current[key])
 
 
 def _check_adapter(run: Run, verification: Verification) -> None:
     """keeptune.json beside the adapter has the prompt of the run and the selected scale."""
     card = read_json(run.directory.adapter / adapter_metadata.FILE)
-    chosen = read_json(run.directory.chosen)
+    chosen = read_json(run.directory.chosen, Chosen)
     verification.expect(
         f"adapter/{adapter_metadata.FILE}, prompt", card["prompt"]["template"], run.context.prompt.template
     )

@@ -16,6 +16,7 @@ from keeptune.config.ability_names import READING_ABILITY, TASK_PREFIX
 from keeptune.config.aliases import with_current_keys
 from keeptune.config.yaml_reader import YamlError, parse_yaml
 from keeptune.errors import RunError
+from keeptune.event_log import EventLog
 from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.events import ScoreEvent, TrainEvent
@@ -52,15 +53,15 @@ def read(run: Path) -> Facts:
     if not run.is_dir():
         raise RunError(f"{run}: no such run directory; check the path, or start a run with `keeptune run`")
     directory = RunDirectory(run)
-    log = _lines(directory.event_log, dict[str, Any])
+    log = EventLog(directory.event_log).events()
     return Facts(
         folder=run,
         result=_json(directory.result, Result),
         recipe=_recipe(directory.recipe),
         manifest=_json(directory.manifest, Manifest),
         card=_json(directory.data_card, Card),
-        steps=_events(directory.event_log, log, "train", TrainEvent),
-        dev_scores=_events(directory.event_log, log, "score", ScoreEvent),
+        steps=[TrainEvent.model_validate(event) for event in log if event["event"] == "train"],
+        dev_scores=[ScoreEvent.model_validate(event) for event in log if event["event"] == "score"],
         base_answers=_lines(directory.records("skill", "base"), Answer),
         tuned_answers=_lines(directory.records("skill", "tuned"), Answer),
         base_reading=_lines(directory.records("retained", "base"), ReadingAnswer),
@@ -101,14 +102,6 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
     # Not splitlines: a model may write U+2028 and the like, which JSON leaves inside a string.
     lines = _text(path).split("\n")
     return [_checked(f"{path}:{number}", line, kind) for number, line in enumerate(lines, 1) if line]
-
-
-def _events(path: Path, log: list[dict[str, Any]], name: str, kind: type[T]) -> list[T]:
-    adapter = TypeAdapter(kind)
-    try:
-        return [adapter.validate_python(event) for event in log if event.get("event") == name]
-    except ValidationError as error:
-        raise _damaged(f"{path} ({name} events)", error) from None
 
 
 def _checked(where: str, text: str, kind: type[T]) -> T:

@@ -8,6 +8,8 @@ from pathlib import Path
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names for the two files of an adapter."""
 
+ADAPTER_METADATA = "keeptune.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -19,6 +21,11 @@ class RunDirectory:
     def recipe(self) -> Path:
         """The complete recipe, defaults included."""
         return self.root / "recipe.yaml"
+
+    @property
+    def inputs(self) -> Path:
+        """The hashes of the input files that the data card does not list."""
+        return self.root / "inputs.json"
 
     @property
     def event_log(self) -> Path:
@@ -55,14 +62,18 @@ class RunDirectory:
         """Accounts for every row; written last, so its presence means that the data stage is complete."""
         return self.data / "card.json"
 
+    @property
+    def rejected_rows(self) -> Path:
+        """The rows that were rejected, each with its reason."""
+        return self.data / "rejected.jsonl"
+
     def examples(self, split: str) -> Path:
         """The selected rows of `train`, `dev` or `test`."""
         return self.data / f"{split}.parquet"
 
-    @property
-    def self_answers(self) -> Path:
-        """The base model's own answers, which training replays."""
-        return self.root / "replay" / "self.jsonl"
+    def replayed_answers(self, source: str) -> Path:
+        """The answers that a model wrote for the replay source `self` or `on_policy`."""
+        return self.root / "replay" / f"{source}.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -100,6 +111,11 @@ class RunDirectory:
         return self.adapter / ADAPTER_WEIGHTS
 
     @property
+    def adapter_metadata(self) -> Path:
+        """The adapter's prompt, base model, token budgets and scale."""
+        return self.adapter / ADAPTER_METADATA
+
+    @property
     def chosen(self) -> Path:
         """The selected checkpoint and scale, and all candidates with their dev scores."""
         return self.adapter / "chosen.json"
@@ -134,9 +150,21 @@ class RunDirectory:
         return self.data_card.is_file()
 
     @property
+    def has_rows(self) -> bool:
+        """Whether the data stage is complete and none of its files was deleted since."""
+        files = (self.data_card, self.rejected_rows, *(self.examples(split) for split in ("train", "dev", "test")))
+        return all(path.is_file() for path in files)
+
+    @property
     def has_trained(self) -> bool:
-        """Whether the training stage is complete."""
-        return self.trained.is_file()
+        """Whether the training stage is complete. With a selected adapter the checkpoints are not needed any more."""
+        return self.trained.is_file() or self.has_adapter
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether the selection stage is complete."""
+        files = (self.adapter_config, self.adapter_weights, self.adapter_metadata, self.chosen)
+        return all(path.is_file() for path in files)
 
     def relative(self, path: Path) -> str:
         """The path from the root, with forward slashes: how the manifest names files."""

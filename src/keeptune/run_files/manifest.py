@@ -28,6 +28,14 @@ class Hardware(Part):
     accelerator: str | None
 
 
+class BaseModelRecord(Part):
+    """The identity of a base model: hashes of stored weights and configuration, and the revision on the hub."""
+
+    weights_sha256: str
+    config_sha256: str
+    revision: str | None = None
+
+
 class Manifest(Part):
     """manifest.json."""
 
@@ -42,3 +50,4 @@ class Manifest(Part):
     started: str
     command: str
     parameters: TrainedParameters | None = None
+    base: BaseModelRecord | None = None

@@ -7,12 +7,13 @@ solution states. The equations of the solution are still verified, and the grade
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
+
+import regex
 
 from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding, Style
-from keeptune.errors import RecipeError
+from keeptune.errors import DataError, RecipeError
 from keeptune.grading.answers import Truth
 from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import (
@@ -29,6 +30,11 @@ from keeptune.skills.rejection import describe_unreadable_answer
 UNLISTED_KIND = "(not in data.kinds)"
 """The kind of rows whose kind column has a value that data.kinds does not list. No column has this value."""
 
+MATCH_SECONDS = 2.0
+"""Maximum processor time of one pattern on one problem. Nested repetition can take years on a text of 50 characters."""
+
+QUOTED_CHARACTERS = 60
+
 DEFAULT_KIND = "text"
 """The kind of all rows if the recipe has neither patterns nor a kind column."""
 
@@ -44,7 +50,7 @@ class Text:
     name = "text"
 
     def __init__(self, patterns: Mapping[str, str], labels: tuple[str, ...] = ()) -> None:
-        self.patterns = {kind: re.compile(pattern, re.DOTALL) for kind, pattern in patterns.items()}
+        self.patterns = {kind: regex.compile(pattern, regex.DOTALL) for kind, pattern in patterns.items()}
         self.labels = labels
         self.kinds = (*patterns,) or ((*labels, UNLISTED_KIND) if labels else (DEFAULT_KIND,))
 
@@ -107,7 +113,16 @@ class Text:
             return label if label in self.labels else UNLISTED_KIND
         if not self.patterns:
             return DEFAULT_KIND
-        return next((kind for kind, pattern in self.patterns.items() if pattern.fullmatch(problem)), None)
+        return next((kind for kind in self.patterns if self._matches(kind, problem)), None)
+
+    def _matches(self, kind: str, problem: str) -> bool:
+        try:
+            return self.patterns[kind].fullmatch(problem, timeout=MATCH_SECONDS) is not None
+        except TimeoutError:
+            raise DataError(
+                f"data.patterns.{kind}: takes more than {MATCH_SECONDS:g} seconds on the problem "
+                f"{problem[:QUOTED_CHARACTERS]!r}; write it without nested repetition such as (a+)+"
+            ) from None
 
 
 def parse_truth_or_text(solution: str) -> Truth:

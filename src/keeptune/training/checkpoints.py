@@ -31,8 +31,8 @@ _RANDOM_STATE = "random_state"
 class Progress:
     """How far training has come: the contents of progress.json. The plan of batches says what follows.
 
-    `rows_sha256` is the hash of the tokenized rows and of the plan up to this step. Checkpoints of older versions do
-    not have it.
+    `rows_sha256` is the hash of the tokenized rows and of the plan up to this step, and `kl_weight` the weight of the
+    KL term for the next step. Checkpoints of older versions do not have them.
     """
 
     step: int
@@ -40,6 +40,7 @@ class Progress:
     seconds: float
     loss_scale: float = 1.0
     rows_sha256: str | None = None
+    kl_weight: float | None = None
 
 
 def save(folder: Path, model: Any, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.recipe import Recipe
-from keeptune.models import backend
+from keeptune.models import adapters, backend
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.device_memory import free_bytes, total_bytes
 from keeptune.models.load import device
@@ -15,6 +15,8 @@ from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context
 from keeptune.training.loop import Trainer
+from keeptune.training.start_ranks import slow_start_ranks
+from keeptune.training.step_engine import StepEngine
 
 
 def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExample], folder: Path) -> Trainer:
@@ -27,14 +29,18 @@ def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExamp
     """
     settings, seed = recipe.train, recipe.seed
     if recipe.engine == "mindspore":
-        trainer: Trainer = backend.mindspore().trainer(recipe, model, examples, folder)
-        return trainer
+        engine: StepEngine = backend.mindspore().step_engine(recipe, model, examples, folder)
+        return Trainer(model, examples, settings, seed, folder, engine=engine)
     if not settings.shard:
         prepack_weights(model, total_bytes(device()) // distributed_context().local_world_size)
     checkpointing = ActivationCheckpointing.plan(
         settings.activation_checkpointing, model, recipe.adapter.family, _free_bytes(recipe, model)
     )
-    return Trainer(model, examples, settings, seed, folder, checkpointing, recipe.retain)
+    trainer = Trainer(model, examples, settings, seed, folder, checkpointing, recipe.retain)
+    if recipe.adapter.start_rate_ratio != 1:
+        ranks, ratio = adapters.start_ranks(recipe.adapter), recipe.adapter.start_rate_ratio
+        slow_start_ranks(trainer.engine.optimizer, model, ranks, ratio)
+    return trainer
 
 
 def _free_bytes(recipe: Recipe, model: Any) -> int:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.recipe import Recipe
-from keeptune.config.retain import SELF
+from keeptune.config.retain import WRITTEN
 from keeptune.data.preparation import load_prepared_rows
 from keeptune.prompts.template import Prompt
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.replay import ReplayRows, ReplaySource, build_replay_examples, load_replay_source
 from keeptune.training.target_truncation import truncate_target
 
-SelfReplay = Callable[[int], ReplayRows]
-"""Creates rows of the base model's own answers, of about the given number of tokens."""
+WriteRows = Callable[[str, int], ReplayRows]
+"""Creates the rows of a replay source that a model writes, of about the given number of tokens."""
 
 
 def load_skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[TokenizedExample]:
@@ -30,7 +30,7 @@ def load_skill_examples(path: Path, prompt: Prompt, tokenizer: Any) -> list[Toke
 
 
 def build_training_examples(
-    examples: Sequence[TokenizedExample], recipe: Recipe, tokenizer: Any, self_replay: SelfReplay | None = None
+    examples: Sequence[TokenizedExample], recipe: Recipe, tokenizer: Any, write_rows: WriteRows | None = None
 ) -> list[TokenizedExample]:
     """The skill's rows with truncated targets, followed by as many replayed tokens as the recipe asks for.
 
@@ -38,7 +38,7 @@ def build_training_examples(
         examples: the rows of the skill.
         recipe: decides truncation and replay.
         tokenizer: encodes the texts of replay sources.
-        self_replay: creates the rows of the replay source `self`, which needs the model.
+        write_rows: creates the rows of the replay sources `self` and `on_policy`, which need the model.
     """
     settings, retain, seed = recipe.train, recipe.retain, recipe.seed
     rows = [truncate_target(example, settings.truncate_targets, seed) for example in examples]
@@ -47,9 +47,9 @@ def build_training_examples(
         replay_tokens = round(total_tokens * retain.replay_share)
         sources: list[ReplaySource | ReplayRows] = []
         for name in retain.replay:
-            if name == SELF:
-                assert self_replay is not None
-                sources.append(self_replay(replay_tokens // len(retain.replay)))
+            if name in WRITTEN:
+                assert write_rows is not None
+                sources.append(write_rows(name, replay_tokens // len(retain.replay)))
             else:
                 sources.append(load_replay_source(name))
         rows += build_replay_examples(sources, tokenizer, replay_tokens, recipe.data.max_tokens, seed)

@@ -46,13 +46,13 @@ class GradientAccumulator:
         sharded_model: ShardedModel | None,
     ) -> None:
         self.peft_model, self.examples, self.settings, self.seed = model, examples, settings, seed
-        self.retain = retain
+        self.retain, self.kl_weight = retain, retain.kl_weight
         self.checkpointing, self.context, self.sharded_model = checkpointing, context, sharded_model
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.objective = Objective(model, retain)
         self.packs_rows = supports_packed_rows(model)
-        self.loss_scale = INITIAL_LOSS_SCALE if _is_half_precision(model) else 1.0
+        self.loss_scale = initial_loss_scale(model)
 
     def accumulate(
         self, step_index: int, batches: Sequence[Sequence[Batch]], token_weight: float
@@ -117,7 +117,7 @@ class GradientAccumulator:
         """The weight of the divergence at each position of the KL term in a step."""
         if not self.retain.kl_weight:
             return 0.0
-        return self.retain.kl_weight / max(1, sum(len(kl_positions(row, self.retain.kl_tokens)) for row in rows))
+        return self.kl_weight / max(1, sum(len(kl_positions(row, self.retain.kl_tokens)) for row in rows))
 
     def _backward(self, batch: Batch, token_weight: float, kl_weight: float) -> tuple[list[str], Tensor, Tensor]:
         """Adds the gradient of one batch.
@@ -161,6 +161,6 @@ def _out_of_memory_message(checkpointing: ActivationCheckpointing, rows: int, to
     )
 
 
-def _is_half_precision(model: Any) -> bool:
-    """Whether any weight is float16, in which small gradients underflow."""
-    return any(p.dtype == torch.float16 for p in model.parameters())
+def initial_loss_scale(model: Any) -> float:
+    """The loss scale to start with: 1 unless some weight is float16, in which small gradients underflow."""
+    return INITIAL_LOSS_SCALE if any(p.dtype == torch.float16 for p in model.parameters()) else 1.0

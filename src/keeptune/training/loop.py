@@ -1,8 +1,8 @@
 """The training loop. It runs the plan of batches, and writes checkpoints and a log.
 
-An interrupted training that is run again ends with the same bytes as an uninterrupted one. `gradient.py` computes the
-gradient of a step. The loss is logged per kind, because a mean over all kinds easily hides one that is not learned.
-With several processes, all take the same steps, and rank 0 writes all files.
+An interrupted training that is run again ends with the same bytes as an uninterrupted one. An engine computes the
+steps (`step_engine.py`). The loss is logged per kind, because a mean over all kinds hides one that is not learned. With
+several processes, all take the same steps, and rank 0 writes all files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,14 +28,12 @@ from keeptune.files import write_text
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.adapters import added_parameters
 from keeptune.models.allocator import keep_freed_memory
-from keeptune.models.sharding import ShardedModel
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training import checkpoints
-from keeptune.training.batches import Batch, TokenizedExample, padded_tokens, plan_steps, rows_sha256, split_step
+from keeptune.training.batches import Batch, TokenizedExample, padded_tokens, plan_steps, rows_sha256
 from keeptune.training.distributed import distributed_context
-from keeptune.training.gradient import GradientAccumulator
-from keeptune.training.optimizer import create_optimizer, set_learning_rate
 from keeptune.training.schedule import learning_rate
+from keeptune.training.step_engine import StepEngine, TorchEngine
 
 ScoreFunction = Callable[[int], dict[str, Any]]
 """Evaluates the model in its state after a step. The result is logged."""
@@ -54,6 +52,7 @@ class StepRecord:
     loss: float
     loss_by_kind: dict[str, float]
     divergence: float | None
+    kl_weight: float | None
     learning_rate: float
     grad_norm: float
     tokens_per_second: float
@@ -72,6 +71,7 @@ class Trainer:
         run: Path,
         checkpointing: ActivationCheckpointing = ActivationCheckpointing(math.inf),  # noqa: B008  (frozen)
         retain: RetainSection = RetainSection(),  # noqa: B008  (frozen)
+        engine: StepEngine | None = None,
     ) -> None:
         untrainable = [example.name for example in examples if not any(example.loss_mask)]
         if untrainable:
@@ -91,13 +91,10 @@ class Trainer:
             for counts in (self.lengths, targets)
         )
         self._require_same_plan()
-        is_sharded = settings.shard and self.context.world_size > 1
-        self.sharded_model = ShardedModel(model, self.context.device_mesh()) if is_sharded else None
         self.peft_model = model
-        self.gradient = GradientAccumulator(
-            model, examples, settings, retain, seed, checkpointing, self.context, self.sharded_model
-        )
-        self.optimizer = create_optimizer(model, settings)
+        self.engine = engine or TorchEngine(model, examples, settings, seed, checkpointing, retain)
+        # After the engine: sharding replaces the parameters of a model.
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.scored_steps: set[int] = set()
         torch.manual_seed(seed)
 
@@ -127,6 +124,19 @@ class Trainer:
         """
         keep_freed_memory()
         progress = self._resume()
+        try:
+            self.engine.start()
+            return self._run_from(progress, on_step, score, should_stop)
+        finally:
+            self.engine.stop()
+
+    def _run_from(
+        self,
+        progress: checkpoints.Progress,
+        on_step: Callable[[StepRecord], None],
+        score: ScoreFunction | None,
+        should_stop: StopCriterion | None,
+    ) -> checkpoints.Progress:
         self.context.broadcast_from_main(list(added_parameters(self.peft_model).values()))
         with _stop_signals() as signals:
             # The run may have been interrupted between a checkpoint and its score.
@@ -137,8 +147,10 @@ class Trainer:
                 started = time.perf_counter()
                 record = self._step(index)
                 seconds = progress.seconds + time.perf_counter() - started
-                loss_scale = self.gradient.loss_scale
-                progress = checkpoints.Progress(record.step, progress.tokens + record.tokens, seconds, loss_scale)
+                tokens = progress.tokens + record.tokens
+                progress = checkpoints.Progress(
+                    record.step, tokens, seconds, self.engine.loss_scale, kl_weight=self.engine.kl_weight
+                )
                 self._log({"event": "train", **_logged(record, progress)})
                 on_step(record)
                 self._save_if_due(progress, signals)
@@ -171,7 +183,7 @@ class Trainer:
     def _score(self, step: int, score: ScoreFunction | None) -> None:
         """Evaluates the model after a step and logs the result, if that is due and not yet done."""
         if score and self._is_score_due(step) and step not in self.scored_steps:
-            with self.sharded_model.gathered() if self.sharded_model else nullcontext():
+            with self.engine.gathered():
                 if self.context.is_main:
                     self._log({"event": "score", "step": step, **score(step)})
                 self.context.barrier()
@@ -184,14 +196,15 @@ class Trainer:
         return any(self.context.all_gather(self.context.is_main and should_stop()))
 
     def _save(self, progress: checkpoints.Progress) -> None:
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.gradient.parameters):
+        self.engine.synchronize(progress.step)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters):
             raise TrainingError(
                 f"step {progress.step}: the weights after this step are not finite; nothing of it is saved. "
                 "Start a new run with a lower train.learning_rate"
             )
         if self.context.is_main:
             hashed = replace(progress, rows_sha256=self._plan_sha256(progress.step))
-            checkpoints.save(self.folder, self.peft_model, self.optimizer, hashed)
+            checkpoints.save(self.folder, self.peft_model, self.engine.optimizer, hashed)
         self.context.barrier()
 
     def _resume(self) -> checkpoints.Progress:
@@ -201,13 +214,15 @@ class Trainer:
         if newest is None:
             progress = checkpoints.Progress(0, 0, 0.0)
         else:
-            progress = checkpoints.restore(newest, self.peft_model, self.optimizer)
+            progress = checkpoints.restore(newest, self.peft_model, self.engine.optimizer)
             if progress.rows_sha256 not in (None, self._plan_sha256(progress.step)):
                 raise RunError(
                     f"{newest}: the training rows or their order have changed since this checkpoint; restore the files "
                     "of retain.replay and the version of keeptune, or start a new run"
                 )
-            self.gradient.loss_scale = progress.loss_scale
+            self.engine.loss_scale = progress.loss_scale
+            if progress.kl_weight is not None:
+                self.engine.kl_weight = progress.kl_weight
         self.scored_steps = self.context.all_gather(self._truncate_log(progress.step) if is_main else set())[0]
         return progress
 
@@ -227,16 +242,12 @@ class Trainer:
 
     def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
-        batches = split_step(self.plan[index], self.lengths, self.context.world_size)
-        statistics, norm = self.gradient.accumulate(index, batches, self._token_weight(index))
+        rate, kl_weight = learning_rate(index, len(self.plan), self.settings), self.engine.kl_weight
+        statistics, norm = self.engine.step(index, self.plan[index], self._token_weight(index), rate)
         if statistics.non_finite_batch:
             self._raise_not_finite(index, statistics.non_finite_batch, "loss")
         if not math.isfinite(norm):
             self._raise_not_finite(index, tuple(i for batch in self.plan[index] for i in batch), "gradient")
-        rate = learning_rate(index, len(self.plan), self.settings)
-        set_learning_rate(self.optimizer, rate)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
         seconds, tokens = time.perf_counter() - started, self.step_tokens[index]
         return StepRecord(
             step=index + 1,
@@ -245,6 +256,7 @@ class Trainer:
             loss=statistics.loss,
             loss_by_kind=statistics.loss_by_kind,
             divergence=statistics.divergence,
+            kl_weight=kl_weight if statistics.divergence is not None else None,
             learning_rate=rate,
             grad_norm=norm,
             tokens_per_second=tokens / seconds,
@@ -291,7 +303,7 @@ def _logged(record: StepRecord, progress: checkpoints.Progress) -> dict[str, Any
         "tokens": progress.tokens,
         "loss": record.loss,
         "loss_by_kind": record.loss_by_kind,
-        **({} if record.divergence is None else {"divergence": record.divergence}),
+        **({} if record.divergence is None else {"divergence": record.divergence, "kl_weight": record.kl_weight}),
         "learning_rate": record.learning_rate,
         "grad_norm": record.grad_norm,
         "tokens_per_second": record.tokens_per_second,

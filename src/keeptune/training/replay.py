@@ -27,7 +27,7 @@ ReplaySource = Sequence[ReadingItem | str]
 """The items of a source: reading questions or texts."""
 
 ReplayRows = Sequence[TokenizedExample]
-"""Rows that need no further processing: the base model's own answers (generation/self_answers.py)."""
+"""Rows that need no further processing: answers that a model wrote (generation/self_answers.py)."""
 
 
 def load_replay_source(source: str) -> ReplaySource:

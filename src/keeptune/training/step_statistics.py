@@ -37,14 +37,19 @@ class StepStatistics:
             divergences: the divergence at each position of the KL term, of shape `(positions,)`.
         """
         for kind, loss in zip(kinds, losses.tolist(), strict=True):
-            self._add_loss(kind, loss, 1)
+            self.add_loss(kind, loss, 1)
         self.kl += float(divergences.sum())
         self.kl_positions += len(divergences)
+
+    def add_loss(self, kind: str, loss: float, targets: int) -> None:
+        """Adds the summed loss of some target tokens of one kind."""
+        self.losses[kind] = self.losses.get(kind, 0.0) + loss
+        self.targets[kind] = self.targets.get(kind, 0) + targets
 
     def merge(self, other: StepStatistics) -> None:
         """Adds the sums of another process."""
         for kind, loss in other.losses.items():
-            self._add_loss(kind, loss, other.targets[kind])
+            self.add_loss(kind, loss, other.targets[kind])
         self.kl += other.kl
         self.kl_positions += other.kl_positions
         self.non_finite_batch = self.non_finite_batch or other.non_finite_batch
@@ -63,7 +68,3 @@ class StepStatistics:
     def loss_by_kind(self) -> dict[str, float]:
         """The mean loss of each kind, in nats."""
         return {kind: self.losses[kind] / self.targets[kind] for kind in sorted(self.losses)}
-
-    def _add_loss(self, kind: str, loss: float, targets: int) -> None:
-        self.losses[kind] = self.losses.get(kind, 0.0) + loss
-        self.targets[kind] = self.targets.get(kind, 0) + targets

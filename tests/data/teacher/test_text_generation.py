@@ -225,6 +225,7 @@ def test_the_concurrency_limit_is_respected(tmp_path: Path) -> None:
         (Reply(b'{"choices": [{"mess'), "not a chat completion"),
         (Reply(b""), "not a chat completion"),
         (Reply(b"[]"), "not a chat completion"),
+        (Reply(b'{"error": {"message": "model is overloaded"}}'), "model is overloaded"),
         (Reply(b"\xff\xfe"), "not a chat completion"),
         (completion("", choices=[]), "not a chat completion"),
         (completion({"text": "#### 11"}), "not a chat completion"),

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keeptune.config.ability_names import ABILITY_NAMES
-from keeptune.evaluation.abilities.base import Ability, Record, Subject, option_probability
+from keeptune.evaluation.abilities.base import Ability, Subject, option_probability
 from keeptune.evaluation.abilities.long_context import plant_facts
 from keeptune.evaluation.abilities.multiple_choice import centered_scores, most_likely
 from keeptune.evaluation.abilities.questions import Question, Questions
 from keeptune.evaluation.abilities.refusal import OPENINGS
 from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.gate import AbilityScores, GateResult, Limits, judge
+from keeptune.files import Record
 from keeptune.models import adapters
 
 COUNT = 44

@@ -83,7 +83,7 @@ class Client:
             ) from None
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
-        return _parse(raw.content)
+        return _parse(raw.content, self._key)
 
     def _status_error(self, error: openai.APIStatusError) -> WriterError | RequestError:
         """Return the error for an HTTP status: a WriterError if no request can succeed, or else a RequestError."""
@@ -94,9 +94,13 @@ class Client:
         }.get(error.status_code)
         if advice is None:
             return RequestError(f"HTTP {error.status_code}")
-        # Some servers repeat the rejected key in their response.
-        quoted = " ".join(error.response.text.replace(self._key, "…").split())[:QUOTED_CHARACTERS]
+        quoted = _quote(error.response.text, self._key)
         return WriterError(f"{self._settings.url}: HTTP {error.status_code} ({quoted}); {advice}")
+
+
+def _quote(text: str, key: str) -> str:
+    """Return the beginning of a response in one line, without the key, which some servers repeat."""
+    return " ".join(text.replace(key, "…").split())[:QUOTED_CHARACTERS]
 
 
 class _PacedClient(openai.DefaultAsyncHttpxClient):
@@ -144,16 +148,18 @@ class _Reply(BaseModel):
     usage: _Usage | None = None
 
 
-def _parse(content: bytes) -> Answer:
+def _parse(content: bytes, key: str) -> Answer:
     """Return the answer in the body of a response.
 
     Raises:
-        RequestError: the body is not a chat completion.
+        RequestError: the body is not a chat completion, with its beginning: some servers report errors under HTTP 200.
     """
     try:
         reply = _Reply.model_validate_json(content)
     except ValidationError:
-        raise RequestError("response is not a chat completion") from None
+        raise RequestError(
+            f"response is not a chat completion ({_quote(content.decode(errors='replace'), key)})"
+        ) from None
     choice, usage = reply.choices[0], reply.usage or _Usage()
     return Answer(
         text=choice.message.content or "",

@@ -14,6 +14,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from keeptune.grading.chinese import COMMON_HAN
+from keeptune.grading.number import headline_tolerance
 from keeptune.skills.arithmetic.expression import evaluate
 
 MAX_SIDE_CHARACTERS = 160
@@ -180,7 +181,7 @@ def _are_equal(left: _Side, right: _Side) -> bool:
     last_places = [side.last_place for side in (left, right) if side.last_place is not None]
     if not last_places:
         return error <= magnitude / 10_000
-    return error <= max(Fraction(1, 200), magnitude / 10_000) and (error == 0 or error <= max(last_places) / 2)
+    return error <= headline_tolerance(magnitude) and (error == 0 or error <= max(last_places) / 2)
 
 
 def _root(match: re.Match[str]) -> str:

@@ -19,10 +19,10 @@ import numpy as np
 
 from keeptune.evaluation.gate import Kind, Measurement
 from keeptune.evaluation.suite.loader import Size, Split
+from keeptune.files import Record
 from keeptune.generation.engine import Generator
 from keeptune.prompts.chat import ChatLayout
 
-Record = dict[str, Any]
 Progress = Callable[[int], None]
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.abilities.conversation import degenerate, written_answers
 from keeptune.evaluation.continuation_likelihood import Choice, log_likelihoods
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Conversation, Size, Split, load_every
+from keeptune.files import Record
 
 FILE = "chat.jsonl"
 BUDGET_TOKENS = 32

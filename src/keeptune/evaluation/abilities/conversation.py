@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from keeptune.evaluation.abilities.base import Progress, Record, Subject
+from keeptune.evaluation.abilities.base import Progress, Subject
 from keeptune.evaluation.suite.loader import Language
+from keeptune.files import Record
 from keeptune.generation.engine import StopRule, never_stop
 from keeptune.grading.chinese import HAN, HAN_CHARACTER
 from keeptune.prompts.chat import Message

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.continuation_likelihood import encode_options, log_likelihoods
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Prose, Size, Split, load_every
+from keeptune.files import Record
 
 FILE = "general-text.jsonl"
 EVERY: dict[Size, int] = {"quick": 2, "standard": 2, "full": 1}

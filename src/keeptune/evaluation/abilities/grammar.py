@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from keeptune.evaluation.abilities.base import (
     Ability,
     Progress,
-    Record,
     Subject,
     choice_measurements,
     option_probability,
@@ -20,6 +19,7 @@ from keeptune.evaluation.abilities.minimal_pairs import MinimalPair, minimal_pai
 from keeptune.evaluation.continuation_likelihood import encode_options, log_likelihoods
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Size, Split
+from keeptune.files import Record
 
 CHANCE = 0.5
 SEED = 2026

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.abilities.constraints import satisfied
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Instruction, Size, Split, load_every
+from keeptune.files import Record
 from keeptune.prompts.chat import Message
 
 FILE = "instructions.jsonl"

@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Prose, Size, Split, load
+from keeptune.files import Record
 from keeptune.prompts.chat import Message
 from keeptune.prompts.reading import is_answer_complete
 

@@ -19,7 +19,6 @@ import numpy as np
 from keeptune.evaluation.abilities.base import (
     Ability,
     Progress,
-    Record,
     Subject,
     choice_measurements,
     option_probability,
@@ -27,6 +26,7 @@ from keeptune.evaluation.abilities.base import (
 from keeptune.evaluation.continuation_likelihood import encode_options, log_likelihoods
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import ChoiceSet, Language, Size, Split, in_split, load
+from keeptune.files import Record
 from keeptune.prompts.chat import ChatLayout
 
 CHANCE = 0.25

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from keeptune.errors import DataError, RecipeError
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.abilities.constraints import satisfied, validate
 from keeptune.evaluation.abilities.conversation import written_answers
 from keeptune.evaluation.abilities.multiple_choice import most_likely
@@ -34,7 +34,7 @@ from keeptune.evaluation.continuation_likelihood import encode_options, log_like
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.overlap import NgramIndex
 from keeptune.evaluation.suite.loader import Size, Split, Text
-from keeptune.files import read_regular_bytes
+from keeptune.files import Record, read_regular_bytes
 from keeptune.grading.number import HEADLINE, parse_number
 from keeptune.grading.number import grade as grade_number
 from keeptune.grading.squad import score_squad_v11

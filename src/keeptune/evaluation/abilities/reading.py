@@ -14,9 +14,10 @@ from functools import cache
 from importlib import resources
 from operator import itemgetter
 
-from keeptune.evaluation.abilities.base import Ability, Progress, Record, Subject, paired_measurement
+from keeptune.evaluation.abilities.base import Ability, Progress, Subject, paired_measurement
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import DEV_EVERY, Language, Size, Split
+from keeptune.files import Record
 from keeptune.grading.chinese import HAN
 from keeptune.grading.squad import ReadingItem, Scores, load_reading_items, load_squad, score_squad_v11
 from keeptune.prompts.reading import MAX_NEW_TOKENS, first_line, is_answer_complete, question_text

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from keeptune.evaluation.abilities.base import (
     Ability,
     Progress,
-    Record,
     Subject,
     choice_measurements,
     option_probability,
@@ -29,6 +28,7 @@ from keeptune.evaluation.abilities.conversation import degenerate, written_answe
 from keeptune.evaluation.continuation_likelihood import encode_options, log_likelihoods
 from keeptune.evaluation.gate import Measurement
 from keeptune.evaluation.suite.loader import Request, Size, Split, in_split, load
+from keeptune.files import Record
 from keeptune.prompts.chat import Message
 
 FILE = "refusal.jsonl"

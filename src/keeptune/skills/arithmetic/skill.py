@@ -18,6 +18,7 @@ from keeptune.skills.arithmetic.digits import check as digits_check
 from keeptune.skills.arithmetic.kind import DigitKind, Kind
 from keeptune.skills.arithmetic.kinds import ENGLISH, KINDS, find_kind
 from keeptune.skills.arithmetic.steps import find_false_step
+from keeptune.skills.arithmetic.variants import standard_text
 from keeptune.skills.arithmetic.word_problems import generate_word_problem
 from keeptune.skills.base import Question
 from keeptune.skills.rejection import describe_unreadable_answer
@@ -52,10 +53,14 @@ class Arithmetic:
         """Return the question, or None if the text is of no known kind or no grader can read its answer.
 
         A text without Chinese characters is an English problem if its solution has a boxed answer or an answer after
-        `####`. Whitespace around the problem is ignored.
+        `####`. Whitespace around the problem is ignored. The text of a question is that of the data set, also where
+        the problem has another spelling (variants.py).
         """
         problem = problem.strip()
         match = find_kind(problem)
+        if match is None and _CHINESE.search(problem):
+            problem = standard_text(problem) or problem
+            match = find_kind(problem)
         if match is None:
             return _parse_english(problem, solution)
         kind, parsed = match

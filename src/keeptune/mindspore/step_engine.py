@@ -1,4 +1,4 @@
-"""Trains with MindSpore: the loop, the plan and the checkpoints are torch's; MindSpore computes the steps.
+"""The engine that lets MindSpore compute the steps. The loop, the plan and the checkpoints are those of PyTorch.
 
 MindSpore needs numpy 1 and must be imported before other libraries. It therefore runs in separate processes in another
 Python (`make setup-mindspore`). They receive the rows, the base's weights and the adapter once, then one request per
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,11 @@ from keeptune.mindspore import ckpt, job
 from keeptune.mindspore.tensors import to_ckpt, to_torch
 from keeptune.mindspore.workers import WORKERS, Workers
 from keeptune.models.adapters import added_parameters, base_weights, causal_model
-from keeptune.training import checkpoints
-from keeptune.training.batches import TokenizedExample, split_step
+from keeptune.training.batches import Batch, TokenizedExample, split_step
 from keeptune.training.distributed import distributed_context
-from keeptune.training.loop import ScoreFunction, StepRecord, StopCriterion, Trainer
-from keeptune.training.optimizer import BETAS, EPSILON
-from keeptune.training.schedule import learning_rate
+from keeptune.training.gradient import initial_loss_scale
+from keeptune.training.optimizer import BETAS, EPSILON, create_optimizer
+from keeptune.training.step_statistics import StepStatistics
 
 _MOMENT_KEYS = {True: ("exp_avg", "exp_avg_sq"), False: ("m", "v")}
 """The state keys of the two moments: torch's AdamW (True), and keeptune's Adam without bias correction."""
@@ -55,6 +54,7 @@ def require_supported(model: Any, recipe: Recipe) -> None:
                 f"adapter.family: must be lora or rslora (got {adapter.family})",
             ),
             (adapter.dropout > 0, "adapter.dropout: must be 0"),
+            (adapter.start_rate_ratio != 1, "adapter.start_rate_ratio: must be 1"),
             (retain.kl_weight > 0, "retain.kl_weight: must be 0"),
             (retain.token_weighting != "none", "retain.token_weighting: must be none"),
             (retain.activation != "always", "retain.activation: must be always"),
@@ -71,67 +71,66 @@ def require_supported(model: Any, recipe: Recipe) -> None:
         )
 
 
-class MindSporeTrainer(Trainer):
-    """A trainer whose steps MindSpore computes."""
+class MindSporeEngine:
+    """Lets MindSpore processes take the steps; implements keeptune.training.step_engine.StepEngine.
 
-    def __init__(
-        self, model: Any, examples: Sequence[TokenizedExample], settings: TrainSection, seed: int, run: Path
-    ) -> None:
-        super().__init__(model, examples, settings, seed, run)
+    Methods raise TrainingError when a process exits; the message has the end of its log.
+    """
+
+    def __init__(self, model: Any, examples: Sequence[TokenizedExample], settings: TrainSection, run: Path) -> None:
+        self.peft_model, self.examples, self.settings = model, examples, settings
+        self.lengths = [len(example.tokens) for example in examples]
+        self.optimizer, self.loss_scale = create_optimizer(model, settings), initial_loss_scale(model)
+        self.kl_weight = 0.0
         self.workers = Workers()
         self.scratch = run / "mindspore"
         self.trained = {name.replace(".default", ""): p for name, p in added_parameters(model).items()}
 
-    def run(
-        self,
-        on_step: Callable[[StepRecord], None],
-        score: ScoreFunction | None = None,
-        enough: StopCriterion | None = None,
-    ) -> checkpoints.Progress:
-        """Trains as `Trainer.run` does.
-
-        Raises:
-            TrainingError: also when MindSpore exits; the message has the end of its log.
-        """
-        try:
-            return super().run(on_step, score, enough)
-        finally:
-            # Keep the log if a process failed.
-            if self.workers.stop():
-                shutil.rmtree(self.scratch, ignore_errors=True)
-
-    def _resume(self) -> checkpoints.Progress:
-        progress = super()._resume()
+    def start(self) -> None:
+        """Hands the job and the current state to the processes."""
         try:
             self._write_inputs()
         except OSError as error:
             raise write_error(self.scratch, error) from None
         self.workers.start(self.scratch)
-        return progress
 
-    def _step(self, index: int) -> StepRecord:
-        started = time.perf_counter()
-        rate = learning_rate(index, len(self.plan), self.settings)
-        common = {"weight": self._token_weight(index), "rate": rate, "step": index + 1}
-        dealt = split_step(self.plan[index], self.lengths, self.workers.count)
-        answers = self.workers.request([{"batches": batches, **common} for batches in dealt])
+    def step(
+        self, index: int, batches: Sequence[Batch], token_weight: float, rate: float
+    ) -> tuple[StepStatistics, float]:
+        """Takes one step; see `StepEngine.step`."""
+        common = {"weight": token_weight, "rate": rate, "step": index + 1}
+        dealt = split_step(batches, self.lengths, self.workers.count)
+        answers = self.workers.request([{"batches": part, **common} for part in dealt])
         rows = {row: (total, count) for answer in answers for row, total, count in answer["losses"]}
-        norm = float(answers[0]["norm"])
-        if refused := tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)):
-            self._raise_not_finite(index, refused, "loss")
-        if not math.isfinite(norm):
-            self._raise_not_finite(index, tuple(rows), "gradient")
-        seconds, tokens = time.perf_counter() - started, self.step_tokens[index]
-        by_kind = {
-            kind: _mean([loss for row, loss in rows.items() if self.examples[row].kind == kind])
-            for kind in sorted({self.examples[row].kind for row in rows})
-        }
-        loss, speed = _mean(list(rows.values())), tokens / seconds
-        return StepRecord(index + 1, len(self.plan), tokens, loss, by_kind, None, rate, norm, speed, seconds)
+        statistics = StepStatistics()
+        for row, (total, count) in rows.items():
+            statistics.add_loss(self.examples[row].kind, total, count)
+        statistics.non_finite_batch = tuple(row for row, (total, _) in rows.items() if not math.isfinite(total)) or None
+        return statistics, float(answers[0]["norm"])
 
-    def _save(self, progress: checkpoints.Progress) -> None:
-        self._read_state(progress.step)
-        super()._save(progress)
+    def synchronize(self, step: int) -> None:
+        """Copies the processes' adapter and moments into the model and the optimizer."""
+        path = self.scratch / "saved.ckpt"
+        self.workers.request([{"save": str(path)}])
+        tensors = {name: to_torch(tensor) for name, tensor in ckpt.read(path).items()}
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(tensors[_engine_name(name)])
+                state = {
+                    key: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
+                    for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True)
+                }
+                step_count = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
+                self.optimizer.state[parameter] = {**step_count, **state}
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """The model is always whole in this process."""
+        return nullcontext()
+
+    def stop(self) -> None:
+        """Ends the processes. Their folder, which has the log, stays if one of them failed."""
+        if self.workers.stop():
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _write_inputs(self) -> None:
         """Writes the job, the rows, the base's weights and the state for the engine."""
@@ -179,28 +178,9 @@ class MindSporeTrainer(Trainer):
     def _moment_keys(self) -> tuple[str, str]:
         return _MOMENT_KEYS[self.settings.optimizer == "adamw"]
 
-    def _read_state(self, step: int) -> None:
-        """Copies the engine's adapter and moments into the model and the optimizer."""
-        path = self.scratch / "saved.ckpt"
-        self.workers.request([{"save": str(path)}])
-        tensors = {name: to_torch(tensor) for name, tensor in ckpt.read(path).items()}
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(tensors[_engine_name(name)])
-                state = {
-                    key: tensors[f"{prefix}{_engine_name(name)}"].to(parameter.device)
-                    for prefix, key in zip(job.MOMENT_PREFIXES, self._moment_keys, strict=True)
-                }
-                step_count = {"step": torch.tensor(float(step))} if self.settings.optimizer == "adamw" else {}
-                self.optimizer.state[parameter] = {**step_count, **state}
-
 
 def _has_ascend() -> bool:
     return Path("/dev/davinci_manager").exists()
-
-
-def _mean(losses: Sequence[tuple[float, int]]) -> float:
-    return sum(total for total, _ in losses) / sum(count for _, count in losses)
 
 
 def _engine_name(name: str) -> str:
