@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from prompts.chat_templates import FAMILIES
 
-from keeptune.config.data import ColumnsSection
 from keeptune.config.recipe import Recipe
 from keeptune.data.preparation import load_prepared_rows, prepare
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 MAX_ROW_BYTES = 1_000_000
 """Rows longer than this are rejected."""
@@ -14,10 +14,6 @@ MAX_REJECTED_CHARACTERS = 2_000
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
-UNKNOWN_KIND = (
-    "no known kind of problem: neither one that the skill recognizes, nor a text whose solution states an answer "
-    "(\\boxed{…} or after ####) that can be graded and has at most 400 characters"
-)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -75,6 +71,17 @@ def require_text(name: str, value: object) -> str:
     if not is_utf8(value):
         raise RowError(f"{name} holds half a character (a lone surrogate, or bytes that are not UTF-8)")
     return value
+
+
+def is_plain_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that needs no further check: not blank, valid UTF-8, and at most 500 kB."""
+    return (
+        type(value) is str
+        and len(value) <= MAX_ROW_BYTES // 8
+        and (value.isascii() or not _SURROGATE.search(value))
+        and not value.isspace()
+        and value != ""
+    )
 
 
 def is_utf8(text: str) -> bool:

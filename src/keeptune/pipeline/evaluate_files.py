@@ -11,7 +11,7 @@ from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
 from keeptune.data.chat_rows import check_rendering
 from keeptune.data.reader import RejectedRow, read_rows, reject
-from keeptune.data.row import UNKNOWN_KIND, is_utf8
+from keeptune.data.row import is_utf8
 from keeptune.data.selection import digest
 from keeptune.errors import DataError, RecipeError, RunError
 from keeptune.evaluation import reading_score, skill_score
@@ -299,7 +299,10 @@ def text(scored: Record) -> str:
             f"  {kind:10} {scores['accuracy']:7.1%} of {scores['n']}" for kind, scores in skill["by_kind"].items()
         ]
         if skill["rejected"]["rows"]:
-            lines.append(f"  {skill['rejected']['rows']} rows have no known kind and were skipped")
+            first = skill["rejected"]["first"][0]
+            lines.append(
+                f"  {skill['rejected']['rows']} rows were skipped; the first, line {first['line']}: {first['reason']}"
+            )
     if reading := scored.get("retained"):
         figures = f"F1 {reading['f1']:.2f}  EM {reading['em']:.2f}"
         lines.append(f"reading  {figures}  of {reading['n']} ({reading['empty']} empty)")
@@ -326,7 +329,8 @@ def _questions(
             continue
         question = skill.parse(row.problem, row.solution)
         if question is None:
-            rejected.append(reject(row.file, row.line, UNKNOWN_KIND, row.problem))
+            reason = skill.explain_rejection(row.problem, row.solution)
+            rejected.append(reject(row.file, row.line, reason, row.problem))
         else:
             name = f"{row.line}:{digest(question.text).hex()}"
             questions.append(
@@ -335,8 +339,9 @@ def _questions(
         if limit and len(questions) == limit:
             break
     if not questions:
-        reasons = "; ".join(sorted({row.reason for row in rejected}))
-        raise DataError(f'{path}: no usable row ({reasons}); rows are {{"problem", "solution"}} objects')
+        first = {row.reason.partition(":")[0]: row for row in reversed(rejected)}
+        reasons = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in first.values())
+        raise DataError(f"{path}: no row can be scored; the first row for each reason:{reasons}")
     return questions, rejected
 
 
