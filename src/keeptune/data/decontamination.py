@@ -52,7 +52,8 @@ def remove_forbidden(
     Returns:
         The remaining candidates, and the number of removed ones per kind.
     """
-    layout = replace(RowLayout.from_section(section, chat is not None), ignored=(ALL_COLUMNS,))  # problems are enough
+    # Only the problems are used.
+    layout = replace(RowLayout.from_section(section, chat is not None), ignored=(ALL_COLUMNS,))
     excluded = _read_problems(section.exclude_files, layout, section.reject_limit, skill, chat)
     forbidden = [*test_problems, *excluded]
     if not forbidden:
