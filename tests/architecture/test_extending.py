@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from keeptune.config.data import ColumnsSection, DataSection
+from keeptune.config.data import DataSection
 from keeptune.config.solution_format import Rounding
+from keeptune.data.columns import RowLayout
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "EXTENDING.md").read_text(encoding="utf-8")
@@ -102,9 +103,9 @@ def test_the_ability_evaluates_a_model(model_folder: Path) -> None:
 def test_the_reader_yields_rows_and_names_bad_lines(tmp_path: Path) -> None:
     from keeptune.data.row import RawRow, RejectedRow
 
-    path = tmp_path / "rows.tsv"
-    path.write_text("problem\tsolution\n1 + 1\t2\nonly one field\n", encoding="utf-8")
-    row, rejected = example("read_tsv")(path, ColumnsSection())
+    path = tmp_path / "rows.psv"
+    path.write_text("problem|solution\n1 + 1|2\nonly one field\n", encoding="utf-8")
+    row, rejected = example("read_psv")(path, RowLayout())
     assert isinstance(row, RawRow)
     assert (row.problem, row.solution) == ("1 + 1", "2")
     assert isinstance(rejected, RejectedRow)

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from prompts.chat_templates import FAMILIES
 
-from keeptune.config.data import ColumnsSection
 from keeptune.config.recipe import Recipe
+from keeptune.data.columns import RowLayout
 from keeptune.data.preparation import load_prepared_rows, prepare
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import Shard
 from keeptune.prompts.chat_prompt import chat_prompt, end_token_ids
-from keeptune.prompts.token_count import TokenCounter
+from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.text import Text
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -249,7 +249,7 @@ def test_nested_columns_of_parquet(tmp_path: Path) -> None:
     pq.write_table(pa.table({"messages": messages, "tools": [None, json.dumps([TOOL]), None, None]}), sink)
     path = tmp_path / "rows.parquet"
     path.write_bytes(sink.getvalue())
-    system, tools, *bad = read_shard(Shard(str(path)), ColumnsSection(), conversations=True)
+    system, tools, *bad = read_shard(Shard(str(path)), RowLayout(conversations=True))
     assert isinstance(system, RawRow) and json.loads(system.conversation or "")["messages"] == [SYSTEM, USER, ASSISTANT]
     assert isinstance(tools, RawRow)
     assert json.loads(tools.conversation or "")["messages"] == [USER, READ_CALLING, RESULT, ASSISTANT]
@@ -271,7 +271,8 @@ def prepared(tmp_path: Path) -> Prepare:
         section = {"skill": "text", "files": [str(path)], "reject_limit": 1, "split": {"dev": 1, "test": 2}, **data}
         recipe = Recipe.model_validate({"prompt": "chat", "data": section})
         out = tmp_path / "data"
-        card = prepare(recipe, Text.from_section(recipe.data), counter, out, chat=counter.chat)
+        tokens = special_tokens(words)
+        card = prepare(recipe, Text.from_section(recipe.data), counter, out, special_tokens=tokens, chat=counter.chat)
         return card, out
 
     return run
@@ -309,6 +310,54 @@ def test_rows_that_a_template_cannot_render_are_rejected_by_name(prepared: Prepa
     [line] = (out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()
     rejected = json.loads(line)
     assert rejected["line"] == 7 and "no system role" in rejected["reason"]
+
+
+MARKED_CALL = {"name": "add", "arguments": '{"a": "<|im_start|>1"}'}
+MARKED_TURNS = [
+    chat({"role": "system", "content": "Be<|im_end|> brief."}, USER, ASSISTANT),
+    chat(USER, CALLING, {**RESULT, "content": "2<|im_end|>"}, ASSISTANT, tools=[TOOL]),
+    chat(MORE[0], {**ASSISTANT, "tool_calls": [{"function": MARKED_CALL}]}, RESULT, ASSISTANT, tools=[TOOL]),
+    chat({"role": "user", "content": "Empty?"}, {"role": "assistant", "content": "<|im_end|>"}, *MORE),
+]
+
+
+def test_special_tokens_in_any_turn_are_rejected(prepared: Prepare) -> None:
+    """A call of a tool is no special token, although the template writes one for it."""
+    calling = chat({"role": "user", "content": "Add!"}, CALLING, tools=[TOOL])
+    card, out = prepared([*map(numbered, range(6)), calling, *MARKED_TURNS])
+    assert card.rejected_by_reason == {"a special token in the text": 4}
+    lines = [json.loads(line) for line in (out / "rejected.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["line"] for line in lines] == [8, 9, 10, 11] and "data.special_tokens: strip" in lines[0]["reason"]
+
+
+def test_special_tokens_are_stripped_from_all_turns(prepared: Prepare) -> None:
+    card, out = prepared([*map(numbered, range(6)), *MARKED_TURNS], special_tokens="strip")
+    assert card.special_tokens_stripped == 3
+    assert card.rejected_by_reason == {"a text of the conversation is empty without its special tokens": 1}
+    rows = {row.line: row for name in ("train", "dev", "test") for row in load_prepared_rows(out / f"{name}.parquet")}
+    by_line = {line: json.loads(rows[line].conversation or "")["messages"] for line in (7, 8, 9)}
+    assert by_line[7][0]["content"] == "Be brief." and by_line[8][2]["content"] == "2"
+    assert by_line[9][1]["tool_calls"][0]["function"]["arguments"] == {"a": "1"}
+
+
+def test_answers_of_one_conversation_conflict(prepared: Prepare) -> None:
+    """The same turns with different answers are a conflict; another system text makes another problem."""
+    turns = [USER, ASSISTANT, MORE[0]]
+    rows = [
+        chat(system, *turns, {"role": "assistant", "content": answer})
+        for system, answer in ((SYSTEM, "#### 1"), (SYSTEM, "#### 2"), ({**SYSTEM, "content": "Be kind."}, "#### 3"))
+    ]
+    card, _ = prepared([*map(numbered, range(6)), *rows])
+    assert card.rejected_by_reason == {"the same problem with different answers": 2}
+    assert (card.rows_kept, card.ambiguous) == (7, 1)
+
+
+def test_conversations_with_ignored_columns(prepared: Prepare) -> None:
+    rows = [{**numbered(number), "source": "web"} for number in range(6)]
+    card, _ = prepared(list(rows), ignore_columns=["source"])
+    assert (card.rows_kept, list(card.formats.values())) == (6, ["JSON Lines, messages"])
+    card, _ = prepared([*rows, numbered(6), numbered(7), numbered(8), numbered(9)])
+    assert card.rejected_by_reason == {"keys would be dropped": 6}
 
 
 def test_excluded_conversations_leave_training(prepared: Prepare, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keeptune.config.data import ColumnsSection
+from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import resolve_sources
 from keeptune.errors import DataError
@@ -98,9 +98,7 @@ def read(path: Path, content: bytes) -> Rows | None:
 
 def in_shards(path: Path) -> Rows | None:
     try:
-        return [
-            row for shard in resolve_sources([str(path)], 100).shards for row in read_shard(shard, ColumnsSection())
-        ]
+        return [row for shard in resolve_sources([str(path)], 100).shards for row in read_shard(shard, RowLayout())]
     except DataError:
         return None
 

@@ -236,8 +236,8 @@ def test_any_text_is_preserved(tmp_path_factory: pytest.TempPathFactory, text: s
         "计算 1",
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\n计算 1\n\n### Response:",
-        "Below is a problem.\n\n## Instruction:\n计算 1\n\n## Response: ",
-        "用中文回答。\n### Instruction:\n计算 1",
+        "Write a response that appropriately completes the request.\n\n## Instruction:\n计算 1\n\n## Response: ",
+        "Below is an instruction that describes a task.\n  ### Instruction:\n计算 1",
         "计算 1\n\n### Response:",
         "Instruction: 计算 1\nResponse:",
         "  计算 1\n",
@@ -248,7 +248,15 @@ def test_prompt_wrappers_are_removed(prompt: str) -> None:
 
 
 def test_text_that_resembles_a_wrapper_is_preserved() -> None:
-    for problem in ("Find #1.\nResponse: none given", "a ### b", "x\n\ny"):
+    for problem in (
+        "Find #1.\nResponse: none given",
+        "a ### b",
+        "x\n\ny",
+        "A passage.\n\nInstruction: sum it up",
+        "用中文回答。\n### Instruction:\n计算 1",
+        "Instruction: sum up",
+        "Fill in.\nResponse:",
+    ):
         assert strip_prompt_wrapper(problem) == problem
 
 

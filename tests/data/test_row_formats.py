@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from keeptune.config.data import ColumnsSection
+from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import Shard, resolve_sources
 from keeptune.errors import DataError
@@ -113,7 +114,7 @@ BAD: dict[str, tuple[object, list[str]]] = {
     "unknown": ({"问题": "q", "回答": "a"}, ["no row format", "'问题'", "'messages'"]),
     "half-a-character": ({"\ud800": "q"}, ["no row format"]),
     "duplicate-key": ('{"messages": [{"role": "user", "role": "user", "content": "q"}]}', ["occurs twice"]),
-    "question-extra": ({"question": "q", "answer": "a", "id": 1}, ["would be dropped", "'id'", "data.columns"]),
+    "question-extra": ({"question": "q", "answer": "a", "id": 1}, ["would be dropped", "'id'", "data.ignore_columns"]),
     "question-list": ({"question": "q", "answer": {"text": ["a"]}}, ["solution is not a text", "an object"]),
 }
 
@@ -157,7 +158,7 @@ def test_every_row_is_kept_or_rejected(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     items = [item for item, _ in [*GOOD.values(), *BAD.values()]]
     write_lines(path, items)
-    rows = [row for shard in resolve_sources([str(path)], 500).shards for row in read_shard(shard, ColumnsSection())]
+    rows = [row for shard in resolve_sources([str(path)], 500).shards for row in read_shard(shard, RowLayout())]
     assert [row.line for row in rows] == list(range(1, len(items) + 1))
     assert [isinstance(row, RawRow) for row in rows] == [True] * len(GOOD) + [False] * len(BAD)
 
@@ -169,12 +170,17 @@ def test_numbers_keep_their_spelling(tmp_path: Path) -> None:
     assert [row.solution for row in read_rows(path) if isinstance(row, RawRow)] == answers
 
 
-def test_named_columns_read_only_texts(tmp_path: Path) -> None:
+def test_named_columns_are_read_instead_of_a_known_format(tmp_path: Path) -> None:
+    layout = RowLayout(ColumnsSection(problem="messages", solution="answer"), ignored=("n",))
     path = tmp_path / "rows.jsonl"
-    write_lines(path, [{"messages": "q", "n": 1, "answer": "a"}, {"messages": "q", "answer": 5}])
-    rows = list(read_shard(Shard(str(path)), ColumnsSection(problem="messages", solution="answer")))
+    write_lines(
+        path,
+        [{"messages": "q", "n": 1, "answer": "a"}, {"messages": "q", "answer": 5}, {"messages": [], "answer": "a"}],
+    )
+    rows = list(read_shard(Shard(str(path)), layout))
     assert rows[0] == RawRow(str(path), 1, "q", "a")
-    assert isinstance(rows[1], RejectedRow) and rows[1].line == 2
+    assert rows[1] == RawRow(str(path), 2, "q", "5")
+    assert isinstance(rows[2], RejectedRow) and "an empty list" in rows[2].reason
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
@@ -192,7 +198,7 @@ def parquet(columns: dict[str, Any]) -> bytes:
         ("rows.csv", b"instruction,output,system\nq,a,\nq,a,x\n", [("q", "a"), "a system turn"]),
         ("rows.csv", b"messages\nq\n", ["not a list of turns"]),
         ("rows.parquet", parquet({"question": ["q"], "answer": [2]}), [("q", "2")]),
-        ("rows.parquet", parquet({"problem": ["q"], "solution": [True], "n": [1]}), [("q", "true")]),
+        ("rows.parquet", parquet({"problem": ["q"], "solution": [True]}), [("q", "true")]),
         ("rows.parquet", parquet({"prompt": ["q"], "completion": [Decimal("1.50")]}), [("q", "1.50")]),
         ("rows.parquet", parquet({"question": ["q"], "answer": [float("nan")]}), ["solution is not a text"]),
         (

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
+from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import Shard, list_source_files, resolve_sources
 from keeptune.errors import DataError, RecipeError
@@ -25,7 +26,7 @@ one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture
 
 def in_shards(path: Path, shard_bytes: int) -> list[RawRow | RejectedRow]:
     shards = resolve_sources([str(path)], shard_bytes).shards
-    return [row for shard in shards for row in read_shard(shard, ColumnsSection())]
+    return [row for shard in shards for row in read_shard(shard, RowLayout())]
 
 
 def write(path: Path, content: bytes = ROW) -> str:
@@ -181,21 +182,21 @@ def test_a_hub_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     table = pa.table({"question": ["1 + 1", None, "2 + 2"], "answer": ["2", "3", "4"], "n": [1, 2, 3]})
     pq.write_table(table, folder / "train.parquet")
     pq.write_table(table.slice(0, 1), folder / "test.parquet")
-    columns = ColumnsSection(problem="question", solution="answer")
+    layout = RowLayout(ColumnsSection(problem="question", solution="answer"), ignored=("n",))
     resolved = resolve_sources([f"hf:{folder}", f"hf:{folder}#train", f"hf:{folder}#test"])
     train, test = (f"hf:{folder}#{split}" for split in ("train", "test"))
     assert [file.file for file in resolved.files] == [train, test]
     assert resolved.files[0].sha256 != resolved.files[1].sha256
     assert resolved == resolve_sources([f"hf:{folder}", f"hf:{folder}#test"])
-    rows = [row for shard in resolved.shards for row in read_shard(shard, columns)]
+    rows = [row for shard in resolved.shards for row in read_shard(shard, layout)]
     assert rows == [
         RawRow(train, 1, "1 + 1", "2"),
-        RejectedRow(train, 2, "problem is not a text", "3", 1),
+        RejectedRow(train, 2, "problem is not a text: found null; supported is a text", "3", 1),
         RawRow(train, 3, "2 + 2", "4"),
         RawRow(test, 1, "1 + 1", "2"),
     ]
     with pytest.raises(DataError, match="would be dropped: 'n'"):
-        list(read_shard(resolved.shards[0], ColumnsSection()))
+        list(read_shard(resolved.shards[0], RowLayout()))
     for name in (f"hf:{folder}#dev", f"hf:{tmp_path / 'none'}"):
         with pytest.raises(DataError, match="cannot be loaded"):
             resolve_sources([name])

@@ -15,24 +15,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keeptune.config.data import ColumnsSection
+from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RawRow, RejectedRow, read_rows, read_shard
 from keeptune.data.sources import Shard
 from keeptune.errors import DataError
 
-QA = ColumnsSection(problem="question", solution="answer")
-QA_KIND = ColumnsSection(problem="question", solution="answer", kind="subject")
+QA = RowLayout(ColumnsSection(problem="question", solution="answer"), ignored=("all",))
+QA_KIND = RowLayout(ColumnsSection(problem="question", solution="answer", kind="subject"), ignored=("all",))
 HEADER = "problem,solution\n"
 one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-def read(path: Path, content: bytes | str, columns: ColumnsSection | None = None) -> list[RawRow | RejectedRow]:
+def read(path: Path, content: bytes | str, layout: RowLayout | None = None) -> list[RawRow | RejectedRow]:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return list(read_shard(Shard(str(path)), columns or ColumnsSection()))
+    return list(read_shard(Shard(str(path)), layout or RowLayout(ignored=("all",))))
 
 
 def summarize(rows: list[RawRow | RejectedRow]) -> list[tuple[int, str]]:
     """Returns, for each row, its line and its problem or the reason for its rejection."""
-    return [(row.line, row.problem if isinstance(row, RawRow) else row.reason) for row in rows]
+    return [(row.line, row.problem if isinstance(row, RawRow) else _short(row.reason)) for row in rows]
+
+
+def _short(reason: str) -> str:
+    """Returns a reason without what was found."""
+    return reason.partition("; ")[0].partition(": found")[0]
 
 
 def parquet(columns: dict[str, Any], **options: Any) -> bytes:
@@ -46,7 +52,7 @@ def test_json_keys_that_the_recipe_names(tmp_path: Path, shape: str) -> None:
     items: list[Any] = [
         {"question": "q", "answer": "a"},
         {"id": 7, "answer": "a", "question": "q", "subject": "s"},
-        {"question": "q", "answer": 1, "subject": "s"},
+        {"question": "q", "answer": ["a"], "subject": "s"},
         {"question": "q", "subject": "s"},
         {"question": "q", "answer": "a", "subject": None},
         {"id": "1", "conversations": [{"from": "human", "value": "h"}, {"from": "gpt", "value": "g"}]},
@@ -90,7 +96,7 @@ def test_csv_rows_have_the_line_they_begin_on(tmp_path: Path) -> None:
         RawRow(str(path), 4, "q", 'x\n\ny, "z"'),
         RawRow(str(path), 7, "\u8ba1", "2"),
     ]
-    labelled = read(path, text, ColumnsSection(kind="kind"))
+    labelled = read(path, text, RowLayout(ColumnsSection(kind="kind"), ignored=("all",)))
     assert [row.label if isinstance(row, RawRow) else row.reason for row in labelled] == ["a", "b", "kind is empty"]
 
 

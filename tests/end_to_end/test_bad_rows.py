@@ -65,7 +65,7 @@ def test_a_bad_line_is_rejected_with_its_place(taught: Any, good: list[str], tmp
 def test_an_id_that_occurs_twice(taught: Any, good: list[str], tmp_path: Path) -> None:
     def conversation(identity: str, line: str) -> bytes:
         row = json.loads(line)
-        asked = f"Below is an instruction.\n\n### Instruction:\n{row['problem']}\n\n### Response:"
+        asked = f"Below is an instruction that describes a task.\n\n### Instruction:\n{row['problem']}\n\n### Response:"
         turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": row["solution"]}]
         return json.dumps({"id": identity, "conversations": turns}, ensure_ascii=False).encode()
 

@@ -28,6 +28,9 @@ class UnitConversion:
         match = self._PROBLEM.fullmatch(problem)
         return Question("km-to-m", problem, Fraction(1000 * int(match[1]))) if match else None
 
+    def explain_rejection(self, problem: str, solution: str, label: str | None = None) -> str:
+        return "no length to convert: write the problem as 'Convert 5 km to m.'"
+
     def find_error(self, question: Question, solution: str) -> str | None:
         return None if grade(solution, question.truth).correct else "wrong answer: it is not the exact value"
 

@@ -18,13 +18,15 @@ from typing import Annotated, Any
 
 import typer
 
-from keeptune.cli import formats, gate, jobs, scores
+from keeptune.cli import formats, gate, jobs, scores, setup
 from keeptune.cli.console import ConsoleReporter
 from keeptune.cli.terminal import show
 from keeptune.config.aliases import DeprecatedKeyWarning
 from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
+    "init": (setup.init, "keeptune init rows.csv --out recipe.yaml"),
+    "doctor": (setup.doctor, "keeptune doctor --json"),
     "run": (jobs.run, "keeptune run recipes/quickstart.yaml --run runs/demo"),
     "recover": (jobs.recover, "keeptune recover runs/demo"),
     "sweep": (jobs.sweep, "keeptune sweep recipe.yaml --vary train.learning_rate=1e-5..1e-3 --trials 20"),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from keeptune.config.section import Section, raise_errors
+from keeptune.config.section import Section, StringTuple, raise_errors
 from keeptune.config.skill_names import GRADER_OF_SKILL, check_skill_name
 from keeptune.config.solution_format import HalfRounding, Rounding, Spelling, Style
 from keeptune.config.teacher import TeacherSection
@@ -15,6 +15,13 @@ from keeptune.grading.registry import AnyGrader
 
 REJECT_LIMIT = 0.01
 """Default of `data.reject_limit`."""
+
+
+ALL_COLUMNS = "all"
+"""The value of `data.ignore_columns` that stands for every column."""
+
+FormatName = Literal["problem-solution", "messages", "conversations", "alpaca", "prompt-completion", "question-answer"]
+"""The row formats that are recognized by their keys."""
 
 
 class SynthSection(Section):
@@ -48,10 +55,14 @@ class SplitSection(Section):
 
 
 class ColumnsSection(Section):
-    """Names of the columns (or JSON keys) of a row. Known row formats, such as `messages`, need none."""
+    """Names of the columns (or JSON keys) of a row. Known row formats, such as `messages`, need none.
 
-    problem: str = Field("problem", description="column of the problem")
-    solution: str = Field("solution", description="column of the solution")
+    A name with points leads into an object or a list (`answers.text.0`). A text with names in braces is a template
+    (`"{title}\\n{body}"`), in which `{{` and `}}` are braces.
+    """
+
+    problem: str = Field("problem", min_length=1, description="column of the problem, or a template")
+    solution: str = Field("solution", min_length=1, description="column of the solution, or a template")
     kind: str | None = Field(None, description="column of the kind, with `data.skill: text`")
 
 
@@ -109,10 +120,17 @@ class DataSection(Section):
     )
     files: tuple[str, ...] = Field(
         (),
-        description="files, folders or globs, relative to the recipe: JSONL, JSON list, conversation JSON, CSV or "
-        "Parquet, also as .gz or .zst; `hf:NAME@CONFIGURATION#SPLIT` names a Hugging Face dataset",
+        description="files, folders or globs, relative to the recipe: JSONL, JSON list, conversation JSON, CSV, TSV "
+        "or Parquet, also as .gz or .zst; `hf:NAME@CONFIGURATION#SPLIT` names a Hugging Face dataset",
+    )
+    format: FormatName | None = Field(
+        None,
+        description="row format of all files; null: each row is recognized by its keys, or `data.columns` names them",
     )
     columns: ColumnsSection = Field(ColumnsSection(), description="column names of a row")
+    ignore_columns: StringTuple = Field(
+        (), description="columns that may be dropped, or `all`; any other column that is not used is an error"
+    )
     patterns: dict[str, str] = Field(
         default_factory=dict,
         description="kind → regular expression that matches the whole problem, with `data.skill: text`",
@@ -161,6 +179,14 @@ class DataSection(Section):
         "`1 2 3 4.5`, `grouped` `1,234.5`, `reversed` `5.4321`",
     )
     teacher: TeacherSection | None = Field(None, description="a teacher model that writes solutions or paraphrases")
+    conflicts: Literal["reject", "first", "all"] = Field(
+        "reject",
+        description="what happens to the rows of a problem that occurs with different answers: `reject` them, use the "
+        "`first` row by file name and line, or train on `all`, and never hold them out",
+    )
+    special_tokens: Literal["reject", "strip"] = Field(
+        "reject", description="what happens to a row with a special token of the tokenizer in its text"
+    )
     wrong: Literal["reject", "correct"] = Field(
         "reject", description="what happens to a row with a wrong answer: `correct` trains on a generated solution"
     )
@@ -197,6 +223,21 @@ class DataSection(Section):
             raise ValueError("set either data.patterns or data.columns.kind, not both")
         if self.columns.kind and not self.kinds:
             raise ValueError("data.columns.kind needs data.kinds, the list of kinds to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> DataSection:
+        if self.format and self.columns != ColumnsSection():
+            raise ValueError("set either data.format or data.columns, not both")
+        used = {self.columns.problem, self.columns.solution, self.columns.kind}
+        if ignored := sorted(used & set(self.ignore_columns) - {ALL_COLUMNS, None}, key=str):
+            raise ValueError(f"data.ignore_columns names {ignored[0]!r}, which data.columns uses; remove one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _check_conflicts(self) -> DataSection:
+        if self.conflicts == "all" and self.teacher is not None:
+            raise ValueError("data.conflicts: all has no single answer for data.teacher; set reject or first")
         return self
 
     @model_validator(mode="after")

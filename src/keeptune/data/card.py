@@ -73,6 +73,8 @@ class DataCard:
     """The result of the data stage. rows_read = rows_kept + rows_rejected; rows_kept = unique + duplicates."""
 
     files: list[SourceFile]
+    formats: dict[str, str]
+    """The container and the row format of each file's first rows, such as `JSON Lines, messages`."""
     test_files: list[SourceFile]
     """The files of data.test_files."""
     test_rejected: int
@@ -85,6 +87,10 @@ class DataCard:
     duplicates: int
     conflicts: int
     """Problems that occur with different solutions."""
+    ambiguous: int
+    """Problems that occur with different answers; data.conflicts says what happens to them."""
+    special_tokens_stripped: int
+    """Rows from which special tokens of the tokenizer were removed."""
     unwrapped: int
     """Rows from which a known prompt was removed."""
     kinds: dict[str, KindCard]
@@ -162,14 +168,29 @@ def data_sha256(splits: Mapping[SplitName, Sequence[PreparedRow]]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def summarize(card: DataCard) -> list[str]:
-    """Return the main counts of the card as lines of text."""
+def summarize_formats(card: DataCard) -> list[str]:
+    """Return the formats of the files as lines of text."""
+    by_format: dict[str, list[str]] = {}
+    for file, name in card.formats.items():
+        by_format.setdefault(name, []).append(file)
+    return [
+        f"format: {name} ({files[0] if len(files) == 1 else f'{len(files):,} files'})"
+        for name, files in by_format.items()
+    ]
+
+
+def summarize(card: DataCard, conflicts: str = "reject") -> list[str]:
+    """Return the main counts of the card as lines of text. `conflicts` is the setting data.conflicts."""
     chosen = sum(kind.chosen for kind in card.kinds.values())
     lines = [
         f"{card.rows_read:,} rows read, {card.rows_rejected:,} rejected; "
         f"{card.unique:,} unique problems, {chosen:,} selected"
     ]
     lines += [f"rejected: {count:,} × {reason}" for reason, count in card.rejected_by_reason.items()]
+    if card.ambiguous:
+        lines.append(f"conflicts: {card.ambiguous:,} problems with different answers (data.conflicts: {conflicts})")
+    if card.special_tokens_stripped:
+        lines.append(f"special tokens: removed from {card.special_tokens_stripped:,} rows")
     if card.test_files:
         lines.append(
             f"{card.splits['test'].rows:,} test problems from data.test_files, {card.test_rejected:,} rows rejected"

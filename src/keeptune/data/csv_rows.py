@@ -1,4 +1,4 @@
-"""Reads rows from CSV files, in which a record may span several lines.
+"""Reads rows from CSV and TSV files, in which a record may span several lines.
 
 If a record cannot be parsed, only its first line is rejected, and the lines after it are parsed again. So a quote that
 is never closed does not consume the rest of the file. Each line is parsed at most twice. A record that begins inside an
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from keeptune.config.data import ColumnsSection
+from keeptune.data.columns import RowLayout
 from keeptune.data.row import MAX_ROW_BYTES, NOT_UTF8, TOO_LONG, RawRow, RejectedRow, RowError, is_utf8, reject
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.data.table import TableColumns, find_columns
@@ -24,30 +24,25 @@ _NumberedLine = tuple[int, str | LongLine]
 """A line number and the line."""
 
 
-def read_csv(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
-    """Yield every row of a CSV file with a header. The line of a row is its first line. Blank lines are skipped.
+def read_csv(path: Path, layout: RowLayout, delimiter: str = ",") -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a CSV or TSV file with a header. The line of a row is its first line. Blank lines are skipped.
 
     Raises:
         DataError: the file is missing, unreadable or empty, or its header is malformed or lacks the columns.
     """
     file = str(path)
     with open_bytes(path) as stream:
-        records = _parse_records(file, _number_lines(stream))
-        header = next(records, None)
-        if header is None:
-            raise DataError(f"{path}: the file is empty; provide a file with rows")
-        if isinstance(header, RejectedRow):
-            raise DataError(
-                f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
-            )
-        layout = find_columns(file, header.fields, columns, conversations)
+        records = _parse_records(file, _number_lines(stream), delimiter)
+        header = _read_header(path, records)
+        columns = find_columns(file, header, layout)
+        indices = [header.index(name) for name in columns.names]
         is_empty = True
         for record in records:
             is_empty = False
             if isinstance(record, RejectedRow):
                 yield record
             else:
-                yield _row(file, record, header.fields, layout)
+                yield _row(file, record, len(header), indices, columns)
         if is_empty:
             raise DataError(f"{path}: the table is empty; provide a table with rows")
 
@@ -61,14 +56,36 @@ class _Record:
     text: str
 
 
-def _row(file: str, record: _Record, header: list[str], layout: TableColumns) -> RawRow | RejectedRow:
+def read_columns(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
+    """Yield the names of the columns of a CSV file, then the fields of each record that can be parsed.
+
+    Raises:
+        DataError: the file is missing, unreadable or empty, or its header is malformed.
+    """
+    with open_bytes(path) as stream:
+        records = _parse_records(str(path), _number_lines(stream), delimiter)
+        yield _read_header(path, records)
+        yield from (record.fields for record in records if isinstance(record, _Record))
+
+
+def _read_header(path: Path, records: Iterator[_Record | RejectedRow]) -> list[str]:
+    header = next(records, None)
+    if header is None:
+        raise DataError(f"{path}: the file is empty; provide a file with rows")
+    if isinstance(header, RejectedRow):
+        raise DataError(
+            f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
+        )
+    return header.fields
+
+
+def _row(file: str, record: _Record, width: int, indices: list[int], columns: TableColumns) -> RawRow | RejectedRow:
     try:
         if not is_utf8(record.text):
             raise RowError(NOT_UTF8)
-        if len(record.fields) != len(header):
-            raise RowError("wrong number of fields")
-        fields = dict(zip(header, record.fields, strict=True))
-        return layout.make_row(file, record.line, [fields[name] for name in layout.names])
+        if len(record.fields) != width:
+            raise RowError(f"wrong number of fields: found {len(record.fields)}, expected {width}")
+        return columns.make_row(file, record.line, [record.fields[index] for index in indices])
     except RowError as error:
         return reject(file, record.line, str(error), record.text.rstrip("\r\n"))
 
@@ -81,10 +98,10 @@ def _number_lines(stream: BufferedReader) -> Iterator[_NumberedLine]:
             yield number, text
 
 
-def _parse_records(file: str, lines: Iterator[_NumberedLine]) -> Iterator[_Record | RejectedRow]:
+def _parse_records(file: str, lines: Iterator[_NumberedLine], delimiter: str) -> Iterator[_Record | RejectedRow]:
     csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
     feed = _LineFeed(lines)
-    reader = csv.reader(feed, strict=True)
+    reader = csv.reader(feed, strict=True, delimiter=delimiter)
     while (next_line := feed.begin_record()) is not None:
         number, text = next_line
         if isinstance(text, LongLine):

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from keeptune.config.data import REJECT_LIMIT, ColumnsSection, DataSection
+from keeptune.config.data import ALL_COLUMNS, REJECT_LIMIT, DataSection
 from keeptune.data.chat_rows import check_rendering
+from keeptune.data.columns import RowLayout
 from keeptune.data.contamination import (
     ContaminationFilter,
     ContaminationReport,
@@ -25,6 +27,7 @@ from keeptune.data.row import RawRow, RejectedRow, find_question
 from keeptune.data.selection import Candidate
 from keeptune.data.solution_rendering import MAX_LISTED_ROWS, PreparedRow
 from keeptune.data.sources import Sources, resolve_sources
+from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.data.split import SplitName
 from keeptune.data.workers import Executor
 from keeptune.errors import DataError
@@ -49,7 +52,9 @@ def remove_forbidden(
     Returns:
         The remaining candidates, and the number of removed ones per kind.
     """
-    excluded = _read_problems(section.exclude_files, section.columns, section.reject_limit, skill, chat)
+    # Only the problems are used.
+    layout = replace(RowLayout.from_section(section, chat is not None), ignored=(ALL_COLUMNS,))
+    excluded = _read_problems(section.exclude_files, layout, section.reject_limit, skill, chat)
     forbidden = [*test_problems, *excluded]
     if not forbidden:
         return candidates, Counter()
@@ -74,7 +79,7 @@ def build_generation_filter(names: Sequence[str], skill: Skill) -> IsExcluded | 
     """
     if not names:
         return None
-    problems = _read_problems(names, ColumnsSection(), REJECT_LIMIT, skill)
+    problems = _read_problems(names, RowLayout(ignored=(ALL_COLUMNS,)), REJECT_LIMIT, skill)
     contamination_filter = ContaminationFilter(problems, skill.free_text_kinds)
     known_numbers = {extract_numbers(problem.text) for problem in problems if problem.kind in skill.free_text_kinds}
 
@@ -138,7 +143,7 @@ def check_contamination(
 
 
 def _read_problems(
-    names: Sequence[str], columns: ColumnsSection, limit: float, skill: Skill, chat: ChatRows | None = None
+    names: Sequence[str], layout: RowLayout, limit: float, skill: Skill, chat: ChatRows | None = None
 ) -> list[Problem]:
     """Return the problems in all files that the names denote. Problems of unknown kind count as free text.
 
@@ -146,7 +151,7 @@ def _read_problems(
         DataError: as in `read_questions`, or the share of rejected rows is above `limit`.
     """
     problems, rejected, rows_read = [], [], 0
-    for row, question in read_questions(resolve_sources(names), columns, skill, chat):
+    for row, question in read_questions(resolve_sources(names), layout, skill, chat=chat):
         rows_read += 1
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -170,7 +175,11 @@ def reject_limit_error(rejected: Sequence[RejectedRow], rows_read: int, problem:
 
 
 def read_questions(
-    sources: Sources, columns: ColumnsSection, skill: Skill, chat: ChatRows | None = None
+    sources: Sources,
+    layout: RowLayout,
+    skill: Skill,
+    token_filter: SpecialTokenFilter | None = None,
+    chat: ChatRows | None = None,
 ) -> Iterator[tuple[RawRow | RejectedRow, Question | str]]:
     """Yield all rows of these files, each with its question, or with the reason why it has none.
 
@@ -181,7 +190,8 @@ def read_questions(
     """
     files_without_question = {source.file for source in sources.files}
     for shard in sources.shards:
-        for raw in read_shard(shard, columns, chat is not None):
+        rows = read_shard(shard, layout)
+        for raw in rows if token_filter is None else map(token_filter.apply, rows):
             row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
             question = row.reason if isinstance(row, RejectedRow) else find_question(skill, row)
             if not isinstance(question, str):

@@ -1,6 +1,7 @@
 """Counts distinct problems exactly with bounded memory.
 
-Each accepted row is stored in 26 bytes: the rank of its problem, eight bytes of a hash of its solution, and its kind.
+Each accepted row is stored in 34 bytes: the rank of its problem, eight bytes each of a hash of its solution and of its
+answer, and its kind.
 The records are partitioned into files by the first bits of the rank. So all rows of a problem are in one partition, and
 each partition is small enough to be counted in memory. Several passes can write into one folder.
 """
@@ -20,15 +21,22 @@ PARTITIONS = 16
 FLUSH_ROWS = 100_000
 """Records are written to disk in groups of this size."""
 
-_RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("solution", "<u8"), ("kind", "<u2")])
+NO_ANSWER = bytes(8)
+"""Stands for the hash of an answer that follows from the problem."""
+
+_RECORD = np.dtype([("high", ">u8"), ("low", ">u8"), ("solution", "<u8"), ("answer", "<u8"), ("kind", "<u2")])
 
 
 @dataclass(frozen=True, slots=True)
 class DistinctCounts:
-    """The number of distinct problems per kind, and of problems with several different solutions."""
+    """The number of distinct problems per kind, and of problems with several different solutions.
+
+    `ambiguous` has the ranks of the problems with several different answers.
+    """
 
     problems: Counter[str]
     conflicts: int
+    ambiguous: frozenset[bytes] = frozenset()
 
 
 class DistinctCounter:
@@ -39,9 +47,12 @@ class DistinctCounter:
         self.kind_codes = {kind: number.to_bytes(2, "little") for number, kind in enumerate(kinds)}
         self.buffer = bytearray()
 
-    def add(self, kind: str, rank: bytes, solution_hash: bytes) -> None:
-        """Record a row: its kind, the rank of its problem (16 bytes), and a hash of its solution (8 bytes)."""
-        self.buffer += rank + solution_hash + self.kind_codes[kind]
+    def add(self, kind: str, rank: bytes, solution_hash: bytes, answer_hash: bytes = NO_ANSWER) -> None:
+        """Record a row: its kind, the rank of its problem (16 bytes), and hashes of its solution and answer (8 bytes).
+
+        Rows whose answer follows from the problem need no hash of it.
+        """
+        self.buffer += rank + solution_hash + answer_hash + self.kind_codes[kind]
         if len(self.buffer) >= FLUSH_ROWS * _RECORD.itemsize:
             self.flush()
 
@@ -61,11 +72,13 @@ def count_distinct(folder: Path, kinds: Sequence[str]) -> DistinctCounts:
     """Return the counts over all passes that wrote into `folder`."""
     problems: Counter[str] = Counter()
     conflicts = 0
+    ambiguous: set[bytes] = set()
     for number in range(PARTITIONS):
         parts = [np.fromfile(path, _RECORD) for path in sorted(folder.glob(f"distinct-{number:02}-*"))]
         if not parts:
             continue
         records = np.concatenate(parts)
+        ambiguous |= _find_ambiguous(records[records["answer"] != 0])
         order = np.lexsort((records["solution"], records["kind"], records["low"], records["high"]))
         records = records[order]
         is_new_problem = _differs_from_previous(records["high"], records["low"], records["kind"])
@@ -74,7 +87,21 @@ def count_distinct(folder: Path, kinds: Sequence[str]) -> DistinctCounts:
             problems[kinds[kind]] += int(count)
         solutions = np.add.reduceat(is_new_row.astype(np.int64), np.flatnonzero(is_new_problem))
         conflicts += int((solutions > 1).sum())
-    return DistinctCounts(problems, conflicts)
+    return DistinctCounts(problems, conflicts, frozenset(ambiguous))
+
+
+def _find_ambiguous(records: np.ndarray) -> set[bytes]:
+    """Return the ranks that occur with several answers."""
+    if not len(records):
+        return set()
+    records = records[np.lexsort((records["answer"], records["low"], records["high"]))]
+    is_new_problem = _differs_from_previous(records["high"], records["low"])
+    is_new_answer = is_new_problem | _differs_from_previous(records["answer"])
+    starts = np.flatnonzero(is_new_problem)
+    answers = np.add.reduceat(is_new_answer.astype(np.int64), starts)
+    found = records[starts[answers > 1]]
+    ranks = zip(found["high"].tolist(), found["low"].tolist(), strict=True)
+    return {high.to_bytes(8, "big") + low.to_bytes(8, "big") for high, low in ranks}
 
 
 def _differs_from_previous(*columns: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Reads rows from JSON Lines and JSON lists, in the formats of `row_formats`.
+"""Reads rows from JSON Lines, JSON lists, and JSON objects with a list under one key.
 
 Files have millions of lines, and most lines are an object with two strings. A fast path parses those. All other lines
 take the slow path, which determines the reason for a rejection.
@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from sys import maxsize
+from typing import NamedTuple
 
-from keeptune.config.data import ColumnsSection
-from keeptune.data.conversations import Number
+from keeptune.data.columns import RowLayout, RowReader
+from keeptune.data.json_document import DECODER, find_lists, is_partial_object, skip_space
 from keeptune.data.row import (
     MAX_ROW_BYTES,
     NOT_UTF8,
@@ -26,7 +27,7 @@ from keeptune.data.row import (
     reject,
     require_text,
 )
-from keeptune.data.row_formats import convert_fields
+from keeptune.data.row_formats import CONVERSATIONS, list_names
 from keeptune.data.sources import Shard
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
@@ -34,44 +35,76 @@ from keeptune.errors import DataError
 _CONVERSATION_KEYS = {"id", "conversations"}
 _CONVERSATION_ROLES = ["human", "gpt"]
 
-_SPACE = re.compile(r"[ \t\r\n]+")
 _LINE_SPACE = " \t\r\x0b\x0c"
 
-# The official wrapper is `…\n\n### Instruction:\n{problem}\n\n### Response:`. Some teams dropped its start, its end, a
-# `#` or the first sentence, or added spaces.
-_BEFORE_PROBLEM = re.compile(r"\A(?:[^#]*\n)?[ ]*(?:#{2,3} ?)?Instruction: *\n?")
+# The official wrapper is `…\n\n### Instruction:\n{problem}\n\n### Response:`, after the sentences of Alpaca or of the
+# contest's own converter. Some teams dropped its start, its end, a `#` or a sentence, or added spaces. Any other text
+# before the word is a part of the problem.
+_BEFORE_PROBLEM = re.compile(
+    r"\A\s*(?:Below is an instruction that describes a (?:grade school math problem|task"
+    r"(?:, paired with an input that provides further context)?)\.)?"
+    r"\s*(?:Write a response that (?:appropriately completes the request|gives the correct answer)\.)?"
+    r"\s*(?:#{2,3} ?)?Instruction: *\n?"
+)
 _AFTER_PROBLEM = re.compile(r"\n(?:#{2,3} ?)?Response:\Z")
 
-# An object becomes the tuple of its (key, value) pairs. This needs no call into Python and preserves duplicate keys.
-# A number keeps its text. This also avoids Python's limit on the number of digits.
-_DECODER = json.JSONDecoder(object_pairs_hook=tuple, parse_int=Number, parse_float=Number)
 
+def read_json(path: Path, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
+    """Yield every row of a JSON file.
 
-def read_json(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
-    """Yield every row of a JSON file. The file is a list if its first character is `[`, and JSON Lines otherwise.
+    The file is a list if its first character is `[`. It is an object with a list of rows if it is one object and not a
+    row. Otherwise, it is JSON Lines.
 
     Raises:
-        DataError: the file is missing, unreadable or empty, or is a list that does not parse. A malformed list is not
-            read further, because the number of lost rows is unknown.
+        DataError: the file is missing, unreadable or empty, is a list that does not parse, or is an object with several
+            lists. A malformed list is not read further, because the number of lost rows is unknown.
     """
-    first_character = _first_character(path)
+    container = open_container(path, layout)
+    if container.text is None:
+        return read_json_lines(Shard(str(path)), layout)
+    return _read_list(path, container, layout)
+
+
+class Container(NamedTuple):
+    """How a JSON file holds its rows: a name for messages and, for a list, the text and the position of the bracket."""
+
+    name: str
+    text: str | None = None
+    start: int = 0
+
+
+def open_container(path: Path, layout: RowLayout) -> Container:
+    """Return how a JSON file holds its rows.
+
+    Raises:
+        DataError: the file is missing, unreadable or empty, or is an object with several lists.
+    """
+    first_character, first_line, is_single = _read_start(path)
     if not first_character:
         raise DataError(f"{path}: the file is empty; provide a file with rows")
     if first_character == b"[":
-        return _read_list(path, columns, conversations)
-    return read_json_lines(Shard(str(path)), columns, conversations)
+        text = _read_text(path)
+        return Container("JSON list", text, text.index("["))
+    if first_character == b"{" and (is_partial_object(first_line) or (is_single and not _is_row(first_line, layout))):
+        text = _read_text(path)
+        lists = find_lists(text)
+        if len(lists) > 1:
+            raise DataError(
+                f"{path}: the object has several lists of rows: {list_names(one.key for one in lists)}; write each "
+                "into a file of its own"
+            )
+        if lists:
+            return Container(f"JSON list under {lists[0].key!r}", text, lists[0].start)
+    return Container("JSON Lines")
 
 
-def read_json_lines(
-    shard: Shard, columns: ColumnsSection, conversations: bool = False
-) -> Iterator[RawRow | RejectedRow]:
+def read_json_lines(shard: Shard, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
     """Yield the rows of a JSON Lines file or of one shard of it. Blank lines are skipped.
 
     Raises:
         DataError: the file is missing or unreadable.
     """
-    file, line, size_bytes = shard.file, shard.first_line, maxsize
-    reader = _ObjectReader(columns, conversations)
+    file, line, size_bytes, reader = shard.file, shard.first_line, maxsize, _ObjectReader(layout)
     with open_bytes(Path(file)) as stream:
         if shard.end is not None:
             size_bytes = shard.end - stream.seek(max(shard.start, stream.tell()))  # after the byte order mark
@@ -81,32 +114,63 @@ def read_json_lines(
                 line += 1
                 continue
             lines, is_valid = decode_lines(block)
-            parse = _parse_fast if is_valid and columns.kind is None else _parse_slowly
+            parse = _parse_fast if is_valid and reader.pair_keys else _parse_slowly
             yield from parse(file, line, lines, reader)
             line += len(lines)
 
 
 def strip_prompt_wrapper(prompt: str) -> str:
-    """Return the text between `### Instruction:` and `### Response:`, or the whole prompt if it has neither."""
-    return _AFTER_PROBLEM.sub("", _BEFORE_PROBLEM.sub("", prompt.rstrip(), count=1)).strip()
+    """Return the text between `### Instruction:` and `### Response:`, or the whole prompt if it has neither.
+
+    Without `#`, both words must be there. A text before them stays, unless it is the known introduction.
+    """
+    text = prompt.rstrip()
+    start, end = _BEFORE_PROBLEM.match(text), _AFTER_PROBLEM.search(text)
+    is_pair = start is not None and end is not None
+    first = start.end() if start and (is_pair or "#" in start[0]) else 0
+    last = end.start() if end and (is_pair or "#" in end[0]) else len(text)
+    return text[first:last].strip()
 
 
-def _first_character(path: Path) -> bytes:
-    """Return the first byte that is not white space."""
-    first = b""
+def _read_start(path: Path) -> tuple[bytes, str, bool]:
+    """Return the first byte that is not white space, the first line that is not blank, and whether it is the only one.
+
+    The line may be cut after 1 MB.
+    """
+    start = b""
     with open_bytes(path) as stream:
-        while not first and (chunk := stream.read(MAX_ROW_BYTES)):
-            first = chunk.lstrip()[:1]
-    return first
+        while not start and (chunk := stream.read(MAX_ROW_BYTES)):
+            start = chunk.lstrip()
+        while b"\n" not in start and len(start) <= MAX_ROW_BYTES and (chunk := stream.read(MAX_ROW_BYTES)):
+            start += chunk
+        line, _, others = start.partition(b"\n")
+        is_single = not others.strip() and not stream.read(MAX_ROW_BYTES).strip()
+    return start[:1], line.decode(errors="surrogateescape"), is_single
+
+
+def _is_row(line: str, layout: RowLayout) -> bool:
+    """Return whether a line is an object with the keys of a row."""
+    try:
+        value = DECODER.decode(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, tuple) and layout.describe_format(dict(value)) is not None
+
+
+def _read_text(path: Path) -> str:
+    """Return the text of a file. Bytes that are not UTF-8 become lone surrogates, which affect only their item."""
+    with open_bytes(path) as stream:
+        return stream.read().decode(errors="surrogateescape")
 
 
 def _parse_fast(file: str, line: int, lines: list[str], reader: _ObjectReader) -> list[RawRow | RejectedRow]:
-    """Return the rows in lines of valid UTF-8, for recipes without data.columns.kind.
+    """Return the rows in lines of valid UTF-8, if a row can be two texts that are used as they are.
 
     The result is a list, because resuming a generator takes longer than creating the row.
     """
     rows: list[RawRow | RejectedRow] = []
-    decode, problem_key, solution_key = _DECODER.raw_decode, reader.columns.problem, reader.columns.solution
+    assert reader.pair_keys is not None
+    decode, (problem_key, solution_key) = DECODER.raw_decode, reader.pair_keys
     for number, text in enumerate(lines, line):
         try:
             value, end = decode(text)
@@ -146,12 +210,10 @@ def _parse_slowly(file: str, line: int, lines: list[str], reader: _ObjectReader)
             yield reject(file, number, str(error), text.rstrip("\r"))
 
 
-def _read_list(path: Path, columns: ColumnsSection, conversations: bool) -> Iterator[RawRow | RejectedRow]:
-    with open_bytes(path) as stream:
-        # Bytes that are not UTF-8 become lone surrogates, so only the item that contains them is rejected.
-        text = stream.read().decode(errors="surrogateescape")
-    reader = _ObjectReader(columns, conversations)
-    for number, start, end, value in _items(path, text):
+def _read_list(path: Path, container: Container, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
+    text = container.text or ""
+    reader = _ObjectReader(layout)
+    for number, start, end, value in _items(path, text, container.start):
         try:
             if end - start > MAX_ROW_BYTES:
                 raise RowError(TOO_LONG)
@@ -160,19 +222,20 @@ def _read_list(path: Path, columns: ColumnsSection, conversations: bool) -> Iter
             yield reject(str(path), number, str(error), text[start:end])
 
 
-def _items(path: Path, text: str) -> Iterator[tuple[int, int, int, object]]:
-    """Yield the number, start, end and value of each item of a JSON list."""
-    position = _skip_space(text, text.index("[") + 1)
+def _items(path: Path, text: str, start: int) -> Iterator[tuple[int, int, int, object]]:
+    """Yield the number, start, end and value of each item of the JSON list that begins at `start`."""
+    is_inner = text[:start].strip() != ""
+    position = skip_space(text, start + 1)
     if text.startswith("]", position):
         raise DataError(f"{path}: the list is empty; provide a file with rows")
     for number in count(1):
         try:
-            value, end = _DECODER.raw_decode(text, position)
-            separator = _skip_space(text, end)
+            value, end = DECODER.raw_decode(text, position)
+            separator = skip_space(text, end)
             is_last = text.startswith("]", separator)
             if not is_last and not text.startswith(",", separator):
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, separator)
-            if is_last and text[separator + 1 :].strip():
+            if is_last and not is_inner and text[separator + 1 :].strip():
                 raise json.JSONDecodeError("Extra data", text, separator + 1)
         except (ValueError, RecursionError) as error:
             raise DataError(
@@ -182,17 +245,12 @@ def _items(path: Path, text: str) -> Iterator[tuple[int, int, int, object]]:
         yield number, position, end, value
         if is_last:
             return
-        position = _skip_space(text, separator + 1)
-
-
-def _skip_space(text: str, position: int) -> int:
-    space = _SPACE.match(text, position)
-    return space.end() if space else position
+        position = skip_space(text, separator + 1)
 
 
 def _parse(text: str) -> object:
     try:
-        return _DECODER.decode(text)
+        return DECODER.decode(text)
     except (ValueError, RecursionError):
         raise RowError("malformed JSON") from None
 
@@ -200,11 +258,15 @@ def _parse(text: str) -> object:
 class _ObjectReader:
     """Converts parsed JSON values to rows. It remembers conversation ids, which must be unique within a file."""
 
-    def __init__(self, columns: ColumnsSection, conversations: bool) -> None:
-        self.columns, self.conversations = columns, conversations
-        self._keys = {columns.problem, columns.solution} | ({columns.kind} if columns.kind is not None else set())
-        self._is_default = columns == ColumnsSection()
+    def __init__(self, layout: RowLayout) -> None:
+        self.layout = layout
+        self._rows = RowReader(layout)
+        self._may_be_conversation = layout.columns.kind is None and layout.format in (None, "conversations")
         self._conversation_ids: set[str] = set()
+        columns = layout.columns
+        is_pair = self._rows.is_plain_pair and layout.format in (None, "problem-solution")
+        self.pair_keys = (columns.problem, columns.solution) if is_pair else None
+        """The two keys of a row that can be used as it is, or None if every row must be converted."""
 
     def row(self, file: str, line: int, value: object) -> RawRow:
         """Convert a parsed value to a row.
@@ -217,17 +279,13 @@ class _ObjectReader:
         fields: dict[str, object] = dict(value)
         if len(fields) < len(value):
             raise RowError("a key occurs twice")
-        columns = self.columns
-        if fields.keys() == _CONVERSATION_KEYS and columns.kind is None:
+        if (
+            self._may_be_conversation
+            and fields.keys() >= _CONVERSATION_KEYS
+            and all(key in _CONVERSATION_KEYS or self.layout.is_ignored(key) for key in fields)
+        ):
             return self._conversation(file, line, fields)
-        if self._is_default:
-            problem, solution, conversation = convert_fields(fields, self.conversations)
-            return RawRow(file, line, problem, solution, conversation=conversation)
-        if missing := self._keys - fields.keys():
-            raise RowError(f"a key that data.columns names is missing: {', '.join(sorted(missing))}")
-        label = None if columns.kind is None else require_text("kind", fields[columns.kind])
-        problem = require_text("problem", fields[columns.problem])
-        return RawRow(file, line, problem, require_text("solution", fields[columns.solution]), label)
+        return self._rows.read(file, line, fields)
 
     def _conversation(self, file: str, line: int, fields: dict[str, object]) -> RawRow:
         """Convert a conversation with an id. Only those of MindFormers and FastChat may have a prompt to remove."""
@@ -236,7 +294,7 @@ class _ObjectReader:
             raise RowError("id is not a text")
         if conversation_id in self._conversation_ids:
             raise RowError("id occurs twice")
-        prompt, solution, conversation = convert_fields(fields, self.conversations)
+        prompt, solution, conversation = CONVERSATIONS.read_row(fields, self.layout.conversations)
         self._conversation_ids.add(conversation_id)
         if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
             return RawRow(file, line, prompt, solution, conversation=conversation)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,10 +15,12 @@ from keeptune.config.data import DataSection
 from keeptune.config.recipe import Recipe
 from keeptune.data import card as data_card
 from keeptune.data.card import DataCard, KindCard, KindCounts
+from keeptune.data.columns import RowLayout
 from keeptune.data.contamination import ContaminationReport, find_shared_keys
 from keeptune.data.decontamination import check_contamination, duplicate_group_keys, mark_repeats, remove_forbidden
 from keeptune.data.distinct_counter import DistinctCounts, count_distinct
 from keeptune.data.external_test_set import ExternalTestSet, load_external_test_set
+from keeptune.data.sample import detect_formats
 from keeptune.data.scan import SYNTHETIC, ScanResult, ScanTask, read_rejected_lines, scan
 from keeptune.data.selection import Candidate, Selection, SelectionRules, resolve_kinds
 from keeptune.data.solution_rendering import (
@@ -58,12 +60,14 @@ def prepare(
     directory: Path,
     worker_config: WorkerConfig = WorkerConfig(),  # noqa: B008  (frozen)
     reporter: Reporter = SilentReporter(),  # noqa: B008  (holds nothing)
+    special_tokens: Sequence[str] = (),
     chat: ChatRows | None = None,
 ) -> DataCard:
     """Run the data stage and return its card.
 
     It writes train, dev and test, the rejected rows and the card to `directory`. The result does not depend on
-    `worker_config`. `chat` checks rows under a chat prompt; without it, conversations are rejected.
+    `worker_config`. `special_tokens` are those of the tokenizer; see data.special_tokens. `chat` checks rows under a
+    chat prompt; without it, conversations are rejected.
 
     Raises:
         RecipeError: the recipe names an unknown kind.
@@ -75,14 +79,15 @@ def prepare(
     kinds = resolve_kinds(recipe.data, skill.kinds, recipe.train.truncate_targets)
     sources = resolve_sources(recipe.data.files)
     _create_directory(directory)
-    context = _Context(recipe, skill, count_tokens, directory, reporter, chat)
+    context = _Context(recipe, skill, count_tokens, directory, reporter, tuple(special_tokens), chat)
     input_bytes = sum(file.bytes for file in sources.files)
     with open_executor(input_bytes, worker_config) as executor, garbage_collection_paused():
-        test_set = load_external_test_set(recipe.data, skill, count_tokens, chat)
+        test_set = load_external_test_set(recipe.data, skill, count_tokens, special_tokens, chat)
         scan_result, distinct = _scan_rows(sources.shards, context, kinds, executor)
         selected = _select(scan_result, distinct, context, test_set)
         prepared = _prepare_splits(selected, context, test_set, executor)
-    card = _build_card(sources.files, test_set, scan_result, distinct, prepared, recipe.data)
+    formats = detect_formats([file.file for file in sources.files], RowLayout.from_section(recipe.data))
+    card = _build_card(sources.files, formats, test_set, scan_result, distinct, prepared, recipe.data)
     for name in SPLITS:
         _save_rows(prepared.splits[name], directory / f"{name}.parquet")
     data_card.write_card(card, directory)
@@ -117,6 +122,7 @@ class _Context:
     count_tokens: CountTokens
     directory: Path
     reporter: Reporter
+    special_tokens: tuple[str, ...]
     chat: ChatRows | None
 
     @property
@@ -132,6 +138,8 @@ class _Selected:
     group_keys: list[str]
     repeat_targets: dict[str, int]
     counts: dict[str, KindCounts]
+    ambiguous_keys: frozenset[str]
+    """The group keys of problems with several answers, which are not held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,7 @@ class _PreparedSplits:
     truncated: int
     too_long_dropped: int
     left_out: int
+    ambiguous: int
 
 
 def _create_directory(directory: Path) -> None:
@@ -167,33 +176,39 @@ def _scan_rows(
     if section.synth is not None:
         shards = [Shard(SYNTHETIC)]
     rules = SelectionRules.from_section(section, kinds, context.recipe.seed)
-    result = ScanResult(Selection(rules))
+    task = ScanTask((), section, skill, rules, Path(), "", context.special_tokens, context.chat)
     log_path = context.directory / "rejected.jsonl"
     try:
-        with tempfile.TemporaryDirectory(dir=context.directory, prefix="scratch-") as folder:
-            numbered, scratch = list(enumerate(shards)), Path(folder)
-            count = min(executor.worker_count, len(numbered))
-            tasks = [
-                ScanTask(
-                    tuple(numbered[start :: executor.worker_count]),
-                    section,
-                    skill,
-                    rules,
-                    scratch,
-                    str(start),
-                    context.chat,
-                )
-                for start in range(count)
-            ]
-            for task_result in executor.map(scan, tasks):
-                result.merge(task_result)
-            distinct = count_distinct(scratch, skill.kinds)
-            with log_path.open("w", encoding="utf-8") as log:
-                log.writelines(read_rejected_lines(scratch))
+        result, distinct = _run_scan(shards, task, log_path, executor)
+        if section.conflicts == "reject" and distinct.ambiguous:
+            # Which problems have several answers is known only after all rows.
+            task = replace(task, ambiguous=distinct.ambiguous)
+            result, counts = _run_scan(shards, task, log_path, executor)
+            distinct = replace(counts, conflicts=distinct.conflicts, ambiguous=distinct.ambiguous)
     except OSError as error:
         raise write_error(log_path, error) from None
     if result.rejected > section.reject_limit * result.rows_read:
         raise _reject_limit_error(result, section.reject_limit, log_path)
+    return result, distinct
+
+
+def _run_scan(
+    shards: Sequence[Shard], task: ScanTask, log_path: Path, executor: Executor
+) -> tuple[ScanResult, DistinctCounts]:
+    """Scan all shards with the settings of a task, and write the rejected rows to `log_path`."""
+    result = ScanResult(Selection(task.rules))
+    with tempfile.TemporaryDirectory(dir=log_path.parent, prefix="scratch-") as folder:
+        numbered, scratch = list(enumerate(shards)), Path(folder)
+        count = min(executor.worker_count, len(numbered))
+        tasks = [
+            replace(task, shards=tuple(numbered[start :: executor.worker_count]), scratch=scratch, name=str(start))
+            for start in range(count)
+        ]
+        for task_result in executor.map(scan, tasks):
+            result.merge(task_result)
+        distinct = count_distinct(scratch, task.skill.kinds)
+        with log_path.open("w", encoding="utf-8") as log:
+            log.writelines(read_rejected_lines(scratch))
     return result, distinct
 
 
@@ -236,7 +251,11 @@ def _select(result: ScanResult, distinct: DistinctCounts, context: _Context, tes
         )
         for kind in skill.kinds
     }
-    return _Selected(candidates, group_keys, selected.repeat_targets, counts)
+    answers = Counter(candidate.question.text for candidate in candidates)
+    ambiguous_keys = frozenset(
+        key for candidate, key in zip(candidates, group_keys, strict=True) if answers[candidate.question.text] > 1
+    )
+    return _Selected(candidates, group_keys, selected.repeat_targets, counts, ambiguous_keys)
 
 
 def _prepare_splits(
@@ -248,7 +267,9 @@ def _prepare_splits(
     group_keys = {row.id: key for row, key in zip(rendered, selected.group_keys, strict=True)}
     candidates = {row.id: candidate for row, candidate in zip(rendered, selected.candidates, strict=True)}
     rows = enforce_max_tokens(rendered, section)
-    splits = _split_rows(rows, group_keys, section, context.recipe.seed)
+    splits = _split_rows(rows, group_keys, selected.ambiguous_keys, section, context.recipe.seed)
+    answers = Counter(row.id for row in rows)
+    ambiguous = sum(count > 1 for count in answers.values())
     left_out = len(rows) - sum(map(len, splits.values()))
     train = apply_teacher_texts(
         splits["train"], candidates, skill, section, count_tokens, context.directory, context.reporter
@@ -260,11 +281,15 @@ def _prepare_splits(
     contamination = check_contamination(
         splits, group_keys | test_set.canonical_forms, skill.free_text_kinds, context.recipe.score.retained, executor
     )
-    return _PreparedSplits(splits, kind_cards, contamination, truncated, len(rendered) - len(rows), left_out)
+    return _PreparedSplits(splits, kind_cards, contamination, truncated, len(rendered) - len(rows), left_out, ambiguous)
 
 
 def _split_rows(
-    rows: list[PreparedRow], group_keys: Mapping[str, str], section: DataSection, seed: int
+    rows: list[PreparedRow],
+    group_keys: Mapping[str, str],
+    ambiguous_keys: frozenset[str],
+    section: DataSection,
+    seed: int,
 ) -> dict[SplitName, list[PreparedRow]]:
     assigned = split(
         [row.kind for row in rows],
@@ -274,6 +299,7 @@ def _split_rows(
         seed,
         by=section.split.by,
         texts=[row.problem for row in rows],
+        train_only=ambiguous_keys,
     )
     splits = {name: [row for row, other in zip(rows, assigned, strict=True) if other == name] for name in SPLITS}
     shared = find_shared_keys(*([row.id for row in splits[name]] for name in SPLITS))
@@ -305,6 +331,7 @@ def _build_kind_cards(
 
 def _build_card(
     files: list[SourceFile],
+    formats: dict[str, str],
     test_set: ExternalTestSet,
     result: ScanResult,
     distinct: DistinctCounts,
@@ -314,6 +341,7 @@ def _build_card(
     accepted, unique = result.accepted.total(), distinct.problems.total()
     return DataCard(
         files=files,
+        formats=formats,
         test_files=test_set.files,
         test_rejected=test_set.rejected,
         rows_read=result.rows_read,
@@ -323,6 +351,8 @@ def _build_card(
         unique=unique,
         duplicates=accepted - unique,
         conflicts=distinct.conflicts,
+        ambiguous=len(distinct.ambiguous) or prepared.ambiguous,
+        special_tokens_stripped=result.stripped,
         unwrapped=result.unwrapped,
         kinds=prepared.kind_cards,
         splits=data_card.build_split_cards(prepared.splits),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from keeptune.skills.base import Question, Skill, UnusableRowError
 
@@ -16,10 +16,6 @@ MAX_REJECTED_CHARACTERS = 2_000
 
 TOO_LONG = "longer than 1 MB"
 NOT_UTF8 = "not UTF-8"
-UNKNOWN_KIND = (
-    "no known kind of problem: neither one that the skill recognizes, nor a text whose solution states an answer "
-    "(\\boxed{…} or after ####) that can be graded and has at most 400 characters"
-)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -57,9 +53,10 @@ class RejectedRow:
 def find_question(skill: Skill, row: RawRow) -> Question | str:
     """Return the question of a row, or the reason why the row cannot be used."""
     try:
-        return skill.parse(row.problem, row.solution, row.label) or UNKNOWN_KIND
+        question = skill.parse(row.problem, row.solution, row.label)
     except UnusableRowError as error:
         return str(error)
+    return question or skill.explain_rejection(row.problem, row.solution, row.label)
 
 
 class RowError(Exception):
@@ -85,6 +82,17 @@ def require_text(name: str, value: object) -> str:
     if not is_utf8(value):
         raise RowError(f"{name} holds half a character (a lone surrogate, or bytes that are not UTF-8)")
     return value
+
+
+def is_plain_text(value: object) -> TypeGuard[str]:
+    """Return whether a value is a text that needs no further check: not blank, valid UTF-8, and at most 500 kB."""
+    return (
+        type(value) is str
+        and len(value) <= MAX_ROW_BYTES // 8
+        and (value.isascii() or not _SURROGATE.search(value))
+        and not value.isspace()
+        and value != ""
+    )
 
 
 def is_utf8(text: str) -> bool:

@@ -65,15 +65,12 @@ def find_format(keys: Collection[str]) -> RowFormat | None:
     return next((row_format for row_format in _FORMATS if set(row_format.required) <= set(keys)), None)
 
 
-def convert_fields(fields: Mapping[str, object], conversations: bool = False) -> RowTexts:
-    """Return the texts of a row in any known format. With `conversations`, it may have any number of turns.
+def convert_fields(fields: Mapping[str, object], row_format: RowFormat, conversations: bool = False) -> RowTexts:
+    """Return the texts of a row in this format. With `conversations`, it may have any number of turns.
 
     Raises:
-        RowError: the keys fit no format, a key would be dropped, or `RowFormat.read_row` rejects the row.
+        RowError: a key would be dropped, or `RowFormat.read_row` rejects the row.
     """
-    row_format = find_format(fields.keys())
-    if row_format is None:
-        raise RowError(f"keys fit no row format: found {list_names(fields)}; expected {EXPECTED_KEYS}")
     dropped = [key for key in fields if key not in row_format.keys and not is_blank(fields[key])]
     if dropped:
         raise RowError(f"keys would be dropped: found {list_names(dropped)}; {dropped_keys_advice(row_format)}")
@@ -83,8 +80,8 @@ def convert_fields(fields: Mapping[str, object], conversations: bool = False) ->
 def dropped_keys_advice(row_format: RowFormat) -> str:
     """Return what a row of this format may hold, and what to do about other keys."""
     return (
-        f"a row with {list_names(row_format.required)} may only have {list_names(row_format.keys)}. Remove the "
-        "others, or name two keys with texts in data.columns, which ignores all others"
+        f"a row with {list_names(row_format.required)} may only have {list_names(row_format.keys)}. Name the others in "
+        "data.ignore_columns (or all), or use them in data.columns"
     )
 
 
@@ -97,7 +94,7 @@ def read_turns(key: str, turns: object) -> tuple[str, str]:
         RowError: the turns are not one text of a user and then one text of an assistant.
     """
     if not isinstance(turns, list) or not turns:
-        raise RowError(f"{key} is not a list of turns: found {_describe(turns)}; {_ONE_TURN}")
+        raise RowError(f"{key} is not a list of turns: found {describe(turns)}; {_ONE_TURN}")
     parsed = [_read_turn(turn) for turn in turns]
     contents = [(ROLES.get(name), content) for name, content, _ in parsed]
     contents = [(role, content) for role, content in contents if role != "system" or not is_blank(content)]
@@ -119,7 +116,7 @@ def require_content(name: str, value: object) -> str:
         return value.text
     if not isinstance(value, str):
         supported = "a text, a number or a boolean" if name == "solution" else "a text"
-        raise RowError(f"{name} is not a text: found {_describe(value)}; supported is {supported}")
+        raise RowError(f"{name} is not a text: found {describe(value)}; supported is {supported}")
     return require_text(name, value)
 
 
@@ -150,7 +147,7 @@ def list_names(names: Iterable[str]) -> str:
 def _read_turn(turn: object) -> _Turn:
     """Return a parsed turn, or raise `RowError` if it is not an object with a role."""
     if not isinstance(turn, tuple):
-        raise RowError(f"a turn is not an object: found {_describe(turn)}; {_ONE_TURN}")
+        raise RowError(f"a turn is not an object: found {describe(turn)}; {_ONE_TURN}")
     fields: dict[str, object] = dict(turn)
     if len(fields) < len(turn):
         raise RowError("a key occurs twice")
@@ -179,7 +176,8 @@ def _find_turns_error(turns: Sequence[_Turn], roles: Sequence[str | None]) -> st
     return f"keys of a turn would be dropped: found {dropped}; a turn may only have its role and its text"
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """Return what a value is, for error messages."""
     match value:
         case None:
             return "null"
@@ -236,7 +234,7 @@ def _read_completion(fields: Mapping[str, object]) -> tuple[str, str]:
     if isinstance(prompt, list) and isinstance(completion, list):
         return read_turns("prompt", [*prompt, *completion])
     raise RowError(
-        f"prompt and completion differ in type: found {_describe(prompt)} and {_describe(completion)}; "
+        f"prompt and completion differ in type: found {describe(prompt)} and {describe(completion)}; "
         "supported are two texts, or two lists of turns"
     )
 
@@ -247,7 +245,7 @@ def _listed_turns(key: str) -> Callable[[Mapping[str, object]], list[object]]:
     def turns(fields: Mapping[str, object]) -> list[object]:
         value = fields[key]
         if not isinstance(value, list) or not value:
-            raise RowError(f"{key} is not a list of turns: found {_describe(value)}")
+            raise RowError(f"{key} is not a list of turns: found {describe(value)}")
         return value
 
     return turns
@@ -284,10 +282,13 @@ def _pair_reader(problem: str, solution: str) -> Callable[[Mapping[str, object]]
     )
 
 
+CONVERSATIONS = RowFormat(
+    ("conversations",), ("id", "system", "tools"), _read_conversations, _listed_turns("conversations")
+)
 _FORMATS = (
     RowFormat(("problem", "solution"), (), _pair_reader("problem", "solution")),
     RowFormat(("messages",), ("id", "system", "tools"), _read_messages, _listed_turns("messages")),
-    RowFormat(("conversations",), ("id", "system", "tools"), _read_conversations, _listed_turns("conversations")),
+    CONVERSATIONS,
     RowFormat(
         ("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction, _instruction_turns
     ),

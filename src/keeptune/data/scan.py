@@ -15,11 +15,13 @@ from pathlib import Path
 
 from keeptune.config.data import DataSection
 from keeptune.data.chat_rows import check_rendering
-from keeptune.data.distinct_counter import DistinctCounter
+from keeptune.data.columns import RowLayout
+from keeptune.data.distinct_counter import NO_ANSWER, DistinctCounter
 from keeptune.data.reader import RawRow, RejectedRow, read_shard, reject
 from keeptune.data.row import find_question
 from keeptune.data.selection import Candidate, Selection, SelectionRules
 from keeptune.data.sources import Shard
+from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.data.workers import garbage_collection_paused
 from keeptune.errors import DataError
 from keeptune.prompts.token_count import ChatRows
@@ -28,6 +30,9 @@ from keeptune.skills.base import Skill
 
 SYNTHETIC = "synth"
 """Used as the file name of generated rows."""
+
+CONFLICT = "the same problem with different answers"
+"""The reason for rejecting a row whose problem occurs with different answers."""
 
 _SAMPLE_ROWS, _MAX_REMEMBERED_ROWS = 4_000, 60_000
 """Rows per kind that are remembered to find out whether the kind has copies, and the maximum for kinds that do."""
@@ -48,8 +53,12 @@ class ScanTask:
     """A folder that every worker can write to."""
     name: str
     """A name that is unique among the tasks."""
+    special_tokens: tuple[str, ...] = ()
+    """The tokenizer's special tokens, which may not be in the texts of rows."""
     chat: ChatRows | None = None
     """The check of rows under a chat prompt; None for a template, which rejects conversations."""
+    ambiguous: frozenset[bytes] = frozenset()
+    """The ranks of problems to reject because they occur with different answers."""
 
 
 @dataclass(slots=True)
@@ -59,6 +68,8 @@ class ScanResult:
     selection: Selection
     rows_read: int = 0
     unwrapped: int = 0
+    stripped: int = 0
+    """Rows from which special tokens were removed."""
     accepted: Counter[str] = field(default_factory=Counter)
     """Accepted rows per kind."""
     wrong: Counter[str] = field(default_factory=Counter)
@@ -82,6 +93,7 @@ class ScanResult:
         self.selection.merge(other.selection)
         self.rows_read += other.rows_read
         self.unwrapped += other.unwrapped
+        self.stripped += other.stripped
         self.accepted += other.accepted
         self.wrong += other.wrong
         self.reasons += other.reasons
@@ -126,15 +138,17 @@ class _CopyDetector:
 def _scan(task: ScanTask) -> ScanResult:
     result = ScanResult(Selection(task.rules))
     counter, copies = DistinctCounter(task.scratch, task.name, task.skill.kinds), _CopyDetector()
+    special_tokens = SpecialTokenFilter(task.special_tokens, task.section.special_tokens)
     for number, shard in task.shards:
         rejected = []
-        for row in _read_rows(shard, task.section, task.chat is not None):
+        for row in map(special_tokens.apply, _read_rows(shard, task.section, task.chat is not None)):
             result.rows_read += 1
             rejection = row if isinstance(row, RejectedRow) else _process(row, task, result, counter, copies)
             if rejection is not None:
                 rejected.append(rejection)
         _record_rejected(rejected, number, result, task)
     counter.flush()
+    result.stripped = special_tokens.stripped
     result.selection.prune()
     return result
 
@@ -164,16 +178,26 @@ def _process(
     if fault and task.section.wrong == "reject":
         result.wrong[kind] += 1
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
+    has_stated_answer = kind in task.skill.free_text_kinds and kind in task.rules.kinds
+    is_own_problem = has_stated_answer and task.section.conflicts == "all"
+    rank = result.selection.rank(f"{question.text}\0{question.truth}" if is_own_problem else question.text)
+    if has_stated_answer and rank in task.ambiguous:
+        reason = f"{CONFLICT}: here {str(question.truth)[:60]!r}; repair the rows, or set data.conflicts: first or all"
+        return reject(row.file, row.line, reason, f"{row.problem}\n{row.solution}")
     result.accepted[kind] += 1
     result.unwrapped += row.unwrapped
-    rank = result.selection.rank(question.text)
-    counter.add(kind, rank, blake2b(row.solution.encode(), digest_size=8).digest())
+    answer = _hash(str(question.truth)) if has_stated_answer else NO_ANSWER
+    counter.add(kind, rank, _hash(row.solution), answer)
     if result.selection.can_select(kind, rank):
         result.selection.add(Candidate(question, row.solution, fault, row.file, row.line, row.conversation), rank)
     # A copy with another label, or in another slice, must be processed again.
     if row.label is None and not task.rules.slices:
         copies.remember(row, kind)
     return None
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode(), digest_size=8).digest()
 
 
 def read_rejected_lines(scratch: Path) -> Iterator[str]:
@@ -185,7 +209,7 @@ def read_rejected_lines(scratch: Path) -> Iterator[str]:
 
 def _read_rows(shard: Shard, section: DataSection, conversations: bool) -> Iterator[RawRow | RejectedRow]:
     if shard.file != SYNTHETIC or section.synth is None:
-        return read_shard(shard, section.columns, conversations)
+        return read_shard(shard, RowLayout.from_section(section, conversations))
     synth = section.synth
     generated = generate_corpus(synth.rows, synth.seed, any_length=synth.any_length, close_calls=synth.close_calls)
     rows = enumerate(generated, start=1)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import difflib
 import math
 from bisect import bisect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from hashlib import blake2b
 from heapq import nsmallest
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keeptune.config.data import DataSection, SliceSection
 from keeptune.errors import DataError, RecipeError
@@ -76,11 +76,12 @@ class SelectionRules:
     fraction: float = 1.0
     slices: tuple[SliceSection, ...] = ()
     max_repeats: int = 1
+    conflicts: Literal["reject", "first", "all"] = "reject"
 
     @classmethod
     def from_section(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> SelectionRules:
         """Return the rules of a recipe's data section for the given kinds."""
-        return cls(kinds, seed, section.quota, section.fraction, section.slices, section.max_repeats)
+        return cls(kinds, seed, section.quota, section.fraction, section.slices, section.max_repeats, section.conflicts)
 
     def quota_of(self, kind: str) -> int | None:
         """Return the maximum number of problems of a kind, or None if it is unlimited."""
@@ -200,10 +201,11 @@ class Selection:
         return [str(number) for number, part in enumerate(self.rules.slices) if _is_in_slice(candidate, part)]
 
     def _create_pool(self, name: str) -> _Pool:
+        preference = _first_preference if self.rules.conflicts == "first" else _preference
         if self.rules.slices:
             # An earlier slice may take the same problem, so a later slice keeps as many in reserve.
-            return _Pool(sum(part.take for part in self.rules.slices[: int(name) + 1]))
-        return _Pool(self.rules.quota_of(name), self.rules.fraction)
+            return _Pool(sum(part.take for part in self.rules.slices[: int(name) + 1]), preference=preference)
+        return _Pool(self.rules.quota_of(name), self.rules.fraction, preference)
 
     def _select_by_kind(self, distinct: Mapping[str, int]) -> tuple[dict[bytes, Candidate], dict[str, int]]:
         share = Fraction(str(self.rules.fraction))
@@ -243,8 +245,14 @@ MIN_POOL_SIZE = 1000
 class _Pool:
     """The problems of one kind or slice that can still be selected: those with the smallest ranks."""
 
-    def __init__(self, limit: int | None, fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        limit: int | None,
+        fraction: float = 1.0,
+        preference: Callable[[Candidate], tuple[bool, Any]] | None = None,
+    ) -> None:
         self.limit = limit
+        self._preference = preference or _preference
         # Ranks are uniformly distributed. Of n problems, a fraction f has its ranks below about f. The probability that
         # fewer than f n ranks are below 2 f is less than e^-(f n / 4). MIN_POOL_SIZE covers small kinds.
         self.threshold = min(int(2 * fraction * 2**128), 2**128 - 1).to_bytes(16, "big")
@@ -264,7 +272,7 @@ class _Pool:
             return
         present = self.candidates.setdefault(rank, candidate)
         if present is not candidate:
-            self.candidates[rank] = _preferred(present, candidate)
+            self.candidates[rank] = _preferred(present, candidate, self._preference)
         elif self._prune_at is not None and len(self.candidates) > self._prune_at:
             self.prune()
 
@@ -296,11 +304,11 @@ def _is_in_slice(candidate: Candidate, part: SliceSection) -> bool:
     return (part.language == "chinese") == bool(HAN_CHARACTER.search(candidate.question.text))
 
 
-def _preferred(one: Candidate, other: Candidate) -> Candidate:
+def _preferred(one: Candidate, other: Candidate, preference: Callable[[Candidate], tuple[bool, Any]]) -> Candidate:
     """Return the better of two rows with the same problem, or the one with the first origin if they are equal."""
     if one.solution == other.solution:
         return min(one, other, key=_origin)
-    return min(one, other, key=_preference)
+    return min(one, other, key=preference)
 
 
 def _origin(candidate: Candidate) -> tuple[str, int]:
@@ -309,6 +317,10 @@ def _origin(candidate: Candidate) -> tuple[str, int]:
 
 def _preference(candidate: Candidate) -> tuple[bool, bytes]:
     return candidate.fault is not None, digest(candidate.question.text, candidate.solution)
+
+
+def _first_preference(candidate: Candidate) -> tuple[bool, tuple[str, int]]:
+    return candidate.fault is not None, _origin(candidate)
 
 
 def _require_available(requested: Mapping[str, int], available: Mapping[str, int], max_repeats: int) -> None:

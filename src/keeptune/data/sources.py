@@ -15,17 +15,24 @@ from pathlib import Path
 from typing import Literal
 
 from keeptune.data import hub
-from keeptune.data.row import is_utf8
+from keeptune.data.json_document import is_partial_object
+from keeptune.data.row import MAX_ROW_BYTES, is_utf8
 from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, unreadable_error
 from keeptune.errors import DataError
 from keeptune.files import open_regular
 
-FileFormat = Literal["json", "csv", "parquet"]
+FileFormat = Literal["json", "csv", "tsv", "parquet"]
 
 SHARD_BYTES = 8 << 20
 _BLOCK_BYTES = 2 << 20
 _CONVERSATIONS = b'"conversations"'
-_FORMATS: dict[str, FileFormat] = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+_FORMATS: dict[str, FileFormat] = {
+    ".jsonl": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ class _ShardPlanner:
         """The byte at which each shard starts, and the number of the line there."""
         self.first_character = b""
         """The first byte that is not white space. It is `[` for a list, which cannot be divided."""
+        self._first_line = b""
+        """The first line that is not blank, cut after 1 MB."""
         self._previous_end = b""
         self._has_conversations = False
 
@@ -198,6 +207,9 @@ class _ShardPlanner:
         if not self.first_character:
             text = block.removeprefix(BYTE_ORDER_MARK) if self._size_bytes == 0 else block
             self.first_character = text.lstrip()[:1]
+            self._first_line = text.lstrip()
+        elif b"\n" not in self._first_line and len(self._first_line) <= MAX_ROW_BYTES:
+            self._first_line += block
         if not self._has_conversations:
             overlap = len(_CONVERSATIONS) - 1
             boundary = self._previous_end + block[:overlap]
@@ -214,9 +226,14 @@ class _ShardPlanner:
     def shards(self, file: str) -> list[Shard]:
         """Return the shards after the last block.
 
-        Lists and conversation files are one shard; conversation ids must be unique within a file.
+        Lists and conversation files are one shard; conversation ids must be unique within a file. So is a file that may
+        be one object with a list of rows.
         """
-        if self.first_character == b"[" or self._has_conversations:
+        first_line, _, others = self._first_line.partition(b"\n")
+        may_be_object = self.first_character == b"{" and (
+            not others.strip() or is_partial_object(first_line.decode(errors="replace"))
+        )
+        if self.first_character == b"[" or self._has_conversations or may_be_object:
             return [Shard(file)]
         ends = [start for start, _ in self._starts[1:]] + [self._size_bytes]
         return [

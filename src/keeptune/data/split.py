@@ -9,7 +9,7 @@ training. A split by range holds out all problems with a number between two boun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -36,6 +36,7 @@ def split(
     seed: int,
     by: Literal["problem", "range"] = "problem",
     texts: Sequence[str] = (),
+    train_only: Container[str] = (),
 ) -> list[SplitName | None]:
     """Return the split of each problem, given its kind and the key of its duplicate group.
 
@@ -46,6 +47,8 @@ def split(
     If `by` is "range" (which needs `texts`), whole ranges of numbers are held out in the kinds whose problems differ in
     their numbers only; free-text kinds are split by problem. None means that the problem is in a held-out range but dev
     and test are full, so it is in no split.
+
+    Problems whose group key is in `train_only` are not held out.
 
     Raises:
         DataError: a kind would have no training problem left.
@@ -61,7 +64,7 @@ def split(
     room: dict[str, dict[SplitName, int]] = {
         kind: {"test": test_sizes[kind], "dev": held_out[kind] - test_sizes[kind]} for kind in sizes
     }
-    assignment = _Assignment(kinds, group_keys, room)
+    assignment = _Assignment(kinds, group_keys, room, train_only)
     if by == "range":
         _assign_by_range(assignment, texts, seed)
     else:
@@ -98,8 +101,15 @@ def assign_ranges(texts: Sequence[str], range_count: int) -> list[int]:
 class _Assignment:
     """The split of each problem, and the room left in dev and test per kind. Duplicate groups are assigned whole."""
 
-    def __init__(self, kinds: Sequence[str], group_keys: Sequence[str], room: dict[str, dict[SplitName, int]]) -> None:
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        group_keys: Sequence[str],
+        room: dict[str, dict[SplitName, int]],
+        train_only: Container[str],
+    ) -> None:
         self.kinds = kinds
+        self.train_only = train_only
         self.group_keys = group_keys
         self.room = room
         self.splits: list[SplitName | None] = ["train"] * len(kinds)
@@ -125,6 +135,8 @@ class _Assignment:
             self._assign(key, name if self._fits(key, name) else None)
 
     def _fits(self, key: str, name: SplitName) -> bool:
+        if key in self.train_only:
+            return False
         needed = Counter(self.kinds[index] for index in self.unassigned[key])
         return all(count <= self.room[kind][name] for kind, count in needed.items())
 

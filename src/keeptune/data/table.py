@@ -1,11 +1,12 @@
 """Reads rows from tables: Parquet files and Hugging Face data sets.
 
-The recipe names the columns. By default they are those of the first format of `row_formats` that the table has.
+The recipe names the columns. By default they are those of the first format of `row_formats` that the table has. A
+column that is not used must be in data.ignore_columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keeptune.config.data import ColumnsSection
 from keeptune.data import hub
+from keeptune.data.columns import FORMAT_KEYS, PLAIN_PAIRS, RowLayout, RowReader, dropped_columns_advice
 from keeptune.data.row import (
     MAX_ROW_BYTES,
     NOT_UTF8,
@@ -23,18 +24,11 @@ from keeptune.data.row import (
     RawRow,
     RejectedRow,
     RowError,
+    is_plain_text,
     is_utf8,
     reject,
-    require_text,
 )
-from keeptune.data.row_formats import (
-    EXPECTED_KEYS,
-    RowFormat,
-    dropped_keys_advice,
-    find_format,
-    from_python,
-    list_names,
-)
+from keeptune.data.row_formats import from_python, list_names
 from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 
@@ -43,7 +37,7 @@ _BUFFER_BYTES = 1 << 20
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 
 
-def read_parquet(path: Path, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
+def read_parquet(path: Path, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of a Parquet file. The line of a row is its number, counted from 1.
 
     Raises:
@@ -54,14 +48,14 @@ def read_parquet(path: Path, columns: ColumnsSection, conversations: bool = Fals
     with open_bytes(path) as stream:
         try:
             file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES)
-            layout = find_columns(str(path), file.schema_arrow.names, columns, conversations)
-            batches = file.iter_batches(_BATCH_ROWS, columns=layout.names, use_threads=False)
-            yield from _rows(str(path), batches, layout)
+            columns = find_columns(str(path), file.schema_arrow.names, layout)
+            batches = file.iter_batches(_BATCH_ROWS, columns=columns.names, use_threads=False)
+            yield from _rows(str(path), batches, columns)
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names that are not UTF-8
             raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
 
 
-def read_hub(name: str, columns: ColumnsSection, conversations: bool = False) -> Iterator[RawRow | RejectedRow]:
+def read_hub(name: str, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
     """Yield every row of the data set hf:NAME#SPLIT. The line of a row is its number, counted from 1.
 
     Raises:
@@ -72,18 +66,19 @@ def read_hub(name: str, columns: ColumnsSection, conversations: bool = False) ->
     first = next(tables, None)
     if first is None:
         raise _empty_table_error(name)
-    layout = find_columns(name, first.schema.names, columns, conversations)
-    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), layout)
+    columns = find_columns(name, first.schema.names, layout)
+    yield from _rows(name, (batch for table in chain([first], tables) for batch in table.to_batches()), columns)
 
 
 @dataclass(frozen=True, slots=True)
 class TableColumns:
-    """The columns to read from a table, and the format of their cells, or None if the recipe names the columns."""
+    """The columns to read from a table, and how their cells become a row."""
 
     names: list[str]
-    row_format: RowFormat | None
-    conversations: bool = False
-    """Whether a row may have any number of turns."""
+    read: Callable[[str, int, Mapping[str, object]], RawRow]
+    """Return the row with these fields, or raise `RowError`."""
+    pair: tuple[int, int] | None
+    """The positions of problem and solution in `names`, if two texts can be used as they are."""
 
     def make_row(self, file: str, line: int, cells: Sequence[object]) -> RawRow:
         """Return the row with these cells, in the order of `names`.
@@ -91,63 +86,68 @@ class TableColumns:
         Raises:
             RowError: the cells are not a row of the format, or a cell is not a valid text; see `require_text`.
         """
-        if self.row_format is not None:
-            fields = dict(zip(self.names, cells, strict=True))
-            problem, solution, conversation = self.row_format.read_row(fields, self.conversations)
-            return RawRow(file, line, problem, solution, conversation=conversation)
-        first, second, *kind = cells
-        label = require_text("kind", kind[0]) if kind else None
-        return RawRow(file, line, require_text("problem", first), require_text("solution", second), label)
+        if self.pair is not None:
+            problem, solution = cells[self.pair[0]], cells[self.pair[1]]
+            if is_plain_text(problem) and is_plain_text(solution):
+                return RawRow(file, line, problem, solution)
+        return self.read(file, line, dict(zip(self.names, cells, strict=True)))
 
 
-def find_columns(
-    file: str, header: Sequence[str], columns: ColumnsSection, conversations: bool = False
-) -> TableColumns:
+def find_columns(file: str, header: Sequence[str], layout: RowLayout) -> TableColumns:
     """Return the columns that the recipe names, or by default those of the first format that the table has.
-
-    A table with the columns problem and solution may have further columns. Tables of other formats may not.
 
     Raises:
         DataError: a column is missing, occurs more than once, or would be dropped.
     """
-    names = [columns.problem, columns.solution, *([columns.kind] if columns.kind is not None else [])]
-    row_format = find_format(header) if columns == ColumnsSection() else None
-    expected = f" Without data.columns, {EXPECTED_KEYS} are read." if columns == ColumnsSection() else ""
-    if row_format is not None and names != list(row_format.required):
-        names = [name for name in dict.fromkeys(header) if name in row_format.keys]
-        if dropped := [name for name in header if name not in names]:
-            raise DataError(
-                f"{file}: columns would be dropped: {list_names(dropped)}; {dropped_keys_advice(row_format)}"
-            )
+    row_format, reader = layout.find_format(header), RowReader(layout)
+    if row_format is not None:
+        used = {name for name in header if name in row_format.keys}
+    else:
+        used = reader.used(header) if layout.format is None else set(FORMAT_KEYS[layout.format])
+    names = [name for name in dict.fromkeys(header) if name in used]
     for fault, faulty_names in (
-        ("lacks", [name for name in names if name not in header]),
+        ("lacks", sorted(used - set(names))),
         ("has more than once", [name for name in names if header.count(name) > 1]),
     ):
         if faulty_names:
+            known = f" Without data.columns, {layout.expected_keys} are read." if layout.has_known_format else ""
             raise DataError(
                 f"{file}: the table {fault} {' and '.join(map(repr, faulty_names))}; its columns are "
-                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns.{expected}"
+                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns.{known}"
             )
-    return TableColumns(names, row_format, conversations)
+    if dropped := [name for name in header if name not in used and not layout.is_ignored(name)]:
+        raise DataError(
+            f"{file}: columns would be dropped: {list_names(dropped)}; {dropped_columns_advice(dropped)}"
+            + (f". The format has {list_names(row_format.keys)}" if row_format else "")
+        )
+    keys = (layout.columns.problem, layout.columns.solution) if row_format is None else row_format.required
+    is_pair = reader.is_plain_pair and set(keys) <= set(names) if row_format is None else keys in PLAIN_PAIRS
+    pair = (names.index(keys[0]), names.index(keys[1])) if is_pair and len(names) == len(set(keys)) else None
+    return TableColumns(names, reader.read_named if row_format is None else reader.read, pair)
 
 
-def _rows(file: str, batches: Iterable[Any], layout: TableColumns) -> Iterator[RawRow | RejectedRow]:
+def _rows(file: str, batches: Iterable[Any], columns: TableColumns) -> Iterator[RawRow | RejectedRow]:
     line = 0
-    read_cells = _texts if layout.row_format is None else _values
     for batch in batches:
-        for cells in zip(*(read_cells(batch.column(name)) for name in layout.names), strict=True):
+        for cells in zip(*(column_values(batch.column(name)) for name in columns.names), strict=True):
             line += 1
-            texts = [text for cell in cells for text in _texts_in(cell)]
-            try:
-                if not all(map(is_utf8, texts)):
-                    raise RowError(NOT_UTF8)
-                if sum(len(text.encode()) for text in texts) > MAX_ROW_BYTES:
-                    raise RowError(TOO_LONG)
-                yield layout.make_row(file, line, cells)
-            except RowError as error:
-                yield reject(file, line, str(error), "\n".join(texts))
+            yield _row(file, line, cells, columns)
     if line == 0:
         raise _empty_table_error(file)
+
+
+def _row(file: str, line: int, cells: Sequence[object], columns: TableColumns) -> RawRow | RejectedRow:
+    if columns.pair is not None and all(map(is_plain_text, cells)):
+        return columns.make_row(file, line, cells)
+    texts = [text for cell in cells for text in _texts_in(cell)]
+    try:
+        if not all(map(is_utf8, texts)):
+            raise RowError(NOT_UTF8)
+        if sum(len(text.encode()) for text in texts) > MAX_ROW_BYTES:
+            raise RowError(TOO_LONG)
+        return columns.make_row(file, line, cells)
+    except RowError as error:
+        return reject(file, line, str(error), "\n".join(texts))
 
 
 def _texts(column: Any) -> list[str | None]:
@@ -167,7 +167,7 @@ def _texts(column: Any) -> list[str | None]:
     return texts
 
 
-def _values(column: Any) -> Sequence[object]:
+def column_values(column: Any) -> Sequence[object]:
     """Return the values of a column of any type, in the types of `row_formats`."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()

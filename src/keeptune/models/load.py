@@ -244,6 +244,12 @@ def cache_folder() -> Path:
     return Path(base).expanduser()
 
 
+def has_embedded() -> bool:
+    """Whether the embedded model needs no network: it is in the cache, or its package is installed."""
+    is_cached = (cache_folder() / EMBEDDED / "config.json").is_file()
+    return is_cached or importlib.util.find_spec(_GGUF_PACKAGE) is not None
+
+
 def _convert_embedded(target: Path) -> Path:
     """Converts the embedded model to a safetensors folder, atomically. Without its package, returns its hub id."""
     spec = importlib.util.find_spec(_GGUF_PACKAGE)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from keeptune.data.card import summarize
+from keeptune.data.card import summarize, summarize_formats
 from keeptune.data.preparation import prepare
 from keeptune.data.teacher.rows import summarize_teacher_texts
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.input_files import store_input_files
-from keeptune.prompts.token_count import TokenCounter
+from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.registry import skill_for_section
 
 
@@ -23,7 +23,16 @@ def _prepare(context: RunContext) -> None:
     with context.stage("data"):
         store_input_files(directory, recipe)
         counter = TokenCounter.of(context.models.tokenizer, context.prompt)
-        skill, reporter = skill_for_section(recipe.data), context.reporter
-        card = prepare(recipe, skill, counter, directory.data, context.workers, reporter, counter.chat)
-        for line in (*summarize(card), *summarize_teacher_texts(directory.data)):
+        card = prepare(
+            recipe,
+            skill_for_section(recipe.data),
+            counter,
+            directory.data,
+            context.workers,
+            context.reporter,
+            special_tokens(context.models.tokenizer),
+            counter.chat,
+        )
+        lines = (*summarize_formats(card), *summarize(card, recipe.data.conflicts))
+        for line in (*lines, *summarize_teacher_texts(directory.data)):
             context.reporter.info(line)

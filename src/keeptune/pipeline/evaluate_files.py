@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.data import ColumnsSection
+from keeptune.config.data import ALL_COLUMNS, ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
 from keeptune.data.chat_rows import check_rendering
+from keeptune.data.columns import RowLayout
 from keeptune.data.reader import RejectedRow, read_shard, reject
 from keeptune.data.row import find_question, is_utf8
 from keeptune.data.selection import digest
@@ -302,8 +303,11 @@ def text(scored: Record) -> str:
         lines += [
             f"  {kind:10} {scores['accuracy']:7.1%} of {scores['n']}" for kind, scores in skill["by_kind"].items()
         ]
-        if rejected := skill["rejected"]["rows"]:
-            lines.append(f"  {rejected} rows were skipped, the first: {skill['rejected']['first'][0]['reason']}")
+        if skill["rejected"]["rows"]:
+            first = skill["rejected"]["first"][0]
+            lines.append(
+                f"  {skill['rejected']['rows']} rows were skipped; the first, line {first['line']}: {first['reason']}"
+            )
     if reading := scored.get("retained"):
         figures = f"F1 {reading['f1']:.2f}  EM {reading['em']:.2f}"
         lines.append(f"reading  {figures}  of {reading['n']} ({reading['empty']} empty)")
@@ -323,7 +327,10 @@ def _questions(
 ) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
     """The questions of a file in its order, and the rows that cannot be used. `chat` checks rows of a chat prompt."""
     questions, rejected = [], []
-    for raw in read_shard(Shard(str(path)), columns, chat is not None):
+    # Named columns are the only ones that are wanted; a known format must not lose a column.
+    ignored = () if columns == ColumnsSection() else (ALL_COLUMNS,)
+    layout = RowLayout(columns, ignored, conversations=chat is not None)
+    for raw in read_shard(Shard(str(path)), layout):
         row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
         if isinstance(row, RejectedRow):
             rejected.append(row)
@@ -339,8 +346,9 @@ def _questions(
         if limit and len(questions) == limit:
             break
     if not questions:
-        reasons = "; ".join(sorted({row.reason for row in rejected}))
-        raise DataError(f'{path}: no usable row ({reasons}); rows are {{"problem", "solution"}} objects')
+        first = {row.reason.partition(":")[0]: row for row in reversed(rejected)}
+        reasons = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in first.values())
+        raise DataError(f"{path}: no row can be scored; the first row for each reason:{reasons}")
     return questions, rejected
 
 

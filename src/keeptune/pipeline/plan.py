@@ -28,7 +28,7 @@ from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
 from keeptune.progress import Reporter, SilentReporter
-from keeptune.prompts.token_count import TokenCounter
+from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.registry import skill_for_section
 from keeptune.training.batches import padding_share, plan_steps
 from keeptune.training.target_truncation import truncated_row_tokens
@@ -106,8 +106,8 @@ def _data(recipe: Recipe, reporter: Reporter, workers: WorkerConfig) -> tuple[Da
         folder = Path(scratch) / "data"
         data = recipe.data.model_copy(update={"teacher": None})
         counter = TokenCounter.of(tokenizer, models.load_prompt(recipe.prompt, recipe.model.name, tokenizer))
-        recipe, skill = recipe.model_copy(update={"data": data}), skill_for_section(data)
-        card = prepare(recipe, skill, counter, folder, workers, chat=counter.chat)
+        job, tokens = recipe.model_copy(update={"data": data}), special_tokens(tokenizer)
+        card = prepare(job, skill_for_section(data), counter, folder, workers, special_tokens=tokens, chat=counter.chat)
         return card, load_prepared_rows(folder / "train.parquet")
 
 
@@ -119,6 +119,8 @@ def _counts(card: DataCard) -> Plan:
         "rows_rejected": card.rows_rejected,
         "rejected_by_reason": card.rejected_by_reason,
         "unwrapped": card.unwrapped,
+        "ambiguous": card.ambiguous,
+        "formats": card.formats,
         "max_tokens": card.max_tokens,
         "truncated": card.truncated,
         "too_long_dropped": card.too_long_dropped,

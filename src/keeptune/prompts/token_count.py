@@ -74,3 +74,9 @@ class ChatRows:
             PromptError: as `ChatPrompt.encode_example`; the message is the reason to reject the row.
         """
         return self.prompt.expected_answer(self.tokenizer, problem, solution, conversation)
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Return the texts of a transformers tokenizer's special tokens, such as `</s>` and `<|im_end|>`."""
+    added = (str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+    return tuple(dict.fromkeys((*added, *map(str, tokenizer.all_special_tokens))))

@@ -61,6 +61,7 @@ class Card(Part):
     """data/card.json."""
 
     files: list[SourceFile]
+    formats: dict[str, str] = Field(default_factory=dict)
     test_files: list[SourceFile] = Field(default_factory=list)
     test_rejected: int = 0
     rows_read: int
@@ -70,6 +71,8 @@ class Card(Part):
     unique: int
     duplicates: int
     conflicts: int = 0
+    ambiguous: int = 0
+    special_tokens_stripped: int = 0
     unwrapped: int = 0
     max_tokens: int = 0
     truncated: int = 0

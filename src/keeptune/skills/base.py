@@ -61,6 +61,12 @@ class Skill(Protocol):
             UnusableRowError: the kind is known, but the answer of the solution cannot be graded.
         """
 
+    def explain_rejection(self, problem: str, solution: str, label: str | None = None) -> str:
+        """Return why `parse` returns None for a row, and what to do.
+
+        The text before the colon is the same for all rows with this reason, so that reports can count them.
+        """
+
     def find_error(self, question: Question, solution: str) -> str | None:
         """Return why a stored solution is wrong, or None if its answer is exact and its steps hold.
 

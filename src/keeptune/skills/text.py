@@ -25,6 +25,7 @@ from keeptune.grading.stated_answer import (
 )
 from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
+from keeptune.skills.rejection import describe_unreadable_answer
 from keeptune.skills.stored_solution import add_answer_line
 
 UNLISTED_KIND = "(not in data.kinds)"
@@ -72,6 +73,15 @@ class Text:
             return None
         truth = parse_truth_or_text(solution)
         return Question(kind, problem, truth) if grade(format_answer_line(solution), truth).correct else None
+
+    def explain_rejection(self, problem: str, solution: str, label: str | None = None) -> str:
+        """Return why `parse` returns None: no pattern matches, or no grader can read the answer."""
+        if self.find_kind(problem, label) is None:
+            return (
+                f"no pattern matches the problem: data.patterns has {', '.join(map(repr, self.patterns))}; add a "
+                "pattern for these rows, such as other: '.*'"
+            )
+        return describe_unreadable_answer(solution)
 
     def find_error(self, question: Question, solution: str) -> str | None:  # noqa: ARG002
         """Return the first equation of a stored solution that does not hold, or None."""

@@ -22,6 +22,7 @@ from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.arithmetic.variants import standard_text
 from keeptune.skills.arithmetic.word_problems import generate_word_problem
 from keeptune.skills.base import Question
+from keeptune.skills.rejection import describe_unreadable_answer
 from keeptune.skills.rounding import format_rounded
 from keeptune.skills.stored_solution import add_answer_line
 
@@ -71,6 +72,15 @@ class Arithmetic:
         if top.bit_length() > LARGEST_TRUTH_BITS or bottom.bit_length() > LARGEST_TRUTH_BITS:
             return None
         return Question(kind.name, problem, truth)
+
+    def explain_rejection(self, problem: str, solution: str, label: str | None = None) -> str:  # noqa: ARG002
+        """Return why `parse` returns None: the problem is of no kind, or no grader can read its answer."""
+        if not _CHINESE.search(problem) and parse_stated_truth(solution) is not None:
+            return describe_unreadable_answer(solution)
+        return (
+            "no known kind of problem: it is none of the arithmetic kinds, nor English with an answer in \\boxed{} or "
+            "after ####; for rows of other topics, set data.skill: text"
+        )
 
     def find_error(self, question: Question, solution: str) -> str | None:
         """Return why a stored solution is wrong, or None.

@@ -1,0 +1,298 @@
+"""Writes a first recipe for a file of rows, with comments that state what was found in the rows and on this machine."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from keeptune.config import recipe as recipes
+from keeptune.config.recipe import Recipe
+from keeptune.config.solution_format import Rounding, Style
+from keeptune.config.yaml_reader import parse_yaml
+from keeptune.data import hub
+from keeptune.data.columns import RowLayout
+from keeptune.data.layout_guess import LayoutGuess, guess_layout
+from keeptune.data.reader import RawRow, RejectedRow, read_shard
+from keeptune.data.sample import sample_rows
+from keeptune.data.solution_rendering import CountTokens
+from keeptune.data.sources import Shard
+from keeptune.data.special_tokens import SpecialTokenFilter
+from keeptune.errors import DataError, RecipeError
+from keeptune.files import write_text
+from keeptune.grading.number import grade
+from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
+from keeptune.models import load as models
+from keeptune.models.device_memory import total_bytes
+from keeptune.pipeline.memory_estimate import peak_bytes
+from keeptune.pipeline.plan import base_seconds, count_parameters, tokens_per_second
+from keeptune.prompts.template import Prompt
+from keeptune.prompts.token_count import TokenCounter, special_tokens
+from keeptune.skills.arithmetic.skill import Arithmetic
+from keeptune.skills.base import Question, Skill
+from keeptune.skills.text import Text
+
+MAX_ROWS = 5_000
+"""The number of rows that are looked at."""
+
+BUDGET_SECONDS = 600
+"""The training time that the number of epochs aims at."""
+
+_MAX_EPOCHS, _TOKEN_STEP, _MAX_LABELS, _WIDTH = 3, 64, 20, 100
+_MAX_DEV, _MAX_TEST, _DEV_SHARE, _TEST_SHARE = 100, 300, 0.1, 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a file as the data stage will see them, with their questions and lengths in tokens."""
+
+    container: str
+    guess: LayoutGuess
+    skill: Skill
+    style: Style
+    accepted: list[tuple[RawRow, Question]]
+    rejected: list[RejectedRow]
+    lengths: list[int]
+
+    @property
+    def problems(self) -> int:
+        """The number of different problems."""
+        return len({question.text for _, question in self.accepted})
+
+
+def write_recipe(file: str, out: Path, model: str = models.EMBEDDED) -> list[str]:
+    """Write a recipe for the rows of a file or data set to `out`, and return what was found as lines of text.
+
+    Raises:
+        RecipeError: `out` exists.
+        DataError: the file cannot be read, or too few of its rows can be used.
+        ModelError: the model cannot be loaded.
+    """
+    if model.startswith((".", "~")):
+        model = str(Path(model).expanduser().absolute())
+    if out.exists():
+        raise RecipeError(f"{out}: the file exists; name another one with --out, or delete it")
+    tokenizer, config = models.load_tokenizer(model), models.load_config(model)
+    counter = TokenCounter.of(tokenizer, Prompt(Recipe.model_fields["prompt"].get_default().template))
+    rows = _look_at(file, counter, special_tokens(tokenizer))
+    settings = _settings(file, out, model, rows, config)
+    comments = _comments(rows, recipes.parse(settings, str(out)), config)
+    head = f"Written by keeptune init for {file}. Run it with: keeptune run {out}"
+    text = _render(settings, {"": [head], **comments})
+    recipes.parse(parse_yaml(text), str(out))
+    write_text(out, text)
+    return [line for lines in comments.values() for line in lines]
+
+
+def _look_at(file: str, counter: CountTokens, tokens: Sequence[str]) -> Rows:
+    """Read the first rows of a file under the guessed layout."""
+    name = hub.with_default_split(file) if hub.is_hub_name(file) else file
+    sample = sample_rows(name, RowLayout(), MAX_ROWS)
+    if not sample.rows:
+        raise DataError(f"{file}: no row can be read; write one JSON object per line, or a table with a header")
+    guess = guess_layout(file, sample.rows)
+    token_filter = SpecialTokenFilter(tokens, "reject")
+    raw = [token_filter.apply(row) for row in islice(read_shard(Shard(name), guess.layout), MAX_ROWS)]
+    skill = _guess_skill([row for row in raw if isinstance(row, RawRow)], guess)
+    accepted, rejected = [], []
+    for row in raw:
+        result = row if isinstance(row, RejectedRow) else _examine(row, skill)
+        if isinstance(result, RejectedRow):
+            rejected.append(result)
+        else:
+            accepted.append(result)
+    if not accepted:
+        raise DataError(f"{file}:{rejected[0].line}: no row can be used; the first: {rejected[0].reason}")
+    style = _guess_style(skill, accepted)
+    texts = [(one.text, skill.render_solution(one, row.solution, style, Rounding())) for row, one in accepted]
+    lengths = [prompt + solution for prompt, solution in counter(texts)]
+    return Rows(sample.container, guess, skill, style, accepted, rejected, lengths)
+
+
+def _guess_skill(rows: Sequence[RawRow], guess: LayoutGuess) -> Skill:
+    """Return arithmetic if it knows nine of ten problems and finds no error in them, else the skill for texts."""
+    arithmetic = Arithmetic()
+    known = 0
+    for row in rows:
+        question = arithmetic.parse(row.problem, row.solution)
+        known += question is not None and question.kind not in arithmetic.free_text_kinds
+    is_arithmetic = not guess.kinds and rows and known >= 0.9 * len(rows)
+    return arithmetic if is_arithmetic else Text({}, guess.kinds)
+
+
+def _examine(row: RawRow, skill: Skill) -> tuple[RawRow, Question] | RejectedRow:
+    question = skill.parse(row.problem, row.solution, row.label)
+    if question is None:
+        reason = skill.explain_rejection(row.problem, row.solution, row.label)
+        return RejectedRow(row.file, row.line, reason, row.problem, len(row.problem))
+    if fault := skill.find_error(question, row.solution):
+        return RejectedRow(row.file, row.line, fault, row.problem, len(row.problem))
+    return row, question
+
+
+def _guess_style(skill: Skill, rows: Sequence[tuple[RawRow, Question]]) -> Style:
+    """Return `raw` for texts without stated answers, so that solutions stay as they are; else the default style."""
+    stated = sum(parse_stated_truth(row.solution) is not None for row, _ in rows)
+    return "raw" if skill.name == Text.name and stated < 0.5 * len(rows) else "longhand"
+
+
+def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict[str, Any]:
+    """Return the recipe as a tree of values."""
+    is_hub = hub.is_hub_name(file)
+    name = re.sub(r"[^\w.-]+", "-", Path(file.removeprefix("hf:").partition("#")[0]).name.partition(".")[0]).strip("-.")
+    layout, problems = rows.guess.layout, rows.problems
+    data: dict[str, Any] = {
+        "skill": rows.skill.name,
+        "files": [file if is_hub else os.path.relpath(Path(file).absolute(), out.absolute().parent)],
+    }
+    if not layout.has_known_format:
+        data["columns"] = layout.columns.model_dump(exclude_none=True)
+    if rows.guess.kinds:
+        data["kinds"] = list(rows.guess.kinds)
+    if layout.ignored:
+        data["ignore_columns"] = list(layout.ignored)
+    if rows.style != "longhand":
+        data["styles"] = {"default": rows.style}
+    conflicting = _conflicting_rows(rows)
+    refused = (len(rows.rejected) + conflicting) / (len(rows.accepted) + len(rows.rejected))
+    if refused > 0.005:
+        data["reject_limit"] = min(1.0, math.ceil(150 * refused) / 100)
+    limit = getattr(config, "max_position_embeddings", None) or 10**7
+    longest = -(-max(rows.lengths) * 5 // 4 // _TOKEN_STEP) * _TOKEN_STEP
+    data["max_tokens"] = min(longest, limit)
+    if longest > limit or len(rows.accepted) + len(rows.rejected) >= MAX_ROWS:
+        data["too_long"] = "drop"
+    usable = problems - conflicting
+    test = max(1, min(_MAX_TEST, int(_TEST_SHARE * usable)))
+    data["split"] = {"dev": min(_MAX_DEV, int(_DEV_SHARE * usable)), "test": test}
+    train: dict[str, Any] = {"epochs": 1}
+    settings = {
+        "name": name or "first",
+        "model": {"name": model},
+        "data": data,
+        "retain": {"replay": ["embedded", "self"], "replay_share": 0.25, "kl_weight": 1.0},
+        "train": train,
+        "score": {"suite": "quick" if models.device().type == "cpu" else "standard"},
+    }
+    recipe = recipes.parse(settings, str(out))
+    seconds = _epoch_seconds(rows, recipe, config)
+    train["epochs"] = max(1, min(_MAX_EPOCHS, int(BUDGET_SECONDS / max(seconds, 1e-9))))
+    return settings
+
+
+def _conflicting_rows(rows: Rows) -> int:
+    """Return the number of rows whose problem occurs with different answers."""
+    truths: dict[str, set[object]] = {}
+    for _, question in rows.accepted:
+        truths.setdefault(question.text, set()).add(question.truth)
+    return sum(len(truths[question.text]) > 1 for _, question in rows.accepted)
+
+
+def _epoch_seconds(rows: Rows, recipe: Recipe, config: Any) -> float:
+    """Return the estimated training time of one pass over the rows that were looked at."""
+    tokens = statistics.mean(rows.lengths) * rows.problems / (1 - recipe.retain.replay_share)
+    rate = tokens_per_second(config, count_parameters(config, recipe.adapter)) / base_seconds(recipe.retain)
+    return float(tokens / rate)
+
+
+def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
+    """Return the comment lines of each section."""
+    total, more = len(rows.accepted) + len(rows.rejected), " (the first rows of the file)"
+    reasons = Counter(row.reason.partition(":")[0] for row in rows.rejected)
+    first = {row.reason.partition(":")[0]: row for row in reversed(rows.rejected)}
+    data = [
+        f"format: {rows.container}; {rows.guess.reason}",
+        f"rows: {total:,} read{more if total >= MAX_ROWS else ''}, {len(rows.rejected):,} rejected, "
+        f"{rows.problems:,} different problems",
+        *(
+            f"  rejected: {count:,} × {first[reason].reason[:_WIDTH]}, first at line {first[reason].line}"
+            for reason, count in reasons.most_common(3)
+        ),
+        *_kind_lines(rows),
+        *_grader_lines(rows),
+        f"lengths: prompt and solution have {statistics.median_high(rows.lengths):,} tokens (median), "
+        f"at most {max(rows.lengths):,}",
+    ]
+    if conflicting := _conflicting_rows(rows):
+        data.append(
+            f"conflicts: {conflicting:,} rows have the problem of another row and another answer (data.conflicts)"
+        )
+    parameters = count_parameters(config, recipe.adapter)
+    memory = peak_bytes(config, parameters, recipe, max(rows.lengths), _MAX_TEST)
+    minutes = _epoch_seconds(rows, recipe, config) * recipe.train.epochs_of(1) / 60
+    device = models.device()
+    train = [
+        f"budget: {'under 1' if minutes < 1 else f'about {minutes:,.0f}'} min of training on this machine "
+        f"({device.type}), {memory / 2**30:.1f} of {total_bytes(device) / 2**30:.0f} GiB",
+        f"        {parameters.trainable:,} of {parameters.total:,} parameters are trained; see keeptune plan",
+    ]
+    score = ["suite: quick decides less and takes minutes on a processor; standard needs about four times as long"]
+    return {"data": data, "train": train, "score": score}
+
+
+def _kind_lines(rows: Rows) -> list[str]:
+    counts = Counter(question.kind for _, question in rows.accepted)
+    listed = ", ".join(f"{kind} {count:,}" for kind, count in counts.most_common(6))
+    return [f"kinds: {listed}{', …' if len(counts) > 6 else ''}"]
+
+
+def _grader_lines(rows: Rows) -> list[str]:
+    """Return the guessed grader, and three answers with the grade that they get."""
+    truths = [question.truth for _, question in rows.accepted]
+    numbers = sum(isinstance(truth, Fraction) for truth in truths)
+    labels = Counter(truth for truth in truths if isinstance(truth, str))
+    if numbers >= 0.9 * len(truths):
+        grader = "number, within max(0.005, 0.0001 × |reference|)"
+    elif 1 < len(labels) <= _MAX_LABELS and len(labels) < len(truths) / 2:
+        grader = f"text, one of {len(labels)} labels: {', '.join(sorted(labels))}"
+    else:
+        grader = "text, equal to the reference after normalization"
+    lines = [f"grader: {grader}"[:_WIDTH]]
+    by_truth: dict[str, tuple[RawRow, Question]] = {}
+    for row, question in rows.accepted:
+        by_truth.setdefault(str(question.truth), (row, question))
+    examples = list(by_truth.values())[:2]
+    outputs = [(row, question, row.solution) for row, question in examples]
+    if len(examples) > 1:
+        outputs.append((*examples[0], examples[1][0].solution))
+    for row, question, solution in outputs:
+        answer = format_answer_line(solution).removeprefix("#### ")
+        verdict = "right" if grade(solution, question.truth).correct else "wrong"
+        lines.append(f"  line {row.line}: reference {_short(str(question.truth))}, output {_short(answer)}: {verdict}")
+    return lines
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+def _render(settings: dict[str, Any], comments: dict[str, list[str]]) -> str:
+    """Return the recipe as YAML, with the comments of each section before its keys."""
+    lines = [f"# {_plain(line)}" for line in comments[""]]
+    for section, values in settings.items():
+        if not isinstance(values, dict):
+            lines.append(f"{section}: {_scalar(values)}")
+            continue
+        lines.append(f"{section}:")
+        lines += [f"  # {_plain(line)}" for line in comments.get(section, [])]
+        lines += [f"  {key}: {_scalar(value)}" for key, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line without control characters."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _scalar(value: Any) -> str:
+    """Return a value in YAML's flow style, which JSON is a part of."""
+    return json.dumps(value, ensure_ascii=False)
