@@ -360,6 +360,18 @@ def test_conversations_with_ignored_columns(prepared: Prepare) -> None:
     assert card.rejected_by_reason == {"keys would be dropped": 6}
 
 
+@pytest.mark.parametrize("others", [{}, {"id": "1"}])
+def test_no_system_text_is_ignored(tmp_path: Path, others: dict[str, object]) -> None:
+    """Even if all columns may be dropped, a system text is not: it is a part of what the model answers."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text(as_line(talk(HUMAN, GPT, system="Be brief.", source="web", **others)), encoding="utf-8")
+    shard, ignored = Shard(str(path)), ("all",)
+    [row] = read_shard(shard, RowLayout(ignored=ignored, conversations=True))
+    assert isinstance(row, RawRow) and json.loads(row.conversation or "")["messages"][0] == SYSTEM
+    [row] = read_shard(shard, RowLayout(ignored=ignored))
+    assert isinstance(row, RejectedRow) and row.reason.startswith("a system turn:")
+
+
 def test_excluded_conversations_leave_training(prepared: Prepare, tmp_path: Path) -> None:
     rows = [numbered(number) for number in range(8)]
     excluded = tmp_path / "excluded.jsonl"

@@ -296,7 +296,9 @@ class _ObjectReader:
             raise RowError("id occurs twice")
         prompt, solution, conversation = CONVERSATIONS.read_row(fields, self.layout.conversations)
         self._conversation_ids.add(conversation_id)
-        if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
+        if conversation is not None:
             return RawRow(file, line, prompt, solution, conversation=conversation)
+        if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
+            return RawRow(file, line, prompt, solution)
         problem = require_text("problem", strip_prompt_wrapper(prompt))
         return RawRow(file, line, problem, solution, unwrapped=problem != prompt.strip())
