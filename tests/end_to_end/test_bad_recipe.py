@@ -195,7 +195,7 @@ def test_a_run_whose_recipe_was_damaged(tmp_path: Path, content: str) -> None:
     assert str(tmp_path / "recipe.yaml") in refused(2, "report", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["scores/skill-tuned.jsonl", "manifest.json", "adapter/chosen.json", "log.jsonl"])
+@pytest.mark.parametrize("name", ["scores/skill-tuned.jsonl", "manifest.json", "adapter/chosen.json"])
 def test_a_run_with_a_damaged_file(finished: Path, tmp_path: Path, name: str) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     (run / name).write_bytes((run / name).read_bytes()[:-40])

@@ -35,6 +35,7 @@ def recipe(tree: Tree, orders: Path, tmp_path_factory: pytest.TempPathFactory) -
         "skill": "extraction",
         "grader": {"name": "json", "fields": {"price": "number"}},
         "columns": {"problem": "mail", "solution": "facts"},
+        "ignore_columns": ["note"],
         "reject_limit": 0.1,
         "max_tokens": 1000,
         "split": {"dev": 6, "test": 9},
@@ -138,6 +139,7 @@ def test_code_of_the_user_runs_only_if_allowed(
         "skill": "text",
         "grader": {"name": "function", "file": "mine.py:score"},
         "columns": {"problem": "mail", "solution": "facts"},
+        "ignore_columns": ["note"],
         "max_tokens": 1000,
         "split": {"dev": 6, "test": 9},
     }

@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keeptune.config.data import ALL_COLUMNS, ColumnsSection
+from keeptune.config.data import ColumnsSection
 from keeptune.config.prompt import PromptSection
 from keeptune.config.score import ScoreSection
-from keeptune.data.chat_rows import check_rendering
-from keeptune.data.columns import RowLayout
-from keeptune.data.reader import RejectedRow, read_shard, reject
-from keeptune.data.row import find_question, is_utf8
-from keeptune.data.selection import digest
-from keeptune.data.sources import Shard
-from keeptune.errors import DataError, RecipeError, RunError
+from keeptune.data.reader import RejectedRow
+from keeptune.data.row import is_utf8
+from keeptune.errors import RecipeError, RunError
 from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.abilities.registry import abilities_named
@@ -34,6 +30,7 @@ from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.pipeline.score_questions import read_questions
 from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts import named
@@ -146,7 +143,7 @@ def score_files(
     if request.skill:
         skill, columns = _skill_and_columns(target, request, template)
         chat = _chat_rows(target, template)
-        questions = _questions(request.skill, skill, columns, request.limit, chat)
+        questions = read_questions(request.skill, skill, columns, request.limit, chat)
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
@@ -320,36 +317,6 @@ def text(scored: Record) -> str:
         )
         lines.append(f"{name}  {', '.join(shown)}")
     return "\n".join(lines)
-
-
-def _questions(
-    path: Path, skill: Skill, columns: ColumnsSection, limit: int, chat: ChatRows | None
-) -> tuple[list[skill_score.SkillQuestion], list[RejectedRow]]:
-    """The questions of a file in its order, and the rows that cannot be used. `chat` checks rows of a chat prompt."""
-    questions, rejected = [], []
-    # Named columns are the only ones that are wanted; a known format must not lose a column.
-    ignored = () if columns == ColumnsSection() else (ALL_COLUMNS,)
-    layout = RowLayout(columns, ignored, conversations=chat is not None)
-    for raw in read_shard(Shard(str(path)), layout):
-        row = raw if isinstance(raw, RejectedRow) else check_rendering(raw, chat)
-        if isinstance(row, RejectedRow):
-            rejected.append(row)
-            continue
-        question = find_question(skill, row)
-        if isinstance(question, str):
-            rejected.append(reject(row.file, row.line, question, row.problem))
-        else:
-            name = f"{row.line}:{digest(question.text).hex()}"
-            questions.append(
-                skill_score.SkillQuestion(name, question.kind, question.text, question.truth, row.conversation)
-            )
-        if limit and len(questions) == limit:
-            break
-    if not questions:
-        first = {row.reason.partition(":")[0]: row for row in reversed(rejected)}
-        reasons = "".join(f"\n  {row.file}:{row.line}: {row.reason}" for row in first.values())
-        raise DataError(f"{path}: no row can be scored; the first row for each reason:{reasons}")
-    return questions, rejected
 
 
 def _skill_and_columns(target: str, request: Request, template: str | None) -> tuple[Skill, ColumnsSection]:
