@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.config.recipe import Recipe
-from keeptune.config.retain import SELF
+from keeptune.config.retain import WRITTEN
 from keeptune.data.hub import is_hub_name
 from keeptune.data.sources import list_source_files, resolve_sources
 from keeptune.errors import DataError, RunError
@@ -88,7 +88,7 @@ def _current_rows(recipe: Recipe) -> Iterator[str]:
 def _other_files(recipe: Recipe) -> list[dict[str, Any]]:
     replay = recipe.retain.replay if recipe.retain.replay_share else ()
     names = (recipe.score.retained, *recipe.score.general, *replay)
-    paths = [Path(name) for name in names if name not in (EMBEDDED, SELF)]
+    paths = [Path(name) for name in names if name not in (EMBEDDED, *WRITTEN)]
     if recipe.adapter.start:
         paths += [Path(recipe.adapter.start) / name for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)]
     excluded = [asdict(source) for source in resolve_sources(recipe.data.exclude_files).files]
