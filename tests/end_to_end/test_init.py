@@ -65,11 +65,32 @@ def write_object(folder: Path) -> Path:
     return path
 
 
+def write_orders(folder: Path) -> Path:
+    """Order texts with their facts as JSON."""
+    path = folder / "orders.jsonl"
+    rows = [
+        {"prompt": f"{name} pays {n} dollars.", "completion": json.dumps({"name": name, "price": n})}
+        for n, name in enumerate(NAMES)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 CASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], list[str]]] = {
     "labels": (
         write_labels,
-        {"skill": "text", "columns": {"problem": "text", "solution": "label"}, "ignore_columns": ["id"]},
-        ["format: CSV", "one of 3 labels: billing, other, repair", ": right", ": wrong"],
+        {
+            "skill": "labels",
+            "grader": {"name": "label", "labels": ["billing", "other", "repair"]},
+            "columns": {"problem": "text", "solution": "label"},
+            "ignore_columns": ["id"],
+        },
+        ["format: CSV", "one of 3: billing, other, repair", ": right", ": wrong"],
+    ),
+    "orders": (
+        write_orders,
+        {"skill": "extraction", "grader": {"name": "json"}},
+        ["row format prompt-completion", "grader: json", ": right", ": wrong"],
     ),
     "messages": (write_messages, {"skill": "text", "ignore_columns": ["source"]}, ["row format messages"]),
     "parquet": (write_parquet, {"skill": "text", "ignore_columns": ["meta"]}, ["format: Parquet", "grader: number"]),

@@ -21,6 +21,7 @@ from keeptune.progress import printable
 
 _PURPOSES = {
     "cluster": "data stage and training on a Ray cluster",
+    "graders": "graders math, rouge, chrf, and schemas of json",
     "harness": "tasks of lm-evaluation-harness (score.tasks)",
     "hub": "Hugging Face data sets (hf:NAME)",
     "llama": "tokenizers in sentencepiece files",

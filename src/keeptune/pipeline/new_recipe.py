@@ -23,13 +23,17 @@ from keeptune.data import hub
 from keeptune.data.columns import RowLayout
 from keeptune.data.layout_guess import LayoutGuess, guess_layout
 from keeptune.data.reader import RawRow, RejectedRow, read_shard
+from keeptune.data.row import find_question
 from keeptune.data.sample import sample_rows
 from keeptune.data.solution_rendering import CountTokens
 from keeptune.data.sources import Shard
 from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_text
-from keeptune.grading.number import grade
+from keeptune.grading.base import Grader, GraderError
+from keeptune.grading.graders.categorical import Label
+from keeptune.grading.number import grade, parse_number
+from keeptune.grading.registry import create_grader
 from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
 from keeptune.models import load as models
 from keeptune.models.device_memory import total_bytes
@@ -39,6 +43,7 @@ from keeptune.prompts.template import Prompt
 from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question, Skill
+from keeptune.skills.graded_text import Extraction, Labels
 from keeptune.skills.text import Text
 
 MAX_ROWS = 5_000
@@ -119,21 +124,43 @@ def _look_at(file: str, counter: CountTokens, tokens: Sequence[str]) -> Rows:
 
 
 def _guess_skill(rows: Sequence[RawRow], guess: LayoutGuess) -> Skill:
-    """Return arithmetic if it knows nine of ten problems and finds no error in them, else the skill for texts."""
+    """Return the skill for nine of ten rows: arithmetic, labels, extraction of JSON, or else free text."""
     arithmetic = Arithmetic()
     known = 0
     for row in rows:
         question = arithmetic.parse(row.problem, row.solution)
         known += question is not None and question.kind not in arithmetic.free_text_kinds
     is_arithmetic = not guess.kinds and rows and known >= 0.9 * len(rows)
-    return arithmetic if is_arithmetic else Text({}, guess.kinds)
+    if is_arithmetic:
+        return arithmetic
+    return Text({}, guess.kinds) if guess.kinds else _guess_graded_skill(rows) or Text({})
+
+
+def _guess_graded_skill(rows: Sequence[RawRow]) -> Skill | None:
+    """Return labels or extraction if the solutions are such, else None."""
+    solutions = [row.solution.strip() for row in rows]
+    labels = sorted(set(solutions))
+    is_closed_set = 1 < len(labels) <= _MAX_LABELS and len(labels) < len(solutions) / 2
+    if is_closed_set and all("\n" not in label and parse_number(label) is None for label in labels):
+        try:
+            return Labels(create_grader({"name": Label.name, "labels": labels}), {})
+        except GraderError:  # labels that differ in case alone
+            return None
+    objects = sum(solution.startswith("{") and _is_json(solution) for solution in solutions)
+    return Extraction(Extraction.default_grader(), {}) if solutions and objects >= 0.9 * len(solutions) else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _examine(row: RawRow, skill: Skill) -> tuple[RawRow, Question] | RejectedRow:
-    question = skill.parse(row.problem, row.solution, row.label)
-    if question is None:
-        reason = skill.explain_rejection(row.problem, row.solution, row.label)
-        return RejectedRow(row.file, row.line, reason, row.problem, len(row.problem))
+    question = find_question(skill, row)
+    if isinstance(question, str):
+        return RejectedRow(row.file, row.line, question, row.problem, len(row.problem))
     if fault := skill.find_error(question, row.solution):
         return RejectedRow(row.file, row.line, fault, row.problem, len(row.problem))
     return row, question
@@ -152,6 +179,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     layout, problems = rows.guess.layout, rows.problems
     data: dict[str, Any] = {
         "skill": rows.skill.name,
+        **({"grader": _grader_setting(rows.skill.grader)} if rows.skill.grader else {}),
         "files": [file if is_hub else os.path.relpath(Path(file).absolute(), out.absolute().parent)],
     }
     if not layout.has_known_format:
@@ -187,6 +215,11 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     seconds = _epoch_seconds(rows, recipe, config)
     train["epochs"] = max(1, min(_MAX_EPOCHS, int(BUDGET_SECONDS / max(seconds, 1e-9))))
     return settings
+
+
+def _grader_setting(grader: Grader) -> dict[str, Any]:
+    """Return the grader as a recipe names it, without options that have their default."""
+    return {"name": grader.name, **grader.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
 
 def _conflicting_rows(rows: Rows) -> int:
@@ -249,13 +282,13 @@ def _grader_lines(rows: Rows) -> list[str]:
     """Return the guessed grader, and three answers with the grade that they get."""
     truths = [question.truth for _, question in rows.accepted]
     numbers = sum(isinstance(truth, Fraction) for truth in truths)
-    labels = Counter(truth for truth in truths if isinstance(truth, str))
+    grader = "text, equal to the reference after normalization"
     if numbers >= 0.9 * len(truths):
         grader = "number, within max(0.005, 0.0001 × |reference|)"
-    elif 1 < len(labels) <= _MAX_LABELS and len(labels) < len(truths) / 2:
-        grader = f"text, one of {len(labels)} labels: {', '.join(sorted(labels))}"
-    else:
-        grader = "text, equal to the reference after normalization"
+    elif isinstance(rows.skill, Labels):
+        grader = f"label, one of {len(rows.skill.kinds)}: {', '.join(rows.skill.kinds)}"
+    elif isinstance(rows.skill, Extraction):
+        grader = "json, the share of the fields that are equal; rules per field: docs/how-to/graders.md"
     lines = [f"grader: {grader}"[:_WIDTH]]
     by_truth: dict[str, tuple[RawRow, Question]] = {}
     for row, question in rows.accepted:
@@ -265,10 +298,19 @@ def _grader_lines(rows: Rows) -> list[str]:
     if len(examples) > 1:
         outputs.append((*examples[0], examples[1][0].solution))
     for row, question, solution in outputs:
-        answer = format_answer_line(solution).removeprefix("#### ")
-        verdict = "right" if grade(solution, question.truth).correct else "wrong"
+        answer, verdict = _graded(rows.skill.grader, solution, question)
         lines.append(f"  line {row.line}: reference {_short(str(question.truth))}, output {_short(answer)}: {verdict}")
     return lines
+
+
+def _graded(grader: Grader | None, solution: str, question: Question) -> tuple[str, str]:
+    """Return the answer in an output, and its grade in words."""
+    if grader is None:
+        is_right = grade(solution, question.truth).correct
+        return format_answer_line(solution).removeprefix("#### "), "right" if is_right else "wrong"
+    result = grader.grade(solution, str(question.truth), question.text)
+    verdict = "right" if result.is_right else f"{result.score:.0%} right" if result.score else "wrong"
+    return result.answer or "", verdict
 
 
 def _short(text: str) -> str:
