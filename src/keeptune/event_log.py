@@ -111,5 +111,7 @@ class EventLog:
             "seconds_by_stage": stages,
             "tokens_useful": tokens,
             "tokens_per_second": tokens / seconds if seconds else 0.0,
-            "peak_memory_bytes": max((e["peak_memory_bytes"] for e in events if e["event"] == "stage"), default=0),
+            "peak_memory_bytes": max(
+                (e.get("peak_memory_bytes", 0) for e in events if e["event"] == "stage"), default=0
+            ),
         }

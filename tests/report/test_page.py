@@ -182,7 +182,6 @@ def test_no_commit_outside_a_checkout(run: Path) -> None:
         "recipe.yaml",
         "manifest.json",
         "data/card.json",
-        "log.jsonl",
         "scores/skill-base.jsonl",
         "scores/skill-tuned.jsonl",
         "scores/retained-base.jsonl",
@@ -208,8 +207,8 @@ def test_missing_directory_is_named(tmp_path: Path) -> None:
         ("result.json", "{}", "result.json: cannot be used (name: Field required"),
         ("recipe.yaml", "a: [", "recipe.yaml: cannot be used"),
         ("recipe.yaml", "3", "recipe.yaml: cannot be used (it is not a mapping"),
-        ("log.jsonl", '{"event": "stage"}\n{"eve', "log.jsonl:2: cannot be used"),
-        ("log.jsonl", '{"event": "score", "step": 1}', "log.jsonl (score events): cannot be used (skill: Field"),
+        ("log.jsonl", '{"event": "stage"}\n', "log.jsonl:1: damaged (stage: Field"),
+        ("log.jsonl", '{"event": "score", "step": 1}\n', "log.jsonl:1: damaged (skill: Field"),
         ("scores/skill-tuned.jsonl", '{"id": "a"}', "skill-tuned.jsonl:1: cannot be used (kind: Field required"),
     ],
 )

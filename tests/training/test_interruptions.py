@@ -270,7 +270,8 @@ def test_a_training_killed_twenty_times_ends_with_the_same_result(
 def test_the_log_keeps_lines_with_unicode_line_ends(model_folder: Path, tmp_path: Path) -> None:
     """F8: a kind with U+2028 was split into two damaged lines, which resuming then dropped."""
     trainer = make_trainer(model_folder, tmp_path, SETTINGS)
-    events = [{"event": "train", "step": step, "loss_by_kind": {"a\u2028b\x85c": 1.0}} for step in (1, 2, 3)]
+    kinds = {"a\u2028b\x85c": 1.0}
+    events = [{"event": "train", "step": step, "loss": 1.0, "loss_by_kind": kinds} for step in (1, 2, 3)]
     for event in events:
         trainer.event_log.log(event)
     trainer._truncate_log(2)

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.config.adapter import AdapterSection
-from keeptune.errors import ModelError
+from keeptune.errors import ModelError, RunError
 from keeptune.files import read_json, stored_content, write_json
 from keeptune.models import adapter_metadata, pissa
 from keeptune.models.adapter_scale import rescale
@@ -267,7 +267,11 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     """
     if not (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
-    if read_json(folder / ADAPTER_CONFIG).get("lora_bias"):
+    try:
+        config = read_json(folder / ADAPTER_CONFIG)
+    except RunError as error:
+        raise ModelError(str(error)) from None
+    if config.get("lora_bias"):
         raise ModelError(f"{folder}: lora_bias in {ADAPTER_CONFIG} is not supported; train the adapter without it")
     try:
         with warnings.catch_warnings():

@@ -18,7 +18,7 @@ class StageEvent(Part):
 
     stage: str
     seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int = 0
 
 
 class TrainEvent(Part):

@@ -123,7 +123,7 @@ def test_the_check_refuses_the_solution_of_another_problem(kind: str, seed: int,
     ("problem", "solution"),
     [
         ("What is 1 + 1?", "It is 2."),
-        ("计算 1 + 1 等于多少？", "\\boxed{2}"),
+        ("计算 1 + 1 + 1 等于多少？", "\\boxed{3}"),
         ("What is 1＋1?", "\\boxed{2}"),
         ("計算 one", "\\boxed{1}"),
         ("计算 1.00 / 0.00 等于多少？", "1.00 / 0.00 = 0"),
