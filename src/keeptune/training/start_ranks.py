@@ -15,8 +15,8 @@ from torch import Tensor
 def slow_start_ranks(optimizer: torch.optim.Optimizer, model: Any, ranks: int, ratio: float) -> None:
     """Multiplies each update of the first `ranks` ranks of all LoRA layers by `ratio`.
 
-    For an optimizer whose update is proportional to its learning rate, such as AdamW, that is a learning rate of their
-    own. The hooks have no state, so a resumed training continues exactly.
+    The update of AdamW is proportional to its learning rate, so this is a separate learning rate for these ranks. The
+    hooks have no state, so a resumed training continues exactly.
 
     Args:
         optimizer: updates the adapter of `model`.

@@ -43,7 +43,7 @@ class StepEngine(Protocol):
     def step(
         self, index: int, batches: Sequence[Batch], token_weight: float, rate: float
     ) -> tuple[StepStatistics, float]:
-        """Takes one step. Nothing is updated if a loss or the gradient is not finite.
+        """Takes one step. A step with a loss or a gradient that is not finite updates nothing.
 
         Args:
             index: the index of the step, from 0.
