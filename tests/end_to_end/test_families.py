@@ -35,7 +35,9 @@ def run(recipe: Path, folder: Path) -> Outcome:
     return outcome
 
 
-@pytest.mark.parametrize("family", ["dora", "pissa", "vera", "ia3"])
+@pytest.mark.parametrize(
+    "family", ["dora", "pissa", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vera", "ia3"))]
+)
 def test_a_run(family: str, tree: Tree, model_folder: Path, squad: Path, tmp_path: Path) -> None:
     rate = {"vera": 0.05, "ia3": 0.05}.get(family, 0.005)
     recipe = stored(tree, tmp_path, {"family": family, **tiny.FAMILIES[family]}, learning_rate=rate)

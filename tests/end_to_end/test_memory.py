@@ -12,7 +12,8 @@ from transformers import LlamaForCausalLM
 SIZES = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 8, "num_key_value_heads": 4}
 
 
-@pytest.mark.parametrize("vocabulary", [400, pytest.param(128_256, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", [400, 128_256])
 def test_a_run_takes_as_much_as_its_plan_says(make_recipe: MakeRecipe, tmp_path: Path, vocabulary: int) -> None:
     model, run = tmp_path / "model", tmp_path / "run"
     LlamaForCausalLM(tiny.config(vocabulary, **SIZES, tie_word_embeddings=True)).save_pretrained(model)

@@ -68,6 +68,7 @@ def test_torchrun_does_the_whole_job(make_recipe: MakeRecipe, finished: Path, tm
     assert_same_but_for_rounding(run, finished)
 
 
+@pytest.mark.slow
 def test_accelerate_starts_them_too(make_recipe: MakeRecipe, finished: Path, tmp_path: Path) -> None:
     told = by_two("accelerate", "run", make_recipe(), "--run", tmp_path / "run")
     assert told.stderr.count("2 processes train together") == 1
