@@ -75,6 +75,7 @@ def test_terminated_in_the_middle_of_training(recipe: Path, finished: Path, tmp_
     assert steps_and_scores(run) == steps_and_scores(finished)
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_stopped_command_takes_its_bar_away_and_leaves_the_cursor(recipe: Path, tmp_path: Path) -> None:
     run, shown = tmp_path / "run", bytearray()
     screen, terminal = pty.openpty()

@@ -100,6 +100,7 @@ def port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_one_of_them_terminated_all_stop_with_exit_code_5(make_recipe: MakeRecipe, port: int, tmp_path: Path) -> None:
     """Started as a launcher does it, with the same four variables: so each one's own exit code is seen."""
     run = tmp_path / "run"
