@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from keeptune.config.data import DataSection
+from keeptune.config.skill_names import GRADER_OF_SKILL
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.errors import RecipeError
 from keeptune.grading.base import Grader, GraderError
@@ -37,12 +38,15 @@ class GradedText(Text):
 
     @classmethod
     def default_grader(cls) -> Grader:
-        """Return the grader for recipes that name none.
+        """Return the grader that the skill requires, with its default options, for recipes that name none.
 
         Raises:
-            RecipeError: the skill has no default.
+            RecipeError: the skill requires no grader, or one that needs options.
         """
-        raise RecipeError(f"data.skill: {cls.name} needs data.grader")
+        try:
+            return create_grader(GRADER_OF_SKILL.get(cls.name, ""))
+        except GraderError:
+            raise RecipeError(f"data.skill: {cls.name} needs data.grader") from None
 
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """Return the question, or None if no pattern matches the problem."""
@@ -99,19 +103,9 @@ class Extraction(GradedText):
     name = "extraction"
     checks_equations = False
 
-    @classmethod
-    def default_grader(cls) -> Grader:
-        """Return the grader `json` without rules."""
-        return create_grader("json")
-
 
 class TextToSql(GradedText):
     """Questions on the tables that the problem states, answered by a query."""
 
     name = "sql"
     checks_equations = False
-
-    @classmethod
-    def default_grader(cls) -> Grader:
-        """Return the grader `sql`."""
-        return create_grader("sql")
