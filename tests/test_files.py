@@ -32,6 +32,7 @@ def test_text_and_json_are_written(tmp_path: Path) -> None:
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert json.loads(text) == value
     assert "面积" in text
+    assert read_json(tmp_path / "a.json") == value
 
 
 def test_failed_write_keeps_the_old_file_and_leaves_no_temporary_file(tmp_path: Path) -> None:

@@ -104,9 +104,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
         yield temporary
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes a value as indented JSON, atomically."""
-    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+def write_json(path: Path, record: Record) -> None:
+    """Writes an object as indented JSON, atomically; `read_json` reads it."""
+    text = json.dumps(record, ensure_ascii=False, indent=1) + "\n"
     write_atomically(path, lambda temporary: _write_text(temporary, text))
 
 

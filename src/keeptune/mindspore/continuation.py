@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from keeptune.config import recipe as recipes
 from keeptune.data.preparation import load_prepared_rows
 from keeptune.errors import ModelError
-from keeptune.files import write_json, write_records, write_text
+from keeptune.files import write_records, write_text
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.finetune_configuration import CHECKPOINT, CONVERSATIONS, QUESTIONS, FinetuneFiles, conversations
 from keeptune.mindspore.run_rows import padding_token
@@ -50,4 +51,4 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
         out / QUESTIONS, [{"problem": card.prompt.render(row.problem, row.conversation)} for row in questions]
     )
     if human_turn := conversation_template(card.prompt):
-        write_json(out / CONVERSATIONS, conversations(human_turn, rows))
+        write_text(out / CONVERSATIONS, json.dumps(conversations(human_turn, rows), ensure_ascii=False, indent=1) + "\n")

@@ -66,7 +66,7 @@ def _fit(workers: int, use_gpu: bool, arguments: Sequence[str], scratch: Path) -
         trainer.fit()
     except Exception as error:  # Ray has no common base class for its errors
         raise RunError(f"training on the Ray cluster failed ({error}); see the logs of the cluster") from None
-    return next((int(code) for code in read_json(exit_codes) if code), 0)
+    return next((int(code) for code in read_json(exit_codes)["exit_codes"] if code), 0)
 
 
 def _run_command(config: dict[str, Any]) -> None:
@@ -81,7 +81,7 @@ def _run_command(config: dict[str, Any]) -> None:
     codes = [0] * distributed.get_world_size()
     distributed.all_gather_object(codes, code)
     if distributed.get_rank() == 0:
-        write_json(Path(config["exit_codes"]), codes)
+        write_json(Path(config["exit_codes"]), {"exit_codes": codes})
 
 
 def _free_port() -> int:
