@@ -26,11 +26,11 @@ from keeptune.prompts.chat import ChatLayout, fallback_prompt
 from keeptune.prompts.invocation import invocation_tokens, last_occurrence
 from keeptune.training import checkpoints
 from keeptune.training.batches import TokenizedExample
-from keeptune.training.engine import create_trainer
 from keeptune.training.examples import build_training_examples
 from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.projection import project
 from keeptune.training.trackers import Trackers
+from keeptune.training.trainer_factory import create_trainer
 
 TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """The figures of a step that experiment trackers receive."""
