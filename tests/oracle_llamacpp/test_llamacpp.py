@@ -91,12 +91,8 @@ def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
     english = [one for one in records if one["kind"] == "english"]
     problems = [one["problem"] for one in [*records[:170], *english[:30]]]
     pool = [json.loads(line) for line in POOL.read_text(encoding="utf-8").splitlines()]
-    chats = [
-        row["messages"]
-        for language in ("en", "zh")
-        for row in pool
-        if row["language"] == language and len(row["messages"]) % 2
-    ][::7][:200]
+    asked = [row for row in pool if row["messages"][-1]["role"] == "user"]
+    chats = [row["messages"] for language in ("en", "zh") for row in asked if row["language"] == language][::7][:200]
     assert len(problems) == len(chats) == 200
     merged = run_llamacpp(
         tmp_path,
