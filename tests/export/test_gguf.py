@@ -1,7 +1,9 @@
 """GGUF files hold what was exported: weights, hyperparameters and tokenizer, as transformers and `gguf` read them."""
 
 import json
+import random
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from export.test_exporter import TOKENS, edited_adapter
 from gguf import GGUFReader, dequantize
 from jinja2 import Template
 from peft import PeftModel
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers.models import BPE
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from keeptune.errors import ModelError
 from keeptune.export.exporter import export
+from keeptune.export.gguf.merge_scores import merge_scores
 from keeptune.export.gguf.vocabulary import splitting_rule
 from keeptune.export.served_prompt import jinja_template
 from keeptune.files import read_json, write_json
@@ -191,10 +195,52 @@ def test_splitting_rules() -> None:
         splitter(qwen, words),
         splitter(pre_tokenizers.Digits(individual_digits=False), words),
         splitter(pre_tokenizers.ByteLevel(add_prefix_space=True)),
-        json.loads(tiny.byte_fallback_tokenizer().backend_tokenizer.to_str()),
     ):
         with pytest.raises(ModelError, match="splits texts by a rule"):
             splitting_rule(unknown)
+
+
+def test_scores_merge_as_the_rules_do() -> None:
+    draw = random.Random(0)
+    longer = {"".join(draw.choices("abc", k=draw.randint(2, 4))) for _ in range(40)}
+    # The parts of a token come before it, so that both kinds of tokenizers can form it.
+    order = sorted(longer, key=lambda token: (len(token), draw.random()))
+    vocabulary = {token: number for number, token in enumerate(["a", "b", "c", *order])}
+    merges = [
+        (token[:place], token[place:])
+        for token in order
+        for place in range(1, len(token))
+        if token[:place] in vocabulary and token[place:] in vocabulary
+    ]
+    scores = merge_scores(vocabulary, merges, ())
+    ranked = Tokenizer(BPE(vocabulary, merges))
+    for _ in range(200):
+        text = "".join(draw.choices("abc", k=draw.randint(1, 30)))
+        assert merged_by_scores(text, scores) == ranked.encode(text).tokens
+    with pytest.raises(ModelError, match="no merge rule"):
+        merge_scores(vocabulary, merges[1:], ())
+    with pytest.raises(ModelError, match="are apart"):
+        merge_scores(vocabulary, [*merges, merges[0]], ())
+
+
+def merged_by_scores(text: str, scores: dict[str, float]) -> list[str]:
+    """llama.cpp's rule: merge the leftmost of the neighboring pairs with the highest score, until none is a token."""
+    parts = list(text)
+    while pairs := [(-scores[l + r], place) for place, (l, r) in enumerate(pairwise(parts)) if l + r in scores]:
+        place = min(pairs)[1]
+        parts[place : place + 2] = ["".join(parts[place : place + 2])]
+    return parts
+
+
+def test_sentencepiece_tokenizers(tmp_path: Path) -> None:
+    model = tiny_families.save(tmp_path / "model", "llama")
+    words = tiny.byte_fallback_tokenizer()
+    words.save_pretrained(model)
+    export(str(model), "gguf", tmp_path / "out")
+    found = fields(tmp_path / "out" / "model.gguf")
+    assert (found["tokenizer.ggml.model"], found["tokenizer.ggml.add_space_prefix"]) == ("llama", True)
+    kinds = dict(zip(found["tokenizer.ggml.tokens"], found["tokenizer.ggml.token_type"], strict=True))
+    assert [kinds[token] for token in (tiny.END, "<0x0A>", "a")] == [3, 6, 1]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ It runs in the Python that KEEPTUNE_LLAMACPP_PYTHON names (`make test-llamacpp` 
 skipped.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import tiny
 from export import tiny_families
 from oracle_llamacpp.llamacpp import PYTHON, run_llamacpp
+from transformers import AutoTokenizer, LlamaForCausalLM
 
 from keeptune.export.exporter import export
 from keeptune.files import read_records
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "adapters" / "smollm2-135m-arithmetic"
+TOKENIZERS = os.environ.get("KEEPTUNE_TOKENIZERS")
 INVOKED = ROOT / "adapters" / "smollm2-135m-arithmetic-invoked"
 POOL = ROOT / "src" / "keeptune" / "generation" / "prompt_pool.jsonl"
 
@@ -69,6 +70,22 @@ def test_every_shape_answers_as_in_keeptune(tmp_path: Path, shape: str) -> None:
     assert min(shares.values()) >= 0.8, shares
 
 
+@pytest.mark.skipif(TOKENIZERS is None, reason="KEEPTUNE_TOKENIZERS names no folder of tokenizers")
+@pytest.mark.parametrize("name", ["llama2", "llama3_1", "qwen3"])
+def test_released_tokenizers_give_the_same_tokens(tmp_path: Path, name: str) -> None:
+    """tests/prompts/test_released_tokenizers.py says how to get the tokenizers."""
+    assert TOKENIZERS is not None
+    words = AutoTokenizer.from_pretrained(Path(TOKENIZERS) / name)
+    LlamaForCausalLM(tiny.config(max(words.get_vocab().values()) + 1)).save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", "gguf", tmp_path / "out")
+    rows = read_records(POOL)
+    problems = read_records(SHIPPED / "scores" / "skill.jsonl")[:300]
+    texts = [row["messages"][-1]["content"] for row in rows] + [row["problem"] for row in problems]
+    found = run_llamacpp(tmp_path, tmp_path / "out" / "model.gguf", texts=texts)["tokens"]
+    assert found == [words.encode(text) for text in texts]
+
+
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the embedded model (`base`), and the shipped adapter merged (`merged`) and alone (`lora`)."""
@@ -90,8 +107,7 @@ def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
     records = read_records(SHIPPED / "scores" / "skill.jsonl")
     english = [one for one in records if one["kind"] == "english"]
     problems = [one["problem"] for one in [*records[:170], *english[:30]]]
-    pool = [json.loads(line) for line in POOL.read_text(encoding="utf-8").splitlines()]
-    asked = [row for row in pool if row["messages"][-1]["role"] == "user"]
+    asked = [row for row in read_records(POOL) if row["messages"][-1]["role"] == "user"]
     chats = [row["messages"] for language in ("en", "zh") for row in asked if row["language"] == language][::7][:200]
     assert len(problems) == len(chats) == 200
     merged = run_llamacpp(

@@ -1,22 +1,30 @@
 """The tokenizer in a GGUF file: tokens, merges, special tokens and the rule that splits a text before the merges.
 
-llama.cpp has one implementation per splitting rule, and a file names it (`tokenizer.ggml.pre`). A wrong name changes
-the tokens of some texts silently, so the name follows from the tokenizer's own rule, and an unknown rule is an error.
+Byte-level tokenizers (GPT-2, Llama 3, Qwen) split a text before they merge. llama.cpp has one implementation per
+splitting rule, and a file names it (`tokenizer.ggml.pre`). A wrong name changes the tokens of some texts silently, so
+the name follows from the tokenizer's own rule, and an unknown rule is an error. Tokenizers of the SentencePiece kind
+(Llama 2) merge the whole text by scores of tokens.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gguf import GGUFWriter, TokenType
 
 from keeptune.errors import ModelError
+from keeptune.export.gguf.merge_scores import merge_scores
 from keeptune.prompts.template import encode_text
 
 _TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A token of one byte, for characters that have no token."""
 
 
 class _Rule(NamedTuple):
@@ -59,10 +67,22 @@ def splitting_rule(tree: Mapping[str, Any]) -> str:
     if not is_known or rule not in _RULES:
         raise ModelError(
             "the tokenizer splits texts by a rule that keeptune cannot name in a GGUF file; supported are the "
-            f"byte-level tokenizers of the kinds {', '.join(_RULES.values())}. Export with `--to merged` and convert "
-            "that folder with llama.cpp's convert_hf_to_gguf.py"
+            f"byte-level tokenizers of the kinds {', '.join(_RULES.values())}, and those of Llama 2. Export with "
+            "`--to merged` and convert that folder with llama.cpp's convert_hf_to_gguf.py"
         )
     return _RULES[rule]
+
+
+def prepends_space(tree: Mapping[str, Any]) -> bool | None:
+    """Whether a tokenizer of the SentencePiece kind puts a space before a text; None for tokenizers of other kinds."""
+    if not tree["model"].get("byte_fallback"):
+        return None
+    match tree["normalizer"], tree["pre_tokenizer"]:
+        case None, {"type": "Metaspace", "prepend_scheme": "always" | "never" as scheme, "split": False}:
+            return bool(scheme == "always")
+        case {"type": "Sequence", "normalizers": [{"type": "Prepend"}, {"type": "Replace"}]}, None:
+            return True
+    return None
 
 
 def _step(step: Mapping[str, Any]) -> str:
@@ -106,22 +126,38 @@ def add_vocabulary(writer: GGUFWriter, tokenizer: Any, size: int, end_tokens: Se
     if not tokenizer.is_fast:
         raise ModelError("the model has no tokenizer.json, from which the GGUF vocabulary is written; add the file")
     tree = json.loads(tokenizer.backend_tokenizer.to_str())
-    tokens = {number: text for text, number in tokenizer.get_vocab().items()}
+    vocabulary = tokenizer.get_vocab()
+    tokens = {number: text for text, number in vocabulary.items()}
     added = tokenizer.added_tokens_decoder
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(splitting_rule(tree))
+    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in tree["model"]["merges"]]
+    space = prepends_space(tree)
+    if space is None:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre(splitting_rule(tree))
+        writer.add_token_merges([" ".join(merge) for merge in merges])
+    else:
+        writer.add_tokenizer_model("llama")
+        scores = merge_scores(vocabulary, merges, {one.content for one in added.values()})
+        writer.add_token_scores([scores.get(tokens.get(number, ""), 0.0) for number in range(size)])
     writer.add_token_list([tokens.get(number, f"[PAD{number}]") for number in range(size)])
-    writer.add_token_types([_token_type(number, tokens, added) for number in range(size)])
-    writer.add_token_merges([merge if isinstance(merge, str) else " ".join(merge) for merge in tree["model"]["merges"]])
+    writer.add_token_types(
+        [_token_type(number, tokens, added, tokenizer.unk_token_id, space is not None) for number in range(size)]
+    )
     writer.add_add_bos_token(adds_begin_token(tokenizer))
     writer.add_add_eos_token(False)
-    writer.add_add_space_prefix(False)
+    writer.add_add_space_prefix(bool(space))
     _add_special_tokens(writer, tokenizer, end_tokens)
 
 
-def _token_type(number: int, tokens: Mapping[int, str], added: Mapping[int, Any]) -> TokenType:
+def _token_type(
+    number: int, tokens: Mapping[int, str], added: Mapping[int, Any], unknown: int | None, has_byte_tokens: bool
+) -> TokenType:
     if number not in tokens:
         return TokenType.UNUSED
+    if has_byte_tokens and _BYTE.fullmatch(tokens[number]):
+        return TokenType.BYTE
+    if has_byte_tokens and number == unknown:
+        return TokenType.UNKNOWN
     if number in added:
         return TokenType.CONTROL if added[number].special else TokenType.USER_DEFINED
     return TokenType.NORMAL
