@@ -139,6 +139,21 @@ def test_a_base_model_is_exported_with_its_own_template(tmp_path: Path) -> None:
         export(str(model), "gguf-lora", tmp_path / "other")
 
 
+def test_a_merged_model_keeps_its_prompt(tmp_path: Path) -> None:
+    adapter = tiny_families.tune(tiny_families.save(tmp_path / "model", "llama"), tmp_path / "adapter")
+    export(str(adapter), "merged", tmp_path / "merged")
+    assert "keeptune.json" in export(str(tmp_path / "merged"), "gguf", tmp_path / "out")
+    assert fields(tmp_path / "out" / "model.gguf")["tokenizer.chat_template"] == jinja_template(tiny.PROMPT)
+
+
+def test_an_adapter_of_rounded_weights_is_not_exported_alone(tmp_path: Path) -> None:
+    model = tiny_families.save(tmp_path / "model", "llama")
+    adapter = tiny_families.tune(model, tmp_path / "adapter", quantization="int8")
+    with pytest.raises(ModelError, match="rounded to int8"):
+        export(str(adapter), "gguf-lora", tmp_path / "out")
+    assert export(str(adapter), "gguf", tmp_path / "out")
+
+
 def test_rope_factors_are_those_of_transformers(tmp_path: Path) -> None:
     model = tiny_families.save(tmp_path / "model", "llama3-rope")
     export(str(model), "gguf", tmp_path / "out")
@@ -226,7 +241,7 @@ def test_scores_merge_as_the_rules_do() -> None:
 def merged_by_scores(text: str, scores: dict[str, float]) -> list[str]:
     """llama.cpp's rule: merge the leftmost of the neighboring pairs with the highest score, until none is a token."""
     parts = list(text)
-    while pairs := [(-scores[l + r], place) for place, (l, r) in enumerate(pairwise(parts)) if l + r in scores]:
+    while pairs := [(-scores[a + b], place) for place, (a, b) in enumerate(pairwise(parts)) if a + b in scores]:
         place = min(pairs)[1]
         parts[place : place + 2] = ["".join(parts[place : place + 2])]
     return parts

@@ -47,15 +47,16 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
     if folder is None and form != "gguf":
         raise ModelError(f"{target}: there is no adapter; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
-        card = adapter_metadata.load(folder) if folder else None
-        model = card.model if card else str(target)
+        card = adapter_metadata.load(folder) if folder else adapter_metadata.load_if_present(str(target))
+        model = card.model if card and folder else str(target)
         exported = Exported(str(target), form, model, license_of(model), card)
         if card and folder:
             _write_tuned(exported, card, folder, scratch, gguf_type)
-            # The exported weights are not quantized by keeptune, also if the base was.
-            adapter_metadata.save(replace(card, quantization=None), scratch)
         else:
             _write_gguf(exported, models.load_model(model, "float32"), scratch, gguf_type)
+        if card:
+            # The exported weights are not quantized by keeptune, also if the base was.
+            adapter_metadata.save(replace(card, quantization=None), scratch)
         write_text(scratch / "README.md", render_readme(exported))
     return sorted(path.name for path in out.iterdir())
 
@@ -63,11 +64,20 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
 def _write_tuned(
     exported: Exported, card: adapter_metadata.AdapterMetadata, folder: Path, out: Path, gguf_type: GgufType
 ) -> None:
-    """Writes the files of one form."""
+    """Writes the files of one form.
+
+    Raises:
+        ModelError: when `form` cannot represent the adapter.
+    """
     if exported.form in ("mindspore", "mindformers"):
         backend.mindspore().export(Path(exported.target).expanduser(), folder, exported.form, out)
         return
     if exported.form == "gguf-lora":
+        if card.quantization:
+            raise ModelError(
+                f"{folder}: was trained on weights that were rounded to {card.quantization}, and a GGUF file of the "
+                "base has others; export both in one file with `--to gguf`"
+            )
         write_adapter(
             out / ADAPTER_FILE, load_tuned(card, folder, keeps_invocation=True), exported.name, exported.license
         )
