@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from end_to_end.command import refused
 from export import tiny_families
+from export.test_exporter import TOKENS
+from peft import PeftModel
 from prompts.chat_templates import CHATML, GEMMA, LLAMA3, MISTRAL, QWEN3
 
 from keeptune.errors import ModelError
 from keeptune.export.exporter import export
 from keeptune.export.readme import license_of
 from keeptune.export.served_prompt import ollama_prompt
+from keeptune.files import read_json, write_json
+from keeptune.models import adapter_metadata, adapters
 from keeptune.prompts.chat_prompt import ChatPrompt
 from keeptune.prompts.template import Prompt
 
@@ -89,7 +94,7 @@ def test_modelfile(tmp_path: Path) -> None:
     } <= set(lines)
 
 
-@pytest.mark.parametrize("form", ["merged", "gguf", "gguf-lora", "ollama", "mindspore"])
+@pytest.mark.parametrize("form", ["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore"])
 def test_every_folder_says_how_to_run_it(tmp_path: Path, form: str) -> None:
     adapter = tiny_families.tune(tiny_families.save(tmp_path / "model", "llama"), tmp_path / "adapter")
     files = export(adapter, form, tmp_path / "out")  # type: ignore[arg-type]
@@ -120,6 +125,38 @@ def test_license_of_a_model(tmp_path: Path) -> None:
         (model / "README.md").write_text(text, encoding="utf-8")
         assert license_of(str(model)) == license_name
     assert license_of("smollm2-135m") == "apache-2.0"
+
+
+def test_vllm_gets_the_scale_in_alpha(tmp_path: Path) -> None:
+    model = tiny_families.save(tmp_path / "model", "llama")
+    adapter = tiny_families.tune(model, tmp_path / "adapter", scale=0.5)
+    export(adapter, "vllm", tmp_path / "out")
+    tuned = PeftModel.from_pretrained(tiny.reference(model), str(adapter))
+    adapters.set_scale(tuned, 0.5)
+    # PEFT, as vLLM, takes the scaling from lora_alpha alone.
+    exported = PeftModel.from_pretrained(tiny.reference(model), str(tmp_path / "out"))
+    with torch.no_grad():
+        assert torch.equal(tuned(input_ids=TOKENS).logits, exported(input_ids=TOKENS).logits)
+    assert adapter_metadata.load(tmp_path / "out").scale == 1
+    assert "--max-lora-rank 8 " in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"peft_type": "VERA"},
+        {"use_dora": True},
+        {"alpha_pattern": {"q_proj": 2}},
+        {"modules_to_save": ["lm_head"]},
+        {"alora_invocation_tokens": [5, 6]},
+    ],
+)
+def test_what_vllm_would_ignore_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
+    adapter = tiny_families.tune(tiny_families.save(tmp_path / "model", "llama"), tmp_path / "adapter")
+    config = adapter / "adapter_config.json"
+    write_json(config, {**read_json(config), **changes})
+    with pytest.raises(ModelError, match=next(iter(changes))):
+        export(adapter, "vllm", tmp_path / "out")
 
 
 def test_a_number_format_needs_a_gguf_file(tmp_path: Path) -> None:

@@ -21,14 +21,22 @@ def export(
     ],
     form: Annotated[
         Literal[
-            "merged", "gguf", "gguf-lora", "ollama", "mindspore", "mindformers", "mindrecord", "mindrecord-reading"
+            "merged",
+            "gguf",
+            "gguf-lora",
+            "ollama",
+            "vllm",
+            "mindspore",
+            "mindformers",
+            "mindrecord",
+            "mindrecord-reading",
         ],
         typer.Option(
             "--to",
             help="merged: one transformers model; gguf: one file for llama.cpp; gguf-lora: the adapter alone for "
-            "llama.cpp; ollama: GGUF file and Modelfile; mindspore: .ckpt files with MindFormers' tensor names; "
-            "mindformers: checkpoint and configurations to continue a run's training; mindrecord: a run's training "
-            "rows; mindrecord-reading: a run's reading questions",
+            "llama.cpp; ollama: GGUF file and Modelfile; vllm: the adapter as vLLM reads it; mindspore: .ckpt files "
+            "with MindFormers' tensor names; mindformers: checkpoint and configurations to continue a run's training; "
+            "mindrecord: a run's training rows; mindrecord-reading: a run's reading questions",
         ),
     ],
     out: Annotated[Path, typer.Option(help="new folder for the files")],

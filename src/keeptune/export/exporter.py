@@ -1,6 +1,6 @@
-"""Exports a tuned model for other programs: transformers, llama.cpp, Ollama, MindSpore and MindFormers.
+"""Exports a tuned model for other programs: transformers, vLLM, llama.cpp, Ollama, MindSpore and MindFormers.
 
-PEFT, transformers and vLLM load a run's `adapter/` folder without an export.
+PEFT and transformers load a run's `adapter/` folder without an export.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from keeptune.export.gguf.adapter_file import write_adapter
 from keeptune.export.gguf.model_file import GgufType, Labels, write_model
 from keeptune.export.readme import Exported, license_of, render_readme
 from keeptune.export.served_prompt import jinja_template
+from keeptune.export.vllm_adapter import write_vllm_adapter
 from keeptune.files import new_folder, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
@@ -25,7 +26,7 @@ from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
 
-Form = Literal["merged", "gguf", "gguf-lora", "ollama", "mindspore", "mindformers"]
+Form = Literal["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
 
 MODEL_FILE, ADAPTER_FILE, MODELFILE = "model.gguf", "adapter.gguf", "Modelfile"
 
@@ -55,9 +56,10 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
         else:
             _write_gguf(exported, models.load_model(model, "float32"), scratch, gguf_type)
         if card:
-            # The exported weights are not quantized by keeptune, also if the base was.
-            adapter_metadata.save(replace(card, quantization=None), scratch)
-        write_text(scratch / "README.md", render_readme(exported))
+            # The exported weights are not quantized by keeptune, also if the base was. vLLM's adapter has its scale.
+            scale = 1.0 if form == "vllm" else card.scale
+            adapter_metadata.save(replace(card, quantization=None, scale=scale), scratch)
+        write_text(scratch / "README.md", render_readme(exported, scratch))
     return sorted(path.name for path in out.iterdir())
 
 
@@ -71,6 +73,10 @@ def _write_tuned(
     """
     if exported.form in ("mindspore", "mindformers"):
         backend.mindspore().export(Path(exported.target).expanduser(), folder, exported.form, out)
+        return
+    if exported.form == "vllm":
+        base_identity.require_same(card.base, card.model, str(folder))
+        write_vllm_adapter(folder, card, out)
         return
     if exported.form == "gguf-lora":
         if card.quantization:

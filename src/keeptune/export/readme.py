@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 from transformers.utils.hub import cached_file
 
+from keeptune.export.vllm_adapter import max_rank
 from keeptune.files import read_json, read_regular_bytes
 from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.models.load import EMBEDDED, resolve
@@ -68,6 +69,17 @@ ollama run NAME 'PROBLEM'
 
 The Modelfile sets greedy decoding. Ollama's defaults, which sample and penalize repetition, change the answers.
 """,
+    "vllm": """\
+[vLLM](https://docs.vllm.ai) serves base and adapter by the OpenAI protocol on port 8000:
+
+```sh
+vllm serve {model_folder} --enable-lora --max-lora-rank {rank} --lora-modules tuned=.
+curl http://127.0.0.1:8000/v1/completions -H 'Content-Type: application/json' \\
+  -d '{"model": "tuned", "prompt": {prompt}, "temperature": 0, "max_tokens": {budget}}'
+```
+
+The selected scale is in `lora_alpha`.
+""",
     "mindspore": """\
 `adapter.ckpt` (the adapter) and `merged.ckpt` (the whole model) have MindFormers' tensor names. To load the adapter,
 put `pet_config.yaml` under `model.model_config` of a MindFormers configuration of the base.
@@ -115,14 +127,16 @@ class Exported:
         return Path(self.target).expanduser().name
 
 
-def render_readme(exported: Exported) -> str:
-    """The text of README.md."""
+def render_readme(exported: Exported, folder: Path) -> str:
+    """The text of README.md for the files in `folder`."""
     budgets = exported.card.budgets if exported.card else {}
     budget = max(budgets.values(), default=_DEFAULT_BUDGET_TOKENS)
     values = {"{budget}": str(budget), "{model}": exported.model}
     if exported.card:
         prompt = json.dumps(exported.card.prompt.render("PROBLEM"), ensure_ascii=False)
         values["{prompt}"] = prompt.replace("'", "'\\''")  # inside a quoted word of the shell
+    if exported.form == "vllm":
+        values |= {"{model_folder}": resolve(exported.model), "{rank}": str(max_rank(folder))}
     commands = COMMANDS[exported.form]
     for slot, value in values.items():
         commands = commands.replace(slot, value)
@@ -151,7 +165,11 @@ def _prompt(card: AdapterMetadata) -> str:
 
 
 def _license(exported: Exported) -> str:
-    weights = "The weights contain those of the base model" if exported.form != "gguf-lora" else "Use needs the base"
+    weights = (
+        "The weights contain those of the base model"
+        if exported.form not in ("gguf-lora", "vllm")
+        else "Use needs the base"
+    )
     if exported.license:
         return f"{weights}, whose license is `{exported.license}`."
     return f"{weights}. The files of the base model state no license, so look it up before you publish this folder."
