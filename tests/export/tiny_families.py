@@ -46,9 +46,9 @@ def save(folder: Path, shape: str) -> Path:
     """A folder with a model of a shape and its tokenizer. All weights differ from their usual first values."""
     words = tiny.tokenizer()
     config_class, model_class, changes = SHAPES[shape]
-    config = config_class(
-        **{**tiny.config(len(words)).to_diff_dict(), "model_type": config_class.model_type, **changes}
-    )
+    # transformers adds a token to the tokenizer of a Qwen model.
+    sizes = tiny.config(len(words) + 1).to_diff_dict()
+    config = config_class(**{**sizes, "model_type": config_class.model_type, **changes})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = model_class(config)

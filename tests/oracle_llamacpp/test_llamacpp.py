@@ -48,7 +48,7 @@ def test_every_shape_answers_as_in_keeptune(tmp_path: Path, shape: str) -> None:
     export(model, "gguf", tmp_path / "base")
     export(adapter, "gguf", tmp_path / "merged")
     export(adapter, "gguf-lora", tmp_path / "lora")
-    words = tiny.tokenizer()
+    words = models.load_tokenizer(str(model))
     texts = [tiny.PROMPT.render(problem) for _, problem, _ in tiny.problems(42)]
     tokens, budgets = [words.encode(text) for text in texts], [24] * len(texts)
     base, files = tmp_path / "base" / "model.gguf", {"texts": texts, "prompts": texts, "budgets": budgets}
@@ -76,7 +76,7 @@ def test_released_tokenizers_give_the_same_tokens(tmp_path: Path, name: str) -> 
     """tests/prompts/test_released_tokenizers.py says how to get the tokenizers."""
     assert TOKENIZERS is not None
     words = AutoTokenizer.from_pretrained(Path(TOKENIZERS) / name)
-    LlamaForCausalLM(tiny.config(max(words.get_vocab().values()) + 1)).save_pretrained(tmp_path / "model")
+    LlamaForCausalLM(tiny.config(len(words))).save_pretrained(tmp_path / "model")
     words.save_pretrained(tmp_path / "model")
     export(tmp_path / "model", "gguf", tmp_path / "out")
     rows = read_records(POOL)

@@ -104,6 +104,7 @@ def _write_tuned(
 def _write_gguf(exported: Exported, model: Any, out: Path, gguf_type: GgufType) -> None:
     """Writes a whole model. One that was tuned on a prompt carries it as its chat template, beside that of the base."""
     tokenizer, card = models.load_tokenizer(exported.model), exported.card
+    models.check_tokenizer(model, tokenizer)
     own = getattr(tokenizer, "chat_template", None)
     templates = {"default": own} if isinstance(own, str) else dict(own or {})
     if card:

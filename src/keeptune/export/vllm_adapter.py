@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from keeptune.errors import ModelError
 from keeptune.files import read_json, stored_content, write_json
 from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-_PLAIN = {
+_PLAIN: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
     "bias": ("none",),
     **dict.fromkeys(

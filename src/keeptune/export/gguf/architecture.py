@@ -116,9 +116,9 @@ def rope_factors(model: Any) -> Tensor | None:
     rope, size = model.config.rope_parameters, head_size(model.config)
     if rope["rope_type"] != "llama3":
         return None
-    used = model.get_decoder().rotary_emb.inv_freq.float().cpu()
-    plain = 1.0 / rope["rope_theta"] ** (torch.arange(0, size, 2, dtype=torch.float32) / size)
-    return plain / used
+    used: Tensor = model.get_decoder().rotary_emb.inv_freq.float().cpu()
+    exponents = torch.arange(0, size, 2, dtype=torch.float32) / size
+    return float(rope["rope_theta"]) ** -exponents / used
 
 
 class TensorNames:
