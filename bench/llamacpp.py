@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("adapter", type=Path)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--longest", type=int, default=400, help="tokens of an answer")
+    parser.add_argument("--types", nargs="+", choices=get_args(GgufType), default=list(get_args(GgufType)))
     options = parser.parse_args()
     records = read_records(options.adapter / "scores" / "skill.jsonl")
     records = [record for record in records if record["output_tokens"] <= options.longest][: options.problems]
@@ -77,7 +78,7 @@ def main() -> None:
         export(adapter_metadata.load(options.adapter).model, "gguf", base)
         export(options.adapter, "gguf-lora", scratch / "lora")
         sources = {"base+lora": [base / "model.gguf", scratch / "lora" / "adapter.gguf"]}
-        for gguf_type in get_args(GgufType):
+        for gguf_type in options.types:
             export(options.adapter, "gguf", scratch / gguf_type, gguf_type)
             sources[gguf_type] = [scratch / gguf_type / "model.gguf"]
         for name, files in sources.items():
@@ -87,7 +88,8 @@ def main() -> None:
                 f"{row['gained']}  {sum(row['bytes']) / 1e6:.0f} MB  {row['tokens_per_second']:.0f} tokens/s",
                 flush=True,
             )
-    command = f"python bench/llamacpp.py {options.adapter} --problems {options.problems} --longest {options.longest}"
+    sizes = f"--problems {options.problems} --longest {options.longest} --types {' '.join(options.types)}"
+    command = f"python bench/llamacpp.py {options.adapter} {sizes}"
     write_result("llamacpp", {"command": command, "files": figures})
 
 

@@ -38,7 +38,7 @@ def run_llamacpp(
     job = {
         "model": str(model),
         "adapter": str(adapter) if adapter else None,
-        "threads": os.cpu_count(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "context": context,
         "texts": list(texts),
         "chats": list(chats),
