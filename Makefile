@@ -13,8 +13,11 @@ MINDFORMERS_READY := $(MINDFORMERS_VENV)/.ready
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_READY := $(VLLM_VENV)/.ready
+LLAMACPP_VENV := .venv-llamacpp
+LLAMACPP_BIN := $(LLAMACPP_VENV)/bin
+LLAMACPP_READY := $(LLAMACPP_VENV)/.ready
 
-.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm lint reference docs clean
+.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs clean
 
 setup: $(READY)
 
@@ -99,6 +102,20 @@ test-vllm: setup setup-vllm
 	@echo "== vLLM answers what keeptune's own generator answers"
 	KEEPTUNE_VLLM_PYTHON=$(CURDIR)/$(VLLM_BIN)/python $(BIN)/python -m pytest tests/generation/test_vllm.py
 
+# The wheel holds llama.cpp itself. It needs nothing of keeptune, and keeptune only its files.
+setup-llamacpp: $(LLAMACPP_READY)
+
+$(LLAMACPP_READY): constraints-llamacpp.txt
+	@echo "== setting up $(LLAMACPP_VENV): llama.cpp, as the wheel xllamacpp (34 MB to download)"
+	@test -d $(LLAMACPP_VENV) || $(PYTHON) -m venv $(LLAMACPP_VENV)
+	@$(LLAMACPP_BIN)/pip install --quiet --only-binary :all: --constraint constraints-llamacpp.txt xllamacpp
+	@touch $(LLAMACPP_READY)
+	@echo "== ready"
+
+test-llamacpp: setup setup-llamacpp
+	@echo "== llama.cpp answers from exported GGUF files what keeptune's own generator answers"
+	KEEPTUNE_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP_BIN)/python $(BIN)/python -m pytest tests/oracle_llamacpp
+
 reference: setup
 	@echo "== docs/reference: recipe keys and commands, from the code"
 	$(BIN)/python -m keeptune.cli.reference
@@ -117,4 +134,4 @@ docs: setup
 	$(BIN)/zensical build --clean --strict
 
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) runs site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) $(LLAMACPP_VENV) runs site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

@@ -16,17 +16,34 @@ _DEFAULT_SEQ_LENGTH = 256
 
 
 def export(
-    target: Annotated[str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder")],
+    target: Annotated[
+        str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder; for gguf also a model")
+    ],
     form: Annotated[
-        Literal["merged", "mindspore", "mindformers", "mindrecord", "mindrecord-reading"],
+        Literal[
+            "merged",
+            "gguf",
+            "gguf-lora",
+            "ollama",
+            "vllm",
+            "mindspore",
+            "mindformers",
+            "mindrecord",
+            "mindrecord-reading",
+        ],
         typer.Option(
             "--to",
-            help="merged: one transformers model; mindspore: .ckpt files with MindFormers' tensor names; mindformers: "
-            "checkpoint and configurations to continue a run's training; mindrecord: a run's training rows; "
-            "mindrecord-reading: a run's reading questions",
+            help="merged: one transformers model; gguf: one file for llama.cpp; gguf-lora: the adapter alone for "
+            "llama.cpp; ollama: GGUF file and Modelfile; vllm: the adapter as vLLM reads it; mindspore: .ckpt files "
+            "with MindFormers' tensor names; mindformers: checkpoint and configurations to continue a run's training; "
+            "mindrecord: a run's training rows; mindrecord-reading: a run's reading questions",
         ),
     ],
     out: Annotated[Path, typer.Option(help="new folder for the files")],
+    gguf_type: Annotated[
+        Literal["f16", "bf16", "q8_0", "q4_0", "q4_1"] | None,
+        typer.Option(help="gguf and ollama: number format of the matrices; default: f16"),
+    ] = None,
     seq_length: Annotated[
         int | None, typer.Option(min=1, help="mindrecord: MindFormers' seq_length in tokens; default: 256")
     ] = None,
@@ -36,6 +53,8 @@ def export(
 
     PEFT and transformers load the run's adapter/ folder without an export.
     """
+    if gguf_type and form not in ("gguf", "ollama"):
+        raise RecipeError(f"--gguf-type requires --to gguf or ollama (got {form}); remove it")
     if form == "mindrecord" or form == "mindrecord-reading":
         from keeptune.mindspore.run_rows import export_reading, export_training
         from keeptune.pipeline.run import Run
@@ -55,7 +74,7 @@ def export(
         )
     from keeptune.export.exporter import export as write_form
 
-    show("\n".join(str(out / name) for name in write_form(target, form, out)))
+    show("\n".join(str(out / name) for name in write_form(target, form, out, gguf_type or "f16")))
 
 
 def import_(

@@ -1,6 +1,6 @@
-"""Exports a tuned model for other programs: one merged model, or MindSpore checkpoints under MindFormers' names.
+"""Exports a tuned model for other programs: transformers, vLLM, llama.cpp, Ollama, MindSpore and MindFormers.
 
-PEFT, transformers and vLLM load a run's `adapter/` folder without an export.
+PEFT and transformers load a run's `adapter/` folder without an export.
 """
 
 from __future__ import annotations
@@ -13,51 +13,120 @@ import torch
 
 from keeptune.errors import ModelError
 from keeptune.evaluation.model_pair import find_adapter
-from keeptune.files import new_folder
+from keeptune.export import ollama
+from keeptune.export.gguf.adapter_file import write_adapter
+from keeptune.export.gguf.model_file import GgufType, Labels, write_model
+from keeptune.export.readme import Exported, license_of, render_readme
+from keeptune.export.served_prompt import jinja_template
+from keeptune.export.vllm_adapter import write_vllm_adapter
+from keeptune.files import new_folder, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
 
-Form = Literal["merged", "mindspore", "mindformers"]
+Form = Literal["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
+
+MODEL_FILE, ADAPTER_FILE, MODELFILE = "model.gguf", "adapter.gguf", "Modelfile"
 
 CLOSE_LOGITS = 1e-3
 """The largest allowed difference of merged and unmerged logits, relative to the largest logit, in float32."""
 
 
 @explain_out_of_memory("writing the model")
-def export(target: str | Path, form: Form, out: Path) -> list[str]:
+def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16") -> list[str]:
     """Writes an export into the new folder `out` and returns the names of its files.
+
+    A `target` without an adapter can only be exported as `gguf`: llama.cpp adds adapters to such a file of the base.
 
     Raises:
         ModelError: when `target` has no adapter, or `form` cannot represent it.
         RunError: when `out` exists or cannot be written.
     """
     folder = find_adapter(str(target))
-    if folder is None:
+    if folder is None and form != "gguf":
         raise ModelError(f"{target}: there is no adapter; give a finished run or an adapter folder")
     with new_folder(out) as scratch:
-        card = adapter_metadata.load(folder)
-        if form == "merged":
-            tokenizer = models.load_tokenizer(card.model)
-            merge(load_tuned(card, folder), card, tokenizer).save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
+        card = adapter_metadata.load(folder) if folder else adapter_metadata.load_if_present(str(target))
+        model = card.model if card and folder else str(target)
+        exported = Exported(str(target), form, model, license_of(model), card)
+        if card and folder:
+            _write_tuned(exported, card, folder, scratch, gguf_type)
         else:
-            backend.mindspore().export(Path(target).expanduser(), folder, form, scratch)
-        # The exported weights are not quantized, also if the base was.
-        adapter_metadata.save(replace(card, quantization=None), scratch)
+            _write_gguf(exported, models.load_model(model, "float32"), scratch, gguf_type)
+        if card:
+            # The exported weights are not quantized by keeptune, also if the base was. vLLM's adapter has its scale.
+            scale = 1.0 if form == "vllm" else card.scale
+            adapter_metadata.save(replace(card, quantization=None, scale=scale), scratch)
+        write_text(scratch / "README.md", render_readme(exported, scratch))
     return sorted(path.name for path in out.iterdir())
 
 
-def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path) -> Any:
+def _write_tuned(
+    exported: Exported, card: adapter_metadata.AdapterMetadata, folder: Path, out: Path, gguf_type: GgufType
+) -> None:
+    """Writes the files of one form.
+
+    Raises:
+        ModelError: when `form` cannot represent the adapter.
+    """
+    if exported.form in ("mindspore", "mindformers"):
+        backend.mindspore().export(Path(exported.target).expanduser(), folder, exported.form, out)
+        return
+    if exported.form == "vllm":
+        base_identity.require_same(card.base, card.model, str(folder))
+        write_vllm_adapter(folder, card, out)
+        return
+    if exported.form == "gguf-lora":
+        if card.quantization:
+            raise ModelError(
+                f"{folder}: was trained on weights that were rounded to {card.quantization}, and a GGUF file of the "
+                "base has others; export both in one file with `--to gguf`"
+            )
+        write_adapter(
+            out / ADAPTER_FILE, load_tuned(card, folder, keeps_invocation=True), exported.name, exported.license
+        )
+        return
+    tokenizer = models.load_tokenizer(card.model)
+    merged = merge(load_tuned(card, folder), card, tokenizer)
+    if exported.form == "merged":
+        merged.to(stored_dtype(card)).save_pretrained(out)
+        tokenizer.save_pretrained(out)
+        return
+    _write_gguf(exported, merged, out, gguf_type)
+    if exported.form == "ollama":
+        end_tokens = models.end_tokens_of(merged, tokenizer)
+        text = ollama.modelfile(out / MODEL_FILE, card, merged.config, tokenizer, end_tokens)
+        write_text(out / MODELFILE, text)
+
+
+def _write_gguf(exported: Exported, model: Any, out: Path, gguf_type: GgufType) -> None:
+    """Writes a whole model. One that was tuned on a prompt carries it as its chat template, beside that of the base."""
+    tokenizer, card = models.load_tokenizer(exported.model), exported.card
+    models.check_tokenizer(model, tokenizer)
+    own = getattr(tokenizer, "chat_template", None)
+    templates = {"default": own} if isinstance(own, str) else dict(own or {})
+    if card:
+        templates = {"default": jinja_template(card.prompt), **({"base": own} if isinstance(own, str) else {})}
+    labels = Labels(exported.name, exported.license, templates, is_greedy=card is not None)
+    write_model(out / MODEL_FILE, model, tokenizer, gguf_type, labels)
+
+
+def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path, keeps_invocation: bool = False) -> Any:
     """Loads base and adapter in float32, so that merging rounds only once.
 
     A quantized base is dequantized, because the adapter was trained and evaluated with its rounded weights.
 
+    Args:
+        card: the metadata of the adapter.
+        folder: the adapter.
+        keeps_invocation: whether the export can store an adapter that acts only after its invocation tokens. Merged
+            weights cannot.
+
     Raises:
-        ModelError: when the base is not the one that the adapter was trained on, or when the adapter acts only after
-            its invocation tokens, which merged weights cannot represent.
+        ModelError: when the base is not the one that the adapter was trained on, or the adapter has an invocation that
+            the export would lose.
     """
     base_identity.require_same(card.base, card.model, str(folder))
     if card.quantization is None:
@@ -65,17 +134,17 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path) -> Any:
     else:
         base = dequantize(models.load_model(card.model, card.dtype, card.quantization)).float()
     tuned = adapters.load_adapter(base, folder)
-    if invocation_of(adapters.causal_model(tuned)):
+    if invocation_of(adapters.causal_model(tuned)) and not keeps_invocation:
         raise ModelError(
-            f"{folder}: the adapter acts only after its invocation, but merged weights act always; load the adapter "
-            "folder with PEFT, which supports activated LoRA"
+            f"{folder}: the adapter acts only after its invocation, but merged weights act always; export it with "
+            "`--to gguf-lora` for llama.cpp, or load the adapter folder with PEFT: both support activated LoRA"
         )
     adapters.set_scale(tuned, card.scale)
     return tuned
 
 
 def merge(tuned: Any, card: adapter_metadata.AdapterMetadata, tokenizer: Any) -> Any:
-    """Merges the adapter into the base, in the base's dtype.
+    """Merges the adapter into the base, in float32.
 
     Raises:
         ModelError: when the merged logits differ from those of base and adapter.
@@ -89,4 +158,9 @@ def merge(tuned: Any, card: adapter_metadata.AdapterMetadata, tokenizer: Any) ->
         raise ModelError(
             f"the merged model's logits differ from base and adapter by {difference:.1%}; use the adapter unmerged"
         )
-    return merged.to(models.load_config(card.model).dtype or torch.float32)
+    return merged
+
+
+def stored_dtype(card: adapter_metadata.AdapterMetadata) -> torch.dtype:
+    """The number format in which the base is stored."""
+    return models.load_config(card.model).dtype or torch.float32

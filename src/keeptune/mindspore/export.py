@@ -13,7 +13,7 @@ from peft.utils import get_peft_model_state_dict
 from torch import Tensor
 
 from keeptune.errors import ModelError
-from keeptune.export.exporter import load_tuned, merge
+from keeptune.export.exporter import load_tuned, merge, stored_dtype
 from keeptune.files import write_text
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.continuation import write_continuation
@@ -38,7 +38,7 @@ def export(target: Path, adapter: Path, form: str, out: Path) -> None:
     if form == "mindformers":
         write_continuation(card, target, tuned, tokenizer, out)
     else:
-        merged = merge(tuned, card, tokenizer)
+        merged = merge(tuned, card, tokenizer).to(stored_dtype(card))
         ckpt.write(out / "merged.ckpt", (to_ckpt(name, tensor) for name, tensor in _merged_tensors(merged).items()))
     tokenizer.save_pretrained(out)
 

@@ -1,0 +1,149 @@
+"""llama.cpp reads prompts and answers from exported GGUF files as keeptune does.
+
+It runs in the Python that KEEPTUNE_LLAMACPP_PYTHON names (`make test-llamacpp` installs it). Otherwise these tests are
+skipped.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+from export import tiny_families
+from oracle_llamacpp.llamacpp import PYTHON, run_llamacpp
+from transformers import AutoTokenizer, LlamaForCausalLM
+
+from keeptune.export.exporter import export
+from keeptune.files import read_records
+from keeptune.generation.engine import Generator
+from keeptune.models import adapter_metadata, adapters
+from keeptune.models import load as models
+
+pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does not name a Python with llama.cpp")
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "adapters" / "smollm2-135m-arithmetic"
+TOKENIZERS = os.environ.get("KEEPTUNE_TOKENIZERS")
+INVOKED = ROOT / "adapters" / "smollm2-135m-arithmetic-invoked"
+POOL = ROOT / "src" / "keeptune" / "generation" / "prompt_pool.jsonl"
+
+AGREEMENT = 0.99
+"""The smallest share of equal greedy answers."""
+
+
+def share_equal(answers: list[dict[str, Any]], expected: list[str]) -> float:
+    """The share of answers that have the expected text."""
+    return sum(one["text"] == text for one, text in zip(answers, expected, strict=True)) / len(expected)
+
+
+def never_stop(_: str) -> bool:
+    return False
+
+
+@pytest.mark.parametrize("shape", tiny_families.SHAPES)
+def test_every_shape_answers_as_in_keeptune(tmp_path: Path, shape: str) -> None:
+    model = tiny_families.save(tmp_path / "model", shape)
+    adapter = tiny_families.tune(model, tmp_path / "adapter")
+    export(model, "gguf", tmp_path / "base")
+    export(adapter, "gguf", tmp_path / "merged")
+    export(adapter, "gguf-lora", tmp_path / "lora")
+    words = models.load_tokenizer(str(model))
+    texts = [tiny.PROMPT.render(problem) for _, problem, _ in tiny.problems(42)]
+    tokens, budgets = [words.encode(text) for text in texts], [24] * len(texts)
+    base, files = tmp_path / "base" / "model.gguf", {"texts": texts, "prompts": texts, "budgets": budgets}
+    tuned = adapters.load_adapter(tiny.load(model), adapter)
+    expected = [answer.text for answer in Generator(tuned, words).answer(tokens, budgets, never_stop)]
+    merged = run_llamacpp(tmp_path, tmp_path / "merged" / "model.gguf", **files)
+    added = run_llamacpp(tmp_path, base, tmp_path / "lora" / "adapter.gguf", **files)
+    alone = run_llamacpp(tmp_path, base, **files)
+    assert merged["tokens"] == added["tokens"] == tokens
+    with adapters.scaled(tuned, 0):
+        before = [answer.text for answer in Generator(tuned, words).answer(tokens, budgets, never_stop)]
+    assert before != expected
+    # A random model has many tokens that are nearly as likely, and float16 decides between some of them.
+    shares = {
+        "base": share_equal(alone["answers"], before),
+        "merged": share_equal(merged["answers"], expected),
+        "added": share_equal(added["answers"], expected),
+    }
+    assert min(shares.values()) >= 0.8, shares
+
+
+@pytest.mark.skipif(TOKENIZERS is None, reason="KEEPTUNE_TOKENIZERS names no folder of tokenizers")
+@pytest.mark.parametrize("name", ["llama2", "llama3_1", "qwen3"])
+def test_released_tokenizers_give_the_same_tokens(tmp_path: Path, name: str) -> None:
+    """tests/prompts/test_released_tokenizers.py says how to get the tokenizers."""
+    assert TOKENIZERS is not None
+    words = AutoTokenizer.from_pretrained(Path(TOKENIZERS) / name)
+    LlamaForCausalLM(tiny.config(len(words))).save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    export(tmp_path / "model", "gguf", tmp_path / "out")
+    rows = read_records(POOL)
+    problems = read_records(SHIPPED / "scores" / "skill.jsonl")[:300]
+    texts = [row["messages"][-1]["content"] for row in rows] + [row["problem"] for row in problems]
+    found = run_llamacpp(tmp_path, tmp_path / "out" / "model.gguf", texts=texts)["tokens"]
+    assert found == [words.encode(text) for text in texts]
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the embedded model (`base`), and the shipped adapter merged (`merged`) and alone (`lora`)."""
+    folder = tmp_path_factory.mktemp("exports")
+    export(models.EMBEDDED, "gguf", folder / "base")
+    export(SHIPPED, "gguf", folder / "merged")
+    export(SHIPPED, "gguf-lora", folder / "lora")
+    return folder
+
+
+def answered(folder: Path, count: int, longest: int) -> list[dict[str, Any]]:
+    """The first records of a published adapter whose answers have at most `longest` tokens."""
+    records = read_records(folder / "scores" / "skill.jsonl")
+    return [one for one in records if one["output_tokens"] <= longest][:count]
+
+
+def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
+    words, card = models.load_tokenizer(models.EMBEDDED), adapter_metadata.load(SHIPPED)
+    records = read_records(SHIPPED / "scores" / "skill.jsonl")
+    english = [one for one in records if one["kind"] == "english"]
+    problems = [one["problem"] for one in [*records[:170], *english[:30]]]
+    asked = [row for row in read_records(POOL) if row["messages"][-1]["role"] == "user"]
+    chats = [row["messages"] for language in ("en", "zh") for row in asked if row["language"] == language][::7][:200]
+    assert len(problems) == len(chats) == 200
+    merged = run_llamacpp(
+        tmp_path,
+        exports / "merged" / "model.gguf",
+        texts=[card.prompt.render(problem) for problem in problems],
+        chats=[[{"role": "user", "content": problem}] for problem in problems],
+    )
+    assert merged["tokens"] == [card.prompt.encode(words, problem) for problem in problems]
+    # Programs that serve the file send chats through its template, which is the prompt of the training.
+    assert merged["renderings"] == [card.prompt.render(problem) for problem in problems]
+    expected = [words.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in chats]
+    base = run_llamacpp(tmp_path, exports / "base" / "model.gguf", texts=expected, chats=chats)
+    assert base["renderings"] == expected
+    assert base["tokens"] == [words.encode(text, add_special_tokens=False) for text in expected]
+
+
+def test_the_shipped_adapter_answers_as_in_keeptune(exports: Path, tmp_path: Path) -> None:
+    records = answered(SHIPPED, 100, longest=300)
+    prompts = {"prompts": [one["prompt"] for one in records], "budgets": [400] * len(records)}
+    expected = [one["output"] for one in records]
+    merged = run_llamacpp(tmp_path, exports / "merged" / "model.gguf", **prompts)
+    added = run_llamacpp(tmp_path, exports / "base" / "model.gguf", exports / "lora" / "adapter.gguf", **prompts)
+    shares = {"merged": share_equal(merged["answers"], expected), "added": share_equal(added["answers"], expected)}
+    assert min(shares.values()) >= AGREEMENT, shares
+
+
+def test_an_invoked_adapter_acts_only_after_its_invocation(exports: Path, tmp_path: Path) -> None:
+    export(INVOKED, "gguf-lora", tmp_path / "invoked")
+    base, adapter = exports / "base" / "model.gguf", tmp_path / "invoked" / "adapter.gguf"
+    records = answered(INVOKED, 20, longest=200)
+    other = [one["prompt"].partition("\n")[2] for one in records]
+    prompts = {
+        "prompts": [*(one["prompt"] for one in records), *other],
+        "budgets": [300] * len(records) + [40] * len(other),
+    }
+    found = run_llamacpp(tmp_path, base, adapter, **prompts)["answers"]
+    assert share_equal(found[: len(records)], [one["output"] for one in records]) >= AGREEMENT
+    assert found[len(records) :] == run_llamacpp(tmp_path, base, prompts=other, budgets=[40] * len(other))["answers"]
