@@ -6,10 +6,10 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -39,8 +39,6 @@ SLOW_READER_SECONDS = 10.0
 
 CLIENT_CLOSED_REQUEST = 499
 """The status of a request whose client has gone, as in nginx. Nobody receives it."""
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +222,11 @@ def _add_error_handlers(app: FastAPI) -> None:
 
 def _add_generation(app: FastAPI, run: ServedRun, engine: Engine) -> None:
     texts = TokenTexts(run.decoder.tokenizer)
-    is_tuned: Callable[[str], bool] = lambda model: run.scales[model] != 0  # noqa: E731
 
     @app.post("/v1/chat/completions", response_model=None)
     async def chat(body: ChatRequest, http: Request) -> Response:
         model = run.require_model(body.model)
-        prompt = run.prompt.encode_chat(body.messages, is_tuned(model))
+        prompt = run.prompt.encode_chat(body.messages, run.scales[model] != 0)
         asked = body.max_completion_tokens or body.max_tokens
         answer = Answer(engine, prompt, _budget(run, prompt, asked, run.decoder.context_tokens), body)
         return await _respond(http, answer, body, ChatForm(model, texts), engine)
@@ -237,7 +234,7 @@ def _add_generation(app: FastAPI, run: ServedRun, engine: Engine) -> None:
     @app.post("/v1/completions", response_model=None)
     async def complete(body: CompletionRequest, http: Request) -> Response:
         model = run.require_model(body.model)
-        prompt = run.prompt.encode_text(body.prompt, is_tuned(model))
+        prompt = run.prompt.encode_text(body.prompt, run.scales[model] != 0)
         answer = Answer(engine, prompt, _budget(run, prompt, body.max_tokens, COMPLETION_TOKENS), body)
         return await _respond(http, answer, body, CompletionForm(model, texts), engine)
 
@@ -253,8 +250,8 @@ def _budget(run: ServedRun, prompt: Sequence[int], max_tokens: int | None, defau
     if free < (max_tokens or 1):
         raise ApiError(
             400,
-            f"the prompt has {len(prompt)} tokens and the answer up to {max_tokens or 1}; together they may have {context}. "
-            "Shorten the prompt, lower max_tokens, or start the server with a larger --context",
+            f"the prompt has {len(prompt)} tokens and the answer up to {max_tokens or 1}, but the context has "
+            f"{context}; shorten the prompt, lower max_tokens, or start the server with a larger --context",
             code="context_length_exceeded",
             param="max_tokens" if free > 0 else None,
         )

@@ -24,7 +24,7 @@ logger = logging.getLogger("keeptune.serving")
 
 
 class Engine:
-    """Decodes requests in a thread of its own.
+    """Decodes all requests in one thread.
 
     Args:
         decoder: the models.

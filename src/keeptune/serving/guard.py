@@ -21,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 class Guard:
     """Refuses requests without the API key, with a foreign host name, or with a body that does not arrive.
 
-    A page in a browser can reach a server on this machine under a host name of its own (DNS rebinding). So a server
+    A page in a browser can reach a server on this machine under any host name (DNS rebinding). So a server
     without a key on a loopback address answers only to the names of that address.
 
     Args:

@@ -10,7 +10,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """Counters of one server. Each server has a registry of its own."""
+    """Counters of one server, in one registry per server."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

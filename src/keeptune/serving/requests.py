@@ -7,6 +7,7 @@ message would be worse.
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
@@ -67,7 +68,7 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class GenerationRequest(BaseModel):
+class GenerationRequest(BaseModel, ABC):
     """What both endpoints share: the model, sampling, limits and the form of the response.
 
     The default temperature is 0, so that the server gives the answers that the run was evaluated on.
@@ -98,9 +99,9 @@ class GenerationRequest(BaseModel):
         return [stop] if isinstance(stop, str) else stop
 
     @property
+    @abstractmethod
     def top_logprobs_count(self) -> int | None:
         """The number of alternatives per token to report; None for no log probabilities."""
-        raise NotImplementedError
 
     @property
     def includes_usage(self) -> bool:
