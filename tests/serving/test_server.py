@@ -19,8 +19,10 @@ import torch
 from end_to_end.command import ended, process, refused
 from serving.expected import SCALES, WORDS, Expected, questions
 
-for package in ("fastapi", "uvicorn", "prometheus_client", "openai"):
-    pytest.importorskip(package, reason="pip install 'keeptune[serve,writer]'")
+pytest.importorskip("fastapi", reason="pip install 'keeptune[serve]'")
+pytest.importorskip("prometheus_client", reason="pip install 'keeptune[serve]'")
+pytest.importorskip("uvicorn", reason="pip install 'keeptune[serve]'")
+pytest.importorskip("openai", reason="pip install 'keeptune[writer]'")
 
 import openai
 import uvicorn
@@ -390,12 +392,12 @@ def test_a_full_queue_is_a_rate_limit(tuned_folder: Callable[[str], Path], expec
     problem = expected.endless_problem(LONG)
     body = {"model": "tuned", "messages": user(problem), "max_tokens": LONG, "stream": True}
     with serving(tuned_folder("lora"), slots=1, queue=1) as server, server.client() as client:
-        with server.start_stream(body):
-            wait_until(lambda: server.engine.running == 1)
-            with server.start_stream(body):
-                wait_until(lambda: server.engine.waiting == 1)
-                with pytest.raises(openai.RateLimitError):
-                    client.chat.completions.create(model="base", messages=user(problem), max_tokens=3)
+        first = server.start_stream(body)
+        wait_until(lambda: server.engine.running == 1)
+        with first, server.start_stream(body):
+            wait_until(lambda: server.engine.waiting == 1)
+            with pytest.raises(openai.RateLimitError):
+                client.chat.completions.create(model="base", messages=user(problem), max_tokens=3)
 
 
 def test_key_host_and_body(tuned_folder: Callable[[str], Path]) -> None:
