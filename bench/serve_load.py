@@ -3,9 +3,9 @@
     python bench/serve_load.py adapters/smollm2-135m-arithmetic --streams 64 --seconds 120
     python bench/serve_load.py adapters/smollm2-135m-arithmetic --seconds 60 --peer
 
-Each stream sends one chat request after the other and reads the streamed answer. The server runs in
-another process, whose resident memory is sampled each second. With `--peer`, `transformers serve` then gets the same requests for
-the same base model, on the same processors; it needs `pip install 'transformers[serving]'`. The client runs on the same
+Each stream sends one chat request after the other and reads the streamed answer. The server runs in another process,
+whose resident memory is sampled each second. With `--peer`, `transformers serve` then gets the same requests for the
+same base model, on the same processors; it needs `pip install 'transformers[serving]'`. The client runs on the same
 machine, so it takes a part of the processors from both.
 """
 
