@@ -132,7 +132,7 @@ async def _stream(answer: Answer, form: Form, includes_usage: bool) -> AsyncIter
 
 
 def _event(tree: Json) -> str:
-    return f"data: {json.dumps(tree, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(tree)}\n\n"
 
 
 async def _respond(http: Request, answer: Answer, request: GenerationRequest, form: Form, engine: Engine) -> Response:
@@ -180,8 +180,14 @@ def create_app(run: ServedRun, engine: Engine, settings: AppSettings) -> FastAPI
         yield
         await asyncio.to_thread(engine.stop)
 
-    app = FastAPI(title="keeptune", lifespan=lifespan, docs_url=None, redoc_url=None, max_body_size=settings.body_bytes)
-    app.add_middleware(Guard, api_key=settings.api_key, hosts=settings.hosts, body_seconds=settings.body_seconds)
+    app = FastAPI(title="keeptune", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(
+        Guard,
+        api_key=settings.api_key,
+        hosts=settings.hosts,
+        body_bytes=settings.body_bytes,
+        body_seconds=settings.body_seconds,
+    )
     _add_error_handlers(app)
     _add_generation(app, run, engine)
     _add_information(app, run, engine)
@@ -200,10 +206,9 @@ def _add_error_handlers(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, ApiError):  # raised while FastAPI read the body
             return await api_error(request, error.__cause__)
-        message = {
-            404: f"there is no {request.url.path}; use /v1/chat/completions, /v1/completions or /v1/models",
-            413: "the body is too large",
-        }.get(error.status_code, str(error.detail))
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"there is no {request.url.path}; use /v1/chat/completions, /v1/completions or /v1/models"
         return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, error.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:

@@ -169,13 +169,14 @@ class Engine:
             for generation in ended:
                 if generation.decoded.row.index not in self._running:
                     self._waiting.remove(generation)
+        timeout = f"the answer took longer than {self.timeout_seconds:g} s; lower max_tokens"
         for generation in ended:
-            self._remove(generation, "cancelled" if generation.is_cancelled else "timeout")
-            generation.deliver(
-                ApiError(
-                    504, f"the answer took longer than {self.timeout_seconds:g} s; lower max_tokens", code="timeout"
-                )
-            )
+            if generation.is_cancelled:
+                self._remove(generation, "cancelled")
+                generation.deliver(ApiError(499, "the request was cancelled", code="cancelled"))
+            else:
+                self._remove(generation, "timeout")
+                generation.deliver(ApiError(504, timeout, code="timeout"))
 
     def _remove(self, generation: Generation, outcome: str) -> None:
         if self._running.pop(generation.decoded.row.index, None) is not None:

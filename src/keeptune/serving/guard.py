@@ -1,4 +1,4 @@
-"""What happens to each HTTP request before its endpoint: host, API key, and the time for its body."""
+"""What happens to each HTTP request before its endpoint: host, API key, and limits of its body."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Guard:
-    """Refuses requests without the API key, with a foreign host name, or with a body that does not arrive.
+    """Refuses requests without the API key, with a foreign host name, or with a body that is too long or too slow.
 
     A page in a browser can reach a server on this machine under any host name (DNS rebinding). So a server
     without a key on a loopback address answers only to the names of that address.
@@ -28,11 +28,14 @@ class Guard:
         app: the application behind it.
         api_key: the key; None for none.
         hosts: the host names that are allowed; None for all.
-        body_seconds: the maximum time for the body of a request.
+        body_bytes, body_seconds: the maximum size of a body, and the maximum time until it is complete.
     """
 
-    def __init__(self, app: ASGIApp, api_key: str | None, hosts: Sequence[str] | None, body_seconds: float) -> None:
-        self.app, self.api_key, self.hosts, self.body_seconds = app, api_key, hosts, body_seconds
+    def __init__(
+        self, app: ASGIApp, api_key: str | None, hosts: Sequence[str] | None, body_bytes: int, body_seconds: float
+    ) -> None:
+        self.app, self.api_key, self.hosts = app, api_key, hosts
+        self.body_bytes, self.body_seconds = body_bytes, body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request of the ASGI protocol."""
@@ -44,7 +47,7 @@ class Guard:
         except ApiError as error:
             await JSONResponse(error.body(), error.status)(scope, receive, send)
             return
-        await self.app(scope, self._timed(receive), send)
+        await self.app(scope, self._limited(receive), send)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -58,24 +61,30 @@ class Guard:
         if scheme.lower() != "bearer" or not hmac.compare_digest(key.strip().encode(), self.api_key.encode()):
             raise ApiError(401, "send the API key of this server as Authorization: Bearer KEY", code="invalid_api_key")
 
-    def _timed(self, receive: Receive) -> Receive:
-        """`receive`, with a time limit until the body is complete."""
+    def _limited(self, receive: Receive) -> Receive:
+        """`receive`, with limits for the time and the size of the body."""
         end = asyncio.get_running_loop().time() + self.body_seconds
-        is_complete = False
+        is_complete, size = False, 0
 
-        async def timed() -> Message:
-            nonlocal is_complete
+        async def limited() -> Message:
+            nonlocal is_complete, size
             if is_complete:
                 return await receive()
             try:
                 async with asyncio.timeout_at(end):
                     message = await receive()
+                    size += len(message.get("body", b""))
+                    # The rest is dropped, so that the client has sent all and reads the response.
+                    while size > self.body_bytes and message.get("more_body"):
+                        message = await receive()
             except TimeoutError:
                 raise ApiError(408, f"the body did not arrive within {self.body_seconds:g} s", code="timeout") from None
+            if size > self.body_bytes:
+                raise ApiError(413, f"the body must have at most {self.body_bytes} bytes", code="body_too_large")
             is_complete = not message.get("more_body", False)
             return message
 
-        return timed
+        return limited
 
 
 def _host_name(host: str) -> str:

@@ -43,4 +43,5 @@ class Metrics:
 
     def text(self) -> bytes:
         """All metrics in the text format."""
-        return generate_latest(self.registry)
+        text: bytes = generate_latest(self.registry)
+        return text

@@ -83,10 +83,13 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
     except OSError as error:
-        raise RunError(
-            f"--host {host} --port {port}: cannot listen there ({error.strerror or error}); choose another"
-        ) from None
+        reason = error.strerror or str(error)
+        raise RunError(f"--host {host} --port {port}: cannot listen there ({reason}); choose another address") from None
     return listener
