@@ -15,7 +15,7 @@ from serving.expected import SCALES, WORDS, Expected, questions
 
 pytest.importorskip("prometheus_client", reason="pip install 'keeptune[serve]'")
 
-from keeptune.models import adapters
+from keeptune.generation.engine import Generator, never_stop
 from keeptune.serving.api_error import ApiError
 from keeptune.serving.decoder import BatchDecoder
 from keeptune.serving.engine import Engine
@@ -167,6 +167,6 @@ def test_the_adapter_is_as_before_afterwards(tuned_folder: Callable[[str], Path]
     with running(tuned_folder("lora")) as engine:
         submit(engine, problem, 5, "base")[0].wait()
         submit(engine, problem, 5, "tuned@0.5")[0].wait()
-    with adapters.scaled(engine.decoder.model, 1.0):
-        [answer] = engine.decoder.answer([tiny.PROMPT.encode(WORDS, problem)], [24], lambda _: False)
+    tokens = tiny.PROMPT.encode(WORDS, problem)
+    [answer] = Generator(engine.decoder.model, WORDS).answer([tokens], [24], never_stop)
     assert answer == expected.answer(problem, 24, "tuned")

@@ -6,7 +6,7 @@ own model and sampling.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -33,8 +33,39 @@ class DecodedRow:
     sampling: Sampling
 
 
-class BatchDecoder(Generator):
-    """A generator whose rows come and leave between forward passes.
+class _RowGenerator(Generator):
+    """The forward passes of a generator, with a sampling per row.
+
+    Attributes:
+        samplings: the sampling of each row, by its index.
+        choices: the token that the last pass chose for each row.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        super().__init__(model, tokenizer)
+        self.samplings: dict[int, Sampling] = {}
+        self.choices: dict[int, Choice] = {}
+
+    @torch.inference_mode()
+    def prefill(self, cache: SlotCache, first_slot: int, rows: Sequence[Row]) -> list[Row]:
+        """Computes the prompts of rows; returns the rows in the order of their slots, from `first_slot` on."""
+        ordered, _ = self._admit(cache, first_slot, rows)
+        return ordered
+
+    @torch.inference_mode()
+    def advance(self, cache: SlotCache, first_slot: int, rows: Sequence[Row]) -> None:
+        """Computes the next token of running rows, which fill the slots from `first_slot` on."""
+        self._step(cache, rows, first_slot)
+
+    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
+        samplings = [self.samplings[row.index] for row in rows]
+        choices = choose_tokens(logits, samplings, [len(row.output) for row in rows])
+        self.choices.update({row.index: choice for row, choice in zip(rows, choices, strict=True)})
+        return [choice.token for choice in choices]
+
+
+class BatchDecoder:
+    """Decodes rows that come and leave between forward passes.
 
     Args:
         model: the base with its adapter.
@@ -47,16 +78,17 @@ class BatchDecoder(Generator):
     def __init__(
         self, model: Any, tokenizer: Any, scales: Mapping[str, float], context_tokens: int, slots: int = 0
     ) -> None:
-        super().__init__(model, tokenizer)
-        weight = self.head.weight
+        self._generator = _RowGenerator(model, tokenizer)
+        weight = self._generator.head.weight
         capacity = cache_capacity_tokens(model.config, weight.itemsize, weight.device)
+        self.model, self.tokenizer = model, tokenizer
+        self.end_tokens = frozenset(self._generator.stop_ids)
+        self.invocation = self._generator.invocation
         self.slots = slots or max(1, min(SLOTS, capacity // context_tokens))
         self.context_tokens = context_tokens
         self._scales, self._groups = dict(scales), {name: group for group, name in enumerate(scales)}
         self._cache = SlotCache(model.config, self.slots, context_tokens, weight)
         self._layout = SlotLayout[DecodedRow](len(scales))
-        self._by_index: dict[int, DecodedRow] = {}
-        self._choices: dict[int, Choice] = {}
         self._numbers = count()
         self._scale_context, self._current = ExitStack(), ""
 
@@ -76,7 +108,7 @@ class BatchDecoder(Generator):
 
     def new_row(self, prompt: Sequence[int], budget: int, model: str, sampling: Sampling) -> DecodedRow:
         """A row for a prompt. `budget` is the maximum number of new tokens."""
-        [row] = self.rows([prompt], [budget])
+        [row] = self._generator.rows([prompt], [budget])
         row.index = next(self._numbers)
         return DecodedRow(row, model, sampling)
 
@@ -88,12 +120,12 @@ class BatchDecoder(Generator):
         group = self._groups[rows[0].model]
         self._move(self._layout.open(group, len(rows)))
         first_slot = self._layout.first_slot(group) + len(self._layout.rows(group))
-        self._by_index.update({decoded.row.index: decoded for decoded in rows})
+        by_index = {decoded.row.index: decoded for decoded in rows}
+        self._generator.samplings |= {index: decoded.sampling for index, decoded in by_index.items()}
         self._use(rows[0].model)
-        with torch.inference_mode():
-            ordered, _ = self._admit(self._cache, first_slot, [decoded.row for decoded in rows])
-        self._layout.append(group, [self._by_index[row.index] for row in ordered])
-        return {row.index: self._choices.pop(row.index) for row in ordered}
+        ordered = self._generator.prefill(self._cache, first_slot, [decoded.row for decoded in rows])
+        self._layout.append(group, [by_index[row.index] for row in ordered])
+        return {row.index: self._generator.choices[row.index] for row in ordered}
 
     def step(self, model: str) -> dict[int, Choice]:
         """The next token of each running row of a model, by the index of the row."""
@@ -102,20 +134,19 @@ class BatchDecoder(Generator):
         if not rows:
             return {}
         self._use(model)
-        with torch.inference_mode():
-            self._step(self._cache, rows, self._layout.first_slot(group))
-        return {row.index: self._choices.pop(row.index) for row in rows}
+        self._generator.advance(self._cache, self._layout.first_slot(group), rows)
+        return {row.index: self._generator.choices[row.index] for row in rows}
 
     def release(self, decoded: DecodedRow) -> None:
         """Removes a row and frees its slot."""
         self._move(self._layout.remove(self._groups[decoded.model], decoded))
-        del self._by_index[decoded.row.index]
+        del self._generator.samplings[decoded.row.index], self._generator.choices[decoded.row.index]
 
     def reset(self) -> None:
         """Removes all rows, after a forward pass that failed."""
         self._layout = SlotLayout[DecodedRow](len(self._scales))
-        self._by_index.clear()
-        self._choices.clear()
+        self._generator.samplings.clear()
+        self._generator.choices.clear()
 
     def _use(self, model: str) -> None:
         """Sets the scale of the adapter."""
@@ -124,14 +155,7 @@ class BatchDecoder(Generator):
             self._scale_context.enter_context(adapters.scaled(self.model, self._scales[model]))
             self._current = model
 
-    def _move(self, moves: Iterator[Move[DecodedRow]]) -> None:
+    def _move(self, moves: Iterable[Move[DecodedRow]]) -> None:
         with torch.inference_mode():
             for decoded, source, target in moves:
                 self._cache.copy(source, target, len(decoded.row.prompt) + len(decoded.row.output))
-
-    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
-        """The next token of each row by its own sampling. The choices are kept for `admit` and `step`."""
-        samplings = [self._by_index[row.index].sampling for row in rows]
-        choices = choose_tokens(logits, samplings, [len(row.output) for row in rows])
-        self._choices.update({row.index: choice for row, choice in zip(rows, choices, strict=True)})
-        return [choice.token for choice in choices]

@@ -150,7 +150,7 @@ class Engine:
         for index, choice in choices.items():
             generation = self._running[index]
             before = generation.completion_tokens
-            events = generation.append(choice, self.decoder.stop_ids)
+            events = generation.append(choice, self.decoder.end_tokens)
             self.metrics.generated_tokens.labels(generation.decoded.model).inc(generation.completion_tokens - before)
             if events and isinstance(last := events[-1], Finished):
                 self._remove(generation, last.reason)
