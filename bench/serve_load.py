@@ -57,7 +57,7 @@ def running(command: Sequence[str], port: int) -> Iterator[psutil.Process]:
             deadline = time.monotonic() + START_SECONDS
             while not asyncio.run(answers_health(port)):
                 if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"the server did not start: {' '.join(command)}")
+                    raise RuntimeError(f"the server did not start: {' '.join(command)}")
                 time.sleep(0.5)
             yield psutil.Process(process.pid)
         finally:
@@ -163,7 +163,7 @@ def load_server(command: Sequence[str], names: Sequence[str], tokenizer: Any, op
         }
         for place, (_, problem, _) in enumerate(problems(64 * options.streams, KINDS, seed=2))
     ]
-    with running([*command, "--port", str(port)], port) as process:
+    with running([*command, "--host", "127.0.0.1", "--port", str(port)], port) as process:
         return figures(asyncio.run(measure(port, process, bodies, options)), options.seconds, tokenizer)
 
 
@@ -186,11 +186,12 @@ def main() -> None:
     tokenizer = models.load_tokenizer(base)
     measured = {"keeptune": load_server(own, options.models.split(","), tokenizer, options)}
     if options.peer:
-        peer = [sys.executable, "-m", "transformers.cli.transformers", "serve", base, "--device", "cpu"]
         measured["keeptune_base"] = load_server(own, ["base"], tokenizer, options)
-        measured["transformers_serve"] = load_server(peer, [base], tokenizer, options)
-        speeds = [measured[name]["tokens_per_second"] for name in ("keeptune_base", "transformers_serve")]
-        measured["ratio"] = {"tokens_per_second": speeds[0] / max(speeds[1], 1e-9)}
+        peer = [sys.executable, "-m", "transformers.cli.transformers", "serve", base, "--device", "cpu"]
+        peers = {"transformers_serve": peer, "transformers_serve_continuous": [*peer, "--continuous-batching"]}
+        measured |= {name: load_server(command, [base], tokenizer, options) for name, command in peers.items()}
+        speed = measured["keeptune_base"]["tokens_per_second"]
+        measured["ratios"] = {name: speed / max(measured[name]["tokens_per_second"], 1e-9) for name in peers}
     print(json.dumps(measured, indent=1))
     settings = {name: str(value) for name, value in vars(options).items()}
     write_result("serve_load", {"settings": settings, **measured})
