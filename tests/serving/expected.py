@@ -15,6 +15,9 @@ def questions(number: int) -> list[str]:
     return [problem for _, problem, _ in tiny.problems(number)]
 
 
+PROBLEM = questions(1)[0]
+
+
 class Expected:
     """Greedy answers of base and tuned model, one prompt at a time."""
 
@@ -32,7 +35,3 @@ class Expected:
             with adapters.scaled(self.generator.model, SCALES[model]):
                 [self._cached[key]] = self.generator.answer([tiny.PROMPT.encode(WORDS, problem)], [tokens], never_stop)
         return self._cached[key]
-
-    def endless_problem(self, tokens: int, model: str = "tuned") -> str:
-        """A problem whose answer uses up this number of tokens."""
-        return next(problem for problem in questions(60) if not self.answer(problem, tokens, model).stopped)
