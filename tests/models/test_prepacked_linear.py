@@ -33,6 +33,19 @@ def test_packed_equals_plain(tuned: Any, scale: float) -> None:
             torch.testing.assert_close(logits(tuned), plain, rtol=1e-4, atol=1e-4)
 
 
+def test_the_scale_may_change_while_weights_are_packed(tuned: Any) -> None:
+    """The server alternates between scales and packs once."""
+    plain = {}
+    for scale in (0.0, 0.5, 1.0):
+        with adapters.scaled(tuned, scale):
+            plain[scale] = logits(tuned)
+    with packed_weights(tuned):
+        for scale in (1.0, 0.5, 0.0, 1.0, 0.5):
+            with adapters.scaled(tuned, scale):
+                torch.testing.assert_close(logits(tuned), plain[scale], rtol=1e-4, atol=1e-4)
+    assert (plain[1.0] - plain[0.5]).abs().max() > 0.1
+
+
 def test_with_a_disabled_adapter_it_equals_the_packed_base(tuned: Any, model_folder: Path) -> None:
     base = tiny.load(model_folder)
     with packed_weights(base), packed_weights(tuned), tuned.disable_adapter():

@@ -252,15 +252,15 @@ class Generator:
         remaining = [row.prompt[start:] for row, start in zip(rows, computed, strict=True)]
         return self._forward(cache, first_slot, remaining, computed, rows)
 
-    def _step(self, cache: SlotCache, running: list[Row]) -> list[int]:
-        """The next token of each running row."""
+    def _step(self, cache: SlotCache, running: Sequence[Row], first_slot: int = 0) -> list[int]:
+        """The next token of each running row. The rows fill the slots from `first_slot` on."""
         positions = [len(row.prompt) + len(row.output) - 1 for row in running]
-        return self._forward(cache, 0, [[row.output[-1]] for row in running], positions, running)
+        return self._forward(cache, first_slot, [[row.output[-1]] for row in running], positions, running)
 
     def _forward(
         self, cache: SlotCache, first_slot: int, tokens: list[list[int]], starts: list[int], rows: Sequence[Row]
     ) -> list[int]:
-        """Runs one forward pass and returns the next token of each row: the most likely one, or a sampled one.
+        """Runs one forward pass and returns the next token of each row.
 
         `tokens[i]` are the new tokens of row i. `starts[i]` is the position of the first of them.
         """
@@ -286,9 +286,12 @@ class Generator:
             use_cache=True,
             **adapter_mask,
         ).last_hidden_state
-        logits = self.head(hidden[torch.arange(len(tokens), device=device), lengths - 1])
+        return self._choose(self.head(hidden[torch.arange(len(tokens), device=device), lengths - 1]), rows)
+
+    def _choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
+        """The next token of each row: the most likely one, or a sampled one. Shape: logits (rows, vocabulary)."""
         if self._sampling_seed is not None:
-            logits = logits.float() + self._gumbel_noise(rows, logits.shape[-1]).to(device)
+            logits = logits.float() + self._gumbel_noise(rows, logits.shape[-1]).to(logits.device)
         next_tokens: list[int] = logits.max(-1).indices.tolist()
         return next_tokens
 

@@ -154,11 +154,11 @@ class _PackedLora:
 
     def __init__(self, layer: Any) -> None:
         self.layer, base = layer, layer.base_layer
-        a, b = low_rank_matrices(layer)
-        scale = layer.scaling[next(iter(layer.lora_A))]
+        a, _ = low_rank_matrices(layer)
+        self.name = next(iter(layer.lora_A))
         self.base = _PackedLinear(base.weight, base.bias)
         self.down = _PackedLinear(a.to(base.weight.dtype))
-        self.up = _PackedLinear((b * scale).to(base.weight.dtype))
+        self.up_by_scale: dict[float, _PackedLinear] = {}
 
     def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         output = self.base(x)
@@ -166,7 +166,15 @@ class _PackedLora:
             return output
         invocation = invocation_of(self.layer)
         if invocation is None:
-            return self.up.added_to(output, self.down(x))
+            return self._up().added_to(output, self.down(x))
         if invocation.active is None:
             return output
-        return self.up.added_to(output, self.down(x) * invocation.active[..., None])
+        return self._up().added_to(output, self.down(x) * invocation.active[..., None])
+
+    def _up(self) -> _PackedLinear:
+        """scale · B at the current scale, packed once per scale: B is small, and a server alternates between scales."""
+        scale = self.layer.scaling[self.name]
+        if scale not in self.up_by_scale:
+            _, b = low_rank_matrices(self.layer)
+            self.up_by_scale[scale] = _PackedLinear((b * scale).to(self.layer.base_layer.weight.dtype))
+        return self.up_by_scale[scale]

@@ -26,6 +26,7 @@ _PURPOSES = {
     "hub": "Hugging Face data sets (hf:NAME)",
     "llama": "tokenizers in sentencepiece files",
     "nf4": "model.quantization: nf4",
+    "serve": "keeptune serve",
     "sweep": "keeptune sweep",
     "writer": "data.teacher",
 }
