@@ -41,7 +41,7 @@ def require_supported_layers(config: Any) -> None:
 
 
 def stable_rope_tokens(config: Any) -> int | None:
-    """The most tokens of a row for which a held rotary embedding (`hold_rope`) is the model's own; None for no limit."""
+    """The most tokens of a row for which the model's own rotary embedding is the held one (`hold_rope`), if limited."""
     rope = getattr(config, "rope_parameters", None) or {}
     parameters = [rope, *(value for value in rope.values() if isinstance(value, dict))]
     limits = [

@@ -90,6 +90,7 @@ def load_config(name: str) -> Any:
     with load_errors(name):
         config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
         _require_no_kernels(config)
+        require_supported_layers(config)
         return config
 
 
@@ -198,7 +199,7 @@ def _disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if "dropout" in name and isinstance(value, float):
                 setattr(module, name, 0.0)
 

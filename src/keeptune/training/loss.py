@@ -88,9 +88,7 @@ def weighted_nll(
     return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
-def improbable_labels(
-    base: Tensor, weight: Tensor, labels: Tensor, transform: LogitTransform = IDENTITY
-) -> Tensor:
+def improbable_labels(base: Tensor, weight: Tensor, labels: Tensor, transform: LogitTransform = IDENTITY) -> Tensor:
     """Whether the base finds each label too improbable to train on (selective token masking).
 
     Args:
