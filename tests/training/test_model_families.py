@@ -27,7 +27,7 @@ EXAMPLES = [example for example in tiny.examples(WORDS, 16) if len(example.token
 PROMPTS = [list(example.tokens[:length]) for example, length in zip(EXAMPLES, (9, 15, 12), strict=False)]
 
 UNPACKED = {"stablelm", "nemotron", "falcon", "falcon, one key head"}
-"""Families whose decoders do not pass the boundaries of packed rows on to their attention. They train on padded rows."""
+"""Families whose decoders do not pass the boundaries of packed rows to their attention. They train on padded rows."""
 
 QUICK = {
     "qwen2, window", "qwen3", "qwen3 moe", "mistral, window", "gemma2", "gemma3", "phi3", "olmo2", "granite",
