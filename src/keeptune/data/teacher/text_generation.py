@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher import judge
-from keeptune.remote_models.cache import AnswerCache
-from keeptune.remote_models.exchange import Answer, Request, RequestError
 from keeptune.data.teacher.prompts import render_prompt
 from keeptune.errors import RecipeError, WriterError
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.progress import Reporter, SilentReporter
+from keeptune.remote_models.cache import AnswerCache
+from keeptune.remote_models.exchange import Answer, Request, RequestError
 from keeptune.skills.base import Question
 
 if TYPE_CHECKING:
