@@ -87,7 +87,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
         "linear_attention",
     ),
     "lfm2": ("lfm2", {"layer_types": ["conv", "full_attention"]}, "conv"),
-    "mamba": ("mamba", {"state_size": 4}, "mamba"),
+    "mamba": ("mamba", {"state_size": 4}, "linear_attention"),
     "scaled logits that the family ignores": ("llama", {"logits_scaling": 8.0}, "other logits"),
 }
 """Families that are refused before training: transformers' name, options, and a part of the reason."""

@@ -23,8 +23,8 @@ class AdapterSection(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout before the adapter; not for pissa and ia3")
     targets: str | tuple[str, ...] = Field(
         "all-linear",
-        description="modules with an adapter: a preset (`attention-qv`, `attention`, `mlp`, `all-linear`, `ia3`), which "
-        "finds the layers by their shapes, a list of module names, or a MindFormers regular expression; ia3 supports "
+        description="modules with an adapter: a preset (`attention-qv`, `attention`, `mlp`, `all-linear`, `ia3`), "
+        "which finds layers by their shapes, a list of module names, or a MindFormers regular expression; ia3 supports "
         "layers of keys, of values, and the last of the MLP only",
     )
     layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(

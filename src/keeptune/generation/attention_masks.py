@@ -28,7 +28,7 @@ def cached_attention_masks(config: Any, positions: Tensor, keys: int, dtype: tor
     places = torch.arange(keys, device=positions.device)
     visible = places <= positions[:, :, None]
     window, kinds = getattr(config, "sliding_window", None), layer_kinds(config)
-    if window is None or kinds == {FULL}:
+    if not window or kinds == {FULL}:
         return _added(visible, dtype)
     in_window = _added(visible & (places > positions[:, :, None] - window), dtype)
     return {FULL: _added(visible, dtype), SLIDING: in_window} if kinds else in_window

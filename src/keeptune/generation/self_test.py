@@ -42,10 +42,10 @@ WINDOW = 5
 """The sliding window during the test, so that it leaves out tokens of so short rows."""
 
 REFERENCE, FALLBACK = "eager", "sdpa"
-"""transformers' names of its own attention, which every family defines in its code, and of PyTorch's."""
+"""transformers' names of the attention in the code of each family, and of PyTorch's."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def check_model(model: Any, tokenizer: Any, name: str) -> str | None:
     """Compares the model's own computation with keeptune's.
 

@@ -43,7 +43,7 @@ PRESETS: dict[str, tuple[frozenset[Role], frozenset[Role]]] = {
 """Per preset: layers with one of these roles get an adapter, and the roles that the model must have."""
 
 IA3_ROLES: tuple[Role, ...] = ("key", "value", "mlp-output")
-"""The roles of layers that (IA)³ can scale, each in a layer of its own."""
+"""The roles that (IA)³ can scale. A layer with a second role cannot be scaled."""
 
 
 def layer_list(model: Any) -> tuple[str, nn.ModuleList] | None:
