@@ -45,8 +45,8 @@ PROBE_TOLERANCE = 0.05
 
 
 _IGNORED_ARGUMENTS = frozenset(
-    "sliding_window is_causal position_ids cache_position use_cache output_attentions output_hidden_states return_dict "
-    "logits_to_keep num_items_in_batch deterministic cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k".split()
+    "sliding_window position_ids cache_position token_type_ids logits_to_keep num_items_in_batch "
+    "cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k".split()
 )
 """Arguments that models pass to the attention and that do not change its result. The mask has the sliding window."""
 
@@ -193,7 +193,9 @@ def _additive(is_visible: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _require_known(options: dict[str, Any]) -> None:
     """Raises ModelError if the model passes an argument that keeptune's attention does not compute."""
-    unknown = [name for name, value in options.items() if value is not None and name not in _IGNORED_ARGUMENTS]
+    # Booleans only choose what is returned besides the result, such as the weights.
+    given = [name for name, value in options.items() if value is not None and not isinstance(value, bool)]
+    unknown = [name for name in given if name not in _IGNORED_ARGUMENTS]
     if unknown:
         raise ModelError(f"its attention has {', '.join(sorted(unknown))}, which keeptune does not compute")
 
