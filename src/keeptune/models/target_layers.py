@@ -126,10 +126,11 @@ def _query_key_value(names: Sequence[str], layers: Mapping[str, nn.Linear]) -> d
     """
     if sorted(name[0] for name in names) == ["k", "q", "v"]:
         names = sorted(names, key=lambda name: "qkv".index(name[0]))
-    widths = [layers[name].out_features for name in names]
+    query, key, value = names
+    widths = [layers[name].out_features for name in (query, key, value)]
     if widths[0] < widths[1] or widths[1] != widths[2]:
         return {}
-    return dict(zip(names, ({"query"}, {"key"}, {"value"}), strict=True))
+    return {query: {"query"}, key: {"key"}, value: {"value"}}
 
 
 def _mlp_roles(layers: Mapping[str, nn.Linear], width: int, config: Any) -> dict[str, set[Role]]:
