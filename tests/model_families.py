@@ -67,14 +67,41 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "glm": ("glm", {"head_dim": 16}),
     "glm4": ("glm4", {"head_dim": 16}),
     "ernie 4.5": ("ernie4_5", {"head_dim": 16}),
-    "helium": ("helium", {"head_dim": 16}),
+    "helium": ("helium", {"head_dim": 8}),
     "hunyuan": ("hunyuan_v1_dense", {"head_dim": 16}),
     "exaone4": ("exaone4", {**_ALTERNATING, "sliding_window_pattern": 2}),
     "seed-oss": ("seed_oss", {"head_dim": 16, "attention_dropout": 0.1}),
     "arcee": ("arcee", {}),
     "apertus": ("apertus", {}),
+    "opt": ("opt", {"ffn_dim": 48, "word_embed_proj_dim": 32}),
+    "persimmon": ("persimmon", {}),
 }
 """Families that train, answer, save, load and merge: transformers' name of the family, and options."""
+
+ATTENTION_ONLY: dict[str, tuple[str, dict[str, Any]]] = {
+    "deepseek v3": (
+        "deepseek_v3",
+        {
+            "num_key_value_heads": 4,
+            "moe_intermediate_size": 24,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "kv_lora_rank": 16,
+            "q_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 16,
+            "first_k_dense_replace": 1,
+        },
+    ),
+    "glm4 moe": (
+        "glm4_moe",
+        {**_EXPERTS, "n_routed_experts": 4, "head_dim": 16, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1},
+    ),
+}
+"""Families in which PEFT takes the layers of an MLP for experts, so that the adapter can be on the attention only."""
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "gpt-oss": ("gpt_oss", {**_LOCAL_EXPERTS, "head_dim": 16, **_ALTERNATING}, "other logits"),

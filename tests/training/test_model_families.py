@@ -96,6 +96,19 @@ def test_a_family_trains_answers_and_merges(family: str, tmp_path: Path) -> None
         torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:The following")
+@pytest.mark.parametrize("family", model_families.ATTENTION_ONLY)
+def test_an_adapter_that_peft_would_put_on_experts_is_refused(family: str, tmp_path: Path) -> None:
+    folder = model_families.save(tmp_path / "model", *model_families.ATTENTION_ONLY[family])
+    with pytest.raises(ModelError, match=r"adapter\.targets: attention"):
+        adapters.attach(load_model(str(folder), "float32"), AdapterSection(rank=4), seed=1)
+    model = load_model(str(folder), "float32")
+    assert check_model(model, WORDS, family) is None
+    tuned = adapters.attach(model, AdapterSection(rank=4, targets="attention"), seed=1)
+    trained = {name for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    assert trained and all(".self_attn." in name for name in trained)
+
+
 @pytest.mark.parametrize("family", model_families.REFUSED)
 def test_a_family_is_refused_by_name_before_training(family: str, tmp_path: Path) -> None:
     kind, options, reason = model_families.REFUSED[family]

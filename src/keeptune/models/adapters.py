@@ -67,6 +67,7 @@ def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
+        _require_named_targets(tuned, targets)
         if adapter.family == "pissa":
             pissa.initialize(tuned)
     reset_magnitudes(tuned)
@@ -78,6 +79,18 @@ def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[
         raise ModelError("adapter.family: pissa needs plain linear layers, which this model lacks; choose lora")
     install(tuned, causal_model(tuned))
     return tuned
+
+
+def _require_named_targets(tuned: PeftModel, targets: Sequence[str]) -> None:
+    """Raises ModelError if PEFT put the adapter on other weights than the named layers.
+
+    In some families, it takes the names of an MLP's layers for those of experts, and leaves out the layers themselves.
+    """
+    if getattr(tuned.peft_config["default"], "target_parameters", None):
+        raise ModelError(
+            f"adapter.targets: PEFT puts an adapter for {', '.join(targets)} on the experts of this model instead of "
+            "its linear layers; set adapter.targets: attention"
+        )
 
 
 def detach(tuned: Any) -> Any:

@@ -188,7 +188,7 @@ def _require_no_kernels(config: Any) -> None:
 
 def _attention_implementation(config: Any, target: torch.device) -> str:
     """The name of keeptune's attention, or of PyTorch's for a model that does not let others compute its attention."""
-    model_class = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    model_class: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     if model_class is None or model_class._can_set_attn_implementation():
         return register_attention(target)
     return "sdpa" if model_class._supports_sdpa else "eager"

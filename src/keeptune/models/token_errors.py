@@ -24,7 +24,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     `(tokens, width)`.
     """
     difference = (actual.double() - expected.double()).norm(dim=-1)
-    return (difference / expected.double().norm(dim=-1).clamp(min=1e-9)).median().item()
+    return float((difference / expected.double().norm(dim=-1).clamp(min=1e-9)).median())
 
 
 def is_same(actual: Tensor, expected: Tensor) -> bool:
