@@ -25,13 +25,13 @@ from keeptune.config.train import TrainSection
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.allocator import keep_freed_memory
-from keeptune.models.attention import supports_packed_rows
 from keeptune.models.device_memory import total_bytes
 from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.prompts.template import Prompt
 from keeptune.training.batches import TokenizedExample, plan_steps
 from keeptune.training.objective import Objective, collate
 from keeptune.training.optimizer import create_optimizer, set_learning_rate
+from keeptune.training.packing import packs_rows
 
 Job = dict[str, Any]
 Figures = dict[str, Any]
@@ -92,7 +92,8 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
     base = models.load_model(job["model"], "auto" if job["bfloat16"] else "float32", quantization)
     model = adapters.load_adapter(base, Path(job["adapter"]), trainable=True)
     prepack_weights(model, total_bytes(models.device()))
-    module, rows, end_to_end = Objective(model), _rows(), supports_packed_rows(model)
+    module, rows = Objective(model), _rows()
+    end_to_end = packs_rows(module)
 
     def backward(step: Step) -> float:
         supervised = sum(sum(row.loss_mask) for batch in step for row in batch)

@@ -9,8 +9,11 @@ from corpus import SKILL, WRONG, recipe, rows, write
 
 from keeptune.data.preparation import prepare
 from keeptune.data.workers import RayExecutor, WorkerConfig, open_executor
-from keeptune.errors import DataError
+from keeptune.errors import DataError, RecipeError
+from keeptune.grading.graders.user_function import ALLOW_CODE
+from keeptune.grading.registry import create_grader
 from keeptune.prompts.token_count import TokenCounter
+from keeptune.skills.graded_text import GradedText
 
 pytest.importorskip("ray", reason="Ray is not installed (pip install 'keeptune[cluster]')")
 COUNTER = TokenCounter.of(tiny.tokenizer(), tiny.PROMPT)
@@ -40,3 +43,19 @@ def test_a_cluster_has_two_workers_and_preserves_errors(ray_address: str, tmp_pa
     with pytest.raises(DataError, match="wrong answer"):
         prepare(recipe(files=[write(tmp_path / "a", [*rows(50), WRONG])]), SKILL, COUNTER, tmp_path / "out",
                 WorkerConfig(cluster=ray_address))  # fmt: skip
+
+
+def test_a_function_of_the_user_runs_on_the_nodes_if_it_is_allowed(
+    ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("def score(output, truth):\n    return float(output == truth)\n", encoding="utf-8")
+    grader = create_grader({"name": "function", "file": f"{code}:score"})
+    file = write(tmp_path / "rows.jsonl", [(f"Who is {number}?", f"Number {number}.") for number in range(60)])
+    job = recipe(files=[file], skill="text", grader=grader, styles={"default": "raw"})
+    skill, cluster = GradedText(grader, {}), WorkerConfig(cluster=ray_address)
+    monkeypatch.setenv(ALLOW_CODE, "1")
+    assert prepare(job, skill, COUNTER, tmp_path / "allowed", cluster).rows_rejected == 0
+    monkeypatch.setenv(ALLOW_CODE, "0")
+    with pytest.raises(RecipeError, match="--allow-code"):
+        prepare(job, skill, COUNTER, tmp_path / "refused", cluster)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from end_to_end.command import keeptune, ok, records, refused
 from end_to_end.conftest import MakeRecipe, Tree
+from remote_models.server import completion, serve
 
 NAMES = ["Ada", "Bao", "Cem", "Dan", "Eva"]
 
@@ -148,3 +149,17 @@ def test_code_of_the_user_runs_only_if_allowed(
     assert "--allow-code" in refused(2, "data", path, "--run", tmp_path / "run")
     ok("--allow-code", "data", path, "--run", tmp_path / "run")
     assert read(tmp_path / "run" / "data" / "card.json")["rows_kept"] == 41
+
+
+def test_a_judge_scores_answers_and_reports_its_cost(finished_extraction: Path, orders: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openai")
+    with serve(lambda *_: completion("Score: 4")) as (url, _):
+        grader = {"name": "judge", "url": url, "model": "m", "cache": str(tmp_path / "judgements.jsonl")}
+        options = ("--grader", json.dumps(grader), "--limit", 5, "--json")
+        scored = ok("score", finished_extraction / "adapter", "--skill", orders, *options).json["skill"]
+    figures = scored["figures"]
+    assert scored["grader"] == "judge" and 0 < figures["judged"] <= scored["n"] == 5
+    assert scored["accuracy"] == pytest.approx(0.4 * figures["judged"] / 5)
+    # Two requests per answer, each of 10 tokens and 5 tokens.
+    assert (figures["prompt_tokens"], figures["completion_tokens"]) == (20 * figures["judged"], 10 * figures["judged"])
+    assert figures["self_agreement"] == 1

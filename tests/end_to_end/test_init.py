@@ -10,9 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny
 import yaml
 from corpus import rows as arithmetic_rows
 from end_to_end.command import keeptune, ok, refused
+from prompts.chat_templates import FAMILIES
+from transformers import LlamaForCausalLM
 
 NAMES = [f"{first}{last}" for first in "bdfgk" for last in ("ano", "eri", "olu", "imo", "una", "ester")]
 
@@ -76,6 +79,25 @@ def write_orders(folder: Path) -> Path:
     return path
 
 
+def write_conversations(folder: Path) -> Path:
+    """Conversations of several turns with a system text, in the format of ShareGPT."""
+    path = folder / "talks.jsonl"
+    rows = [
+        {
+            "system": "Be brief.",
+            "conversations": [
+                {"from": "human", "value": "Hello"},
+                {"from": "gpt", "value": "Yes?"},
+                {"from": "human", "value": f"Who is {name}?"},
+                {"from": "gpt", "value": f"{name} is a town."},
+            ],
+        }
+        for name in NAMES
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
 CASES: dict[str, tuple[Callable[[Path], Path], dict[str, Any], list[str]]] = {
     "labels": (
         write_labels,
@@ -127,6 +149,34 @@ def test_a_written_recipe_runs_as_it_is(
     card = json.loads((tmp_path / "run" / "data" / "card.json").read_text(encoding="utf-8"))
     assert card["rows_rejected"] == 0 and card["splits"]["train"]["rows"] > 0 < card["splits"]["test"]["rows"]
     assert list(card["formats"]) == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "trained"),
+    [("chatml", "chat", "every answer"), ("qwen3", {"template": "chat", "loss_on": "last"}, "the last answer")],
+)
+def test_conversations_get_a_chat_recipe(
+    template: str, prompt: Any, trained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model"
+    words = FAMILIES[template].tokenizer()
+    LlamaForCausalLM(tiny.config(len(words))).save_pretrained(model)
+    words.save_pretrained(model)
+    path = write_conversations(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    ok("init", path, "--model", model, "--out", "recipe.yaml")
+    text = Path("recipe.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text)["prompt"] == prompt
+    assert f"prompt: chat, because 30 rows have several turns, a system text or tools; {trained}" in text
+    ok("data", "recipe.yaml", "--run", tmp_path / "run")
+    card = json.loads((tmp_path / "run" / "data" / "card.json").read_text(encoding="utf-8"))
+    assert (card["rows_read"], card["rows_rejected"]) == (30, 0) and card["splits"]["train"]["rows"] > 0
+
+
+def test_conversations_need_a_model_with_a_chat_template(model_folder: Path, tmp_path: Path) -> None:
+    path = write_conversations(tmp_path)
+    message = refused(2, "init", path, "--model", model_folder, "--out", tmp_path / "recipe.yaml")
+    assert "chat template" in message and not (tmp_path / "recipe.yaml").exists()
 
 
 def test_a_file_with_faults_gets_a_recipe_that_names_them(model_folder: Path, tmp_path: Path) -> None:

@@ -149,9 +149,9 @@ def test_one_long_budget_leaves_the_other_rows_their_slots(
     slots = []
 
     class Watched(SlotCache):
-        def __init__(self, config: Any, number: int, *others: Any) -> None:
+        def __init__(self, number: int, *others: Any) -> None:
             slots.append(number)
-            super().__init__(config, number, *others)
+            super().__init__(number, *others)
 
     monkeypatch.setattr(engine, "SlotCache", Watched)
     prompts = [prompt[:9] for prompt in ragged(3) if len(prompt) >= 9]

@@ -20,7 +20,11 @@ from keeptune.grading.registry import create_grader, grader_class, grader_names
 
 LIBRARIES = {"math": "math_verify", "rouge": "rouge_score", "chrf": "sacrebleu"}
 TABLES = ["number", "exact", "contains", "f1", "regex", "label", "choice", "json", "sql", "math", "rouge", "chrf"]
-OPTIONS: dict[str, dict[str, Any]] = {"label": {"labels": ["red", "blue"]}, "function": {"file": "x.py:score"}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "label": {"labels": ["red", "blue"]},
+    "function": {"file": "x.py:score"},
+    "judge": {"url": "http://localhost:8000/v1", "model": "m"},
+}
 
 Case = tuple[float | None, str, str]
 
@@ -54,7 +58,7 @@ def test_tables(name: str) -> None:
 
 
 def test_every_grader_has_a_table() -> None:
-    assert {*TABLES, "function"} == set(grader_names())
+    assert {*TABLES, "function", "judge"} == set(grader_names()), "test_judge.py has the table of judge"
 
 
 @pytest.fixture
@@ -163,6 +167,9 @@ def test_a_written_answer_is_found_again(answer: str, description: str) -> None:
         ({"name": "json", "fields": {"price": "nubmer"}}, "fields.price"),
         ({"name": "exact", "answer": "after"}, "quote"),
         ({"name": "function", "file": "x"}, "FILE.py"),
+        ({"name": "judge", "model": "m"}, "url is required"),
+        ({"name": "judge", "model": "m", "url": "http://me:key@host/v1"}, "url: must be a base URL"),
+        ({"name": "judge", "model": "m", "url": "http://host/v1", "mode": "points"}, "mode"),
     ],
 )
 def test_a_wrong_setting_is_named(setting: Any, named: str) -> None:
@@ -171,7 +178,7 @@ def test_a_wrong_setting_is_named(setting: Any, named: str) -> None:
     assert named in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted({*TABLES, "function"}))
+@pytest.mark.parametrize("name", sorted({*TABLES, "function", "judge"}))
 def test_a_description_creates_the_same_grader(name: str) -> None:
     grader = create_grader({"name": name, **OPTIONS.get(name, {}), "answer": "last line"})
     assert create_grader(grader.describe()) == grader

@@ -24,6 +24,7 @@ from keeptune.mindspore.run_rows import export_training
 from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.unsupported_keys import UNKNOWN_KEY
 from keeptune.models import adapter_metadata, adapters
+from keeptune.models.target_layers import layer_roles, linear_layer_names, target_modules
 from keeptune.pipeline.run import Run
 from keeptune.prompts.named import resolve_prompt
 
@@ -80,8 +81,8 @@ def test_importing_the_export_returns_the_recipe(exported: Path) -> None:
     assert (after.seed, after.model, after.prompt) == (before.seed, before.model, before.prompt)
     assert after.data.max_tokens == before.data.max_tokens
     assert (after.adapter.rank, after.adapter.alpha, after.adapter.dropout) == (4, 8, 0)
-    cells = adapters.target_modules(after.adapter.targets, adapters.linear_layer_names(tiny.load(exported / "model")))
-    assert cells == adapters.linear_layer_names(tiny.load(exported / "model"))
+    cells = target_modules(after.adapter.targets, layer_roles(tiny.load(exported / "model")))
+    assert cells == linear_layer_names(tiny.load(exported / "model"))
     assert after.train.tokens_per_step == 10 * 300  # ten rows of 100 tokens fill the run's step of 1,000
     shared = ("optimizer", "epochs", "learning_rate", "final_rate_share", "warmup_share", "weight_decay", "clip_norm")
     assert after.retain.replay_share == before.retain.replay_share

@@ -16,11 +16,21 @@ from transformers import LlamaForCausalLM
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
 from keeptune.models import adapters
-from keeptune.models.adapters import PRESETS, ParameterCount, target_modules
+from keeptune.models.adapters import ParameterCount
 from keeptune.models.fused_lora import fuse
+from keeptune.models.target_layers import Roles, linear_layer_names, target_modules
 from keeptune.pipeline.plan import count_parameters
 
-LLAMA = sorted(PRESETS["all-linear"])
+ROLES: Roles = {
+    "q_proj": frozenset({"query"}),
+    "k_proj": frozenset({"key"}),
+    "v_proj": frozenset({"value"}),
+    "o_proj": frozenset({"attention-output"}),
+    "gate_proj": frozenset({"mlp-input"}),
+    "up_proj": frozenset({"mlp-input"}),
+    "down_proj": frozenset({"mlp-output"}),
+}
+LLAMA = sorted(ROLES)
 IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
 
 
@@ -43,7 +53,7 @@ IDS = torch.randint(2, 300, (3, 11), generator=torch.Generator().manual_seed(0))
     ],
 )
 def test_targets_by_preset_name_or_regex(targets: str | list[str], chosen: list[str]) -> None:
-    assert target_modules(targets, LLAMA) == chosen
+    assert target_modules(targets, ROLES) == chosen
 
 
 @pytest.mark.parametrize(
@@ -63,7 +73,7 @@ def test_targets_by_preset_name_or_regex(targets: str | list[str], chosen: list[
 )
 def test_wrong_targets_raise_and_list_the_choices(targets: str | list[str], fault: str) -> None:
     with pytest.raises(ModelError) as caught:
-        target_modules(targets, LLAMA)
+        target_modules(targets, ROLES)
     message = str(caught.value)
     assert "adapter.targets: " in message
     assert fault in message
@@ -72,7 +82,7 @@ def test_wrong_targets_raise_and_list_the_choices(targets: str | list[str], faul
 
 
 def test_the_output_layer_is_not_a_target(model_folder: Path) -> None:
-    assert adapters.linear_layer_names(tiny.load(model_folder)) == LLAMA
+    assert linear_layer_names(tiny.load(model_folder)) == LLAMA
 
 
 @pytest.mark.parametrize(
@@ -228,7 +238,7 @@ def test_module_names_are_stored_sorted(model_folder: Path, stored: Path) -> Non
     """PEFT keeps them as a set, whose order differs between processes."""
     adapters.save_adapter(tiny.tune(tiny.load(model_folder)), stored)
     names = json.loads((stored / "adapter_config.json").read_text(encoding="utf-8"))["target_modules"]
-    assert names == sorted(target_modules("all-linear", LLAMA))
+    assert names == sorted(target_modules("all-linear", ROLES))
 
 
 def edit_config(**changes: Any) -> Callable[[Path], None]:

@@ -81,7 +81,6 @@ BREAKS: dict[str, Callable[[Path], object]] = {
     "weights of another size": edit_config(hidden_size=64),
     "no known sort of model": edit_config(model_type="magic"),
     "no causal language model": edit_config(model_type="vit"),
-    "logits that are scaled": edit_config(logits_scaling=8.0),
 }
 
 

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from keeptune.errors import ModelError
 from keeptune.models import adapters
-from keeptune.models.adapters import PRESETS
 from keeptune.models.load import weights_sha256
 from keeptune.models.pissa import low_rank_matrices
 
@@ -26,7 +25,7 @@ def peft_pissa(model: Any, ours: Any) -> Any:
         r=4,
         lora_alpha=8,
         init_lora_weights="pissa_niter_16",
-        target_modules=list(PRESETS["all-linear"]),
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
         task_type="CAUSAL_LM",
     )
     made = get_peft_model(model, config)

@@ -24,7 +24,8 @@ class AdapterSection(Section):
     targets: str | tuple[str, ...] = Field(
         "all-linear",
         description="modules with an adapter: a preset (`attention-qv`, `attention`, `mlp`, `all-linear`, `ia3`), "
-        "a list of module names, or a MindFormers regular expression; ia3 supports k_proj, v_proj and down_proj only",
+        "which finds layers by their shapes, a list of module names, or a MindFormers regular expression; ia3 supports "
+        "layers of keys, of values, and the last of the MLP only",
     )
     layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
         None, description="first and last layer with an adapter, both included, counted from 0; null means all layers"

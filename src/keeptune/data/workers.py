@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from keeptune.errors import RunError
+from keeptune.grading.graders.user_function import ALLOW_CODE
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,8 +90,11 @@ class RayExecutor:
         except ImportError:
             raise RunError("--cluster needs Ray; install it with: pip install 'keeptune[cluster]'") from None
         _require_reachable(address)
+        # Workers run in processes of the cluster, which do not have the environment of this one.
+        permission = {ALLOW_CODE: os.environ[ALLOW_CODE]} if ALLOW_CODE in os.environ else {}
+        options = {"runtime_env": {"env_vars": permission}} if permission else {}
         try:
-            self.ray.init(address=address, log_to_driver=show_output, configure_logging=False)
+            self.ray.init(address=address, log_to_driver=show_output, configure_logging=False, **options)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RunError(
                 f"--cluster {address}: cannot connect to a Ray cluster ({error}); check that it is running"

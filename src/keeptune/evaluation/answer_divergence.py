@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from keeptune.evaluation.statistics import Estimate, weighted_mean
 from keeptune.evaluation.suite.loader import Size
 from keeptune.files import Record
 from keeptune.generation.engine import Answer, Generator, never_stop
+from keeptune.models.output_layer import OutputLayer
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.chat_prompt import turn_end
@@ -136,7 +137,7 @@ def _divergences(pair: Pair, rows: Sequence[tuple[list[int], int]]) -> list[tupl
     `rows` are (tokens, start); the sum runs over the tokens from `start` on.
     """
     states: dict[str, list[Tensor]] = {}
-    heads: dict[str, Any] = {}
+    heads: dict[str, OutputLayer] = {}
     for variant in VARIANTS:
         with pair.using(variant) as subject:
             heads[variant] = subject.generator.head

@@ -21,6 +21,7 @@ from torch.nn import functional
 from keeptune.generation.engine import Generator
 from keeptune.generation.scheduling import MIN_SHARED_TOKENS, common_prefix
 from keeptune.models.invocation import MASK_ARGUMENT
+from keeptune.models.output_layer import OutputLayer
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.training.batches import make_batches
 from keeptune.training.loss import logit_chunks
@@ -103,7 +104,7 @@ def log_likelihoods(
     return [[value if isfinite(value) else None for value in option_sums] for option_sums in sums]
 
 
-def token_log_probabilities(head: Any, states: Tensor, targets: Tensor) -> Tensor:
+def token_log_probabilities(head: OutputLayer, states: Tensor, targets: Tensor) -> Tensor:
     """The log-probability of each target token, in float32, given the hidden state before it.
 
     Shapes: states (tokens, hidden_size); targets and result (tokens,).

@@ -85,6 +85,12 @@ def score_skill(
     prompts = [prompt.encode(generator.tokenizer, one.problem, one.conversation) for one in questions]
     limits = [budgets.get(question.kind, default_budget(budgets)) for question in questions]
     answers = generator.answer(prompts, limits, stop_rule(grader), progress)
+    if grader:
+        grader.prepare(
+            [answer.text for answer in answers],
+            [str(question.truth) for question in questions],
+            [question.problem for question in questions],
+        )
     return [
         {
             "id": question.name,

@@ -21,6 +21,7 @@ from keeptune.data.plain_texts import GENERAL, PlainText
 from keeptune.evaluation.statistics import FloatArray, weighted_mean
 from keeptune.files import Record
 from keeptune.models import adapters
+from keeptune.models.output_layer import OutputLayer, output_layer
 from keeptune.prompts.template import encode_prompt
 from keeptune.training.batches import make_batches
 from keeptune.training.forward import hidden_states
@@ -58,7 +59,7 @@ def measure_text_divergence(tuned: Any, scale: float, tokenizer: Any, texts: Seq
             tuned_states = hidden_states(tuned, [rows[index] for index in batch])
         for index, base_row, tuned_row in zip(batch, base_states, tuned_states, strict=True):
             ids = torch.tensor(rows[index], device=base_row.device)
-            losses = _losses_and_divergence(tuned.get_output_embeddings(), base_row, tuned_row, ids)
+            losses = _losses_and_divergence(output_layer(tuned), base_row, tuned_row, ids)
             records[index] = {
                 **texts[index]._asdict(),
                 "tokens": len(ids),
@@ -68,7 +69,7 @@ def measure_text_divergence(tuned: Any, scale: float, tokenizer: Any, texts: Seq
     return records
 
 
-def _losses_and_divergence(head: Any, base: Tensor, tuned: Tensor, ids: Tensor) -> tuple[float, float, float]:
+def _losses_and_divergence(head: OutputLayer, base: Tensor, tuned: Tensor, ids: Tensor) -> tuple[float, float, float]:
     """Token losses of base and tuned and KL(tuned ‖ base) = Σ p_tuned · log(p_tuned / p_base), summed over a row.
 
     Logits are computed for a few tokens at a time. Shapes: base, tuned (at least tokens, hidden_size); ids (tokens,).

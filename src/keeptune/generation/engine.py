@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.generation.attention_masks import cached_attention_masks
 from keeptune.generation.partial_answers import StoredAnswer, block_key, current_answers
 from keeptune.generation.scheduling import (
     Admission,
@@ -28,6 +29,7 @@ from keeptune.generation.slot_cache import SlotCache, cache_capacity_tokens
 from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.load import end_tokens_of
+from keeptune.models.output_layer import output_layer
 from keeptune.models.prepacked_linear import packed_weights
 from keeptune.training.batches import make_batches
 from keeptune.training.padding import pad_rows
@@ -116,7 +118,7 @@ class Generator:
         self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
         self.decoder = model.get_decoder()
         self.invocation = invocation_of(causal_model(model))
-        self.head = model.get_output_embeddings()
+        self.head = output_layer(model)
         self._sampling_seed: int | None = None
 
     def answer(
@@ -183,7 +185,7 @@ class Generator:
             capacity_tokens = cache_capacity_tokens(self.model.config, weight.itemsize, weight.device)
             for group in group_by_capacity(rows, capacity_tokens):
                 slots = min(slots_for(group[0], capacity_tokens), len(group))
-                cache = SlotCache(self.model.config, slots, group[0].capacity, weight)
+                cache = SlotCache(slots, group[0].capacity, weight)
                 for block in divide_into_blocks(group, slots):
                     self._decode_or_restore(cache, slots, block, collector)
 
@@ -264,29 +266,7 @@ class Generator:
 
         `tokens[i]` are the new tokens of row i. `starts[i]` is the position of the first of them.
         """
-        device = self.head.weight.device
-        width = max(map(len, tokens))
-        ids = pad_rows(tokens, device)
-        lengths = torch.tensor([len(part) for part in tokens], device=device)
-        offsets = torch.arange(width, device=device).clamp(max=lengths[:, None] - 1)
-        positions = torch.tensor(starts, device=device)[:, None] + offsets
-        cache.begin(first_slot, positions)
-        visible = torch.arange(cache.visible_tokens, device=device) <= positions[:, :, None]
-        mask = torch.zeros(visible.shape, dtype=self.head.weight.dtype, device=device)
-        mask.masked_fill_(~visible, float("-inf"))
-        adapter_mask = {}
-        if self.invocation:
-            invocation_starts = torch.tensor([row.invocation_start for row in rows], device=device)
-            adapter_mask[MASK_ARGUMENT] = positions >= invocation_starts[:, None]
-        hidden = self.decoder(
-            input_ids=ids.gather(1, offsets),
-            position_ids=positions,
-            attention_mask=mask[:, None],
-            past_key_values=cache,
-            use_cache=True,
-            **adapter_mask,
-        ).last_hidden_state
-        return self._choose(self.head(hidden[torch.arange(len(tokens), device=device), lengths - 1]), rows)
+        return self._choose(self.head(self.last_states(cache, first_slot, tokens, starts, rows)), rows)
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
         """The next token of each row: the most likely one, or a sampled one. Shape: logits (rows, vocabulary)."""
@@ -294,6 +274,37 @@ class Generator:
             logits = logits.float() + self._gumbel_noise(rows, logits.shape[-1]).to(logits.device)
         next_tokens: list[int] = logits.max(-1).indices.tolist()
         return next_tokens
+
+    def last_states(
+        self, cache: SlotCache, first_slot: int, tokens: list[list[int]], starts: list[int], rows: Sequence[Row]
+    ) -> Tensor:
+        """Runs one forward pass and returns the hidden state of each row's last token, of shape `(rows, width)`.
+
+        Arguments as in `_forward`.
+        """
+        device = self.head.weight.device
+        width = max(map(len, tokens))
+        ids = pad_rows(tokens, device)
+        lengths = torch.tensor([len(part) for part in tokens], device=device)
+        offsets = torch.arange(width, device=device).clamp(max=lengths[:, None] - 1)
+        positions = torch.tensor(starts, device=device)[:, None] + offsets
+        cache.begin(first_slot, positions)
+        adapter_mask = {}
+        if self.invocation:
+            invocation_starts = torch.tensor([row.invocation_start for row in rows], device=device)
+            adapter_mask[MASK_ARGUMENT] = positions >= invocation_starts[:, None]
+        hidden = self.decoder(
+            input_ids=ids.gather(1, offsets),
+            position_ids=positions,
+            attention_mask=cached_attention_masks(
+                self.decoder.config, positions, cache.visible_tokens, self.head.weight.dtype
+            ),
+            past_key_values=cache,
+            use_cache=True,
+            **adapter_mask,
+        ).last_hidden_state
+        states: Tensor = hidden[torch.arange(len(tokens), device=device), lengths - 1]
+        return states
 
     def _gumbel_noise(self, rows: Sequence[Row], vocabulary: int) -> Tensor:
         """Gumbel noise. The index of the largest sum of logits and noise is a sample from the softmax of the logits

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
-from keeptune.models.attention import head_size
+from keeptune.models.attention import head_size, key_value_heads
 from keeptune.models.device_memory import total_bytes
 
 MIN_CACHE_TOKENS = 40_960
@@ -26,13 +26,14 @@ class SlotCache:
     Keys are stored transposed, in the layout of their product with the queries. On a processor in bfloat16, this
     product is then five times as fast.
 
-    Shapes, per layer: keys (slots, kv_heads, head_size, capacity); values (slots, kv_heads, capacity, head_size).
+    Shapes, per layer: keys (slots, kv_heads, head_size, capacity); values (slots, kv_heads, capacity, head_size). A
+    layer's first keys and values tell its numbers of heads and their sizes, which may differ between layers.
     """
 
-    def __init__(self, config: Any, slots: int, capacity: int, like: Tensor) -> None:
-        size, heads, layers = head_size(config), config.num_key_value_heads, range(config.num_hidden_layers)
-        self.keys = [like.new_zeros(slots, heads, size, capacity) for _ in layers]
-        self.values = [like.new_zeros(slots, heads, capacity, size) for _ in layers]
+    def __init__(self, slots: int, capacity: int, like: Tensor) -> None:
+        self.slot_count, self.capacity, self.like = slots, capacity, like
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
         self.first_slot = 0
         self.positions = torch.empty(0, 0, dtype=torch.long)
 
@@ -47,6 +48,10 @@ class SlotCache:
 
         Shapes: arguments (rows, kv_heads, tokens, head_size); results (rows, kv_heads, visible_tokens, head_size).
         """
+        if layer not in self.keys:
+            heads, size = key.shape[1], key.shape[3]
+            self.keys[layer] = self.like.new_zeros(self.slot_count, heads, size, self.capacity)
+            self.values[layer] = self.like.new_zeros(self.slot_count, heads, self.capacity, value.shape[3])
         rows = slice(self.first_slot, self.first_slot + len(self.positions))
         self.keys[layer][self.slots, :, :, self.positions] = key.transpose(1, 2)
         self.values[layer][self.slots, :, self.positions] = value.transpose(1, 2)
@@ -57,14 +62,19 @@ class SlotCache:
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copies the first `tokens` tokens of slot `source` to slot `target`."""
-        for keys, values in zip(self.keys, self.values, strict=True):
+        for keys in self.keys.values():
             keys[target, ..., :tokens] = keys[source, ..., :tokens]
+        for values in self.values.values():
             values[target, :, :tokens] = values[source, :, :tokens]
+
+    def get_seq_length(self, layer: int = 0) -> int:  # noqa: ARG002  (transformers' interface)
+        """The number of cached tokens before this pass. Some decoders ask, although they are given positions."""
+        return self.visible_tokens - self.positions.shape[1]
 
 
 def cached_values_per_token(config: Any) -> int:
     """Number of cached values per token: its keys and values in all layers."""
-    values: int = 2 * config.num_hidden_layers * config.num_key_value_heads * head_size(config)
+    values: int = 2 * config.num_hidden_layers * key_value_heads(config) * head_size(config)
     return values
 
 

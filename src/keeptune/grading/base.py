@@ -104,6 +104,9 @@ class Grader(BaseModel, ABC):
         answer = self.location.find(output)
         return Grade(0.0, None) if answer is None else self.compare(answer, truth, problem)
 
+    def prepare(self, outputs: Sequence[str], truths: Sequence[str], problems: Sequence[str]) -> None:
+        """Do the slow part of grading for many outputs at once, such as requests to a server. May do nothing."""
+
     @abstractmethod
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
         """Return the grade of an answer that was found in an output."""

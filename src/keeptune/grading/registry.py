@@ -28,6 +28,7 @@ _MODULE_OF = {
     "chrf": "overlap",
     "sql": "sql",
     "function": "user_function",
+    "judge": "judge",
 }
 """The module in `grading/graders` of each grader. Modules are imported on first use."""
 

@@ -37,10 +37,15 @@ BYTES_PER_TRAINABLE_PARAMETER = 16
 """The parameter, its gradient and two moments of Adam, in float32."""
 
 
+def mlp_width(config: Any) -> int:
+    """The width of the MLP; four times the hidden width where the configuration does not name it."""
+    width: int = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
+    return width
+
+
 def stored_activations(config: Any, family: str, tokens: int, is_checkpointed: bool = False) -> float:
     """The number of values that a batch of `tokens` padded tokens stores for the backward pass."""
-    mlp_width: int = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    per_token = VALUES_PER_WIDTH * config.hidden_size + VALUES_PER_MLP_WIDTH * mlp_width
+    per_token = VALUES_PER_WIDTH * config.hidden_size + VALUES_PER_MLP_WIDTH * mlp_width(config)
     layer: float = tokens * per_token * FAMILY_FACTORS.get(family, 1)
     layers: int = config.num_hidden_layers
     inputs: float = tokens * config.hidden_size * layers

@@ -1,14 +1,13 @@
 """Adapters: where they are attached, how many parameters they have, and how they are scaled, saved and loaded.
 
 A recipe names target modules in one of three ways: a preset, Hugging Face module names, or the regular expression of a
-MindFormers configuration. A choice that matches nothing is an error that lists the available modules. Contest entries
-have trained other layers than they reported because a pattern matched by accident.
+MindFormers configuration (models/target_layers.py). A choice that matches nothing is an error that lists the available
+modules. Contest entries have trained other layers than they reported because a pattern matched by accident.
 """
 
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,21 +27,13 @@ from keeptune.errors import ModelError, RunError
 from keeptune.files import read_json, stored_content, write_json
 from keeptune.models import adapter_metadata, pissa
 from keeptune.models.adapter_scale import rescale
-from keeptune.models.backend import MODULE_ALIASES
 from keeptune.models.fused_lora import fuse
 from keeptune.models.invocation import install, invocation_of_config, uninstall
 from keeptune.models.load import EMBEDDED, EMBEDDED_HUB_ID
-from keeptune.models.peft_config import IA3_TARGETS, build_peft_config, reset_magnitudes
+from keeptune.models.peft_config import build_peft_config, reset_magnitudes
 from keeptune.models.quantization import count_packed_weights
+from keeptune.models.target_layers import layer_roles, target_modules
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-
-PRESETS: dict[str, tuple[str, ...]] = {
-    "attention-qv": ("q_proj", "v_proj"),
-    "attention": ("q_proj", "k_proj", "v_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj"),
-    "all-linear": ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-    "ia3": IA3_TARGETS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,50 +49,6 @@ class ParameterCount:
         return self.trainable / self.total
 
 
-def linear_layer_names(model: nn.Module) -> list[str]:
-    """The last parts of the names of linear layers in the model's blocks, without the output layer."""
-    names = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return sorted(names - {"lm_head"})
-
-
-def target_modules(targets: str | Sequence[str], available: Sequence[str]) -> list[str]:
-    """The names of the modules that get an adapter.
-
-    Args:
-        targets: a preset, a name, several names, or a MindFormers regex such as '.*wq|.*wv'. As in MindFormers, the
-            regex is matched from the start of MindFormers' own names.
-        available: the names of the model's linear layers.
-
-    Raises:
-        ModelError: if a part of the choice matches nothing; lists the available modules.
-    """
-    choices = (
-        f"choose among the model's layers {', '.join(available)}, the presets {', '.join(PRESETS)}, or a MindFormers "
-        "regex such as '.*wq|.*wv'"
-    )
-    if isinstance(targets, str) and re.search(r"[*|^$\\()\[]", targets):
-        selected = [name for part in targets.split("|") for name in _match_mindformers_names(part, available, choices)]
-    else:
-        names = PRESETS.get(targets, (targets,)) if isinstance(targets, str) else tuple(targets)
-        missing = [name for name in names if name not in available]
-        if missing or not names:
-            raise ModelError(f"adapter.targets: {', '.join(missing) or 'empty'} matches no linear layer; {choices}")
-        selected = list(names)
-    return sorted(set(selected))
-
-
-def _match_mindformers_names(pattern: str, available: Sequence[str], choices: str) -> list[str]:
-    try:
-        # An empty part, as after the last bar of '.*wq|', would match everything.
-        matches = [n for n in available if pattern and re.match(pattern, MODULE_ALIASES.get(n, n))]
-    except re.error as error:
-        raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {choices}") from None
-    if not matches:
-        aliases = ", ".join(MODULE_ALIASES.get(name, name) for name in available)
-        raise ModelError(f"adapter.targets: the part {pattern!r} matches none of {aliases}; {choices}")
-    return matches
-
-
 def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[int] = ()) -> PeftModel:
     """Attaches a new adapter, which does not change the model's answers, or a copy of the recipe's start adapter.
 
@@ -115,11 +62,12 @@ def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[
         ModelError: if the targets, the layers or the rank do not suit the family or the model, or if the start adapter
             has another shape.
     """
-    targets = target_modules(adapter.targets, linear_layer_names(model))
+    targets = target_modules(adapter.targets, layer_roles(model))
     config = build_peft_config(model, adapter, targets, seed, invocation)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tuned = get_peft_model(model, config)
+        _require_named_targets(tuned, targets)
         if adapter.family == "pissa":
             pissa.initialize(tuned)
     reset_magnitudes(tuned)
@@ -131,6 +79,18 @@ def attach(model: Any, adapter: AdapterSection, seed: int, invocation: Sequence[
         raise ModelError("adapter.family: pissa needs plain linear layers, which this model lacks; choose lora")
     install(tuned, causal_model(tuned))
     return tuned
+
+
+def _require_named_targets(tuned: PeftModel, targets: Sequence[str]) -> None:
+    """Raises ModelError if PEFT put the adapter on other weights than the named layers.
+
+    In some families, it takes the names of an MLP's layers for those of experts, and leaves out the layers themselves.
+    """
+    if getattr(tuned.peft_config["default"], "target_parameters", None):
+        raise ModelError(
+            f"adapter.targets: PEFT puts an adapter for {', '.join(targets)} on the experts of this model instead of "
+            "its linear layers; set adapter.targets: attention"
+        )
 
 
 def detach(tuned: Any) -> Any:

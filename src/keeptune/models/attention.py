@@ -7,6 +7,9 @@ compute their scores again in the backward pass: a row of 5,000 tokens would sto
 SmolLM2-135M. On an accelerator, PyTorch's kernels are better.
 
 Rows can also be packed (models/packed_rows.py): CUDA has a kernel for that, a CPU computes them one by one.
+
+Some models pass arguments of their own to the attention, such as attention sinks. One that keeptune does not know is an
+error, because attention without it would train another model.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from keeptune.errors import ModelError
 from keeptune.models.packed_rows import PackedRows, varlen_attention
 
 SHORT_ATTENTION = "keeptune_short"
@@ -40,10 +44,23 @@ PROBE_TOLERANCE = 0.05
 """The tolerance of that test for values of about one in two-byte formats."""
 
 
+_IGNORED_ARGUMENTS = frozenset(
+    "sliding_window position_ids cache_position token_type_ids logits_to_keep num_items_in_batch "
+    "cu_seq_lens_q cu_seq_lens_k max_length_q max_length_k".split()
+)
+"""Arguments that models pass to the attention and that do not change its result. The mask has the sliding window."""
+
+
 def head_size(config: Any) -> int:
     """The width of one attention head."""
     size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return size
+
+
+def key_value_heads(config: Any) -> int:
+    """The number of heads that keys and values have in a layer; configurations without grouped heads do not name it."""
+    heads: int = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    return heads
 
 
 def register_attention(device: torch.device) -> str:
@@ -67,12 +84,25 @@ def cuda_attention(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     packed_rows: PackedRows | None = None,
+    softcap: float | None = None,
+    dropout: float = 0.0,
     **options: Any,
 ) -> tuple[Tensor, None]:
-    """PyTorch's attention, or its kernel for packed rows. Arguments and result are those of `short_attention`."""
+    """PyTorch's attention, or its kernel for packed rows. Arguments and result are those of `short_attention`.
+
+    PyTorch's kernels cannot cap scores, so `short_attention` computes models that do (Gemma 2).
+    """
+    _require_known(options)
+    if softcap is not None:
+        mask = attention_mask
+        if mask is not None and mask.dtype == torch.bool:
+            mask = _additive(mask, query.dtype)
+        return short_attention(module, query, key, value, mask, scaling, dropout, packed_rows, softcap)
     if packed_rows is not None:
         return varlen_attention(query, key, value, packed_rows, scaling), None
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    output, _ = sdpa_attention_forward(
+        module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
+    )
     return output, None
 
 
@@ -85,7 +115,8 @@ def short_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     packed_rows: PackedRows | None = None,
-    **_: Any,
+    softcap: float | None = None,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """Attention of queries over keys.
 
@@ -95,20 +126,28 @@ def short_attention(
     Args:
         module: unused; part of transformers' interface.
         query: of shape `(rows, heads, queries, head_size)`.
-        key, value: of shape `(rows, groups, keys, head_size)`.
+        key, value: of shape `(rows, groups, keys, head_size)`; values may have another size.
         attention_mask: added to the scores, of shape `(rows, 1, queries, keys)`.
         scaling: the factor of the scores; by default 1/√head_size.
         dropout: must be 0.
         packed_rows: the boundaries of packed rows, each of which attends only to itself.
+        softcap: limits the scores to softcap · tanh(scores / softcap), before the mask.
+        options: further arguments of the model.
 
     Returns:
         A tensor of shape `(rows, queries, heads, head_size)`, and no attention weights.
+
+    Raises:
+        ModelError: if `options` has an argument that may change the result.
     """
+    _require_known(options)
     if dropout:
         raise NotImplementedError("keeptune does not implement attention dropout")
     if packed_rows is not None:
         outputs = (
-            short_attention(module, query[:, :, part], key[:, :, part], value[:, :, part], None, scaling)[0]
+            short_attention(
+                module, query[:, :, part], key[:, :, part], value[:, :, part], None, scaling, softcap=softcap
+            )[0]
             for part in packed_rows.slices()
         )
         return torch.cat(list(outputs), dim=1), None
@@ -116,17 +155,19 @@ def short_attention(
     groups, keys = key.shape[1], key.shape[2]
     heads_per_group = heads // groups
     if attention_mask is None and queries == keys > QUERY_BLOCK_TOKENS:
-        return _attention_in_blocks(module, query, key, value, scaling), None
+        return _attention_in_blocks(module, query, key, value, scaling, softcap), None
     scale = size**-0.5 if scaling is None else scaling
     grouped = (query * scale).reshape(rows * groups, heads_per_group * queries, size)
     flat_keys = key.reshape(rows * groups, keys, size)
     scores = torch.bmm(grouped, flat_keys.transpose(1, 2)).view(rows, heads, queries, keys)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
     if attention_mask is None:
         attention_mask = causal_mask(queries, keys, scores)
     weights = torch.softmax(scores + attention_mask, dim=-1)
-    flat_values = value.reshape(rows * groups, keys, size)
+    flat_values = value.reshape(rows * groups, keys, -1)
     output = torch.bmm(weights.view(rows * groups, heads_per_group * queries, keys), flat_values)
-    return output.view(rows, heads, queries, size).transpose(1, 2).contiguous(), None
+    return output.view(rows, heads, queries, -1).transpose(1, 2).contiguous(), None
 
 
 def short_mask(*sizes: Any, dtype: torch.dtype = torch.float32, **options: Any) -> Tensor | None:
@@ -140,15 +181,32 @@ def short_mask(*sizes: Any, dtype: torch.dtype = torch.float32, **options: Any) 
     is_visible = sdpa_mask(*sizes, **options)
     if is_visible is None:
         return None
+    return _additive(is_visible, dtype)
+
+
+def _additive(is_visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask that is added to scores, like `is_visible`, which is true where a query sees a key."""
     # Half of the lowest number: a padded query sees no key, and its scores must not become infinite.
-    return torch.zeros(is_visible.shape, dtype=dtype).masked_fill_(~is_visible, torch.finfo(dtype).min / 2)
+    mask = torch.zeros(is_visible.shape, dtype=dtype, device=is_visible.device)
+    return mask.masked_fill_(~is_visible, torch.finfo(dtype).min / 2)
 
 
-def _attention_in_blocks(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+def _require_known(options: dict[str, Any]) -> None:
+    """Raises ModelError if the model passes an argument that keeptune's attention does not compute."""
+    # Booleans only choose what is returned besides the result, such as the weights.
+    given = [name for name, value in options.items() if value is not None and not isinstance(value, bool)]
+    unknown = [name for name in given if name not in _IGNORED_ARGUMENTS]
+    if unknown:
+        raise ModelError(f"its attention has {', '.join(sorted(unknown))}, which keeptune does not compute")
+
+
+def _attention_in_blocks(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, scaling: float | None, softcap: float | None
+) -> Tensor:
     """Causal attention in blocks of queries, each over the keys up to its end. Shapes as in `short_attention`."""
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        return short_attention(module, query, key, value, None, scaling)[0]
+        return short_attention(module, query, key, value, None, scaling, softcap=softcap)[0]
 
     tokens, outputs = query.shape[2], []
     for start in range(0, tokens, QUERY_BLOCK_TOKENS):
@@ -165,13 +223,14 @@ def supports_packed_rows(model: Any) -> bool:
     """Whether the kernel for packed rows computes correct attention for this model.
 
     A forward and a backward pass test it, because no documentation lists which builds of PyTorch and which GPUs support
-    it. The kernel does not support sliding windows.
+    it. The kernel supports neither sliding windows nor capped scores. Whether the model passes the boundaries of rows
+    on to its attention is tested with the whole model (training/packing.py).
     """
     weight, config = next(model.parameters()), model.config
-    if weight.device.type != "cuda" or getattr(config, "sliding_window", None):
+    limits = ("sliding_window", "attn_logit_softcapping")
+    if weight.device.type != "cuda" or any(getattr(config, key, None) for key in limits):
         return False
-    heads, groups = config.num_attention_heads, getattr(config, "num_key_value_heads", config.num_attention_heads)
-    size = head_size(config)
+    heads, groups, size = config.num_attention_heads, key_value_heads(config), head_size(config)
     generator, rows = torch.Generator().manual_seed(0), PackedRows.of(PROBE_LENGTHS, weight.device)
     query, key, value = (
         torch.randn(1, count, sum(PROBE_LENGTHS), size, generator=generator).to(weight).requires_grad_()

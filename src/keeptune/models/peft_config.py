@@ -11,15 +11,10 @@ from typing import Any
 
 from peft import IA3Config, LoraConfig, PeftConfig, PeftModel, VeraConfig
 from peft.tuners.lora import LoraLayer
-from torch import nn
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.errors import ModelError
-
-IA3_TARGETS = ("k_proj", "v_proj", "down_proj")
-"""The layers that (IA)³ scales: keys, values, and the input of the last layer of the MLP."""
-
-_IA3_SCALES_INPUT = ("down_proj",)
+from keeptune.models.target_layers import IA3_ROLES, layer_list, layer_roles
 
 
 def build_peft_config(
@@ -56,13 +51,16 @@ def build_peft_config(
 
 
 def _ia3_config(model: Any, adapter: AdapterSection, targets: Sequence[str]) -> IA3Config:
-    unsupported = [name for name in targets if name not in IA3_TARGETS]
+    roles = layer_roles(model)
+    supported = [name for role in IA3_ROLES for name, own in roles.items() if own == {role}]
+    unsupported = [name for name in targets if name not in supported]
     if unsupported:
         raise ModelError(
-            f"adapter.targets: ia3 does not support {', '.join(unsupported)}, only {', '.join(IA3_TARGETS)}; "
+            f"adapter.targets: ia3 does not support {', '.join(unsupported)}, only {', '.join(supported)}; "
             "choose among these, write `targets: ia3`, or choose another family"
         )
-    inputs = [name for name in targets if name in _IA3_SCALES_INPUT]
+    # (IA)³ scales the outputs of keys and values, and the input of the last layer of the MLP.
+    inputs = [name for name in targets if roles[name] == {"mlp-output"}]
     if adapter.layers is None:
         return IA3Config(target_modules=list(targets), feedforward_modules=inputs, task_type="CAUSAL_LM")
     # PEFT's IA3Config has no option for layer numbers, so a regular expression selects them.
@@ -89,11 +87,11 @@ def _checked_layers(model: Any, layers: tuple[int, int]) -> tuple[int, int]:
 
 def layer_list_name(model: Any) -> str:
     """The name of the module list that holds the model's layers: `layers` in a Llama."""
-    count = model.config.num_hidden_layers
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) == count:
-            return str(name.rsplit(".", 1)[-1])
-    raise ModelError(f"adapter.layers: {type(model).__name__} has no list of {count} layers; remove adapter.layers")
+    found = layer_list(model)
+    if found is None:
+        count = model.config.num_hidden_layers
+        raise ModelError(f"adapter.layers: {type(model).__name__} has no list of {count} layers; remove adapter.layers")
+    return found[0]
 
 
 def reset_magnitudes(tuned: PeftModel) -> None:

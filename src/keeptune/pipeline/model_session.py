@@ -8,6 +8,7 @@ from typing import Any
 
 from keeptune.config.model import ModelSection
 from keeptune.config.prompt import PromptSection
+from keeptune.generation.self_test import check_model
 from keeptune.models import adapters, base_identity, load
 from keeptune.progress import Reporter
 from keeptune.prompts.chat_prompt import AnyPrompt
@@ -59,11 +60,14 @@ class ModelSession:
         """A newly loaded base model; `placed=False` leaves it on the processor for sharding.
 
         Raises:
-            ModelError: when it cannot be loaded, or the tokenizer does not fit it.
+            ModelError: when it cannot be loaded, the tokenizer does not fit it, or keeptune computes something else
+                than the model.
         """
         self.reporter.info(f"loading {self.config.name} (the embedded model is unpacked on first use)")
         model = load.load_model(self.config.name, self.config.dtype, self.config.quantization, placed)
         load.check_tokenizer(model, self.tokenizer)
+        if notice := check_model(model, self.tokenizer, self.config.name):
+            self.reporter.info(notice)
         return model
 
     def with_adapter(self, folder: Path) -> Any:

@@ -9,23 +9,24 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from keeptune.config import recipe as recipes
+from keeptune.config.prompt import PromptSection
 from keeptune.config.recipe import Recipe
 from keeptune.config.solution_format import Rounding, Style
 from keeptune.config.yaml_reader import parse_yaml
 from keeptune.data import hub
+from keeptune.data.chat_rows import check_rendering
 from keeptune.data.columns import RowLayout
 from keeptune.data.layout_guess import LayoutGuess, guess_layout
 from keeptune.data.reader import RawRow, RejectedRow, read_shard
 from keeptune.data.row import find_question
 from keeptune.data.sample import sample_rows
-from keeptune.data.solution_rendering import CountTokens
 from keeptune.data.sources import Shard
 from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.errors import DataError, RecipeError
@@ -39,8 +40,9 @@ from keeptune.models import load as models
 from keeptune.models.device_memory import total_bytes
 from keeptune.pipeline.memory_estimate import peak_bytes
 from keeptune.pipeline.plan import base_seconds, count_parameters, tokens_per_second
-from keeptune.prompts.template import Prompt
-from keeptune.prompts.token_count import TokenCounter, special_tokens
+from keeptune.pipeline.recipe_text import render
+from keeptune.prompts.chat_prompt import CHAT, LOSS_ON, NOT_PREFIX_STABLE
+from keeptune.prompts.token_count import TokenCounter, example_texts, special_tokens
 from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question, Skill
 from keeptune.skills.graded_text import Extraction, Labels
@@ -67,6 +69,12 @@ class Rows:
     accepted: list[tuple[RawRow, Question]]
     rejected: list[RejectedRow]
     lengths: list[int]
+    prompt: PromptSection
+
+    @property
+    def conversations(self) -> int:
+        """The number of rows with several turns, a system text or tools."""
+        return sum(row.conversation is not None for row, _ in self.accepted)
 
     @property
     def problems(self) -> int:
@@ -87,26 +95,24 @@ def write_recipe(file: str, out: Path, model: str = models.EMBEDDED) -> list[str
     if out.exists():
         raise RecipeError(f"{out}: the file exists; name another one with --out, or delete it")
     tokenizer, config = models.load_tokenizer(model), models.load_config(model)
-    counter = TokenCounter.of(tokenizer, Prompt(Recipe.model_fields["prompt"].get_default().template))
-    rows = _look_at(file, counter, special_tokens(tokenizer))
+    rows = _look_at(file, model, tokenizer)
     settings = _settings(file, out, model, rows, config)
     comments = _comments(rows, recipes.parse(settings, str(out)), config)
     head = f"Written by keeptune init for {file}. Run it with: keeptune run {out}"
-    text = _render(settings, {"": [head], **comments})
+    text = render(settings, {"": [head], **comments})
     recipes.parse(parse_yaml(text), str(out))
     write_text(out, text)
     return [line for lines in comments.values() for line in lines]
 
 
-def _look_at(file: str, counter: CountTokens, tokens: Sequence[str]) -> Rows:
-    """Read the first rows of a file under the guessed layout."""
+def _look_at(file: str, model: str, tokenizer: Any) -> Rows:
+    """Read the first rows of a file under the guessed layout and the prompt that they need."""
     name = hub.with_default_split(file) if hub.is_hub_name(file) else file
     sample = sample_rows(name, RowLayout(), MAX_ROWS)
     if not sample.rows:
         raise DataError(f"{file}: no row can be read; write one JSON object per line, or a table with a header")
     guess = guess_layout(file, sample.rows)
-    token_filter = SpecialTokenFilter(tokens, "reject")
-    raw = [token_filter.apply(row) for row in islice(read_shard(Shard(name), guess.layout), MAX_ROWS)]
+    raw, prompt = _read(Shard(name), guess.layout, model, tokenizer)
     skill = _guess_skill([row for row in raw if isinstance(row, RawRow)], guess)
     accepted, rejected = [], []
     for row in raw:
@@ -117,10 +123,42 @@ def _look_at(file: str, counter: CountTokens, tokens: Sequence[str]) -> Rows:
             accepted.append(result)
     if not accepted:
         raise DataError(f"{file}:{rejected[0].line}: no row can be used; the first: {rejected[0].reason}")
-    style = _guess_style(skill, accepted)
-    texts = [(one.text, skill.render_solution(one, row.solution, style, Rounding())) for row, one in accepted]
-    lengths = [prompt + solution for prompt, solution in counter(texts)]
-    return Rows(sample.container, guess, skill, style, accepted, rejected, lengths)
+    style = _guess_style(skill, accepted, prompt.is_chat)
+    texts = [
+        example_texts(one.text, skill.render_solution(one, row.solution, style, Rounding()), row.conversation)
+        for row, one in accepted
+    ]
+    counter = TokenCounter.of(tokenizer, models.load_prompt(prompt, model, tokenizer))
+    lengths = [asked + answered for asked, answered in counter(texts)]
+    return Rows(sample.container, guess, skill, style, accepted, rejected, lengths, prompt)
+
+
+def _read(
+    shard: Shard, layout: RowLayout, model: str, tokenizer: Any
+) -> tuple[list[RawRow | RejectedRow], PromptSection]:
+    """Read the first rows, and return them with the prompt that they need.
+
+    Rows of several turns, with a system text or with tools need the model's chat template. Where it renders earlier
+    answers differently once later turns follow, only the last answer is trained.
+    """
+    token_filter = SpecialTokenFilter(special_tokens(tokenizer), "reject")
+
+    def read(conversations: bool) -> list[RawRow | RejectedRow]:
+        rows = read_shard(shard, replace(layout, conversations=conversations))
+        return [token_filter.apply(row) for row in islice(rows, MAX_ROWS)]
+
+    rows = read(conversations=True)
+    single = [row.conversation is None for row in rows if isinstance(row, RawRow)]
+    has_template = isinstance(getattr(tokenizer, "chat_template", None), str)
+    if all(single) or (any(single) and not has_template):
+        return read(conversations=False), PromptSection()
+    for loss_on in LOSS_ON:
+        prompt = PromptSection(template=CHAT, loss_on=loss_on)
+        chat = TokenCounter.of(tokenizer, models.load_prompt(prompt, model, tokenizer)).chat
+        checked = [check_rendering(row, chat) if isinstance(row, RawRow) else row for row in rows]
+        if not any(isinstance(row, RejectedRow) and NOT_PREFIX_STABLE in row.reason for row in checked):
+            break
+    return checked, prompt
 
 
 def _guess_skill(rows: Sequence[RawRow], guess: LayoutGuess) -> Skill:
@@ -166,8 +204,10 @@ def _examine(row: RawRow, skill: Skill) -> tuple[RawRow, Question] | RejectedRow
     return row, question
 
 
-def _guess_style(skill: Skill, rows: Sequence[tuple[RawRow, Question]]) -> Style:
-    """Return `raw` for texts without stated answers, so that solutions stay as they are; else the default style."""
+def _guess_style(skill: Skill, rows: Sequence[tuple[RawRow, Question]], is_chat: bool) -> Style:
+    """Return `raw` for conversations and for texts without stated answers, which stay as they are; else the default."""
+    if is_chat and skill.name == Text.name:
+        return "raw"
     stated = sum(parse_stated_truth(row.solution) is not None for row, _ in rows)
     return "raw" if skill.name == Text.name and stated < 0.5 * len(rows) else "longhand"
 
@@ -188,7 +228,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
         data["kinds"] = list(rows.guess.kinds)
     if layout.ignored:
         data["ignore_columns"] = list(layout.ignored)
-    if rows.style != "longhand":
+    if rows.style != "longhand" and not rows.prompt.is_chat:
         data["styles"] = {"default": rows.style}
     conflicting = _conflicting_rows(rows)
     refused = (len(rows.rejected) + conflicting) / (len(rows.accepted) + len(rows.rejected))
@@ -206,6 +246,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     settings = {
         "name": name or "first",
         "model": {"name": model},
+        **_prompt_setting(rows.prompt),
         "data": data,
         "retain": {"replay": ["embedded", "self"], "replay_share": 0.25, "kl_weight": 1.0},
         "train": train,
@@ -215,6 +256,13 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     seconds = _epoch_seconds(rows, recipe, config)
     train["epochs"] = max(1, min(_MAX_EPOCHS, int(BUDGET_SECONDS / max(seconds, 1e-9))))
     return settings
+
+
+def _prompt_setting(prompt: PromptSection) -> dict[str, Any]:
+    """Return the prompt as a recipe names it: nothing for the default template."""
+    if not prompt.is_chat:
+        return {}
+    return {"prompt": CHAT if prompt.loss_on == "all" else {"template": CHAT, "loss_on": prompt.loss_on}}
 
 
 def _grader_setting(grader: Grader) -> dict[str, Any]:
@@ -250,6 +298,7 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
             f"  rejected: {count:,} × {first[reason].reason[:_WIDTH]}, first at line {first[reason].line}"
             for reason, count in reasons.most_common(3)
         ),
+        *_chat_lines(rows),
         *_kind_lines(rows),
         *_grader_lines(rows),
         f"lengths: prompt and solution have {statistics.median_high(rows.lengths):,} tokens (median), "
@@ -270,6 +319,17 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
     ]
     score = ["suite: quick decides less and takes minutes on a processor; standard needs about four times as long"]
     return {"data": data, "train": train, "score": score}
+
+
+def _chat_lines(rows: Rows) -> list[str]:
+    """Return what the chat prompt is for; nothing under a template."""
+    if not rows.prompt.is_chat:
+        return []
+    trained = "every answer" if rows.prompt.loss_on == "all" else "the last answer of each conversation"
+    return [
+        f"prompt: chat, because {rows.conversations:,} rows have several turns, a system text or tools; {trained} is "
+        "trained"
+    ]
 
 
 def _kind_lines(rows: Rows) -> list[str]:
@@ -315,26 +375,3 @@ def _graded(grader: Grader | None, solution: str, question: Question) -> tuple[s
 
 def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
-
-
-def _render(settings: dict[str, Any], comments: dict[str, list[str]]) -> str:
-    """Return the recipe as YAML, with the comments of each section before its keys."""
-    lines = [f"# {_plain(line)}" for line in comments[""]]
-    for section, values in settings.items():
-        if not isinstance(values, dict):
-            lines.append(f"{section}: {_scalar(values)}")
-            continue
-        lines.append(f"{section}:")
-        lines += [f"  # {_plain(line)}" for line in comments.get(section, [])]
-        lines += [f"  {key}: {_scalar(value)}" for key, value in values.items()]
-    return "\n".join(lines) + "\n"
-
-
-def _plain(text: str) -> str:
-    """Return a text on one line without control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def _scalar(value: Any) -> str:
-    """Return a value in YAML's flow style, which JSON is a part of."""
-    return json.dumps(value, ensure_ascii=False)

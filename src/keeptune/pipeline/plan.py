@@ -26,6 +26,7 @@ from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import load_reading_items
 from keeptune.models import adapters
 from keeptune.models import load as models
+from keeptune.models.activation_checkpointing import mlp_width
 from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.token_count import TokenCounter, special_tokens
@@ -167,7 +168,7 @@ def tokens_per_second(config: Any, parameters: adapters.ParameterCount) -> float
     A token takes 4 operations per parameter, because frozen weights get no gradient. A training step reaches
     STEP_EFFICIENCY of the measured matrix speed.
     """
-    return STEP_EFFICIENCY * matrix_speed(config.hidden_size, config.intermediate_size) / (4 * parameters.total)
+    return STEP_EFFICIENCY * matrix_speed(config.hidden_size, mlp_width(config)) / (4 * parameters.total)
 
 
 def base_seconds(retain: RetainSection) -> float:

@@ -19,7 +19,9 @@ from keeptune.generation.self_answers import (
     self_answer_examples,
 )
 from keeptune.models import adapters, load
+from keeptune.models.families import stable_rope_tokens
 from keeptune.models.prepacked_linear import drop_prepacked_weights
+from keeptune.models.target_layers import expert_weights
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.run_manifest import write_manifest
 from keeptune.prompts.chat import ChatLayout, fallback_prompt
@@ -56,6 +58,7 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
         )
         sharded = context.recipe.train.shard and context.processes.world_size > 1
         base = context.models.load_base(placed=False) if sharded else context.models.base()
+        _check_lengths(context, base, examples)
         # Hashed before the adapter is attached: its random start is not part of the base.
         weights_sha256 = load.weights_sha256(base) if context.processes.is_main else ""
         model = adapters.attach(base, context.recipe.adapter, context.recipe.seed, invocation)
@@ -107,11 +110,23 @@ def _show_step(context: RunContext, trackers: Trackers, step: StepRecord) -> Non
     context.reporter.step(step.step, step.total_steps, text)
 
 
+def _check_lengths(context: RunContext, base: Any, examples: Sequence[TokenizedExample]) -> None:
+    """Raises ModelError if a row is longer than the model's positions allow without depending on other rows."""
+    limit, longest = stable_rope_tokens(base.config), max(len(row.tokens) for row in examples)
+    if limit is not None and longest > limit:
+        raise ModelError(
+            f"model {context.recipe.model.name}: a training row has {longest:,} tokens, but the rotary embedding of "
+            f"this model changes for rows of more than {limit:,} tokens; set data.max_tokens to at most {limit}"
+        )
+
+
 def _describe(context: RunContext, trainer: Trainer, model: Any, examples: int) -> None:
     context.reporter.info(
         f"{examples:,} examples, {sum(trainer.lengths):,} tokens, {len(trainer.plan):,} steps; "
         f"{adapters.count_parameters(model).trainable:,} trainable parameters"
     )
+    if experts := expert_weights(adapters.causal_model(model)):
+        context.reporter.info(f"the {experts:,} weights of the experts have no adapter and are not trained")
     if context.processes.world_size > 1:  # a launcher may start fewer processes than requested, without a message
         context.reporter.info(f"{context.processes.world_size} processes train together")
     if batches := trainer.checkpointed_batches:

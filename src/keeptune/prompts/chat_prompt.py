@@ -21,8 +21,14 @@ from keeptune.prompts.template import EncodedExample, Prompt, decode_tokens, enc
 LossOn = Literal["all", "last"]
 """The assistant turns whose tokens are targets."""
 
+LOSS_ON: tuple[LossOn, ...] = ("all", "last")
+"""Its values, the one that trains on more first."""
+
 CHAT = "chat"
 """The name of this prompt in recipes."""
+
+NOT_PREFIX_STABLE = "the chat template is not prefix-stable"
+"""The reason to reject a row that a template renders differently in training and at inference."""
 
 _PROBE = ({"role": "user", "content": "Hello"},)
 _END_OF_REASONING = "</think>"
@@ -32,7 +38,7 @@ _NO_END = "the chat template writes no end token after the last turn, so no answ
 def _unstable(part: str, is_last: bool) -> str:
     """Return the reason to reject a row that a template renders differently in training and at inference."""
     advice = "" if is_last else "; set prompt.loss_on: last"
-    return f"the chat template is not prefix-stable: it renders {part} differently once later turns follow{advice}"
+    return f"{NOT_PREFIX_STABLE}: it renders {part} differently once later turns follow{advice}"
 
 
 class Conversation(NamedTuple):

@@ -19,12 +19,12 @@ from keeptune.config.retain import RetainSection
 from keeptune.config.train import TrainSection
 from keeptune.errors import TrainingError
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
-from keeptune.models.attention import supports_packed_rows
 from keeptune.models.out_of_memory import is_out_of_memory
 from keeptune.models.sharding import ShardedModel
 from keeptune.training.batches import REPLAY_KIND, Batch, TokenizedExample
 from keeptune.training.distributed import DistributedContext
 from keeptune.training.objective import Objective, collate, collate_kl_positions, kl_positions
+from keeptune.training.packing import packs_rows
 from keeptune.training.step_statistics import StepStatistics
 
 INITIAL_LOSS_SCALE = 2.0**16
@@ -51,7 +51,7 @@ class GradientAccumulator:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.objective = Objective(model, retain)
-        self.packs_rows = supports_packed_rows(model)
+        self.packs_rows = packs_rows(self.objective)
         self.loss_scale = initial_loss_scale(model)
 
     def accumulate(

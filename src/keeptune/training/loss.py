@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.models.output_layer import IDENTITY, LogitTransform
 from keeptune.training.token_weights import WeightFunction, low_perplexity
 
 CHUNK_TOKENS = 256
@@ -43,7 +44,12 @@ class _WithGradient(torch.autograd.Function):
 
 
 def weighted_nll(
-    hidden: Tensor, weight: Tensor, labels: Tensor, token_weights: Tensor, weigh: WeightFunction | None = None
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    token_weights: Tensor,
+    weigh: WeightFunction | None = None,
+    transform: LogitTransform = IDENTITY,
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of token losses, differentiable in `hidden`, and the loss of each token, in nats.
 
@@ -53,6 +59,7 @@ def weighted_nll(
         labels: target tokens, of shape `(tokens,)`.
         token_weights: the weight of each token in the sum, of shape `(tokens,)`.
         weigh: computes factors of these weights from the logits; they are constants in the gradient.
+        transform: from the product of hidden states and weights to logits.
 
     Returns:
         A scalar, and a tensor of shape `(tokens,)`.
@@ -65,7 +72,8 @@ def weighted_nll(
         buffer = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
         for chunk in chunks:
             targets, weights = labels[chunk, None], token_weights[chunk, None]
-            logits = buffer[: len(targets)].copy_(hidden[chunk] @ weight.t())
+            logits = transform.apply(buffer[: len(targets)].copy_(hidden[chunk] @ weight.t()))
+            slope = transform.slope(logits)
             if weigh:
                 weights.mul_(weigh(logits, labels[chunk])[:, None])
             target_logits, largest = logits.gather(1, targets), logits.amax(dim=-1, keepdim=True)
@@ -74,28 +82,36 @@ def weighted_nll(
             total = exponentials.sum(dim=-1, keepdim=True)
             losses[chunk] = (total.log() + largest - target_logits).squeeze(1)
             exponentials.mul_(weights / total).scatter_add_(1, targets, -weights)
+            if transform != IDENTITY:
+                exponentials.mul_(slope)
             gradient[chunk] = exponentials.to(hidden.dtype) @ weight
     return _with_gradient(hidden, (losses * token_weights).sum(), gradient), losses
 
 
-def improbable_labels(base: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+def improbable_labels(base: Tensor, weight: Tensor, labels: Tensor, transform: LogitTransform = IDENTITY) -> Tensor:
     """Whether the base finds each label too improbable to train on (selective token masking).
 
     Args:
         base: hidden states of the base, of shape `(tokens, width)`.
         weight: the output layer, of shape `(vocabulary, width)`.
         labels: target tokens, of shape `(tokens,)`.
+        transform: from the product of hidden states and weights to logits.
 
     Returns:
         A boolean tensor of shape `(tokens,)`.
     """
     chunks = logit_chunks(len(base), len(weight))
-    parts = [low_perplexity(base[chunk] @ weight.t(), labels[chunk]) == 0 for chunk in chunks]
+    parts = [low_perplexity(transform.apply(base[chunk] @ weight.t()), labels[chunk]) == 0 for chunk in chunks]
     return torch.cat(parts) if parts else labels.new_empty(0, dtype=torch.bool)
 
 
 def weighted_kl(
-    hidden: Tensor, base: Tensor, weight: Tensor, token_weight: float, excluded_tokens: Tensor | None = None
+    hidden: Tensor,
+    base: Tensor,
+    weight: Tensor,
+    token_weight: float,
+    excluded_tokens: Tensor | None = None,
+    transform: LogitTransform = IDENTITY,
 ) -> tuple[Tensor, Tensor]:
     """The weighted sum of KL(base ‖ tuned), differentiable in `hidden`, and the divergence at each token, in nats.
 
@@ -108,6 +124,7 @@ def weighted_kl(
         token_weight: the weight of every token in the sum.
         excluded_tokens: one token per position, of shape `(tokens,)`, that is left out of both distributions. The
             rest is renormalized (Mask the Target, arXiv 2605.29498).
+        transform: from the product of hidden states and weights to logits.
 
     Returns:
         A scalar, and a tensor of shape `(tokens,)`.
@@ -116,24 +133,30 @@ def weighted_kl(
     with torch.no_grad():
         for chunk in logit_chunks(len(hidden), len(weight)):
             excluded = None if excluded_tokens is None else excluded_tokens[chunk, None]
-            tuned_log, base_log = (_log_probabilities(states[chunk], weight, excluded) for states in (hidden, base))
+            (tuned_log, slope), (base_log, _) = (
+                _log_probabilities(states[chunk], weight, excluded, transform) for states in (hidden, base)
+            )
             difference = base_log - tuned_log
             base_probabilities = base_log.exp_()
             divergences[chunk] = difference.mul_(base_probabilities).sum(-1)
-            gradient[chunk] = tuned_log.exp_().sub_(base_probabilities).mul_(token_weight).to(hidden.dtype) @ weight
+            error = tuned_log.exp_().sub_(base_probabilities).mul_(token_weight)
+            gradient[chunk] = (error if transform == IDENTITY else error.mul_(slope)).to(hidden.dtype) @ weight
     return _with_gradient(hidden, divergences.sum() * token_weight, gradient), divergences
 
 
-def _log_probabilities(states: Tensor, weight: Tensor, excluded: Tensor | None) -> Tensor:
-    """Log-probabilities over the vocabulary, of shape `(tokens, vocabulary)`.
+def _log_probabilities(
+    states: Tensor, weight: Tensor, excluded: Tensor | None, transform: LogitTransform
+) -> tuple[Tensor, Tensor | float]:
+    """Log-probabilities over the vocabulary, of shape `(tokens, vocabulary)`, and the slope of the transform.
 
     `excluded` holds one token per position, of shape `(tokens, 1)`, whose probability becomes 0.
     """
-    logits = (states @ weight.t()).float()
+    logits = transform.apply((states @ weight.t()).float())
+    slope = transform.slope(logits)
     if excluded is not None:
         # A finite number, because the difference of two infinities is NaN. Its exponential is 0, too.
         logits.scatter_(1, excluded, torch.finfo(torch.float32).min / 4)
-    return logits.log_softmax(-1)
+    return logits.log_softmax(-1), slope
 
 
 def _empty_results(hidden: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from keeptune.config.retain import KlTokens, RetainSection
 from keeptune.models.adapters import causal_model, scaled
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
+from keeptune.models.output_layer import LogitTransform
 from keeptune.models.packed_rows import PackedRows
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.loss import improbable_labels, weighted_kl, weighted_nll
@@ -45,6 +46,7 @@ class Objective(nn.Module):
     def __init__(self, model: Any, retain: RetainSection = RetainSection()) -> None:  # noqa: B008  (frozen)
         super().__init__()
         self.model, self.weighting = model, retain.token_weighting
+        self.transform = LogitTransform.of(causal_model(model).config)
 
     def forward(
         self,
@@ -77,16 +79,18 @@ class Objective(nn.Module):
         """
         is_masked = self.weighting == "low_perplexity"
         base = self._base_states(ids, lengths) if positions or is_masked else None
-        states, head = self._states(ids, lengths), causal_model(self.model).get_output_embeddings().weight
+        states, head = self.states(ids, lengths), causal_model(self.model).get_output_embeddings().weight
         is_skill = torch.ones_like(labels, dtype=torch.bool) if is_skill is None else is_skill
         if is_masked and base is not None:
-            is_skipped = is_skill & improbable_labels(base[rows, columns], head, labels)
+            is_skipped = is_skill & improbable_labels(base[rows, columns], head, labels, self.transform)
             token_weights = token_weights.masked_fill(is_skipped, 0)
         total, losses = self._nll(states[rows, columns], head, labels, token_weights, is_skill)
         if positions is None or base is None:
             return total, losses, losses.new_empty(0)
         tuned_states, base_states = (hidden[positions.rows, positions.columns] for hidden in (states, base))
-        kl, divergences = weighted_kl(tuned_states, base_states, head, positions.weight, positions.excluded_tokens)
+        kl, divergences = weighted_kl(
+            tuned_states, base_states, head, positions.weight, positions.excluded_tokens, self.transform
+        )
         return total + kl, losses, divergences
 
     def _nll(
@@ -95,16 +99,16 @@ class Objective(nn.Module):
         """`weighted_nll`, with the recipe's token weighting for targets of the skill."""
         weigh = weight_function(self.weighting)
         if weigh is None:
-            return weighted_nll(states, head, labels, token_weights)
+            return weighted_nll(states, head, labels, token_weights, transform=self.transform)
         total, losses = states.new_zeros((), dtype=torch.float32), token_weights.new_empty(len(labels))
         for selected, method in ((is_skill, weigh), (~is_skill, None)):
             part, losses[selected] = weighted_nll(
-                states[selected], head, labels[selected], token_weights[selected], method
+                states[selected], head, labels[selected], token_weights[selected], method, self.transform
             )
             total = total + part
         return total, losses
 
-    def _states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
+    def states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
         """The last hidden states, of shape `(rows, tokens, width)`. Packed rows have zeros at padding."""
         decoder = causal_model(self.model).get_decoder()
         if lengths is None:
@@ -132,7 +136,7 @@ class Objective(nn.Module):
     def _base_states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
         """The last hidden states of the base, of shape `(rows, tokens, width)`."""
         with scaled(self.model, 0.0):
-            return self._states(ids, lengths)
+            return self.states(ids, lengths)
 
 
 def collate(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.teacher.server import Behavior, Reply, Server, completion, serve
+from remote_models.server import Behavior, Reply, Server, completion, serve
 
 from keeptune.config.recipe import Recipe
 from keeptune.data.preparation import load_prepared_rows, prepare

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data.teacher.server import Behavior, Reply, Server, completion, serve
+from remote_models.server import Behavior, Reply, Server, completion, serve
 
 from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher.text_generation import TeacherTask, TeacherTexts, generate_texts

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 
 from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher import judge
-from keeptune.data.teacher.cache import AnswerCache
-from keeptune.data.teacher.exchange import Answer, Request, RequestError
 from keeptune.data.teacher.prompts import render_prompt
 from keeptune.errors import RecipeError, WriterError
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.progress import Reporter, SilentReporter
+from keeptune.remote_models.cache import AnswerCache
+from keeptune.remote_models.exchange import Answer, Request, RequestError
 from keeptune.skills.base import Question
 
 if TYPE_CHECKING:
-    from keeptune.data.teacher.client import Client
+    from keeptune.remote_models.client import Client
 
 MIN_REQUESTS = 20
 """While requests are sent, the share of failed requests is computed over at least this many requests."""
@@ -107,12 +107,12 @@ def _create_client(settings: TeacherSection) -> Client:
         RecipeError: an optional package is missing.
     """
     try:
-        from keeptune.data.teacher.client import Client
+        from keeptune.remote_models.client import Client
     except ImportError as error:
         raise RecipeError(
             f"data.teacher needs a package that is missing ({error.name}): pip install 'keeptune[writer]'"
         ) from None
-    return Client(settings)
+    return Client(settings, "data.teacher")
 
 
 class _Session:

@@ -11,15 +11,14 @@ import asyncio
 import os
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import httpx2
 import openai
 from pydantic import BaseModel, Field, ValidationError
 
-from keeptune.config.teacher import TeacherSection
-from keeptune.data.teacher.exchange import Answer, Request, RequestError
 from keeptune.errors import RecipeError, WriterError
+from keeptune.remote_models.exchange import Answer, Request, RequestError
 
 QUOTED_CHARACTERS = 200
 """The number of characters of a server's response that an error message quotes."""
@@ -28,20 +27,48 @@ NO_KEY = "none"
 """Sent if there is no key. Servers on the local machine usually ignore it."""
 
 
+class ServerSettings(Protocol):
+    """Where a server is, and how it is asked. Sections of a recipe and graders have these options."""
+
+    @property
+    def url(self) -> str:
+        """The base address, such as `http://localhost:8000/v1`."""
+
+    @property
+    def key_variable(self) -> str:
+        """The environment variable with the API key."""
+
+    @property
+    def timeout_seconds(self) -> float:
+        """The time limit of an attempt."""
+
+    @property
+    def attempts(self) -> int:
+        """The attempts per request."""
+
+    @property
+    def requests_per_minute(self) -> float | None:
+        """The rate limit; None for none."""
+
+
 class Client:
-    """A client for the server in the recipe. It must be used in an `async with` block.
+    """A client for a server. It must be used in an `async with` block.
+
+    Args:
+        settings: where the server is, and how it is asked.
+        section: the place of the settings in a recipe, for error messages.
 
     Raises:
         RecipeError: the environment variable for the key contains characters that a key cannot have.
     """
 
-    def __init__(self, settings: TeacherSection) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServerSettings, section: str) -> None:
+        self._settings, self._section = settings, section
         self._key = os.environ.get(settings.key_variable, "").strip() or NO_KEY
         if not (self._key.isascii() and self._key.isprintable()):
             raise RecipeError(
                 f"the environment variable {settings.key_variable} contains characters that a key cannot have; set it "
-                "again, or name another variable in data.teacher.key_variable"
+                f"again, or name another variable in {section}.key_variable"
             )
         self._server = openai.AsyncOpenAI(
             base_url=settings.url,
@@ -79,7 +106,7 @@ class Client:
         except openai.APIConnectionError as error:
             raise WriterError(
                 f"{self._settings.url}: not reachable after {self._settings.attempts} attempts "
-                f"({error.__cause__ or error}); start the server, or correct data.teacher.url"
+                f"({error.__cause__ or error}); start the server, or correct {self._section}.url"
             ) from None
         except openai.APIStatusError as error:
             raise self._status_error(error) from None
@@ -90,7 +117,7 @@ class Client:
         advice = {
             401: f"set the environment variable {self._settings.key_variable} to its key",
             403: f"the key in the environment variable {self._settings.key_variable} lacks the permission",
-            404: "check the path in data.teacher.url, which usually ends in /v1, and data.teacher.model",
+            404: f"check the path in {self._section}.url, which usually ends in /v1, and {self._section}.model",
         }.get(error.status_code)
         if advice is None:
             return RequestError(f"HTTP {error.status_code}")
@@ -106,7 +133,7 @@ def _quote(text: str, key: str) -> str:
 class _PacedClient(openai.DefaultAsyncHttpxClient):
     """Limits the requests per minute, and enforces a deadline for each attempt."""
 
-    def __init__(self, settings: TeacherSection) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         super().__init__(timeout=settings.timeout_seconds)
         self._timeout_seconds = settings.timeout_seconds
         self._interval_seconds = 60 / settings.requests_per_minute if settings.requests_per_minute else 0.0

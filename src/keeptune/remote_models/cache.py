@@ -12,9 +12,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from keeptune.data.teacher.exchange import Answer, Request
 from keeptune.errors import RunError
 from keeptune.files import append_line, write_error
+from keeptune.remote_models.exchange import Answer, Request
 
 
 class _Line(BaseModel):

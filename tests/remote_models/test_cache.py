@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from keeptune.data.teacher.cache import AnswerCache
-from keeptune.data.teacher.exchange import Answer, Request
 from keeptune.errors import RunError
+from keeptune.remote_models.cache import AnswerCache
+from keeptune.remote_models.exchange import Answer, Request
 
 REQUEST = Request("model", "1 + 1?", 0.7, 100, 0)
 ANSWER = Answer("两行\n#### 2\u2028", "stop", 3, 4)
