@@ -15,7 +15,7 @@ from keeptune.skills.corpora.phrases import SplitName, fill, in_split, load_patt
 
 LABELS = ("delivery", "return", "defect", "invoice", "account", "cancel", "question")
 
-_CHINESE_SHARE = 0.4
+_CHINESE_SHARE = 0.35
 _WEEKDAYS = {
     "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday"),
     "zh": ("周一", "周二", "周三", "周四", "周五"),

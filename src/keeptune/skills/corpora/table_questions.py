@@ -1,6 +1,6 @@
 """Corpus `table-questions`: questions about small SQLite tables, English and some Chinese, and their queries.
 
-Each problem has a schema of its own: one table with three to six columns in random order, or two tables with a foreign
+Each problem states another schema: one table with three to six columns in random order, or two tables with a foreign
 key. Tables of the test split do not occur in the training split.
 """
 
