@@ -1,7 +1,7 @@
 """Corpus `table-questions`: questions about small SQLite tables, English and some Chinese, and their queries.
 
 Each problem states another schema: one table with three to six columns in random order, or two tables with a foreign
-key. Tables of the test split do not occur in the training split.
+key. Five of the seven tables of the test split do not occur in the training split.
 """
 
 from __future__ import annotations
