@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -73,19 +74,19 @@ def sample(generator: random.Random, split: SplitName) -> Row:
     }
 
 
-def _item(generator: random.Random, language: str, pick: Any) -> tuple[dict[str, Any], str]:
+def _item(generator: random.Random, language: str, pick: Callable[[str], str]) -> tuple[dict[str, Any], str]:
     """Return a product with its quantity, and the words for both."""
     count = generator.choice((1, 2, 2, 3, 3, 4, 5, 6, 8, 10, 12, generator.randint(13, 60)))
     adjective = pick("adjectives") if generator.random() < 0.6 else ""
-    separator, measure = (" ", "") if language == "en" else ("", "")
-    noun = pick("products")
+    noun, measure = pick("products"), ""
     if language == "en":
         noun, _, irregular = noun.partition("|")
         plural = noun if count == 1 else irregular or f"{noun}s"
+        adjective += " " if adjective else ""
     else:
         noun, _, measure = noun.partition("/")
         plural = noun
-    product, plural = (f"{adjective}{separator}{word}" if adjective else word for word in (noun, plural))
+    product, plural = adjective + noun, adjective + plural
     word = _WORDS[language][count - 1] if count <= len(_WORDS[language]) else str(count)
     slots = {"count": str(count), "word": word, "plural": plural, "product": product, "measure": measure}
     return {"product": product, "quantity": count}, fill(pick("amounts"), generator, slots)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -70,12 +70,11 @@ class _Writer:
             operator = self.generator.choice(("above", "below"))
             low, high = owner["number"][column]
             literal = value = str(_round(self.generator.randint(low + 1, high)))
-        words = fill(
-            self.pick(_patterns()[phrases][operator]), self.generator, {"column": self.spoken(column), "value": value}
-        )
+        slots = {"column": self.spoken(column), "value": value}
+        words = fill(self.pick(_patterns()[phrases][operator]), self.generator, slots)
         return words, f"{column} {_OPERATORS[operator]} {literal}"
 
-    def conditions(self, target: str = "") -> tuple[str, str]:
+    def conditions(self, target: str) -> tuple[str, str]:
         """Return one or two conditions on different columns in words and in SQL, none of them on the target."""
         columns = tuple(column for column in (*self.texts, *self.numbers) if column != target)
         words, query = self.condition("conditions", self.domain, columns)
@@ -89,24 +88,31 @@ class _Writer:
     def write(self, kind: str) -> tuple[str, str]:
         """Return a question of a kind and its query."""
         form = self.generator.choice(_QUESTIONS[kind])
-        slots = {"one": self.domain["one"], "many": self.domain["many"], "entity": self.domain["zh"]}
         target = self.domain["name"] if self.generator.random() < 0.75 else self.generator.choice(self.texts)
+        match kind:
+            case "filter":
+                slots, query = self._select(target)
+            case "count":
+                slots, query = self._select("COUNT(*)")
+            case "aggregate":
+                slots, query = self._aggregate(form)
+            case "top":
+                slots, query = self._top(form, target)
+            case "group":
+                slots, query = self._group(form)
+            case _:
+                slots, query = self._join("COUNT(*)" if form == "join_count" else f"{self.domain['table']}.{target}")
+        slots |= {"one": self.domain["one"], "many": self.domain["many"], "entity": self.domain["zh"]}
         slots |= {"target": self.spoken(target), "targets": _plural(self.spoken(target))}
-        more, query = getattr(self, f"_{kind}")(form, target)
         pattern = self.pick(_patterns()["questions"][form])
-        question = fill(pattern, self.generator, slots | more, error_share=0.15)
-        opening = self.pick(_patterns()["openings"])
-        return _ARTICLE.sub("an ", opening + question), query
+        question = fill(pattern, self.generator, slots, error_share=0.15)
+        return _ARTICLE.sub("an ", self.pick(_patterns()["openings"]) + question), query
 
-    def _filter(self, form: str, target: str) -> tuple[dict[str, str], str]:  # noqa: ARG002
-        words, condition = self.conditions(target)
-        return {"condition": words}, f"SELECT {target} FROM {self.domain['table']} WHERE {condition}"
+    def _select(self, value: str) -> tuple[dict[str, str], str]:
+        words, condition = self.conditions(value)
+        return {"condition": words}, f"SELECT {value} FROM {self.domain['table']} WHERE {condition}"
 
-    def _count(self, form: str, target: str) -> tuple[dict[str, str], str]:  # noqa: ARG002
-        words, condition = self.conditions()
-        return {"condition": words}, f"SELECT COUNT(*) FROM {self.domain['table']} WHERE {condition}"
-
-    def _aggregate(self, form: str, target: str) -> tuple[dict[str, str], str]:  # noqa: ARG002
+    def _aggregate(self, form: str) -> tuple[dict[str, str], str]:
         column = self.measured()
         query = f"SELECT {_FUNCTIONS[form]}({column}) FROM {self.domain['table']}"
         slots = {"column": self.spoken(column), "with": "", "of": ""}
@@ -124,7 +130,7 @@ class _Writer:
         query = f"SELECT {target} FROM {self.domain['table']} ORDER BY {column}{order} LIMIT {limit}"
         return {"column": self.spoken(column), "limit": str(limit)}, query
 
-    def _group(self, form: str, target: str) -> tuple[dict[str, str], str]:  # noqa: ARG002
+    def _group(self, form: str) -> tuple[dict[str, str], str]:
         group, column, table = self.generator.choice(self.texts), self.measured(), self.domain["table"]
         slots = {"group": self.spoken(group), "groups": _plural(self.spoken(group)), "column": self.spoken(column)}
         if form == "distinct":
@@ -132,10 +138,9 @@ class _Writer:
         value = "COUNT(*)" if form == "group_count" else f"AVG({column})"
         return slots, f"SELECT {group}, {value} FROM {table} GROUP BY {group}"
 
-    def _join(self, form: str, target: str) -> tuple[dict[str, str], str]:
+    def _join(self, value: str) -> tuple[dict[str, str], str]:
         parent, table = self.domain["parent"], self.domain["table"]
         words, condition = self.condition("parent_conditions", parent, (*parent["text"], *parent["number"]))
-        value = "COUNT(*)" if form == "join_count" else f"{table}.{target}"
         join = f"JOIN {parent['table']} ON {table}.{parent['column']}_id = {parent['table']}.id"
         slots = {"parent": self.spoken(parent["column"]), "parent_condition": words}
         return slots, f"SELECT {value} FROM {table} {join} WHERE {parent['table']}.{condition}"
@@ -152,25 +157,25 @@ def sample(generator: random.Random, split: SplitName) -> Row:
     measure = generator.choice(list(domain["number"])[:2])
     others = [column for column in domain["number"] if column != measure]
     numbers = [measure, *generator.sample(others, generator.randint(0, len(others)))]
-    columns = [f"{column} TEXT" for column in (domain["name"], *texts)] + [f"{column} INTEGER" for column in numbers]
+    keys = [f"{parent['column']}_id"] if kind == "join" else []
+    tables = [_create_table(domain["table"], [domain["name"], *texts], [*numbers, *keys], generator)]
     if kind == "join":
-        columns.append(f"{parent['column']}_id INTEGER")
-    generator.shuffle(columns)
-    schema = f"CREATE TABLE {domain['table']} ({', '.join(columns)})"
-    if kind == "join":
-        described = [f"{column} TEXT" for column in ("name", *parent["text"])]
-        described += [f"{column} INTEGER" for column in parent["number"]]
-        generator.shuffle(described)
-        tables = [schema, f"CREATE TABLE {parent['table']} (id INTEGER, {', '.join(described)})"]
+        columns = ["name", *parent["text"]], ["id", *parent["number"]]
+        tables.append(_create_table(parent["table"], *columns, generator))
         generator.shuffle(tables)
-        schema = "\n".join(tables)
     language = "zh" if generator.random() < _CHINESE_SHARE else "en"
     question, query = _Writer(generator, split, language, domain, tuple(texts), tuple(numbers)).write(kind)
-    return {"problem": f"{schema}\n{question}", "solution": query, "kind": kind}
+    return {"problem": "\n".join((*tables, question)), "solution": query, "kind": kind}
+
+
+def _create_table(name: str, texts: Sequence[str], numbers: Sequence[str], generator: random.Random) -> str:
+    """Return the statement that creates a table, with its columns in random order."""
+    columns = [f"{column} TEXT" for column in texts] + [f"{column} INTEGER" for column in numbers]
+    return f"CREATE TABLE {name} ({', '.join(generator.sample(columns, len(columns)))})"
 
 
 def _round(number: int) -> int:
-    """Return a number with at most three significant digits, as people name limits. Years stay."""
+    """Return a large number without its last two digits, as people name limits. Years stay."""
     return number if number < 3000 else number // 100 * 100
 
 
