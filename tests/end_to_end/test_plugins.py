@@ -66,6 +66,15 @@ def test_a_skill_of_another_package_runs_by_name(tree: Tree, rows: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("installed")
+def test_rows_of_a_skill_of_another_package_are_generated_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "units.jsonl"
+    ok("synth", "--preset", "units", "--rows", 5, "--out", path)
+    rows = records(path)
+    assert len({row["problem"] for row in rows}) == 5
+    assert all(row["problem"].startswith("Convert ") and row["solution"].endswith("000") for row in rows)
+
+
+@pytest.mark.usefixtures("installed")
 def test_a_grader_of_another_package_grades_by_name(tree: Tree, rows: Path, tmp_path: Path) -> None:
     grader = {"name": "starts-with", "ignore_case": True}
     recipe = write_recipe(tree, rows, tmp_path / "recipe.yaml", skill="text", grader=grader)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +15,7 @@ from keeptune.errors import RecipeError
 
 _DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_SEQ_LENGTH = 256
+_DEFAULT_ROWS = 2_000
 
 
 def export(
@@ -127,37 +130,75 @@ def import_(
 
 
 def synth(
-    preset: Annotated[Literal["contest"], typer.Option(help="corpus whose kinds, mix and format to use")] = "contest",  # noqa: ARG001
-    rows: Annotated[int | None, typer.Option(min=1, help="number of rows; default: 809,993, or 2,000 unique")] = None,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="corpus to generate: contest, customer-mail, order-texts, table-questions, or the skill of another "
+            "package"
+        ),
+    ] = "contest",
+    rows: Annotated[
+        int | None,
+        typer.Option(min=1, help="number of rows; default: 2,000, or 809,993 with the duplicates of the contest"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="random seed; the same seed writes the same rows")] = 0,
-    unique: Annotated[bool, typer.Option(help="write unique problems, in the mix of the corpus's unique rows")] = False,
-    bad_share: Annotated[float, typer.Option(min=0, max=0.5, help="share of rows with a deliberate error")] = 0.0,
+    split: Annotated[
+        Literal["train", "test"],
+        typer.Option(help="example skills: test rows have patterns, names and tables that train rows do not have"),
+    ] = "train",
+    unique: Annotated[
+        bool, typer.Option(help="contest: write unique problems, in the mix of the corpus's unique rows")
+    ] = False,
+    bad_share: Annotated[
+        float, typer.Option(min=0, max=0.5, help="contest: share of rows with a deliberate error")
+    ] = 0.0,
     out: Annotated[Path, typer.Option(help="JSON Lines file to write")] = Path("corpus.jsonl"),
     exclude: Annotated[
         list[str], typer.Option(metavar="FILE", help="skip this file's problems and equivalents of them; repeatable")
     ] = [],  # noqa: B006
 ) -> None:
-    """Generate synthetic rows with the contest corpus's format, mix and duplicates."""
-    from keeptune.data.decontamination import build_generation_filter
+    """Generate synthetic rows: the contest corpus, or the rows of an example skill."""
     from keeptune.files import write_atomically
-    from keeptune.skills.arithmetic.contest_corpus import (
-        ORIGINAL_CORPUS_ROWS,
-        UNIQUE_CORPUS_ROWS,
-        generate_corpus,
-        generate_unique_corpus,
-    )
+
+    if preset == "contest":
+        if split == "test":
+            raise RecipeError("--split test needs the --preset of an example skill; use another --seed, and --exclude")
+        lines = _contest_lines(rows, seed, unique, bad_share, exclude)
+    else:
+        if unique or bad_share:
+            raise RecipeError(f"--unique and --bad-share need --preset contest (got {preset}); remove them")
+        lines = _example_lines(preset, rows or _DEFAULT_ROWS, seed, split, exclude)
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+
+    write_atomically(out, write)
+    show(out)
+
+
+def _contest_lines(
+    rows: int | None, seed: int, unique: bool, bad_share: float, exclude: Sequence[str]
+) -> Iterable[str]:
+    from keeptune.data.decontamination import build_generation_filter
+    from keeptune.skills.arithmetic import contest_corpus
     from keeptune.skills.arithmetic.corruption import corrupt_rows
     from keeptune.skills.arithmetic.skill import Arithmetic
 
     refused = build_generation_filter(exclude, Arithmetic())
     if unique:
-        lines = generate_unique_corpus(rows or UNIQUE_CORPUS_ROWS, seed, refused)
+        generated = contest_corpus.generate_unique_corpus(rows or contest_corpus.UNIQUE_CORPUS_ROWS, seed, refused)
     else:
-        lines = generate_corpus(rows or ORIGINAL_CORPUS_ROWS, seed, refused=refused)
+        generated = contest_corpus.generate_corpus(rows or contest_corpus.ORIGINAL_CORPUS_ROWS, seed, refused=refused)
+    return corrupt_rows(generated, bad_share, seed)
 
-    def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(f"{line}\n" for line in corrupt_rows(lines, bad_share, seed))
 
-    write_atomically(out, write)
-    show(out)
+def _example_lines(
+    preset: str, rows: int, seed: int, split: Literal["train", "test"], exclude: Sequence[str]
+) -> Iterable[str]:
+    from keeptune.data.decontamination import build_generation_filter
+    from keeptune.skills.corpora.registry import find_corpus
+
+    corpus = find_corpus(preset)
+    refused = build_generation_filter(exclude, corpus.skill)
+    return (json.dumps(row, ensure_ascii=False) for row in corpus.generate(rows, seed, split, refused))
