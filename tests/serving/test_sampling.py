@@ -8,7 +8,7 @@ from keeptune.serving import sampling
 from keeptune.serving.sampling import Choice, Sampling, choose_tokens, uniform
 
 VOCABULARY = 50
-DRAWS = 20_000
+DRAWS = 4_000
 
 
 @pytest.fixture(scope="module")

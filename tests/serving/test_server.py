@@ -334,7 +334,7 @@ def test_a_dropped_client_cancels_its_answer(is_streamed: bool, endless_server: 
 def test_a_slow_client_delays_nobody_and_gets_all(endless_server: Running, endless: Expected) -> None:
     server = endless_server
     body = {"model": "tuned", "messages": user(PROBLEM), "max_tokens": LONG, "stream": True}
-    with server.start_stream(body, receive_bytes=2_048) as connection, server.client() as client:
+    with server.start_stream(body, receive_bytes=16_384) as connection, server.client() as client:
         first = connection.recv(100)
         quick = client.chat.completions.create(model="base", messages=user(PROBLEM), max_tokens=3)
         assert quick.choices[0].message.content == endless.answer(PROBLEM, 3, "base").text
