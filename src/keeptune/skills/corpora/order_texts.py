@@ -42,7 +42,8 @@ def sample(generator: random.Random, split: SplitName) -> Row:
     given, family = pick("given"), pick("family")
     customer = f"{given} {family}" if language == "en" else f"{family}{given}"
     city, is_express = pick("cities"), generator.random() < 0.4
-    items, phrases = [], []
+    items: list[dict[str, Any]] = []
+    phrases: list[str] = []
     for _ in range(2 if generator.random() < _TWO_ITEMS_SHARE else 1):
         item, phrase = _item(generator, language, pick)
         if all(item["product"] != other["product"] for other in items):
