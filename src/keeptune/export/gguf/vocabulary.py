@@ -78,8 +78,8 @@ def prepends_space(tree: Mapping[str, Any]) -> bool | None:
     if not tree["model"].get("byte_fallback"):
         return None
     match tree["normalizer"], tree["pre_tokenizer"]:
-        case None, {"type": "Metaspace", "prepend_scheme": "always" | "never" as scheme, "split": False}:
-            return bool(scheme == "always")
+        case None, {"type": "Metaspace", "prepend_scheme": str(scheme), "split": False}:
+            return scheme != "never"
         case {"type": "Sequence", "normalizers": [{"type": "Prepend"}, {"type": "Replace"}]}, None:
             return True
     return None
