@@ -144,7 +144,7 @@ def short_attention(
     if dropout:
         raise NotImplementedError("keeptune does not implement attention dropout")
     if packed_rows is not None:
-        parts = [[states[:, :, part] for states in (query, key, value)] for part in packed_rows.slices()]
+        parts = [(query[:, :, part], key[:, :, part], value[:, :, part]) for part in packed_rows.slices()]
         outputs = [short_attention(module, *part, None, scaling, softcap=softcap)[0] for part in parts]
         return torch.cat(outputs, dim=1), None
     rows, heads, queries, size = query.shape
