@@ -51,4 +51,6 @@ def write_continuation(card: AdapterMetadata, run: Path, tuned: Any, tokenizer: 
         out / QUESTIONS, [{"problem": card.prompt.render(row.problem, row.conversation)} for row in questions]
     )
     if human_turn := conversation_template(card.prompt):
-        write_text(out / CONVERSATIONS, json.dumps(conversations(human_turn, rows), ensure_ascii=False, indent=1) + "\n")
+        write_text(
+            out / CONVERSATIONS, json.dumps(conversations(human_turn, rows), ensure_ascii=False, indent=1) + "\n"
+        )
