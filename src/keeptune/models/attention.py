@@ -144,13 +144,9 @@ def short_attention(
     if dropout:
         raise NotImplementedError("keeptune does not implement attention dropout")
     if packed_rows is not None:
-        outputs = (
-            short_attention(
-                module, query[:, :, part], key[:, :, part], value[:, :, part], None, scaling, softcap=softcap
-            )[0]
-            for part in packed_rows.slices()
-        )
-        return torch.cat(list(outputs), dim=1), None
+        parts = [(query[:, :, part], key[:, :, part], value[:, :, part]) for part in packed_rows.slices()]
+        outputs = [short_attention(module, *part, None, scaling, softcap=softcap)[0] for part in parts]
+        return torch.cat(outputs, dim=1), None
     rows, heads, queries, size = query.shape
     groups, keys = key.shape[1], key.shape[2]
     heads_per_group = heads // groups
