@@ -84,37 +84,3 @@ def test_rows_of_an_example_skill_exclude_those_of_a_file(tmp_path: Path) -> Non
     ok("synth", "--preset", "customer-mail", "--rows", 40, "--exclude", first, "--out", second)
     problems = [{row["problem"] for row in records(path)} for path in (first, second)]
     assert problems[0].isdisjoint(problems[1]) and len(problems[1]) == 40
-
-
-def gsm8k_row(number: int) -> dict[str, str]:
-    solution = f"She had {number}+2=<<{number}+2={number + 2}>>{number + 2} clips.\n#### {number + 2}"
-    return {"question": f"Ada had {number} clips and got 2 more. How many does she have?", "answer": solution}
-
-
-def metamath_row(number: int) -> dict[str, str]:
-    answer = rf"\frac{{{number}}}{{7}}"
-    response = f"She gets ${answer}$ of a cake.\nThe answer is: ${answer}$"
-    return {
-        "query": f"Ada shares {number} cakes among 7 people. How much is a part?",
-        "response": response,
-        "type": "MATH_Rephrased",
-        "original_question": "How much is a part?",
-    }
-
-
-@pytest.mark.parametrize("name", ["gsm8k", "metamath"])
-def test_recipes_for_larger_models_read_rows_of_their_data_sets(name: str, tree: Tree, tmp_path: Path) -> None:
-    pytest.importorskip("math_verify")
-    rows = [gsm8k_row(number) if name == "gsm8k" else metamath_row(number) for number in range(8, 49)]
-    for split, part in (("train", rows[:30]), ("test", rows[30:])):
-        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part), encoding="utf-8")
-    recipe = shipped_recipe(f"{name}-llama3-8b") | {"model": tree["model"]}
-    for key, split in (("files", "train"), ("test_files", "test")):
-        if key in recipe["data"]:
-            recipe["data"][key] = [str(tmp_path / f"{split}.jsonl")]
-    recipe["data"] |= {"split": {"dev": 5, "test": 6}, "max_tokens": 2000}
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    ok("data", path, "--run", tmp_path / "run")
-    card = json.loads((tmp_path / "run" / "data" / "card.json").read_text(encoding="utf-8"))
-    assert (card["rows_kept"], card["rows_rejected"]) == (30, 0)
