@@ -87,7 +87,7 @@ class BatchDecoder:
         self.slots = slots or max(1, min(SLOTS, capacity // context_tokens))
         self.context_tokens = context_tokens
         self._scales, self._groups = dict(scales), {name: group for group, name in enumerate(scales)}
-        self._cache = SlotCache(model.config, self.slots, context_tokens, weight)
+        self._cache = SlotCache(self.slots, context_tokens, weight)
         self._layout = SlotLayout[DecodedRow](len(scales))
         self._numbers = count()
         self._scale_context, self._current = ExitStack(), ""
