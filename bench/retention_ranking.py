@@ -1,10 +1,11 @@
 """Whether the retention suite ranks damaged models as outside benchmarks do.
 
-    python bench/retention_ranking.py --data FOLDER --demo runs/demo
+    python bench/retention_ranking.py --data FOLDER --adapter FOLDER --demo runs/demo
 
-Models: the shipped adapter of commit eccd5d7 at several scales, and the demo's adapter. For each, the suite's verdict
-and its mean kept share: tuned / base for scores, exp(−growth) for losses, over the unpractised abilities that the base
-has. Beside it, the mean of tuned / base on BLiMP and HellaSwag samples, from which nothing in the suite was made.
+Models: an adapter at several scales (the one that was shipped with commit eccd5d7), and the demo's adapter. For each,
+the suite's verdict and its mean kept share: tuned / base for scores, exp(−growth) for losses, over the unpractised
+abilities that the base has. Beside it, the mean of tuned / base on BLiMP and HellaSwag samples, from which nothing in
+the suite was made.
 Spearman's rank correlation says whether the two agree.
 
 Only the abilities that are scored by likelihood are asked (`ABILITIES`), at the quick size unless told otherwise, and
@@ -72,7 +73,7 @@ def main() -> None:
     """Measures, prints and writes results/retention_ranking.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--adapter", default="adapters/smollm2-135m-arithmetic")
+    parser.add_argument("--adapter", required=True)
     parser.add_argument("--demo", required=True)
     parser.add_argument("--suite", choices=("quick", "standard"), default="quick")
     arguments = parser.parse_args()
@@ -103,7 +104,7 @@ def main() -> None:
         print(f"{'':32} lost: {lost or 'none'}", flush=True)
     rank = spearman([own["suite_kept"] for own in models.values()], [own["outside"]["kept"] for own in models.values()])
     print(f"Spearman {rank:.3f}")
-    command = "python bench/retention_ranking.py --data FOLDER --demo runs/demo"
+    command = "python bench/retention_ranking.py --data FOLDER --adapter FOLDER --demo runs/demo"
     write_result(
         "retention_ranking", {"command": command, "suite": arguments.suite, "spearman": rank, "models": models}
     )
