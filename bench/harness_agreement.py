@@ -1,6 +1,6 @@
 """Whether our likelihood scoring chooses what lm-evaluation-harness chooses, on BLiMP and HellaSwag samples.
 
-    python bench/harness_agreement.py --data FOLDER
+    python bench/harness_agreement.py --data FOLDER [--every 2]
 
 Both score the same weights, with an adapter off and on. The harness computes log-likelihoods through its own HFLM, one
 option at a time; keeptune computes all options of an item in one row. Compared are the choices (BLiMP by the sum,
@@ -92,6 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--adapter", default="adapters/smollm2-135m-arithmetic")
+    parser.add_argument("--every", type=int, default=1, help="only every N-th item of the samples")
     arguments = parser.parse_args()
     figures = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -103,13 +104,14 @@ def main() -> None:
                     ("blimp", blimp(arguments.data), False),
                     ("hellaswag", hellaswag(arguments.data), True),
                 ):
-                    made = compared(subject.generator, items, by_character)
+                    made = compared(subject.generator, items[:: arguments.every], by_character)
                     title = f"{name}, {who}, {str(dtype).removeprefix('torch.')}"
                     figures[title] = made
                     print(
                         f"{title:30} same choice {made['same_choice']:.1%}, accuracy {made['accuracy']:.1%}", flush=True
                     )
-    write_result("harness_agreement", {"command": "python bench/harness_agreement.py --data FOLDER", **figures})
+    command = f"python bench/harness_agreement.py --data FOLDER --every {arguments.every}"
+    write_result("harness_agreement", {"command": command, **figures})
 
 
 if __name__ == "__main__":
