@@ -60,7 +60,7 @@ def practised_by(recipe: Recipe) -> Practised:
 def practised_by_source(source: str) -> Practised:
     """The abilities that one replay source practises.
 
-    If the file is not on this machine, a name that ends in .json counts as English reading questions.
+    If the file cannot be read here, its name decides: .json counts as English reading questions, all others as prose.
     """
     if source in WRITTEN:
         reasons = dict.fromkeys(("chat", "instructions"), "replay of the base's own answers has its task")
@@ -70,7 +70,7 @@ def practised_by_source(source: str) -> Practised:
         items = load_replay_source(source)
     except KeeptuneError:
         # The file of an ancestor may be deleted. Its name still says what it was.
-        return {"reading-en": f"replay of {Path(source).name}"} if source.endswith(".json") else {}
+        return {"reading-en" if source.endswith(".json") else "general-text": f"replay of {Path(source).name}"}
     reasons = {ability: f"replay of {Path(source).name} has its task" for ability in tasks_of(items)}
     return reasons | practised_by_texts(_texts(items), f"replay of {Path(source).name}")
 
