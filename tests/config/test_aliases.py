@@ -153,8 +153,8 @@ def test_a_tree_is_not_changed_by_reading_it() -> None:
 
 
 def test_stored_recipes_load_without_a_warning(tmp_path: Path) -> None:
-    """Warnings are errors in tests. The published adapter's recipe has most of the old keys."""
-    adapter = ROOT / "adapters" / "smollm2-135m-arithmetic" / "recipe.yaml"
+    """Warnings are errors in tests. The recipe of this published adapter has most of the old keys."""
+    adapter = ROOT / "adapters" / "smollm2-135m-arithmetic-invoked" / "recipe.yaml"
     recipe = load_stored(adapter)
     assert recipe.gate.policy == "contest"
     assert (recipe.retain.replay_share, recipe.retain.kl_tokens) == (0.18, "replay")
