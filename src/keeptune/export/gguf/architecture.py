@@ -14,6 +14,7 @@ from gguf import MODEL_ARCH, MODEL_ARCH_NAMES, GGUFWriter, RopeScalingType, get_
 from torch import Tensor
 
 from keeptune.errors import ModelError
+from keeptune.models.attention import head_size
 
 ROPE_FACTORS = "rope_freqs.weight"
 """The tensor by whose entries llama.cpp divides the rotary frequencies of a Llama."""
@@ -84,11 +85,6 @@ def context_length(config: Any) -> int:
     """
     window = getattr(config, "sliding_window", None)
     return int(min(config.max_position_embeddings, window or config.max_position_embeddings))
-
-
-def head_size(config: Any) -> int:
-    """The number of dimensions of an attention head."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def add_hyperparameters(writer: GGUFWriter, config: Any) -> None:
