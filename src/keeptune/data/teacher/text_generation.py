@@ -12,20 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from keeptune.config.teacher import TeacherSection
 from keeptune.data.teacher import judge
 from keeptune.data.teacher.prompts import render_prompt
-from keeptune.errors import RecipeError, WriterError
+from keeptune.errors import WriterError
 from keeptune.grading.answers import ANSWER_MARKER
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.remote_models.cache import AnswerCache
 from keeptune.remote_models.exchange import Answer, Request, RequestError
+from keeptune.remote_models.server import create_client, run_requests
 from keeptune.skills.base import Question
-
-if TYPE_CHECKING:
-    from keeptune.remote_models.client import Client
 
 MIN_REQUESTS = 20
 """While requests are sent, the share of failed requests is computed over at least this many requests."""
@@ -90,29 +87,10 @@ def generate_texts(
     started = time.monotonic()
     advance = reporter.counter(f"texts of {settings.model}", len(tasks))
     session = _Session(settings, AnswerCache(cache), advance)
-    try:
-        asyncio.run(session.run(tasks))
-    except BaseExceptionGroup as group:
-        # The first failing worker stops the others. A signal that arrives in the meantime is also in the group.
-        raise group.exceptions[0] from None
+    run_requests(session.run(tasks))
     problems = [task.question.text for task in tasks]
     texts = {problem: session.texts[problem] for problem in problems if problem in session.texts}
     return TeacherTexts(texts, session.summary(len(problems), time.monotonic() - started))
-
-
-def _create_client(settings: TeacherSection) -> Client:
-    """Create the client.
-
-    Raises:
-        RecipeError: an optional package is missing.
-    """
-    try:
-        from keeptune.remote_models.client import Client
-    except ImportError as error:
-        raise RecipeError(
-            f"data.teacher needs a package that is missing ({error.name}): pip install 'keeptune[writer]'"
-        ) from None
-    return Client(settings, "data.teacher")
 
 
 class _Session:
@@ -129,7 +107,7 @@ class _Session:
 
     async def run(self, tasks: Sequence[TeacherTask]) -> None:
         """Fill `texts`."""
-        async with _create_client(self.settings) as client, asyncio.TaskGroup() as group:
+        async with create_client(self.settings, "data.teacher", "data.teacher") as client, asyncio.TaskGroup() as group:
             self._client = client
             remaining = iter(tasks)
             for _ in range(min(self.settings.concurrency, len(tasks))):

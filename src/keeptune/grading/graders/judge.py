@@ -14,12 +14,23 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from keeptune.errors import RecipeError, WriterError
+from keeptune.errors import WriterError
 from keeptune.grading.base import Details, Grade, Grader
 from keeptune.remote_models.cache import AnswerCache
 from keeptune.remote_models.exchange import Answer, Request, RequestError
+from keeptune.remote_models.server import (
+    Attempts,
+    Concurrency,
+    KeyVariable,
+    RequestsPerMinute,
+    ServedModelName,
+    ServerUrl,
+    TimeoutSeconds,
+    create_client,
+    run_requests,
+)
 
 if TYPE_CHECKING:
     from keeptune.remote_models.client import Client
@@ -86,8 +97,8 @@ class Judge(Grader):
     name: ClassVar[str] = "judge"
     is_binary: ClassVar[bool] = False
 
-    url: str = Field(description="base URL of the server, such as `http://localhost:8000/v1`")
-    model: str = Field(min_length=1, description="name of the model on that server")
+    url: ServerUrl
+    model: ServedModelName
     mode: Literal["rubric", "pairwise"] = Field(
         "rubric",
         description="`rubric`: points for how well the answer meets the criteria; `pairwise`: whether it meets them at "
@@ -99,20 +110,11 @@ class Judge(Grader):
     points: int = Field(10, ge=1, le=100, description="highest number of points; scores are points / highest number")
     max_tokens: int = Field(1024, gt=0, le=10**6, description="maximum tokens per judgement")
     cache: str = Field("judgements.jsonl", description="file of all judgements, relative to the recipe")
-    concurrency: int = Field(8, ge=1, le=256, description="maximum number of concurrent requests")
-    requests_per_minute: float | None = Field(None, gt=0, description="rate limit; null: none")
-    timeout_seconds: float = Field(120.0, gt=0, le=86_400, description="timeout per attempt")
-    attempts: int = Field(5, ge=1, le=20, description="attempts per request, with growing pauses between them")
-    key_variable: str = Field(
-        "OPENAI_API_KEY", pattern="^[A-Za-z_][A-Za-z0-9_]*$", description="environment variable with the API key"
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _check_url(cls, url: str) -> str:
-        if re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url) is None:
-            raise ValueError("must be a base URL such as http://localhost:8000/v1, without a user name or key in it")
-        return url
+    concurrency: Concurrency = 8
+    requests_per_minute: RequestsPerMinute = None
+    timeout_seconds: TimeoutSeconds = 120.0
+    attempts: Attempts = 5
+    key_variable: KeyVariable = "OPENAI_API_KEY"
 
     def with_absolute_paths(self, resolve: Callable[[str], str]) -> Judge:
         return self.model_copy(update={"cache": resolve(self.cache)})
@@ -222,17 +224,8 @@ class Judge(Grader):
         missing = [one for one in dict.fromkeys(comparisons) if self._judgement(one) is None]
         if not missing:
             return
-        try:
-            from keeptune.remote_models.client import Client
-        except ImportError as error:
-            raise RecipeError(
-                f"grader judge needs a package that is missing ({error.name}): pip install 'keeptune[writer]'"
-            ) from None
-        try:
-            asyncio.run(self._ask_all(Client(self, "grader"), missing))
-        except BaseExceptionGroup as group:
-            # The first failing request stops the others. A signal that arrives in the meantime is also in the group.
-            raise group.exceptions[0] from None
+        client = create_client(self, "grader", "grader judge")
+        run_requests(self._ask_all(client, missing))
 
     async def _ask_all(self, client: Client, comparisons: Sequence[Comparison]) -> None:
         limit = asyncio.Semaphore(self.concurrency)
