@@ -122,19 +122,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
 
 def config(kind: str, vocabulary: int, options: dict[str, Any]) -> Any:
     """The configuration of a tiny model."""
-    sizes = {
-        "vocab_size": vocabulary,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-    }
-    special = {"bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
-    return AutoConfig.for_model(
-        kind, **{**sizes, **special, "tie_word_embeddings": False, "initializer_range": 0.3, **options}
-    )
+    return AutoConfig.for_model(kind, **tiny.options(vocabulary, **{"max_position_embeddings": 512, **options}))
 
 
 def save(folder: Path, kind: str, options: dict[str, Any]) -> Path:

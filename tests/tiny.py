@@ -88,7 +88,7 @@ LLAMA3_8B = LlamaConfig(
 """The shape that published counts of parameters are checked against; no weights are made of it."""
 
 
-def config(vocabulary: int, **changes: Any) -> LlamaConfig:
+def options(vocabulary: int, **changes: Any) -> dict[str, Any]:
     """Two layers, four heads in two groups; weights drawn so wide that no two tokens are nearly as likely."""
     sizes = {
         "vocab_size": vocabulary,
@@ -100,7 +100,12 @@ def config(vocabulary: int, **changes: Any) -> LlamaConfig:
         "max_position_embeddings": 2048,
     }
     special = {"bos_token_id": 1, "eos_token_id": 0, "pad_token_id": 0}
-    return LlamaConfig(**{**sizes, **special, "tie_word_embeddings": False, "initializer_range": 0.3, **changes})
+    return {**sizes, **special, "tie_word_embeddings": False, "initializer_range": 0.3, **changes}
+
+
+def config(vocabulary: int, **changes: Any) -> LlamaConfig:
+    """A Llama with these options."""
+    return LlamaConfig(**options(vocabulary, **changes))
 
 
 def save(folder: Path) -> Path:

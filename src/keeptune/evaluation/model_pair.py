@@ -19,7 +19,7 @@ from keeptune.evaluation.run_integrity import check_files
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.generation.record_cache import RecordCache
-from keeptune.generation.self_test import check_model
+from keeptune.generation.self_test import load_checked_model
 from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.prompts.chat import FALLBACK, ChatLayout, fallback_prompt
@@ -153,7 +153,6 @@ def find_adapter(name: str) -> Path | None:
 
 
 def _load(name: str, dtype: str, quantization: str | None) -> tuple[DistributedGenerator, RecordCache]:
-    tokenizer, model = models.load_tokenizer(name), models.load_model(name, dtype, quantization)
-    models.check_tokenizer(model, tokenizer)
-    check_model(model, tokenizer, name)
+    tokenizer = models.load_tokenizer(name)
+    model, _ = load_checked_model(name, tokenizer, dtype, quantization)
     return DistributedGenerator(model, tokenizer, distributed_context()), record_cache(model, tokenizer)

@@ -24,6 +24,7 @@ from torch import Tensor
 from keeptune.errors import ModelError
 from keeptune.generation.engine import Generator
 from keeptune.generation.slot_cache import SlotCache
+from keeptune.models import load
 from keeptune.models.out_of_memory import is_out_of_memory
 from keeptune.models.output_layer import output_layer
 from keeptune.models.token_errors import MISFITS, is_same, probe_tokens
@@ -43,6 +44,22 @@ WINDOW = 5
 
 REFERENCE, FALLBACK = "eager", "sdpa"
 """transformers' names of the attention in the code of each family, and of PyTorch's."""
+
+
+def load_checked_model(
+    name: str, tokenizer: Any, dtype: str = "auto", quantization: str | None = None, placed: bool = True
+) -> tuple[Any, str | None]:
+    """Loads a base model and compares its computation with keeptune's.
+
+    Returns:
+        The model, and what the user should know about it (see `check_model`).
+
+    Raises:
+        ModelError: if it cannot be loaded, the tokenizer does not fit it, or as in `check_model`.
+    """
+    model = load.load_model(name, dtype, quantization, placed)
+    load.check_tokenizer(model, tokenizer)
+    return model, check_model(model, tokenizer, name)
 
 
 @torch.no_grad()

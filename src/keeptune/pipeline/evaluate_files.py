@@ -23,7 +23,7 @@ from keeptune.evaluation.suite_evaluation import collect_records
 from keeptune.files import Record, write_records
 from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
-from keeptune.generation.self_test import check_model
+from keeptune.generation.self_test import load_checked_model
 from keeptune.generation.vllm import ServedModel, open_generator
 from keeptune.grading.base import Grader
 from keeptune.grading.number import find_final_answer
@@ -78,16 +78,12 @@ def open_target(name: str, template: str | None = None, other_prompt: bool = Fal
     is_stored_prompt = card is None or prompt.sha256 == card.prompt.sha256
     if folder is None or card is None:
         dtype = card.dtype if card else "auto"
-        model = models.load_model(name, dtype)
-        models.check_tokenizer(model, tokenizer)
-        check_model(model, tokenizer, name)
+        model, _ = load_checked_model(name, tokenizer, dtype)
         cache = record_cache(model, tokenizer).extended(adapter_fingerprint(None, 0.0)) if with_cache else None
         generator = _generator(model, tokenizer, ServedModel(name, dtype), with_cache)
         return Target(name, name, generator, prompt, card.budgets if card else {}, is_stored_prompt, cache)
     base_identity.require_same(card.base, card.model, str(folder))
-    model = models.load_model(card.model, card.dtype, card.quantization)
-    models.check_tokenizer(model, tokenizer)
-    check_model(model, tokenizer, card.model)
+    model, _ = load_checked_model(card.model, tokenizer, card.dtype, card.quantization)
     cache = record_cache(model, tokenizer).extended(adapter_fingerprint(folder, card.scale)) if with_cache else None
     tuned = adapters.load_adapter(model, folder)
     adapters.set_scale(tuned, card.scale)

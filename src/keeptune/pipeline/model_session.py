@@ -8,7 +8,7 @@ from typing import Any
 
 from keeptune.config.model import ModelSection
 from keeptune.config.prompt import PromptSection
-from keeptune.generation.self_test import check_model
+from keeptune.generation.self_test import load_checked_model
 from keeptune.models import adapters, base_identity, load
 from keeptune.progress import Reporter
 from keeptune.prompts.chat_prompt import AnyPrompt
@@ -64,9 +64,9 @@ class ModelSession:
                 than the model.
         """
         self.reporter.info(f"loading {self.config.name} (the embedded model is unpacked on first use)")
-        model = load.load_model(self.config.name, self.config.dtype, self.config.quantization, placed)
-        load.check_tokenizer(model, self.tokenizer)
-        if notice := check_model(model, self.tokenizer, self.config.name):
+        config = self.config
+        model, notice = load_checked_model(config.name, self.tokenizer, config.dtype, config.quantization, placed)
+        if notice:
             self.reporter.info(notice)
         return model
 
