@@ -7,6 +7,7 @@ figures as JSON on its last line.
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import tempfile
 import time
@@ -28,7 +29,7 @@ from keeptune.models.allocator import keep_freed_memory
 from keeptune.models.device_memory import total_bytes
 from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.prompts.template import Prompt
-from keeptune.training.batches import TokenizedExample, plan_steps
+from keeptune.training.batches import MAX_PADDING_SHARE, TokenizedExample, make_batches
 from keeptune.training.objective import Objective, collate
 from keeptune.training.optimizer import create_optimizer, set_learning_rate
 from keeptune.training.packing import packs_rows
@@ -106,10 +107,12 @@ def keeptune_side(job: Job, quantization: str | None = None) -> Figures:
             totals.append(total.detach())
         return float(sum(totals))
 
-    # A step is one batch, as the peers' is: one that is nearly full counts as enough.
-    size = job["tokens_per_step"]
-    plan = plan_steps([len(row.tokens) for row in rows], size * 3 // 4, size, 1.0, 0)
-    planned = [[[rows[index] for index in batch] for batch in step] for step in plan]
+    # A step is one batch, as the peers' is.
+    row_lengths = [len(row.tokens) for row in rows]
+    by_length = sorted(range(len(rows)), key=row_lengths.__getitem__)
+    batches = make_batches(by_length, row_lengths, job["tokens_per_step"], MAX_PADDING_SHARE)
+    random.Random(0).shuffle(batches)
+    planned = [[[rows[index] for index in batch]] for batch in batches]
     return _timed(job, model, _in_order(job, rows) if job["ordered"] else planned, backward)
 
 

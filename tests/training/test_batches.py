@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from keeptune.training.batches import (
     MAX_PADDING_SHARE,
-    WINDOW_STEPS,
     Batch,
     TokenizedExample,
     padding_share,
@@ -40,12 +39,34 @@ def test_limits_of_steps_and_batches_hold(lengths: list[int], per_step: int, per
     planned = plan_steps(lengths, per_step, per_batch, 1, seed)
     for batch in (batch for step in planned for batch in step):
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= per_batch
-    useful = [sum(lengths[row] for row in rows([step])) for step in planned]
-    assert all(size < per_step + max(per_batch, *lengths, 0) for size in useful)
-    # Every window but the last has tokens for at least WINDOW_STEPS steps; only its last step may be shorter.
-    windows = sum(lengths) // (WINDOW_STEPS * per_step) + 1
-    assert sum(size < per_step for size in useful) <= windows
+    # The largest piece that stays whole: a part, or a row that is longer. Steps divide the tokens evenly, but for these.
+    piece = max(per_step, *lengths, 0)
+    assert all(sum(lengths[row] for row in rows([step])) < 1.5 * per_step + piece for step in planned)
     assert all(planned) and all(batch for step in planned for batch in step)
+
+
+@given(LENGTHS, st.integers(1, 400), st.integers(1, 600), st.integers(1, 5000), SEED)
+def test_the_batch_size_changes_no_step(
+    lengths: list[int], per_step: int, per_batch: int, other: int, seed: int
+) -> None:
+    planned, other_planned = (plan_steps(lengths, per_step, size, 1, seed) for size in (per_batch, other))
+    assert [sorted(rows([step])) for step in planned] == [sorted(rows([step])) for step in other_planned]
+
+
+def test_steps_are_as_many_as_asked_for() -> None:
+    # 1,185 tokens in steps of 300 made two steps, of 1,149 and 36 tokens, when a batch could hold 2,000.
+    generator = random.Random(0)
+    lengths = [generator.randrange(40, 120) for _ in range(15)]
+    lengths[-1] += 1185 - sum(lengths)
+    useful = [sum(lengths[row] for row in rows([step])) for step in plan_steps(lengths, 300, 2000, 1, seed=0)]
+    assert len(useful) == 4
+    assert min(useful) > 100
+
+    lengths = [generator.randrange(40, 400) for _ in range(3000)]
+    for per_step in (1024, 2048, 16_384):
+        useful = [sum(lengths[row] for row in rows([step])) for step in plan_steps(lengths, per_step, 512, 1, seed=0)]
+        assert len(useful) == pytest.approx(sum(lengths) / per_step, rel=0.02)
+        assert max(abs(size - per_step) for size in useful) < 0.4 * per_step
 
 
 @given(LENGTHS, st.floats(0.01, 0.99), st.integers(0, 2), SEED)
@@ -79,9 +100,9 @@ def test_batches_are_as_large_as_low_padding_allows() -> None:
     assert sum(map(len, plan_steps([100] * 300 + [103] * 300, 4096, 1030, 1, 0))) < 64
     generator = random.Random(0)
     lengths = [generator.randrange(40, 400) for _ in range(2000)]
-    batches = sum(map(len, plan_steps(lengths, 2048, 2048, 1, seed=0)))
-    assert sum(lengths) / batches > 0.7 * 2048
-    assert padding_share(plan_steps(lengths, 2048, 1024, 1, seed=0), lengths) < 0.02
+    planned = plan_steps(lengths, 4096, 1024, 1, seed=0)
+    assert sum(lengths) / sum(map(len, planned)) > 0.8 * 1024
+    assert padding_share(planned, lengths) < 0.02
 
 
 def test_padding_share_is_relative_to_all_tokens() -> None:

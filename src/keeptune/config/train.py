@@ -31,8 +31,8 @@ class TrainSection(Section):
         512,
         gt=0,
         le=10**9,
-        description="tokens per forward pass, padding included; a step is at least one batch, so a value above "
-        "`train.tokens_per_step` makes steps larger",
+        description="most tokens per forward pass, padding included, unless one row is longer; it changes memory and "
+        "speed, but no step",
     )
     activation_checkpointing: CheckpointingPolicy = Field(
         "auto",

@@ -1,9 +1,10 @@
 """The plan of a training: which rows form a batch, which batches form a step, and in which order.
 
 The plan follows from row lengths and a seed alone, so a resumed training computes the same plan again. A step is
-measured in tokens, because rows differ in length. Rows of similar length share a batch, which keeps padding low. A
-step combines several batches of different lengths, because rows of one length are often of one kind. A step over one
-kind would pull the adapter away from the others.
+measured in tokens, because rows differ in length. It combines several parts, each with rows of similar length, so that
+its batches need little padding. It needs several, because rows of one length are often of one kind, and a step over
+one kind would pull the adapter away from the others. The steps are planned first and cut into batches afterwards, so
+the batch size, which is a matter of memory and speed, changes no step.
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import random
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 WINDOW_STEPS = 32
 """Rows are sorted by length within a window of this many steps: enough for little padding, few enough for a random
 order."""
 
+PARTS_PER_STEP, MIN_PART_TOKENS = 4, 256
+"""A step combines this many parts of similar length, but no part is smaller than this many tokens, unless the step is.
+More and smaller parts would give a step more kinds, and smaller batches, which are slower."""
+
 MAX_PADDING_SHARE = 0.03
-"""The largest share of padding over the batches of a window. A single batch may have more if others have less."""
+"""The largest share of padding over the batches of a step. A single batch may have more if others have less."""
 
 MAX_IMBALANCE = 1.1
 """The most padded tokens that one process may compute per step, relative to an even split, if the rows allow it."""
@@ -62,16 +68,17 @@ def plan_steps(
     """The steps of the whole training, in order; each step is a list of batches.
 
     Each epoch contains every row once; a fractional last epoch contains a random part of the rows. At most
-    MAX_PADDING_SHARE of all tokens is padding.
+    MAX_PADDING_SHARE of all tokens is padding. Which rows form a step does not depend on `tokens_per_batch`.
 
     Args:
         lengths: the tokens per row.
-        tokens_per_step: the minimum of non-padding tokens per step; the last step of a window may have fewer.
+        tokens_per_step: the non-padding tokens of a step, on average over a window.
         tokens_per_batch: the maximum of padded tokens per batch, unless a single row is longer.
         epochs: the number of passes over the rows.
         seed: decides the order.
     """
     planned: list[list[Batch]] = []
+    part_tokens = max(tokens_per_step // PARTS_PER_STEP, min(tokens_per_step, MIN_PART_TOKENS))
     full_epochs, fraction = divmod(epochs, 1)
     for epoch in range(int(full_epochs) + (fraction > 0)):
         generator = random.Random(f"{seed}/{epoch}")
@@ -79,11 +86,13 @@ def plan_steps(
         generator.shuffle(order)
         if epoch == int(full_epochs):
             order = order[: max(1, round(fraction * len(order)))]
-        for window in _windows(order, lengths, WINDOW_STEPS * tokens_per_step):
-            by_length = sorted(window, key=lambda i: (lengths[i], i))
-            batches = _low_padding_batches(by_length, lengths, tokens_per_batch)
-            generator.shuffle(batches)
-            planned += _group_into_steps(batches, lengths, tokens_per_step)
+        for window in _divide([(row,) for row in order], lengths, WINDOW_STEPS * tokens_per_step):
+            parts = make_batches(_by_length(window, lengths), lengths, part_tokens)
+            generator.shuffle(parts)
+            for step in _divide(parts, lengths, tokens_per_step):
+                batches = _low_padding_batches(_by_length(step, lengths), lengths, tokens_per_batch)
+                generator.shuffle(batches)
+                planned.append(batches)
     return planned
 
 
@@ -125,16 +134,8 @@ def padded_tokens(batch: Batch, lengths: Sequence[int]) -> int:
     return len(batch) * max(lengths[i] for i in batch)
 
 
-def _windows(order: list[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    windows: list[list[int]] = [[]]
-    filled = 0
-    for index in order:
-        if filled >= tokens:
-            windows.append([])
-            filled = 0
-        windows[-1].append(index)
-        filled += lengths[index]
-    return windows
+def _by_length(rows: Sequence[int], lengths: Sequence[int]) -> list[int]:
+    return sorted(rows, key=lambda i: (lengths[i], i))
 
 
 def make_batches(
@@ -172,13 +173,15 @@ def _low_padding_batches(ordered: list[int], lengths: Sequence[int], tokens_per_
     return batches
 
 
-def _group_into_steps(batches: list[Batch], lengths: Sequence[int], tokens_per_step: int) -> list[list[Batch]]:
-    grouped: list[list[Batch]] = [[]]
-    filled = 0
-    for batch in batches:
-        if filled >= tokens_per_step:
-            grouped.append([])
-            filled = 0
-        grouped[-1].append(batch)
-        filled += sum(lengths[i] for i in batch)
-    return [step for step in grouped if step]
+def _divide(pieces: Sequence[Batch], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Divides rows, in order, evenly into groups of about `tokens` tokens.
+
+    A piece stays whole: it belongs to the group that holds its middle.
+    """
+    sizes = [sum(lengths[i] for i in piece) for piece in pieces]
+    total = sum(sizes)
+    count = max(1, round(total / tokens))
+    groups: list[list[int]] = [[] for _ in range(count)]
+    for piece, size, end in zip(pieces, sizes, accumulate(sizes), strict=True):
+        groups[(2 * end - size) * count // (2 * total)] += piece
+    return [group for group in groups if group]

@@ -1,7 +1,8 @@
 """Generator of a corpus like the contest's train.json, for trials and load tests without the real file.
 
-The generated corpus has the same mix of kinds, ranges, formats and order. Duplicates are not added on purpose. As in
-the original, they result from sampling small spaces often (45 fractions, 100 masses, 40,200 equations).
+The generated corpus has the same mix of kinds, ranges, formats and order. As in the original, duplicates result from
+sampling small spaces often (45 fractions, 100 masses, 40,200 equations). A corpus of the original's size also has as
+many distinct problems of each kind as the original.
 """
 
 from __future__ import annotations
@@ -103,8 +104,11 @@ def generate_corpus(
     counts = allocate_rows(rows, ORIGINAL_ROWS)
     kinds = [kind for kind in KINDS for _ in range(counts[kind.name])]
     generator.shuffle(kinds)
+    is_original = counts == ORIGINAL_ROWS and not any_length + close_calls
+    duplicates = _Duplicates(generator_seed) if is_original else None
     for kind in [*kinds, *[None] * counts[ENGLISH]]:
-        problem, solution = _sample_row(kind, generator, refused, any_length, close_calls)
+        row = _sample_row(kind, generator, refused, any_length, close_calls)
+        problem, solution = duplicates.corrected(kind, row, refused) if duplicates else row
         yield {"problem": problem, "solution": solution}
 
 
@@ -130,6 +134,34 @@ def generate_unique_corpus(
         problem, solution = _sample_row(by_name.get(name), generator, is_excluded)
         seen.add(problem)
         yield {"problem": problem, "solution": solution}
+
+
+class _Duplicates:
+    """Replaces the few rows without which a corpus of the original's size would not have `UNIQUE_ROWS`.
+
+    It has a random generator of its own, so the other rows stay as sampled.
+    """
+
+    def __init__(self, generator_seed: int) -> None:
+        self.generator = random.Random(f"{generator_seed}/duplicates")
+        self.rows_left, self.new_left = dict(ORIGINAL_ROWS), dict(UNIQUE_ROWS)
+        self.seen: set[str] = set()
+
+    def corrected(self, kind: Kind[Any] | None, row: tuple[str, str], refused: IsExcluded | None) -> tuple[str, str]:
+        """The row itself, or another one if this kind has too few rows left for its new problems, or no new one left."""
+        name = kind.name if kind else ENGLISH
+        must_be_new, must_repeat = self.new_left[name] == self.rows_left[name], self.new_left[name] == 0
+
+        def is_unfit(problem: str, solution: str) -> bool:
+            is_new = problem not in self.seen
+            return (must_repeat if is_new else must_be_new) or (refused is not None and refused(problem, solution))
+
+        if is_unfit(*row):
+            row = _sample_row(kind, self.generator, is_unfit)
+        self.rows_left[name] -= 1
+        self.new_left[name] -= row[0] not in self.seen
+        self.seen.add(row[0])
+        return row
 
 
 def _sample_row(
