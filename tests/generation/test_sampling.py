@@ -1,167 +1,95 @@
-"""Sampled answers follow the distribution of the model, and depend only on prompt, index and seed."""
-
-import random
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+"""Sampled tokens follow the distribution that temperature and nucleus define; log probabilities are the model's."""
 
 import numpy as np
 import pytest
-import tiny
 import torch
 
-from keeptune.generation import engine, scheduling
-from keeptune.generation.engine import AnswerCollector, Generator
-from keeptune.generation.scheduling import Row
+from keeptune.generation import sampling
+from keeptune.generation.sampling import Choice, Sampling, choose_tokens, uniform
 
-WORDS = tiny.tokenizer()
-LONGEST_ANSWER = 16
-COPIES = 2000
+VOCABULARY = 50
+DRAWS = 4_000
 
 
 @pytest.fixture(scope="module")
-def generator(model_folder: Path) -> Generator:
-    return Generator(tiny.load(model_folder), WORDS)
+def logits() -> torch.Tensor:
+    return 2 * torch.randn(4, VOCABULARY, generator=torch.Generator().manual_seed(3))
 
 
-def prompts(number: int, seed: int = 0) -> list[list[int]]:
-    """Prompts of different lengths. Every second one starts with the same prefix."""
-    draw = random.Random(seed)
-    opening = [draw.randrange(2, len(WORDS)) for _ in range(40)]
-    batch = []
-    for place in range(number):
-        prompt = [draw.randrange(2, len(WORDS)) for _ in range(draw.choice([1, 3, 20, 60]))]
-        batch.append([*opening, *prompt] if place % 2 else prompt)
-    return batch
+def tokens(logits: torch.Tensor, settings: Sampling) -> list[int]:
+    """Many draws from the first row: one per length of the answer."""
+    rows = logits[:1].expand(DRAWS, -1)
+    return [choice.token for choice in choose_tokens(rows, [settings] * DRAWS, range(DRAWS))]
 
 
-def budgets(number: int) -> list[int]:
-    return [1 + place % LONGEST_ANSWER for place in range(number)]
+def nucleus(probabilities: np.ndarray, top_p: float) -> np.ndarray:
+    """The renormalized probabilities of the smallest set with at least this probability, by its definition."""
+    order, inside, mass = np.argsort(-probabilities), np.zeros_like(probabilities), 0.0
+    for token in order:
+        if mass >= top_p:
+            break
+        inside[token] = probabilities[token]
+        mass += probabilities[token]
+    return inside / inside.sum()
 
 
-def test_the_same_seed_gives_the_same_answers(generator: Generator) -> None:
-    batch = prompts(30)
-    first = generator.sample(batch, budgets(30), 7)
-    assert generator.sample(batch, budgets(30), 7) == first
-    assert len(first) == 30
-    assert all(answer.tokens <= budget for answer, budget in zip(first, budgets(30), strict=True))
-
-
-@pytest.mark.parametrize("slots", [1, 3, 8])
-def test_answers_do_not_depend_on_the_batch(slots: int, generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = prompts(20)
-    wide = generator.sample(batch, budgets(20), 7)
-    monkeypatch.setattr(scheduling, "SLOTS", slots)
-    assert generator.sample(batch, budgets(20), 7) == wide
-
-
-def test_a_small_cache_changes_nothing(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = prompts(20)
-    wide = generator.sample(batch, budgets(20), 7)
-    monkeypatch.setattr(engine, "cache_capacity_tokens", lambda *_: 10)
-    assert generator.sample(batch, budgets(20), 7) == wide
-
-
-def test_further_prompts_change_nothing(generator: Generator) -> None:
-    batch = prompts(24)
-    whole = generator.sample(batch, budgets(24), 7)
-    assert generator.sample(batch[:9], budgets(9), 7) == whole[:9]
-    assert generator.sample(batch[:1], budgets(1), 7) == whole[:1]
-    assert generator.sample([], [], 7) == []
-
-
-def test_an_answer_does_not_depend_on_the_other_prompts(generator: Generator) -> None:
-    batch, others = prompts(12), prompts(12, seed=1)
-    mixed = [one if place % 3 else other for place, (one, other) in enumerate(zip(batch, others, strict=True))]
-    alone, among = generator.sample(batch, budgets(12), 7), generator.sample(mixed, budgets(12), 7)
-    assert [alone[place] for place in range(12) if place % 3] == [among[place] for place in range(12) if place % 3]
-
-
-def test_a_larger_budget_continues_the_same_answer(generator: Generator) -> None:
-    batch = prompts(12)
-    short, long = generator.sample(batch, [4] * 12, 7), generator.sample(batch, [12] * 12, 7)
-    for few, many in zip(short, long, strict=True):
-        assert few == many if few.stopped else many.tokens >= few.tokens == 4
-
-
-def test_other_seeds_give_other_answers(generator: Generator) -> None:
-    batch = prompts(10)
-    texts = [tuple(answer.text for answer in generator.sample(batch, [8] * 10, seed)) for seed in range(6)]
-    assert len(set(texts)) == 6
-
-
-def test_equal_prompts_get_different_answers(generator: Generator) -> None:
-    answers = generator.sample([[5, 6, 7]] * 40, [6] * 40, 7)
-    assert len({answer.text for answer in answers}) > 20
-
-
-def test_sampling_leaves_greedy_answers_and_global_randomness_alone(generator: Generator) -> None:
-    batch = prompts(10)
-    greedy = generator.answer(batch, [6] * 10, lambda _: False)
-    state = torch.random.get_rng_state()
-    sampled = generator.sample(batch, [6] * 10, 7)
-    assert torch.equal(state, torch.random.get_rng_state())
-    assert generator.answer(batch, [6] * 10, lambda _: False) == greedy != sampled
-
-
-def test_an_error_leaves_greedy_answers_greedy(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    batch = prompts(4)
-    greedy = generator.answer(batch, [6] * 4, lambda _: False)
-
-    def fails(*_: Any) -> None:
-        raise MemoryError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AnswerCollector, "append", fails)
-        with pytest.raises(MemoryError):
-            generator.sample(batch, [6] * 4, 7)
-    assert generator.answer(batch, [6] * 4, lambda _: False) == greedy
-
-
-def drawn_tokens(generator: Generator, prompt: list[int], tokens: int, seed: int) -> list[list[int]]:
-    """The tokens of many answers to one prompt, end tokens included."""
-    drawn: list[list[int]] = [[] for _ in range(COPIES)]
-
-    class Watched(Generator):
-        def _forward(self, cache: Any, first: int, tokens: Any, starts: Any, rows: Sequence[Row]) -> list[int]:
-            chosen = super()._forward(cache, first, tokens, starts, rows)
-            for row, token in zip(rows, chosen, strict=True):
-                drawn[row.index].append(token)
-            return chosen
-
-    Watched(generator.model, generator.tokenizer).sample([prompt] * COPIES, [tokens] * COPIES, seed)
-    return drawn
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_tokens_are_as_frequent_as_the_model_says(generator: Generator, model_folder: Path, seed: int) -> None:
-    prompt = WORDS.encode("Question: 1 + 1\nAnswer:\n")
-    with torch.no_grad():
-        logits = tiny.reference(model_folder)(input_ids=torch.tensor([prompt])).logits[0, -1]
-    expected = COPIES * logits.double().softmax(-1).numpy()
-    first = [tokens[0] for tokens in drawn_tokens(generator, prompt, 1, seed)]
-    counts = np.bincount(first, minlength=len(expected))
-    assert counts.sum() == COPIES
+@pytest.mark.parametrize("candidates", [3, 1_024])
+@pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.5, 1.0), (1.5, 0.9), (1.0, 0.3), (1.0, 1e-9)])
+def test_tokens_are_as_frequent_as_defined(
+    temperature: float, top_p: float, candidates: int, logits: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampling, "NUCLEUS_CANDIDATES", candidates)
+    probabilities = (logits[0].double() / temperature).softmax(-1).numpy()
+    expected = DRAWS * (nucleus(probabilities, top_p) if top_p < 1 else probabilities)
+    counts = np.bincount(tokens(logits, Sampling(temperature, top_p, seed=1)), minlength=VOCABULARY)
+    assert not counts[expected == 0].any()
     # Pearson's test needs at least five expected draws, so rarer tokens are counted together.
     common = expected >= 5
-    observed = np.array([*counts[common], counts[~common].sum()])
-    expected_counts = np.array([*expected[common], expected[~common].sum()])
-    statistic, freedom = float(((observed - expected_counts) ** 2 / expected_counts).sum()), len(expected_counts) - 1
-    assert freedom >= 10
+    observed, means = (np.array([*part[common], part[~common].sum()]) for part in (counts, expected))
+    statistic = float(((observed - means)[means > 0] ** 2 / means[means > 0]).sum())
+    freedom = max(1, int((means > 0).sum()) - 1)
     # Wilson and Hilferty's bound: a true sampler exceeds it once in 30,000.
     assert statistic < freedom * (1 - 2 / (9 * freedom) + 4 * (2 / (9 * freedom)) ** 0.5) ** 3
 
 
-def test_each_token_is_drawn_independently(generator: Generator, model_folder: Path) -> None:
-    """With one draw for a whole answer, a token would follow itself far more often than the model says."""
-    prompt = WORDS.encode("Question: 1 + 1\nAnswer:\n")
-    reference, size = tiny.reference(model_folder), len(WORDS)
-    with torch.no_grad():
-        rows = torch.tensor([[*prompt, token] for token in range(size)])
-        tables = reference(input_ids=rows).logits[:, -2:].double().softmax(-1)
-    first, itself = tables[0, 0], tables[torch.arange(size), 1, torch.arange(size)]
-    first[WORDS.eos_token_id] = 0  # nothing follows the end token
-    share = float((first * itself).sum())
-    pairs = [tokens for tokens in drawn_tokens(generator, prompt, 2, seed=3) if len(tokens) == 2]
-    repeated = sum(one == other for one, other in pairs) / COPIES
-    assert repeated == pytest.approx(share, abs=4.5 * (share * (1 - share) / COPIES) ** 0.5)
+def test_temperature_0_is_the_most_likely_token(logits: torch.Tensor) -> None:
+    expected = logits.argmax(-1).tolist()
+    for temperature in (0.0, 1e-30):
+        choices = choose_tokens(logits, [Sampling(temperature, seed=row) for row in range(4)], [0] * 4)
+        assert [choice.token for choice in choices] == expected
+
+
+def test_each_row_has_its_own_settings(logits: torch.Tensor) -> None:
+    settings = [Sampling(), Sampling(1.0, seed=5), Sampling(0.7, 0.8, seed=6), Sampling(1.0, seed=5)]
+    together = choose_tokens(logits, settings, [3, 4, 5, 6])
+    alone = [choose_tokens(logits[[row]], [settings[row]], [3 + row])[0] for row in range(4)]
+    assert together == alone
+
+
+def test_draws_depend_on_seed_and_length(logits: torch.Tensor) -> None:
+    settings = Sampling(1.0, seed=1)
+    assert tokens(logits, settings) == tokens(logits, settings)
+    assert tokens(logits, settings)[:100] != tokens(logits, Sampling(1.0, seed=2))[:100]
+    draws = np.array([uniform(7, index) for index in range(DRAWS)])
+    assert draws.min() >= 0
+    assert draws.max() < 1
+    assert abs(draws.mean() - 0.5) < 5 / (12 * DRAWS) ** 0.5
+    assert abs(np.corrcoef(draws[1:], draws[:-1])[0, 1]) < 5 / DRAWS**0.5
+
+
+def test_log_probabilities_are_those_at_temperature_1(logits: torch.Tensor) -> None:
+    settings = [Sampling(0.5, 0.5, 1, top_logprobs=3), Sampling(), Sampling(top_logprobs=0), Sampling(top_logprobs=99)]
+    choices = choose_tokens(logits, settings, [0] * 4)
+    logprobs = logits.log_softmax(-1)
+    for row in (0, 2, 3):
+        assert choices[row].logprob == pytest.approx(float(logprobs[row, choices[row].token]))
+    values, ids = logprobs[0].topk(3)
+    assert choices[0].top == tuple(zip(ids.tolist(), values.tolist(), strict=True))
+    assert choices[1] == Choice(choices[1].token)
+    assert (len(choices[2].top), len(choices[3].top)) == (0, VOCABULARY)
+
+
+def test_bfloat16_logits_choose_as_the_generator_does() -> None:
+    logits = torch.randn(8, VOCABULARY, generator=torch.Generator().manual_seed(1)).bfloat16()
+    choices = choose_tokens(logits, [Sampling()] * 8, [0] * 8)
+    assert [choice.token for choice in choices] == logits.max(-1).indices.tolist()

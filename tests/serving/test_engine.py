@@ -16,12 +16,12 @@ from serving.expected import PROBLEM, SCALES, WORDS, Expected, questions
 pytest.importorskip("prometheus_client", reason="pip install 'keeptune[serve]'")
 
 from keeptune.generation.engine import Generator, never_stop
+from keeptune.generation.sampling import Sampling
 from keeptune.serving.api_error import ApiError
 from keeptune.serving.decoder import BatchDecoder
 from keeptune.serving.engine import Engine
 from keeptune.serving.generation import Event, Finished, Generation, Part
 from keeptune.serving.metrics import Metrics
-from keeptune.serving.sampling import Sampling
 from keeptune.serving.served_run import open_run
 
 CONTEXT = 400

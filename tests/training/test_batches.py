@@ -39,7 +39,7 @@ def test_limits_of_steps_and_batches_hold(lengths: list[int], per_step: int, per
     planned = plan_steps(lengths, per_step, per_batch, 1, seed)
     for batch in (batch for step in planned for batch in step):
         assert len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= per_batch
-    # The largest piece that stays whole: a part, or a row that is longer. Steps divide the tokens evenly, but for these.
+    # The largest piece that stays whole is a part, or a row that is longer. But for these, steps divide tokens evenly.
     piece = max(per_step, *lengths, 0)
     assert all(sum(lengths[row] for row in rows([step])) < 1.5 * per_step + piece for step in planned)
     assert all(planned) and all(batch for step in planned for batch in step)

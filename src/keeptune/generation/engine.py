@@ -17,6 +17,7 @@ from torch import Tensor
 
 from keeptune.generation.attention_masks import cached_attention_masks
 from keeptune.generation.partial_answers import StoredAnswer, block_key, current_answers
+from keeptune.generation.sampling import Sampling, choose_tokens
 from keeptune.generation.scheduling import (
     Admission,
     Row,
@@ -270,10 +271,9 @@ class Generator:
 
     def _choose(self, logits: Tensor, rows: Sequence[Row]) -> list[int]:
         """The next token of each row: the most likely one, or a sampled one. Shape: logits (rows, vocabulary)."""
-        if self._sampling_seed is not None:
-            logits = logits.float() + self._gumbel_noise(rows, logits.shape[-1]).to(logits.device)
-        next_tokens: list[int] = logits.max(-1).indices.tolist()
-        return next_tokens
+        seed = self._sampling_seed
+        samplings = [Sampling() if seed is None else Sampling(1.0, seed=hash((seed, row.index))) for row in rows]
+        return [choice.token for choice in choose_tokens(logits, samplings, [len(row.output) for row in rows])]
 
     def last_states(
         self, cache: SlotCache, first_slot: int, tokens: list[list[int]], starts: list[int], rows: Sequence[Row]
@@ -305,15 +305,6 @@ class Generator:
         ).last_hidden_state
         states: Tensor = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         return states
-
-    def _gumbel_noise(self, rows: Sequence[Row], vocabulary: int) -> Tensor:
-        """Gumbel noise. The index of the largest sum of logits and noise is a sample from the softmax of the logits
-        (Gumbel 1954; Maddison et al. 2014, arXiv 1411.0030). Shape: (rows, vocabulary)."""
-        noise = torch.empty(len(rows), vocabulary)
-        for place, row in enumerate(rows):
-            key = hash((self._sampling_seed, row.index, len(row.output))) & (2**63 - 1)
-            noise[place].exponential_(generator=torch.Generator().manual_seed(key))
-        return -noise.log()
 
 
 def never_stop(_: str) -> bool:

@@ -63,7 +63,7 @@ def sample_self_answers(
     prompts = list(prompt_pool())
     random.Random(f"{seed}/own answers").shuffle(prompts)
     fingerprint = {
-        "what": "own answers",
+        "what": "sampled answers",
         "pool": sha256_of([prompt.model_dump(mode="json") for prompt in prompts]),
         "tokens": tokens,
         "seed": seed,

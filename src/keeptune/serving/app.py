@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
+from keeptune.generation.sampling import Sampling
 from keeptune.serving.api_error import ApiError
 from keeptune.serving.engine import Engine
 from keeptune.serving.generation import Event, Finished, Generation, Part
@@ -29,7 +30,6 @@ from keeptune.serving.requests import (
     describe_errors,
 )
 from keeptune.serving.responses import ChatForm, CompletionForm, Form, Json, TokenTexts
-from keeptune.serving.sampling import Sampling
 from keeptune.serving.served_run import ServedRun
 
 MAX_BODY_BYTES = 2**20

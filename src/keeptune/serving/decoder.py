@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from keeptune.generation.engine import Generator
+from keeptune.generation.sampling import Choice, Sampling, choose_tokens
 from keeptune.generation.scheduling import SLOTS, Row
 from keeptune.generation.slot_cache import SlotCache, cache_capacity_tokens
 from keeptune.models import adapters
 from keeptune.models.prepacked_linear import packed_weights
-from keeptune.serving.sampling import Choice, Sampling, choose_tokens
 from keeptune.serving.slot_layout import Move, SlotLayout
 
 

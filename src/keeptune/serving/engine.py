@@ -12,11 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from keeptune.generation.sampling import Choice, Sampling
 from keeptune.serving.api_error import ApiError
 from keeptune.serving.decoder import BatchDecoder
 from keeptune.serving.generation import Event, Finished, Generation
 from keeptune.serving.metrics import Metrics
-from keeptune.serving.sampling import Choice, Sampling
 from keeptune.serving.scheduler import select_admissions
 from keeptune.serving.text_stream import TextStream
 

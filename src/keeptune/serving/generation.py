@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from keeptune.generation.sampling import Choice
 from keeptune.serving.api_error import ApiError
 from keeptune.serving.decoder import DecodedRow
-from keeptune.serving.sampling import Choice
 from keeptune.serving.text_stream import TextStream
 
 FinishReason = Literal["stop", "length"]

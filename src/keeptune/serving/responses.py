@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from keeptune.generation.sampling import Choice
 from keeptune.serving.generation import Finished, Part
-from keeptune.serving.sampling import Choice
 
 Json = dict[str, Any]
 

@@ -148,7 +148,7 @@ class _Duplicates:
         self.seen: set[str] = set()
 
     def corrected(self, kind: Kind[Any] | None, row: tuple[str, str], refused: IsExcluded | None) -> tuple[str, str]:
-        """The row itself, or another one if this kind has too few rows left for its new problems, or no new one left."""
+        """The row itself, or another one: its kind may need new problems only from here on, or have no more of them."""
         name = kind.name if kind else ENGLISH
         must_be_new, must_repeat = self.new_left[name] == self.rows_left[name], self.new_left[name] == 0
 
