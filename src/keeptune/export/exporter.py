@@ -5,6 +5,7 @@ PEFT and transformers load a run's `adapter/` folder without an export.
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +19,20 @@ from keeptune.export.gguf.adapter_file import write_adapter
 from keeptune.export.gguf.model_file import GgufType, Labels, write_model
 from keeptune.export.readme import Exported, license_of, render_readme
 from keeptune.export.served_prompt import jinja_template
-from keeptune.export.vllm_adapter import write_vllm_adapter
-from keeptune.files import new_folder, write_text
+from keeptune.files import new_folder, write_json, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
+from keeptune.models.vllm_adapter import require_unquantized, vllm_config
+from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 Form = Literal["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
 
 MODEL_FILE, ADAPTER_FILE, MODELFILE = "model.gguf", "adapter.gguf", "Modelfile"
+
+_VLLM_REMEDY = "export with `--to merged`"
 
 CLOSE_LOGITS = 1e-3
 """The largest allowed difference of merged and unmerged logits, relative to the largest logit, in float32."""
@@ -76,7 +80,9 @@ def _write_tuned(
         return
     if exported.form == "vllm":
         base_identity.require_same(card.base, card.model, str(folder))
-        write_vllm_adapter(folder, card, out)
+        require_unquantized(str(folder), card.quantization, _VLLM_REMEDY)
+        write_json(out / ADAPTER_CONFIG, vllm_config(folder, card.scale, _VLLM_REMEDY))
+        shutil.copyfile(folder / ADAPTER_WEIGHTS, out / ADAPTER_WEIGHTS)
         return
     if exported.form == "gguf-lora":
         if card.quantization:

@@ -9,12 +9,12 @@ from pathlib import Path
 import yaml
 from transformers.utils.hub import cached_file
 
-from keeptune.export.vllm_adapter import max_rank
 from keeptune.files import read_json, read_regular_bytes
 from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.models.load import EMBEDDED, resolve
+from keeptune.models.vllm_adapter import max_rank
 from keeptune.prompts.chat_prompt import ChatPrompt
-from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.directory import ADAPTER_CONFIG, RunDirectory
 from keeptune.run_files.result import Result
 
 _LLAMA_CPP = """\
@@ -136,7 +136,10 @@ def render_readme(exported: Exported, folder: Path) -> str:
         prompt = json.dumps(exported.card.prompt.render("PROBLEM"), ensure_ascii=False)
         values["{prompt}"] = prompt.replace("'", "'\\''")  # inside a quoted word of the shell
     if exported.form == "vllm":
-        values |= {"{model_folder}": resolve(exported.model), "{rank}": str(max_rank(folder))}
+        values |= {
+            "{model_folder}": resolve(exported.model),
+            "{rank}": str(max_rank(read_json(folder / ADAPTER_CONFIG))),
+        }
     commands = COMMANDS[exported.form]
     for slot, value in values.items():
         commands = commands.replace(slot, value)

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import ModelError, RecipeError
-from keeptune.files import read_json, write_json
+from keeptune.files import write_json
 from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Answer, AnswerCollector, ReportProgress, StopRule
 from keeptune.models import load as models
 from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import invocation_of
+from keeptune.models.vllm_adapter import max_rank, require_unquantized, vllm_config
 from keeptune.run_files.directory import ADAPTER_CONFIG
 from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess
 from keeptune.training.distributed import DistributedContext
@@ -33,6 +34,7 @@ from keeptune.training.distributed import DistributedContext
 PYTHON = "KEEPTUNE_VLLM_PYTHON"
 """Environment variable with the path of a Python in which vLLM is installed."""
 
+_REMEDY = f"unset {PYTHON}"
 _VERSION_COMMAND = "from importlib import metadata as m; print(m.version(m.packages_distributions()['vllm'][0]))"
 _WORKER = Path(__file__).with_name("vllm_worker.py")
 _ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
@@ -82,7 +84,8 @@ class VllmGenerator(DistributedGenerator):
         super().__init__(model, tokenizer, group)
         self.served, self.python = served, python
         self.packages = {"vllm": _vllm_version(python)}
-        self._rank = _adapter_rank(served)
+        require_unquantized(served.model, served.quantization, _REMEDY)
+        self._rank = max_rank(vllm_config(served.adapter, 1.0, _REMEDY)) if served.adapter else 0
         self._process: JsonLinesSubprocess | None = None
         self._adapter_folders: dict[float, str] = {}
         self._scratch = Path(tempfile.mkdtemp(prefix="keeptune-vllm-"))
@@ -131,8 +134,7 @@ class VllmGenerator(DistributedGenerator):
         if scale not in self._adapter_folders:
             folder = self._scratch / f"adapter-{len(self._adapter_folders) + 1}"
             shutil.copytree(self.served.adapter, folder)
-            config = read_json(folder / ADAPTER_CONFIG)
-            write_json(folder / ADAPTER_CONFIG, {**config, "lora_alpha": config["lora_alpha"] * scale})
+            write_json(folder / ADAPTER_CONFIG, vllm_config(self.served.adapter, scale, _REMEDY))
             self._adapter_folders[scale] = str(folder)
         number = list(self._adapter_folders).index(scale) + 1
         return {"adapter": self._adapter_folders[scale], "adapter_number": number}
@@ -149,25 +151,3 @@ def _vllm_version(python: str) -> str:
     if result.returncode:
         raise RecipeError(f"{PYTHON}: {python} has no vLLM; install vllm there, set another Python, or unset it")
     return result.stdout.strip()
-
-
-def _adapter_rank(served: ServedModel) -> int:
-    """The rank of the adapter; 0 without one.
-
-    Raises:
-        ModelError: if vLLM would not compute the function that the adapter was trained to.
-    """
-    if served.quantization:
-        raise ModelError(
-            f"{PYTHON}: the base of this adapter is quantized to {served.quantization}, and vLLM rounds it "
-            f"differently; unset {PYTHON}"
-        )
-    if served.adapter is None:
-        return 0
-    config = read_json(served.adapter / ADAPTER_CONFIG)
-    if config.get("peft_type") != "LORA" or config.get("use_dora"):
-        family = "dora" if config.get("use_dora") else str(config.get("peft_type")).lower()
-        raise ModelError(
-            f"{PYTHON}: vLLM serves the families lora, rslora and pissa, and this adapter is {family}; unset {PYTHON}"
-        )
-    return int(config["r"])

@@ -25,20 +25,16 @@ PROCESSOR_CACHE_GB = "2"
 """Size of the key-value cache on a processor. By default, vLLM takes nearly all memory. The environment variable
 VLLM_CPU_KVCACHE_SPACE overrides it."""
 
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""Ranks that vLLM has kernels for. An adapter of another rank uses the next larger one."""
-
 
 def load_engine(job: dict[str, Any]) -> Any:
-    """Loads the model of a job into vLLM's engine, prepared for an adapter of the job's rank."""
+    """Loads the model of a job into vLLM's engine, prepared for adapters up to the job's rank."""
     settings: dict[str, Any] = {"enforce_eager": True}
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", PROCESSOR_CACHE_GB)
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         settings = {"gpu_memory_utilization": FREE_MEMORY_SHARE * free / total}
     if job["rank"]:
-        rank = next(supported for supported in LORA_RANKS if supported >= job["rank"])
-        settings |= {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+        settings |= {"enable_lora": True, "max_lora_rank": job["rank"], "max_loras": 1}
     return LLM(model=job["model"], dtype=job["dtype"], skip_tokenizer_init=True, **settings).llm_engine
 
 
