@@ -179,7 +179,7 @@ def examples(words: Any, number: int, seed: int = 0) -> list[TokenizedExample]:
 
 def settings(**changes: Any) -> TrainSection:
     """Training small enough for a test; every amount can be changed."""
-    amounts = {"tokens_per_step": 400, "tokens_per_batch": 300, "learning_rate": 0.01, "checkpoint_every_steps": 2}
+    amounts = {"tokens_per_step": 450, "tokens_per_batch": 300, "learning_rate": 0.01, "checkpoint_every_steps": 2}
     return TrainSection.model_validate({**amounts, **changes})
 
 

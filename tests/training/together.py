@@ -22,7 +22,7 @@ from keeptune.errors import KeeptuneError
 from keeptune.generation.engine import Generator
 from keeptune.training import replay
 from keeptune.training.batches import TokenizedExample
-from keeptune.training.distributed import distributed_context
+from keeptune.training.distributed import distributed_context, end_process
 
 STOP_AT = 3
 RETAIN = ("kl_weight", "kl_tokens", "replay_target", "token_weighting")
@@ -124,3 +124,4 @@ def main(model_folder: Path, folder: Path) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    end_process(0)

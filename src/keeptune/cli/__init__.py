@@ -54,6 +54,17 @@ class _Stopped(BaseException):
 
 def main() -> None:
     """Runs the command `keeptune`. An error of keeptune becomes one message and its exit code."""
+    try:
+        _run()
+    except SystemExit as end:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        from keeptune.training.distributed import end_process
+
+        end_process(end.code if isinstance(end.code, int) else 0 if end.code is None else 1)
+
+
+def _run() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("once", category=DeprecatedKeyWarning)
     warnings.showwarning = _show_deprecated_keys(warnings.showwarning)

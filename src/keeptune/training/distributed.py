@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -116,6 +117,18 @@ def distributed_context() -> DistributedContext:
         RunError: if the launcher's environment names other processes that cannot be reached.
     """
     return DistributedContext()
+
+
+def end_process(code: int) -> NoReturn:
+    """Ends a process of a distributed training with an exit code, without the finalization of the interpreter.
+
+    During finalization, a thread of gloo or autograd that still frees a tensor aborts the process (PyTorch's issue
+    190489). The launcher would report a training that has succeeded as failed.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
