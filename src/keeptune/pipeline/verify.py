@@ -98,6 +98,11 @@ class Verification:
                 return
 
 
+def has_figures(folder: Path) -> bool:
+    """Whether a folder is a run or the output of `keeptune gate`, and no export."""
+    return RunDirectory(folder).is_run or (folder / GATE_FILE).is_file()
+
+
 def verify(folder: Path) -> Verification:
     """Verifies a finished run, or the output folder of `keeptune gate`.
 
