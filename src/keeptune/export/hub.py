@@ -81,7 +81,7 @@ def upload(prepared_folder: Upload) -> str:
     except OfflineModeIsEnabled:
         raise RunError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it") from None
     except Exception as error:  # the errors of the library and of its HTTP client have no common class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise RunError(
             f"{prepared_folder.url}: cannot be uploaded ({reason}); check the network, and log in with `hf auth login` "
             "or HF_TOKEN"

@@ -145,7 +145,7 @@ def _results(facts: CardFacts, measurements: Measurements) -> Iterator[EvalResul
     skill, suite = measurements.skill, measurements.suite
     if skill:
         grader = getattr(skill.tuned, "grader", None)
-        figures: dict[str, Any] = {"n": skill.tuned.n, "ci95": _rounded(*skill.tuned.ci95)}
+        figures: dict[str, Any] = {"n": skill.tuned.n, **_interval(*skill.tuned.ci95)}
         figures |= {"base": _round(skill.base.accuracy)} if skill.base else {}
         yield EvalResult(
             task_type=TASK,
@@ -178,7 +178,7 @@ def _ability_figures(ability: Ability) -> dict[str, Any]:
     compared = "tuned_over_base" if values.kind == "score" else "tuned_minus_base"
     figures: dict[str, Any] = {"n": values.n, "base": _round(values.base)}
     if isfinite(values.point):
-        figures |= {compared: _round(values.point), "ci95": _rounded(values.low95, values.upper)}
+        figures |= {compared: _round(values.point), **_interval(values.low95, values.upper)}
     return figures | {"status": ability.status, "counted": ability.counted}
 
 
@@ -186,5 +186,7 @@ def _round(value: float) -> float | None:
     return round(value, 4) if isfinite(value) else None
 
 
-def _rounded(*values: float) -> list[float | None]:
-    return [_round(value) for value in values]
+def _interval(low: float, high: float) -> dict[str, float]:
+    """The 95 % interval; an end that is not finite is left out."""
+    ends = {"low95": low, "high95": high}
+    return {name: round(value, 4) for name, value in ends.items() if isfinite(value)}

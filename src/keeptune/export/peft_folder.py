@@ -35,13 +35,14 @@ def write_peft_folder(exported: Exported, folder: Path, out: Path) -> None:
 
 
 def _license_file(model: str) -> Path | None:
-    """The license file among the files of the base model. The embedded model has none."""
+    """The license file among the files of the base model that are on this machine. The embedded model has none."""
     if model == EMBEDDED:
         return None
     for name in LICENSE_FILES:
         path = cached_file(
             resolve(model),
             name,
+            local_files_only=True,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )

@@ -101,7 +101,7 @@ def verify_signature(folder: Path, key: Path) -> FolderChanges:
         config.verify(folder, signature)
     except InvalidSignature:
         raise DataError(f"{signature}: was changed, or was not made with this key; do not trust {folder}") from None
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:  # of a damaged bundle
         if str(error).startswith(_OTHER_FILES):
             return _changes(folder, signature)
         raise DataError(f"{signature}: is not valid for {key} ({error}); do not trust {folder}") from None
