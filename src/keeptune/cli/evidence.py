@@ -42,7 +42,7 @@ def needs_evidence(verb: str) -> Iterator[None]:
 def bom(
     target: Target,
     exports: Annotated[
-        list[Path] | None, typer.Argument(metavar="EXPORT …", help="folders of exports, whose files are listed, too")
+        list[Path] | None, typer.Argument(metavar="EXPORT", help="folders of exports, whose files are listed, too")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="file to write; default: bom.cdx.json in the first folder")] = None,
 ) -> None:
@@ -57,7 +57,7 @@ def bom(
 
 def sign(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER …", help="runs, outputs of `keeptune gate`, or exports")
+        list[Path], typer.Argument(metavar="FOLDER", help="runs, outputs of `keeptune gate`, or exports")
     ],
     key: PrivateKey,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The bill of materials of a tuned model: a CycloneDX 1.6 document (ML-BOM) with its model card, data, files, packages.
+"""The bill of materials of a tuned model: a CycloneDX 1.6 document (ML-BOM).
 
 cyclonedx-python-lib 11 has no classes for `modelCard` and `data`, so the document is built as plain JSON. The library
 validates it by the official schema before it is written. Format: https://cyclonedx.org/docs/1.6/json/.
