@@ -14,6 +14,7 @@ from keeptune.export.exporter import export
 from keeptune.export.measurements import Measurements, SkillMeasurement, hub_datasets, read_measurements
 from keeptune.export.model_card import CardFacts, header, write_eval_results
 from keeptune.files import read_json, write_json
+from keeptune.models import adapter_metadata
 from keeptune.run_files.result import Share
 from keeptune.run_files.retention import Gate, TaskScore
 
@@ -82,6 +83,17 @@ def test_notes_of_the_folder_are_kept_once(tmp_path: Path) -> None:
     assert "# Sums\n" not in text
     export(tmp_path / "first", "peft", tmp_path / "second")
     assert "## Notes" not in (tmp_path / "second" / "README.md").read_text(encoding="utf-8"), "it was generated"
+
+
+def test_what_peft_does_not_do_is_said(tmp_path: Path) -> None:
+    adapter = published.write(tmp_path / "sums")
+    metadata = adapter_metadata.load(adapter)
+    adapter_metadata.save(replace(metadata, scale=0.5, quantization="int8"), adapter)
+    export(adapter, "peft", tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "at the scale 0.5" in text
+    assert "rounds the base to int8" in text
+    assert adapter_metadata.load(tmp_path / "out") == adapter_metadata.load(adapter)
 
 
 def test_files_of_the_export(tmp_path: Path) -> None:

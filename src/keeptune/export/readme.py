@@ -185,6 +185,7 @@ def render_readme(exported: Exported, folder: Path) -> str:
         f"{GENERATED} {exported.shown_target} --to {exported.form}`. Base model: `{exported.model}`.",
         "## Run",
         commands.rstrip(),
+        *_differences_in_peft(exported),
         *(["## Prompt", _prompt(exported.card)] if exported.card else []),
         "## License",
         _license(exported),
@@ -192,6 +193,16 @@ def render_readme(exported: Exported, folder: Path) -> str:
         *(["## Notes", exported.notes] if exported.notes else []),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _differences_in_peft(exported: Exported) -> Iterator[str]:
+    """What keeptune does when it loads the adapter, and PEFT does not."""
+    if exported.form != "peft" or exported.card is None:
+        return
+    if exported.card.scale != 1:
+        yield f"keeptune evaluated the adapter at the scale {exported.card.scale:g}, and applies it. PEFT alone uses 1."
+    if exported.card.quantization:
+        yield f"keeptune rounds the base to {exported.card.quantization}, as in training. PEFT alone does not."
 
 
 def _prompt(card: AdapterMetadata) -> str:
@@ -225,7 +236,7 @@ def _verdict(exported: Exported) -> str:
     lines = [
         f"Retention gate of the {'run' if measurements.is_run else 'adapter'}: **{gate.verdict}**. {gate.reason}",
         "",
-        "The figures hold for the adapter as keeptune runs it, with the stored prompt and greedy decoding.",
+        "It holds for the adapter as keeptune runs it, with greedy decoding. The skill has the stored prompt.",
     ]
     if exported.model == EMBEDDED:
         lines += ["", f"They were measured on keeptune's embedded copy of the base.{_identity(exported.card)}"]

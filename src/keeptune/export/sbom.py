@@ -285,7 +285,7 @@ def _metric(kind: str, value: float, slice_: str, low: float | None = None, high
 
 
 def _limitations(measurements: Measurements) -> Iterator[str]:
-    yield "The figures hold with the stored prompt and greedy decoding."
+    yield "The figures hold with greedy decoding. The skill has the stored prompt."
     for name, ability in measurements.abilities.items():
         if ability.status != "retained":
             reason = ability.practised or ability.reason

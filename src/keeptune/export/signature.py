@@ -65,14 +65,10 @@ def sign(folder: Path, key: Path) -> Path:
     config.set_hashing_config(hashing.Config().set_ignored_paths(paths=IGNORED))
     signature = folder / SIGNATURE_FILE
     try:
-        write_atomically(signature, lambda temporary: _sign_into(config, folder, temporary))
+        write_atomically(signature, lambda temporary: config.sign(folder, temporary))
     except ValueError as error:
         raise RunError(f"{folder}: cannot be signed ({error}); remove that file, or copy what it points to") from None
     return signature
-
-
-def _sign_into(config: signing.Config, folder: Path, signature: Path) -> None:
-    config.sign(folder, signature)
 
 
 def verify_signature(folder: Path, key: Path) -> FolderChanges:
