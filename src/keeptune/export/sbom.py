@@ -25,7 +25,7 @@ from keeptune.evaluation.model_pair import find_adapter
 from keeptune.export.measurements import Measurements, read_measurements, recipe_of
 from keeptune.export.model_card import TASK, hub_name
 from keeptune.export.readme import license_of
-from keeptune.export.signature import AUXILIARY_FOLDERS, SIGNATURE_FILE
+from keeptune.export.signature import IGNORED
 from keeptune.files import Record, file_sha256, read_json, write_text
 from keeptune.models import adapter_metadata
 from keeptune.pipeline.input_files import stored_sources
@@ -38,8 +38,8 @@ SPEC_VERSION = SchemaVersion.V1_6
 
 MODEL_REF, BASE_REF = "model", "base-model"
 
-_NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")  # uuid.NAMESPACE_URL
 _SERIAL_URL = "https://github.com/keeptune/keeptune/bom/"
+"""The beginning of the name from which the serial number is derived (UUID version 5)."""
 
 
 def write_bom(target: Path, exports: Sequence[Path], out: Path) -> Path:
@@ -76,27 +76,21 @@ def bill_of_materials(target: Path, files: Path, exports: dict[str, Path], out: 
     adapter = find_adapter(str(target))
     if adapter is None:
         raise ModelError(f"{target}: there is no adapter; give a finished run or an adapter folder")
-    metadata = adapter_metadata.load(adapter)
-    directory, measurements = RunDirectory(target), read_measurements(target)
-    manifest = (
-        Manifest.model_validate(read_json(directory.manifest, Manifest)) if directory.manifest.is_file() else None
-    )
+    metadata, measurements, directory = adapter_metadata.load(adapter), read_measurements(target), RunDirectory(target)
+    manifest = _manifest(directory)
     data = list({one["bom-ref"]: one for one in _data(directory, target, manifest)}.values())
+    components = [_base(metadata, manifest), *data, *_packages(manifest)]
+    references = [str(component["bom-ref"]) for component in components]
     model = {
         "type": "machine-learning-model",
         "bom-ref": MODEL_REF,
         "name": target.resolve().name,
         "version": file_sha256(adapter / ADAPTER_WEIGHTS)[:12],
-        "description": f"adapter for {metadata.model}, trained for the skill {metadata.skill} with keeptune",
+        "description": f"adapter for {components[0]['name']}, trained for the skill {metadata.skill} with keeptune",
         "licenses": _licenses(license_of(metadata.model)),
-        "components": [
-            *_file_components(files, "", out),
-            *(component for label, path in exports.items() for component in _file_components(path, label, out)),
-        ],
+        "components": [one for label, path in {"": files, **exports}.items() for one in _files(path, label, out)],
         "modelCard": _model_card(adapter, metadata, measurements, data),
     }
-    components = [_base(metadata, manifest), *data, *_packages(manifest)]
-    references = [str(component["bom-ref"]) for component in components]
     document = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
@@ -113,8 +107,8 @@ def bill_of_materials(target: Path, files: Path, exports: dict[str, Path], out: 
             *({"ref": reference} for reference in references),
         ],
     }
-    digest = uuid.uuid5(_NAMESPACE, _SERIAL_URL + json.dumps(document, sort_keys=True))
-    return _validated({**document, "serialNumber": f"urn:uuid:{digest}"})
+    serial = uuid.uuid5(uuid.NAMESPACE_URL, _SERIAL_URL + json.dumps(document, sort_keys=True))
+    return _validated({**document, "serialNumber": serial.urn})
 
 
 def _validated(document: Record) -> str:
@@ -230,16 +224,13 @@ def _packages(manifest: Manifest | None) -> Iterator[Record]:
         yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
 
 
-def _file_components(folder: Path, label: str, out: Path) -> Iterator[Record]:
+def _files(folder: Path, label: str, out: Path) -> Iterator[Record]:
     """The files of a folder with their hashes, in the order of their names, under `label`."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if not path.is_file() or relative.parts[0] in AUXILIARY_FOLDERS:
-            continue
-        if path.name == SIGNATURE_FILE or path.resolve() == out.resolve():
-            continue
-        name = (Path(label) / relative).as_posix()
-        yield {"type": "file", "bom-ref": f"file/{name}", "name": name, "hashes": _hashes(file_sha256(path))}
+        if path.is_file() and relative.parts[0] not in IGNORED and path.resolve() != out.resolve():
+            name = (Path(label) / relative).as_posix()
+            yield {"type": "file", "bom-ref": f"file/{name}", "name": name, "hashes": _hashes(file_sha256(path))}
 
 
 def _model_card(

@@ -19,12 +19,10 @@ from keeptune.files import read_json, stored_content, write_atomically
 
 SIGNATURE_FILE = "model.sig"
 
-AUXILIARY_FOLDERS = ("checkpoints", "tracking", ".cache")
-"""Folders that no result depends on: training checkpoints, logs of trackers, and what the hub's client writes beside a
-download. A user may delete them."""
-
-IGNORED = (SIGNATURE_FILE, ".lock", *AUXILIARY_FOLDERS)
-"""Names in a folder that are not signed. model-signing also leaves out git's files."""
+IGNORED = (SIGNATURE_FILE, ".lock", "checkpoints", "tracking", ".cache")
+"""Names in a folder that are not signed, because no result depends on them: the signature, the lock of a run, training
+checkpoints, logs of trackers, and what the hub's client writes beside a download. model-signing also leaves out git's
+files."""
 
 _OTHER_FILES = "Signature mismatch"
 """How model-signing's message begins where the signature is valid, but the files are others."""
