@@ -239,7 +239,7 @@ def _verdict(exported: Exported) -> str:
         "It holds for the adapter as keeptune runs it, with greedy decoding. The skill has the stored prompt.",
     ]
     if exported.model == EMBEDDED:
-        lines += ["", f"They were measured on keeptune's embedded copy of the base.{_identity(exported.card)}"]
+        lines += ["", f"The figures were measured on keeptune's embedded copy of the base.{_identity(exported.card)}"]
     if measurements.skill and exported.card:
         lines += ["", _skill(exported.card.skill, measurements.skill)]
     if measurements.ability_records:
@@ -264,7 +264,7 @@ _OUTCOMES = {
     "lost": "Lost",
     "undecided": "Undecided: more questions are needed",
     "practised": "Practised in training, so not counted",
-    "nothing to lose": "The base is not above chance, so nothing could be lost",
+    "nothing to lose": "Nothing to lose, because the base has too few right answers",
 }
 """What is said about the abilities with a status; that of the retained ones is in the table."""
 
