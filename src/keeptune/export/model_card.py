@@ -88,7 +88,9 @@ def header(facts: CardFacts, measurements: Measurements | None) -> str:
     base = hub_name(facts.model)
     # Other forms have other weights or run in other programs, so the figures are not theirs.
     results = list(_results(facts, measurements)) if measurements and facts.form == MEASURED_FORM else []
-    relation = {"base_model_relation": "adapter" if facts.form in ADAPTER_FORMS else "finetune"} if base else {}
+    relation: dict[str, Any] = {}
+    if base:
+        relation["base_model_relation"] = "adapter" if facts.form in ADAPTER_FORMS else "finetune"
     tags = ["keeptune", facts.family.lower(), facts.skill]
     data = ModelCardData(
         base_model=base,
@@ -121,7 +123,8 @@ def write_eval_results(measurements: Measurements, folder: Path) -> None:
 
 def _benchmark_values(measurements: Measurements) -> Iterator[tuple[Benchmark, float, str]]:
     """Yields benchmark, score in percent, and how it was measured. A run has at most one score per benchmark."""
-    skill, done = measurements.skill, set()
+    skill = measurements.skill
+    done: set[str] = set()
     for name, benchmark in BENCHMARKS.items():
         if skill is None or [_test_set(file) for file in skill.test_files] != [name]:
             continue
