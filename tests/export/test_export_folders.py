@@ -94,7 +94,7 @@ def test_modelfile(tmp_path: Path) -> None:
     } <= set(lines)
 
 
-@pytest.mark.parametrize("form", ["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore"])
+@pytest.mark.parametrize("form", ["peft", "merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore"])
 def test_every_folder_says_how_to_run_it(tmp_path: Path, form: str) -> None:
     adapter = tiny_families.tune(tiny_families.save(tmp_path / "model", "llama"), tmp_path / "adapter")
     files = export(adapter, form, tmp_path / "out")  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from keeptune.cli import formats, gate, jobs, scores, serving, setup
+from keeptune.cli import evidence, formats, gate, jobs, scores, serving, setup
 from keeptune.cli.console import ConsoleReporter
 from keeptune.cli.terminal import show
 from keeptune.config.aliases import DeprecatedKeyWarning
@@ -42,6 +42,9 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "ask": (scores.ask, "keeptune ask runs/demo '计算 12.5 + 3 等于多少？'"),
     "serve": (serving.serve, "keeptune serve runs/demo --port 8000"),
     "export": (formats.export, "keeptune export runs/demo --to merged --out merged-model"),
+    "bom": (evidence.bom, "keeptune bom runs/demo merged-model"),
+    "sign": (evidence.sign, "keeptune sign runs/demo --key private.pem"),
+    "push": (evidence.push, "keeptune push runs/demo acme/arithmetic --key private.pem"),
     "import": (formats.import_, "keeptune import finetune.yaml --out recipe.yaml"),
     "synth": (formats.synth, "keeptune synth --rows 10000 --seed 1 --out corpus.jsonl"),
 }

@@ -24,6 +24,7 @@ def export(
     ],
     form: Annotated[
         Literal[
+            "peft",
             "merged",
             "gguf",
             "gguf-lora",
@@ -36,10 +37,11 @@ def export(
         ],
         typer.Option(
             "--to",
-            help="merged: one transformers model; gguf: one file for llama.cpp; gguf-lora: the adapter alone for "
-            "llama.cpp; ollama: GGUF file and Modelfile; vllm: the adapter as vLLM reads it; mindspore: .ckpt files "
-            "with MindFormers' tensor names; mindformers: checkpoint and configurations to continue a run's training; "
-            "mindrecord: a run's training rows; mindrecord-reading: a run's reading questions",
+            help="peft: the adapter with model card and verdict; merged: one transformers model; gguf: one file for "
+            "llama.cpp; gguf-lora: the adapter alone for llama.cpp; ollama: GGUF file and Modelfile; vllm: the adapter "
+            "as vLLM reads it; mindspore: .ckpt files with MindFormers' tensor names; mindformers: checkpoint and "
+            "configurations to continue a run's training; mindrecord: a run's training rows; mindrecord-reading: a "
+            "run's reading questions",
         ),
     ],
     out: Annotated[Path, typer.Option(help="new folder for the files")],
@@ -54,7 +56,7 @@ def export(
 ) -> None:
     """Export a tuned model or a run's rows for other programs.
 
-    PEFT and transformers load the run's adapter/ folder without an export.
+    PEFT also loads the run's adapter/ folder without an export.
     """
     if gguf_type and form not in ("gguf", "ollama"):
         raise RecipeError(f"--gguf-type requires --to gguf or ollama (got {form}); remove it")

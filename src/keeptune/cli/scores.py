@@ -8,24 +8,48 @@ from typing import Annotated
 
 import typer
 
+from keeptune.cli.evidence import needs_evidence
 from keeptune.cli.options import AsJson, RunFolder, Suite, json_text, parse_setting
 from keeptune.cli.terminal import show
 from keeptune.config.ability_names import split_names
 from keeptune.errors import DataError
 
 
-def verify(folder: RunFolder) -> None:
+def verify(
+    folder: RunFolder,
+    key: Annotated[
+        Path | None,
+        typer.Option(metavar="PEM", help="also check the signature with this public key; for an export only that"),
+    ] = None,
+) -> None:
     """Recompute all figures of a run, or of a folder of `keeptune gate`, from the stored answers, without a model.
 
-    Exit code 3: figures differ.
+    Exit code 3: figures differ, or files differ from the signature.
     """
-    from keeptune.pipeline.verify import text
+    is_signed = key is None or _check_signature(folder, key)
+    if not _check_figures(folder, is_required=key is None) or not is_signed:
+        sys.exit(DataError.exit_code)
+
+
+def _check_figures(folder: Path, is_required: bool) -> bool:
+    """Prints whether all figures follow. Without `is_required`, a folder without figures passes."""
+    from keeptune.pipeline.verify import has_figures, text
     from keeptune.pipeline.verify import verify as check
 
+    if not is_required and not has_figures(folder):
+        return True
     result = check(folder)
     show(text(result))
-    if result.faults:
-        sys.exit(DataError.exit_code)
+    return not result.faults
+
+
+def _check_signature(folder: Path, key: Path) -> bool:
+    """Prints whether a folder is as it was signed."""
+    with needs_evidence("verify --key"):
+        from keeptune.export.signature import verify_signature
+    changes = verify_signature(folder, key)
+    show("\n".join(changes.lines()) if changes else f"signature: valid for {key}, all files are as they were signed")
+    return not changes
 
 
 def compare(

@@ -37,16 +37,21 @@ def ability_lines(abilities: Record) -> list[str]:
 
 def format_markdown(record: Record) -> str:
     """The verdict as a Markdown section."""
-    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(record["abilities"])]
     title = f"## Retention gate: {VERDICT_WORDS[record['gate']['verdict']].lower()}"
     lines = [title, "", _one_line(record["gate"]["reason"]), ""]
-    lines += [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table]
+    lines += markdown_table(record["abilities"])
     left_out = record.get("left_out", {})
     lines += ["", *(f"{_cell(name)} was not measured: {_cell(reason)}." for name, reason in left_out.items())]
     if record["remedy"]:
         lines += ["", f"Next: {_one_line(record['remedy'])}"]
     lines += ["", f"Base: `{_code(record['base'])}`. Tuned: `{_code(record['tuned'])}`."]
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(abilities: Record) -> list[str]:
+    """The lines of a Markdown table with a row per ability."""
+    table = [_HEAD, ("---", *["---:"] * (len(_HEAD) - 2), "---"), *_rows(abilities)]
+    return [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in table]
 
 
 def format_junit(record: Record) -> str:

@@ -1,6 +1,6 @@
-"""Exports a tuned model for other programs: transformers, vLLM, llama.cpp, Ollama, MindSpore and MindFormers.
+"""Exports a tuned model for other programs: PEFT, transformers, vLLM, llama.cpp, Ollama, MindSpore and MindFormers.
 
-PEFT and transformers load a run's `adapter/` folder without an export.
+PEFT also loads a run's `adapter/` folder without an export. The form `peft` adds the model card and the verdict.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from keeptune.evaluation.model_pair import find_adapter
 from keeptune.export import ollama
 from keeptune.export.gguf.adapter_file import write_adapter
 from keeptune.export.gguf.model_file import GgufType, Labels, write_model
-from keeptune.export.readme import Exported, license_of, render_readme
+from keeptune.export.measurements import hub_datasets, read_measurements, recipe_of
+from keeptune.export.peft_folder import write_peft_folder
+from keeptune.export.readme import Exported, license_of, notes_of, render_readme
 from keeptune.export.served_prompt import jinja_template
-from keeptune.files import new_folder, write_json, write_text
+from keeptune.files import new_folder, read_json, write_json, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
@@ -28,7 +30,7 @@ from keeptune.models.quantization import dequantize
 from keeptune.models.vllm_adapter import require_unquantized, vllm_config
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
-Form = Literal["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
+Form = Literal["peft", "merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
 
 MODEL_FILE, ADAPTER_FILE, MODELFILE = "model.gguf", "adapter.gguf", "Modelfile"
 
@@ -56,15 +58,29 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
         model = card.model if card and folder else str(target)
         exported = Exported(str(target), form, model, license_of(model), card)
         if card and folder:
+            exported = _with_evidence(exported, folder)
             _write_tuned(exported, card, folder, scratch, gguf_type)
         else:
             _write_gguf(exported, models.load_model(model, "float32"), scratch, gguf_type)
         if card:
             # The exported weights are not quantized by keeptune, also if the base was. vLLM's adapter has its scale.
             scale = 1.0 if form == "vllm" else card.scale
-            adapter_metadata.save(replace(card, quantization=None, scale=scale), scratch)
+            quantization = card.quantization if form == "peft" else None
+            adapter_metadata.save(replace(card, quantization=quantization, scale=scale), scratch)
         write_text(scratch / "README.md", render_readme(exported, scratch))
     return sorted(path.name for path in out.iterdir())
+
+
+def _with_evidence(exported: Exported, folder: Path) -> Exported:
+    """Adds what the model card of an adapter states."""
+    target = Path(exported.target).expanduser()
+    return replace(
+        exported,
+        measurements=read_measurements(target),
+        family=str(read_json(folder / ADAPTER_CONFIG).get("peft_type") or ""),
+        datasets=hub_datasets(recipe_of(target)),
+        notes=notes_of(folder) if exported.form == "peft" else "",
+    )
 
 
 def _write_tuned(
@@ -77,6 +93,9 @@ def _write_tuned(
     """
     if exported.form in ("mindspore", "mindformers"):
         backend.mindspore().export(Path(exported.target).expanduser(), folder, exported.form, out)
+        return
+    if exported.form == "peft":
+        write_peft_folder(exported, folder, out)
         return
     if exported.form == "vllm":
         base_identity.require_same(card.base, card.model, str(folder))

@@ -1,21 +1,24 @@
-"""The README.md of an export: how to run it, its prompt, its license, and the retention verdict of the run."""
+"""The README.md of an export, which is its model card: metadata, how to run it, its prompt, license and verdict."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 from transformers.utils.hub import cached_file
 
+from keeptune.evaluation import verdict_text
+from keeptune.export.measurements import Measurements, SkillMeasurement
+from keeptune.export.model_card import ADAPTER_FORMS, CardFacts, header, hub_name
 from keeptune.files import read_json, read_regular_bytes
 from keeptune.models.adapter_metadata import AdapterMetadata
 from keeptune.models.load import EMBEDDED, resolve
 from keeptune.models.vllm_adapter import max_rank
 from keeptune.prompts.chat_prompt import ChatPrompt
-from keeptune.run_files.directory import ADAPTER_CONFIG, RunDirectory
-from keeptune.run_files.result import Result
+from keeptune.run_files.directory import ADAPTER_CONFIG
 
 _LLAMA_CPP = """\
 [llama.cpp](https://github.com/ggml-org/llama.cpp) answers a problem, and serves the OpenAI protocol on port 8080:
@@ -27,6 +30,21 @@ llama-server {files} --temp 0 --port 8080
 """
 
 COMMANDS = {
+    "peft": """\
+[PEFT](https://huggingface.co/docs/peft) loads the folder beside the base:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{hub_model}")
+model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{hub_model}"), ".")
+tokens = tokenizer(PROMPT, return_tensors="pt")
+print(tokenizer.decode(model.generate(**tokens, do_sample=False, max_new_tokens={budget})[0]))
+```
+
+keeptune evaluates and serves it with its stored prompt: `keeptune score . --skill FILE`, `keeptune serve .`.
+""",
     "merged": """\
 transformers loads the folder as any model:
 
@@ -102,6 +120,9 @@ sh commands.sh
 
 _DEFAULT_BUDGET_TOKENS = 320
 
+GENERATED = "Written by `keeptune export"
+_NOTES = "This is the README.md of the adapter's own folder. Files that it names may not be here."
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
@@ -113,6 +134,10 @@ class Exported:
         model: the base model, or the model itself.
         license: the license of the base model; empty if unknown.
         card: the metadata of the adapter; None for a model without one.
+        measurements: the figures of the run or the published adapter; None where there is no verdict.
+        family: PEFT's name of the adapter family.
+        datasets: data sets of the hub among the training data.
+        notes: the text of the adapter folder's own README.md.
     """
 
     target: str
@@ -120,18 +145,33 @@ class Exported:
     model: str
     license: str
     card: AdapterMetadata | None
+    measurements: Measurements | None = None
+    family: str = ""
+    datasets: list[str] = field(default_factory=list)
+    notes: str = ""
 
     @property
     def name(self) -> str:
         """The last part of the target's path."""
-        return Path(self.target).expanduser().name
+        return Path(self.target).expanduser().resolve().name
+
+    @property
+    def shown_target(self) -> str:
+        """The target without the folders above it, where it is an absolute path: those concern one machine only."""
+        return self.name if Path(self.target).expanduser().is_absolute() else self.target
+
+    @property
+    def facts(self) -> CardFacts:
+        """What the header of the model card states besides the measurements."""
+        skill = self.card.skill if self.card else ""
+        return CardFacts(self.name, self.form, self.model, self.license, skill, self.datasets, self.family)
 
 
 def render_readme(exported: Exported, folder: Path) -> str:
     """The text of README.md for the files in `folder`."""
     budgets = exported.card.budgets if exported.card else {}
     budget = max(budgets.values(), default=_DEFAULT_BUDGET_TOKENS)
-    values = {"{budget}": str(budget), "{model}": exported.model}
+    values = {"{budget}": str(budget), "{model}": exported.model, "{hub_model}": hub_name(exported.model) or "BASE"}
     if exported.card:
         prompt = json.dumps(exported.card.prompt.render("PROBLEM"), ensure_ascii=False)
         values["{prompt}"] = prompt.replace("'", "'\\''")  # inside a quoted word of the shell
@@ -144,16 +184,29 @@ def render_readme(exported: Exported, folder: Path) -> str:
     for slot, value in values.items():
         commands = commands.replace(slot, value)
     sections = [
+        *([header(exported.facts, exported.measurements)] if exported.card else []),
         f"# {exported.name}: {exported.form}",
-        f"Written by `keeptune export {exported.target} --to {exported.form}`. Base model: `{exported.model}`.",
+        f"{GENERATED} {exported.shown_target} --to {exported.form}`. Base model: `{exported.model}`.",
         "## Run",
         commands.rstrip(),
+        *_differences_in_peft(exported),
         *(["## Prompt", _prompt(exported.card)] if exported.card else []),
         "## License",
         _license(exported),
         *(["## Verdict", _verdict(exported)] if exported.card else []),
+        *(["## Notes", exported.notes] if exported.notes else []),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _differences_in_peft(exported: Exported) -> Iterator[str]:
+    """What keeptune does when it loads the adapter, and PEFT does not."""
+    if exported.form != "peft" or exported.card is None:
+        return
+    if exported.card.scale != 1:
+        yield f"keeptune evaluated the adapter at the scale {exported.card.scale:g}, and applies it. PEFT alone uses 1."
+    if exported.card.quantization:
+        yield f"keeptune rounds the base to {exported.card.quantization}, as in training. PEFT alone does not."
 
 
 def _prompt(card: AdapterMetadata) -> str:
@@ -168,30 +221,79 @@ def _prompt(card: AdapterMetadata) -> str:
 
 
 def _license(exported: Exported) -> str:
-    weights = (
-        "The weights contain those of the base model"
-        if exported.form not in ("gguf-lora", "vllm")
-        else "Use needs the base"
-    )
+    is_whole = exported.form not in ADAPTER_FORMS
+    weights = "The weights contain those of the base model" if is_whole else "Use needs the base"
     if exported.license:
         return f"{weights}, whose license is `{exported.license}`."
     return f"{weights}. The files of the base model state no license, so look it up before you publish this folder."
 
 
 def _verdict(exported: Exported) -> str:
-    """The retention verdict of the run, with a line per ability."""
-    path = RunDirectory(Path(exported.target).expanduser()).result
-    if not path.is_file():
+    """The verdict, the score on the skill, and a line per ability; what was lost or is undecided has its own line."""
+    measurements = exported.measurements
+    if measurements is None:
         return (
             "The adapter was exported without its run, so there is no verdict here. Judge it with "
-            f"`keeptune gate --base {exported.model} --tuned {exported.target}`."
+            f"`keeptune gate --base {exported.model} --tuned {exported.shown_target}`."
         )
-    result = Result.model_validate(read_json(path, Result))
-    lines = [f"Retention gate of the run: **{result.gate.verdict}**. It holds for the adapter as keeptune runs it."]
-    if result.abilities:
-        rows = [f"| {name} | {one.status} |" for name, one in sorted(result.abilities.items())]
-        lines += ["", "| ability | status |", "|---|---|", *rows]
+    gate = measurements.gate
+    lines = [
+        f"Retention gate of the {'run' if measurements.is_run else 'adapter'}: **{gate.verdict}**. {gate.reason}",
+        "",
+        "It holds for the adapter as keeptune runs it, with greedy decoding. The skill has the stored prompt.",
+    ]
+    if exported.model == EMBEDDED:
+        lines += ["", f"The figures were measured on keeptune's embedded copy of the base.{_identity(exported.card)}"]
+    if measurements.skill and exported.card:
+        lines += ["", _skill(exported.card.skill, measurements.skill)]
+    if measurements.ability_records:
+        lines += ["", *_outcomes(measurements), "", *verdict_text.markdown_table(measurements.ability_records)]
     return "\n".join(lines)
+
+
+def _identity(card: AdapterMetadata | None) -> str:
+    return f" Its weights have the SHA-256 `{card.base.weights_sha256}`." if card and card.base else ""
+
+
+def _skill(name: str, skill: SkillMeasurement) -> str:
+    low, high = skill.tuned.ci95
+    base = "not measured" if skill.base is None else f"{skill.base.accuracy:.1%}"
+    return (
+        f"Skill `{name}`, n = {skill.tuned.n:,} ({skill.problems}): tuned {skill.tuned.accuracy:.1%} "
+        f"(95 %: {low:.1%} to {high:.1%}), base {base}."
+    )
+
+
+_OUTCOMES = {
+    "lost": "Lost",
+    "undecided": "Undecided: more questions are needed",
+    "practised": "Practised in training, so not counted",
+    "nothing to lose": "Nothing to lose, because the base has too few right answers",
+}
+"""What is said about the abilities with a status; that of the retained ones is in the table."""
+
+
+def _outcomes(measurements: Measurements) -> Iterator[str]:
+    abilities = measurements.abilities
+    for status, said in _OUTCOMES.items():
+        names = [name for name, ability in abilities.items() if ability.status == status]
+        if names:
+            yield f"- {said}: {', '.join(names)}."
+
+
+def notes_of(folder: Path) -> str:
+    """The text of an adapter folder's own README.md, without its header and title; empty for a generated one."""
+    path = folder / "README.md"
+    text = read_regular_bytes(path).decode(errors="replace") if path.is_file() else ""
+    if GENERATED in text:
+        return ""
+    lines = _without_header(text).strip().splitlines()
+    body = "\n".join(lines[1:] if lines and lines[0].startswith("# ") else lines).strip()
+    return f"{_NOTES}\n\n{body}" if body else ""
+
+
+def _without_header(text: str) -> str:
+    return text.partition("\n---\n")[2] if text.startswith("---\n") else text
 
 
 def license_of(name: str) -> str:

@@ -43,7 +43,7 @@ from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_manifest import hashed_files
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
-from keeptune.run_files.directory import RunDirectory
+from keeptune.run_files.directory import ADAPTER_CONFIG, RunDirectory
 from keeptune.run_files.manifest import Manifest
 from keeptune.run_files.result import Chosen
 from keeptune.skills.base import Skill
@@ -96,6 +96,12 @@ class Verification:
             if pair[0] != pair[1]:
                 self.faults.append(Fault(f"{place}, line {line}", *pair))
                 return
+
+
+def has_figures(folder: Path) -> bool:
+    """Whether a folder is a run or the output of `keeptune gate`. An export has a verdict without its answers."""
+    is_export = (folder / ADAPTER_CONFIG).is_file()
+    return not is_export and (RunDirectory(folder).is_run or (folder / GATE_FILE).is_file())
 
 
 def verify(folder: Path) -> Verification:
