@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -60,6 +60,14 @@ class Answer:
     stopped: bool
 
 
+class Vocabulary(Protocol):
+    """What decides where an answer ends, besides the stop rule: the stop tokens, and the tokens with a line end."""
+
+    tokenizer: Any
+    stop_ids: set[int]
+    line_ends: set[int]
+
+
 class AnswerCollector:
     """Appends generated tokens to rows, decides when a row ends, and collects the finished answers.
 
@@ -67,8 +75,9 @@ class AnswerCollector:
     returns true, or when its budget is used up.
     """
 
-    def __init__(self, generator: Generator, stop: StopRule, report_progress: ReportProgress | None) -> None:
-        self._tokenizer, self._stop_ids, self._line_ends = generator.tokenizer, generator.stop_ids, generator.line_ends
+    def __init__(self, vocabulary: Vocabulary, stop: StopRule, report_progress: ReportProgress | None) -> None:
+        self._tokenizer, self._stop_ids = vocabulary.tokenizer, vocabulary.stop_ids
+        self._line_ends = vocabulary.line_ends
         self._stop, self._report_progress = stop, report_progress
         self._answers: dict[int, Answer] = {}
 
@@ -80,11 +89,15 @@ class AnswerCollector:
             stopped = token in self._line_ends and self._stop(self._tokenizer.decode(row.output))
         if not stopped and len(row.output) < row.budget:
             return False
+        self.finish(row, stopped)
+        return True
+
+    def finish(self, row: Row, stopped: bool) -> None:
+        """Ends a row. `stopped` says whether the answer is complete."""
         text = self._tokenizer.decode(row.output, skip_special_tokens=True)
         self._answers[row.index] = Answer(text, len(row.output), stopped)
         if self._report_progress:
             self._report_progress(1)
-        return True
 
     @property
     def rule(self) -> str:
@@ -115,11 +128,16 @@ class Generator:
         self.model = model
         self.tokenizer = tokenizer
         self.stop_ids = set(end_tokens_of(causal_model(model), tokenizer) if stop_ids is None else stop_ids)
-        self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
+        self.line_ends = line_end_tokens(tokenizer)
         self.decoder = model.get_decoder()
         self.invocation = invocation_of(causal_model(model))
         self.head = output_layer(model)
         self._sampling_seed: int | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """The size of the model's vocabulary."""
+        return len(self.head.weight)
 
     def answer(
         self,
@@ -314,6 +332,11 @@ class Generator:
             key = hash((self._sampling_seed, row.index, len(row.output))) & (2**63 - 1)
             noise[place].exponential_(generator=torch.Generator().manual_seed(key))
         return -noise.log()
+
+
+def line_end_tokens(tokenizer: Any) -> set[int]:
+    """The tokens that contain a line end."""
+    return {token for text, token in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
 
 
 def never_stop(_: str) -> bool:
