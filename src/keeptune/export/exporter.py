@@ -6,6 +6,7 @@ PEFT and transformers load a run's `adapter/` folder without an export.
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,12 +20,14 @@ from keeptune.export.gguf.model_file import GgufType, Labels, write_model
 from keeptune.export.readme import Exported, license_of, render_readme
 from keeptune.export.served_prompt import jinja_template
 from keeptune.export.vllm_adapter import write_vllm_adapter
-from keeptune.files import new_folder, write_text
+from keeptune.files import Record, file_sha256, new_folder, write_json, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
+from keeptune.run_files.artefact import EXPORT_FILE, Export
+from keeptune.run_files.directory import ADAPTER_WEIGHTS
 
 Form = Literal["merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
 
@@ -60,7 +63,30 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
             scale = 1.0 if form == "vllm" else card.scale
             adapter_metadata.save(replace(card, quantization=None, scale=scale), scratch)
         write_text(scratch / "README.md", render_readme(exported, scratch))
+        write_json(scratch / EXPORT_FILE, _describe(exported, folder, scratch, gguf_type))
     return sorted(path.name for path in out.iterdir())
+
+
+def _describe(exported: Exported, adapter: Path | None, out: Path, gguf_type: GgufType) -> Record:
+    """The content of export.json for the files in `out`."""
+    card = exported.card
+    base = card.base if card else base_identity.identify(exported.model)
+    return Export.checked(
+        {
+            "schema_version": 1,
+            "keeptune": metadata.version("keeptune"),
+            "form": exported.form,
+            "gguf_type": gguf_type if exported.form in ("gguf", "ollama") else None,
+            "target": exported.target,
+            "model": exported.model,
+            "base": base.model_dump() if base else None,
+            "adapter_sha256": file_sha256(adapter / ADAPTER_WEIGHTS) if adapter else None,
+            "prompt_sha256": card.prompt.sha256 if card else None,
+            "files": {
+                path.relative_to(out).as_posix(): file_sha256(path) for path in sorted(out.rglob("*")) if path.is_file()
+            },
+        }
+    )
 
 
 def _write_tuned(

@@ -2,9 +2,9 @@
 
     python -I llamacpp_worker.py JOB DESCRIPTOR
 
-The job is JSON: the model file, adapter files, threads, slots and the context of a slot in tokens. The worker writes the
-address of the server as a line of JSON to the file descriptor. This module imports nothing from keeptune, which need
-not be installed here.
+The job is JSON: the model file, adapter files, threads, slots, and the context of a slot in tokens. The worker writes
+the address of the server as a line of JSON to the file descriptor. This module imports nothing from keeptune, which
+need not be installed here.
 """
 
 from __future__ import annotations

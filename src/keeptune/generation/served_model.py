@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, TypeVar
 
@@ -33,13 +33,40 @@ class NotMeasurableError(ModelError):
 
 @dataclass(frozen=True, slots=True)
 class PromptDifference:
-    """A prompt whose tokens differ: its text, and the tokens of the run and of the server from the first difference
-    on. Servers that report only the number of tokens have none in `served`."""
+    """A prompt whose tokens differ: its text, and the tokens of the run and of the program from the first difference
+    on. Programs that report only the number of tokens have none in `served`."""
 
     prompt: str
     place: int
     expected: tuple[int, ...]
     served: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class PromptComparison:
+    """Prompts whose tokens were compared, by text, and those that differ.
+
+    `by` says what the program tells about the tokens of a prompt.
+    """
+
+    by: Literal["token ids", "token counts"] = "token ids"
+    compared: set[str] = field(default_factory=set)
+    differences: list[PromptDifference] = field(default_factory=list)
+
+    def add(self, text: str, expected: Sequence[int], served: Sequence[int]) -> None:
+        """Compares the tokens of a prompt in the run with those in the program."""
+        self.compared.add(text)
+        if list(served) != list(expected):
+            pairs = enumerate(zip(expected, served, strict=False))
+            end = min(len(expected), len(served))
+            place = next((index for index, pair in pairs if pair[0] != pair[1]), end)
+            self.differences.append(PromptDifference(text, place, tuple(expected[place:]), tuple(served[place:])))
+
+    def add_count(self, text: str, expected: Sequence[int], served: int) -> None:
+        """Compares the number of tokens."""
+        self.compared.add(text)
+        if served != len(expected):
+            self.differences.append(PromptDifference(text, min(served, len(expected)), tuple(expected), ()))
 
 
 class ServedModel:
@@ -49,9 +76,7 @@ class ServedModel:
         tokenizer: the tokenizer of the run.
         vocabulary: the number of tokens of the base model.
         stop_ids: the tokens that end an answer.
-        compared: the prompts whose tokens were compared.
-        differences: those that have other tokens on the server.
-        compares: what the server tells about the tokens of a prompt.
+        prompts: the comparison of the tokens of all prompts so far.
     """
 
     def __init__(
@@ -59,16 +84,10 @@ class ServedModel:
     ) -> None:
         self.server, self.model, self.tokenizer, self.vocabulary = server, model, tokenizer, vocabulary
         self.stop_ids, self.line_ends = set(stop_ids), line_end_tokens(tokenizer)
-        self.compared: set[str] = set()
-        self.differences: list[PromptDifference] = []
         plain, whole = encode_text(tokenizer, "a", special_tokens=False), encode_prompt(tokenizer, "a")
         self._begin = whole[: len(whole) - len(plain)] if whole[-len(plain) :] == plain else []
         self._continuation_log_likelihood: Callable[[Sequence[int], Sequence[int]], float | None] | None = None
-        self.compares: Literal["token ids", "token counts"] = "token ids"
-        try:
-            self._tokenize("a")
-        except RefusedError:
-            self.compares = "token counts"
+        self.prompts = PromptComparison("token ids" if self._can_tokenize() else "token counts")
 
     def answer(
         self,
@@ -89,8 +108,9 @@ class ServedModel:
         replies = _concurrently(self._complete, texts, budgets)
         for row, text, reply in zip(rows, texts, replies, strict=True):
             choice = reply["choices"][0]
-            if self.compares == "token counts":
-                self._compare_count(text, row.prompt, reply)
+            count = (reply.get("usage") or {}).get("prompt_tokens")
+            if self.prompts.by == "token counts" and count is not None and text not in self.prompts.compared:
+                self.prompts.add_count(text, row.prompt, count)
             self._collect(collector, row, str(choice["text"]), choice.get("finish_reason") == "stop")
         return collector.in_order()
 
@@ -110,18 +130,13 @@ class ServedModel:
         return [value if value is not None and isfinite(value) else None for value in values]
 
     def compare(self, texts: Sequence[str], prompts: Sequence[Sequence[int]]) -> None:
-        """Compares the server's tokens of each text with the run's. Differences are added to `differences`."""
-        if self.compares == "token counts":
-            return  # they are known once a prompt is answered
-        new = {text: tuple(prompt) for text, prompt in zip(texts, prompts, strict=True) if text not in self.compared}
+        """Compares the server's tokens of each text with the run's, once. Counts are known only with an answer."""
+        if self.prompts.by == "token counts":
+            return
+        known = self.prompts.compared
+        new = {text: prompt for text, prompt in zip(texts, prompts, strict=True) if text not in known}
         for (text, expected), served in zip(new.items(), _concurrently(self._tokenize, list(new)), strict=True):
-            self.compared.add(text)
-            if tuple(served) != expected:
-                place = next(
-                    (i for i, pair in enumerate(zip(expected, served, strict=False)) if pair[0] != pair[1]),
-                    min(len(expected), len(served)),
-                )
-                self.differences.append(PromptDifference(text, place, expected[place:], tuple(served[place:])))
+            self.prompts.add(text, expected, served)
 
     def render_chat(self, problem: str) -> str | None:
         """How the server's chat template renders a single question; None if the server does not tell (llama.cpp
@@ -131,6 +146,10 @@ class ServedModel:
         except RefusedError:
             return None
         return str(reply["prompt"]) if "prompt" in reply else None
+
+    def client_text(self, rendering: str) -> str:
+        """The text that a client sends for a rendered prompt: without the special tokens that the tokenizer adds."""
+        return rendering.removeprefix(self.tokenizer.decode(self._begin)) if self._begin else rendering
 
     def text_of(self, prompt: Sequence[int]) -> str:
         """The text that a client sends for the tokens of a prompt: without what a tokenizer puts before a text."""
@@ -153,6 +172,13 @@ class ServedModel:
                 return
         collector.finish(row, stopped)
 
+    def _can_tokenize(self) -> bool:
+        try:
+            self._tokenize("a")
+        except RefusedError:
+            return False
+        return True
+
     def _tokenize(self, text: str) -> list[int]:
         # llama.cpp and vLLM name the text differently, and both ignore names that they do not know.
         body = {
@@ -167,14 +193,6 @@ class ServedModel:
         if not isinstance(tokens, list):
             raise RefusedError(f"{self.server.root}/tokenize: the reply has no list `tokens`", 200)
         return [int(token) for token in tokens]
-
-    def _compare_count(self, text: str, prompt: Sequence[int], reply: Any) -> None:
-        count = (reply.get("usage") or {}).get("prompt_tokens")
-        if count is None or text in self.compared:
-            return
-        self.compared.add(text)
-        if count != len(prompt):
-            self.differences.append(PromptDifference(text, min(count, len(prompt)), tuple(prompt), ()))
 
     def _find_log_likelihood(self) -> Callable[[Sequence[int], Sequence[int]], float | None]:
         """The first way to ask for log-likelihoods that the server answers."""
