@@ -56,10 +56,7 @@ def export(
         int | None, typer.Option(min=1, help="mindrecord: MindFormers' seq_length in tokens; default: 256")
     ] = None,
     shards: Annotated[int | None, typer.Option(min=1, help="mindrecord: number of files; default: 1")] = None,
-    prove: Annotated[
-        bool,
-        typer.Option("--prove", help="then judge the export: keeptune gate RUN --artefact OUT, with its exit codes"),
-    ] = False,
+    prove: Annotated[bool, typer.Option("--prove", help="judge the export: keeptune gate RUN --artefact OUT")] = False,
 ) -> None:
     """Export a tuned model or a run's rows for other programs.
 
