@@ -31,11 +31,11 @@ from keeptune.grading.number import parse_truth
 from keeptune.models import adapter_metadata
 
 
-def measure(files: list[Path], records: list[Record], scratch: Path, longest: int) -> dict[str, Any]:
+def measure(files: list[Path], records: list[Record], longest: int) -> dict[str, Any]:
     """The figures of a model file, or of a base with an adapter."""
     started = time.monotonic()
     prompts = [record["prompt"] for record in records]
-    answers = run_llamacpp(scratch, *files, prompts=prompts, budgets=[2 * longest] * len(records), context=4 * longest)
+    answers = run_llamacpp(*files, prompts=prompts, budgets=[2 * longest] * len(records), context=4 * longest)
     seconds = time.monotonic() - started
     graded = [
         {
@@ -82,7 +82,7 @@ def main() -> None:
             export(options.adapter, "gguf", scratch / gguf_type, gguf_type)
             sources[gguf_type] = [scratch / gguf_type / "model.gguf"]
         for name, files in sources.items():
-            figures[name] = row = measure(files, records, scratch / "job", options.longest)
+            figures[name] = row = measure(files, records, options.longest)
             print(
                 f"{name:9} {row['accuracy']:.1%} of {row['n']}  equal {row['equal']}  lost {row['lost']}  gained "
                 f"{row['gained']}  {sum(row['bytes']) / 1e6:.0f} MB  {row['tokens_per_second']:.0f} tokens/s",
