@@ -190,7 +190,7 @@ def test_keeptune_serve_is_such_a_server(copy: tuple[Path, Path]) -> None:
     from keeptune.serving.served_run import open_run
 
     run, _ = copy
-    loaded = open_run(str(run), [], 1000, 4)
+    loaded = open_run(str(run), [], 2000, 4)
     app = create_app(loaded, Engine(loaded.decoder, loaded.scales, 100, 60, Metrics()), AppSettings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none"))
     thread = threading.Thread(target=server.run)
@@ -204,9 +204,9 @@ def test_keeptune_serve_is_such_a_server(copy: tuple[Path, Path]) -> None:
         server.should_exit = True
         thread.join()
     assert record["skill"]["equal"] == 9 and record["prompts"]["differing"] == 0
-    # The server sends only the stored prompt to the tuned model.
-    assert record["abilities"] == {} and set(record["left_out"]) == set(ABILITIES)
-    assert "prompts that begin with" in record["left_out"]["instructions"]
+    assert set(record["abilities"]) == {"instructions"}  # without a chat template, under the stored prompt
+    assert "prompts that begin with" in record["left_out"]["reading-en"]
+    assert all("no log-probabilities" in record["left_out"][name] for name in ("grammar", "general-text"))
 
 
 def test_export_proves_itself(copy: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`keeptune gate RUN --artefact` with llama.cpp: merged files, adapters beside a base, and files that are not the run's."""
+"""`keeptune gate RUN --artefact` with llama.cpp: merged files, adapters beside a base, and files of something else."""
 
 import json
 import os

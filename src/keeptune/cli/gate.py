@@ -20,7 +20,7 @@ _EXIT_CODES = {"pass": 0, "fail": EXIT_GATE_FAILED, "undecided": EXIT_UNDECIDED}
 
 
 RunOfArtefact = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="with --artefact: the run that the artefact is from")
+    Path | None, typer.Argument(metavar="RUN", help="with --artefact: the run that the artefact is from")
 ]
 Base = Annotated[
     str | None,
