@@ -37,6 +37,8 @@ def format_artefact(record: Record) -> str:
         run, artefact, change = skill["run"], skill["artefact"], skill["difference"]
         expected = skill["expected_equal"]
         rule = f" (expected: at least {expected:.0%})" if expected else ""
+        if skill["near_ties"] is not None and skill["equal"] < artefact["n"]:
+            rule += f"; {skill['near_ties']} of the others part at a near tie"
         lines += [
             f"answers   {skill['equal']} of {artefact['n']} are equal to the run's{rule}",
             f"skill     {artefact['accuracy']:.1%} right, {run['accuracy']:.1%} in the run; difference "

@@ -184,10 +184,9 @@ def _verdict(exported: Exported) -> str:
             f"`keeptune gate --base {exported.model} --tuned {exported.target}`."
         )
     result = Result.model_validate(read_json(path, Result))
-    lines = [
-        f"Retention gate of the run: **{result.gate.verdict}**. It holds for the adapter as keeptune runs it. "
-        f"`keeptune gate {exported.target} --artefact .` judges what these files answer."
-    ]
+    lines = [f"Retention gate of the run: **{result.gate.verdict}**. It holds for the adapter as keeptune runs it."]
+    if exported.form in ("merged", "gguf", "ollama"):
+        lines += ["", f"`keeptune gate {exported.target} --artefact .` judges what these files answer."]
     if result.abilities:
         rows = [f"| {name} | {one.status} |" for name, one in sorted(result.abilities.items())]
         lines += ["", "| ability | status |", "|---|---|", *rows]

@@ -23,13 +23,22 @@ from keeptune.evaluation import reading_score, skill_score
 from keeptune.evaluation.abilities.base import Ability, Subject
 from keeptune.evaluation.run_integrity import check_files
 from keeptune.evaluation.suite.loader import Size
-from keeptune.files import Record, file_sha256, read_json, write_json, write_records
+from keeptune.files import Record, file_sha256, read_json, read_records, write_json, write_records
+from keeptune.generation.answer_source import AnswerSource
 from keeptune.generation.served_model import NotMeasurableError, ServedModel
+from keeptune.pipeline.artefact_differences import first_differences
 from keeptune.pipeline.artefact_files import ArtefactFiles, faults_of, faults_of_base, find_files
 from keeptune.pipeline.artefact_program import OpenArtefact, is_address, open_address, open_files
-from keeptune.pipeline.artefact_result import READING_FILE, SKILL_FILE, ability_file, base_records, compute_figures
+from keeptune.pipeline.artefact_result import (
+    DIFFERENCES_FILE,
+    READING_FILE,
+    SKILL_FILE,
+    ability_file,
+    base_records,
+    compute_figures,
+)
 from keeptune.pipeline.context import RunContext
-from keeptune.pipeline.final_evaluation import READING
+from keeptune.pipeline.final_evaluation import READING, SKILL
 from keeptune.pipeline.run import Run
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.chat import ChatLayout
@@ -110,6 +119,8 @@ class _Check:
         request, context = self.request, self.context
         files = None if is_address(request.artefact) else find_files(request.artefact)
         base = find_files(request.base) if request.base else None
+        if base and (files is None or files.form != "gguf-lora"):
+            raise RecipeError(f"--base is for a GGUF adapter, and {request.artefact} is none; remove it")
         faults = faults_of(files, context.directory, context.prompt.sha256) if files else []
         faults += faults_of_base(base, context.directory) if base else []
         hashes = {**(files.hashes() if files else {}), **(base.hashes() if base else {})}
@@ -184,6 +195,7 @@ class _Check:
                 source, final.prompt, questions, final.budgets(), count("test questions", len(questions)), final.grader
             ),
         )
+        self._measure("first differing tokens", DIFFERENCES_FILE, lambda: self._differences(source, questions))
         if READING_ABILITY in self._names():
             items, layout = final.reading()[1], final.layouts()[READING]
             self._measure(
@@ -195,6 +207,12 @@ class _Check:
         subject = Subject(source, ChatLayout(tokenizer, final.fallback))
         for ability in self.abilities:
             self._measure(ability.name, ability_file(self.folder, ability.name).name, self._asks(subject, ability))
+
+    def _differences(self, source: AnswerSource, questions: Sequence[skill_score.SkillQuestion]) -> list[Record]:
+        """The first differing token of each answer that is not the run's."""
+        final, tokenizer = self.context.final, self.context.models.tokenizer
+        prompts = [final.prompt.encode(tokenizer, one.problem, one.conversation) for one in questions]
+        return first_differences(source, prompts, final.records(SKILL, "tuned"), read_records(self.folder / SKILL_FILE))
 
     def _asks(self, subject: Subject, ability: Ability) -> Callable[[], list[Record]]:
         """A function that evaluates the artefact on the items of an ability.

@@ -11,16 +11,17 @@ from keeptune.config.ability_names import READING_ABILITY
 from keeptune.evaluation import skill_score
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.registry import ABILITIES
-from keeptune.evaluation.gate import AbilityResult, AbilityScores, GateResult, Measurement, judge
+from keeptune.evaluation.gate import AbilityResult, AbilityScores, GateResult, Limits, Measurement, judge
 from keeptune.evaluation.statistics import paired_difference
 from keeptune.evaluation.suite_evaluation import record_path
 from keeptune.evaluation.verdict_record import abilities_record, gate_record, limits_of
 from keeptune.files import Record, read_records
+from keeptune.pipeline.artefact_differences import near_ties
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.final_evaluation import READING, SKILL, as_reading
 from keeptune.pipeline.result import finite_estimate
 
-SKILL_FILE, READING_FILE = "skill.jsonl", "reading.jsonl"
+SKILL_FILE, DIFFERENCES_FILE, READING_FILE = "skill.jsonl", "differences.jsonl", "reading.jsonl"
 
 EXPECTED_EQUAL = 0.99
 """The share of equal answers that is expected of a file whose weights are rounded to 16 bits at most."""
@@ -77,15 +78,15 @@ def _skill(context: RunContext, folder: Path, gguf_type: object) -> tuple[Record
     names = [record["id"] for record in before]
     run, artefact = skill_score.scores_of(before), skill_score.scores_of(after)
     measurement = Measurement("score", "score", run, artefact, names, np.ones(len(run)), 0.0, len(run))
-    limits = limits_of(recipe.gate)
     judged = judge(
         [AbilityScores(SKILL, [measurement])],
-        type(limits)(limits.threshold, limits.margin),
+        Limits(recipe.gate.threshold, recipe.gate.margin),
         resamples=recipe.gate.resamples,
         seed=recipe.seed,
     ).abilities[0]
     difference = paired_difference(run, artefact, names, resamples=recipe.gate.resamples, seed=recipe.seed)
     shares = [skill_score.summarize(records, final.grader) for records in (before, after)]
+    differences = folder / DIFFERENCES_FILE
     outputs = ([record["output"] for record in records] for records in (before, after))
     record = {
         **{
@@ -95,6 +96,7 @@ def _skill(context: RunContext, folder: Path, gguf_type: object) -> tuple[Record
         "difference": finite_estimate(difference),
         "mcnemar_p": skill_score.mcnemar_p_value(run, artefact),
         "equal": sum(one == other for one, other in zip(*outputs, strict=True)),
+        "near_ties": near_ties(read_records(differences)) if differences.is_file() else None,
         "expected_equal": None if gguf_type in _COARSE else EXPECTED_EQUAL,
         "status": judged.status,
         "reason": judged.headline.reason,

@@ -47,6 +47,9 @@ def _row(artefact: Artefact) -> Row:
     if skill and skill.differs:
         expected = text.percent(skill.expected_equal or 0.0, 0)
         notes.insert(0, f"differs: fewer than {expected} of the answers are equal to those of the run")
+    if skill and skill.near_ties is not None and skill.equal < skill.artefact.n:
+        others = skill.artefact.n - skill.equal
+        notes.insert(0, f"{skill.near_ties} of {others} other answers part from the run's at a near tie of two tokens")
     counted = [ability for ability in artefact.abilities.values() if ability.counted]
     retained = sum(ability.status == "retained" for ability in counted)
     form = ", ".join(filter(None, (artefact.form, artefact.gguf_type)))

@@ -57,8 +57,12 @@ class Prompts(Part):
 class ArtefactSkill(Part):
     """The skill test, answered by the artefact and, before, by the run.
 
-    `equal` is the number of answers with the text of the run's answer. `expected_equal` is the smallest share that
-    formats without further rounding should reach; null for others. `difference` is artefact − run.
+    Attributes:
+        difference: artefact − run.
+        equal: the number of answers with the text of the run's answer.
+        near_ties: the number of the others that part from it where two tokens are nearly as likely; null if that cannot
+            be measured.
+        expected_equal: the smallest share of equal answers that 16-bit formats should reach; null for others.
     """
 
     run: Share
@@ -66,6 +70,7 @@ class ArtefactSkill(Part):
     difference: Estimate
     mcnemar_p: float | None
     equal: int
+    near_ties: int | None
     expected_equal: float | None
     status: Status
     reason: str
