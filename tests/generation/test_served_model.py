@@ -118,3 +118,15 @@ def test_place_of_the_first_difference() -> None:
         ("b", 1, (2, 3), (5,)),
         ("c", 2, (), (9,)),
     ]
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@localhost/v1", "http://localhost/v1?key=1", "http:///v1"])
+def test_addresses_that_are_refused(url: str) -> None:
+    with pytest.raises(ModelError, match="without a user name"):
+        connect(url)
+
+
+def test_answers_end_at_the_context_of_the_server(address: str, generator: Generator) -> None:
+    context = len(PROMPTS[0]) + 3
+    model = ServedModel(connect(address), "tuned", WORDS, len(WORDS), generator.stop_ids, context)
+    assert model.answer(PROMPTS[:1], [50], never_stop) == generator.answer(PROMPTS[:1], [3], never_stop)

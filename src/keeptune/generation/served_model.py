@@ -76,14 +76,22 @@ class ServedModel:
         tokenizer: the tokenizer of the run.
         vocabulary: the number of tokens of the base model.
         stop_ids: the tokens that end an answer.
+        context_tokens: the longest prompt with its answer; None if the server does not tell. Longer answers end there.
         prompts: the comparison of the tokens of all prompts so far.
     """
 
     def __init__(
-        self, server: ServerConnection, model: str, tokenizer: Any, vocabulary: int, stop_ids: Iterable[int]
+        self,
+        server: ServerConnection,
+        model: str,
+        tokenizer: Any,
+        vocabulary: int,
+        stop_ids: Iterable[int],
+        context_tokens: int | None = None,
     ) -> None:
         self.server, self.model, self.tokenizer, self.vocabulary = server, model, tokenizer, vocabulary
         self.stop_ids, self.line_ends = set(stop_ids), line_end_tokens(tokenizer)
+        self.context_tokens = context_tokens
         plain, whole = encode_text(tokenizer, "a", special_tokens=False), encode_prompt(tokenizer, "a")
         self._begin = whole[: len(whole) - len(plain)] if whole[-len(plain) :] == plain else []
         self._continuation_log_likelihood: Callable[[Sequence[int], Sequence[int]], float | None] | None = None
@@ -103,9 +111,9 @@ class ServedModel:
         """
         texts = [self.text_of(prompt) for prompt in prompts]
         self.compare(texts, prompts)
-        rows = [Row(i, list(p), b) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
+        rows = [Row(i, list(p), self._budget(p, b)) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
         collector = AnswerCollector(self, stop, progress)
-        replies = _concurrently(self._complete, texts, budgets)
+        replies = _concurrently(self._complete, texts, [row.budget for row in rows])
         for row, text, reply in zip(rows, texts, replies, strict=True):
             choice = reply["choices"][0]
             count = (reply.get("usage") or {}).get("prompt_tokens")
@@ -157,6 +165,9 @@ class ServedModel:
         return str(
             self.tokenizer.decode(list(prompt[start:]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )
+
+    def _budget(self, prompt: Sequence[int], budget: int) -> int:
+        return budget if self.context_tokens is None else max(1, min(budget, self.context_tokens - len(prompt)))
 
     def _complete(self, text: str, budget: int) -> Any:
         body = {"model": self.model, "prompt": text, "max_tokens": budget, "temperature": 0}

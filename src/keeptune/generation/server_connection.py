@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,14 @@ KEY = "KEEPTUNE_API_KEY"
 
 TIMEOUT_SECONDS = 600.0
 _QUOTED_CHARACTERS = 300
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Makes a redirect an HTTP error."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 class RefusedError(ModelError):
@@ -53,13 +63,19 @@ class ServerConnection:
         content = json.dumps(body).encode()
         return self._send(urllib.request.Request(self.root + path, content, self._headers()))
 
+    def _opener(self) -> urllib.request.OpenerDirector:
+        """Follows no redirects, which would pass the key on, and asks this machine without a proxy."""
+        is_local = urllib.parse.urlsplit(self.root).hostname in _LOCAL_HOSTS
+        proxies = [urllib.request.ProxyHandler({})] if is_local else []
+        return urllib.request.build_opener(_NoRedirects, *proxies)
+
     def _headers(self) -> dict[str, str]:
         authorization = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         return {"Content-Type": "application/json", **authorization}
 
     def _send(self, request: urllib.request.Request) -> Any:
         try:
-            with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as reply:
+            with self._opener().open(request, timeout=TIMEOUT_SECONDS) as reply:
                 content = reply.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -78,7 +94,16 @@ class ServerConnection:
 
 
 def connect(url: str) -> ServerConnection:
-    """The connection to an address with or without `/v1` at its end."""
+    """The connection to an address with or without `/v1` at its end.
+
+    Raises:
+        ModelError: the address contains a user name, a query or no host.
+    """
+    if re.fullmatch(r"https?://[^\s/@?#]+(/[^\s@?#]*)?", url) is None:
+        raise ModelError(
+            f"{url}: must be an address such as http://localhost:8000/v1, without a user name or key; a key goes into "
+            f"{KEY}"
+        )
     return ServerConnection(url.rstrip("/").removesuffix("/v1"))
 
 

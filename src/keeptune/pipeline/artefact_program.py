@@ -24,6 +24,9 @@ from keeptune.run_files.artefact import PromptDifference, Prompts
 TUNED = "tuned"
 """The name of the tuned model in `keeptune serve`, and in the commands of vLLM exports."""
 
+_PROMPT_TOKENS = 512
+"""Room for a prompt of the skill test, besides its longest answer."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenArtefact:
@@ -77,11 +80,12 @@ def open_files(files: ArtefactFiles, base: ArtefactFiles | None, run: RunContext
     Raises:
         ModelError: the program is missing, or none is known for the form.
     """
+    context = max(llamacpp.CONTEXT_TOKENS, _PROMPT_TOKENS + max(run.final.budgets().values(), default=0))
     if files.form in ("gguf", "ollama"):
-        with llamacpp.serving(files.model) as server:
+        with llamacpp.serving(files.model, context_tokens=context) as server:
             yield _served(server, "", run)
     elif files.form == "gguf-lora" and base:
-        with llamacpp.serving(base.model, [files.path / ADAPTER_FILE]) as server:
+        with llamacpp.serving(base.model, [files.path / ADAPTER_FILE], context) as server:
             yield _served(server, "", run)
     elif files.form == "merged":
         tokenizer = models.load_tokenizer(str(files.path))
@@ -105,19 +109,21 @@ def open_address(url: str, model: str | None, run: RunContext) -> OpenArtefact:
         ModelError: the server cannot be reached, or has no such model.
     """
     server = connect(url)
-    names = [str(one.get("id")) for one in server.get("/v1/models").get("data", [])]
+    models_by_name = {str(one.get("id")): one for one in server.get("/v1/models").get("data", [])}
+    names = list(models_by_name)
     if model is None:
         model = TUNED if TUNED in names else names[0] if len(names) == 1 else None
-    if model is None or (names and model not in names):
+    if model is None or model not in names:
         wrong = f"there is no model {model!r}" if model else "the server has several models"
         raise ModelError(f"{url}: {wrong}; give one of {', '.join(names)} with --model")
-    return _served(server, model, run)
+    return _served(server, model, run, models_by_name[model].get("max_model_len"))
 
 
-def _served(server: ServerConnection, model: str, run: RunContext) -> OpenArtefact:
+def _served(server: ServerConnection, model: str, run: RunContext, context_tokens: int | None = None) -> OpenArtefact:
     name, tokenizer = run.recipe.model.name, run.models.tokenizer
     vocabulary = int(models.load_config(name).get_text_config().vocab_size)
-    source = ServedModel(server, model, tokenizer, vocabulary, models.load_end_tokens(name, tokenizer))
+    ends = models.load_end_tokens(name, tokenizer)
+    source = ServedModel(server, model, tokenizer, vocabulary, ends, context_tokens)
     return OpenArtefact(_program(server), source, source.prompts)
 
 
