@@ -27,7 +27,7 @@ _LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """Makes a redirect an HTTP error."""
 
-    def redirect_request(self, *_: Any) -> None:
+    def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
