@@ -39,10 +39,10 @@ from keeptune.pipeline.artefact_result import (
 )
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.final_evaluation import READING, SKILL
+from keeptune.pipeline.report_stage import run_report_stage
 from keeptune.pipeline.run import Run
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.chat import ChatLayout
-from keeptune.report.page import write_report
 from keeptune.run_files.artefact import Artefact
 
 REQUEST_FILE = "request.json"
@@ -100,7 +100,7 @@ def gate_artefact(request: ArtefactRequest, reporter: Reporter | None = None) ->
     check_files(context.directory)
     check = _Check(context, request, reporter or SilentReporter())
     record = check.run()
-    write_report(context.directory.root)
+    run_report_stage(context)
     return record
 
 

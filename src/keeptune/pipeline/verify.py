@@ -112,7 +112,7 @@ def verify(folder: Path) -> Verification:
     directory = RunDirectory(folder)
     if (folder / GATE_FILE).is_file() and not directory.is_run:
         return _verify_gate(folder, code)
-    if is_export(folder) and not directory.is_run:
+    if is_export(folder):
         verification = Verification(made_by=_version(code), checked_by=_version(code))
         check_export(folder, verification)
         return verification
