@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,14 +60,6 @@ class Answer:
     stopped: bool
 
 
-class Vocabulary(Protocol):
-    """What decides where an answer ends, besides the stop rule: the stop tokens, and the tokens with a line end."""
-
-    tokenizer: Any
-    stop_ids: set[int]
-    line_ends: set[int]
-
-
 class AnswerCollector:
     """Appends generated tokens to rows, decides when a row ends, and collects the finished answers.
 
@@ -75,9 +67,8 @@ class AnswerCollector:
     returns true, or when its budget is used up.
     """
 
-    def __init__(self, vocabulary: Vocabulary, stop: StopRule, report_progress: ReportProgress | None) -> None:
-        self._tokenizer, self._stop_ids = vocabulary.tokenizer, vocabulary.stop_ids
-        self._line_ends = vocabulary.line_ends
+    def __init__(self, generator: Generator, stop: StopRule, report_progress: ReportProgress | None) -> None:
+        self._tokenizer, self._stop_ids, self._line_ends = generator.tokenizer, generator.stop_ids, generator.line_ends
         self._stop, self._report_progress = stop, report_progress
         self._answers: dict[int, Answer] = {}
 
@@ -89,15 +80,11 @@ class AnswerCollector:
             stopped = token in self._line_ends and self._stop(self._tokenizer.decode(row.output))
         if not stopped and len(row.output) < row.budget:
             return False
-        self.finish(row, stopped)
-        return True
-
-    def finish(self, row: Row, stopped: bool) -> None:
-        """Ends a row. `stopped` says whether the answer is complete."""
         text = self._tokenizer.decode(row.output, skip_special_tokens=True)
         self._answers[row.index] = Answer(text, len(row.output), stopped)
         if self._report_progress:
             self._report_progress(1)
+        return True
 
     @property
     def rule(self) -> str:

@@ -10,15 +10,14 @@ log-probability that the model itself gives to each token. Other servers cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Literal, TypeVar
 
 from keeptune.errors import ModelError
-from keeptune.generation.engine import Answer, AnswerCollector, ReportProgress, StopRule, line_end_tokens
-from keeptune.generation.scheduling import Row
+from keeptune.generation.engine import Answer, ReportProgress, StopRule, line_end_tokens
 from keeptune.generation.server_connection import RefusedError, ServerConnection
 from keeptune.prompts.template import encode_prompt, encode_text
 
@@ -75,7 +74,6 @@ class ServedModel:
     Attributes:
         tokenizer: the tokenizer of the run.
         vocabulary: the number of tokens of the base model.
-        stop_ids: the tokens that end an answer.
         context_tokens: the longest prompt with its answer; None if the server does not tell. Longer answers end there.
         prompts: the comparison of the tokens of all prompts so far.
     """
@@ -86,11 +84,10 @@ class ServedModel:
         model: str,
         tokenizer: Any,
         vocabulary: int,
-        stop_ids: Iterable[int],
         context_tokens: int | None = None,
     ) -> None:
         self.server, self.model, self.tokenizer, self.vocabulary = server, model, tokenizer, vocabulary
-        self.stop_ids, self.line_ends = set(stop_ids), line_end_tokens(tokenizer)
+        self.line_ends = line_end_tokens(tokenizer)
         self.context_tokens = context_tokens
         plain, whole = encode_text(tokenizer, "a", special_tokens=False), encode_prompt(tokenizer, "a")
         self._begin = whole[: len(whole) - len(plain)] if whole[-len(plain) :] == plain else []
@@ -111,16 +108,16 @@ class ServedModel:
         """
         texts = [self.text_of(prompt) for prompt in prompts]
         self.compare(texts, prompts)
-        rows = [Row(i, list(p), self._budget(p, b)) for i, (p, b) in enumerate(zip(prompts, budgets, strict=True))]
-        collector = AnswerCollector(self, stop, progress)
-        replies = _concurrently(self._complete, texts, [row.budget for row in rows])
-        for row, text, reply in zip(rows, texts, replies, strict=True):
-            choice = reply["choices"][0]
-            count = (reply.get("usage") or {}).get("prompt_tokens")
+        limits = [self._budget(prompt, budget) for prompt, budget in zip(prompts, budgets, strict=True)]
+        answers = []
+        for text, prompt, reply in zip(texts, prompts, _concurrently(self._complete, texts, limits), strict=True):
+            choice, count = reply["choices"][0], (reply.get("usage") or {}).get("prompt_tokens")
             if self.prompts.by == "token counts" and count is not None and text not in self.prompts.compared:
-                self.prompts.add_count(text, row.prompt, count)
-            self._collect(collector, row, str(choice["text"]), choice.get("finish_reason") == "stop")
-        return collector.in_order()
+                self.prompts.add_count(text, prompt, count)
+            answers.append(self._ended(str(choice["text"]), choice.get("finish_reason") == "stop", stop))
+            if progress:
+                progress(1)
+        return answers
 
     def log_likelihoods(
         self, contexts: Sequence[Sequence[int]], continuations: Sequence[Sequence[int]]
@@ -176,12 +173,13 @@ class ServedModel:
         except RefusedError as error:
             raise NotMeasurableError(str(error)) from None
 
-    def _collect(self, collector: AnswerCollector, row: Row, text: str, stopped: bool) -> None:
-        """Ends an answer where the stop rule ends it, also if the server went on."""
-        for token in self.tokenizer.encode(text, add_special_tokens=False):
-            if collector.append(row, token):
-                return
-        collector.finish(row, stopped)
+    def _ended(self, text: str, stopped: bool, stop: StopRule) -> Answer:
+        """The answer up to the line at which the stop rule applies. The server does not know it and goes on."""
+        tokens = self.tokenizer.encode(text, add_special_tokens=False)
+        for place, token in enumerate(tokens, start=1):
+            if token in self.line_ends and stop(start := self.tokenizer.decode(tokens[:place])):
+                return Answer(start, place, True)
+        return Answer(text, len(tokens), stopped)
 
     def _can_tokenize(self) -> bool:
         try:

@@ -122,8 +122,7 @@ def open_address(url: str, model: str | None, run: RunContext) -> OpenArtefact:
 def _served(server: ServerConnection, model: str, run: RunContext, context_tokens: int | None = None) -> OpenArtefact:
     name, tokenizer = run.recipe.model.name, run.models.tokenizer
     vocabulary = int(models.load_config(name).get_text_config().vocab_size)
-    ends = models.load_end_tokens(name, tokenizer)
-    source = ServedModel(server, model, tokenizer, vocabulary, ends, context_tokens)
+    source = ServedModel(server, model, tokenizer, vocabulary, context_tokens)
     return OpenArtefact(_program(server), source, source.prompts)
 
 
