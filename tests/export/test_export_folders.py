@@ -81,7 +81,9 @@ def test_templates_that_ollama_cannot_express_are_refused(template: str) -> None
 def test_modelfile(tmp_path: Path) -> None:
     model = tiny_families.save(tmp_path / "model", "llama")
     adapter = tiny_families.tune(model, tmp_path / "adapter", budgets={"add": 30, "mul": 70})
-    assert {"Modelfile", "README.md", "keeptune.json", "model.gguf"} == set(export(adapter, "ollama", tmp_path / "out"))
+    assert {"Modelfile", "README.md", "export.json", "keeptune.json", "model.gguf"} == set(
+        export(adapter, "ollama", tmp_path / "out")
+    )
     lines = (tmp_path / "out" / "Modelfile").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "FROM ./model.gguf"
     assert f'TEMPLATE """{ollama_prompt(tiny.PROMPT, "").template}"""' in lines

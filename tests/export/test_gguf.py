@@ -134,7 +134,7 @@ def test_a_base_model_is_exported_with_its_own_template(tmp_path: Path) -> None:
     words = tiny.tokenizer()
     words.chat_template = "{{ messages[0].content }}"
     words.save_pretrained(model)
-    assert export(str(model), "gguf", tmp_path / "out") == ["README.md", "model.gguf"]
+    assert export(str(model), "gguf", tmp_path / "out") == ["README.md", "export.json", "model.gguf"]
     found = fields(tmp_path / "out" / "model.gguf")
     assert found["tokenizer.chat_template"] == "{{ messages[0].content }}"
     assert "general.sampling.temp" not in found

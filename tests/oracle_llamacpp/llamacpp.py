@@ -1,19 +1,15 @@
-"""Starts llamacpp_program.py in the Python that has llama.cpp."""
+"""Asks llama.cpp's server, which keeptune starts in the Python that has it."""
 
-import os
-import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from keeptune.files import read_json, write_json
-
-PYTHON = "KEEPTUNE_LLAMACPP_PYTHON"
-PROGRAM = Path(__file__).with_name("llamacpp_program.py")
+from keeptune.generation.llamacpp import SLOTS, serving
+from keeptune.generation.server_connection import ServerConnection
 
 
 def run_llamacpp(
-    folder: Path,
     model: Path,
     adapter: Path | None = None,
     texts: Sequence[str] = (),
@@ -25,7 +21,6 @@ def run_llamacpp(
     """Tokens of texts, renderings of conversations and greedy answers to prompts, by llama.cpp.
 
     Args:
-        folder: for the files of the job.
         model: a GGUF file.
         adapter: a GGUF file with a LoRA, at full scale.
         texts: to tokenize.
@@ -34,21 +29,19 @@ def run_llamacpp(
         budgets: the maximum number of new tokens per prompt.
         context: the longest prompt with its answer, in tokens.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    job = {
-        "model": str(model),
-        "adapter": str(adapter) if adapter else None,
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "context": context,
-        "texts": list(texts),
-        "chats": list(chats),
-        "prompts": list(prompts),
-        "budgets": list(budgets),
-    }
-    write_json(folder / "job.json", job)
-    # Environment variables of this Python must not affect the other one.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    command = [os.environ[PYTHON], str(PROGRAM), str(folder / "job.json"), str(folder / "result.json")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=3600, env=environment)
-    assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return read_json(folder / "result.json")
+    with serving(model, [adapter] if adapter else [], context) as server, ThreadPoolExecutor(SLOTS) as pool:
+        return {
+            "tokens": [
+                server.post("/tokenize", {"content": text, "add_special": True, "parse_special": True})["tokens"]
+                for text in texts
+            ],
+            "renderings": [server.post("/apply-template", {"messages": messages})["prompt"] for messages in chats],
+            "answers": list(pool.map(lambda pair: _answer(server, *pair), zip(prompts, budgets, strict=True))),
+        }
+
+
+def _answer(server: ServerConnection, prompt: str, budget: int) -> dict[str, Any]:
+    """A greedy answer, without its end token."""
+    body = {"prompt": prompt, "n_predict": budget, "temperature": 0, "return_tokens": True, "cache_prompt": False}
+    reply = server.post("/completion", body)
+    return {"text": reply["content"], "tokens": reply["tokens"], "stopped": reply["stop_type"] == "eos"}

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import tiny
 from export import tiny_families
-from oracle_llamacpp.llamacpp import PYTHON, run_llamacpp
+from oracle_llamacpp.llamacpp import run_llamacpp
 from transformers import AutoTokenizer, LlamaForCausalLM
 
 from keeptune.export.exporter import export
 from keeptune.files import read_records
 from keeptune.generation.engine import Generator
+from keeptune.generation.llamacpp import PYTHON
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
 
@@ -55,9 +56,9 @@ def test_every_shape_answers_as_in_keeptune(tmp_path: Path, shape: str) -> None:
     base, files = tmp_path / "base" / "model.gguf", {"texts": texts, "prompts": texts, "budgets": budgets}
     tuned = adapters.load_adapter(tiny.load(model), adapter)
     expected = [answer.text for answer in Generator(tuned, words).answer(tokens, budgets, never_stop)]
-    merged = run_llamacpp(tmp_path, tmp_path / "merged" / "model.gguf", **files)
-    added = run_llamacpp(tmp_path, base, tmp_path / "lora" / "adapter.gguf", **files)
-    alone = run_llamacpp(tmp_path, base, **files)
+    merged = run_llamacpp(tmp_path / "merged" / "model.gguf", **files)
+    added = run_llamacpp(base, tmp_path / "lora" / "adapter.gguf", **files)
+    alone = run_llamacpp(base, **files)
     assert merged["tokens"] == added["tokens"] == tokens
     with adapters.scaled(tuned, 0):
         before = [answer.text for answer in Generator(tuned, words).answer(tokens, budgets, never_stop)]
@@ -83,7 +84,7 @@ def test_released_tokenizers_give_the_same_tokens(tmp_path: Path, name: str) -> 
     rows = read_records(POOL)
     problems = read_records(SHIPPED / "scores" / "skill.jsonl")[:300]
     texts = [row["messages"][-1]["content"] for row in rows] + [row["problem"] for row in problems]
-    found = run_llamacpp(tmp_path, tmp_path / "out" / "model.gguf", texts=texts)["tokens"]
+    found = run_llamacpp(tmp_path / "out" / "model.gguf", texts=texts)["tokens"]
     assert found == [words.encode(text) for text in texts]
 
 
@@ -103,7 +104,7 @@ def answered(folder: Path, count: int, longest: int) -> list[dict[str, Any]]:
     return [one for one in records if one["output_tokens"] <= longest][:count]
 
 
-def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
+def test_prompts_have_the_same_tokens(exports: Path) -> None:
     words, card = models.load_tokenizer(models.EMBEDDED), adapter_metadata.load(SHIPPED)
     records = read_records(INVOKED / "scores-always-on" / "skill.jsonl")
     english = [one for one in records if one["kind"] == "english"]
@@ -112,7 +113,6 @@ def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
     chats = [row["messages"] for language in ("en", "zh") for row in asked if row["language"] == language][::7][:200]
     assert len(problems) == len(chats) == 200
     merged = run_llamacpp(
-        tmp_path,
         exports / "merged" / "model.gguf",
         texts=[card.prompt.render(problem) for problem in problems],
         chats=[[{"role": "user", "content": problem}] for problem in problems],
@@ -121,17 +121,17 @@ def test_prompts_have_the_same_tokens(exports: Path, tmp_path: Path) -> None:
     # Programs that serve the file send chats through its template, which is the prompt of the training.
     assert merged["renderings"] == [card.prompt.render(problem) for problem in problems]
     expected = [words.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in chats]
-    base = run_llamacpp(tmp_path, exports / "base" / "model.gguf", texts=expected, chats=chats)
+    base = run_llamacpp(exports / "base" / "model.gguf", texts=expected, chats=chats)
     assert base["renderings"] == expected
     assert base["tokens"] == [words.encode(text, add_special_tokens=False) for text in expected]
 
 
-def test_the_shipped_adapter_answers_as_in_keeptune(exports: Path, tmp_path: Path) -> None:
+def test_the_shipped_adapter_answers_as_in_keeptune(exports: Path) -> None:
     records = answered(SHIPPED, 100, longest=300)
     prompts = {"prompts": [one["prompt"] for one in records], "budgets": [400] * len(records)}
     expected = [one["output"] for one in records]
-    merged = run_llamacpp(tmp_path, exports / "merged" / "model.gguf", **prompts)
-    added = run_llamacpp(tmp_path, exports / "base" / "model.gguf", exports / "lora" / "adapter.gguf", **prompts)
+    merged = run_llamacpp(exports / "merged" / "model.gguf", **prompts)
+    added = run_llamacpp(exports / "base" / "model.gguf", exports / "lora" / "adapter.gguf", **prompts)
     shares = {"merged": share_equal(merged["answers"], expected), "added": share_equal(added["answers"], expected)}
     assert min(shares.values()) >= AGREEMENT, shares
 
@@ -145,6 +145,6 @@ def test_an_invoked_adapter_acts_only_after_its_invocation(exports: Path, tmp_pa
         "prompts": [*(one["prompt"] for one in records), *other],
         "budgets": [300] * len(records) + [40] * len(other),
     }
-    found = run_llamacpp(tmp_path, base, adapter, **prompts)["answers"]
+    found = run_llamacpp(base, adapter, **prompts)["answers"]
     assert share_equal(found[: len(records)], [one["output"] for one in records]) >= AGREEMENT
-    assert found[len(records) :] == run_llamacpp(tmp_path, base, prompts=other, budgets=[40] * len(other))["answers"]
+    assert found[len(records) :] == run_llamacpp(base, prompts=other, budgets=[40] * len(other))["answers"]

@@ -10,8 +10,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from keeptune.cli.gate import judge_artefact
 from keeptune.cli.terminal import show
 from keeptune.errors import RecipeError
+
+_PROVABLE = ("gguf", "ollama", "merged")
+"""Forms of which a folder alone can be evaluated."""
 
 _DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_SEQ_LENGTH = 256
@@ -19,6 +23,7 @@ _DEFAULT_ROWS = 2_000
 
 
 def export(
+    context: typer.Context,
     target: Annotated[
         str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder; for gguf also a model")
     ],
@@ -53,25 +58,20 @@ def export(
         int | None, typer.Option(min=1, help="mindrecord: MindFormers' seq_length in tokens; default: 256")
     ] = None,
     shards: Annotated[int | None, typer.Option(min=1, help="mindrecord: number of files; default: 1")] = None,
+    prove: Annotated[bool, typer.Option("--prove", help="judge the export: keeptune gate RUN --artefact OUT")] = False,
 ) -> None:
     """Export a tuned model or a run's rows for other programs.
 
     PEFT also loads the run's adapter/ folder without an export.
     """
+    if prove and form not in _PROVABLE:
+        raise RecipeError(
+            f"--prove requires --to {', '.join(_PROVABLE)} (got {form}); judge others by `keeptune gate RUN --artefact`"
+        )
     if gguf_type and form not in ("gguf", "ollama"):
         raise RecipeError(f"--gguf-type requires --to gguf or ollama (got {form}); remove it")
     if form == "mindrecord" or form == "mindrecord-reading":
-        from keeptune.mindspore.run_rows import export_reading, export_training
-        from keeptune.pipeline.run import Run
-
-        run, length, files = Run.open(Path(target)), seq_length or _DEFAULT_SEQ_LENGTH, shards or 1
-        tokenizer = run.context.models.tokenizer
-        if form == "mindrecord":
-            written = export_training(run.examples(), tokenizer, run.context.prompt, length, out, files)
-        else:
-            written = export_reading(run.recipe.score, tokenizer, length, out, files)
-        show(written.text(), file=sys.stderr)
-        show("\n".join(str(out / name) for name in written.files))
+        _export_rows(target, form, out, seq_length or _DEFAULT_SEQ_LENGTH, shards or 1)
         return
     if seq_length or shards:
         raise RecipeError(
@@ -80,6 +80,24 @@ def export(
     from keeptune.export.exporter import export as write_form
 
     show("\n".join(str(out / name) for name in write_form(target, form, out, gguf_type or "f16")))
+    if prove:
+        sys.exit(judge_artefact(context, Path(target), str(out)))
+
+
+def _export_rows(
+    target: str, form: Literal["mindrecord", "mindrecord-reading"], out: Path, length: int, files: int
+) -> None:
+    from keeptune.mindspore.run_rows import export_reading, export_training
+    from keeptune.pipeline.run import Run
+
+    run = Run.open(Path(target))
+    tokenizer = run.context.models.tokenizer
+    if form == "mindrecord":
+        written = export_training(run.examples(), tokenizer, run.context.prompt, length, out, files)
+    else:
+        written = export_reading(run.recipe.score, tokenizer, length, out, files)
+    show(written.text(), file=sys.stderr)
+    show("\n".join(str(out / name) for name in written.files))
 
 
 def import_(

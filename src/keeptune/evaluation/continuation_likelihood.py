@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from keeptune.generation.answer_source import AnswerSource
 from keeptune.generation.engine import Generator
 from keeptune.generation.scheduling import MIN_SHARED_TOKENS, common_prefix
+from keeptune.generation.served_model import ServedModel
 from keeptune.models.invocation import MASK_ARGUMENT
 from keeptune.models.output_layer import OutputLayer
 from keeptune.models.prepacked_linear import packed_weights
@@ -78,15 +80,20 @@ def _encode(tokenizer: Any, text: str, special_tokens: bool) -> list[int]:
 
 @torch.inference_mode()
 def log_likelihoods(
-    generator: Generator, choices: Sequence[Choice], *, together: bool | None = None
+    generator: AnswerSource, choices: Sequence[Choice], *, together: bool | None = None
 ) -> list[list[float | None]]:
     """The log-likelihood of each option of each choice, Σ log p(token | tokens before it), in nats.
 
     A value that is not a finite number becomes None. The model is used in its current state: adapter on, off or
     scaled. `together` computes all options of a choice in one row; the default is True if the model allows it.
+
+    Raises:
+        NotMeasurableError: if the model is behind a server that returns no log-likelihoods.
     """
     if not choices:
         return []
+    if isinstance(generator, ServedModel):
+        return _served_log_likelihoods(generator, choices)
     if together is None:
         together = has_full_attention(generator.model.config) and not _is_invoked(generator, choices)
     rows = [_row(choice) for choice in choices] if together else [r for c in choices for r in _rows_per_option(c)]
@@ -102,6 +109,17 @@ def log_likelihoods(
         remaining = iter(sums)
         sums = [[next(remaining)[0] for _ in choice.options] for choice in choices]
     return [[value if isfinite(value) else None for value in option_sums] for option_sums in sums]
+
+
+def _served_log_likelihoods(model: ServedModel, choices: Sequence[Choice]) -> list[list[float | None]]:
+    """As `log_likelihoods`, computed by a server."""
+    pairs = [
+        (option[:start], option[start:])
+        for choice in choices
+        for option, start in zip(choice.options, choice.starts, strict=True)
+    ]
+    values = iter(model.log_likelihoods(*zip(*pairs, strict=True)))
+    return [[next(values) for _ in choice.options] for choice in choices]
 
 
 def token_log_probabilities(head: OutputLayer, states: Tensor, targets: Tensor) -> Tensor:

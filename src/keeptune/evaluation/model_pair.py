@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -32,11 +33,18 @@ VARIANTS: tuple[Variant, Variant] = ("base", "tuned")
 """The two models of a pair, as they are called in file names and records."""
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedSubject(Subject):
+    """A subject whose model is loaded in this process."""
+
+    generator: Generator
+
+
 class Pair(ABC):
     """Base and tuned model. Only one of them is in use at a time."""
 
     @abstractmethod
-    def using(self, variant: Variant) -> AbstractContextManager[Subject]:
+    def using(self, variant: Variant) -> AbstractContextManager[LoadedSubject]:
         """Context in which one of the models is ready to be evaluated."""
 
     @abstractmethod
@@ -59,9 +67,9 @@ class AdapterPair(Pair):
         self.base_cache, self.layout = cache, ChatLayout(generator.tokenizer, fallback)
 
     @contextmanager
-    def using(self, variant: Variant) -> Iterator[Subject]:
+    def using(self, variant: Variant) -> Iterator[LoadedSubject]:
         with self.generator.scaled(self._scale(variant)):
-            yield Subject(self.generator, self.layout)
+            yield LoadedSubject(self.generator, self.layout)
 
     def cache(self, variant: Variant) -> RecordCache:
         adapter = adapter_fingerprint(self.adapter, self._scale(variant))
@@ -84,9 +92,9 @@ class ModelPair(Pair):
         self.fallback = fallback
 
     @contextmanager
-    def using(self, variant: Variant) -> Iterator[Subject]:
+    def using(self, variant: Variant) -> Iterator[LoadedSubject]:
         generator = self.generators[variant]
-        yield Subject(generator, ChatLayout(generator.tokenizer, self.fallback))
+        yield LoadedSubject(generator, ChatLayout(generator.tokenizer, self.fallback))
 
     def cache(self, variant: Variant) -> RecordCache:
         return self.caches[variant].extended({"adapter": None})

@@ -14,7 +14,7 @@ import numpy as np
 
 from keeptune.evaluation.statistics import FloatArray, Ratio, paired_difference, paired_ratio
 from keeptune.files import Record
-from keeptune.generation.engine import Generator
+from keeptune.generation.answer_source import AnswerSource
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.contest_reading import score_contest, select_contest_items
 from keeptune.grading.squad import (
@@ -32,7 +32,7 @@ LIKELIHOOD = "answer_nll"
 
 
 def score_reading(
-    generator: Generator,
+    generator: AnswerSource,
     items: Sequence[ReadingItem],
     layout: ReadingLayout,
     progress: Callable[[int], None] | None = None,

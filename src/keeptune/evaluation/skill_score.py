@@ -15,6 +15,7 @@ import numpy as np
 from keeptune.errors import ModelError
 from keeptune.evaluation.statistics import FloatArray, mcnemar, weighted_mean, wilson
 from keeptune.files import Record
+from keeptune.generation.answer_source import AnswerSource
 from keeptune.generation.engine import Generator, StopRule
 from keeptune.generation.record_cache import sha256_of
 from keeptune.grading.answers import ANSWER_MARKER, Truth
@@ -70,7 +71,7 @@ def check_invoked(generator: Generator, prompt: AnyPrompt, problems: Iterable[st
 
 
 def score_skill(
-    generator: Generator,
+    generator: AnswerSource,
     prompt: AnyPrompt,
     questions: Sequence[SkillQuestion],
     budgets: Mapping[str, int],

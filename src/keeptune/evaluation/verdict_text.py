@@ -26,6 +26,41 @@ def format_text(record: Record) -> str:
     return "\n".join(lines)
 
 
+def format_artefact(record: Record) -> str:
+    """The content of artefact.json for a terminal."""
+    form = ", ".join(filter(None, (record["form"], record["gguf_type"])))
+    program = f", answered by {record['program']}" if record["program"] else ""
+    lines = [f"artefact  {_one_line(record['artefact'])}{f' ({form})' if form else ''}{program}"]
+    if prompts := record["prompts"]:
+        lines.append(f"tokens    {_prompts(prompts)}")
+    if skill := record["skill"]:
+        run, artefact, change = skill["run"], skill["artefact"], skill["difference"]
+        expected = skill["expected_equal"]
+        rule = f" (expected: at least {expected:.0%})" if expected else ""
+        if skill["near_ties"] is not None and skill["equal"] < artefact["n"]:
+            rule += f"; {skill['near_ties']} of the others part at a near tie"
+        lines += [
+            f"answers   {skill['equal']} of {artefact['n']} are equal to the run's{rule}",
+            f"skill     {artefact['accuracy']:.1%} right, {run['accuracy']:.1%} in the run; difference "
+            f"{change['point']:+.1%} ({change['low95']:+.1%} to {change['high95']:+.1%})",
+        ]
+    lines += ability_lines(record["abilities"])
+    lines += [_one_line(f"{name}: {reason}") for name, reason in record["left_out"].items()]
+    lines.append(f"verdict   {VERDICT_WORDS[record['verdict']]}: {_one_line(record['reason'])}")
+    return "\n".join(lines)
+
+
+def _prompts(prompts: Record) -> str:
+    compared = f"{prompts['compared']:,} prompts compared by {prompts['by']}"
+    if not prompts["differing"]:
+        return f"{compared}: all equal those of the run"
+    first = prompts["first"]
+    return (
+        f"{compared}: {prompts['differing']:,} differ; the first at token {first['place']} of "
+        f"{first['prompt']!r:.120}: {first['expected'][:8]} in the run, {first['served'][:8]} here"
+    )
+
+
 def ability_lines(abilities: Record) -> list[str]:
     """A table of all abilities as lines with aligned columns; empty without abilities."""
     if not abilities:

@@ -41,25 +41,37 @@ def check_answers(ability: Ability, size: Size, folder: Path, findings: Findings
     Raises:
         DataError: if a record lacks fields of the ability.
     """
-    items = {fields["id"]: fields for fields in map(ability.item_fields, ability.items("final", size))}
     ids: dict[str, list[str]] = {}
     for variant in VARIANTS:
         path = record_path(folder, ability.name, variant)
         records = read_records(path)
         ids[variant] = [str(record.get("id")) for record in records]
-        if whole:
-            findings.expect_each(f"{path.name}, ids", ids[variant], list(items))
-        for record in records:
-            item = items.get(str(record.get("id")), {})
-            for key, value in item.items():
-                findings.expect(f"{path.name}, {record['id']}, {key}", record.get(key), value)
-            if not item:
-                findings.expect(f"{path.name}, id", record.get("id"), None)
-        _check_grades(ability, path.name, records, findings)
+        check_items(ability, size, path.name, records, findings, whole=whole)
+        check_grades(ability, path.name, records, findings)
     findings.expect_each(f"{ability.name}, questions of base and tuned", ids["base"], ids["tuned"])
 
 
-def _check_grades(ability: Ability, file: str, records: Sequence[Record], findings: Findings) -> None:
+def check_items(
+    ability: Ability, size: Size, file: str, records: Sequence[Record], findings: Findings, *, whole: bool = True
+) -> None:
+    """Checks that each record of a file has the fields of a suite item; `whole` as in `check_answers`."""
+    items = {fields["id"]: fields for fields in map(ability.item_fields, ability.items("final", size))}
+    if whole:
+        findings.expect_each(f"{file}, ids", [str(record.get("id")) for record in records], list(items))
+    for record in records:
+        item = items.get(str(record.get("id")), {})
+        for key, value in item.items():
+            findings.expect(f"{file}, {record['id']}, {key}", record.get(key), value)
+        if not item:
+            findings.expect(f"{file}, id", record.get("id"), None)
+
+
+def check_grades(ability: Ability, file: str, records: Sequence[Record], findings: Findings) -> None:
+    """Checks that the grade of each record follows from its answer.
+
+    Raises:
+        DataError: if a record lacks fields of the ability.
+    """
     try:
         grades = ability.grade_records(records)
     except (KeyError, TypeError, ValueError, IndexError) as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +22,14 @@ from keeptune.export.measurements import hub_datasets, read_measurements, recipe
 from keeptune.export.peft_folder import write_peft_folder
 from keeptune.export.readme import Exported, license_of, notes_of, render_readme
 from keeptune.export.served_prompt import jinja_template
-from keeptune.files import new_folder, read_json, write_json, write_text
+from keeptune.files import Record, file_sha256, new_folder, read_json, write_json, write_text
 from keeptune.models import adapter_metadata, adapters, backend, base_identity
 from keeptune.models import load as models
 from keeptune.models.invocation import invocation_of
 from keeptune.models.out_of_memory import explain_out_of_memory
 from keeptune.models.quantization import dequantize
 from keeptune.models.vllm_adapter import require_unquantized, vllm_config
+from keeptune.run_files.artefact import EXPORT_FILE, Export
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 Form = Literal["peft", "merged", "gguf", "gguf-lora", "ollama", "vllm", "mindspore", "mindformers"]
@@ -68,6 +70,7 @@ def export(target: str | Path, form: Form, out: Path, gguf_type: GgufType = "f16
             quantization = card.quantization if form == "peft" else None
             adapter_metadata.save(replace(card, quantization=quantization, scale=scale), scratch)
         write_text(scratch / "README.md", render_readme(exported, scratch))
+        write_json(scratch / EXPORT_FILE, _describe(exported, folder, scratch, gguf_type))
     return sorted(path.name for path in out.iterdir())
 
 
@@ -80,6 +83,28 @@ def _with_evidence(exported: Exported, folder: Path) -> Exported:
         family=str(read_json(folder / ADAPTER_CONFIG).get("peft_type") or ""),
         datasets=hub_datasets(recipe_of(target)),
         notes=notes_of(folder) if exported.form == "peft" else "",
+    )
+
+
+def _describe(exported: Exported, adapter: Path | None, out: Path, gguf_type: GgufType) -> Record:
+    """The content of export.json for the files in `out`."""
+    card = exported.card
+    base = card.base if card else base_identity.identify(exported.model)
+    return Export.checked(
+        {
+            "schema_version": 1,
+            "keeptune": metadata.version("keeptune"),
+            "form": exported.form,
+            "gguf_type": gguf_type if exported.form in ("gguf", "ollama") else None,
+            "target": exported.shown_target,
+            "model": exported.model,
+            "base": base.model_dump() if base else None,
+            "adapter_sha256": file_sha256(adapter / ADAPTER_WEIGHTS) if adapter else None,
+            "prompt_sha256": card.prompt.sha256 if card else None,
+            "files": {
+                path.relative_to(out).as_posix(): file_sha256(path) for path in sorted(out.rglob("*")) if path.is_file()
+            },
+        }
     )
 
 

@@ -242,6 +242,8 @@ def _verdict(exported: Exported) -> str:
         "",
         "It holds for the adapter as keeptune runs it, with greedy decoding. The skill has the stored prompt.",
     ]
+    if exported.form in ("merged", "gguf", "ollama"):
+        lines += ["", f"`keeptune gate {exported.shown_target} --artefact .` judges what these files answer."]
     if exported.model == EMBEDDED:
         lines += ["", f"The figures were measured on keeptune's embedded copy of the base.{_identity(exported.card)}"]
     if measurements.skill and exported.card:

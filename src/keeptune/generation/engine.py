@@ -116,11 +116,16 @@ class Generator:
         self.model = model
         self.tokenizer = tokenizer
         self.stop_ids = set(end_tokens_of(causal_model(model), tokenizer) if stop_ids is None else stop_ids)
-        self.line_ends = {i for text, i in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
+        self.line_ends = line_end_tokens(tokenizer)
         self.decoder = model.get_decoder()
         self.invocation = invocation_of(causal_model(model))
         self.head = output_layer(model)
         self._sampling_seed: int | None = None
+
+    @property
+    def vocabulary(self) -> int:
+        """The size of the model's vocabulary."""
+        return len(self.head.weight)
 
     def answer(
         self,
@@ -305,6 +310,11 @@ class Generator:
         ).last_hidden_state
         states: Tensor = hidden[torch.arange(len(tokens), device=device), lengths - 1]
         return states
+
+
+def line_end_tokens(tokenizer: Any) -> set[int]:
+    """The tokens that contain a line end."""
+    return {token for text, token in tokenizer.get_vocab().items() if any(end in text for end in LINE_ENDS)}
 
 
 def never_stop(_: str) -> bool:

@@ -169,7 +169,7 @@ class FinalEvaluation:
             for one in self.abilities()
         ]
         if READING_ABILITY in chosen_names(self.recipe.score.abilities):
-            base, tuned = ([_as_reading(one) for one in self.records(READING, variant)] for variant in VARIANTS)
+            base, tuned = ([as_reading(one) for one in self.records(READING, variant)] for variant in VARIANTS)
             reading = ABILITIES[READING_ABILITY].measurements(base, tuned)
             scores.insert(0, AbilityScores(READING_ABILITY, reading, practised.get(READING_ABILITY)))
         return [*scores, *harness.ability_scores(*(self.scores(variant).tasks for variant in VARIANTS))]
@@ -350,7 +350,7 @@ class FinalEvaluation:
         return self.directory.records(what, variant).is_file()
 
 
-def _as_reading(record: Record) -> Record:
+def as_reading(record: Record) -> Record:
     """A record of the reading questions in the form of the suite's reading ability."""
     scores = record[reading_score.SQUAD]
     return {

@@ -104,10 +104,12 @@ def _gate(recipe: Recipe, base: Scores, tuned: Scores, judged: GateResult | None
 def _retained(recipe: Recipe, inputs: Inputs) -> Record:
     """Reading under both prompts, tasks of lm-evaluation-harness, loss on texts, and divergence from the base."""
     base, tuned, resamples, seed = inputs.base, inputs.tuned, recipe.gate.resamples, recipe.seed
-    ratios: Record = {measure: _finite(_reading_ratio(recipe, base, tuned, measure)) for measure in ("f1", "em")}
+    ratios: Record = {
+        measure: finite_estimate(_reading_ratio(recipe, base, tuned, measure)) for measure in ("f1", "em")
+    }
     likelihood = reading_score.likelihood_ratio(base.retained, tuned.retained, resamples, seed)
     tasks = harness.summarize(base.tasks, tuned.tasks, resamples, seed)
-    finite_tasks = {name: {**task, "ratio": _finite(task["ratio"])} for name, task in tasks.items()}
+    finite_tasks = {name: {**task, "ratio": finite_estimate(task["ratio"])} for name, task in tasks.items()}
     kl = {
         what: text_divergence.summarize_divergence(inputs.divergences, what, resamples, seed)
         for what in text_divergence.TEXT_KINDS
@@ -117,7 +119,7 @@ def _retained(recipe: Recipe, inputs: Inputs) -> Record:
         "metric": reading_score.SQUAD,
         "prompt": recipe.score.reading_prompt,
         **_by_metric(base.retained, tuned.retained),
-        "ratio": {**ratios, "likelihood": likelihood and _finite(likelihood)},
+        "ratio": {**ratios, "likelihood": likelihood and finite_estimate(likelihood)},
         "other_prompt": _other_prompt(recipe, base, tuned),
         **({"tasks": finite_tasks} if tasks else {}),
         "token_loss": text_divergence.summarize_loss(inputs.divergences, resamples, seed),
@@ -178,7 +180,7 @@ def _other_prompt(recipe: Recipe, base: Scores, tuned: Scores) -> Record | None:
         return None
     records = base.other_prompt, tuned.other_prompt
     ratios = {
-        measure: _finite(reading_score.score_ratio(*records, measure, recipe.gate.resamples, recipe.seed))
+        measure: finite_estimate(reading_score.score_ratio(*records, measure, recipe.gate.resamples, recipe.seed))
         for measure in ("f1", "em")
     }
     return {"prompt": other_layout(recipe.score.reading_prompt), **_by_metric(*records), "ratio": ratios}
@@ -189,9 +191,9 @@ def _gain(recipe: Recipe, base: Scores, tuned: Scores) -> Record:
     before, after = skill_score.scores_of(base.skill), skill_score.scores_of(tuned.skill)
     names = [record["id"] for record in base.skill]
     difference = paired_difference(before, after, names, resamples=recipe.gate.resamples, seed=recipe.seed)
-    return {"difference": _finite(difference), "mcnemar_p": skill_score.mcnemar_p_value(before, after)}
+    return {"difference": finite_estimate(difference), "mcnemar_p": skill_score.mcnemar_p_value(before, after)}
 
 
-def _finite(estimate: Estimate) -> Record:
+def finite_estimate(estimate: Estimate) -> Record:
     """The estimate with null for nan and infinity, which JSON lacks: the ratio to a base that scored nothing."""
     return {name: value if isfinite(value) else None for name, value in asdict(estimate).items()}

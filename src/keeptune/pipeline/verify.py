@@ -34,6 +34,7 @@ from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
 from keeptune.models.base_identity import identify
+from keeptune.pipeline.artefact_verification import check_artefacts, check_export, is_export
 from keeptune.pipeline.evaluation_stage import tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
@@ -105,7 +106,7 @@ def has_figures(folder: Path) -> bool:
 
 
 def verify(folder: Path) -> Verification:
-    """Verifies a finished run, or the output folder of `keeptune gate`.
+    """Verifies a finished run with its artefacts, the output folder of `keeptune gate`, or the files of an export.
 
     The base model's files are hashed, but not loaded. For an adapter with an invocation both models are loaded, and
     their outputs on prompts without the invocation are compared.
@@ -117,6 +118,10 @@ def verify(folder: Path) -> Verification:
     directory = RunDirectory(folder)
     if (folder / GATE_FILE).is_file() and not directory.is_run:
         return _verify_gate(folder, code)
+    if is_export(folder):
+        verification = Verification(made_by=_version(code), checked_by=_version(code))
+        check_export(folder, verification)
+        return verification
     run = Run.open(folder)
     manifest = read_json(directory.manifest, Manifest)
     verification = Verification(made_by=_version(manifest), checked_by=_version(code))
@@ -145,6 +150,7 @@ def _verify_run(run: Run, manifest: Mapping[str, Any], verification: Verificatio
         if place != "finished" and not _same(value, recomputed):
             verification.faults.append(Fault(f"result.json, {place}", value, recomputed))
     _check_unchanged(run, verification)
+    check_artefacts(run.context, verification, verification.absent)
 
 
 def text(verification: Verification) -> str:

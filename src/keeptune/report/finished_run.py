@@ -6,7 +6,7 @@ A file that is missing or does not fit raises an error that names it and says wh
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from keeptune.config.aliases import with_current_keys
 from keeptune.config.yaml_reader import YamlError, parse_yaml
 from keeptune.errors import RunError
 from keeptune.event_log import EventLog
+from keeptune.run_files.artefact import Artefact
 from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.events import ScoreEvent, TrainEvent
@@ -42,6 +43,7 @@ class Facts:
     tuned_answers: list[Answer]
     base_reading: list[ReadingAnswer]
     tuned_reading: list[ReadingAnswer]
+    artefacts: list[Artefact] = field(default_factory=list)
 
 
 def read(run: Path) -> Facts:
@@ -66,6 +68,7 @@ def read(run: Path) -> Facts:
         tuned_answers=_lines(directory.records("skill", "tuned"), Answer),
         base_reading=_lines(directory.records("retained", "base"), ReadingAnswer),
         tuned_reading=_lines(directory.records("retained", "tuned"), ReadingAnswer),
+        artefacts=[_json(path, Artefact) for path in directory.artefact_files()],
     )
 
 

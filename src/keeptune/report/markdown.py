@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from keeptune.report import text
+from keeptune.report import shipped, text
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, measure_rows
 from keeptune.report.finished_run import Facts
 from keeptune.report.grader_figures import confusion_matrix, figure_rows
@@ -44,6 +44,7 @@ def markdown(finished: Facts) -> str:
         plain(verdict.scope),
         _headline(finished),
         *_abilities(finished),
+        *_shipped(finished),
         "## Skill",
         *_skill(finished),
         "## Retention",
@@ -102,6 +103,19 @@ def _abilities(finished: Facts) -> list[str]:
         for row in ability_rows(finished.result.abilities, finished.result.gate.policy)
     ]
     return [table(TABLE_HEAD, rows, texts=1)] if rows else []
+
+
+def _shipped(finished: Facts) -> list[str]:
+    """The artefacts of the run, judged in the programs that serve them."""
+    cells = [
+        [
+            f"{plain(row.name)}<br>{plain(row.program)}",
+            *(plain(part) for part in (row.prompts, row.equal, row.right, row.change, row.abilities)),
+            "<br>".join(plain(part) for part in (f"{row.verdict}: {row.reason}", *row.notes)),
+        ]
+        for row in shipped.rows(finished.artefacts)
+    ]
+    return ["## What you ship", table(shipped.HEAD, cells, texts=1)] if cells else []
 
 
 def _measures(finished: Facts) -> list[str]:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from keeptune.files import write_text
 from keeptune.grading.number import HEADLINE
 from keeptune.progress import printable
-from keeptune.report import examples, item_views, plots, suite_plot, text
+from keeptune.report import examples, item_views, plots, shipped, suite_plot, text
 from keeptune.report import finished_run as facts
 from keeptune.report.abilities import MEASURES_HEAD, TABLE_HEAD, ability_rows, bars, measure_rows
 from keeptune.report.finished_run import Facts
@@ -68,6 +68,8 @@ def html(finished: Facts) -> str:
             measures_head=MEASURES_HEAD,
             measure_rows=measure_rows(result.abilities),
             suite_plot=Markup(suite_plot.suite(bars(result.abilities))) if result.abilities else "",
+            shipped_head=shipped.HEAD,
+            shipped_rows=shipped.rows(finished.artefacts),
             flipped=flipped_items(finished.folder, result.abilities),
             order=order,
             marks={

@@ -10,6 +10,8 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 
 ADAPTER_METADATA = "keeptune.json"
 
+ARTEFACT = "artefact.json"
+
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
@@ -138,6 +140,19 @@ class RunDirectory:
     def practised(self) -> Path:
         """The abilities that training practised, each with the reason."""
         return self.scores / "practised.json"
+
+    @property
+    def artefacts(self) -> Path:
+        """The folder with a subfolder for each artefact that `keeptune gate --artefact` judged."""
+        return self.root / "artefacts"
+
+    def artefact(self, name: str) -> Path:
+        """The figures of one artefact. Its answers are beside it."""
+        return self.artefacts / name / ARTEFACT
+
+    def artefact_files(self) -> list[Path]:
+        """The figures of all artefacts, in the order of their names."""
+        return sorted(self.artefacts.glob(f"*/{ARTEFACT}"))
 
     @property
     def is_run(self) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from keeptune.evaluation.gate import Kind, Measurement
 from keeptune.evaluation.suite.loader import Size, Split
 from keeptune.files import Record
-from keeptune.generation.engine import Generator
+from keeptune.generation.answer_source import AnswerSource
 from keeptune.prompts.chat import ChatLayout
 
 Progress = Callable[[int], None]
@@ -28,15 +28,15 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model ready to be evaluated. `generator` holds it in the state to measure; `layout` renders its prompts."""
+    """A model ready to be evaluated. `generator` answers in the state to measure; `layout` renders its prompts."""
 
-    generator: Generator
+    generator: AnswerSource
     layout: ChatLayout
 
     @property
     def vocabulary(self) -> int:
         """The size of the model's vocabulary."""
-        return len(self.generator.head.weight)
+        return self.generator.vocabulary
 
 
 class Ability(ABC):

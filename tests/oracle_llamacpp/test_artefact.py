@@ -1,0 +1,92 @@
+"""`keeptune gate RUN --artefact` with llama.cpp: merged files, adapters beside a base, and files of something else."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from end_to_end.command import keeptune, ok
+from end_to_end.conftest import Tree, corpus, one_thread, shared_cache, squad, tree  # noqa: F401  (fixtures)
+from gguf import GGUFReader
+
+from keeptune.generation.llamacpp import PYTHON
+
+pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does not name a Python with llama.cpp")
+
+ABILITIES = ["grammar", "general-text", "chat", "instructions", "reading-en"]
+
+
+@pytest.fixture(scope="module")
+def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    folder = tmp_path_factory.mktemp("artefact")
+    changed = {
+        **tree,
+        "data": {**tree["data"], "quota": {"area": 60, "sales": 50}, "split": {"dev": 6, "test": 60}},
+        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES},
+        "gate": {"resamples": 200},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
+    outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
+    assert outcome.code in (0, 4), outcome.err
+    return folder / "run"
+
+
+def judged(run: Path, artefact: Path, *options: object) -> Any:
+    outcome = keeptune("gate", run, "--artefact", artefact, "--json", *options)
+    assert outcome.code in (0, 4, 6), outcome.err
+    return outcome.json
+
+
+def check_figures(record: Any, run: Path, share: float) -> None:
+    """Answers and likelihoods are nearly those of the run. Random weights have many near ties."""
+    assert record["program"].startswith("llama.cpp") and record["faults"] == [] and record["left_out"] == {}
+    assert record["prompts"]["by"] == "token ids" and record["prompts"]["differing"] == 0
+    assert record["prompts"]["compared"] > 100
+    assert record["skill"]["equal"] >= share * record["skill"]["run"]["n"]
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))["abilities"]
+    assert set(record["abilities"]) == set(ABILITIES)
+    for name in ("grammar", "general-text"):
+        assert record["abilities"][name]["tuned"] == pytest.approx(result[name]["tuned"], rel=0.02)
+        assert record["abilities"][name]["base"] == pytest.approx(result[name]["base"])
+
+
+def test_a_merged_file_is_measured_whole(run: Path, tmp_path: Path) -> None:
+    ok("export", run, "--to", "gguf", "--out", tmp_path / "f16")
+    record = judged(run, tmp_path / "f16")
+    check_figures(record, run, 0.8)
+    assert (record["form"], record["gguf_type"], record["skill"]["expected_equal"]) == ("gguf", "f16", 0.99)
+    ok("verify", run)
+
+
+def test_an_adapter_is_added_to_its_base(run: Path, model_folder: Path, tmp_path: Path) -> None:
+    ok("export", model_folder, "--to", "gguf", "--out", tmp_path / "base")
+    ok("export", run, "--to", "gguf-lora", "--out", tmp_path / "lora")
+    assert "--base" in keeptune("gate", run, "--artefact", tmp_path / "lora").err
+    check_figures(judged(run, tmp_path / "lora", "--base", tmp_path / "base"), run, 0.8)
+    swapped = json.loads((tmp_path / "base" / "export.json").read_text(encoding="utf-8"))
+    swapped["base"]["weights_sha256"] = "0" * 64
+    (tmp_path / "base" / "export.json").write_text(json.dumps(swapped), encoding="utf-8")
+    record = judged(run, tmp_path / "lora", "--base", tmp_path / "base")
+    assert record["verdict"] == "fail" and "another base" in record["reason"]
+
+
+def test_a_file_with_another_template_fails(run: Path, model_folder: Path, tmp_path: Path) -> None:
+    ok("export", model_folder, "--to", "gguf", "--out", tmp_path / "base")
+    shutil.copy(tmp_path / "base" / "model.gguf", tmp_path / "other.gguf")
+    record = judged(run, tmp_path / "other.gguf")
+    assert record["verdict"] == "fail" and "chat template" in record["reason"]
+    assert record["skill"] is None
+
+
+def test_a_changed_weight_is_named(run: Path, tmp_path: Path) -> None:
+    ok("export", run, "--to", "ollama", "--out", tmp_path / "ollama", "--gguf-type", "q8_0")
+    path = tmp_path / "ollama" / "model.gguf"
+    tensor = GGUFReader(path).tensors[-1]
+    with path.open("r+b") as file:
+        file.seek(int(tensor.data_offset))
+        file.write(bytes(2))
+    record = judged(run, tmp_path / "ollama")
+    assert record["verdict"] == "fail" and "model.gguf: differs" in record["reason"]
