@@ -10,7 +10,7 @@ from keeptune.config.ability_names import check_names
 from keeptune.config.section import AbilityNames, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
-Nats = Annotated[float, Field(ge=0)]
+Nats = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class GateSection(Section):
