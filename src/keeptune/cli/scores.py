@@ -19,7 +19,7 @@ def verify(folder: RunFolder) -> None:
 
     Exit code 3: figures differ.
     """
-    from keeptune.pipeline.verify import text
+    from keeptune.pipeline.verification import text
     from keeptune.pipeline.verify import verify as check
 
     result = check(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -12,6 +11,7 @@ from keeptune.config.skill_names import GRADER_OF_SKILL, check_skill_name
 from keeptune.config.solution_format import HalfRounding, Rounding, Spelling, Style
 from keeptune.config.teacher import TeacherSection
 from keeptune.grading.registry import AnyGrader
+from keeptune.grading.timed_patterns import pattern_fault
 
 REJECT_LIMIT = 0.01
 """Default of `data.reject_limit`."""
@@ -284,8 +284,6 @@ class DataSection(Section):
     @classmethod
     def _check_patterns(cls, patterns: dict[str, str]) -> dict[str, str]:
         for kind, pattern in patterns.items():
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"must be regular expressions; that of {kind!r} is invalid: {error}") from None
+            if fault := pattern_fault(pattern):
+                raise ValueError(f"must be regular expressions; that of {kind!r} is invalid: {fault}")
         return patterns
