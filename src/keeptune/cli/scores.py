@@ -46,9 +46,10 @@ def compare(
     comparison = side_by_side(folders, other_questions)
     if out:
         from keeptune.files import write_text
+        from keeptune.progress import printable
         from keeptune.report.comparison import page
 
-        write_text(out, page(comparison))
+        write_text(out, printable(page(comparison)))
     show(json_text(comparison) if as_json else format_comparison(comparison))
     if leaderboard and not as_json:
         show(f"\n{format_leaderboard(comparison)}")

@@ -215,5 +215,5 @@ def _write_safetensors(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            for piece in tensor.pieces:
-                file.write(piece)
+            for block in tensor.blocks():
+                file.write(block)

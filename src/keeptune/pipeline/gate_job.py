@@ -37,7 +37,7 @@ from keeptune.generation.record_cache import sha256_of
 from keeptune.pipeline.checksums import write_folder_checksums
 from keeptune.pipeline.run_lock import FILE as LOCK_FILE
 from keeptune.pipeline.run_lock import run_lock
-from keeptune.progress import Reporter, SilentReporter
+from keeptune.progress import Reporter, SilentReporter, printable
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
 from keeptune.training.distributed import distributed_context
 
@@ -314,7 +314,7 @@ def _adapter_hashes(tuned: str) -> list[str]:
 
 def _write(record: Record, out: Path) -> Record:
     write_json(out / FILE, record)
-    write_text(out / MARKDOWN_FILE, verdict_text.format_markdown(record))
-    write_text(out / JUNIT_FILE, verdict_text.format_junit(record))
+    write_text(out / MARKDOWN_FILE, printable(verdict_text.format_markdown(record)))
+    write_text(out / JUNIT_FILE, printable(verdict_text.format_junit(record)))
     write_folder_checksums(out)
     return record

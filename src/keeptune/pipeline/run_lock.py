@@ -11,7 +11,6 @@ from filelock import FileLock, Timeout
 from keeptune.errors import RunError
 from keeptune.files import write_error
 
-
 FILE = ".lock"
 
 

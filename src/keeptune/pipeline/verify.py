@@ -41,7 +41,7 @@ from keeptune.pipeline.input_files import stored_sources
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_manifest import hashed_files
-from keeptune.pipeline.verification import Verification
+from keeptune.pipeline.verification import Fault, Verification
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import RunDirectory
