@@ -68,9 +68,7 @@ def test_a_folder_of_gate(points: Any, record: Any, finished: Path, model_folder
 
 
 @pytest.mark.slow
-def test_other_commands_on_a_damaged_run(
-    points: Any, record: Any, recipe: Path, finished: Path, tmp_path: Path
-) -> None:
+def test_other_commands_on_damaged_runs(points: Any, record: Any, recipe: Path, finished: Path, tmp_path: Path) -> None:
     """They work with the file, write it again, or stop with a message; they never end in a traceback."""
     draw, outcomes = random.Random(5), Counter[int]()
     names = sorted(str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file())
