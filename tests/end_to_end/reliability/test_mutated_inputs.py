@@ -122,9 +122,8 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     yield "keeptune.json", "x", (finished / "adapter" / "keeptune.json").read_bytes(), metadata
 
     yield "chat template", "x.jinja", TEMPLATE.encode(), _render
-    squad = {
-        "data": [{"title": "t", "paragraphs": [{"context": "The mill.", "qas": [_question(n) for n in range(4)]}]}]
-    }
+    paragraph = {"context": "The mill.", "qas": [_question(number) for number in range(4)]}
+    squad = {"data": [{"title": "t", "paragraphs": [paragraph]}]}
     yield "SQuAD", "x.json", json.dumps(squad).encode(), lambda path: load_reading_items(str(path))
     asked = {"id": "1", "question": "What?", "references": ["mill"], "grader": "exact"}
     yield "questions", "x.jsonl", json_lines(asked), read_questions

@@ -40,10 +40,7 @@ class Page(HTMLParser):
 @pytest.fixture
 def hostile_run(make_recipe: MakeRecipe, tmp_path: Path) -> tuple[Path, Path]:
     """A recipe and its finished run, in which rows, kinds, the name and the source have hostile texts."""
-    rows = [
-        {"q": f"{HOSTILE} How much is {n} + {n % 7}?", "a": f"{HOSTILE}\n#### {n + n % 7}", "k": KIND}
-        for n in range(60)
-    ]
+    rows = [{"q": f"{HOSTILE} How much is {n} + 1?", "a": f"{HOSTILE}\n#### {n + 1}", "k": KIND} for n in range(60)]
     rows.append({"q": HOSTILE, "a": "", "k": KIND})
     source = tmp_path / "[red] <b>rows\x1b[2J.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -84,7 +81,7 @@ def test_no_file_holds_a_secret(
     for name, value in SECRETS.items():
         monkeypatch.setenv(name, value)
     key = SECRETS["OPENAI_API_KEY"]
-    with serve(lambda prompt, before: completion(f"no idea, {key}")) as (url, server):
+    with serve(lambda *_: completion(f"no idea, {key}")) as (url, server):
         teacher = {"url": url, "model": "m", "task": "paraphrase", "samples": 1, "failure_limit": 1}
         recipe = make_recipe(data={"teacher": teacher}, train={"epochs": 1, "score_every_steps": 0})
         said = ok("data", recipe, "--run", tmp_path / "run")
