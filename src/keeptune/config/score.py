@@ -28,7 +28,9 @@ class ScoreSection(Section):
         (), description="lm-evaluation-harness tasks to evaluate as well (`pip install 'keeptune[harness]'`)"
     )
     tasks_limit: int = Field(0, ge=0, le=10**9, description="evaluate the first N questions of each task only; 0: all")
-    tasks_path: str | None = Field(None, description="folder with additional task files")
+    tasks_path: str | None = Field(
+        None, description="folder with additional task files; they can hold code, so they need `keeptune --allow-code`"
+    )
     dev_limit: int = Field(
         60,
         ge=0,
