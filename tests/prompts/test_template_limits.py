@@ -19,7 +19,7 @@ def rendered(template: str) -> str:
     "template",
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-        "{% for a in range(999) %}{% if 1 %}{% for b in range(999) %}{% set x = 1 %}{% endfor %}{% endif %}{% endfor %}",
+        "{% for a in range(999) %}{% if 1 %}{% for b in range(999) %}-{% endfor %}{% endif %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(90) }}",
         "{{ 'x' * 10000000000 }}",
         "{{ 10000000000 * [1] }}",
@@ -39,9 +39,9 @@ def test_unbounded_work_is_refused(template: str, monkeypatch: pytest.MonkeyPatc
 
 def test_ordinary_templates_are_as_before() -> None:
     template = (
-        "{% macro turn(m, i) %}{{ i + 1 }}. {{ m['role'] ~ ': ' ~ m.content * 2 }}{% if not loop %}!{% endif %}{% endmacro %}"
-        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ turn(m, loop.index0) }}{% else %}-{% endfor %}"
-        "{% for i in [] %}{% else %}none{% endfor %}{% for i in range(3) %}{{ i ** 2 }}{% if i == 1 %}{% break %}{% endif %}"
-        "{% endfor %}{{ 7 % 4 }}"
+        "{% macro turn(m, i) %}{{ i + 1 }}. {{ m['role'] ~ ': ' ~ m.content * 2 }}!{% endmacro %}"
+        "{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ turn(m, loop.index0) }}{% endfor %}"
+        "{% for i in [] %}{% else %}none{% endfor %}"
+        "{% for i in range(3) %}{{ i ** 2 }}{% if i == 1 %}{% break %}{% endif %}{% endfor %}{{ 7 % 4 }}"
     )
     assert rendered(template) == "2. assistant: twotwo!none013"
