@@ -15,7 +15,7 @@ from keeptune.evaluation.gate import MINIMUM_BASE_TOTAL, MINIMUM_QUESTIONS, Verd
 from keeptune.evaluation.statistics import Ratio
 
 _CLUELESS_NATS = 5.0
-"""Loss per token of the reference answers above which a base cannot read. Words by their frequency alone have 7 to 9."""
+"""A base with more loss per token of the reference answers cannot read. Words by their frequency alone have 7 to 9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,8 @@ def judge_reading(
     few = f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless"
     if meaningless and likelihood and base_answer_nats > _CLUELESS_NATS:
         reason = (
-            f"{few}. It gives a token of the reference answers a probability of {exp(-base_answer_nats):.2%}, so it has "
-            "no ability that could be lost."
+            f"{few}. It gives a token of the reference answers a probability of {exp(-base_answer_nats):.2%}, so it "
+            "has no ability that could be lost."
         )
         return ReadingVerdict("undecided", threshold, reason)
     if meaningless and likelihood:

@@ -5,6 +5,7 @@ Nested repetition such as `(a+)+` can take years on a text of 50 characters, and
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import regex
@@ -16,7 +17,9 @@ MATCH_SECONDS = 2.0
 def pattern_fault(pattern: str) -> str | None:
     """Return why a text is no regular expression, or None if it is one."""
     try:
-        regex.compile(pattern)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sets that a later version may read in another way
+            regex.compile(pattern)
     except (regex.error, OverflowError) as error:
         return str(error)
     except RecursionError:
