@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def keeptune(
     """
     output, counter = os.pipe(), os.pipe()
     started = time.monotonic()
-    child = os.fork()
+    child = fork()
     if child == 0:
         _run(list(map(str, arguments)), output[1], counter[1], watched, at_change, prepare)
     for end in (output[1], counter[1]):
@@ -60,6 +61,13 @@ def keeptune(
     if kill_after_seconds is None and status == -signal.SIGKILL and time.monotonic() - started > PATIENCE_SECONDS:
         raise AssertionError(f"keeptune {arguments} did not end: {text[-2000:]}")
     return Ended(status, text, time.monotonic() - started, changes)
+
+
+def fork() -> int:
+    """As os.fork. Python 3.12 warns where there are threads; those of finished tests hold no lock."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _wait(child: int, output: int, kill_at: float) -> tuple[str, int]:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import yaml
+from end_to_end.reliability.forked import fork
 from safetensors.torch import save_file
 
 from keeptune.config import recipe as recipes
@@ -156,7 +156,7 @@ def _render(path: Path) -> object:
 def read_mutated(path: Path, content: bytes, read: Read, count: int, seed: str) -> str:
     """Reads mutated files in a forked process with limits, and returns the first failure, or nothing."""
     output, back = os.pipe()
-    child = os.fork()
+    child = fork()
     if child == 0:
         failure = ""
         try:
@@ -182,7 +182,6 @@ def read_mutated(path: Path, content: bytes, read: Read, count: int, seed: str) 
     return failure or ("" if code == 0 else f"ended by signal {-code}")
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the limit of memory needs Linux")
 def test_mutated_files(
     points: Any, record: Any, finished: Path, recipe: Path, model_folder: Path, tmp_path: Path
 ) -> None:
