@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -135,3 +137,18 @@ def test_a_folder_of_an_adapter_is_no_base_model(adapter: Path, model: Path) -> 
     shutil.copy(adapter / "adapter_config.json", model)
     with pytest.raises(ModelError, match="holds an adapter"):
         models.load_model(str(model))
+
+
+def test_kernels_of_the_hub_are_hidden(tmp_path: Path) -> None:
+    """transformers and bitsandbytes import this package where they find it, and load code with it."""
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "__init__.py").write_text("raise SystemExit('imported')\n", encoding="utf-8")
+    program = (
+        "import importlib.util, keeptune.models\n"
+        "assert importlib.util.find_spec('kernels') is None\n"
+        "try: import kernels\n"
+        "except ImportError: print('hidden')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "hidden\n"

@@ -6,6 +6,7 @@ import random
 import resource
 import signal
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -125,10 +126,14 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     paragraph = {"context": "The mill.", "qas": [_question(number) for number in range(4)]}
     squad = {"data": [{"title": "t", "paragraphs": [paragraph]}]}
     yield "SQuAD", "x.json", json.dumps(squad).encode(), lambda path: load_reading_items(str(path))
-    asked = {"id": "1", "question": "What?", "references": ["mill"], "grader": "exact"}
-    yield "questions", "x.jsonl", json_lines(asked), read_questions
-    log = {"version": 2, "status": "success", "eval": {"task": "t", "model": "m"}, "samples": [{"id": 1, "epoch": 1}]}
-    yield "inspect-ai", "x.json", json.dumps(log).encode(), read_results
+    asked = {"id": "1", "prompt": "What?", "answer": "mill", "grader": "exact"}
+    yield (
+        "questions",
+        "x.jsonl",
+        json_lines(asked, {"prompt": "A?", "options": ["a", "b"], "answer": 1}),
+        read_questions,
+    )
+    yield "inspect-ai", "x.json", json.dumps(_inspect_log()).encode(), read_results
     yield "log.jsonl", "x.jsonl", (finished / "log.jsonl").read_bytes(), lambda path: EventLog(path).cost()
     for name, schema in (("manifest.json", Manifest), ("data/card.json", Card)):
         read_object: Read = lambda path, schema=schema: read_json(path, schema)  # noqa: E731
@@ -138,6 +143,15 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     sums = folder / "sums"
     sums.mkdir()
     yield "SHA256SUMS", "x", (finished / "SHA256SUMS").read_bytes(), in_folder(sums, "SHA256SUMS", read_checksums)
+
+
+def _inspect_log() -> dict[str, Any]:
+    """A log of inspect-ai with one sample."""
+    facts = {"eval_id": "e", "run_id": "r", "created": "2026-11-29T23:58:08+00:00", "task": "t", "task_id": "i"}
+    settings = {"model": "m", "dataset": {"samples": 1}, "config": {"epochs": 1}, "scorers": [{"name": "match"}]}
+    sample = {"id": 1, "epoch": 1, "input": "x", "target": "y", "scores": {"match": {"value": "C"}}}
+    counts = {"total_samples": 1, "completed_samples": 1, "scores": []}
+    return {"version": 2, "status": "success", "eval": facts | settings, "results": counts, "samples": [sample]}
 
 
 def _question(number: int) -> dict[str, Any]:
@@ -155,6 +169,8 @@ def _render(path: Path) -> object:
 
 def read_mutated(path: Path, content: bytes, read: Read, count: int, seed: str) -> str:
     """Reads mutated files in a forked process with limits, and returns the first failure, or nothing."""
+    path.write_bytes(content)
+    read(path)  # or the mutated files would all fail for the same reason
     output, back = os.pipe()
     child = fork()
     if child == 0:
@@ -162,6 +178,7 @@ def read_mutated(path: Path, content: bytes, read: Read, count: int, seed: str) 
         try:
             in_use = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (in_use + MEMORY_BYTES, in_use + MEMORY_BYTES))
+            warnings.simplefilter("ignore")
             draw = random.Random(seed)
             for number in range(count):
                 signal.alarm(SECONDS)
