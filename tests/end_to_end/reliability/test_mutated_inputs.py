@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import yaml
@@ -100,7 +101,8 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     ckpt.write(folder / "a.ckpt", [ckpt.Tensor("model.w", "Float32", (2, 3), (values,))], crc=False)
     yield "ckpt", "x.ckpt", (folder / "a.ckpt").read_bytes(), _tensors
     arrays = torch.arange(60, dtype=torch.int32).reshape(10, 1, 6).numpy()
-    [mindrecord] = record.write(folder / "a", ("input_ids",), [arrays], "qa")
+    with mock.patch.multiple(record, HEADER_BYTES=4_000, PAGE_BYTES=500):  # instead of 48 MB
+        [mindrecord] = record.write(folder / "a", ("input_ids",), [arrays], "qa")
     yield "MindRecord", "x.mindrecord", mindrecord.read_bytes(), lambda path: list(read_mindrecord(path, ["input_ids"]))
 
     save_file({"a": torch.zeros(2, 3), "b": torch.ones(4)}, folder / "a.safetensors", metadata={"format": "pt"})
@@ -127,12 +129,8 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     squad = {"data": [{"title": "t", "paragraphs": [paragraph]}]}
     yield "SQuAD", "x.json", json.dumps(squad).encode(), lambda path: load_reading_items(str(path))
     asked = {"id": "1", "prompt": "What?", "answer": "mill", "grader": "exact"}
-    yield (
-        "questions",
-        "x.jsonl",
-        json_lines(asked, {"prompt": "A?", "options": ["a", "b"], "answer": 1}),
-        read_questions,
-    )
+    choice = {"prompt": "A?", "options": ["a", "b"], "answer": 1}
+    yield "questions", "x.jsonl", json_lines(asked, choice), read_questions
     yield "inspect-ai", "x.json", json.dumps(_inspect_log()).encode(), read_results
     yield "log.jsonl", "x.jsonl", (finished / "log.jsonl").read_bytes(), lambda path: EventLog(path).cost()
     for name, schema in (("manifest.json", Manifest), ("data/card.json", Card)):
