@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from end_to_end.command import assert_same_bytes, ended, logged_steps, ok, process, refused, wait_until
+from end_to_end.command import assert_same_bytes, ended, files, logged_steps, ok, process, refused, wait_until
 from end_to_end.conftest import MakeRecipe
 from end_to_end.reliability.forked import keeptune
 from end_to_end.test_processes import port as port
@@ -65,3 +65,20 @@ def test_one_of_two_processes_is_killed(make_recipe: MakeRecipe, port: int, tmp_
     steps = logged_steps(run)
     with process("run", recipe, "--run", run) as again:
         wait_until(lambda: logged_steps(run) > steps, again)
+
+
+@pytest.mark.slow
+def test_a_killed_server_leaves_the_run_as_it_was(points: Any, record: Any, finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn")
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before, count = files(run), max(2, points(2) // 20)
+    for number in range(count):
+        with process("serve", run, "--port", 0) as running:
+            assert running.stderr is not None
+            assert any("serving on" in line for line in running.stderr)
+            time.sleep(0.1 * number)
+            running.send_signal(signal.SIGKILL)
+            assert ended(running).code == -signal.SIGKILL
+        assert files(run) == before
+    ok("verify", run)
+    record(points=count, unchanged=count)
