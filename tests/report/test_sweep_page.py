@@ -1,5 +1,7 @@
 """The page of a sweep shows settings and folders of any text as text."""
 
+from report.page_parser import Page
+
 from keeptune.report.sweep import page
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}"
