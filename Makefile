@@ -16,8 +16,11 @@ VLLM_READY := $(VLLM_VENV)/.ready
 LLAMACPP_VENV := .venv-llamacpp
 LLAMACPP_BIN := $(LLAMACPP_VENV)/bin
 LLAMACPP_READY := $(LLAMACPP_VENV)/.ready
+AUDIT_VENV := .venv-audit
+AUDIT_BIN := $(AUDIT_VENV)/bin
+POINTS ?= 200
 
-.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs clean
+.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs wheel audit reliability clean
 
 setup: $(READY)
 
@@ -133,5 +136,23 @@ docs: setup
 	@$(BIN)/python -c "import zensical" 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/zensical build --clean --strict
 
+# The same commit gives the same bytes, so anyone can build the published wheel again and compare.
+wheel: setup
+	@echo "== the wheel of the last commit, into dist/"
+	.ci/wheel.sh dist $(BIN)/python
+	sha256sum dist/*.whl
+
+audit: setup
+	@test -d $(AUDIT_VENV) || $(PYTHON) -m venv $(AUDIT_VENV)
+	@$(AUDIT_BIN)/pip install --quiet pip-audit==2.10.1
+	@echo "== known vulnerabilities of the packages in constraints.txt"
+	$(BIN)/python .ci/audit.py $(AUDIT_BIN)/pip-audit
+
+# For a night: POINTS points of each campaign, and 100,000 mutated files.
+reliability: setup
+	@echo "== $(POINTS) points of each campaign of faults, into results/reliability.json"
+	KEEPTUNE_RELIABILITY_POINTS=$(POINTS) KEEPTUNE_RELIABILITY_RESULTS=$(CURDIR)/results/reliability.json $(BIN)/python -m pytest tests/end_to_end/reliability --deselect tests/end_to_end/reliability/test_mutated_inputs.py
+	KEEPTUNE_RELIABILITY_POINTS=100000 KEEPTUNE_RELIABILITY_RESULTS=$(CURDIR)/results/reliability.json $(BIN)/python -m pytest tests/end_to_end/reliability/test_mutated_inputs.py
+
 clean:
-	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) $(LLAMACPP_VENV) runs site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*
+	rm -rf $(VENV) $(MINDSPORE_VENV) $(MINDFORMERS_VENV) $(VLLM_VENV) $(LLAMACPP_VENV) $(AUDIT_VENV) runs site .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.*

@@ -65,3 +65,12 @@ def test_all_documents_state_the_same_version() -> None:
     version = tomllib.loads(text(ROOT / "pyproject.toml"))["project"]["version"]
     assert f"\nversion: {version}\n" in text(ROOT / "CITATION.cff")
     assert f"\n## [{version}] - " in text(ROOT / "CHANGELOG.md")
+
+
+def test_each_promise_of_security_has_a_test_that_exists() -> None:
+    section = text(ROOT / "SECURITY.md").partition("## What keeptune promises")[2].partition("\n## ")[0]
+    promises = re.findall(r"^\| \*\*.+$", section, re.MULTILINE)
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text(ROOT / "SECURITY.md"))
+    assert len(promises) > 5 and all("::test_" in promise for promise in promises)
+    for file, test in named:
+        assert f"\ndef {test}(" in text(ROOT / file), f"{file}::{test}"

@@ -3,6 +3,7 @@
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from keeptune.config.recipe import Recipe, dump, load, load_stored, parse, without_suite
 from keeptune.errors import RecipeError
+from keeptune.grading.registry import EMBEDDED_GRADERS, grader_class
 
 SYNTH = {"data": {"synth": {"rows": 100}}}
 
@@ -462,6 +464,33 @@ def test_numbers_are_bounded(tmp_path: Path, override: str) -> None:
     key = override.partition("=")[0]
     with pytest.raises(RecipeError, match=rf"{key} must be [<≥≤]"):
         load(stored(tmp_path, "data: {synth: {rows: 100}}"), (override,))
+
+
+def numbers_of(schema: Any, definitions: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields each number in a JSON schema: its key, and the schema with its bounds."""
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if schema.get("type") in ("integer", "number"):
+        yield key, schema
+    inner = [(key, part) for part in schema.get("anyOf", ())]
+    inner += [(f"{key}[]", part) for part in schema.get("prefixItems", ())]
+    inner += [(f"{key}[]", schema["items"])] if isinstance(schema.get("items"), dict) else []
+    inner += [(f"{key}.{name}", part) for name, part in schema.get("properties", {}).items()]
+    if isinstance(schema.get("additionalProperties"), dict):
+        inner.append((f"{key}.*", schema["additionalProperties"]))
+    for name, part in inner:
+        yield from numbers_of(part, definitions, name)
+
+
+@pytest.mark.parametrize("name", ["recipe", *EMBEDDED_GRADERS])
+def test_every_number_has_bounds(name: str) -> None:
+    """F3: the kind of fault, not only the keys that were reported."""
+    schema = (Recipe if name == "recipe" else grader_class(name)).model_json_schema()
+    numbers = dict(numbers_of(schema, schema.get("$defs", {})))
+    assert len(numbers) > 50 or name != "recipe"
+    for key, bounds in numbers.items():
+        assert bounds.keys() & {"minimum", "exclusiveMinimum"}, key
+        assert bounds.keys() & {"maximum", "exclusiveMaximum"}, key
 
 
 def test_a_recipe_is_a_regular_file(tmp_path: Path) -> None:

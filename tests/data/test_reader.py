@@ -1,5 +1,6 @@
 """Every line of every file is a row or a rejected row with its line number; no content crashes a reader."""
 
+import gzip
 import json
 import os
 import tracemalloc
@@ -146,6 +147,23 @@ def test_a_long_line_is_rejected_with_bounded_memory(tmp_path: Path) -> None:
     assert isinstance(bad, RejectedRow)
     assert (bad.line, bad.reason, bad.text) == (2, "longer than 1 MB", long[:2000].decode())
     assert bad.length == len(long) + 1
+    assert peak_bytes < 10_000_000
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.csv", "rows.jsonl.gz"])
+def test_a_long_first_line_takes_bounded_memory(tmp_path: Path, name: str) -> None:
+    path, long = tmp_path / name, b'{"problem": "a", "solution": "' + b"x" * 50_000_000 + b'"}\n'
+    content = b"problem,solution\n" + long + b"a,b\n" if ".csv" in name else long + json.dumps(GOOD).encode() + b"\n"
+    path.write_bytes(gzip.compress(content, 1) if name.endswith(".gz") else content)
+    del content
+    tracemalloc.start()
+    with bounded_work():
+        bad, after = read_rows(path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(after, RawRow)
+    assert isinstance(bad, RejectedRow)
+    assert bad.reason == "longer than 1 MB"
     assert peak_bytes < 10_000_000
 
 

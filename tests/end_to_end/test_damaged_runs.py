@@ -94,6 +94,17 @@ def test_a_flipped_bit_stops_every_command_that_relies_on_the_file(name: str, re
     assert place in (verified.out + verified.err).replace("\n", "")
 
 
+def test_an_edited_recipe_stops_the_report(run: Path) -> None:
+    """Another threshold would give another verdict."""
+    recipe = run / "recipe.yaml"
+    text = recipe.read_text(encoding="utf-8")
+    assert "threshold: 0.9" in text
+    recipe.write_text(text.replace("threshold: 0.9", "threshold: 0.1"), encoding="utf-8")
+    assert str(recipe) in refused(2, "report", run).replace(" ", "")
+    recipe.write_text(text, encoding="utf-8")
+    ok("report", run)
+
+
 def test_lost_checkpoints_change_nothing(recipe: Path, run: Path) -> None:
     manifest = (run / MANIFEST).read_bytes()
     shutil.rmtree(run / "checkpoints")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import tomllib
 import venv
 import zipfile
@@ -108,3 +109,17 @@ def test_the_installed_wheel_runs_a_recipe(installed: Path, recipe: Path, tmp_pa
     _run([installed / "keeptune", "run", recipe, "--run", run], tmp_path)
     assert (run / "report.html").is_file()
     assert (run / "adapter" / "adapter_config.json").is_file()
+
+
+def test_two_builds_of_a_commit_are_equal(tmp_path: Path) -> None:
+    """Built one second apart, with another umask, and from another folder."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no checkout")
+    wheels = []
+    for umask in ("022", "077"):
+        folder = tmp_path / umask
+        build = f"umask {umask} && {ROOT / '.ci' / 'wheel.sh'} {folder} {sys.executable}"
+        _run(["bash", "-c", build], tmp_path)
+        wheels.append(next(folder.glob("*.whl")).read_bytes())
+        time.sleep(1)
+    assert wheels[0] == wheels[1]

@@ -28,6 +28,7 @@ from end_to_end.command import (
 )
 from end_to_end.conftest import MakeRecipe
 
+from keeptune.files import file_sha256
 from keeptune.training import checkpoints
 
 ATTEMPTS = 5
@@ -208,6 +209,9 @@ def test_a_run_of_an_older_version_resumes(make_recipe: MakeRecipe, finished: Pa
     older = stored.replace("engine: torch\n", "")
     assert older != stored
     (run / "recipe.yaml").write_text(older, encoding="utf-8")
+    manifest = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    manifest["hashes"]["recipe"] = file_sha256(run / "recipe.yaml")
+    (run / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     (run / "result.json").unlink()
     ok("run", make_recipe(), "--run", run)
     assert (run / "result.json").is_file()

@@ -55,7 +55,12 @@ def test_a_finished_run_resumes_and_verifies(finished: Path, recipe: Path, tmp_p
     for command in (("run", recipe, "--run", run), ("report", run), ("verify", run)):
         assert "deprecated" not in ok(*command).err
     after = files(run)
-    assert {name for name in before if before[name] != after[name]} <= {"report.html", "report.md", "result.json"}
+    assert {name for name in before if before[name] != after[name]} <= {
+        "report.html",
+        "report.md",
+        "result.json",
+        "SHA256SUMS",
+    }
 
 
 def test_a_run_that_was_stopped_before_training_verifies(finished: Path, recipe: Path, tmp_path: Path) -> None:

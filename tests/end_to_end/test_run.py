@@ -40,7 +40,7 @@ def test_the_directory_holds_what_the_contract_names(finished: Path) -> None:
     own = {path.name for path in finished.iterdir()}
     assert own == {
         "recipe.yaml", "inputs.json", "manifest.json", "data", "checkpoints", "adapter", "scores",
-        "log.jsonl", "result.json", "report.html", "report.md", "tracking",
+        "log.jsonl", "result.json", "report.html", "report.md", "tracking", "SHA256SUMS",
     }  # fmt: skip
     assert {path.name for path in (finished / "data").iterdir()} == {
         "train.parquet", "dev.parquet", "test.parquet", "rejected.jsonl", "card.json",
@@ -235,7 +235,7 @@ def test_again_is_quick_and_changes_the_report_alone(finished: Path, recipe: Pat
     outcome = ok("run", recipe, "--run", run, "--json")
     assert outcome.err == ""
     after = files(run)
-    made_anew = {"result.json", "report.html", "report.md"}
+    made_anew = {"result.json", "report.html", "report.md", "SHA256SUMS"}
     assert {name for name in after if name not in made_anew} == {name for name in before if name not in made_anew}
     untouched = [path for path in moments if path.name not in {*made_anew, "recipe.yaml"}]
     assert all(path.stat().st_mtime_ns == moments[path] for path in untouched)

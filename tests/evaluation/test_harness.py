@@ -10,14 +10,23 @@ import tiny
 import yaml
 from end_to_end.command import keeptune, ok
 
-from keeptune.config.recipe import Recipe
+from keeptune.config.recipe import Recipe, parse
 from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation import harness
 from keeptune.evaluation.reading_gate import ReadingVerdict, TaskScore, combine_with_tasks
 from keeptune.evaluation.statistics import Ratio
+from keeptune.grading.graders.user_function import ALLOW_CODE
+from keeptune.pipeline.preflight import check_dependencies
 from keeptune.pipeline.run import Run
+from keeptune.run_files.directory import RunDirectory
 
 KEPT = ReadingVerdict("pass", 0.9, "Reading was kept.")
+
+
+@pytest.fixture(autouse=True)
+def allowed_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Task files of the user can hold code."""
+    monkeypatch.setenv(ALLOW_CODE, "1")
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +66,22 @@ def test_one_record_a_question_and_a_group_is_its_tasks(model_folder: Path, fold
     assert {record["value"] for record in records} <= {0.0, 1.0}
     told = harness.summarize(records, records, 1000, 0)
     assert (told["own"]["n"], told["own"]["ratio"].point) == (20, 1.0)
+
+
+def test_task_files_run_only_if_code_is_allowed(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task file can name a function, which the harness imports from the folder."""
+    trap = tmp_path / "executed"
+    (tmp_path / "code.py").write_text(f"open({str(trap)!r}, 'w')\ndef f(doc): return 'x'\n", encoding="utf-8")
+    (tmp_path / "own.yaml").write_text("task: own\ndoc_to_text: !function code.f\n", encoding="utf-8")
+    monkeypatch.setenv(ALLOW_CODE, "0")
+    with pytest.raises(RecipeError, match="--allow-code"):
+        harness.score_tasks(tiny.load(model_folder), tiny.tokenizer(), ["own"], 1, str(tmp_path))
+    recipe = parse({"data": {"synth": {"rows": 9}}, "score": {"tasks": ["own"], "tasks_path": str(tmp_path)}}, "a.yaml")
+    with pytest.raises(RecipeError, match="--allow-code"):
+        check_dependencies(RunDirectory(tmp_path / "run"), recipe)
+    assert not trap.exists()
 
 
 def test_an_answer_that_is_read_in_two_ways_counts_once(model_folder: Path, folder: Path) -> None:

@@ -91,3 +91,20 @@ def test_the_reason_names_what_decided() -> None:
 def test_how_many_more_questions_would_decide(f1: Ratio, em: Ratio, more: int | None) -> None:
     gate = judge(f1, em)
     assert (gate.verdict, gate.more_questions) == ("undecided", more)
+
+
+@pytest.mark.parametrize("ratio", [KEPT, LOST])
+def test_few_questions_decide_nothing(ratio: Ratio) -> None:
+    """Four questions gave a firm verdict."""
+    for total in (3.0, 500.0):
+        totals = {"base_f1_total": total, "base_em_total": total}
+        gate = judge_reading(ratio, ratio, 0.9, **totals, questions=4, likelihood=ratio)
+        assert (gate.verdict, gate.more_questions) == ("undecided", 26)
+
+
+@pytest.mark.parametrize(("nats", "expected"), [(2.0, "pass"), (6.1, "undecided")])
+def test_a_base_that_can_do_nothing_proves_nothing(nats: float, expected: Verdict) -> None:
+    """A model of random weights passed at any learning rate, because its likelihoods did not change much."""
+    totals = {"base_f1_total": 0.0, "base_em_total": 0.0}
+    gate = judge_reading(UNDEFINED, UNDEFINED, 0.9, **totals, questions=1000, likelihood=KEPT, base_answer_nats=nats)
+    assert gate.verdict == expected

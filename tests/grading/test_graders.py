@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from keeptune.errors import RecipeError
+from keeptune.grading import timed_patterns
 from keeptune.grading.answer_location import LOCATIONS, parse_location
 from keeptune.grading.base import Grade, Grader, GraderError
 from keeptune.grading.graders.user_function import ALLOW_CODE, allow_code
@@ -283,3 +285,34 @@ def test_filled_tables_tell_similar_queries_apart(query: str, wrong: str) -> Non
     grader = create_grader("sql")
     assert grader.grade(query, grader.read_truth(query, problem), problem).is_right
     assert not grader.grade(wrong, query, problem).is_right
+
+
+SLOW = "(?:a|aa)+"
+"""Takes years on 60 letters and another character."""
+
+
+@pytest.mark.parametrize(
+    ("options", "truth"),
+    [
+        ({"name": "regex"}, SLOW),
+        ({"name": "regex", "pattern": f"^({SLOW})$"}, "aaa"),
+        ({"name": "exact", "answer": f"regex ^{SLOW}"}, "aaa"),
+        ({"name": "json", "schema": {"type": "string", "pattern": f"^{SLOW}$"}}, '"aaa"'),
+    ],
+)
+def test_a_slow_pattern_matches_nothing(options: Any, truth: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F10 for patterns of rows, graders and schemas: an output decides on the text."""
+    monkeypatch.setattr(timed_patterns, "MATCH_SECONDS", 0.05)
+    grader = create_grader(options)
+    assert grader.grade(truth.replace(SLOW, "aaa"), truth, "").score == 1
+    output = "a" * 60 + "!"
+    assert grader.grade(json.dumps(output) if options["name"] == "json" else output, truth, "").score == 0
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999999999999}", "(" * 5_000 + ")" * 5_000])
+def test_a_text_that_is_no_pattern_is_an_error(pattern: str) -> None:
+    """F12: deep nesting and huge numbers ended in tracebacks."""
+    for options in ({"name": "regex", "pattern": pattern}, {"name": "exact", "answer": f"regex {pattern}"}):
+        with pytest.raises(GraderError):
+            create_grader(options)
+    assert create_grader("regex").grade("a", pattern, "").score == 0

@@ -1,5 +1,6 @@
 """MindSpore .ckpt files: tensors are read back bit for bit, and damaged files raise an error."""
 
+import os
 import random
 import resource
 import zlib
@@ -146,3 +147,29 @@ def test_reading_5_gib_takes_no_memory(tmp_path: Path) -> None:
     assert tensor.shape == (size,)
     assert bytes(tensor.pieces[0][-8:]) == bytes(8)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_file_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
+    """F18: a mapped file ended the process (SIGBUS)."""
+    path = tmp_path / "x.ckpt"
+    write(path, [filled("w", "Float32", (1000, 1000))])
+    tensor = read(path)["w"]
+    os.truncate(path, 1_000_000)
+    with pytest.raises(ModelError, match=r"x\.ckpt.*shorter"):
+        tensor.bytes()
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.ckpt")
+    with pytest.raises(ModelError, match="not a regular file"):
+        read(tmp_path / "x.ckpt")
+
+
+def test_dims_and_names_are_bounded(tmp_path: Path) -> None:
+    path = tmp_path / "x.ckpt"
+    for name, dims in ((b"w", 100_000), (b"w" * 100_000, 1)):
+        tensor = wire.integer_field(1, 1) * dims + wire.bytes_field(2, b"Int8") + wire.bytes_field(3, b"1")
+        value = wire.bytes_field(1, name) + wire.bytes_field(2, tensor)
+        path.write_bytes(wire.bytes_field(1, value))
+        with pytest.raises(ModelError, match=r"more than 16 dims|longer than"):
+            read(path)

@@ -1,6 +1,7 @@
 """Plots show the given figures, also extreme ones, and take their colors from the page."""
 
 import re
+import time
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 
@@ -122,3 +123,17 @@ def test_frontier_shows_scales_and_threshold() -> None:
 
 def test_no_frontier_for_one_candidate() -> None:
     assert plots.frontier(Chosen(checkpoint="step-9", scale=1), 0.9) is None
+
+
+def test_many_kinds_are_plotted_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """100,000 kinds would take a thousand seconds and gigabytes."""
+    monkeypatch.setattr(plots, "MOST_KINDS", 10)
+    names = [f"k{number}" for number in range(5_000)]
+    started = time.process_time()
+    shown = words(plots.kinds(skill(dict.fromkeys(names, 0.1), dict.fromkeys(names, 0.2)), names))
+    assert len([word for word in shown if word.startswith("k")]) == plots.MOST_KINDS
+    steps = [TrainEvent(step=1, loss=1, loss_by_kind=dict.fromkeys(names, 1.0))]
+    steps.append(TrainEvent(step=2, loss=1, loss_by_kind=dict.fromkeys(names[::2], 1.0)))
+    panels = plots.losses(steps)
+    assert len(panels) == plots.MOST_KINDS and set(panels) <= set(names[::2])
+    assert time.process_time() - started < 10

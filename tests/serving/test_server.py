@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import tiny
@@ -474,6 +475,9 @@ def test_a_signal_stops_the_command_after_the_running_answers(
         assert running.stderr is not None
         line = next(line for line in running.stderr if "serving on" in line)
         address = line.partition("serving on ")[2].split()[0]
+        if sys.platform == "linux":  # where 127.0.0.2 is this machine, too, and a server on all addresses would answer
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.2", urlsplit(address).port or 0))
         with openai.OpenAI(base_url=address, api_key="none", max_retries=20) as client:
             assert [model.id for model in client.models.list()] == list(SCALES)
             chunks = client.chat.completions.create(model="tuned", messages=user(PROBLEM), max_tokens=LONG, stream=True)

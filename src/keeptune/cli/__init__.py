@@ -126,7 +126,7 @@ def _global_options(
     ] = False,
     allow_code: Annotated[
         bool,
-        typer.Option("--allow-code", help="allow Python files of your own to run (grader `function`)"),
+        typer.Option("--allow-code", help="allow code that a recipe names (grader `function`, score.tasks_path)"),
     ] = False,
 ) -> None:
     # No docstring: typer would show it as the help of the whole command.

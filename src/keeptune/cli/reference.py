@@ -79,7 +79,8 @@ keeptune run recipes/quickstart.yaml      # all stages; the same command resumes
 | 6 | `keeptune gate`: the verdict is undecided |
 
 Results go to standard output, progress and errors to standard error. `keeptune --version` prints the version.
-`keeptune --allow-code COMMAND` lets a grader run a Python file of yours ([graders](recipe.md#graders)).
+`keeptune --allow-code COMMAND` allows code that a recipe names: a Python file of a grader
+([graders](recipe.md#graders)), and task files of `score.tasks_path`.
 """
 
 _GRADERS_HEAD = """## Graders

@@ -33,7 +33,8 @@ def verify(
 
 def _check_figures(folder: Path, is_required: bool) -> bool:
     """Prints whether all figures follow. Without `is_required`, a folder without figures passes."""
-    from keeptune.pipeline.verify import has_figures, text
+    from keeptune.pipeline.verification import text
+    from keeptune.pipeline.verify import has_figures
     from keeptune.pipeline.verify import verify as check
 
     if not is_required and not has_figures(folder):
@@ -70,9 +71,10 @@ def compare(
     comparison = side_by_side(folders, other_questions)
     if out:
         from keeptune.files import write_text
+        from keeptune.progress import printable
         from keeptune.report.comparison import page
 
-        write_text(out, page(comparison))
+        write_text(out, printable(page(comparison)))
     show(json_text(comparison) if as_json else format_comparison(comparison))
     if leaderboard and not as_json:
         show(f"\n{format_leaderboard(comparison)}")

@@ -9,6 +9,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from keeptune.config import families
 from keeptune.config.section import Section, raise_errors
 
+_Layer = Annotated[int, Field(ge=0, le=10**6)]
+
 
 class AdapterSection(Section):
     """The adapter: its family, its size, and the layers that get one."""
@@ -27,7 +29,7 @@ class AdapterSection(Section):
         "which finds layers by their shapes, a list of module names, or a MindFormers regular expression; ia3 supports "
         "layers of keys, of values, and the last of the MLP only",
     )
-    layers: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = Field(
+    layers: tuple[_Layer, _Layer] | None = Field(
         None, description="first and last layer with an adapter, both included, counted from 0; null means all layers"
     )
     start: str | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -12,6 +11,7 @@ from keeptune.config.skill_names import GRADER_OF_SKILL, check_skill_name
 from keeptune.config.solution_format import HalfRounding, Rounding, Spelling, Style
 from keeptune.config.teacher import TeacherSection
 from keeptune.grading.registry import AnyGrader
+from keeptune.grading.timed_patterns import pattern_fault
 
 REJECT_LIMIT = 0.01
 """Default of `data.reject_limit`."""
@@ -24,11 +24,15 @@ FormatName = Literal["problem-solution", "messages", "conversations", "alpaca", 
 """The row formats that are recognized by their keys."""
 
 
+_Line = Annotated[int, Field(ge=1, le=10**12)]
+"""The number of a line or an item of a file."""
+
+
 class SynthSection(Section):
     """A generated corpus in the format and mix of the contest, instead of files."""
 
     rows: int = Field(gt=0, le=10**9, description="number of generated rows")
-    seed: int = Field(0, description="seed of the generator")
+    seed: int = Field(0, ge=-(2**63), le=2**63 - 1, description="seed of the generator")
     any_length: float = Field(
         0.0, ge=0, le=1, description="share of problems with numbers of every length; most other numbers are long"
     )
@@ -46,8 +50,10 @@ class SynthSection(Section):
 class SplitSection(Section):
     """The held-out problems. No problem is in two parts."""
 
-    dev: int = Field(100, ge=0, description="problems for model selection (checkpoint, adapter scale)")
-    test: int = Field(300, ge=1, description="problems for the final evaluation; `data.test_files` replaces them")
+    dev: int = Field(100, ge=0, le=10**9, description="problems for model selection (checkpoint, adapter scale)")
+    test: int = Field(
+        300, ge=1, le=10**9, description="problems for the final evaluation; `data.test_files` replaces them"
+    )
     by: Literal["problem", "range"] = Field(
         "problem",
         description="`range`: for kinds whose problems all have the same wording, hold out whole ranges of a number",
@@ -69,7 +75,7 @@ class ColumnsSection(Section):
 class SliceSection(Section):
     """A part of the rows, and the number of unique problems to select from it."""
 
-    rows: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
+    rows: tuple[_Line, _Line] | None = Field(
         None, description="first and last line (or item) of each file, both included; null: all"
     )
     language: Literal["chinese", "english"] | None = Field(None, description="language of the rows; null: both")
@@ -278,8 +284,6 @@ class DataSection(Section):
     @classmethod
     def _check_patterns(cls, patterns: dict[str, str]) -> dict[str, str]:
         for kind, pattern in patterns.items():
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"must be regular expressions; that of {kind!r} is invalid: {error}") from None
+            if fault := pattern_fault(pattern):
+                raise ValueError(f"must be regular expressions; that of {kind!r} is invalid: {fault}")
         return patterns

@@ -9,8 +9,10 @@ from pydantic import Field, model_validator
 from keeptune.config.ability_names import check_names
 from keeptune.config.section import AbilityNames, Section
 
+MAX_RESAMPLES = 1_000_000
+
 Share = Annotated[float, Field(gt=0, le=1)]
-Nats = Annotated[float, Field(ge=0)]
+Nats = Annotated[float, Field(ge=0, le=10**6)]
 
 
 class GateSection(Section):
@@ -29,7 +31,7 @@ class GateSection(Section):
     thresholds: dict[str, Share] = Field({}, description="thresholds of single abilities")
     margins: dict[str, Nats] = Field({}, description="margins of single abilities")
     counted: AbilityNames = Field(("all",), description="abilities that decide; the others are only reported")
-    resamples: int = Field(10_000, ge=1000, le=1_000_000, description="bootstrap resamples per interval")
+    resamples: int = Field(10_000, ge=1000, le=MAX_RESAMPLES, description="bootstrap resamples per interval")
 
     @model_validator(mode="before")
     @classmethod

@@ -58,11 +58,15 @@ class RetainSection(Section):
         "term alone, which is less noisy)",
     )
     kl_weight: float = Field(
-        0.0, ge=0, description="weight of the KL(base ‖ tuned) term relative to the cross-entropy loss; 0 disables it"
+        0.0,
+        ge=0,
+        le=10**6,
+        description="weight of the KL(base ‖ tuned) term relative to the cross-entropy loss; 0 disables it",
     )
     kl_budget: float | None = Field(
         None,
         gt=0,
+        le=10**6,
         description="divergence to hold, in nats per token: each step adapts the weight, which begins at `kl_weight`; "
         "null keeps the weight",
     )
@@ -80,6 +84,7 @@ class RetainSection(Section):
     project_start: float = Field(
         0.0,
         ge=0,
+        le=10**6,
         description="strength of a projection, before training, of the adapter in `adapter.start` away from the "
         "inputs of replayed rows; 0 disables it",
     )

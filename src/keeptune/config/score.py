@@ -17,7 +17,7 @@ class ScoreSection(Section):
     )
     abilities: AbilityNames = Field(("all",), description="abilities of the suite to evaluate, or `all`")
     retained: str = Field("embedded", description="reading questions: a SQuAD v1.1 file, or `embedded`")
-    retained_limit: int = Field(0, ge=0, description="evaluate the first N reading questions only; 0: all")
+    retained_limit: int = Field(0, ge=0, le=10**9, description="evaluate the first N reading questions only; 0: all")
     reading_prompt: Literal["few-shot", "contest"] = Field("few-shot", description="prompt of the reading questions")
     both_prompts: bool = Field(
         False,
@@ -27,10 +27,15 @@ class ScoreSection(Section):
     tasks: StringTuple = Field(
         (), description="lm-evaluation-harness tasks to evaluate as well (`pip install 'keeptune[harness]'`)"
     )
-    tasks_limit: int = Field(0, ge=0, description="evaluate the first N questions of each task only; 0: all")
-    tasks_path: str | None = Field(None, description="folder with additional task files")
+    tasks_limit: int = Field(0, ge=0, le=10**9, description="evaluate the first N questions of each task only; 0: all")
+    tasks_path: str | None = Field(
+        None, description="folder with additional task files; they can hold code, so they need `keeptune --allow-code`"
+    )
     dev_limit: int = Field(
-        60, ge=0, description="maximum number of dev problems, and of reading questions, per evaluation during training"
+        60,
+        ge=0,
+        le=10**9,
+        description="maximum number of dev problems, and of reading questions, per evaluation during training",
     )
     general: StringTuple = Field(
         ("embedded",),
@@ -38,5 +43,8 @@ class ScoreSection(Section):
         "empty skips both",
     )
     general_limit: int = Field(
-        0, ge=0, description="evaluate the first N texts only (texts are separated by empty lines); 0: all"
+        0,
+        ge=0,
+        le=10**9,
+        description="evaluate the first N texts only (texts are separated by empty lines); 0: all",
     )

@@ -18,6 +18,7 @@ class SelectSection(Section):
     retention_weight: float = Field(
         0.0,
         ge=0,
+        le=10**6,
         description="weight of the retained share of reading relative to skill accuracy, among the candidates that "
         "pass the gate on dev; 0 selects by skill accuracy alone",
     )

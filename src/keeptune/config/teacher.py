@@ -21,8 +21,8 @@ from keeptune.remote_models.server import (
 class PricesSection(Section):
     """Prices of the teacher's tokens, in any currency."""
 
-    prompt_per_million: float = Field(ge=0, description="price per million prompt tokens")
-    completion_per_million: float = Field(ge=0, description="price per million completion tokens")
+    prompt_per_million: float = Field(ge=0, le=10**9, description="price per million prompt tokens")
+    completion_per_million: float = Field(ge=0, le=10**9, description="price per million completion tokens")
 
 
 class TeacherSection(Section):

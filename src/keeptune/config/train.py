@@ -48,14 +48,14 @@ class TrainSection(Section):
     )
     learning_rate: float = Field(1e-3, gt=0, le=1e30, description="peak learning rate")
     loraplus_ratio: float = Field(
-        1.0, gt=0, description="LoRA+: learning rate of B divided by that of A; the paper uses 16"
+        1.0, gt=0, le=10**9, description="LoRA+: learning rate of B divided by that of A; the paper uses 16"
     )
     final_rate_share: float = Field(
         0.0, ge=0, le=1, description="final learning rate of the cosine schedule as a share of the peak"
     )
     warmup_share: float = Field(0.05, ge=0, lt=1, description="share of the steps with linear warm-up")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay of AdamW")
-    clip_norm: float = Field(1.0, gt=0, description="maximum L2 norm of the gradient")
+    weight_decay: float = Field(0.0, ge=0, le=10**6, description="decoupled weight decay of AdamW")
+    clip_norm: float = Field(1.0, gt=0, le=1e30, description="maximum L2 norm of the gradient")
     step_weight: Literal["one", "tokens"] = Field(
         "one",
         description="weight of a step's gradient: `one` weighs all steps equally, `tokens` weighs a step by its "
@@ -65,12 +65,15 @@ class TrainSection(Section):
         {}, description="per kind, the share of rows whose solution is truncated at a random token in training"
     )
     score_every_steps: int = Field(
-        0, ge=0, description="steps between evaluations on dev; 0 evaluates only at the end of training"
+        0, ge=0, le=10**9, description="steps between evaluations on dev; 0 evaluates only at the end of training"
     )
     patience: int = Field(
-        0, ge=0, description="stop after this number of consecutive dev evaluations without improvement; 0: never"
+        0,
+        ge=0,
+        le=10**9,
+        description="stop after this number of consecutive dev evaluations without improvement; 0: never",
     )
-    checkpoint_every_steps: int = Field(50, gt=0, description="steps between checkpoints")
+    checkpoint_every_steps: int = Field(50, gt=0, le=10**9, description="steps between checkpoints")
     trackers: tuple[Tracker, ...] = Field(
         ("tensorboard",), description="experiment trackers; they write to RUN/tracking or to a server"
     )

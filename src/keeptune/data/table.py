@@ -32,7 +32,8 @@ from keeptune.data.row_formats import from_python, list_names
 from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 
-_BATCH_ROWS = 1_000
+_BATCH_ROWS = 64
+"""Few, because a dictionary can repeat one long text: a file of 1 kB can have thousands of cells of 1 MB."""
 _BUFFER_BYTES = 1 << 20
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 

@@ -19,6 +19,7 @@ from keeptune.errors import DataError, RecipeError
 from keeptune.evaluation.gate import AbilityScores, Measurement
 from keeptune.evaluation.statistics import FloatArray, paired_ratio
 from keeptune.files import Record, file_sha256
+from keeptune.grading.graders.user_function import require_code_allowed
 from keeptune.models.load import cache_folder
 
 METRICS = ("acc_norm", "acc", "exact_match", "f1", "em")
@@ -38,10 +39,12 @@ def score_tasks(model: Any, tokenizer: Any, tasks: Sequence[str], limit: int, fo
         folder: a folder with task files of the user, or None.
 
     Raises:
-        RecipeError: if the harness is not installed or cannot run these tasks, or if a task has none of METRICS.
+        RecipeError: if the harness is not installed or cannot run these tasks, if a task has none of METRICS, or if
+            `folder` is given and the command line does not allow code.
         DataError: if the data of a task cannot be loaded.
     """
     evaluator, models, managers = _import_harness()
+    check_task_files(folder)
     manager = managers.TaskManager(include_path=folder)
     if unknown := [name for name in tasks if name not in manager.all_tasks]:
         raise RecipeError(
@@ -72,6 +75,15 @@ def score_tasks(model: Any, tokenizer: Any, tasks: Sequence[str], limit: int, fo
         ) from None
     groups = results.get("group_subtasks") or {}
     return list(chain.from_iterable(_records(name, _tasks_in(name, groups), results["samples"]) for name in tasks))
+
+
+def check_task_files(folder: str | None) -> None:
+    """Raises RecipeError if there are task files of the user and the command line does not allow code.
+
+    They can name Python functions, and their templates are not sandboxed.
+    """
+    if folder is not None:
+        require_code_allowed(f"score.tasks_path: {folder}: task files can name functions, so this")
 
 
 def fingerprint(tasks: Sequence[str], limit: int, folder: str | None) -> Record:

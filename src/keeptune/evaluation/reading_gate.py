@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, exp, isfinite
 
-from keeptune.evaluation.gate import MINIMUM_BASE_TOTAL, Verdict
+from keeptune.evaluation.gate import MINIMUM_BASE_TOTAL, MINIMUM_QUESTIONS, Verdict
 from keeptune.evaluation.statistics import Ratio
+
+_CLUELESS_NATS = 5.0
+"""A base with more loss per token of the reference answers cannot read. Words by their frequency alone have 7 to 9."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +40,14 @@ def judge_reading(
     base_em_total: float,
     questions: int,
     likelihood: Ratio | None = None,
+    base_answer_nats: float = 0.0,
 ) -> ReadingVerdict:
     """Pass if all lower bounds reach the threshold, fail if an upper bound is below it, else undecided.
 
     A measure whose base total is below MINIMUM_BASE_TOTAL proves neither a loss nor its absence. The likelihood of the
-    reference answers then replaces it. Without a likelihood, the gate can fail on the other measure but never pass.
+    reference answers then replaces it, if the base finds them likelier than a model without any knowledge of language
+    would. Without a likelihood, the gate can fail on the other measure but never pass. Fewer than MINIMUM_QUESTIONS
+    questions decide nothing.
 
     Args:
         f1: tuned over base.
@@ -51,12 +57,23 @@ def judge_reading(
         base_em_total: the same for EM.
         questions: number of questions.
         likelihood: ratio of the probabilities of the reference answers' tokens, tuned over base; None if not measured.
+        base_answer_nats: the base's loss on the reference answers, in nats per token.
     """
+    if questions < MINIMUM_QUESTIONS:
+        missing = MINIMUM_QUESTIONS - questions
+        reason = f"{questions} reading questions decide nothing; a verdict needs at least {MINIMUM_QUESTIONS}."
+        return ReadingVerdict("undecided", threshold, reason, missing)
     totals = {"F1": base_f1_total, "EM": base_em_total}
     meaningless = [name for name in totals if not totals[name] >= MINIMUM_BASE_TOTAL]
     ratios = {name: ratio for name, ratio in (("F1", f1), ("EM", em)) if name not in meaningless}
     scores = " and ".join(f"{name} amounts to {totals[name]:.1f} right answers" for name in meaningless)
     few = f"The base's {scores}, fewer than {MINIMUM_BASE_TOTAL:.0f}, so a ratio to it is meaningless"
+    if meaningless and likelihood and base_answer_nats > _CLUELESS_NATS:
+        reason = (
+            f"{few}. It gives a token of the reference answers a probability of {exp(-base_answer_nats):.2%}, so it "
+            "has no ability that could be lost."
+        )
+        return ReadingVerdict("undecided", threshold, reason)
     if meaningless and likelihood:
         ratios["likelihood of the reference answers"] = likelihood
     if meaningless and not likelihood and not any(ratio.high95 < threshold for ratio in ratios.values()):

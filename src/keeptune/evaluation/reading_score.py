@@ -97,6 +97,12 @@ def score_ratio(base: Sequence[Record], tuned: Sequence[Record], measure: str, r
     return paired_ratio(before, after, paragraph_clusters(base), resamples=resamples, seed=seed)
 
 
+def answer_nats(records: Sequence[Record]) -> float:
+    """The mean loss on the reference answers, in nats per token; 0 where it was not measured."""
+    losses = [record[LIKELIHOOD] for record in records if record.get(LIKELIHOOD) is not None]
+    return sum(losses) / len(losses) if losses else 0.0
+
+
 def likelihood_ratio(base: Sequence[Record], tuned: Sequence[Record], resamples: int, seed: int) -> Ratio | None:
     """Ratio of the probabilities that tuned and base give to a token of a reference answer; None if not measured.
 

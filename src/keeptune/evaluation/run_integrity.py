@@ -26,15 +26,16 @@ def check_files(directory: RunDirectory, below: str = "") -> None:
         return
     for name, path, stored in hashed_paths(directory, read_json(directory.manifest, Manifest)["hashes"]):
         if name.startswith(below) and path.is_file() and (current := file_sha256(path)) != stored:
+            remedy = "" if path == directory.recipe else ", or delete it and run `keeptune run` again"
             raise RunError(
                 f"{path}: differs from what the run wrote (SHA-256 {stored} in manifest.json, {current} now); restore "
-                "the file, or delete it and run `keeptune run` again"
+                f"the file{remedy}"
             )
 
 
 def hashed_paths(directory: RunDirectory, hashes: Mapping[str, Any]) -> Iterator[tuple[str, Path, str]]:
     """The files whose hashes a manifest holds: name relative to the run, path, hash."""
     for name, sha256 in hashes.items():
-        path = directory.adapter_weights if name == "adapter" else directory.root / name
-        if name == "adapter" or "/" in name or name == directory.inputs.name:
+        path = {"adapter": directory.adapter_weights, "recipe": directory.recipe}.get(name, directory.root / name)
+        if name in ("adapter", "recipe", directory.inputs.name) or "/" in name:
             yield directory.relative(path), path, sha256

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from keeptune.config.ability_names import ALL
+from keeptune.config.gate import MAX_RESAMPLES
 from keeptune.errors import DataError
 from keeptune.evaluation.abilities.base import Ability
 from keeptune.evaluation.abilities.questions import Question, Questions
@@ -102,6 +103,8 @@ def check_gate_folder(folder: Path, record: Mapping[str, Any], findings: Finding
         check_answers(ability, size, folder, findings, whole=not sequential)
         scores.append(load_paired_records(ability, folder).ability_scores(record["practised"].get(name)))
     looks = LOOKS if sequential else 1
+    if not 0 < settings["resamples"] <= MAX_RESAMPLES:
+        raise DataError(f"{folder}: settings.resamples in gate.json must be from 1 to {MAX_RESAMPLES:,}")
     result = judge(scores, limits, resamples=settings["resamples"], seed=settings["seed"], looks=looks)
     recomputed = {"abilities": abilities_record(result), "gate": gate_record(result, limits)}
     for key, value in recomputed.items():

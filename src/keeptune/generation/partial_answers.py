@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from keeptune.errors import RunError
-from keeptune.files import append_line
+from keeptune.files import append_line, read_regular_bytes
 from keeptune.generation.scheduling import Row
 
 StoredAnswer = tuple[str, int, bool]
@@ -32,7 +32,7 @@ class PartialAnswers:
         self.path = path
         self._blocks: dict[str, list[StoredAnswer]] = {}
         with suppress(OSError):
-            content = path.read_bytes()
+            content = read_regular_bytes(path)
             complete = content.rfind(b"\n") + 1
             if complete < len(content):  # a killed process wrote only a part of its last line
                 os.truncate(path, complete)
@@ -40,7 +40,7 @@ class PartialAnswers:
                 self._read_block(line)
 
     def _read_block(self, line: bytes) -> None:
-        with suppress(ValueError, KeyError, TypeError):  # a damaged line is decoded again
+        with suppress(ValueError, KeyError, TypeError, RecursionError):  # a damaged line is decoded again
             block = json.loads(line)
             self._blocks[block["block"]] = [(str(text), int(n), bool(end)) for text, n, end in block["answers"]]
 

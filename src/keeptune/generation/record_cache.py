@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import Record, write_json
+from keeptune.files import Record, read_regular_bytes, write_json
 from keeptune.generation.partial_answers import stored_answers
 
 FROM_CACHE = " (from the cache)"
@@ -54,10 +54,10 @@ class RecordCache:
         key = json.loads(json.dumps({**self.fingerprint, **fingerprint}))
         path = self.folder / f"{sha256_of(key)}.json"
         try:
-            entry = json.loads(path.read_text(encoding="utf-8"))
+            entry = json.loads(read_regular_bytes(path))
             if entry["facts"] == key:
                 return list(entry["records"]), True
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         with stored_answers(path.with_suffix(PARTIAL)) as partial:
             records = compute()

@@ -9,7 +9,7 @@ An answer counts only where the text ends. So a heading `#### Step 1` or a box i
 | `after 'MARKER'` | the rest of the last line after the last MARKER in it |
 | `boxed` | the contents of all `\boxed{}` on the last line of the last paragraph that has one |
 | `json` | the JSON value that ends the text, also in a code fence |
-| `regex PATTERN` | the match of PATTERN that ends the text; its first group, if it has groups |
+| `regex PATTERN` | the match of PATTERN that ends the text; its first group, if it has groups; none after 2 seconds |
 | `last number` | after the last `####`, else in the last box, else the last number: for outputs of unknown form |
 """
 
@@ -23,6 +23,7 @@ from typing import Literal
 
 from keeptune.grading.number import find_final_answer
 from keeptune.grading.stated_answer import closing_brace
+from keeptune.grading.timed_patterns import pattern_fault, search
 
 Place = Literal["whole", "last line", "after", "boxed", "json", "regex", "last number"]
 
@@ -113,10 +114,8 @@ def parse_location(description: str) -> AnswerLocation:
     if place == "after" and argument and "\n" not in argument:
         return AnswerLocation("after", argument)
     if place == "regex" and argument:
-        try:
-            re.compile(argument)
-        except re.error as error:
-            raise ValueError(f"must have a valid pattern after `regex` ({error}; got {argument})") from None
+        if fault := pattern_fault(argument):
+            raise ValueError(f"must have a valid pattern after `regex` ({fault}; got {argument})")
         return AnswerLocation("regex", argument)
     note = "; quote the marker, because YAML takes ` #` as a comment" if place == "after" else ""
     raise ValueError(f"must be one of {', '.join(LOCATIONS)} (got {words[:40]}){note}")
@@ -166,7 +165,10 @@ def _find_json(text: str) -> str | None:
 
 
 def _find_pattern(pattern: str, text: str) -> str | None:
-    match = re.search(rf"(?:{pattern})\s*\Z", text)
+    try:
+        match = search(rf"(?:{pattern})\s*\Z", text)
+    except TimeoutError:
+        return None
     if match is None:
         return None
-    return next((group for group in match.groups() if group is not None), None) if match.re.groups else match[0]
+    return next((group for group in match.groups() if group is not None), None) if match.re.groups else str(match[0])

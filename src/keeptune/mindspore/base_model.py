@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenizers import processors
-from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerFast
+from transformers import LlamaConfig, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from keeptune.errors import ModelError
@@ -27,6 +27,8 @@ from keeptune.files import atomic_folder
 from keeptune.mindspore import ckpt
 from keeptune.mindspore.tensor_names import rename_from_mindformers
 from keeptune.mindspore.tensors import DTYPES
+from keeptune.models.load import load_errors
+from keeptune.models.model_files import read_config
 
 _SAFETENSORS_NAMES = {"Float16": "F16", "BFloat16": "BF16", "Float32": "F32", "Float64": "F64"}
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -120,7 +122,8 @@ def infer_configuration(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> Any:
     """
     config_file = path.with_name("config.json")
     if config_file.is_file():
-        return AutoConfig.from_pretrained(config_file, trust_remote_code=False)
+        with load_errors(str(path)):
+            return read_config(str(config_file))
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     try:
         vocabulary, width = shapes["model.embed_tokens.weight"]
@@ -212,5 +215,5 @@ def _write_safetensors(path: Path, tensors: Mapping[str, ckpt.Tensor]) -> None:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors.values():
-            for piece in tensor.pieces:
-                file.write(piece)
+            for block in tensor.blocks():
+                file.write(block)

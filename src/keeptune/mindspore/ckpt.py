@@ -6,14 +6,12 @@ a bfloat16 is stored as its two bytes. MindSpore splits a tensor of more than 51
 tag, each with the dims of the whole tensor. With `crc_check=True` it appends 17 bytes: `crc_num` and a CRC-32 of all
 bytes before them.
 
-`read` returns memory-mapped views, so a 16 GB checkpoint takes no memory until it is copied.
+`read` returns parts of the file that are read when they are used, so a 16 GB checkpoint takes no memory until then.
 Source: files that mindspore 2.9.0 writes and reads.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from pathlib import Path
 from keeptune.errors import ModelError
 from keeptune.files import write_atomically
 from keeptune.mindspore import wire
+from keeptune.mindspore.file_bytes import FileBytes, FilePart
 
 ITEM_BYTES = {
     "Bool": 1,
@@ -48,6 +47,8 @@ _CRC_MARK, _CRC_DIGITS_BYTES = b"crc_num", 10
 _ENCRYPTED_MARKS = frozenset(mark.to_bytes(4, "little") for mark in (0x7F3A5ED8, 0x7F3A5ED9, 0x7F3A5EDA))
 _CHUNK_BYTES = 16 * 2**20
 _MAX_DIMS = 16
+_MAX_TENSORS = 1_000_000
+_MAX_NAME_BYTES = 10_000
 _TEXT = "str"
 
 
@@ -58,7 +59,7 @@ class Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    pieces: tuple[memoryview, ...]
+    pieces: tuple[memoryview | FilePart, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -67,7 +68,13 @@ class Tensor:
 
     def bytes(self) -> bytearray:
         """A copy of all bytes."""
-        return bytearray().join(self.pieces)
+        return bytearray().join(piece[:] for piece in self.pieces)
+
+    def blocks(self) -> Iterator[bytes | memoryview]:
+        """Yields all bytes in blocks of at most 16 MiB."""
+        for piece in self.pieces:
+            for start in range(0, len(piece), _CHUNK_BYTES):
+                yield piece[start : start + _CHUNK_BYTES]
 
 
 def read(path: Path) -> dict[str, Tensor]:
@@ -77,15 +84,13 @@ def read(path: Path) -> dict[str, Tensor]:
         ModelError: when the file is missing, damaged, encrypted or not a checkpoint.
     """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
+        content = FileBytes(path)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror}); give a MindSpore .ckpt file") from None
-    if bytes(view[:4]) in _ENCRYPTED_MARKS:
+    if content[:4] in _ENCRYPTED_MARKS:
         raise ModelError(f"{path}: the checkpoint is encrypted; load it with its key and save it without `enc_key`")
     try:
-        tensors = _join_slices(_read_values(view, _content_end(view)))
+        tensors = _join_slices(_read_values(content, _content_end(content)))
     except (ValueError, UnicodeDecodeError) as error:
         raise ModelError(
             f"{path}: not a MindSpore checkpoint, or a damaged one ({error}); copy or save it again"
@@ -115,62 +120,68 @@ def write(path: Path, tensors: Iterable[Tensor], *, crc: bool = False, slice_byt
     write_atomically(path, save)
 
 
-def _content_end(view: memoryview) -> int:
+def _content_end(content: FileBytes) -> int:
     """The offset at which the tensors end.
 
     Raises:
         ValueError: when the file has a checksum and its bytes do not match it.
     """
-    end = len(view) - len(_CRC_MARK) - _CRC_DIGITS_BYTES
-    if end < 0 or bytes(view[end : end + len(_CRC_MARK)]) != _CRC_MARK:
-        return len(view)
+    end = len(content) - len(_CRC_MARK) - _CRC_DIGITS_BYTES
+    if end < 0 or content[end : end + len(_CRC_MARK)] != _CRC_MARK:
+        return len(content)
     checksum = 0
     for start in range(0, end, _CHUNK_BYTES):
-        checksum = zlib.crc32(view[start : min(end, start + _CHUNK_BYTES)], checksum)
-    if checksum != int.from_bytes(view[-_CRC_DIGITS_BYTES:], "big"):
+        checksum = zlib.crc32(content[start : min(end, start + _CHUNK_BYTES)], checksum)
+    if checksum != int.from_bytes(content[-_CRC_DIGITS_BYTES:], "big"):
         raise ValueError("the checksum does not match the content")
     return end
 
 
-def _read_values(view: memoryview, end: int) -> Iterator[Tensor]:
+def _read_values(content: FileBytes, end: int) -> Iterator[Tensor]:
     """Yields each Value of the file, which is a tensor or a slice of one."""
-    for field in wire.fields(view, 0, end):
+    for field in wire.fields(content, 0, end):
         if field.number != 1 or field.wire != wire.LENGTH_DELIMITED:
             raise ValueError(f"unexpected field at byte {field.start}")
         name, tensor = None, None
-        for part in wire.fields(view, field.start, field.end):
+        for part in wire.fields(content, field.start, field.end):
             if part.number == 1 and part.wire == wire.LENGTH_DELIMITED:
-                name = str(view[part.start : part.end], "utf-8")
+                name = _text(content, part)
             elif part.number == 2 and part.wire == wire.LENGTH_DELIMITED:
                 tensor = part
             else:
                 raise ValueError(f"unexpected field in the value at byte {field.start}")
         if name is None or tensor is None:
             raise ValueError(f"the value at byte {field.start} has no name or no tensor")
-        tensor_slice = _read_slice(view, name, tensor)
+        tensor_slice = _read_slice(content, name, tensor)
         if tensor_slice.dtype != _TEXT:
             yield tensor_slice
 
 
-def _read_slice(view: memoryview, name: str, tensor: wire.Field) -> Tensor:
-    dtype, content = "", memoryview(b"")
+def _text(content: FileBytes, field: wire.Field) -> str:
+    if field.end - field.start > _MAX_NAME_BYTES:
+        raise ValueError(f"the name at byte {field.start} is longer than {_MAX_NAME_BYTES:,} bytes")
+    return content[field.start : field.end].decode()
+
+
+def _read_slice(content: FileBytes, name: str, tensor: wire.Field) -> Tensor:
+    dtype, values = "", FilePart(content, 0, 0)
     shape: list[int] = []
-    for field in wire.fields(view, tensor.start, tensor.end):
+    for field in wire.fields(content, tensor.start, tensor.end):
+        if len(shape) > _MAX_DIMS:
+            raise ValueError(f"{name!r} has more than {_MAX_DIMS} dims")
         if (field.number, field.wire) == (1, wire.VARINT):
             shape.append(field.value)
         elif (field.number, field.wire) == (2, wire.LENGTH_DELIMITED):
-            dtype = str(view[field.start : field.end], "utf-8")
+            dtype = _text(content, field)
         elif (field.number, field.wire) == (3, wire.LENGTH_DELIMITED):
-            content = view[field.start : field.end]
+            values = FilePart(content, field.start, field.end)
         else:
             raise ValueError(f"unexpected field in the tensor {name!r}")
-    if len(shape) > _MAX_DIMS:
-        raise ValueError(f"{name!r} has {len(shape)} dims, more than {_MAX_DIMS}")
     if dtype not in ITEM_BYTES and dtype != _TEXT:
         raise ValueError(f"{name!r} has the unknown dtype {dtype!r}")
     # MindSpore writes a scalar with no dims, or with the one dim 0.
-    is_scalar = shape == [0] and len(content) > 0
-    return Tensor(name, dtype, () if is_scalar else tuple(shape), (content,))
+    is_scalar = shape == [0] and len(values) > 0
+    return Tensor(name, dtype, () if is_scalar else tuple(shape), (values,))
 
 
 def _join_slices(slices: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -189,6 +200,8 @@ def _join_slices(slices: Iterable[Tensor]) -> dict[str, Tensor]:
             current = Tensor(current.name, current.dtype, current.shape, (*previous.pieces, *current.pieces))
         elif current.name in tensors:
             raise ValueError(f"{current.name!r} appears twice")
+        elif len(tensors) == _MAX_TENSORS:
+            raise ValueError(f"it has more than {_MAX_TENSORS:,} tensors")
         tensors[current.name], last = current, current.name
     for tensor in tensors.values():
         stored = sum(len(piece) for piece in tensor.pieces)
@@ -211,7 +224,7 @@ def _encode(tensor: Tensor, slice_bytes: int) -> Iterator[bytes | memoryview]:
         yield piece
 
 
-def _split_pieces(tensor: Tensor, slice_bytes: int) -> Iterator[memoryview]:
+def _split_pieces(tensor: Tensor, slice_bytes: int) -> Iterator[bytes | memoryview]:
     for piece in tensor.pieces:
         for start in range(0, max(1, len(piece)), slice_bytes):
             yield piece[start : start + slice_bytes]

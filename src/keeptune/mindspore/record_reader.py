@@ -7,8 +7,6 @@ goes undetected: a value replaced by another of the same size, because the forma
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from keeptune.errors import DataError
+from keeptune.mindspore.file_bytes import FileBytes
 from keeptune.mindspore.integers import Integers, unpack_integers
 from keeptune.mindspore.record import BLOB, LENGTH_BYTES, VERSION
 
@@ -99,32 +98,30 @@ def _all_shards(first: _Shard) -> list[_Shard]:
 
 @dataclass(frozen=True, slots=True)
 class _Shard:
-    """A memory-mapped file with a valid header."""
+    """A file with a valid header."""
 
     path: Path
-    view: memoryview
+    content: FileBytes
     header: _Header
 
     @classmethod
     def open(cls, path: Path) -> _Shard:
         try:
-            with path.open("rb") as file:
-                size = os.fstat(file.fileno()).st_size
-                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
+            content = FileBytes(path)
         except (OSError, ValueError) as error:  # ValueError: an invalid file name
             raise DataError(f"{path}: cannot be read ({error}); give a MindRecord file and all its shards") from None
-        length = int.from_bytes(view[:LENGTH_BYTES], "little")
-        if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+        length = int.from_bytes(content[:LENGTH_BYTES], "little")
+        if len(content) < LENGTH_BYTES or length > len(content) - LENGTH_BYTES:
             raise DataError(f"{path}: not a MindRecord file (no header); give a file that FileWriter wrote")
         try:
-            header = _Header.model_validate_json(bytes(view[LENGTH_BYTES : LENGTH_BYTES + length]))
+            header = _Header.model_validate_json(content[LENGTH_BYTES : LENGTH_BYTES + length])
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             key = ".".join(map(str, fault["loc"])) or "header"
             raise DataError(f"{path}: not a MindRecord file, or a damaged one ({key}: {fault['msg']})") from None
         if header.version != VERSION:
             raise DataError(f"{path}: MindRecord version must be {VERSION} (got {header.version}); write it again")
-        shard = cls(path, view, header)
+        shard = cls(path, content, header)
         shard._check_pages(length)
         return shard
 
@@ -175,12 +172,12 @@ class _Shard:
         end = position + page.used_bytes
         while position < end:
             begin = position + LENGTH_BYTES
-            position = begin + int.from_bytes(self.view[position : min(begin, end)], "little")
+            position = begin + int.from_bytes(self.content[position : min(begin, end)], "little")
             if position > end or begin > end:
                 raise self.damaged(f"the row at byte {begin:,} is longer than its page")
             yield begin, position
 
-    def _fields(self, blob: tuple[int, int], positions: Sequence[int]) -> list[memoryview]:
+    def _fields(self, blob: tuple[int, int], positions: Sequence[int]) -> list[bytes]:
         """The packed fields of a row.
 
         Raises:
@@ -189,14 +186,14 @@ class _Shard:
         position, end = blob
         count = len(self.header.schemas[0].blob_fields)
         if count == 1:
-            return [self.view[position:end]] * len(positions)
+            return [self.content[position:end]] * len(positions)
         fields = []
         for _ in range(count):
             begin = position + LENGTH_BYTES
-            position = begin + int.from_bytes(self.view[position : min(begin, end)], "big")
+            position = begin + int.from_bytes(self.content[position : min(begin, end)], "big")
             if position > end or begin > end:
                 raise self.damaged(f"the field at byte {begin:,} is longer than its row")
-            fields.append(self.view[begin:position])
+            fields.append(self.content[begin:position])
         if position != end:
             raise self.damaged(f"the row that ends at byte {end:,} continues after its last field")
         return [fields[index] for index in positions]
@@ -220,7 +217,7 @@ class _Shard:
                 raise self.damaged(f"page {number} appears twice")
         for page in header.pages:
             end = header.header_bytes + page.number * header.page_bytes + page.used_bytes
-            if page.used_bytes > header.page_bytes or end > len(self.view):
+            if page.used_bytes > header.page_bytes or end > len(self.content):
                 raise self.damaged(f"page {page.number} ends after the end of the file, or is too large")
             if page.type == BLOB and not 0 <= (page.end_row - page.first_row) * LENGTH_BYTES <= page.used_bytes:
                 raise self.damaged(f"page {page.number} is too short for its rows")

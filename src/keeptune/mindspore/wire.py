@@ -8,11 +8,18 @@ Source: protobuf.dev/programming-guides/encoding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 VARINT, LENGTH_DELIMITED = 0, 2
 _FIXED_BYTES = {1: 8, 5: 4}
 _MAX_VARINT_BYTES = 10
+
+
+class Bytes(Protocol):
+    """What is read byte by byte: a buffer, or a file."""
+
+    def __getitem__(self, place: int, /) -> int:
+        """The byte at an offset."""
 
 
 class Field(NamedTuple):
@@ -25,7 +32,7 @@ class Field(NamedTuple):
     end: int
 
 
-def fields(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
+def fields(buffer: Bytes, start: int, end: int) -> Iterator[Field]:
     """Yields the fields between two offsets of a buffer.
 
     Raises:
@@ -52,7 +59,7 @@ def fields(buffer: memoryview, start: int, end: int) -> Iterator[Field]:
         yield Field(number, wire, value, begin, position)
 
 
-def _read_varint(buffer: memoryview, start: int, end: int) -> tuple[int, int]:
+def _read_varint(buffer: Bytes, start: int, end: int) -> tuple[int, int]:
     """The integer that begins at an offset, and the offset after it."""
     value = 0
     for count in range(_MAX_VARINT_BYTES):

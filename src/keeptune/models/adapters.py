@@ -23,13 +23,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from keeptune.config.adapter import AdapterSection
-from keeptune.errors import ModelError, RunError
+from keeptune.errors import ModelError
 from keeptune.files import read_json, stored_content, write_json
 from keeptune.models import adapter_metadata, pissa
 from keeptune.models.adapter_scale import rescale
 from keeptune.models.fused_lora import fuse
 from keeptune.models.invocation import install, invocation_of_config, uninstall
 from keeptune.models.load import EMBEDDED, EMBEDDED_HUB_ID
+from keeptune.models.model_files import check_adapter
 from keeptune.models.peft_config import build_peft_config, reset_magnitudes
 from keeptune.models.quantization import count_packed_weights
 from keeptune.models.target_layers import layer_roles, target_modules
@@ -106,8 +107,10 @@ def load_start_config(folder: Path) -> PeftConfig:
         ModelError: if the folder has none.
     """
     try:
+        if not (folder / ADAPTER_CONFIG).is_file():  # PEFT would look for the name on the hub
+            raise OSError(f"no {ADAPTER_CONFIG}")
         config: PeftConfig = PeftConfig.from_pretrained(str(folder))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ModelError(f"adapter.start: {folder}: has no adapter to start from ({error})") from None
     return config
 
@@ -225,20 +228,15 @@ def load_adapter(model: Any, folder: Path, trainable: bool = False) -> PeftModel
     Raises:
         ModelError: if the adapter is missing or does not fit the model.
     """
-    if not (folder / ADAPTER_CONFIG).is_file():
-        raise ModelError(f"{folder}: no adapter_config.json; give a folder with an adapter in PEFT's layout")
-    try:
-        config = read_json(folder / ADAPTER_CONFIG)
-    except RunError as error:
-        raise ModelError(str(error)) from None
-    if config.get("lora_bias"):
-        raise ModelError(f"{folder}: lora_bias in {ADAPTER_CONFIG} is not supported; train the adapter without it")
+    check_adapter(folder, (name for name, _ in model.named_modules()))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # _require_loaded raises an error for these
             tuned = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
-    except (OSError, ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except MemoryError:
+        raise
+    except Exception as error:  # PEFT and safetensors raise errors of any class
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(f"{folder}: the adapter does not fit this model ({reason})") from None
     _require_loaded(tuned, folder)
     if invocation_of_config(tuned) and not trainable:

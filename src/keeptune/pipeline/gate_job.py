@@ -34,8 +34,12 @@ from keeptune.evaluation.suite_evaluation import PairedRecords, evaluate_suite, 
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
 from keeptune.files import Record, file_sha256, read_json, write_json, write_records, write_text
 from keeptune.generation.record_cache import sha256_of
-from keeptune.progress import Reporter, SilentReporter
+from keeptune.pipeline.checksums import write_folder_checksums
+from keeptune.pipeline.run_lock import FILE as LOCK_FILE
+from keeptune.pipeline.run_lock import run_lock
+from keeptune.progress import Reporter, SilentReporter, printable
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
+from keeptune.training.distributed import distributed_context
 
 FILE, MARKDOWN_FILE, JUNIT_FILE = "gate.json", "gate.md", "gate.xml"
 REQUEST_FILE = "request.json"
@@ -84,6 +88,8 @@ def gate(request: GateRequest, out: Path | None = None, reporter: Reporter | Non
         abilities.append(Questions(questions))
     with ExitStack() as stack:
         folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keeptune-gate-")))
+        if out and distributed_context().is_main:
+            stack.enter_context(run_lock(out))
         _claim(folder, request, questions)
         record = _evaluated(request, abilities, trained, folder, reporter or SilentReporter())
         if questions:
@@ -294,7 +300,7 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
     if path.is_file():
         if read_json(path) != content:
             raise RunError(f"{folder}: holds the results of another request; choose another folder with --out")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise RunError(f"{folder}: holds other files; choose an empty or a new folder with --out")
     else:
         write_json(path, content)
@@ -308,6 +314,7 @@ def _adapter_hashes(tuned: str) -> list[str]:
 
 def _write(record: Record, out: Path) -> Record:
     write_json(out / FILE, record)
-    write_text(out / MARKDOWN_FILE, verdict_text.format_markdown(record))
-    write_text(out / JUNIT_FILE, verdict_text.format_junit(record))
+    write_text(out / MARKDOWN_FILE, printable(verdict_text.format_markdown(record)))
+    write_text(out / JUNIT_FILE, printable(verdict_text.format_junit(record)))
+    write_folder_checksums(out)
     return record

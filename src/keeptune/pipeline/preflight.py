@@ -21,12 +21,14 @@ def check_dependencies(directory: RunDirectory, recipe: Recipe) -> None:
     """Checks the packages and reading questions that the stages of a new or resumed run need.
 
     Raises:
-        RecipeError: when a package that the recipe requires is not installed, or its grader may not run code.
+        RecipeError: when a package that the recipe requires is not installed, or the command line does not allow code
+            that it names.
         ModelError, PromptError: when the recipe asks for a chat prompt that the tokenizer does not have.
         DataError: when the reading questions cannot be read, or are too few.
     """
     if recipe.score.tasks:
         harness.check_installed()
+        harness.check_task_files(recipe.score.tasks_path)
     if recipe.engine == "mindspore":
         backend.mindspore().require_installed()
     vllm.check_installed()

@@ -1,4 +1,4 @@
-"""The report stage: result.json, report.html and report.md, computed from the records in scores/."""
+"""The report stage: result.json, report.html and report.md from the records in scores/, and SHA256SUMS."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.run_integrity import check_files
 from keeptune.files import Record, read_json, stored_content, write_json
 from keeptune.models.adapters import ParameterCount
+from keeptune.pipeline.checksums import write_run_checksums
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.result import Inputs, SuiteScores, result
+from keeptune.pipeline.run_lock import run_lock
 from keeptune.pipeline.run_manifest import read_manifest, restore_manifest
 from keeptune.report.page import write_report
 from keeptune.run_files.result import Chosen, Result
 
 
 def run_report_stage(context: RunContext) -> Record:
-    """Writes the result and the report, and returns the content of result.json."""
-    restore_manifest(context)
-    check_files(context.directory)
-    record = compute_result(context)
-    write_json(context.directory.result, record)
-    write_report(context.directory.root)
+    """Writes the result, the report and the hashes of all files, and returns the content of result.json."""
+    with run_lock(context.directory.root):
+        restore_manifest(context)
+        check_files(context.directory)
+        record = compute_result(context)
+        write_json(context.directory.result, record)
+        write_report(context.directory.root)
+        write_run_checksums(context.directory)
     return record
 
 

@@ -145,6 +145,7 @@ def _contest_gate(recipe: Recipe, base: Scores, tuned: Scores) -> ReadingVerdict
         base_em_total=float(reading_score.per_question_scores(base.retained, "em").sum()),
         questions=len(base.retained),
         likelihood=likelihood,
+        base_answer_nats=reading_score.answer_nats(base.retained),
     )
     return combine_with_tasks(
         gate,

@@ -1,4 +1,4 @@
-"""The lock of a run directory: two processes must not write the same log and checkpoints."""
+"""The lock of a folder of results: two processes must not write the same log, checkpoints or answers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 from keeptune.errors import RunError
 from keeptune.files import write_error
 
+FILE = ".lock"
+
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
@@ -19,7 +21,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         RunError: when another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / FILE
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()

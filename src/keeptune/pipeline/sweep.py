@@ -22,7 +22,7 @@ from keeptune.event_log import EventLog
 from keeptune.files import Record, read_json, write_json, write_text
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
-from keeptune.progress import Reporter, SilentReporter
+from keeptune.progress import Reporter, SilentReporter, printable
 from keeptune.report.sweep import page
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.manifest import Manifest
@@ -100,7 +100,7 @@ def sweep(
             _run_trial(study, number, folder, partial(_recipe, path, overrides, chosen), reporter)
         summary = _summary(study, folder, varied, recipe.gate.threshold)
         write_json(folder / "sweep.json", summary)
-        write_text(folder / "sweep.html", page(summary))
+        write_text(folder / "sweep.html", printable(page(summary)))
         return summary
 
 

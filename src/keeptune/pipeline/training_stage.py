@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,10 @@ from keeptune.training.trainer_factory import create_trainer
 
 TRACKED_FIGURES = ("loss", "loss_by_kind", "divergence", "learning_rate", "grad_norm", "tokens_per_second")
 """The figures of a step that experiment trackers receive."""
+
+
+_SHOWN_KINDS = 20
+"""Kinds whose loss is shown while training. The log has all."""
 
 
 class TrainingObserver(Protocol):
@@ -104,7 +109,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
 def _show_step(context: RunContext, trackers: Trackers, step: StepRecord) -> None:
     figures = {name: getattr(step, name) for name in TRACKED_FIGURES}
     trackers.log("train", step.step, {name: value for name, value in figures.items() if value is not None})
-    kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in step.loss_by_kind.items())
+    kinds = "  ".join(f"{kind} {loss:.2f}" for kind, loss in islice(step.loss_by_kind.items(), _SHOWN_KINDS))
     divergence = "" if step.divergence is None else f"KL {step.divergence:.3f}  "
     text = f"loss {step.loss:.3f}  {divergence}{step.tokens_per_second:,.0f} tokens/s  {kinds}"
     context.reporter.step(step.step, step.total_steps, text)

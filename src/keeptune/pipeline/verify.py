@@ -7,10 +7,8 @@ where these files exist. Each difference is reported with its place, its stored 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from itertools import takewhile, zip_longest
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ from keeptune.data.card import data_sha256
 from keeptune.data.preparation import load_prepared_rows
 from keeptune.data.split import SPLITS
 from keeptune.environment import git_state
-from keeptune.errors import DataError, ModelError
+from keeptune.errors import DataError, KeeptuneError, ModelError
 from keeptune.evaluation.harness import QUESTION_KEYS
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.practised import practised_by
@@ -35,6 +33,8 @@ from keeptune.grading.squad import score_squad_v11
 from keeptune.models import adapter_metadata
 from keeptune.models.base_identity import identify
 from keeptune.pipeline.artefact_verification import check_artefacts, check_export, is_export
+from keeptune.pipeline.checksums import FILE as CHECKSUMS
+from keeptune.pipeline.checksums import Checksum, read_checksums
 from keeptune.pipeline.evaluation_stage import tuned_generator
 from keeptune.pipeline.final_evaluation import SKILL, TASKS, UNCHANGED
 from keeptune.pipeline.gate_job import FILE as GATE_FILE
@@ -42,6 +42,7 @@ from keeptune.pipeline.input_files import stored_sources
 from keeptune.pipeline.report_stage import compute_result
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_manifest import hashed_files
+from keeptune.pipeline.verification import Fault, Verification
 from keeptune.prompts.chat import ChatLayout
 from keeptune.prompts.reading import ReadingLayout, first_line, question_text
 from keeptune.run_files.directory import ADAPTER_CONFIG, RunDirectory
@@ -50,59 +51,14 @@ from keeptune.run_files.result import Chosen
 from keeptune.skills.base import Skill
 from keeptune.skills.registry import skill_for_section
 
-_SHOWN, _SHOWN_BEFORE = 80, 20
-
 _ADDED_LATER = {"data/card.json", "data/rejected.jsonl"}
 """Files whose hashes are missing in the manifests of older versions."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A stored value that differs from the recomputed one."""
-
-    place: str
-    stored: Any
-    recomputed: Any
-
-    def __str__(self) -> str:
-        stored, recomputed = self.stored, self.recomputed
-        if isinstance(stored, str) and isinstance(recomputed, str):
-            # Long texts, such as prompts, are cut to the surroundings of their first difference.
-            same = takewhile(lambda pair: pair[0] == pair[1], zip(stored, recomputed, strict=False))
-            start = max(0, sum(1 for _ in same) - _SHOWN_BEFORE)
-            stored, recomputed = _around(stored, start), _around(recomputed, start)
-        return f"{self.place}: {stored!r} is stored, {recomputed!r} follows"
-
-
-@dataclass(slots=True)
-class Verification:
-    """The numbers of checked values, the differences, and the absent files, which were not compared."""
-
-    answers: int = 0
-    figures: int = 0
-    hashes: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    made_by: str = ""
-    checked_by: str = ""
-
-    def expect(self, place: str, stored: Any, recomputed: Any) -> None:
-        """Records a fault unless both are equal."""
-        if stored != recomputed:
-            self.faults.append(Fault(place, stored, recomputed))
-
-    def expect_each(self, place: str, stored: Sequence[Any], recomputed: Sequence[Any]) -> None:
-        """Records the first place where two lists differ."""
-        for line, pair in enumerate(zip_longest(stored, recomputed), start=1):
-            if pair[0] != pair[1]:
-                self.faults.append(Fault(f"{place}, line {line}", *pair))
-                return
-
-
 def has_figures(folder: Path) -> bool:
-    """Whether a folder is a run or the output of `keeptune gate`. An export has a verdict without its answers."""
-    is_export = (folder / ADAPTER_CONFIG).is_file()
-    return not is_export and (RunDirectory(folder).is_run or (folder / GATE_FILE).is_file())
+    """Whether a folder is a run, the output of `keeptune gate`, or an export. A published adapter has no figures."""
+    is_adapter = (folder / ADAPTER_CONFIG).is_file()
+    return is_export(folder) or (not is_adapter and (RunDirectory(folder).is_run or (folder / GATE_FILE).is_file()))
 
 
 def verify(folder: Path) -> Verification:
@@ -115,22 +71,50 @@ def verify(folder: Path) -> Verification:
         RunError: when a file of the run is missing or damaged.
     """
     code = {"keeptune": metadata.version("keeptune"), "git": git_state(Path(__file__).parent)}
-    directory = RunDirectory(folder)
-    if (folder / GATE_FILE).is_file() and not directory.is_run:
-        return _verify_gate(folder, code)
     if is_export(folder):
         verification = Verification(made_by=_version(code), checked_by=_version(code))
         check_export(folder, verification)
         return verification
-    run = Run.open(folder)
+    is_gate = (folder / GATE_FILE).is_file() and not RunDirectory(folder).is_run
+    return _with_checksums(folder, lambda: _verify_gate(folder, code) if is_gate else _verify_run(folder, code))
+
+
+def _verify_run(folder: Path, code: Mapping[str, Any]) -> Verification:
+    directory, run = RunDirectory(folder), Run.open(folder)
     manifest = read_json(directory.manifest, Manifest)
     verification = Verification(made_by=_version(manifest), checked_by=_version(code))
     with stored_content(folder):
-        _verify_run(run, manifest, verification)
+        _check_run(run, manifest, verification)
     return verification
 
 
-def _verify_run(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
+def _with_checksums(folder: Path, check: Callable[[], Verification]) -> Verification:
+    """The verification by `check`, and the files that differ from SHA256SUMS and in which it found nothing.
+
+    An error of `check` is raised, unless such a file explains it.
+    """
+    checksums = read_checksums(folder)
+    changed = [one for one in checksums if one.current != one.stored and not (one.current is None and _may_lack(one))]
+    try:
+        verification = check()
+    except KeeptuneError as error:
+        if not changed:
+            raise
+        verification = Verification(stopped_by=str(error))
+    verification.hashes += len(checksums)
+    places = [fault.place for fault in verification.faults]
+    for one in changed:
+        if not any(one.name in place for place in places):
+            verification.expect(f"{CHECKSUMS}, {one.name}", one.stored, one.current or "no file")
+    return verification
+
+
+def _may_lack(checksum: Checksum) -> bool:
+    """Whether a missing file is no loss: a run with an adapter needs neither checkpoints nor trackers' files."""
+    return checksum.name.startswith(("checkpoints/", "tracking/", "dev/"))
+
+
+def _check_run(run: Run, manifest: Mapping[str, Any], verification: Verification) -> None:
     directory = run.directory
     _check_hashes(run, manifest["hashes"], verification)
     _check_sources(run, verification)
@@ -151,26 +135,6 @@ def _verify_run(run: Run, manifest: Mapping[str, Any], verification: Verificatio
             verification.faults.append(Fault(f"result.json, {place}", value, recomputed))
     _check_unchanged(run, verification)
     check_artefacts(run.context, verification, verification.absent)
-
-
-def text(verification: Verification) -> str:
-    """The verification as text."""
-    faults = verification.faults
-    counts = f"{verification.figures} figures and {verification.hashes} hashes recomputed"
-    outcome = f"{len(faults)} do not follow" if faults else "all of it follows"
-    lines = [f"{verification.answers:,} answers graded again, {counts}: {outcome}"]
-    lines += [f"  {fault}" for fault in faults]
-    if faults and verification.made_by != verification.checked_by:
-        versions = f"made by {verification.made_by}, recomputed by {verification.checked_by}"
-        lines.append(f"{versions}: what the code changed differs, too")
-    if verification.absent:
-        lines.append(f"not here, so not compared: {', '.join(verification.absent)}")
-    return "\n".join(lines)
-
-
-def _around(text: str, start: int) -> str:
-    cut = text[start : start + _SHOWN]
-    return f"{'…' if start else ''}{cut}{'…' if start + _SHOWN < len(text) else ''}"
 
 
 def _version(facts: Mapping[str, Any]) -> str:
@@ -334,7 +298,7 @@ def _verify_gate(folder: Path, code: Mapping[str, Any]) -> Verification:
     verification = Verification(made_by=_version(stored), checked_by=_version(code))
     try:
         check_gate_folder(folder, stored, verification)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
         raise DataError(
             f"{folder / GATE_FILE}: a key of gate.json is missing or has the wrong type ({error!r}); restore the file"
         ) from None

@@ -1,8 +1,9 @@
 """Renders a tokenizer's chat template without transformers, which loads torch.
 
 The environment is that of `transformers.PreTrainedTokenizerBase.apply_chat_template`: the same sandbox, filters and
-functions, and `{% generation %}` blocks, which mark what the assistant says. One thing differs. The current date is
-fixed, because a prompt that changes from day to day would differ between training and evaluation.
+functions, and `{% generation %}` blocks, which mark what the assistant says. Two things differ. The current date is
+fixed, because a prompt that changes from day to day would differ between training and evaluation. And the work of a
+template is limited (template_limits.py).
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.runtime import Macro
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from keeptune.errors import PromptError
+from keeptune.prompts.template_limits import BoundedEnvironment, StepLimit, counted_steps
 
 JsonObject = Mapping[str, Any]
 
@@ -57,9 +58,11 @@ def render_chat(
         PromptError: the template is invalid or rejects the conversation.
     """
     try:
-        text = _compile(template).render(
-            messages=messages, tools=tools, documents=None, add_generation_prompt=add_generation_prompt, **variables
-        )
+        compiled = _compile(template)
+        with counted_steps():
+            text = compiled.render(
+                messages=messages, tools=tools, documents=None, add_generation_prompt=add_generation_prompt, **variables
+            )
     except (
         TemplateError,
         TypeError,
@@ -103,8 +106,8 @@ class _GenerationBlocks(Extension):
 
 @lru_cache(maxsize=8)
 def _compile(template: str) -> Any:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, loopcontrols]
+    environment = BoundedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, loopcontrols, StepLimit]
     )
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise_exception

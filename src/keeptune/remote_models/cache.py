@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from keeptune.errors import RunError
-from keeptune.files import append_line, write_error
+from keeptune.files import append_line, read_regular_bytes, write_error
 from keeptune.remote_models.exchange import Answer, Request
 
 
@@ -36,7 +36,7 @@ class AnswerCache:
         self._answers: dict[str, Answer] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            content = path.read_bytes() if path.exists() else b""
+            content = read_regular_bytes(path) if path.exists() else b""
             complete_lines = content[: content.rfind(b"\n") + 1]
             if len(complete_lines) < len(content):
                 # Otherwise, the next answer would be appended to the incomplete line and lost with it.

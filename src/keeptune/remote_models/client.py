@@ -2,7 +2,8 @@
 
 This is the only module that imports `openai`, which is an optional dependency. The package retries temporary failures
 (connections, timeouts, 429, 5xx) and respects `Retry-After`. This module adds a rate limit and a deadline for every
-attempt, which a server cannot extend by sending single bytes.
+attempt, which a server cannot extend by sending single bytes. Redirects are errors: a server does not decide who else
+gets the rows and the key.
 """
 
 from __future__ import annotations
@@ -114,6 +115,12 @@ class Client:
 
     def _status_error(self, error: openai.APIStatusError) -> WriterError | RequestError:
         """Return the error for an HTTP status: a WriterError if no request can succeed, or else a RequestError."""
+        if error.response.has_redirect_location:
+            target = _quote(error.response.headers["location"], self._key)
+            return WriterError(
+                f"{self._settings.url}: HTTP {error.status_code}, a redirect to {target}; rows are not sent to another "
+                f"address, so set {self._section}.url to the one that answers"
+            )
         advice = {
             401: f"set the environment variable {self._settings.key_variable} to its key",
             403: f"the key in the environment variable {self._settings.key_variable} lacks the permission",
@@ -131,10 +138,10 @@ def _quote(text: str, key: str) -> str:
 
 
 class _PacedClient(openai.DefaultAsyncHttpxClient):
-    """Limits the requests per minute, and enforces a deadline for each attempt."""
+    """Limits the requests per minute, enforces a deadline for each attempt, and follows no redirect."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        super().__init__(timeout=settings.timeout_seconds)
+        super().__init__(timeout=settings.timeout_seconds, follow_redirects=False)
         self._timeout_seconds = settings.timeout_seconds
         self._interval_seconds = 60 / settings.requests_per_minute if settings.requests_per_minute else 0.0
         self._next_start = 0.0

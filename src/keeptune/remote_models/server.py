@@ -31,7 +31,7 @@ ServerUrl = Annotated[
 ]
 ServedModelName = Annotated[str, Field(min_length=1, description="name of the model on that server")]
 Concurrency = Annotated[int, Field(ge=1, le=256, description="maximum number of concurrent requests")]
-RequestsPerMinute = Annotated[float | None, Field(gt=0, description="rate limit; null: none")]
+RequestsPerMinute = Annotated[float | None, Field(gt=0, le=10**9, description="rate limit; null: none")]
 TimeoutSeconds = Annotated[float, Field(gt=0, le=86_400, description="timeout per attempt")]
 Attempts = Annotated[int, Field(ge=1, le=20, description="attempts per request, with growing pauses between them")]
 KeyVariable = Annotated[

@@ -17,6 +17,7 @@ from keeptune.config.aliases import with_current_keys
 from keeptune.config.yaml_reader import YamlError, parse_yaml
 from keeptune.errors import RunError
 from keeptune.event_log import EventLog
+from keeptune.files import read_regular_bytes
 from keeptune.run_files.artefact import Artefact
 from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
@@ -90,7 +91,7 @@ def ability_records(run: Path, ability: str) -> tuple[list[ItemRecord], list[Ite
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_regular_bytes(path).decode()
     except FileNotFoundError:
         raise RunError(f"{path}: missing, so the run is not finished; finish it with `keeptune run`") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -110,7 +111,7 @@ def _lines(path: Path, kind: type[T]) -> list[T]:
 def _checked(where: str, text: str, kind: type[T]) -> T:
     try:
         return TypeAdapter(kind).validate_python(json.loads(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(where, error) from None
 
 

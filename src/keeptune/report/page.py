@@ -84,6 +84,7 @@ def html(finished: Facts) -> str:
             tasks_head=TASKS,
             predictions=predictions(result.retained),
             predictions_head=PREDICTIONS,
+            most_kinds=plots.MOST_KINDS,
             kinds_plot=Markup(plots.kinds(result.skill, order)),
             retention_plot=Markup(plots.retention(result.retained.ratio, result.gate)),
             loss_plots={kind: Markup(plot) for kind, plot in plots.losses(finished.steps).items()},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,11 +34,18 @@ Curve = tuple[FloatArray, FloatArray]
 """The steps and the values of a curve."""
 
 _CURVE_POINTS = 90
+
+MOST_KINDS = 60
+"""Kinds that plots show. A figure takes 10 ms, and the labels of a skill can be thousands."""
+
 _LOWEST_LOSS = 1e-4
 
 
 def kinds(skill: Skill, order: Sequence[str]) -> str:
-    """Base and tuned accuracy of each kind, and of all, with 95 % intervals."""
+    """Base and tuned accuracy of all kinds together, and of the kinds with the most answers, with 95 % intervals."""
+    by_kind = skill.tuned.by_kind
+    most = set(sorted(by_kind, key=lambda name: -by_kind[name].n)[:MOST_KINDS])
+    order = [name for name in order if name in most]
     names = ["all", *order]
     figure, axes = figure_of(WIDTH_POINTS, 32 + 25 * len(names), left=88, bottom=26, top=6)
     rows: dict[str, list[Share | None]] = {
@@ -81,8 +89,9 @@ def retention(ratio: Ratio, gate: Gate) -> str:
 
 
 def losses(steps: Sequence[TrainEvent]) -> dict[str, str]:
-    """One loss curve per kind on common axes, with the mean over all kinds; empty where nothing was logged."""
-    names = sorted({kind for step in steps for kind in step.loss_by_kind})
+    """One loss curve for each of the most frequent kinds, with the mean over all kinds; empty without logged steps."""
+    frequency = Counter(kind for step in steps for kind in step.loss_by_kind)
+    names = sorted(kind for kind, _ in frequency.most_common(MOST_KINDS))
     if not names:
         return {}
     overall = _curve({step.step: step.loss for step in steps})

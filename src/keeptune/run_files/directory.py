@@ -75,7 +75,12 @@ class RunDirectory:
 
     def replayed_answers(self, source: str) -> Path:
         """The answers that a model wrote for the replay source `self` or `on_policy`."""
-        return self.root / "replay" / f"{source}.jsonl"
+        return self.replay / f"{source}.jsonl"
+
+    @property
+    def replay(self) -> Path:
+        """The folder of answers that a model wrote for replay."""
+        return self.root / "replay"
 
     @property
     def checkpoints(self) -> Path:

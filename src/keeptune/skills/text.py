@@ -23,6 +23,7 @@ from keeptune.grading.stated_answer import (
     parse_normalized_number,
     parse_stated_truth,
 )
+from keeptune.grading.timed_patterns import MATCH_SECONDS
 from keeptune.skills.arithmetic.steps import find_false_step
 from keeptune.skills.base import Question
 from keeptune.skills.rejection import describe_unreadable_answer
@@ -30,9 +31,6 @@ from keeptune.skills.stored_solution import add_answer_line
 
 UNLISTED_KIND = "(not in data.kinds)"
 """The kind of rows whose kind column has a value that data.kinds does not list. No column has this value."""
-
-MATCH_SECONDS = 2.0
-"""Maximum processor time of one pattern on one problem. Nested repetition can take years on a text of 50 characters."""
 
 QUOTED_CHARACTERS = 60
 

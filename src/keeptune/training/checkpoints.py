@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keeptune.errors import ModelError, RunError
-from keeptune.files import atomic_folder, write_json
+from keeptune.files import atomic_folder, read_regular_bytes, write_json
 from keeptune.models.adapters import restore_adapter, save_adapter
 
 COMPLETE = "complete.json"
@@ -59,15 +59,16 @@ def save(folder: Path, model: Any, optimizer: torch.optim.Optimizer, progress: P
 
 def latest(folder: Path) -> Path | None:
     """The newest complete checkpoint in `folder`, or None."""
-    return next((path for path in reversed(_step_folders(folder)) if is_complete(path)), None)
+    return next((path for path in reversed(step_folders(folder)) if is_complete(path)), None)
 
 
 def list_complete(folder: Path) -> list[Path]:
     """All checkpoints in `folder` that match their complete.json, from the first step to the last."""
-    return [path for path in _step_folders(folder) if is_complete(path)]
+    return [path for path in step_folders(folder) if is_complete(path)]
 
 
-def _step_folders(folder: Path) -> list[Path]:
+def step_folders(folder: Path) -> list[Path]:
+    """All checkpoints in `folder`, complete or not, from the first step to the last."""
     folders = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
     return sorted(folders, key=step_of)
 
@@ -80,10 +81,19 @@ def step_of(checkpoint: Path) -> int:
 def is_complete(checkpoint: Path) -> bool:
     """Whether every file of the checkpoint has the size and hash that its complete.json states."""
     try:
-        expected = json.loads((checkpoint / COMPLETE).read_text(encoding="utf-8"))
+        expected = json.loads(read_regular_bytes(checkpoint / COMPLETE))
         return bool(expected) and all(_fingerprint(checkpoint / name) == value for name, value in expected.items())
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
+
+
+def stored_hashes(checkpoint: Path) -> dict[str, str]:
+    """The SHA-256 of each file, as complete.json states them; empty if that file is missing or damaged."""
+    try:
+        expected = json.loads(read_regular_bytes(checkpoint / COMPLETE))
+        return {name: str(value["sha256"]) for name, value in expected.items()}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return {}
 
 
 def restore(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer) -> Progress:
@@ -99,7 +109,7 @@ def restore(checkpoint: Path, model: Any, optimizer: torch.optim.Optimizer) -> P
     tensors = load_file(checkpoint / _OPTIMIZER_FILE)
     torch.set_rng_state(tensors.pop(_RANDOM_STATE))
     _restore_optimizer(optimizer, tensors)
-    return Progress(**json.loads((checkpoint / _PROGRESS_FILE).read_text(encoding="utf-8")))
+    return Progress(**json.loads(read_regular_bytes(checkpoint / _PROGRESS_FILE)))
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -119,5 +129,5 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, torc
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    content = path.read_bytes()
+    content = read_regular_bytes(path)
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

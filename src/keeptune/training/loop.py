@@ -24,7 +24,7 @@ from keeptune.config.retain import RetainSection
 from keeptune.config.train import TrainSection
 from keeptune.errors import Interrupted, RunError, TrainingError
 from keeptune.event_log import EventLog
-from keeptune.files import write_text
+from keeptune.files import read_regular_bytes, write_text
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.adapters import added_parameters
 from keeptune.models.allocator import keep_freed_memory
@@ -234,11 +234,11 @@ class Trainer:
         """Removes later steps from the log, because they will run again. Returns the steps that have a score."""
         if not self.event_log.path.is_file():
             return set()
-        lines = self.event_log.path.read_text(encoding="utf-8").split("\n")
+        lines = read_regular_bytes(self.event_log.path).decode(errors="replace").split("\n")
         # Not splitlines: it also splits at U+2028 and similar characters, which JSON strings may contain.
         remaining = [line for line in lines if line and _step_of(line) <= step]
         write_text(self.event_log.path, "".join(f"{line}\n" for line in remaining))
-        return {event["step"] for event in map(json.loads, remaining) if event.get("event") == "score"}
+        return {_step_of(line) for line in remaining if json.loads(line).get("event") == "score"}
 
     def _step(self, index: int) -> StepRecord:
         started = time.perf_counter()
@@ -315,7 +315,7 @@ def _step_of(line: str) -> int:
     """The step of a log line. A truncated line counts as later than every step."""
     try:
         return int(json.loads(line).get("step", 0))
-    except (ValueError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return 1 << 62
 
 

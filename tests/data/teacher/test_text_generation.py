@@ -367,6 +367,17 @@ def test_an_authorization_error_is_final_and_hides_the_key(
     assert "sk-secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_an_error_and_nothing_is_sent_on(tmp_path: Path, status: int) -> None:
+    """F15: rows and key went to any address that the server named."""
+    with serve(answer_correctly) as (elsewhere, other):
+        redirect = Reply(status=status, headers={"Location": f"{elsewhere}/chat/completions"})
+        with serve(lambda *_: redirect) as (url, server), pytest.raises(WriterError) as caught:
+            generate_texts(build_tasks(3), settings(url, concurrency=1), tmp_path / "writer.jsonl")
+    assert elsewhere in str(caught.value) and "data.teacher.url" in str(caught.value)
+    assert (len(server.received), len(other.received)) == (1, 0)
+
+
 def test_the_key_is_read_from_the_environment_and_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, field_validator
 from keeptune.errors import RecipeError
 from keeptune.grading.base import Details, Grade, Grader, GraderError, LocationName
 from keeptune.grading.registry import AnyGrader
+from keeptune.grading.timed_patterns import pattern_fault, search
 
 _MAXIMUM_DEPTH = 40
 _MISSING = object()
@@ -131,8 +132,20 @@ class JsonFields(Grader):
             return None
         jsonschema, registry = _import_jsonschema()
         validator = jsonschema.validators.validator_for(self.schema_, default=jsonschema.Draft202012Validator)
-        error = jsonschema.exceptions.best_match(validator(self.schema_, registry=registry).iter_errors(value))
+        timed = jsonschema.validators.extend(validator, {"pattern": _pattern_errors})
+        error = jsonschema.exceptions.best_match(timed(self.schema_, registry=registry).iter_errors(value))
         return None if error is None else f"{error.json_path}: {error.message[:120]}"
+
+
+def _pattern_errors(validator: Any, pattern: str, value: Any, _: Any) -> Iterator[Any]:
+    """Yield the violation of the keyword `pattern`: that of jsonschema has no time limit."""
+    if validator.is_type(value, "string"):
+        try:
+            match = None if pattern_fault(pattern) else search(pattern, value)
+        except TimeoutError:
+            match = None
+        if match is None:
+            yield _import_jsonschema()[0].ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def _parse(text: str) -> Any:

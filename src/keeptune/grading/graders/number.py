@@ -22,9 +22,9 @@ class Number(Grader):
     name: ClassVar[str] = "number"
 
     exact: bool = Field(False, description="equal values only, also for truths that are not whole")
-    tolerance: float | None = Field(None, ge=0, description="largest absolute error, also for whole truths")
+    tolerance: float | None = Field(None, ge=0, le=1e30, description="largest absolute error, also for whole truths")
     relative_tolerance: float | None = Field(
-        None, ge=0, description="largest error relative to the truth; with `tolerance`, the larger of the two"
+        None, ge=0, le=1e30, description="largest error relative to the truth; with `tolerance`, the larger of the two"
     )
     significant_digits: int | None = Field(
         None, ge=1, le=30, description="equal to the truth when rounded to so many digits, also for whole truths"

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from keeptune.grading.base import Grade, Grader, GraderError
 from keeptune.grading.squad import score_squad_v11
+from keeptune.grading.timed_patterns import fullmatch, pattern_fault, search
 
 Step = Literal["width", "space", "punctuation", "articles", "final_stop", "case"]
 
@@ -80,7 +81,8 @@ class Regex(Grader):
     """Whether the answer matches a pattern.
 
     Without `pattern`, the truth is the pattern, and the whole answer must match it. With `pattern`, the first match in
-    the answer must capture the same texts as the first match in the truth.
+    the answer must capture the same texts as the first match in the truth. A pattern that takes more than 2 seconds
+    does not match.
     """
 
     name: ClassVar[str] = "regex"
@@ -91,41 +93,38 @@ class Regex(Grader):
     @field_validator("pattern")
     @classmethod
     def _check_pattern(cls, pattern: str | None) -> str | None:
-        if pattern is not None and (fault := _pattern_fault(pattern)):
+        if pattern is not None and (fault := pattern_fault(pattern)):
             raise ValueError(f"must be a valid regular expression: {fault}")
         return pattern
 
     def check_truth(self, truth: str, problem: str = "") -> None:
         if self.pattern is None:
-            if fault := _pattern_fault(truth):
+            if fault := pattern_fault(truth):
                 raise GraderError(f"the answer is not a valid regular expression: {fault}")
         elif self._captured(truth) is None:
             raise GraderError(f"the pattern does not match the answer: {truth[:80]!r}")
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
         if self.pattern is None:
-            match = None if _pattern_fault(truth) else re.fullmatch(truth, answer, self._flags)
-            return Grade(float(match is not None), answer)
+            return Grade(float(_is_fullmatch(truth, answer, self.ignore_case)), answer)
         captured = self._captured(answer)
         is_right = captured is not None and captured == self._captured(truth)
         return Grade(float(is_right), answer, {"captured": captured and list(captured)})
 
-    @property
-    def _flags(self) -> re.RegexFlag:
-        return re.IGNORECASE if self.ignore_case else re.NOFLAG
-
     def _captured(self, text: str) -> tuple[str | None, ...] | None:
         assert self.pattern is not None
-        match = re.search(self.pattern, text, self._flags)
+        try:
+            match = search(self.pattern, text, self.ignore_case)
+        except TimeoutError:
+            return None
         if match is None:
             return None
         texts = match.groups() or (match[0],)
         return tuple(one.casefold() if one and self.ignore_case else one for one in texts)
 
 
-def _pattern_fault(pattern: str) -> str | None:
+def _is_fullmatch(pattern: str, text: str, ignore_case: bool) -> bool:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        return str(error)
-    return None
+        return pattern_fault(pattern) is None and fullmatch(pattern, text, ignore_case) is not None
+    except TimeoutError:
+        return False

@@ -23,8 +23,14 @@ _PLACE = re.compile(r"(.+\.py):([A-Za-z_]\w*)")
 
 
 def allow_code() -> None:
-    """Allow this process and its children to run the Python files that graders name."""
+    """Allow this process and its children to run the Python files that a recipe names."""
     os.environ[ALLOW_CODE] = "1"
+
+
+def require_code_allowed(what: str) -> None:
+    """Raises RecipeError unless the command line allows code that a recipe names."""
+    if os.environ.get(ALLOW_CODE) != "1":
+        raise RecipeError(f"{what} is code that runs on this machine; read it, then run `keeptune --allow-code …`")
 
 
 class UserFunction(Grader):
@@ -50,10 +56,7 @@ class UserFunction(Grader):
         return self.model_copy(update={"file": f"{resolve(path)}:{function}"})
 
     def check_available(self) -> None:
-        if os.environ.get(ALLOW_CODE) != "1":
-            raise RecipeError(
-                f"{self.file} is code that runs on this machine; read it, then run `keeptune --allow-code …`"
-            )
+        require_code_allowed(self.file)
         _load(self.file)
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
