@@ -54,6 +54,9 @@ class _Stopped(BaseException):
 
 def main() -> None:
     """Runs the command `keeptune`. An error of keeptune becomes one message and its exit code."""
+    if sys.platform == "win32":
+        _print_error("keeptune runs on Linux and macOS; on Windows, install and run it inside WSL")
+        sys.exit(KeeptuneError.exit_code)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("once", category=DeprecatedKeyWarning)
     warnings.showwarning = _show_deprecated_keys(warnings.showwarning)

@@ -56,7 +56,7 @@ def dtype(name: str) -> torch.dtype:
 def _has_native_bfloat16(target: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware; a V100 or an Ascend 910A does not."""
     if target.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if target.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     is_supported = getattr(getattr(torch, target.type), "is_bf16_supported", None)
@@ -159,6 +159,9 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
             attn_implementation=_attention_implementation(config, target),
             output_loading_info=True,
             trust_remote_code=False,
+            # Straight to an accelerator: in the memory of the machine, each of several processes would hold a copy.
+            # Quantization moves and rounds one layer at a time.
+            device_map=target if placed and not quantization and target.type != "cpu" else None,
         )
         model, loading_info = loaded
         # transformers initializes missing weights randomly, and only warns.
