@@ -1,7 +1,7 @@
 """A CUDA device without hardware, for tests: `emulated_card.cpp` computes on the processor, and this module counts.
 
 `activate` loads the library into this process. It must run before PyTorch is imported, and cannot be undone. So tests
-on the card run in a process of their own (plugin.py).
+on the card run in a separate process (plugin.py).
 
 The kernels that only CUDA has are in kernels.py.
 """
@@ -53,7 +53,7 @@ def build() -> Path:
 
 @dataclass
 class Card:
-    """What the device was asked to do since the last `reset`.
+    """The work of the device since the last `reset`.
 
     Attributes:
         launches: kernels, by the name of the operator.

@@ -1,4 +1,4 @@
-"""Runs the tests of on_card.py on an emulated CUDA device, in a process of their own."""
+"""Runs the tests of on_card.py on an emulated CUDA device, in a separate process."""
 
 import os
 import subprocess

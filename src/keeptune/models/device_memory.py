@@ -10,6 +10,9 @@ import torch
 SHARED_MEMORY_DEVICES = ("cpu", "mps")
 """Devices that use the machine's memory."""
 
+CARD_RESERVE_BYTES = 2 << 30
+"""Memory of an accelerator that is left for its context, for the workspaces of matrix products and for NCCL."""
+
 _CGROUP = Path("/sys/fs/cgroup")
 
 

@@ -156,7 +156,7 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype(dtype_name),
-            attn_implementation=_attention_implementation(config, target),
+            attn_implementation=attention_implementation(config, target),
             output_loading_info=True,
             trust_remote_code=False,
             # Straight to an accelerator: in the memory of the machine, each of several processes would hold a copy.
@@ -169,7 +169,7 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
             raise ValueError(f"the weights lack {', '.join(sorted(loading_info['missing_keys'])[:3])}")
         if getattr(model.get_output_embeddings(), "bias", None) is not None:
             raise ValueError("keeptune does not support an output layer with a bias")
-    _disable_dropout(model)
+    disable_dropout(model)
     hold_rope(model)
     if quantization:
         quantize(model, quantization, target)
@@ -189,7 +189,7 @@ def _require_no_kernels(config: Any) -> None:
             raise ValueError(f"config.json sets {key} to {value[:60]!r}, a kernel on a hub; remove the key")
 
 
-def _attention_implementation(config: Any, target: torch.device) -> str:
+def attention_implementation(config: Any, target: torch.device) -> str:
     """The name of keeptune's attention, or of PyTorch's for a model that does not let others compute its attention."""
     model_class: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     if model_class is None or model_class._can_set_attn_implementation():
@@ -197,7 +197,7 @@ def _attention_implementation(config: Any, target: torch.device) -> str:
     return "sdpa" if model_class._supports_sdpa else "eager"
 
 
-def _disable_dropout(model: nn.Module) -> None:
+def disable_dropout(model: nn.Module) -> None:
     """Sets the base model's own dropout to 0. It belongs to its pretraining; adapter.dropout is that of the adapter."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):

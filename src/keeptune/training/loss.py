@@ -28,6 +28,10 @@ CARD_CHUNK_VALUES = 1 << 28
 chunk reads the output weights twice, so smaller chunks would be bound by memory bandwidth."""
 
 
+TRAINED_LOGIT_BYTES = 8
+"""Bytes per logit in training: once in float32 and twice in the model's format."""
+
+
 def logit_chunks(tokens: int, vocabulary: int, device: torch.device | None = None) -> list[slice]:
     """Divides a number of tokens into slices whose logits fit in memory together; larger ones on an accelerator."""
     is_large = device is not None and device.type != "cpu"
