@@ -21,7 +21,7 @@ from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.activation_checkpointing import BYTES_PER_TRAINABLE_PARAMETER, allocator_overhead
 from keeptune.models.activation_memory import measure
-from keeptune.models.device_memory import CARD_RESERVE_BYTES, total_bytes
+from keeptune.models.device_memory import CARD_RESERVE_BYTES, is_card, total_bytes
 from keeptune.models.prepacked_linear import prepackable_layers, prepacked_bytes
 from keeptune.models.quantization import BYTES_PER_WEIGHT
 from keeptune.training.loss import CARD_CHUNK_VALUES, CHUNK_TOKENS, CHUNK_VALUES, TRAINED_LOGIT_BYTES
@@ -62,9 +62,9 @@ def training_bytes(
     )
     activations: float = overhead * (recomputed if is_recomputed else stored)
     adapter = parameters.trainable * BYTES_PER_TRAINABLE_PARAMETER
-    is_card = models.device().type != "cpu"
-    logits = int(min(CARD_CHUNK_VALUES if is_card else CHUNK_VALUES, tokens * config.vocab_size))
-    fixed = CARD_RESERVE_BYTES if is_card else prepacked_layer_bytes(config, recipe, width)
+    on_card = is_card(models.device())
+    logits = int(min(CARD_CHUNK_VALUES if on_card else CHUNK_VALUES, tokens * config.vocab_size))
+    fixed = CARD_RESERVE_BYTES if on_card else prepacked_layer_bytes(config, recipe, width)
     return activations + adapter + logits * TRAINED_LOGIT_BYTES + fixed
 
 

@@ -129,8 +129,8 @@ class GradientAccumulator:
             TrainingError: if the batch does not fit.
         """
         tokens = padded_tokens(batch, self.lengths)
-        retries = self.device.type != "cpu" and not self.sharded_model and not self.checkpointing.applies_to(tokens)
-        random_states = _random_states(self.device) if retries else ()
+        retries = self.device.type == "cuda" and not self.sharded_model and not self.checkpointing.applies_to(tokens)
+        random_states: tuple[Tensor, ...] = _random_states(self.device) if retries else ()
         try:
             with self._all_or_nothing() if retries else nullcontext():
                 return self._backward_once(batch, token_weight, kl_weight)
@@ -187,14 +187,14 @@ class GradientAccumulator:
 
 
 def _random_states(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The states of the random numbers of the processor and of an accelerator."""
-    return torch.get_rng_state(), torch.get_device_module(device).get_rng_state(device)
+    """The states of the random numbers of the processor and of a card."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device)
 
 
-def _restore_random_states(device: torch.device, processor: Tensor, accelerator: Tensor) -> None:
+def _restore_random_states(device: torch.device, processor: Tensor, card: Tensor) -> None:
     """Draws the same random numbers again, for the same dropout."""
     torch.set_rng_state(processor)
-    torch.get_device_module(device).set_rng_state(accelerator, device)
+    torch.cuda.set_rng_state(card, device)
 
 
 def _out_of_memory_message(checkpointing: ActivationCheckpointing, rows: int, tokens: int) -> str:

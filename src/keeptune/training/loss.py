@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.models.device_memory import is_card
 from keeptune.models.output_layer import IDENTITY, LogitTransform
 from keeptune.training.token_weights import WeightFunction, low_perplexity
 
@@ -24,7 +25,7 @@ CHUNK_VALUES = CHUNK_TOKENS * 49_152
 
 
 CARD_CHUNK_VALUES = 1 << 28
-"""The most logits per chunk of the training loss on an accelerator: 1 GiB in float32, 2,093 tokens of Llama 3. Each
+"""The most logits per chunk of the training loss on a card: 1 GiB in float32, 2,093 tokens of Llama 3. Each
 chunk reads the output weights twice, so smaller chunks would be bound by memory bandwidth."""
 
 
@@ -33,8 +34,8 @@ TRAINED_LOGIT_BYTES = 8
 
 
 def logit_chunks(tokens: int, vocabulary: int, device: torch.device | None = None) -> list[slice]:
-    """Divides a number of tokens into slices whose logits fit in memory together; larger ones on an accelerator."""
-    is_large = device is not None and device.type != "cpu"
+    """Divides a number of tokens into slices whose logits fit in memory together; larger ones on a card."""
+    is_large = device is not None and is_card(device)
     size = max(1, CARD_CHUNK_VALUES // vocabulary if is_large else min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 

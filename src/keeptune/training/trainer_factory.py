@@ -11,7 +11,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.models import adapters, backend
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
 from keeptune.models.activation_memory import measure
-from keeptune.models.device_memory import CARD_RESERVE_BYTES, free_bytes, total_bytes
+from keeptune.models.device_memory import CARD_RESERVE_BYTES, free_bytes, is_card, total_bytes
 from keeptune.models.load import device
 from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.training.batches import TokenizedExample
@@ -60,7 +60,7 @@ def _free_bytes(recipe: Recipe, model: Any) -> int:
     The model is already loaded, unless it is sharded: then this process still has to load its part.
     """
     free, context = free_bytes(device()), distributed_context()
-    if device().type == "cpu":
+    if not is_card(device()):
         return free // context.local_world_size
     if recipe.train.shard:
         free -= sum(weight.numel() * weight.element_size() for weight in model.parameters()) // context.world_size
