@@ -24,6 +24,12 @@ plain: Any = torch.nn.functional.scaled_dot_product_attention
 
 def install(card: Card) -> None:
     """Gives the device its kernels."""
+    _install_fused(card)
+    _install_varlen(card)
+
+
+def _install_fused(card: Card) -> None:
+    """The kernels of scaled_dot_product_attention."""
 
     class Fused(torch.autograd.Function):
         """One launch forward and one backward."""
@@ -62,6 +68,10 @@ def install(card: Card) -> None:
         return plain(*states, attn_mask=attn_mask, **options)  # type: ignore[no-any-return]
 
     torch.nn.functional.scaled_dot_product_attention = attention
+
+
+def _install_varlen(card: Card) -> None:
+    """The kernels for packed rows."""
 
     @varlen._varlen_attn.register_kernel("cuda")
     def forward(
