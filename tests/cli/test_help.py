@@ -7,7 +7,7 @@ from importlib import metadata
 import pytest
 from end_to_end.command import ok
 
-from keeptune.cli import VERBS
+from keeptune.cli import VERBS, main
 
 
 def test_help_lists_all_verbs() -> None:
@@ -20,6 +20,17 @@ def test_help_of_a_verb_has_an_example(verb: str) -> None:
     _, example = VERBS[verb]
     assert example.startswith(f"keeptune {verb} ")
     assert f"Example: keeptune {verb}" in ok(verb, "--help").out
+
+
+def test_windows_is_refused_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    message = capsys.readouterr().err
+    assert "WSL" in message and message.count("\n") == 1
 
 
 def test_version() -> None:

@@ -1,23 +1,20 @@
 """Activation checkpointing changes no result, saves memory, and applies only to batches that do not fit."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import model_families
 import pytest
 import tiny
 import torch
-from torch.autograd.graph import saved_tensors_hooks
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
+from keeptune.config.adapter import AdapterSection
 from keeptune.errors import TrainingError
-from keeptune.models import device_memory
-from keeptune.models.activation_checkpointing import (
-    CPU_ALLOCATOR_OVERHEAD,
-    VALUES_PER_MLP_WIDTH,
-    VALUES_PER_WIDTH,
-    ActivationCheckpointing,
-)
+from keeptune.models import adapters, device_memory
+from keeptune.models.activation_checkpointing import CPU_ALLOCATOR_OVERHEAD, ActivationCheckpointing
+from keeptune.models.activation_memory import ActivationMemory, Linear, measure, stored_bytes
+from keeptune.models.attention import register_attention
 from keeptune.models.device_memory import free_bytes
 from keeptune.training.loop import StepRecord, Trainer
 from keeptune.training.objective import Objective, collate
@@ -27,20 +24,6 @@ EXAMPLES = [example for example in tiny.examples(WORDS, 24) if len(example.token
 CPU = torch.device("cpu")
 
 
-def stored_bytes(run: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, int]:
-    """The result of a forward pass, and the bytes that it stores for the backward pass."""
-    kept: dict[int, int] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        total = run()
-    return total, sum(kept.values())
-
-
 def test_gradients_are_equal_and_less_is_stored(model_folder: Path) -> None:
     results = []
     for threshold in (float("inf"), 0):
@@ -48,27 +31,42 @@ def test_gradients_are_equal_and_less_is_stored(model_folder: Path) -> None:
         torch.manual_seed(0)
         inputs, _ = collate(EXAMPLES[:5], 1.0, CPU)
         with ActivationCheckpointing(threshold).apply(model, inputs[0].numel()):
-            total, kept = stored_bytes(lambda: Objective(model)(*inputs)[0])  # noqa: B023  (called immediately)
-            total.backward()
+            objective, totals = Objective(model), []
+            kept = stored_bytes(model, lambda: totals.append(objective(*inputs)[0]))  # noqa: B023  (called at once)
+            totals[0].backward()
         gradients = [p.grad for p in model.parameters() if p.requires_grad]
-        results.append((kept, [total, *gradients]))
+        results.append((kept, [totals[0], *gradients]))
     (kept, plain), (checkpointed_bytes, checkpointed) = results
     assert checkpointed_bytes < kept / 3
     for one, other in zip(plain, checkpointed, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("wider", [1, 4])
-def test_an_mlp_stores_four_values_per_width(wider: int) -> None:
-    def kept(mlp: int) -> int:
-        config = LlamaConfig(
-            vocab_size=32, hidden_size=64, intermediate_size=mlp, num_hidden_layers=1, num_attention_heads=4
-        )
-        decoder = tiny.tune_as(LlamaForCausalLM(config), "lora", targets="all-linear").get_base_model().get_decoder()
-        return stored_bytes(lambda: decoder(torch.zeros(1, 100, dtype=torch.int64)).last_hidden_state)[1]
+SHAPES = [
+    {"hidden_size": 64, "intermediate_size": 176, "num_hidden_layers": 3},
+    {"hidden_size": 48, "intermediate_size": 320, "num_hidden_layers": 5},
+]
 
-    more = (kept(128 + 64 * wider) - kept(128)) / (4 * 100 * 64 * wider)
-    assert more == pytest.approx(VALUES_PER_MLP_WIDTH, abs=0.2)
+
+@pytest.mark.parametrize("sizes", SHAPES)
+@pytest.mark.parametrize("adapter", [{"family": "lora"}, {"family": "lora", "dropout": 0.1}, {"family": "dora"}])
+def test_the_estimate_is_within_a_tenth_of_what_is_stored(sizes: dict[str, int], adapter: dict[str, Any]) -> None:
+    config, length, rows = tiny.config(len(WORDS), **sizes), 90, 4
+    section = AdapterSection.model_validate({"rank": 4, "alpha": 8, **adapter})
+    model = LlamaForCausalLM._from_config(config, attn_implementation=register_attention(CPU))
+    tuned = adapters.attach(model, section, seed=1).train()
+    decoder, ids = tuned.get_base_model().get_decoder(), torch.ones(rows, length, dtype=torch.long)
+    stored = stored_bytes(tuned, lambda: decoder(input_ids=ids, use_cache=False))
+    memory = measure(config, section, torch.float32, CPU, length)
+    assert memory.stored(rows * length) == pytest.approx(stored, rel=0.1)
+    assert memory.stored(rows * length, is_checkpointed=True) < stored / 2
+
+
+def test_a_model_with_experts_has_an_estimate() -> None:
+    kind, options = model_families.FAMILIES["mixtral"]
+    config = model_families.config(kind, len(WORDS), options)
+    memory = measure(config, AdapterSection(targets="attention"), torch.float32, CPU, 50)
+    assert memory.stored(100) > 100 * 4 * config.hidden_size * config.num_hidden_layers
 
 
 def test_it_applies_only_to_large_batches(model_folder: Path) -> None:
@@ -82,18 +80,12 @@ def test_it_applies_only_to_large_batches(model_folder: Path) -> None:
 
 def test_the_threshold_follows_from_free_memory(model_folder: Path) -> None:
     model: Any = tiny.tune(tiny.load(model_folder))
-    config = model.config
-    per_layer = VALUES_PER_WIDTH * config.hidden_size + VALUES_PER_MLP_WIDTH * config.intermediate_size
-    per_token = config.num_hidden_layers * per_layer * 4
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    free = round(CPU_ALLOCATOR_OVERHEAD * (1000 * per_token + 12 * trainable))
-    for family, tokens in (("lora", 1000), ("dora", 1000 / 2.6)):
-        assert ActivationCheckpointing.plan("auto", model, family, free).threshold_tokens == pytest.approx(
-            tokens, rel=1e-6
-        )
-    assert ActivationCheckpointing.plan("auto", model, "lora", 0).applies_to(1)
-    assert ActivationCheckpointing.plan("always", model, "lora", free).applies_to(1)
-    assert not ActivationCheckpointing.plan("never", model, "lora", 0).applies_to(10**9)
+    memory = ActivationMemory(2, Linear(500, 70), Linear(300, 50), Linear(0, 10))
+    free = round(CPU_ALLOCATOR_OVERHEAD * (800 + 120 * 1000 + 12 * trainable))
+    assert ActivationCheckpointing.plan(model, memory, free).threshold_tokens == pytest.approx(1000, rel=1e-6)
+    assert ActivationCheckpointing.plan(model, memory, 0).applies_to(1)
+    assert memory.stored(1000) == 800 + 120 * 1000
     assert free_bytes(CPU) > 2**20
 
 

@@ -19,7 +19,7 @@ from training.test_interruptions import final_state
 from keeptune.errors import RunError
 from keeptune.training import checkpoints
 from keeptune.training.batches import MAX_IMBALANCE, plan_steps, split_step
-from keeptune.training.distributed import DistributedContext
+from keeptune.training.distributed import DistributedContext, local_device_index
 
 TESTS = Path(__file__).parent.parent
 PATIENCE_SECONDS = 600
@@ -218,6 +218,29 @@ def test_the_end_of_a_process_runs_exit_functions_and_keeps_the_code() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
     assert (done.returncode, done.stdout) == (3, "flushed\n")
+
+
+@pytest.mark.parametrize(("visible", "index"), [(8, 5), (1, 0)])
+def test_a_process_takes_its_card_of_those_it_sees(visible: int, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: visible)
+    assert local_device_index() == index
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [("Connection closed by peer", "another process"), ("Cuda failure 2 'out of memory'", "out of memory")],
+)
+def test_a_failed_exchange_names_its_reason(error: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError(error)
+
+    context = DistributedContext()
+    context.world_size = 2
+    monkeypatch.setattr(torch.distributed, "all_gather_object", fail)
+    with pytest.raises(RunError, match=reason) as caught:
+        context.barrier()
+    assert ("out of memory" in str(caught.value)) is (reason == "out of memory")
 
 
 def test_an_incomplete_launcher_environment_raises(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,9 @@ def main() -> None:
 
 
 def _run() -> None:
+    if sys.platform == "win32":
+        _print_error("keeptune runs on Linux and macOS; on Windows, install and run it inside WSL")
+        sys.exit(KeeptuneError.exit_code)
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("once", category=DeprecatedKeyWarning)
     warnings.showwarning = _show_deprecated_keys(warnings.showwarning)

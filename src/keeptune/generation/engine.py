@@ -32,6 +32,7 @@ from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.load import end_tokens_of
 from keeptune.models.output_layer import output_layer
 from keeptune.models.prepacked_linear import packed_weights
+from keeptune.models.transfer import to_device
 from keeptune.training.batches import make_batches
 from keeptune.training.padding import pad_rows
 
@@ -287,19 +288,23 @@ class Generator:
 
         Arguments as in `_forward`.
         """
-        device = self.head.weight.device
-        width = max(map(len, tokens))
-        ids = pad_rows(tokens, device)
-        lengths = torch.tensor([len(part) for part in tokens], device=device)
-        offsets = torch.arange(width, device=device).clamp(max=lengths[:, None] - 1)
-        positions = torch.tensor(starts, device=device)[:, None] + offsets
-        cache.begin(first_slot, positions)
+        device, width = self.head.weight.device, max(map(len, tokens))
+        lengths = torch.tensor([len(part) for part in tokens])
+        # A row that is shorter than others repeats its last token.
+        offsets = torch.arange(width).clamp(max=lengths[:, None] - 1)
+        row_ids, row_positions = pad_rows(tokens).gather(1, offsets), torch.tensor(starts)[:, None] + offsets
+        last = torch.arange(len(tokens)) * width + lengths - 1
+        visible_tokens = int(row_positions.max()) + 1
         adapter_mask = {}
         if self.invocation:
-            invocation_starts = torch.tensor([row.invocation_start for row in rows], device=device)
-            adapter_mask[MASK_ARGUMENT] = positions >= invocation_starts[:, None]
+            invocation_starts = torch.tensor([row.invocation_start for row in rows])
+            adapter_mask[MASK_ARGUMENT] = to_device(row_positions >= invocation_starts[:, None], device)
+        # All numbers travel in one copy.
+        numbers = to_device(torch.cat([row_ids.flatten(), row_positions.flatten(), last]), device)
+        ids, positions = numbers[: 2 * row_ids.numel()].view(2, *row_ids.shape)
+        cache.begin(first_slot, positions, visible_tokens)
         hidden = self.decoder(
-            input_ids=ids.gather(1, offsets),
+            input_ids=ids,
             position_ids=positions,
             attention_mask=cached_attention_masks(
                 self.decoder.config, positions, cache.visible_tokens, self.head.weight.dtype
@@ -308,7 +313,7 @@ class Generator:
             use_cache=True,
             **adapter_mask,
         ).last_hidden_state
-        states: Tensor = hidden[torch.arange(len(tokens), device=device), lengths - 1]
+        states: Tensor = hidden.flatten(0, 1).index_select(0, numbers[2 * row_ids.numel() :])
         return states
 
 

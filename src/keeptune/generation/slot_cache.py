@@ -23,25 +23,33 @@ With the minimum alone, long answers were decoded seven at a time, and one kind 
 class SlotCache:
     """Keys and values of all running rows: the part of transformers' `past_key_values` interface that a decoder uses.
 
-    Keys are stored transposed, in the layout of their product with the queries. On a processor in bfloat16, this
-    product is then five times as fast.
+    On a processor, keys are stored transposed, in the layout of their product with the queries. In bfloat16, this
+    product is then five times as fast. PyTorch's kernels for accelerators need keys like values instead. From
+    transposed keys they would make a copy in float32 for each token.
 
-    Shapes, per layer: keys (slots, kv_heads, head_size, capacity); values (slots, kv_heads, capacity, head_size). A
-    layer's first keys and values tell its numbers of heads and their sizes, which may differ between layers.
+    Shapes, per layer: keys (slots, kv_heads, head_size, capacity) on a processor, else (slots, kv_heads, capacity,
+    head_size), as values always. A layer's first keys and values tell its numbers of heads and their sizes, which may
+    differ between layers.
     """
 
     def __init__(self, slots: int, capacity: int, like: Tensor) -> None:
         self.slot_count, self.capacity, self.like = slots, capacity, like
+        self.has_transposed_keys = like.device.type == "cpu"
         self.keys: dict[int, Tensor] = {}
         self.values: dict[int, Tensor] = {}
         self.first_slot = 0
         self.positions = torch.empty(0, 0, dtype=torch.long)
 
-    def begin(self, first_slot: int, positions: Tensor) -> None:
-        """Prepares a forward pass of the rows from slot `first_slot` on. Shape: positions (rows, tokens)."""
-        self.first_slot, self.positions = first_slot, positions
+    def begin(self, first_slot: int, positions: Tensor, visible_tokens: int) -> None:
+        """Prepares a forward pass of the rows from slot `first_slot` on.
+
+        Args:
+            first_slot: the slot of the first row.
+            positions: the position of each new token in its row, of shape (rows, tokens).
+            visible_tokens: the largest position plus one. An accelerator would have to be asked for it.
+        """
+        self.first_slot, self.positions, self.visible_tokens = first_slot, positions, visible_tokens
         self.slots = torch.arange(first_slot, first_slot + len(positions), device=positions.device)[:, None]
-        self.visible_tokens = int(positions.max()) + 1
 
     def update(self, key: Tensor, value: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Stores the keys and values of a layer; returns all that the current rows may attend to.
@@ -50,22 +58,23 @@ class SlotCache:
         """
         if layer not in self.keys:
             heads, size = key.shape[1], key.shape[3]
-            self.keys[layer] = self.like.new_zeros(self.slot_count, heads, size, self.capacity)
+            key_shape = (size, self.capacity) if self.has_transposed_keys else (self.capacity, size)
+            self.keys[layer] = self.like.new_zeros(self.slot_count, heads, *key_shape)
             self.values[layer] = self.like.new_zeros(self.slot_count, heads, self.capacity, value.shape[3])
         rows = slice(self.first_slot, self.first_slot + len(self.positions))
-        self.keys[layer][self.slots, :, :, self.positions] = key.transpose(1, 2)
+        keys = self._keys(layer)
+        keys[self.slots, :, self.positions] = key.transpose(1, 2)
         self.values[layer][self.slots, :, self.positions] = value.transpose(1, 2)
-        return (
-            self.keys[layer][rows, ..., : self.visible_tokens].transpose(2, 3),
-            self.values[layer][rows, :, : self.visible_tokens],
-        )
+        return keys[rows, :, : self.visible_tokens], self.values[layer][rows, :, : self.visible_tokens]
+
+    def _keys(self, layer: int) -> Tensor:
+        """The keys of a layer, of shape (slots, kv_heads, capacity, head_size)."""
+        return self.keys[layer].transpose(2, 3) if self.has_transposed_keys else self.keys[layer]
 
     def copy(self, source: int, target: int, tokens: int) -> None:
         """Copies the first `tokens` tokens of slot `source` to slot `target`."""
-        for keys in self.keys.values():
-            keys[target, ..., :tokens] = keys[source, ..., :tokens]
-        for values in self.values.values():
-            values[target, :, :tokens] = values[source, :, :tokens]
+        for states in (*map(self._keys, self.keys), *self.values.values()):
+            states[target, :, :tokens] = states[source, :, :tokens]
 
     def get_seq_length(self, layer: int = 0) -> int:  # noqa: ARG002  (transformers' interface)
         """The number of cached tokens before this pass. Some decoders ask, although they are given positions."""

@@ -1,4 +1,4 @@
-"""Activation memory of a training batch, and activation checkpointing for batches that do not fit.
+"""Activation checkpointing for batches that do not fit in memory (models/activation_memory.py).
 
 With activation checkpointing, each layer stores only its input and computes its activations again in the backward pass.
 That costs half as much work again, because frozen weights need no gradient and the backward pass is no more expensive
@@ -14,19 +14,8 @@ from typing import Any, Self
 
 import torch
 
-from keeptune.config.train import CheckpointingPolicy
+from keeptune.models.activation_memory import ActivationMemory
 from keeptune.models.adapters import causal_model
-
-VALUES_PER_WIDTH, VALUES_PER_MLP_WIDTH = 23.3, 4
-"""Values per token and layer that are stored for the backward pass, in multiples of the hidden width and of the MLP
-width.
-
-The first counts attention and norms of a Llama block with LoRA's shared inputs. The second counts the gate of a gated
-MLP, its activation, the up projection and their product. Together they are 34 hidden widths for SmolLM2-135M, whose MLP
-is 2.7 times as wide, and 45 for Qwen2.5-0.5B with 5.4 times."""
-
-FAMILY_FACTORS = {"dora": 2.6, "vera": 1.6}
-"""Stored values relative to LoRA. Measured with SmolLM2-135M on one core: 2.7 and 1.9 GB instead of 1.4."""
 
 CPU_ALLOCATOR_OVERHEAD = 1.3
 """Allocated memory relative to needed memory on a CPU, where the process retains freed blocks (models/allocator.py) and
@@ -35,21 +24,6 @@ tokens: 1.2 to 1.4."""
 
 BYTES_PER_TRAINABLE_PARAMETER = 16
 """The parameter, its gradient and two moments of Adam, in float32."""
-
-
-def mlp_width(config: Any) -> int:
-    """The width of the MLP; four times the hidden width where the configuration does not name it."""
-    width: int = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    return width
-
-
-def stored_activations(config: Any, family: str, tokens: int, is_checkpointed: bool = False) -> float:
-    """The number of values that a batch of `tokens` padded tokens stores for the backward pass."""
-    per_token = VALUES_PER_WIDTH * config.hidden_size + VALUES_PER_MLP_WIDTH * mlp_width(config)
-    layer: float = tokens * per_token * FAMILY_FACTORS.get(family, 1)
-    layers: int = config.num_hidden_layers
-    inputs: float = tokens * config.hidden_size * layers
-    return layer + inputs if is_checkpointed else layer * layers
 
 
 def allocator_overhead(device: torch.device) -> float:
@@ -64,16 +38,13 @@ class ActivationCheckpointing:
     threshold_tokens: float
 
     @classmethod
-    def plan(cls, policy: CheckpointingPolicy, model: Any, family: str, free_bytes: int) -> Self:
+    def plan(cls, model: Any, memory: ActivationMemory, free_bytes: int) -> Self:
         """The threshold for a model with its adapter and an amount of free memory."""
-        if policy != "auto":
-            return cls(0 if policy == "always" else float("inf"))
         trainable = [p for p in model.parameters() if p.requires_grad]
         # The parameters themselves, 4 bytes each, are already allocated.
         adapter_bytes = (BYTES_PER_TRAINABLE_PARAMETER - 4) * sum(p.numel() for p in trainable)
         available = free_bytes / allocator_overhead(trainable[0].device) - adapter_bytes
-        value_bytes = next(p for p in model.parameters() if not p.requires_grad).element_size()
-        return cls(max(0, available / (stored_activations(model.config, family, 1) * value_bytes)))
+        return cls(memory.largest_batch(available))
 
     def applies_to(self, tokens: int) -> bool:
         """Whether a batch of `tokens` padded tokens uses activation checkpointing."""

@@ -10,12 +10,20 @@ import torch
 SHARED_MEMORY_DEVICES = ("cpu", "mps")
 """Devices that use the machine's memory."""
 
+CARD_RESERVE_BYTES = 2 << 30
+"""Memory of an accelerator that is left for its context, for the workspaces of matrix products and for NCCL."""
+
 _CGROUP = Path("/sys/fs/cgroup")
+
+
+def is_card(device: torch.device) -> bool:
+    """Whether the device has its own memory, beside that of the machine."""
+    return device.type not in SHARED_MEMORY_DEVICES
 
 
 def total_bytes(device: torch.device) -> int:
     """The memory of the accelerator, or of the machine or its container, whichever is smaller."""
-    if device.type not in SHARED_MEMORY_DEVICES:
+    if is_card(device):
         return int(torch.accelerator.get_memory_info(device)[1])
     total: int = psutil.virtual_memory().total
     try:
@@ -26,7 +34,7 @@ def total_bytes(device: torch.device) -> int:
 
 def free_bytes(device: torch.device) -> int:
     """The memory that can still be allocated on the accelerator, or in the machine or its container."""
-    if device.type not in SHARED_MEMORY_DEVICES:
+    if is_card(device):
         return int(torch.accelerator.get_memory_info(device)[0])
     free: int = psutil.virtual_memory().available
     try:

@@ -8,6 +8,8 @@ disabling the adapter work as before.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,11 +29,21 @@ class _LoraProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: nn.Linear, a: Tensor, b: Tensor, scale: float, active: Tensor | None
+        ctx: Any,
+        x: Tensor,
+        base: nn.Linear,
+        a: Tensor,  # noqa: ARG004  (gets a gradient)
+        b: Tensor,  # noqa: ARG004
+        casts: tuple[Tensor, Tensor],
+        scale: float,
+        active: Tensor | None,
     ) -> Tensor:
-        """Shapes: x `(..., inputs)`; W `(outputs, inputs)`; a `(rank, inputs)`; b `(outputs, rank)`; active `(...)`."""
+        """Shapes: x `(..., inputs)`; W `(outputs, inputs)`; a `(rank, inputs)`; b `(outputs, rank)`; active `(...)`.
+
+        `casts` are a and b in the format of x.
+        """
         rows = x.reshape(-1, x.shape[-1])
-        a_cast, b_cast = a.to(x.dtype), b.to(x.dtype)
+        a_cast, b_cast = casts
         down = rows @ a_cast.t()
         if active is not None:
             down.mul_(active.reshape(-1, 1))
@@ -53,7 +65,7 @@ class _LoraProduct(torch.autograd.Function):
         grad_x = None
         if ctx.needs_input_grad[0]:
             grad_x = input_gradient(base, grad).addmm_(grad_down, a).view(ctx.shape)
-        return grad_x, None, grad_a, grad_b, None, None
+        return grad_x, None, grad_a, grad_b, None, None, None
 
 
 def fuse(model: nn.Module) -> int:
@@ -88,6 +100,8 @@ class _FusedForward:
     def __init__(self, layer: Any) -> None:
         self.layer = layer
         self.name = next(iter(layer.lora_A))
+        self.casts: dict[torch.dtype, tuple[Tensor, Tensor]] | None = None
+        """A and B by number format, inside of `cached_casts`."""
 
     def __call__(self, x: Tensor, *_: Any, **__: Any) -> Tensor:
         layer, base = self.layer, self.layer.base_layer
@@ -99,4 +113,26 @@ class _FusedForward:
             return base(x)  # type: ignore[no-any-return]
         a, b = low_rank_matrices(layer)
         scale = layer.scaling[self.name]
-        return _LoraProduct.apply(x, base, a, b, scale, active)  # type: ignore
+        return _LoraProduct.apply(x, base, a, b, self._cast(a, b, x.dtype), scale, active)  # type: ignore
+
+    def _cast(self, a: Tensor, b: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A and B in a number format."""
+        casts = {} if self.casts is None else self.casts
+        if dtype not in casts:
+            casts[dtype] = a.detach().to(dtype), b.detach().to(dtype)
+        return casts[dtype]
+
+
+@contextmanager
+def cached_casts(model: nn.Module) -> Iterator[None]:
+    """Casts A and B of the fused layers once, not in each forward pass. They must not change inside the context."""
+    forwards = [layer.__dict__.get("forward") for layer in model.modules()]
+    fused = [forward for forward in forwards if isinstance(forward, _FusedForward)]
+    before = [forward.casts for forward in fused]
+    for forward in fused:
+        forward.casts = {}
+    try:
+        yield
+    finally:
+        for forward, casts in zip(fused, before, strict=True):
+            forward.casts = casts

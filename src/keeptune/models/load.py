@@ -57,7 +57,7 @@ def dtype(name: str) -> torch.dtype:
 def _has_native_bfloat16(target: torch.device) -> bool:
     """Whether the device multiplies bfloat16 in hardware; a V100 or an Ascend 910A does not."""
     if target.type == "cpu":
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     if target.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     is_supported = getattr(getattr(torch, target.type), "is_bf16_supported", None)
@@ -172,10 +172,13 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source,
             dtype=dtype(dtype_name),
-            attn_implementation=_attention_implementation(config, target),
+            attn_implementation=attention_implementation(config, target),
             output_loading_info=True,
             trust_remote_code=False,
             use_safetensors=True,
+            # Straight to an accelerator: in the memory of the machine, each of several processes would hold a copy.
+            # Quantization moves and rounds one layer at a time.
+            device_map=target if placed and not quantization and target.type != "cpu" else None,
         )
         model, loading_info = loaded
         # transformers initializes missing weights randomly, and only warns.
@@ -183,14 +186,14 @@ def load_model(name: str, dtype_name: str = "auto", quantization: str | None = N
             raise ValueError(f"the weights lack {', '.join(sorted(loading_info['missing_keys'])[:3])}")
         if getattr(model.get_output_embeddings(), "bias", None) is not None:
             raise ValueError("keeptune does not support an output layer with a bias")
-    _disable_dropout(model)
+    disable_dropout(model)
     hold_rope(model)
     if quantization:
         quantize(model, quantization, target)
     return model.to(target).eval() if placed else model.eval()
 
 
-def _attention_implementation(config: Any, target: torch.device) -> str:
+def attention_implementation(config: Any, target: torch.device) -> str:
     """The name of keeptune's attention, or of PyTorch's for a model that does not let others compute its attention."""
     model_class: Any = AutoModelForCausalLM._model_mapping.get(type(config), None)
     if model_class is None or model_class._can_set_attn_implementation():
@@ -198,7 +201,7 @@ def _attention_implementation(config: Any, target: torch.device) -> str:
     return "sdpa" if model_class._supports_sdpa else "eager"
 
 
-def _disable_dropout(model: nn.Module) -> None:
+def disable_dropout(model: nn.Module) -> None:
     """Sets the base model's own dropout to 0. It belongs to its pretraining; adapter.dropout is that of the adapter."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):

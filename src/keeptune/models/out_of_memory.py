@@ -12,10 +12,15 @@ import torch
 
 from keeptune.errors import RunError
 
+_MESSAGES = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
+"""Texts of failed allocations that have no class of their own: of the processor, and of cuBLAS, cuDNN and NCCL."""
+
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the error is a failed memory allocation."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
+from keeptune.models.transfer import to_device
+
 
 @dataclass(frozen=True, slots=True)
 class PackedRows:
@@ -31,8 +33,18 @@ class PackedRows:
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device) -> Self:
         """The boundaries of rows of these lengths."""
-        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32, device=device)
-        return cls(starts, tuple(lengths))
+        starts = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+        return cls(to_device(starts, device), tuple(lengths))
+
+    def places(self, width: int) -> Tensor:
+        """Where each token stands in rows that are padded to `width` tokens, and its position in its row.
+
+        Returns:
+            A tensor of the processor, of shape `(2, tokens)`.
+        """
+        positions = torch.cat([torch.arange(length) for length in self.lengths])
+        rows = torch.arange(len(self.lengths)).repeat_interleave(torch.tensor(self.lengths))
+        return torch.stack([rows * width + positions, positions])
 
     def slices(self) -> list[slice]:
         """The tokens of each row."""
@@ -72,4 +84,5 @@ def varlen_attention(
 
 def _flatten(states: Tensor) -> Tensor:
     """From `(1, heads, tokens, head_size)` to `(tokens, heads, head_size)`."""
-    return states[0].transpose(0, 1)
+    # Not states[0], whose backward pass fills a tensor with zeros and copies the gradient into it.
+    return states.squeeze(0).transpose(0, 1)

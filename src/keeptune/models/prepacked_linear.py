@@ -20,7 +20,7 @@ from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora.dora import DoraLinearLayer
 from torch import Tensor, nn
 
-from keeptune.models.fused_lora import is_plain_lora
+from keeptune.models.fused_lora import cached_casts, is_plain_lora
 from keeptune.models.invocation import invocation_of
 from keeptune.models.pissa import low_rank_matrices
 
@@ -44,15 +44,16 @@ training has to produce the same bytes."""
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Temporarily computes all linear layers, with or without LoRA, from prepacked weights.
 
-    Weights must not change meanwhile, and there is no gradient. Disabling the adapter works as before. Nothing changes
-    on an accelerator, where oneDNN lacks the number format, or within another such context.
+    Weights must not change meanwhile, and there is no gradient. Disabling the adapter works as before. On an
+    accelerator, and where oneDNN lacks the number format, only the adapter is cast once. Nothing changes within another
+    such context.
     """
     replaced: list[tuple[nn.Module, Any]] = []
     for layer, forward in _packed_forwards(model):
         replaced.append((layer, layer.__dict__.get("forward")))
         layer.forward = forward
     try:
-        with _cached_dora_norms(model):
+        with _cached_dora_norms(model), cached_casts(model):
             yield
     finally:
         for layer, previous in replaced:

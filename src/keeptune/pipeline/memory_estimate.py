@@ -19,22 +19,16 @@ from keeptune.generation.scheduling import SLOTS
 from keeptune.generation.slot_cache import cache_capacity_tokens, cached_values_per_token
 from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_checkpointing import (
-    BYTES_PER_TRAINABLE_PARAMETER,
-    allocator_overhead,
-    stored_activations,
-)
-from keeptune.models.device_memory import total_bytes
+from keeptune.models.activation_checkpointing import BYTES_PER_TRAINABLE_PARAMETER, allocator_overhead
+from keeptune.models.activation_memory import measure
+from keeptune.models.device_memory import CARD_RESERVE_BYTES, is_card, total_bytes
 from keeptune.models.prepacked_linear import prepackable_layers, prepacked_bytes
 from keeptune.models.quantization import BYTES_PER_WEIGHT
-from keeptune.training.loss import CHUNK_TOKENS, CHUNK_VALUES
+from keeptune.training.loss import CARD_CHUNK_VALUES, CHUNK_TOKENS, CHUNK_VALUES, TRAINED_LOGIT_BYTES
 from keeptune.training.replay import MAX_ROW_TOKENS
 
 RUNTIME_BYTES = 540_000_000
 """Memory of Python, torch and transformers before a model is loaded."""
-
-TRAINED_LOGIT_BYTES = 8
-"""Bytes per logit in training: once in float32 and twice in the model's format."""
 
 COMPARED_LOGIT_BYTES = 20
 """Bytes per logit where base and tuned are compared: five copies in float32."""
@@ -61,16 +55,17 @@ def training_bytes(
     overhead = allocator_overhead(models.device())
     replayed = min(recipe.data.max_tokens, MAX_ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
-    stored, recomputed = (
-        stored_activations(config, recipe.adapter.family, tokens, again) * width for again in (False, True)
-    )
+    memory = measure(config, recipe.adapter, models.dtype(recipe.model.dtype), models.device(), max(longest, replayed))
+    stored, recomputed = (memory.stored(tokens, is_checkpointed) for is_checkpointed in (False, True))
     is_recomputed = settings.activation_checkpointing == "always" or (
         settings.activation_checkpointing == "auto" and overhead * stored > free
     )
     activations: float = overhead * (recomputed if is_recomputed else stored)
     adapter = parameters.trainable * BYTES_PER_TRAINABLE_PARAMETER
-    logits = int(min(CHUNK_VALUES, tokens * config.vocab_size))
-    return activations + adapter + logits * TRAINED_LOGIT_BYTES + prepacked_layer_bytes(config, recipe, width)
+    on_card = is_card(models.device())
+    logits = int(min(CARD_CHUNK_VALUES if on_card else CHUNK_VALUES, tokens * config.vocab_size))
+    fixed = CARD_RESERVE_BYTES if on_card else prepacked_layer_bytes(config, recipe, width)
+    return activations + adapter + logits * TRAINED_LOGIT_BYTES + fixed
 
 
 def scoring_bytes(config: Any, weights: float, longest: int, questions: int, width: int) -> float:

@@ -26,7 +26,7 @@ from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import load_reading_items
 from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_checkpointing import mlp_width
+from keeptune.models.activation_memory import mlp_width
 from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.token_count import TokenCounter, special_tokens

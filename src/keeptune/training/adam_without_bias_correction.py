@@ -28,18 +28,24 @@ class AdamWithoutBiasCorrection(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002  (torch's signature)
         """Updates every parameter that has a gradient; the others stay unchanged."""
         for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:
+                continue
             beta1, beta2 = group["betas"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient, state = parameter.grad.float(), self.state[parameter]
-                if not state:
-                    state["m"] = torch.zeros_like(parameter, dtype=torch.float32)
-                    state["v"] = torch.zeros_like(parameter, dtype=torch.float32)
-                m, v = state["m"], state["v"]
-                m.lerp_(gradient, 1 - beta1)
-                v.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                update = m / v.sqrt().add_(group["eps"])
-                if group["weight_decay"]:
-                    update.add_(parameter, alpha=group["weight_decay"])
-                parameter.add_(update, alpha=-group["lr"])
+            for parameter in parameters:
+                if not self.state[parameter]:
+                    self.state[parameter] = {
+                        name: torch.zeros_like(parameter, dtype=torch.float32) for name in ("m", "v")
+                    }
+            gradients = [parameter.grad.float() for parameter in parameters]
+            m, v = ([self.state[parameter][name] for parameter in parameters] for name in ("m", "v"))
+            # An accelerator updates the tensors of a list together.
+            torch._foreach_lerp_(m, gradients, 1 - beta1)
+            torch._foreach_mul_(v, beta2)
+            torch._foreach_addcmul_(v, gradients, gradients, value=1 - beta2)
+            divisors = torch._foreach_sqrt(v)
+            torch._foreach_add_(divisors, group["eps"])
+            updates = torch._foreach_div(m, divisors)
+            if group["weight_decay"]:
+                torch._foreach_add_(updates, parameters, alpha=group["weight_decay"])
+            torch._foreach_add_(parameters, updates, alpha=-group["lr"])

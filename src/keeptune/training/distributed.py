@@ -22,11 +22,21 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from keeptune.errors import RunError
 from keeptune.models.load import device
+from keeptune.models.out_of_memory import is_out_of_memory
 
 TIMEOUT = timedelta(days=1)
 """How long one process may work alone, on data or on an evaluation, while the others wait."""
 
+ACCELERATOR_TIMEOUT = timedelta(minutes=5)
+"""How long accelerators wait for each other. They exchange tensors only right after a message between the processors,
+so a longer wait means that another process has ended."""
+
 Value = TypeVar("Value")
+
+
+def local_device_index() -> int:
+    """The accelerator of this process. A launcher shows a process all accelerators of its machine, or only one."""
+    return int(os.environ.get("LOCAL_RANK", "0")) % torch.accelerator.device_count()
 
 
 class DistributedContext:
@@ -50,10 +60,16 @@ class DistributedContext:
 
     def _join(self) -> None:
         accelerator = device()
+        backend = dist.get_default_backend_for_device(accelerator)
+        options: dict[str, Any] = {}
         if accelerator.type != "cpu":
-            torch.accelerator.set_device_index(int(os.environ.get("LOCAL_RANK", "0")))
+            torch.accelerator.set_device_index(local_device_index())
+            options["timeout"] = ACCELERATOR_TIMEOUT
+        if accelerator.type == "cuda":
+            # NCCL connects at once, and to this card; else it would guess the card from the rank.
+            options["device_id"] = torch.device("cuda", local_device_index())
         try:
-            dist.init_process_group(dist.get_default_backend_for_device(accelerator))
+            dist.init_process_group(backend, **options)
         except (ValueError, RuntimeError) as error:
             raise RunError(
                 f"RANK={self.rank}, WORLD_SIZE={self.world_size}: cannot connect to the other processes ({error}); "
@@ -133,11 +149,16 @@ def end_process(code: int) -> NoReturn:
 
 @contextmanager
 def _connection_errors() -> Iterator[None]:
-    """Converts a failed collective operation to a RunError."""
+    """Converts a failed collective operation to a RunError. A failed allocation stays what it is."""
     try:
         yield
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise RunError(
+                "out of memory while the processes exchange tensors; complete checkpoints are saved. Free memory on "
+                "this device, or lower train.tokens_per_batch, then run the same command again"
+            ) from None
         raise RunError(
-            f"another process of this training has ended ({str(error).strip().splitlines()[0]}); "
-            "see its own error message, then run the same command again"
+            f"the exchange with the other processes failed ({str(error).strip().splitlines()[0]}), because another "
+            "process has ended or cannot be reached; see its own error message, then run the same command again"
         ) from None

@@ -7,9 +7,11 @@ and an all-reduce sums the gradients.
 
 from __future__ import annotations
 
+import logging
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -19,13 +21,17 @@ from keeptune.config.retain import RetainSection
 from keeptune.config.train import TrainSection
 from keeptune.errors import TrainingError
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
+from keeptune.models.fused_lora import cached_casts
 from keeptune.models.out_of_memory import is_out_of_memory
 from keeptune.models.sharding import ShardedModel
-from keeptune.training.batches import REPLAY_KIND, Batch, TokenizedExample
+from keeptune.models.transfer import to_device
+from keeptune.training.batches import REPLAY_KIND, Batch, TokenizedExample, padded_tokens
 from keeptune.training.distributed import DistributedContext
 from keeptune.training.objective import Objective, collate, collate_kl_positions, kl_positions
 from keeptune.training.packing import packs_rows
-from keeptune.training.step_statistics import StepStatistics
+from keeptune.training.step_statistics import BatchResult, StepStatistics
+
+logger = logging.getLogger(__name__)
 
 INITIAL_LOSS_SCALE = 2.0**16
 """The loss scale that training in half precision starts with. It is halved when a gradient overflows."""
@@ -48,6 +54,7 @@ class GradientAccumulator:
         self.peft_model, self.examples, self.settings, self.seed = model, examples, settings, seed
         self.retain, self.kl_weight = retain, retain.kl_weight
         self.checkpointing, self.context, self.sharded_model = checkpointing, context, sharded_model
+        self.lengths = [len(example.tokens) for example in examples]
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.device = self.parameters[0].device
         self.objective = Objective(model, retain)
@@ -96,18 +103,14 @@ class GradientAccumulator:
             # Dropout must differ between processes and be the same after an interruption. A checkpoint holds the
             # random state of rank 0's CPU only.
             torch.manual_seed(random.Random(f"{self.seed}/{step_index}/{rank}").getrandbits(63))
-        local = StepStatistics()
-        for batch in batches[rank]:
-            kinds, losses, divergences = self._backward(batch, *weights)
-            local.add(kinds, losses, divergences)
-            if not all(bool(torch.isfinite(values).all()) for values in (losses, divergences)):
-                local.non_finite_batch = local.non_finite_batch or batch
-        if self.sharded_model:
-            # Gathering weights is collective. A process with fewer batches computes one row with weight 0 instead.
-            for _ in range(max(map(len, batches)) - len(batches[rank])):
-                self._backward(batches[0][0][:1], 0.0, 0.0)
+        with cached_casts(self.peft_model):
+            results = [self._backward(batch, *weights) for batch in batches[rank]]
+            if self.sharded_model:
+                # Gathering weights is collective. A process with fewer batches computes one row with weight 0 instead.
+                for _ in range(max(map(len, batches)) - len(batches[rank])):
+                    self._backward(batches[0][0][:1], 0.0, 0.0)
         total = StepStatistics()
-        for statistics in self.context.all_gather(local):
+        for statistics in self.context.all_gather(StepStatistics.of_batches(results)):
             total.merge(statistics)
         if not total.non_finite_batch:
             self.context.all_reduce_gradients(self.parameters)
@@ -119,12 +122,51 @@ class GradientAccumulator:
             return 0.0
         return self.kl_weight / max(1, sum(len(kl_positions(row, self.retain.kl_tokens)) for row in rows))
 
-    def _backward(self, batch: Batch, token_weight: float, kl_weight: float) -> tuple[list[str], Tensor, Tensor]:
-        """Adds the gradient of one batch.
+    def _backward(self, batch: Batch, token_weight: float, kl_weight: float) -> BatchResult:
+        """Adds the gradient of one batch. A card that runs out of memory tries again with activation checkpointing.
 
-        Returns:
-            The kind and the loss of each target token, and the divergence at each position of the KL term.
+        Raises:
+            TrainingError: if the batch does not fit.
         """
+        tokens = padded_tokens(batch, self.lengths)
+        retries = self.device.type == "cuda" and not self.sharded_model and not self.checkpointing.applies_to(tokens)
+        random_states: tuple[Tensor, ...] = _random_states(self.device) if retries else ()
+        try:
+            with self._all_or_nothing() if retries else nullcontext():
+                return self._backward_once(batch, token_weight, kl_weight)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if not retries:
+                message = _out_of_memory_message(self.checkpointing, len(batch), tokens)
+                raise TrainingError(message) from None
+        # Not in the handler, because the error holds the activations of the failed pass.
+        logger.warning(
+            "a batch of %d tokens does not fit; it and larger ones use activation checkpointing from now on", tokens
+        )
+        torch.accelerator.empty_cache()
+        _restore_random_states(self.device, *random_states)
+        self.checkpointing = ActivationCheckpointing(tokens - 1)
+        return self._backward(batch, token_weight, kl_weight)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Adds the gradients of a backward pass only once it is complete."""
+        before = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        try:
+            yield
+        except BaseException:
+            for parameter, gradient in zip(self.parameters, before, strict=True):
+                parameter.grad = gradient
+            raise
+        for parameter, gradient in zip(self.parameters, before, strict=True):
+            if gradient is not None:
+                parameter.grad = gradient if parameter.grad is None else gradient.add_(parameter.grad)
+
+    def _backward_once(self, batch: Batch, token_weight: float, kl_weight: float) -> BatchResult:
+        """Adds the gradient of one batch."""
         rows = [self.examples[i] for i in batch]
         inputs, kinds = collate(rows, token_weight, self.device)
         positions = (
@@ -135,19 +177,24 @@ class GradientAccumulator:
         lengths = [len(row.tokens) for row in rows] if self.packs_rows else None
         is_skill = None
         if self.retain.token_weighting != "none" or self.retain.replay_target == "distribution":
-            is_skill = torch.tensor([kind != REPLAY_KIND for kind in kinds], device=self.device)
+            is_skill = to_device(torch.tensor([kind != REPLAY_KIND for kind in kinds]), self.device)
         if is_skill is not None and self.retain.replay_target == "distribution":
             inputs[-1].mul_(is_skill)
-        padded_tokens = inputs[0].numel()
-        try:
-            with self.checkpointing.apply(self.peft_model, padded_tokens):
-                total, losses, divergences = self.objective(*inputs, positions, lengths, is_skill)
-                total.backward()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(_out_of_memory_message(self.checkpointing, len(rows), padded_tokens)) from None
-        return kinds, losses, divergences
+        with self.checkpointing.apply(self.peft_model, inputs[0].numel()):
+            total, losses, divergences = self.objective(*inputs, positions, lengths, is_skill)
+            total.backward()
+        return BatchResult(batch, kinds, losses, divergences)
+
+
+def _random_states(device: torch.device) -> tuple[Tensor, Tensor]:
+    """The states of the random numbers of the processor and of a card."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device)
+
+
+def _restore_random_states(device: torch.device, processor: Tensor, card: Tensor) -> None:
+    """Draws the same random numbers again, for the same dropout."""
+    torch.set_rng_state(processor)
+    torch.cuda.set_rng_state(card, device)
 
 
 def _out_of_memory_message(checkpointing: ActivationCheckpointing, rows: int, tokens: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from keeptune.models.device_memory import is_card
 from keeptune.models.output_layer import IDENTITY, LogitTransform
 from keeptune.training.token_weights import WeightFunction, low_perplexity
 
@@ -23,9 +24,19 @@ CHUNK_VALUES = CHUNK_TOKENS * 49_152
 """The most logits per chunk: 50 MB in float32."""
 
 
-def logit_chunks(tokens: int, vocabulary: int) -> list[slice]:
-    """Divides a number of tokens into slices whose logits fit in memory together."""
-    size = max(1, min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
+CARD_CHUNK_VALUES = 1 << 28
+"""The most logits per chunk of the training loss on a card: 1 GiB in float32, 2,093 tokens of Llama 3. Each
+chunk reads the output weights twice, so smaller chunks would be bound by memory bandwidth."""
+
+
+TRAINED_LOGIT_BYTES = 8
+"""Bytes per logit in training: once in float32 and twice in the model's format."""
+
+
+def logit_chunks(tokens: int, vocabulary: int, device: torch.device | None = None) -> list[slice]:
+    """Divides a number of tokens into slices whose logits fit in memory together; larger ones on a card."""
+    is_large = device is not None and is_card(device)
+    size = max(1, CARD_CHUNK_VALUES // vocabulary if is_large else min(CHUNK_TOKENS, CHUNK_VALUES // vocabulary))
     return [slice(start, min(start + size, tokens)) for start in range(0, tokens, size)]
 
 
@@ -67,7 +78,7 @@ def weighted_nll(
     losses, gradient = _empty_results(hidden)
     token_weights = token_weights.clone() if weigh else token_weights
     with torch.no_grad():
-        chunks = logit_chunks(len(hidden), len(weight))
+        chunks = logit_chunks(len(hidden), len(weight), hidden.device)
         longest = max((chunk.stop - chunk.start for chunk in chunks), default=0)
         buffer = torch.empty(longest, len(weight), dtype=torch.float32, device=hidden.device)
         for chunk in chunks:
@@ -131,7 +142,7 @@ def weighted_kl(
     """
     divergences, gradient = _empty_results(hidden)
     with torch.no_grad():
-        for chunk in logit_chunks(len(hidden), len(weight)):
+        for chunk in logit_chunks(len(hidden), len(weight), hidden.device):
             excluded = None if excluded_tokens is None else excluded_tokens[chunk, None]
             (tuned_log, slope), (base_log, _) = (
                 _log_probabilities(states[chunk], weight, excluded, transform) for states in (hidden, base)

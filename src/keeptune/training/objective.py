@@ -18,6 +18,7 @@ from keeptune.models.adapters import causal_model, scaled
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.output_layer import LogitTransform
 from keeptune.models.packed_rows import PackedRows
+from keeptune.models.transfer import to_device
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.loss import improbable_labels, weighted_kl, weighted_nll
 from keeptune.training.padding import pad_rows
@@ -78,16 +79,19 @@ class Objective(nn.Module):
             each KL position in nats, of shape `(positions,)`.
         """
         is_masked = self.weighting == "low_perplexity"
-        base = self._base_states(ids, lengths) if positions or is_masked else None
-        states, head = self.states(ids, lengths), causal_model(self.model).get_output_embeddings().weight
+        packed = None if lengths is None else PackedRows.of(lengths, ids.device)
+        base = self._base_states(ids, packed) if positions or is_masked else None
+        states, head = self.states(ids, packed), causal_model(self.model).get_output_embeddings().weight
         is_skill = torch.ones_like(labels, dtype=torch.bool) if is_skill is None else is_skill
+        places = _places(rows, columns, ids.shape[1], packed)
         if is_masked and base is not None:
-            is_skipped = is_skill & improbable_labels(base[rows, columns], head, labels, self.transform)
+            is_skipped = is_skill & improbable_labels(base.index_select(0, places), head, labels, self.transform)
             token_weights = token_weights.masked_fill(is_skipped, 0)
-        total, losses = self._nll(states[rows, columns], head, labels, token_weights, is_skill)
+        total, losses = self._nll(states.index_select(0, places), head, labels, token_weights, is_skill)
         if positions is None or base is None:
             return total, losses, losses.new_empty(0)
-        tuned_states, base_states = (hidden[positions.rows, positions.columns] for hidden in (states, base))
+        places = _places(positions.rows, positions.columns, ids.shape[1], packed)
+        tuned_states, base_states = (hidden.index_select(0, places) for hidden in (states, base))
         kl, divergences = weighted_kl(
             tuned_states, base_states, head, positions.weight, positions.excluded_tokens, self.transform
         )
@@ -101,42 +105,51 @@ class Objective(nn.Module):
         if weigh is None:
             return weighted_nll(states, head, labels, token_weights, transform=self.transform)
         total, losses = states.new_zeros((), dtype=torch.float32), token_weights.new_empty(len(labels))
-        for selected, method in ((is_skill, weigh), (~is_skill, None)):
+        for is_selected, method in ((is_skill, weigh), (~is_skill, None)):
+            selected = is_selected.nonzero().squeeze(1)  # once, because an accelerator has to tell how many there are
             part, losses[selected] = weighted_nll(
                 states[selected], head, labels[selected], token_weights[selected], method, self.transform
             )
             total = total + part
         return total, losses
 
-    def states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
-        """The last hidden states, of shape `(rows, tokens, width)`. Packed rows have zeros at padding."""
+    def states(self, ids: Tensor, packed: PackedRows | None) -> Tensor:
+        """The last hidden states of all rows, one row after the other, of shape `(places, width)`.
+
+        Args:
+            ids: padded rows, of shape `(rows, tokens)`.
+            packed: with it, rows pass through the model packed, and padding has no place in the result.
+        """
         decoder = causal_model(self.model).get_decoder()
-        if lengths is None:
+        if packed is None:
             padded: Tensor = decoder(input_ids=ids, use_cache=False).last_hidden_state
-            return padded
-        columns = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        is_token = columns < torch.tensor(lengths, device=ids.device)[:, None]
+            return padded.flatten(0, 1)
+        places, positions = to_device(packed.places(ids.shape[1]), ids.device)
         mask_argument = {}
         if invocation := invocation_of(causal_model(self.model)):
-            mask_argument[MASK_ARGUMENT] = invocation.mask(ids)[is_token][None]
-        packed: Tensor = decoder(
-            input_ids=ids[is_token][None],
-            # Masks nothing. Without it, transformers would detect packed rows from the positions and build a full mask.
-            attention_mask=torch.ones(1, sum(lengths), dtype=torch.bool, device=ids.device),
-            position_ids=columns[is_token][None],
-            packed_rows=PackedRows.of(lengths, ids.device),
+            mask_argument[MASK_ARGUMENT] = invocation.mask(ids).flatten().index_select(0, places)[None]
+        states: Tensor = decoder(
+            input_ids=ids.flatten().index_select(0, places)[None],
+            # Masks nothing. Without it, transformers would detect packed rows from the positions and build a full
+            # mask. With fewer dimensions, it would ask the device whether the mask masks anything.
+            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=ids.device),
+            position_ids=positions[None],
+            packed_rows=packed,
             use_cache=False,
             **mask_argument,
         ).last_hidden_state
-        states = packed.new_zeros(*ids.shape, packed.shape[-1])
-        states[is_token] = packed[0]
-        return states
+        return states.squeeze(0)
 
     @torch.no_grad()
-    def _base_states(self, ids: Tensor, lengths: Sequence[int] | None) -> Tensor:
-        """The last hidden states of the base, of shape `(rows, tokens, width)`."""
+    def _base_states(self, ids: Tensor, packed: PackedRows | None) -> Tensor:
+        """The last hidden states of the base, of shape `(places, width)`."""
         with scaled(self.model, 0.0):
-            return self.states(ids, lengths)
+            return self.states(ids, packed)
+
+
+def _places(rows: Tensor, columns: Tensor, width: int, packed: PackedRows | None) -> Tensor:
+    """The places of positions in the result of `Objective.states`. All tensors have the shape `(positions,)`."""
+    return (rows * width if packed is None else packed.starts.index_select(0, rows)) + columns
 
 
 def collate(
@@ -146,17 +159,17 @@ def collate(
     ids = pad_rows([example.tokens for example in examples])
     rows, columns, labels, kinds = [], [], [], []
     for row, example in enumerate(examples):
-        for column, is_target in enumerate(example.loss_mask):
-            if is_target:
-                # The token at `column` is predicted from the position before it.
-                rows.append(row)
-                columns.append(column - 1)
-                labels.append(example.tokens[column])
-                kinds.append(example.kind)
-    weights = torch.full((len(labels),), token_weight, dtype=torch.float32)
-    tensors = (ids, torch.tensor(rows), torch.tensor(columns), torch.tensor(labels), weights)
-    moved = tuple(tensor.to(device) for tensor in tensors)
-    return (moved[0], moved[1], moved[2], moved[3], moved[4]), kinds
+        targets = [column for column, is_target in enumerate(example.loss_mask) if is_target]
+        rows += [row] * len(targets)
+        columns += [column - 1 for column in targets]  # a token is predicted from the position before it
+        labels += [example.tokens[column] for column in targets]
+        kinds += [example.kind] * len(targets)
+    count = len(labels)
+    # All numbers travel in one copy.
+    numbers = to_device(torch.cat([ids.flatten(), torch.tensor([*rows, *columns, *labels], dtype=torch.long)]), device)
+    flat_ids, device_rows, device_columns, device_labels = numbers.split([ids.numel(), count, count, count])
+    weights = torch.full((count,), token_weight, dtype=torch.float32, device=device)
+    return (flat_ids.view(ids.shape), device_rows, device_columns, device_labels, weights), kinds
 
 
 def kl_positions(example: TokenizedExample, where: KlTokens) -> list[int]:
@@ -178,8 +191,8 @@ def collate_kl_positions(
 ) -> KLPositions:
     """The KL positions of a batch; there may be none."""
     positions = [(row, column) for row, example in enumerate(examples) for column in kl_positions(example, where)]
-    rows, columns = torch.tensor(positions, dtype=torch.long, device=device).view(-1, 2).unbind(1)
-    if where != "non_target":
-        return KLPositions(rows, columns, weight)
-    targets = [examples[row].tokens[column + 1] for row, column in positions]
-    return KLPositions(rows, columns, weight, torch.tensor(targets, device=device))
+    excludes = where == "non_target"
+    targets = [examples[row].tokens[column + 1] for row, column in positions] if excludes else []
+    numbers = [*(row for row, _ in positions), *(column for _, column in positions), *targets]
+    moved = to_device(torch.tensor(numbers, dtype=torch.long), device).view(3 if excludes else 2, len(positions))
+    return KLPositions(moved[0], moved[1], weight, moved[2] if excludes else None)

@@ -31,8 +31,13 @@ def create_optimizer(model: nn.Module, settings: TrainSection) -> torch.optim.Op
             {"params": [p for p in trainable if id(p) not in b_ids], "rate_ratio": 1.0},
             {"params": [p for p in trainable if id(p) in b_ids], "rate_ratio": settings.loraplus_ratio},
         ]
-    optimizer_class = AdamWithoutBiasCorrection if settings.optimizer == "mindformers" else torch.optim.AdamW
-    return optimizer_class(groups, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=settings.weight_decay)
+    if settings.optimizer == "mindformers":
+        return AdamWithoutBiasCorrection(groups, 0.0, BETAS, EPSILON, settings.weight_decay)
+    # On CUDA, one kernel updates all parameters.
+    is_fused = True if trainable[0].is_cuda else None
+    return torch.optim.AdamW(
+        groups, lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=settings.weight_decay, fused=is_fused
+    )
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from keeptune.models.attention import supports_packed_rows
+from keeptune.models.packed_rows import PackedRows
 from keeptune.models.token_errors import MISFITS, is_same, probe_tokens
 from keeptune.training.objective import Objective
 
@@ -33,13 +34,12 @@ def are_packed_rows_independent(objective: Objective) -> bool:
     try:
         rows = [probe_tokens(objective.model, length) for length in PROBE_LENGTHS]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        packed = objective.states(padded, PROBE_LENGTHS)
-        alone = [objective.states(row[None], None)[0] for row in rows]
+        packed = objective.states(padded, PackedRows.of(PROBE_LENGTHS, padded.device)).split(PROBE_LENGTHS)
+        alone = [objective.states(row[None], None) for row in rows]
     except MISFITS:
         return False  # such as a decoder that takes no further arguments
     finally:
         for module, is_training in modes:
             module.training = is_training
     # The first row has no row before it, and would be right in any case.
-    together = torch.cat([states[: len(row)] for states, row in zip(packed[1:], rows[1:], strict=True)])
-    return is_same(together, torch.cat(alone[1:]))
+    return is_same(torch.cat(packed[1:]), torch.cat(alone[1:]))

@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
+import torch
 from torch import Tensor
 
 from keeptune.training.batches import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The losses of one batch, on the device.
+
+    Attributes:
+        batch: the rows.
+        kinds: the kind of each target token.
+        losses: the loss of each target token, of shape `(targets,)`.
+        divergences: the divergence at each position of the KL term, of shape `(positions,)`.
+    """
+
+    batch: Batch
+    kinds: Sequence[str]
+    losses: Tensor
+    divergences: Tensor
 
 
 @dataclass(slots=True)
@@ -28,18 +48,23 @@ class StepStatistics:
     kl_positions: int = 0
     non_finite_batch: Batch | None = None
 
-    def add(self, kinds: Sequence[str], losses: Tensor, divergences: Tensor) -> None:
-        """Adds the results of one batch.
-
-        Args:
-            kinds: the kind of each target token.
-            losses: the loss of each target token, of shape `(targets,)`.
-            divergences: the divergence at each position of the KL term, of shape `(positions,)`.
-        """
-        for kind, loss in zip(kinds, losses.tolist(), strict=True):
-            self.add_loss(kind, loss, 1)
-        self.kl += float(divergences.sum())
-        self.kl_positions += len(divergences)
+    @classmethod
+    def of_batches(cls, results: Sequence[BatchResult]) -> Self:
+        """The sums over batches. All losses leave the device in one copy, so the host waits for it once."""
+        statistics = cls()
+        tensors = [part for result in results for part in (result.losses, result.divergences.sum()[None])]
+        values = torch.cat(tensors).tolist() if tensors else []
+        start = 0
+        for result in results:
+            end = start + len(result.kinds)
+            losses, kl, start = values[start:end], values[end], end + 1
+            for kind, loss in zip(result.kinds, losses, strict=True):
+                statistics.add_loss(kind, loss, 1)
+            statistics.kl += kl
+            statistics.kl_positions += len(result.divergences)
+            if not all(map(math.isfinite, (*losses, kl))):
+                statistics.non_finite_batch = statistics.non_finite_batch or result.batch
+        return statistics
 
     def add_loss(self, kind: str, loss: float, targets: int) -> None:
         """Adds the summed loss of some target tokens of one kind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.models import adapters, backend
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
-from keeptune.models.device_memory import free_bytes, total_bytes
+from keeptune.models.activation_memory import measure
+from keeptune.models.device_memory import CARD_RESERVE_BYTES, free_bytes, is_card, total_bytes
 from keeptune.models.load import device
 from keeptune.models.prepacked_linear import prepack_weights
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context
 from keeptune.training.loop import Trainer
+from keeptune.training.loss import CARD_CHUNK_VALUES, TRAINED_LOGIT_BYTES
 from keeptune.training.start_ranks import slow_start_ranks
 from keeptune.training.step_engine import StepEngine
 
@@ -33,14 +36,22 @@ def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExamp
         return Trainer(model, examples, settings, seed, folder, engine=engine)
     if not settings.shard:
         prepack_weights(model, total_bytes(device()) // distributed_context().local_world_size)
-    checkpointing = ActivationCheckpointing.plan(
-        settings.activation_checkpointing, model, recipe.adapter.family, _free_bytes(recipe, model)
-    )
+    checkpointing = _checkpointing(recipe, model, max(len(example.tokens) for example in examples))
     trainer = Trainer(model, examples, settings, seed, folder, checkpointing, recipe.retain)
     if recipe.adapter.start_rate_ratio != 1:
         ranks, ratio = adapters.start_ranks(recipe.adapter), recipe.adapter.start_rate_ratio
         slow_start_ranks(trainer.engine.optimizer, model, ranks, ratio)
     return trainer
+
+
+def _checkpointing(recipe: Recipe, model: Any, longest: int) -> ActivationCheckpointing:
+    """Which batches use activation checkpointing, for rows of at most `longest` tokens."""
+    policy = recipe.train.activation_checkpointing
+    if policy != "auto":
+        return ActivationCheckpointing(0 if policy == "always" else math.inf)
+    number_format = model.get_input_embeddings().weight.dtype
+    memory = measure(model.config, recipe.adapter, number_format, device(), longest)
+    return ActivationCheckpointing.plan(model, memory, _free_bytes(recipe, model))
 
 
 def _free_bytes(recipe: Recipe, model: Any) -> int:
@@ -49,8 +60,8 @@ def _free_bytes(recipe: Recipe, model: Any) -> int:
     The model is already loaded, unless it is sharded: then this process still has to load its part.
     """
     free, context = free_bytes(device()), distributed_context()
-    if device().type == "cpu":
+    if not is_card(device()):
         return free // context.local_world_size
     if recipe.train.shard:
         free -= sum(weight.numel() * weight.element_size() for weight in model.parameters()) // context.world_size
-    return free
+    return free - CARD_RESERVE_BYTES - CARD_CHUNK_VALUES * TRAINED_LOGIT_BYTES
