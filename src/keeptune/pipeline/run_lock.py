@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,35 @@ from filelock import FileLock, Timeout
 from keeptune.errors import RunError
 from keeptune.files import write_error
 
+_LOCK = ".lock"
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in `folder`. It needs no permission to write.
+
+    A process removes its lock file at the end, so only a killed one leaves a file to try. On Windows any lock file
+    counts.
+    """
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return sys.platform == "win32" or not _can_share(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _can_share(descriptor: int) -> bool:
+    """Whether nobody holds an exclusive lock on an open file. The shared lock ends when the file is closed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
 
 @contextmanager
 def run_lock(folder: Path) -> Iterator[None]:
@@ -19,7 +50,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         RunError: when another process holds it, or the folder cannot be written.
     """
-    path = folder / ".lock"
+    path = folder / _LOCK
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()
