@@ -50,7 +50,7 @@ def serve(
 
 def studio(
     context: typer.Context,
-    target: Annotated[Path, typer.Argument(metavar="[RUN|FOLDER]", help="run directory, or folder of runs")] = Path(
+    target: Annotated[Path, typer.Argument(metavar="RUN_OR_FOLDER", help="run directory, or folder of runs")] = Path(
         "runs"
     ),
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",

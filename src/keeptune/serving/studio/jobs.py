@@ -50,7 +50,7 @@ class Jobs:
                 raise ApiError(409, f"{run} is running already", code="already_running")
             output = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the next job of the run, or the process)
             try:
-                # A session of its own, so that Ctrl+C in the terminal of the studio does not reach it a second time.
+                # In a new session, so that Ctrl+C in the terminal of the studio does not reach it a second time.
                 process = subprocess.Popen(
                     [sys.executable, "-m", "keeptune", *arguments],
                     stdin=subprocess.DEVNULL,
