@@ -2,6 +2,8 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 
+let fields = 0;
+
 /** An element with attributes, listeners (`onclick` and the like) and children; null and false children are left out. */
 export function element(tag, attributes = {}, ...children) {
   return filled(document.createElement(tag), attributes, children);
@@ -34,7 +36,9 @@ function present(children) {
 
 /** A labeled field of a form; `control` is an input, a select or a textarea. */
 export function field(label, control, kind = "") {
-  return element("label", { class: `field ${kind}` }, element("span", {}, label), control);
+  fields += 1;
+  control.id = `field-${fields}`;
+  return element("div", { class: `field ${kind}` }, element("label", { for: control.id }, label), control);
 }
 
 /** A select with [value, text] options. */

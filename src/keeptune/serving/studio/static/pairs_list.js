@@ -7,6 +7,7 @@ import { number, percent, t, word } from "./i18n.js";
 
 const PAGE = 20;
 const LONG = 600;
+const MOST_DIFFERING = 0.6;
 const TYPING_PAUSE = 250;
 const OUTCOMES = ["all", "lost", "gained", "wrong", "right", "differs", "same"];
 const ORDERS = ["stored", "longest", "change"];
@@ -130,7 +131,7 @@ function mean(score, loss, side) {
 function pairItem(item, labels) {
   const outcome = item.change < 0 ? chip("bad", t("outcome.lost")) : item.change > 0 && chip("good", t("outcome.gained"));
   const texts = [item.before.output, item.after.output].map(words);
-  const marks = differences(...texts);
+  const marks = marksOfSimilar(texts);
   return element(
     "li", { class: "card pair" },
     element(
@@ -144,13 +145,26 @@ function pairItem(item, labels) {
     item.facts.length > 0 && element("dl", { class: "item-facts" }, item.facts.map(
       ({ name, value }) => element("div", {}, element("dt", {}, word("fact", name)), element("dd", {}, value)))),
     element("div", { class: "columns show-differences" }, [item.before, item.after].map(
-      (side, place) => answer(labels[place], side, texts[place], marks[place]))),
+      (side, place) => answer(item.source, labels[place], side, texts[place], marks[place]))),
   );
 }
 
-function answer(label, side, parts, marks) {
+/** The differing parts of two texts; none if most parts differ, because marks would help nobody then. */
+function marksOfSimilar(texts) {
+  const marks = differences(...texts);
+  const differing = marks.flat().filter(Boolean).length;
+  return differing <= marks.flat().length * MOST_DIFFERING ? marks : marks.map(() => []);
+}
+
+/** What the grader says about an answer, besides right and wrong. */
+function resultText(source, result) {
+  if (source === "skill") return t("answers.read", { answer: result || "–" });
+  return ["right", "wrong"].includes(result) ? null : word("result", result);
+}
+
+function answer(source, label, side, parts, marks) {
   const sign = side.is_right === null ? null : side.is_right ? chip("good", t("answers.right")) : chip("bad", t("answers.wrong"));
-  const figures = [side.result, side.score !== null && !Number.isInteger(side.score) && t("answers.score", { score: number(side.score, 2) }),
+  const figures = [resultText(source, side.result), side.score !== null && !Number.isInteger(side.score) && t("answers.score", { score: number(side.score, 2) }),
     side.loss !== null && t("suite.nats", { loss: number(side.loss, 3) })];
   const nodes = parts.map((part, place) => (marks[place] ? element("span", { class: "differs" }, part) : part));
   return element(
