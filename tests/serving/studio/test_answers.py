@@ -20,11 +20,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-def everything(client: Client, **query: Any) -> list[dict[str, Any]]:
+def everything(client: Client, limit: int = 100, **query: Any) -> list[dict[str, Any]]:
     """The items of all pages."""
     items: list[dict[str, Any]] = []
     while True:
-        page = client.get("/api/answers", run=RUN, offset=len(items), limit=7, **query)
+        page = client.get("/api/answers", run=RUN, offset=len(items), limit=limit, **query)
         items += page["items"]
         if len(items) == page["total"]:
             return items
@@ -49,7 +49,7 @@ def test_lost_and_gained_are_those_of_the_report(studio: Client, written: Path, 
 
 
 def test_pages_hold_each_item_once(studio: Client) -> None:
-    keys = [(item["source"], item["id"]) for item in everything(studio)]
+    keys = [(item["source"], item["id"]) for item in everything(studio, limit=7)]
     assert len(set(keys)) == len(keys)
     total = sum(entry["n"] for entry in studio.get("/api/answers/summary", run=RUN)["sources"])
     assert len(keys) == total
@@ -74,6 +74,16 @@ def test_longest_answers_come_first(studio: Client) -> None:
         max(len(item["before"]["output"]), len(item["after"]["output"])) for item in everything(studio, order="longest")
     ]
     assert lengths == sorted(lengths, reverse=True)
+
+
+def test_control_characters_are_escaped(folder: Path) -> None:
+    path = folder / RUN / "scores" / "skill-tuned.jsonl"
+    records = lines(path)
+    records[0]["output"] = "a\u202eb\x1b[31m\tc\n"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    with client_of(folder) as client:
+        item = client.get("/api/answers", run=RUN, source="skill")["items"][0]
+    assert item["after"]["output"] == "a\\u202eb\\x1b[31m\tc\n"
 
 
 def test_markup_is_passed_on_as_text(studio: Client) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from keeptune.files import Record
+from keeptune.progress import printable
 from keeptune.serving.studio.pairs import Pair, Side
 
 Outcome = Literal["all", "lost", "gained", "wrong", "right", "same", "differs"]
@@ -72,14 +73,14 @@ def select(pairs: Sequence[Pair], query: Query) -> Record:
 
 
 def pair_record(pair: Pair) -> Record:
-    """A pair as a JSON object."""
+    """A pair as a JSON object, with visible escapes for control characters."""
     item = pair.item
     return {
         "source": item.source,
         "kind": item.kind,
         "id": item.id,
-        "turns": [asdict(turn) for turn in item.turns],
-        "facts": [{"name": name, "value": value} for name, value in item.facts],
+        "turns": [{"role": turn.role, "content": printable(turn.content)} for turn in item.turns],
+        "facts": [{"name": name, "value": printable(value)} for name, value in item.facts],
         "before": _side_record(pair.before),
         "after": _side_record(pair.after),
         "change": pair.change,
@@ -87,7 +88,7 @@ def pair_record(pair: Pair) -> Record:
 
 
 def _side_record(side: Side) -> Record:
-    return {**asdict(side), "is_right": side.is_right}
+    return {**asdict(side), "output": printable(side.output), "is_right": side.is_right}
 
 
 def summarize(pairs: Sequence[Pair]) -> list[Record]:
