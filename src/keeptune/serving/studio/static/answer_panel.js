@@ -71,6 +71,8 @@ export class AnswerPanel {
   }
 
   finish(usage, reason, seconds) {
+    this.tokens.flush();
+    this.showNewTokens();
     // Some vocabularies decode a single token without its space. The text of the answer is right in any case.
     if (this.tokens.parts.map(({ text }) => text).join("") !== this.written) alignSpaces(this.spans, this.written);
     if (!this.written) fill(this.text, element("em", { class: "muted" }, t("play.empty")));

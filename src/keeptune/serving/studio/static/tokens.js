@@ -1,6 +1,8 @@
 // Tokens of a streamed answer: their texts, and how sure the model was of each.
 
-const DECODER = new TextDecoder("utf-8", { fatal: true });
+const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const LOSSY = new TextDecoder("utf-8", { ignoreBOM: true });
+const MOST_PENDING = 8; // more tokens than any character takes, so their bytes are not UTF-8
 
 /** Collects tokens. Tokens that end inside a character are joined with those that complete it. */
 export class TokenList {
@@ -15,10 +17,16 @@ export class TokenList {
   add(entry) {
     this.logprobs.push(entry.logprob);
     this.pending.push(entry);
-    const text = joined(this.pending);
-    if (text === null) return;
+    if (this.pending.length >= MOST_PENDING || isComplete(this.pending)) this.flush();
+  }
+
+  /** Completes the last part, also inside a character. */
+  flush() {
+    if (!this.pending.length) return;
     this.parts.push({
-      text,
+      text: this.pending.some(({ bytes }) => bytes === null)
+        ? this.pending.map(({ token }) => token).join("")
+        : LOSSY.decode(allBytes(this.pending)),
       probability: Math.exp(Math.min(...this.pending.map(({ logprob }) => logprob))),
       alternatives: this.pending.at(-1).top_logprobs.map(({ token, logprob }) => ({ token, probability: Math.exp(logprob) })),
     });
@@ -32,13 +40,18 @@ export class TokenList {
   }
 }
 
-/** The text of entries; null if they end inside a character. */
-function joined(entries) {
-  if (entries.some(({ bytes }) => bytes === null)) return entries.map(({ token }) => token).join("");
+function allBytes(entries) {
+  return new Uint8Array(entries.flatMap(({ bytes }) => bytes));
+}
+
+/** Whether entries end with a whole character. */
+function isComplete(entries) {
+  if (entries.some(({ bytes }) => bytes === null)) return true;
   try {
-    return DECODER.decode(new Uint8Array(entries.flatMap(({ bytes }) => bytes)));
+    STRICT.decode(allBytes(entries));
+    return true;
   } catch {
-    return null;
+    return false;
   }
 }
 
