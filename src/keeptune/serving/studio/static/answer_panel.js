@@ -74,7 +74,8 @@ export class AnswerPanel {
     this.tokens.flush();
     this.showNewTokens();
     // Some vocabularies decode a single token without its space. The text of the answer is right in any case.
-    if (this.tokens.parts.map(({ text }) => text).join("") !== this.written) alignSpaces(this.spans, this.written);
+    if (this.text.textContent !== this.written) alignSpaces(this.spans, this.written);
+    if (this.text.textContent !== this.written) fill(this.text, this.written);
     if (!this.written) fill(this.text, element("em", { class: "muted" }, t("play.empty")));
     fill(this.figures, t("play.figures", {
       tokens: number(usage?.completion_tokens), seconds: number(seconds, 1), reason: word("reason", reason),

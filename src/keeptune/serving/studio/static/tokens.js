@@ -1,34 +1,36 @@
 // Tokens of a streamed answer: their texts, and how sure the model was of each.
 
-const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-const LOSSY = new TextDecoder("utf-8", { ignoreBOM: true });
-const MOST_PENDING = 8; // more tokens than any character takes, so their bytes are not UTF-8
-
 /** Collects tokens. Tokens that end inside a character are joined with those that complete it. */
 export class TokenList {
   constructor() {
     /** Complete parts: {text, probability (of the least likely token), alternatives}. */
     this.parts = [];
-    this.pending = [];
     this.logprobs = [];
+    this.pending = [];
+    this.decoder = new TextDecoder("utf-8", { ignoreBOM: true });
   }
 
   /** Adds an entry of `logprobs.content`. */
   add(entry) {
     this.logprobs.push(entry.logprob);
     this.pending.push(entry);
-    if (this.pending.length >= MOST_PENDING || isComplete(this.pending)) this.flush();
+    // The decoder holds back the bytes of an incomplete character.
+    this.complete(entry.bytes === null ? entry.token : this.decoder.decode(new Uint8Array(entry.bytes), { stream: true }));
+    this.last = entry;
   }
 
   /** Completes the last part, also inside a character. */
   flush() {
-    if (!this.pending.length) return;
+    this.complete(this.decoder.decode());
+  }
+
+  complete(text) {
+    if (!text) return;
+    const entries = this.pending.length ? this.pending : [this.last];
     this.parts.push({
-      text: this.pending.some(({ bytes }) => bytes === null)
-        ? this.pending.map(({ token }) => token).join("")
-        : LOSSY.decode(allBytes(this.pending)),
-      probability: Math.exp(Math.min(...this.pending.map(({ logprob }) => logprob))),
-      alternatives: this.pending.at(-1).top_logprobs.map(({ token, logprob }) => ({ token, probability: Math.exp(logprob) })),
+      text,
+      probability: Math.exp(Math.min(...entries.map(({ logprob }) => logprob))),
+      alternatives: entries.at(-1).top_logprobs.map(({ token, logprob }) => ({ token, probability: Math.exp(logprob) })),
     });
     this.pending = [];
   }
@@ -37,21 +39,6 @@ export class TokenList {
   meanProbability() {
     if (!this.logprobs.length) return null;
     return Math.exp(this.logprobs.reduce((sum, logprob) => sum + logprob, 0) / this.logprobs.length);
-  }
-}
-
-function allBytes(entries) {
-  return new Uint8Array(entries.flatMap(({ bytes }) => bytes));
-}
-
-/** Whether entries end with a whole character. */
-function isComplete(entries) {
-  if (entries.some(({ bytes }) => bytes === null)) return true;
-  try {
-    STRICT.decode(allBytes(entries));
-    return true;
-  } catch {
-    return false;
   }
 }
 
