@@ -13,9 +13,8 @@ from keeptune.files import Record, open_regular, read_json
 from keeptune.progress import printable
 from keeptune.run_files.card import Card
 from keeptune.run_files.directory import RunDirectory
-from keeptune.run_files.result import Result
 from keeptune.serving.studio.pairs import BASE, SKILL, TUNED, read_file, record_files
-from keeptune.serving.studio.runs import contained, summarize
+from keeptune.serving.studio.runs import contained, read_result, summarize
 
 POINTS = 200
 """The most points of one curve; neighbors are averaged."""
@@ -153,7 +152,7 @@ def _gate(directory: RunDirectory) -> Record | None:
     """The verdict with its reason, and the status of each ability; None without a result."""
     if not directory.result.exists():
         return None
-    result = Result.model_validate(read_json(contained(directory, directory.result), Result))
+    result = read_result(directory)
     return {
         "verdict": result.gate.verdict,
         "reason": result.gate.reason,

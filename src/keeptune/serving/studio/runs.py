@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -111,6 +112,22 @@ class RunSummary:
     has_report: bool = False
 
 
+def read_result(directory: RunDirectory) -> Result:
+    """The result of a finished run. It is read again only when the file has changed.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+    path = contained(directory, directory.result)
+    state = path.stat()
+    return _read_result(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_result(path: Path, _time: int, _size: int) -> Result:
+    return Result.model_validate(read_json(path, Result))
+
+
 def summarize(run: str, directory: RunDirectory) -> Record:
     """The summary of a run as a JSON object."""
     return asdict(_summary(run, directory))
@@ -134,7 +151,7 @@ def _summary(run: str, directory: RunDirectory) -> RunSummary:
     if stage != "finished":
         return RunSummary(run, name, stage, is_running, changed, has_adapter=directory.has_adapter)
     try:
-        result = Result.model_validate(read_json(contained(directory, directory.result), Result))
+        result = read_result(directory)
     except (KeeptuneError, ApiError) as error:
         return RunSummary(run, name, stage, is_running, changed, str(error), has_report=has_report)
     base, tuned = result.skill.base, result.skill.tuned
