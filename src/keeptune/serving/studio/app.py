@@ -62,9 +62,11 @@ class Studio:
     jobs: Jobs = field(default_factory=Jobs)
     pairs: PairCache = field(default_factory=PairCache)
 
-    def summary(self, run: str) -> Record:
-        """A run in the list, and whether this studio can stop it."""
-        return {**summarize_run(run, self.folder.require(run)), **self._control(run)}
+    def summaries(self) -> list[Record]:
+        """The list of runs, and whether this studio can stop them."""
+        return [
+            {**summarize_run(run, directory), **self._control(run)} for run, directory in self.folder.runs().items()
+        ]
 
     def progress(self, run: str) -> Record:
         """The state of a run, with what its command has printed."""
@@ -173,7 +175,7 @@ def _add_runs(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/api/runs")
     def runs() -> Record:
-        return {"runs": [studio.summary(run) for run in studio.folder.runs()]}
+        return {"runs": studio.summaries()}
 
     @app.get("/api/progress")
     def run_progress(run: str) -> Record:
