@@ -20,7 +20,7 @@ AUDIT_VENV := .venv-audit
 AUDIT_BIN := $(AUDIT_VENV)/bin
 POINTS ?= 200
 
-.PHONY: setup demo test test-slow coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs wheel audit reliability clean
+.PHONY: setup demo test test-slow test-studio coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs wheel audit reliability clean
 
 setup: $(READY)
 
@@ -49,6 +49,12 @@ test: setup lint
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+# Needs a Chromium on PATH; Playwright brings only the program that drives it.
+test-studio: setup
+	@echo "== the studio in a real browser"
+	@$(BIN)/python -c "import playwright" 2>/dev/null || $(BIN)/pip install --quiet --constraint constraints.txt --editable ".[studio-test]"
+	$(BIN)/python -m pytest tests/serving/studio tests/end_to_end/test_studio.py
 
 # Lines and branches of all tests but the slow ones; the settings are in pyproject.toml.
 coverage: setup

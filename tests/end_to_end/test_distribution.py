@@ -19,7 +19,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-DATA_SUFFIXES = {".json", ".jsonl", ".html", ".txt", ".typed"}
+DATA_SUFFIXES = {".json", ".jsonl", ".html", ".txt", ".css", ".js", ".svg", ".typed"}
 DOCUMENTS = ["LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "EXTENDING.md", "SECURITY.md", "CITATION.cff"]
 
 

@@ -41,6 +41,7 @@ VERBS: dict[str, tuple[Callable[..., None], str]] = {
     "score": (scores.score, "keeptune score runs/demo --skill test.jsonl --json"),
     "ask": (scores.ask, "keeptune ask runs/demo '计算 12.5 + 3 等于多少？'"),
     "serve": (serving.serve, "keeptune serve runs/demo --port 8000"),
+    "studio": (serving.studio, "keeptune studio runs --recipe recipes/quickstart.yaml"),
     "export": (formats.export, "keeptune export runs/demo --to merged --out merged-model"),
     "bom": (evidence.bom, "keeptune bom runs/demo merged-model"),
     "sign": (evidence.sign, "keeptune sign runs/demo --key private.pem"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,33 @@ from keeptune.errors import RunError
 from keeptune.files import write_error
 
 FILE = ".lock"
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works in `folder`. It needs no permission to write.
+
+    A process removes its lock file at the end, so only a killed one leaves a file to try. On Windows any lock file
+    counts.
+    """
+    try:
+        descriptor = os.open(folder / FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return sys.platform == "win32" or not _can_share(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _can_share(descriptor: int) -> bool:
+    """Whether nobody holds an exclusive lock on an open file. The shared lock ends when the file is closed."""
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

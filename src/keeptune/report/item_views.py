@@ -51,7 +51,9 @@ def view(change: Change, is_loss: bool) -> ItemView:
     """The page's view of a changed item."""
     item = change.base
     base, tuned = (_side(who, record, is_loss) for who, record in (("base", change.base), ("tuned", change.tuned)))
-    return ItemView(item.id, item.language, _turns(item), _facts(item), (base, tuned))
+    turns = [_shortened_turn(item, turn) for turn in turns_of(item)]
+    facts = [(name, shortened(written)) for name, written in facts_of(item)]
+    return ItemView(item.id, item.language, turns, facts, (base, tuned))
 
 
 def shortened(written: str, longest: int = LONGEST_CHARACTERS) -> str:
@@ -59,33 +61,40 @@ def shortened(written: str, longest: int = LONGEST_CHARACTERS) -> str:
     return written if len(written) <= longest else f"{written[:longest]} …"
 
 
-def _turns(item: ItemRecord) -> list[Turn]:
+def turns_of(item: ItemRecord) -> list[Turn]:
+    """The parts of an item's question, in full."""
     if item.messages:
-        return [Turn(message.role, shortened(message.content)) for message in item.messages]
+        return [Turn(message.role, message.content) for message in item.messages]
     if item.good is not None and item.bad is not None:
-        return [Turn("grammatical", shortened(item.good)), Turn("ungrammatical", shortened(item.bad))]
+        return [Turn("grammatical", item.good), Turn("ungrammatical", item.bad)]
     if item.text is not None:
-        return [Turn("", shortened(item.text, LONGEST_TEXT_CHARACTERS))]
-    return [Turn("", shortened(item.question))] if item.question is not None else []
+        return [Turn("", item.text)]
+    return [Turn("", item.question)] if item.question is not None else []
 
 
-def _facts(item: ItemRecord) -> list[tuple[str, str]]:
+def facts_of(item: ItemRecord) -> list[tuple[str, str]]:
+    """What else the item states, in full: names with values."""
     facts: list[tuple[str, str]] = []
     if item.options:
-        facts.append(("options", shortened(" · ".join(item.options))))
+        facts.append(("options", " · ".join(item.options)))
     if (answer := _answer(item)) is not None:
-        facts.append(("right answer", shortened(answer)))
+        facts.append(("right answer", answer))
     if item.references:
-        facts.append(("references", shortened(" · ".join(item.references))))
+        facts.append(("references", " · ".join(item.references)))
     if item.target is not None:
-        facts.append(("target", shortened(item.target)))
+        facts.append(("target", item.target))
     if item.constraints:
-        facts.append(("constraints", shortened("; ".join(map(_constraint, item.constraints)))))
+        facts.append(("constraints", "; ".join(map(_constraint, item.constraints))))
     if item.phenomenon is not None:
         facts.append(("phenomenon", item.phenomenon))
     if item.harmful is not None:
         facts.append(("request", "to decline" if item.harmful else "harmless"))
     return facts
+
+
+def _shortened_turn(item: ItemRecord, turn: Turn) -> Turn:
+    longest = LONGEST_TEXT_CHARACTERS if turn.role == "" and item.text is not None else LONGEST_CHARACTERS
+    return Turn(turn.role, shortened(turn.content, longest))
 
 
 def _answer(item: ItemRecord) -> str | None:
@@ -107,31 +116,29 @@ def _constraint(constraint: dict[str, Any]) -> str:
 
 
 def _side(who: str, record: ItemRecord, is_loss: bool) -> Side:
-    output = _output(record)
+    written = output_of(record)
+    output = None if written is None else shortened(written)
     if is_loss:
         nats = loss_per_token(record)
         shown = "no finite loss" if nats is None or not isfinite(nats) else f"{nats:.3f} nats per token"
         return Side(who, output, shown, None)
     value = score(record)
     is_right = None if value is None else value >= RIGHT
-    return Side(who, output, _result(record, value), is_right)
+    return Side(who, output, result_of(record, value), is_right)
 
 
-def _output(record: ItemRecord) -> str | None:
-    if record.prediction is not None:
-        return shortened(record.prediction)
-    if record.output is not None:
-        return shortened(record.output)
-    if record.responses is not None:
-        return shortened(record.responses)
+def output_of(record: ItemRecord) -> str | None:
+    """What the model wrote or chose, in full; None where the record does not hold it."""
+    written = next((text for text in (record.prediction, record.output, record.responses) if text is not None), None)
+    if written is not None:
+        return written
     if record.good is not None and record.correct is not None:
         return f"prefers the {'grammatical' if record.correct else 'ungrammatical'} sentence"
-    if record.chosen is not None:
-        return _option(record, record.chosen)
-    return None
+    return None if record.chosen is None else _option(record, record.chosen)
 
 
-def _result(record: ItemRecord, value: float | None) -> str:
+def result_of(record: ItemRecord, value: float | None) -> str:
+    """What the score of a record means; `value` is that score."""
     if record.strict:
         return f"{sum(record.strict)} of {len(record.strict)} constraints met"
     if record.refused is not None:

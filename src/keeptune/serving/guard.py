@@ -52,9 +52,8 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         if self.hosts is not None and _host_name(headers.get("host", "")) not in self.hosts:
-            raise ApiError(
-                403, "this server answers only to 127.0.0.1 and localhost; set an API key to allow other names"
-            )
+            names = ", ".join(self.hosts)
+            raise ApiError(403, f"this server answers only to {names}; use one of these names, or another --host")
         if self.api_key is None or scope["path"] in OPEN_PATHS:
             return
         scheme, _, key = headers.get("authorization", "").partition(" ")
