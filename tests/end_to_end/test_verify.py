@@ -180,12 +180,14 @@ def test_a_run_without_file_hashes_verifies(own: Path) -> None:
         manifest["hashes"] = {name: value for name, value in manifest["hashes"].items() if "/" not in name}
 
     edit_json(own / "manifest.json", change)
+    (own / "SHA256SUMS").unlink()
     (own / "scores" / "drift-tuned.jsonl").unlink()
     edit_json(own / "result.json", lambda tree: [tree["retained"].pop(name) for name in ("token_loss", "kl")])
     assert places(own) == []
 
 
 def test_the_code_versions_are_shown_where_a_value_differs(own: Path) -> None:
+    (own / "SHA256SUMS").unlink()
     edit_json(own / "manifest.json", lambda manifest: manifest.update(keeptune="0.0.1"))
     assert "0.0.1" not in keeptune("verify", own).out
     _likelihood(own)

@@ -316,3 +316,20 @@ def test_a_text_that_is_no_pattern_is_an_error(pattern: str) -> None:
         with pytest.raises(GraderError):
             create_grader(options)
     assert create_grader("regex").grade("a", pattern, "").score == 0
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_nested"),
+    [
+        (r"(a+)+", True),
+        (r"(?:a|aa)*b", True),
+        (r"(x(?=a*))+", True),
+        (r"((ab)?c)*", True),
+        (r"(?:.*\.)?(?:q_proj|v_proj)$", False),
+        (r".*\.layers\.(0|1|12)\..*\.(q_proj|k_proj)", False),
+        (r"^(?!.*visual).*?(?:self_attn|mlp).*?[qkv]_proj", False),
+        (r"[a-z]{2,5}\d+", False),
+    ],
+)
+def test_nested_repetition(pattern: str, is_nested: bool) -> None:
+    assert timed_patterns.has_nested_repetition(pattern) == is_nested

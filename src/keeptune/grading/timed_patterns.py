@@ -6,6 +6,7 @@ Nested repetition such as `(a+)+` can take years on a text of 50 characters, and
 from __future__ import annotations
 
 import warnings
+from re import _parser  # type: ignore[attr-defined]  # the parsed form of a pattern has no public name
 from typing import Any
 
 import regex
@@ -25,6 +26,33 @@ def pattern_fault(pattern: str) -> str | None:
     except RecursionError:
         return "its parentheses are nested too deeply"
     return None
+
+
+def has_nested_repetition(pattern: str) -> bool:
+    """Whether a pattern, for `re`, repeats a part that has alternatives or is repeated itself, such as `(a+)+`.
+
+    Only such parts can take exponential time.
+    """
+    return _varies(_parser.parse(pattern), is_repeated=False)
+
+
+def _varies(tree: Any, is_repeated: bool) -> bool:
+    for operation, argument in tree:
+        name = str(operation)
+        if name.endswith("_REPEAT"):
+            _, most, part = argument
+            if is_repeated or _varies(part, is_repeated=int(most) > 1):
+                return True
+        elif name == "BRANCH":
+            if is_repeated or any(_varies(part, is_repeated) for part in argument[1]):
+                return True
+        elif name in ("SUBPATTERN", "ATOMIC_GROUP", "ASSERT", "ASSERT_NOT"):
+            part = argument if name == "ATOMIC_GROUP" else argument[-1]
+            if _varies(part, is_repeated):
+                return True
+        elif name == "GROUPREF_EXISTS":
+            return True
+    return False
 
 
 def search(pattern: str, text: str, ignore_case: bool = False) -> Any:

@@ -70,11 +70,11 @@ class Tensor:
         """A copy of all bytes."""
         return bytearray().join(piece[:] for piece in self.pieces)
 
-    def blocks(self) -> Iterator[bytes | memoryview]:
+    def blocks(self) -> Iterator[memoryview]:
         """Yields all bytes in blocks of at most 16 MiB."""
         for piece in self.pieces:
             for start in range(0, len(piece), _CHUNK_BYTES):
-                yield piece[start : start + _CHUNK_BYTES]
+                yield memoryview(piece[start : start + _CHUNK_BYTES])
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from transformers.utils.hub import cached_file
 
 from keeptune.errors import ModelError, RunError
 from keeptune.files import open_regular, read_json, read_regular_bytes
-from keeptune.grading.timed_patterns import fullmatch, pattern_fault, search
+from keeptune.grading.timed_patterns import has_nested_repetition, pattern_fault
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -145,16 +145,12 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     return tensors
 
 
-def check_adapter(folder: Path, modules: Iterable[str]) -> None:
-    """Checks an adapter folder before PEFT reads it.
-
-    Args:
-        folder: the adapter in PEFT's layout.
-        modules: the names of the base model's modules.
+def check_adapter(folder: Path) -> None:
+    """Checks an adapter folder, in PEFT's layout, before PEFT reads it.
 
     Raises:
         ModelError: if weights are not in safetensors, an option is not supported, a size exceeds the weights, or a
-            pattern takes too long.
+            pattern may take too long.
     """
     path = folder / ADAPTER_CONFIG
     if not path.is_file():
@@ -170,12 +166,12 @@ def check_adapter(folder: Path, modules: Iterable[str]) -> None:
             )
     try:
         _check_sizes(config, read_header(folder / ADAPTER_WEIGHTS))
-        _check_patterns(config, list(modules))
+        _check_patterns(config)
     except FileNotFoundError:
         raise ModelError(
             f"{folder}: no {ADAPTER_WEIGHTS}; keeptune reads no pickled weights, so save the adapter as safetensors"
         ) from None
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, re.error) as error:
         raise ModelError(f"{folder}: the adapter is damaged or does not fit ({error})") from None
 
 
@@ -188,19 +184,15 @@ def _check_sizes(config: Mapping[str, Any], header: Mapping[str, Mapping[str, An
             raise ValueError(f"{name} is {str(value)[:40]}, but no stored tensor has more than {largest:,} rows")
 
 
-def _check_patterns(config: Mapping[str, Any], modules: list[str]) -> None:
-    """Raises ValueError if a pattern of the configuration is none, or takes too long on a module's name.
+def _check_patterns(config: Mapping[str, Any]) -> None:
+    """Raises ValueError if a pattern of the configuration is none, or may take too long on a module's name.
 
-    PEFT matches `target_modules` with the whole name, and the other patterns with its end.
+    PEFT matches patterns with `re`, which has no time limit.
     """
     targets = [config.get(key) for key in ("target_modules", "exclude_modules", "feedforward_modules")]
-    patterns = [pattern for pattern in targets if isinstance(pattern, str)]
-    ends = [rf"(.*\.)?({key})$" for name in ("rank_pattern", "alpha_pattern") for key in config.get(name) or {}]
-    for pattern in (*patterns, *ends):
+    keys = [key for name in ("rank_pattern", "alpha_pattern") for key in config.get(name) or {}]
+    for pattern in (*(target for target in targets if isinstance(target, str)), *keys):
         if fault := pattern_fault(pattern):
             raise ValueError(f"{pattern[:60]!r} is not a regular expression: {fault}")
-        try:
-            for module in modules:
-                _ = search(pattern, module) if pattern in ends else fullmatch(pattern, module)
-        except TimeoutError:
-            raise ValueError(f"the pattern {pattern[:60]!r} takes too long on the name of a module") from None
+        if has_nested_repetition(pattern):
+            raise ValueError(f"the pattern {pattern[:60]!r} repeats a part that varies, which can take years")

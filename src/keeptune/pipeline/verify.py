@@ -91,22 +91,27 @@ def _verify_run(folder: Path, code: Mapping[str, Any]) -> Verification:
 def _with_checksums(folder: Path, check: Callable[[], Verification]) -> Verification:
     """The verification by `check`, and the files that differ from SHA256SUMS and in which it found nothing.
 
-    An error of `check` is raised, unless such a file explains it.
+    An error of `check` is raised, unless a damaged file explains it.
     """
     checksums = read_checksums(folder)
     changed = [one for one in checksums if one.current != one.stored and not (one.current is None and _may_lack(one))]
     try:
         verification = check()
     except KeeptuneError as error:
-        if not changed:
+        if all(one.current is None for one in changed):  # the error is about what is missing
             raise
         verification = Verification(stopped_by=str(error))
     verification.hashes += len(checksums)
     places = [fault.place for fault in verification.faults]
     for one in changed:
-        if not any(one.name in place for place in places):
+        name = _MANIFEST_NAMES.get(one.name, one.name)
+        if not any(name in place for place in places):
             verification.expect(f"{CHECKSUMS}, {one.name}", one.stored, one.current or "no file")
     return verification
+
+
+_MANIFEST_NAMES = {"recipe.yaml": "hashes.recipe", "adapter/adapter_model.safetensors": "hashes.adapter"}
+"""Files that the manifest names in another way."""
 
 
 def _may_lack(checksum: Checksum) -> bool:

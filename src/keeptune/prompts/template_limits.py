@@ -61,19 +61,20 @@ class _Limiter(NodeTransformer):
     """Adds the calls of `StepLimit` to a parsed template."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802  (named after the node)
-        return self._with_step(node)
+        self._add_step(node)
+        return node
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:  # noqa: N802
-        return self._with_step(node)
+        self._add_step(node)
+        return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Call:  # noqa: N802
         self.generic_visit(node)
         return _call("concatenate", node.nodes, node.lineno)
 
-    def _with_step(self, node: Any) -> Any:
+    def _add_step(self, node: nodes.For | nodes.Macro) -> None:
         self.generic_visit(node)
         node.body.insert(0, nodes.ExprStmt(_call("count_step", [], node.lineno), lineno=node.lineno))
-        return node
 
 
 def _call(method: str, arguments: list[nodes.Expr], line: int) -> nodes.Call:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 import yaml
 from end_to_end.reliability.forked import fork
@@ -91,7 +93,8 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     yield "rows", "x.jsonl", json_lines(*rows), lambda path: list(read_rows(path))
     yield "row list", "x.json", json.dumps({"data": rows}).encode(), lambda path: list(read_rows(path))
     yield "table", "x.csv", b'problem,solution\n1,2\n"3, 3",4\n', lambda path: list(read_rows(path))
-    yield "parquet", "x.parquet", (finished / "data" / "dev.parquet").read_bytes(), lambda path: list(read_rows(path))
+    pq.write_table(pa.Table.from_pylist(rows), folder / "a.parquet")
+    yield "parquet", "x.parquet", (folder / "a.parquet").read_bytes(), lambda path: list(read_rows(path))
     yield "recipe", "x.yaml", recipe.read_bytes(), recipes.load
     lora = {"pet_config": {"pet_type": "lora", "lora_rank": 8, "target_modules": ".*wq|.*wv"}}
     network = {"model": {"model_config": {"type": "LlamaConfig", "num_layers": 32, **lora}}}
@@ -119,7 +122,7 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     adapter.mkdir()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         (adapter / name).write_bytes((finished / "adapter" / name).read_bytes())
-    options = in_folder(adapter, "adapter_config.json", lambda place: model_files.check_adapter(place, ["a.q_proj"]))
+    options = in_folder(adapter, "adapter_config.json", model_files.check_adapter)
     yield "adapter_config.json", "x", (adapter / "adapter_config.json").read_bytes(), options
     metadata = in_folder(adapter, "keeptune.json", adapter_metadata.load)
     yield "keeptune.json", "x", (finished / "adapter" / "keeptune.json").read_bytes(), metadata
