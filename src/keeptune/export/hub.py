@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from keeptune.errors import RecipeError, RunError
 from keeptune.export import sbom
@@ -18,6 +18,8 @@ from keeptune.export.exporter import export
 from keeptune.export.private_text import find_private_text
 from keeptune.export.signature import sign
 from keeptune.files import write_text
+
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 _SHOWN_FINDINGS = 10
 
@@ -90,12 +92,8 @@ def upload(prepared_folder: Upload) -> str:
 
 
 def _check_name(repository: str) -> None:
-    try:
-        validate_repo_id(repository)
-    except HFValidationError as error:
-        raise RecipeError(f"{repository}: no valid name on the hub ({error}); give ORGANIZATION/NAME") from None
-    if repository.count("/") != 1:
-        raise RecipeError(f"{repository}: the organization is missing; give ORGANIZATION/NAME")
+    if not _REPOSITORY.fullmatch(repository):
+        raise RecipeError(f"{repository}: not a name of a repository on the hub; give ORGANIZATION/NAME")
 
 
 def _check_publishable(folder: Path) -> None:
