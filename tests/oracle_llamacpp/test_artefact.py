@@ -16,7 +16,7 @@ from keeptune.generation.llamacpp import PYTHON
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does not name a Python with llama.cpp")
 
-ABILITIES = ["grammar", "general-text", "chat", "instructions", "reading-en"]
+ABILITIES = ["grammar", "general-text", "instructions", "reading-en"]
 
 
 @pytest.fixture(scope="module")
