@@ -23,13 +23,13 @@ ABILITIES = ["grammar", "general-text", "instructions", "reading-en"]
 
 
 @pytest.fixture(scope="module")
-def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def suite_run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with a part of the quick suite."""
     folder = tmp_path_factory.mktemp("artefact")
     changed = {
         **tree,
-        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES, "general": None},
-        "gate": {"resamples": 200},
+        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES, "general": []},
+        "gate": {"resamples": 1000},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
     outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
@@ -38,16 +38,17 @@ def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def merged(run: Path) -> Path:
-    """The run's merged export."""
-    ok("export", run, "--to", "merged", "--out", run.parent / "merged")
-    return run.parent / "merged"
+def merged(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The merged export of the finished run."""
+    folder = tmp_path_factory.mktemp("exports") / "merged"
+    ok("export", finished, "--to", "merged", "--out", folder)
+    return folder
 
 
 @pytest.fixture
-def copy(run: Path, merged: Path, tmp_path: Path) -> tuple[Path, Path]:
+def copy(finished: Path, merged: Path, tmp_path: Path) -> tuple[Path, Path]:
     """Copies of run and export, to change them."""
-    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(finished, tmp_path / "run")
     shutil.copytree(merged, tmp_path / "merged")
     return tmp_path / "run", tmp_path / "merged"
 
@@ -83,10 +84,9 @@ def test_a_merged_export_answers_as_the_run(copy: tuple[Path, Path]) -> None:
     skill, result = record["skill"], read(run / "result.json")
     assert skill["equal"] == skill["run"]["n"] == 9
     assert skill["run"]["accuracy"] == result["skill"]["tuned"]["accuracy"] == skill["artefact"]["accuracy"]
-    assert set(record["abilities"]) == set(ABILITIES) and record["left_out"] == {}
-    for name, ability in record["abilities"].items():
-        assert ability["base"] == pytest.approx(result["abilities"][name]["base"])
-        assert ability["tuned"] == pytest.approx(result["abilities"][name]["tuned"], rel=1e-3)
+    assert set(record["abilities"]) == {"reading-en"} and record["left_out"] == {}
+    for who in ("base", "tuned"):
+        assert 100 * record["abilities"]["reading-en"][who] == pytest.approx(result["retained"][who]["f1"])
     for report in ("report.html", "report.md"):
         assert "What you ship" in (run / report).read_text(encoding="utf-8")
     ok("verify", run)
@@ -124,9 +124,10 @@ def test_an_export_of_something_else_is_named(copy: tuple[Path, Path], key: str,
     assert read(run / "artefacts" / "merged" / "artefact.json")["skill"] is None
 
 
+@pytest.mark.slow
 def test_verify_finds_what_changed_after_the_check(copy: tuple[Path, Path]) -> None:
     run, merged = copy
-    judged(run, merged, "--abilities", "grammar")
+    judged(run, merged)
     folder = run / "artefacts" / "merged"
     original = (folder / "artefact.json").read_text(encoding="utf-8")
     record = json.loads(original)
@@ -147,8 +148,9 @@ def test_verify_finds_what_changed_after_the_check(copy: tuple[Path, Path]) -> N
     assert "not here" in keeptune("verify", run).out
 
 
-def test_a_server_is_judged_with_all_abilities(copy: tuple[Path, Path]) -> None:
-    run, _ = copy
+@pytest.mark.slow
+def test_a_server_is_judged_with_all_abilities(suite_run: Path) -> None:
+    run = suite_run
     with served(run) as url:
         record = judged(run, url, "--json").json
     assert record["program"] == "vLLM 0.0" and record["form"] is None
@@ -170,18 +172,20 @@ def test_a_server_with_another_template_fails_before_it_answers(copy: tuple[Path
     assert "answers " not in outcome.out
 
 
+@pytest.mark.slow
 def test_an_interrupted_check_goes_on(copy: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run, merged = copy
-    judged(run, merged, "--abilities", "grammar")
+    judged(run, merged)
     folder = run / "artefacts" / "merged"
     whole = read(folder / "artefact.json")
     (folder / "artefact.json").unlink()
     monkeypatch.setattr("keeptune.evaluation.skill_score.score_skill", None)  # it must not be asked again
-    again = judged(run, merged, "--abilities", "grammar", "--json").json
+    again = judged(run, merged, "--json").json
     assert {**again, "finished": "", "command": ""} == {**whole, "finished": "", "command": ""}
 
 
-def test_keeptune_serve_is_such_a_server(copy: tuple[Path, Path]) -> None:
+@pytest.mark.slow
+def test_keeptune_serve_is_such_a_server(suite_run: Path) -> None:
     uvicorn = pytest.importorskip("uvicorn", reason="pip install 'keeptune[serve]'")
     pytest.importorskip("prometheus_client", reason="pip install 'keeptune[serve]'")
     from keeptune.serving.app import AppSettings, create_app
@@ -189,7 +193,7 @@ def test_keeptune_serve_is_such_a_server(copy: tuple[Path, Path]) -> None:
     from keeptune.serving.metrics import Metrics
     from keeptune.serving.served_run import open_run
 
-    run, _ = copy
+    run = suite_run
     loaded = open_run(str(run), [], 2000, 4)
     app = create_app(loaded, Engine(loaded.decoder, loaded.scales, 100, 60, Metrics()), AppSettings())
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", ws="none"))
@@ -209,9 +213,11 @@ def test_keeptune_serve_is_such_a_server(copy: tuple[Path, Path]) -> None:
     assert all("no log-probabilities" in record["left_out"][name] for name in ("grammar", "general-text"))
 
 
+@pytest.mark.slow
 def test_export_proves_itself(copy: tuple[Path, Path], tmp_path: Path) -> None:
     run, _ = copy
     outcome = keeptune("export", run, "--to", "merged", "--out", tmp_path / "proved", "--prove")
+    assert outcome.code in (0, 4, 6), outcome.err
     record = read(run / "artefacts" / "proved" / "artefact.json")
     assert outcome.code == {"pass": 0, "fail": 4, "undecided": 6}[record["verdict"]], outcome.err
     assert "9 of 9 are equal" in outcome.out
@@ -230,6 +236,6 @@ def test_export_proves_itself(copy: tuple[Path, Path], tmp_path: Path) -> None:
         (["RUN", "--artefact", "http://127.0.0.1:9/v1"], "no answer"),
     ],
 )
-def test_what_cannot_be_judged_is_refused(run: Path, options: list[str], named: str) -> None:
-    places = {"RUN": str(run), "ADAPTER": str(run / "adapter")}
+def test_what_cannot_be_judged_is_refused(finished: Path, options: list[str], named: str) -> None:
+    places = {"RUN": str(finished), "ADAPTER": str(finished / "adapter")}
     assert named in refused(2, "gate", *(places.get(option, option) for option in options))

@@ -16,7 +16,7 @@ from keeptune.generation.llamacpp import PYTHON
 
 pytestmark = pytest.mark.skipif(PYTHON not in os.environ, reason=f"{PYTHON} does not name a Python with llama.cpp")
 
-ABILITIES = ["grammar", "general-text", "chat", "instructions", "reading-en"]
+ABILITIES = ["grammar", "general-text", "instructions", "reading-en"]
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: 
         **tree,
         "data": {**tree["data"], "quota": {"area": 60, "sales": 50}, "split": {"dev": 6, "test": 60}},
         "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES},
-        "gate": {"resamples": 200},
+        "gate": {"resamples": 1000},
     }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
     outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")

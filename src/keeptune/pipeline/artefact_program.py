@@ -15,6 +15,7 @@ from keeptune.generation.engine import Generator
 from keeptune.generation.self_test import load_checked_model
 from keeptune.generation.served_model import PromptComparison, ServedModel
 from keeptune.generation.server_connection import RefusedError, ServerConnection, connect
+from keeptune.models import adapter_metadata
 from keeptune.models import load as models
 from keeptune.pipeline.artefact_files import ADAPTER_FILE, ArtefactFiles
 from keeptune.pipeline.context import RunContext
@@ -89,7 +90,7 @@ def open_files(files: ArtefactFiles, base: ArtefactFiles | None, run: RunContext
             yield _served(server, "", run)
     elif files.form == "merged":
         tokenizer = models.load_tokenizer(str(files.path))
-        model, _ = load_checked_model(str(files.path), tokenizer)
+        model, _ = load_checked_model(str(files.path), tokenizer, adapter_metadata.load(files.path).dtype)
         program = f"transformers {metadata.version('transformers')}"
         yield OpenArtefact(program, Generator(model, tokenizer), PromptComparison())
     else:
