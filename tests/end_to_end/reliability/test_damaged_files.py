@@ -57,7 +57,7 @@ def campaign(folder: Path, count: int, commands: list[list[object]]) -> dict[str
 
 def test_a_run(points: Any, record: Any, finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
-    record(**campaign(run, points(8), [["compare", run, finished]]))
+    record(**campaign(run, points(6), [["compare", run, finished]]))
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def test_score_and_report_stages(points: Any, record: Any, recipe: Path, finishe
     def check(folder: Path) -> None:
         assert_same_bytes(folder, finished)
 
-    record(**campaign(points(2), lambda folder: ["run", recipe, "--run", folder], start, check, tmp_path))
+    record(**campaign(points(1), lambda folder: ["run", recipe, "--run", folder], start, check, tmp_path))
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 import torch
 import yaml
 from end_to_end.reliability.forked import fork
@@ -200,6 +201,7 @@ def read_mutated(path: Path, content: bytes, read: Read, count: int, seed: str) 
     return failure or ("" if code == 0 else f"ended by signal {-code}")
 
 
+@pytest.mark.slow
 def test_mutated_files(
     points: Any, record: Any, finished: Path, recipe: Path, model_folder: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from end_to_end.command import files, keeptune, ok
 from end_to_end.conftest import MakeRecipe
 from remote_models.server import completion, serve
 
+pytestmark = pytest.mark.slow
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202e<script>alert(1)</script>[red]&amp;<img src=x onerror=alert(1)>\x9b31m"
 KIND = f"kind {HOSTILE}"
