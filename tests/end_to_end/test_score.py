@@ -228,7 +228,7 @@ def test_a_long_training_teaches_the_problems(make_recipe: MakeRecipe, model_fol
         score={"retained_limit": 6},
     )
     run, rows = tmp_path / "run", tmp_path / "rows.jsonl"
-    assert keeptune("run", recipe, "--run", run).code == 4  # nothing else was practised, so it forgets
+    ok("run", recipe, "--run", run)
     taught = pq.read_table(run / "data" / "train.parquet").to_pylist()
     lines = [json.dumps({"problem": row["problem"], "solution": row["solution"]}) for row in taught]
     rows.write_text("\n".join(lines), encoding="utf-8")

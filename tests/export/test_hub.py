@@ -26,6 +26,7 @@ FILES = {
     "adapter_model.safetensors",
     "bom.cdx.json",
     "gate.json",
+    "export.json",
     "keeptune.json",
 }
 

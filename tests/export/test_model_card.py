@@ -99,7 +99,14 @@ def test_what_peft_does_not_do_is_said(tmp_path: Path) -> None:
 def test_files_of_the_export(tmp_path: Path) -> None:
     adapter = published.write(tmp_path / "sums")
     files = export(adapter, "peft", tmp_path / "out")
-    assert files == ["README.md", "adapter_config.json", "adapter_model.safetensors", "gate.json", "keeptune.json"]
+    assert files == [
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "export.json",
+        "gate.json",
+        "keeptune.json",
+    ]
     for name in ("adapter_config.json", "adapter_model.safetensors", "keeptune.json"):
         assert (tmp_path / "out" / name).read_bytes() == (adapter / name).read_bytes()
 

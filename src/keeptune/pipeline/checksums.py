@@ -43,7 +43,8 @@ def write_run_checksums(directory: RunDirectory) -> None:
 
 def write_folder_checksums(folder: Path) -> None:
     """Writes the hashes of all files in a folder without subfolders."""
-    _write(folder, [path for path in folder.iterdir() if path.is_file() and path.name != FILE], {})
+    files = [path for path in folder.iterdir() if path.is_file() and path.name != FILE]
+    _write(folder, [path for path in files if not _TEMPORARY.fullmatch(path.name)], {})
 
 
 def read_checksums(folder: Path) -> list[Checksum]:
