@@ -48,7 +48,7 @@ def test_without_yes_nothing_is_sent(adapter: Path) -> None:
     done = ok("push", adapter, "acme/sums")
     listed = {line.split("  ")[0].strip() for line in done.out.partition("\n\n")[0].splitlines()[:-1]}
     assert listed == FILES
-    assert "6 files, " in done.out
+    assert "7 files, " in done.out
     assert "- Lost: grammar." in done.out
     assert "--yes" in done.err
 
