@@ -19,6 +19,8 @@ LLAMACPP_READY := $(LLAMACPP_VENV)/.ready
 AUDIT_VENV := .venv-audit
 AUDIT_BIN := $(AUDIT_VENV)/bin
 POINTS ?= 200
+# The tests of a file stay together, because they share fixtures. A process needs up to 2.5 GB.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 .PHONY: setup demo test test-slow test-studio coverage setup-mindspore test-mindspore setup-mindformers test-mindformers setup-vllm test-vllm setup-llamacpp test-llamacpp lint reference docs wheel audit reliability clean
 
@@ -45,7 +47,7 @@ demo: setup
 
 test: setup lint
 	@echo "== tests"
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(PARALLEL)
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
