@@ -70,9 +70,9 @@ coverage: setup
 setup-mindspore: $(MINDSPORE_READY)
 
 $(MINDSPORE_READY): constraints-mindspore.txt
-	@echo "== setting up $(MINDSPORE_VENV): mindspore 2.9.0 (781 MB to download, 2.5 GB on the disk)"
+	@echo "== setting up $(MINDSPORE_VENV): mindspore 2.10.0 (2.5 GB on the disk)"
 	@test -d $(MINDSPORE_VENV) || $(PYTHON) -m venv $(MINDSPORE_VENV)
-	@$(MINDSPORE_BIN)/python -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))" || { echo "mindspore 2.9.0 and keeptune together run on Python 3.11 and 3.12; try make PYTHON=python3.12 setup-mindspore"; exit 1; }
+	@$(MINDSPORE_BIN)/python -c "import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))" || { echo "mindspore 2.10.0 and keeptune together run on Python 3.11 and 3.12; try make PYTHON=python3.12 setup-mindspore"; exit 1; }
 	@$(MINDSPORE_BIN)/pip install --quiet --constraint constraints-mindspore.txt mindspore numpy pydantic safetensors pytest hypothesis
 	@touch $(MINDSPORE_READY)
 	@echo "== ready"
