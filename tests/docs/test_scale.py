@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.models.activation_checkpointing import BYTES_PER_TRAINABLE_PARAMETER
-from keeptune.models.activation_memory import ActivationMemory, measure
+from keeptune.models.activation_memory import ActivationMemory, estimate
 from keeptune.pipeline.plan import count_parameters
 from keeptune.training.batches import TokenizedExample
 
@@ -57,7 +57,7 @@ def gigabytes(value: float) -> str:
 @pytest.fixture(scope="module")
 def memories() -> list[ActivationMemory]:
     cuda = torch.device("cuda")
-    return [measure(config, ADAPTER, torch.bfloat16, cuda, 512) for config in MODELS.values()]
+    return [estimate(config, ADAPTER, torch.bfloat16, cuda) for config in MODELS.values()]
 
 
 def test_memory_per_card(memories: list[ActivationMemory]) -> None:

@@ -146,6 +146,7 @@ def activate() -> Card:
     cuda.is_available = cuda.is_bf16_supported = lambda *_, **__: True
     cuda.device_count, cuda.current_device = lambda: 1, lambda: 0
     cuda.memory_reserved = cuda.memory_allocated = lambda *_: 0
+    cuda.get_device_name = lambda *_: "emulated"
     cuda.mem_get_info = torch.accelerator.get_memory_info = lambda *_: (card.free_bytes, TOTAL_BYTES)
     torch.accelerator.empty_cache = lambda: None
     # Dropout draws from the generator of the processor.

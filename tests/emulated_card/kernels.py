@@ -98,10 +98,11 @@ def _install_varlen(card: Card) -> None:
         starts, key_starts, *more = others
         options = dict(zip(BACKWARD_OPTIONS, more, strict=False))
         assert output.shape == gradient.shape and sums.shape == query.shape[1::-1]
-        with card.paused(), torch.enable_grad():
-            leaves = [x.detach().float().requires_grad_() for x in (query, key, value)]
-            outputs = _by_rows(leaves, starts, key_starts, options.get("scale"))
-            dq, dk, dv = (g.to(query.dtype) for g in torch.autograd.grad(outputs, leaves, gradient.float()))
+        with card.paused():
+            bounds = _bounds(starts, key_starts)
+            rows = [[x[a:b] for x in (gradient, query, key, value)] for a, b in pairwise(bounds)]
+            parts = zip(*(_row_gradients(*row, options.get("scale")) for row in rows), strict=True)
+            dq, dk, dv = (torch.cat(part).to(query.dtype) for part in parts)
         card.ran_attention("varlen backward")
         return dq, dk, dv
 
@@ -112,10 +113,35 @@ def _float(mask: Tensor | None) -> Tensor | None:
 
 def _by_rows(states: Any, starts: Tensor, key_starts: Tensor, scale: float | None) -> Tensor:
     """Causal attention of each packed row over itself, in float32, of shape `(tokens, heads, head_size)`."""
-    bounds = starts.cpu().tolist()
-    assert bounds == key_starts.cpu().tolist()
     outputs = []
-    for start, end in pairwise(bounds):
+    for start, end in pairwise(_bounds(starts, key_starts)):
         row = [x[None, start:end].transpose(1, 2).float() for x in states]
         outputs.append(plain(*row, is_causal=True, scale=scale, enable_gqa=True)[0].transpose(0, 1))
     return torch.cat(outputs)
+
+
+def _bounds(starts: Tensor, key_starts: Tensor) -> list[int]:
+    """The boundaries of packed rows, which are those of their keys."""
+    bounds: list[int] = starts.cpu().tolist()
+    assert bounds == key_starts.cpu().tolist()
+    return bounds
+
+
+def _row_gradients(
+    gradient: Tensor, query: Tensor, key: Tensor, value: Tensor, scale: float | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of query, key and value of one row. All have the shape `(tokens, heads or groups, head_size)`.
+
+    By the formulas of flash attention (arXiv 2205.14135, appendix B), because autograd is off inside of a kernel.
+    """
+    tokens, heads, size = query.shape
+    shared = heads // key.shape[1]
+    factor = size**-0.5 if scale is None else scale
+    q, grad = (x.transpose(0, 1).float() for x in (query, gradient))
+    k, v = (x.transpose(0, 1).float().repeat_interleave(shared, dim=0) for x in (key, value))
+    hidden = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).triu(1)
+    weights = ((q @ k.mT) * factor).masked_fill(hidden, float("-inf")).softmax(-1)
+    weight_gradients = grad @ v.mT
+    scores = weights * (weight_gradients - (weight_gradients * weights).sum(-1, keepdim=True)) * factor
+    dk, dv = (x.unflatten(0, (-1, shared)).sum(1).transpose(0, 1) for x in (scores.mT @ q, weights.mT @ grad))
+    return (scores @ k).transpose(0, 1), dk, dv

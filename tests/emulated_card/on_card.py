@@ -5,6 +5,7 @@ The models are in bfloat16, as on a real card, so results agree with other ways 
 """
 
 import dataclasses
+import gc
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -30,8 +31,9 @@ from keeptune.generation.engine import Generator, never_stop
 from keeptune.generation.self_test import check_model, load_checked_model
 from keeptune.models import adapters
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
-from keeptune.models.activation_memory import measure
+from keeptune.models.activation_memory import estimate
 from keeptune.models.attention import register_attention
+from keeptune.models.fused_lora import cached_casts
 from keeptune.models.load import load_model
 from keeptune.models.packed_rows import PackedRows
 from keeptune.training import checkpoints
@@ -46,7 +48,7 @@ ROWS = [row for row in tiny.examples(WORDS, 30) if len(row.tokens) < 200][:12]
 PROMPTS = [list(row.tokens[: 9 + 4 * number]) for number, row in enumerate(ROWS[:4])]
 TEXTS = [PlainText("a", "general", "It sold only rye bread until 1960."), PlainText("b", "general", "Swifts eat.")]
 MAX_WAITS_PER_BATCH, MAX_WAITS_PER_TOKEN = 3, 1
-MAX_FORWARD_LAUNCHES, MAX_BACKWARD_LAUNCHES = 70, 110
+MAX_FORWARD_LAUNCHES, MAX_BACKWARD_LAUNCHES = 54, 130
 """Launches per layer of a plain Llama with an adapter on all linear layers."""
 
 
@@ -113,9 +115,8 @@ def test_a_step_waits_rarely_and_attends_without_masks(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     "retain",
     [
-        {"kl_weight": 0.5, "kl_tokens": "non_target"},
-        {"token_weighting": "eaft", "kl_weight": 0.5, "kl_tokens": "prompts"},
-        {"token_weighting": "low_perplexity"},
+        {"token_weighting": "eaft", "kl_weight": 0.5, "kl_tokens": "non_target"},
+        pytest.param({"token_weighting": "low_perplexity"}, marks=pytest.mark.slow),
     ],
 )
 def test_ways_of_retaining_wait_as_rarely(retain: dict[str, Any], folder: Path, tmp_path: Path, card: Card) -> None:
@@ -131,14 +132,17 @@ def test_launches_per_layer_are_bounded(folder: Path, tmp_path: Path, card: Card
     for path in (folder, save_llama(tmp_path / "four", 4)):
         objective = Objective(tune(load(path)).train())
         inputs, _ = collate(ROWS[:4], 0.01, CUDA)
-        card.reset()
-        total, *_ = objective(*inputs, lengths=[len(row.tokens) for row in ROWS[:4]])
-        forward = card.launches.total()
-        total.backward()
+        lengths = [len(row.tokens) for row in ROWS[:4]]
+        with cached_casts(objective.model):
+            objective(*inputs, lengths=lengths)  # casts A and B for all batches of a step
+            card.reset()
+            total, *_ = objective(*inputs, lengths=lengths)
+            forward = card.launches.total()
+            total.backward()
         launches.append((forward, card.launches.total() - forward))
     (two_forward, two_backward), (four_forward, four_backward) = launches
-    assert (four_forward - two_forward) / 2 <= MAX_FORWARD_LAUNCHES
-    assert (four_backward - two_backward) / 2 <= MAX_BACKWARD_LAUNCHES
+    layer = (four_forward - two_forward) / 2, (four_backward - two_backward) / 2
+    assert layer[0] <= MAX_FORWARD_LAUNCHES and layer[1] <= MAX_BACKWARD_LAUNCHES, layer
 
 
 def test_packed_rows_have_the_loss_of_padded_rows(folder: Path, card: Card) -> None:
@@ -303,10 +307,11 @@ def test_the_memory_estimate_is_within_a_tenth(sizes: dict[str, int], adapter: d
     section = AdapterSection.model_validate({"rank": 4, "alpha": 8, **adapter})
     model = LlamaForCausalLM._from_config(config, attn_implementation=register_attention(CUDA), dtype=torch.bfloat16)
     objective = Objective(adapters.attach(model.to(CUDA), section, seed=1).train())
-    memory = measure(config, section, torch.bfloat16, CUDA, max(lengths))
+    memory = estimate(config, section, torch.bfloat16, CUDA)
     ids, packed = torch.ones(3, 110, dtype=torch.long, device=CUDA), PackedRows.of(lengths, CUDA)
     used = []
     for threshold in (math.inf, 0):
+        gc.collect()  # models of earlier tests
         before = card.used_bytes
         with ActivationCheckpointing(threshold).apply(objective.model, 1):
             states = objective.states(ids, packed)
@@ -319,7 +324,7 @@ def test_the_memory_estimate_is_within_a_tenth(sizes: dict[str, int], adapter: d
     assert memory.stored(tokens, is_checkpointed=True) == pytest.approx(recomputed, rel=0.1)
 
 
-QUICK_FAMILIES = ("mistral, window", "gemma2", "stablelm")
+QUICK_FAMILIES = ("gemma2",)
 
 
 @pytest.mark.parametrize(

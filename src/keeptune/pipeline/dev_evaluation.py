@@ -17,12 +17,10 @@ from keeptune.evaluation.suite_evaluation import PairedRecords, record_path
 from keeptune.evaluation.verdict_record import abilities_record, limits_of
 from keeptune.event_log import EventLog
 from keeptune.files import Record, read_records, write_records
-from keeptune.generation.distributed import DistributedGenerator
 from keeptune.generation.engine import Generator
 from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.prompts.chat import ChatLayout
-from keeptune.training.distributed import DistributedContext
 
 BASE = "base"
 
@@ -40,24 +38,10 @@ class DevEvaluation:
         self.final, self.tokenizer, self.events = final, tokenizer, events
         self.recipe, self.prompt, self.reporter = final.recipe, final.prompt, final.reporter
 
-    def score(self, model: Any, who: str, processes: DistributedContext | None = None) -> Record:
-        """The scores of the model in its current state; `who` names it in progress messages.
-
-        With `processes`, which hold the same model and call `serve_generation`, each of them answers a share of the
-        questions.
-        """
-        return self._scores(self._generator(model, processes), who)
-
-    def _generator(self, model: Any, processes: DistributedContext | None, scale: float | None = None) -> Generator:
-        """A generator of one process or of all. `scale` is the adapter's current scale, if it is not its own."""
-        if processes is None:
-            return Generator(model.eval(), self.tokenizer)
-        generator = DistributedGenerator(model.eval(), self.tokenizer, processes)
-        generator.scale = scale
-        return generator
-
-    def _scores(self, generator: Generator, who: str) -> Record:
+    def score(self, model: Any, who: str) -> Record:
+        """The scores of the model in its current state; `who` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
+        generator = Generator(model.eval(), self.tokenizer)
         budgets, grader = self.final.budgets(), self.final.grader
         records = skill_score.score_skill(generator, self.prompt, problems, budgets, grader=grader)
         answers = skill_score.summarize(records, grader)
@@ -113,12 +97,12 @@ class DevEvaluation:
         who = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
         return _candidate(checkpoint, scale, self.score(model, who))
 
-    def base_candidate(self, tuned: Any, processes: DistributedContext | None = None) -> Candidate:
+    def base_candidate(self, tuned: Any) -> Candidate:
         """The scores of the base model, computed once: the tuned model with its adapter switched off."""
         logged = [event for event in self.events.events() if event["event"] == BASE]
         if not logged:
             with adapters.scaled(tuned, 0.0):
-                logged = [{"event": BASE, **self._scores(self._generator(tuned, processes, 0.0), BASE)}]
+                logged = [{"event": BASE, **self.score(tuned, BASE)}]
             self.events.log(logged[0])
         return _candidate(BASE, 0.0, logged[0])
 

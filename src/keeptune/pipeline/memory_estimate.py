@@ -20,7 +20,7 @@ from keeptune.generation.slot_cache import cache_capacity_tokens, cached_values_
 from keeptune.models import adapters
 from keeptune.models import load as models
 from keeptune.models.activation_checkpointing import BYTES_PER_TRAINABLE_PARAMETER, allocator_overhead
-from keeptune.models.activation_memory import measure
+from keeptune.models.activation_memory import estimate
 from keeptune.models.device_memory import CARD_RESERVE_BYTES, is_card, total_bytes
 from keeptune.models.prepacked_linear import prepackable_layers, prepacked_bytes
 from keeptune.models.quantization import BYTES_PER_WEIGHT
@@ -55,7 +55,7 @@ def training_bytes(
     overhead = allocator_overhead(models.device())
     replayed = min(recipe.data.max_tokens, MAX_ROW_TOKENS) if recipe.retain.replay_share else 0
     tokens = max(settings.tokens_per_batch, longest, replayed)
-    memory = measure(config, recipe.adapter, models.dtype(recipe.model.dtype), models.device(), max(longest, replayed))
+    memory = estimate(config, recipe.adapter, models.dtype(recipe.model.dtype), models.device())
     stored, recomputed = (memory.stored(tokens, is_checkpointed) for is_checkpointed in (False, True))
     is_recomputed = settings.activation_checkpointing == "always" or (
         settings.activation_checkpointing == "auto" and overhead * stored > free

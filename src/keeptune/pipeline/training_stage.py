@@ -13,7 +13,6 @@ from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import Record, read_records, write_json, write_records
-from keeptune.generation.distributed import serve_generation
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import (
     sample_on_policy_answers,
@@ -84,15 +83,12 @@ def run_training_stage(context: RunContext, observers: Sequence[TrainingObserver
 
 def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequence[TrainingObserver]) -> int:
     """Runs the trainer to its end and returns the number of steps."""
-    dev, patience, processes = context.dev, context.recipe.train.patience, context.processes
-
-    def assist() -> None:
-        serve_generation(processes, lambda: Generator(model.eval(), context.models.tokenizer))
+    dev, patience = context.dev, context.recipe.train.patience
 
     def score(step: int) -> Record:
         if patience or dev.compares_abilities:
-            dev.base_candidate(model, processes)  # scored here, because all processes assist here
-        scores = dev.score(model, f"step {step}", processes)
+            dev.base_candidate(model)  # scored here, because all processes wait here
+        scores = dev.score(model, f"step {step}")
         trackers.log("dev", step, scores)
         for observer in observers:
             observer.on_dev_scores(step, scores)
@@ -104,8 +100,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
         _show_step(context, trackers, step)
 
     with _trackers(context) as trackers:
-        should_stop = (lambda: dev.has_stopped_improving(model)) if patience else None
-        progress = trainer.run(on_step, score, should_stop, assist)
+        progress = trainer.run(on_step, score, (lambda: dev.has_stopped_improving(model)) if patience else None)
     if progress.step < len(trainer.plan):
         context.reporter.info(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
     return progress.step

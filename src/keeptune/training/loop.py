@@ -96,7 +96,6 @@ class Trainer:
         # After the engine: sharding replaces the parameters of a model.
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.scored_steps: set[int] = set()
-        self._assist: Callable[[], None] = self.context.barrier
         torch.manual_seed(seed)
 
     @property
@@ -110,16 +109,13 @@ class Trainer:
         on_step: Callable[[StepRecord], None],
         score: ScoreFunction | None = None,
         should_stop: StopCriterion | None = None,
-        assist: Callable[[], None] | None = None,
     ) -> checkpoints.Progress:
         """Trains to the end of the plan, or until `should_stop`. Resumes from the newest complete checkpoint.
 
         Args:
             on_step: called after each step.
-            score: evaluates the model at the recipe's interval, on rank 0.
+            score: evaluates the model at the recipe's interval.
             should_stop: called after each evaluation.
-            assist: called on the other ranks instead of `score`. It must end with rank 0's next barrier, which is the
-                default.
 
         Raises:
             TrainingError: if a loss, a gradient or a weight is not finite; names the rows.
@@ -127,7 +123,6 @@ class Trainer:
             RunError: if a checkpoint cannot be written, or does not belong to these rows. Older checkpoints remain.
         """
         keep_freed_memory()
-        self._assist = assist or self.context.barrier
         progress = self._resume()
         try:
             self.engine.start()
@@ -191,9 +186,7 @@ class Trainer:
             with self.engine.gathered():
                 if self.context.is_main:
                     self._log({"event": "score", "step": step, **score(step)})
-                    self.context.barrier()
-                else:
-                    self._assist()
+                self.context.barrier()
             self.scored_steps.add(step)
 
     def _should_stop(self, step: int, should_stop: StopCriterion | None) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from keeptune.config.recipe import Recipe
 from keeptune.models import adapters, backend
 from keeptune.models.activation_checkpointing import ActivationCheckpointing
-from keeptune.models.activation_memory import measure
+from keeptune.models.activation_memory import estimate
 from keeptune.models.device_memory import CARD_RESERVE_BYTES, free_bytes, is_card, total_bytes
 from keeptune.models.load import device
 from keeptune.models.prepacked_linear import prepack_weights
@@ -36,7 +36,7 @@ def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExamp
         return Trainer(model, examples, settings, seed, folder, engine=engine)
     if not settings.shard:
         prepack_weights(model, total_bytes(device()) // distributed_context().local_world_size)
-    checkpointing = _checkpointing(recipe, model, max(len(example.tokens) for example in examples))
+    checkpointing = _checkpointing(recipe, model)
     trainer = Trainer(model, examples, settings, seed, folder, checkpointing, recipe.retain)
     if recipe.adapter.start_rate_ratio != 1:
         ranks, ratio = adapters.start_ranks(recipe.adapter), recipe.adapter.start_rate_ratio
@@ -44,13 +44,13 @@ def create_trainer(recipe: Recipe, model: Any, examples: Sequence[TokenizedExamp
     return trainer
 
 
-def _checkpointing(recipe: Recipe, model: Any, longest: int) -> ActivationCheckpointing:
-    """Which batches use activation checkpointing, for rows of at most `longest` tokens."""
+def _checkpointing(recipe: Recipe, model: Any) -> ActivationCheckpointing:
+    """Which batches use activation checkpointing."""
     policy = recipe.train.activation_checkpointing
     if policy != "auto":
         return ActivationCheckpointing(0 if policy == "always" else math.inf)
     number_format = model.get_input_embeddings().weight.dtype
-    memory = measure(model.config, recipe.adapter, number_format, device(), longest)
+    memory = estimate(model.config, recipe.adapter, number_format, device())
     return ActivationCheckpointing.plan(model, memory, _free_bytes(recipe, model))
 
 

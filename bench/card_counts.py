@@ -1,7 +1,7 @@
 """The work of a card in training and generation: launches, and waits of the host.
 
-    python bench/emulated_card.py --label after
-    git worktree add ../before COMMIT && PYTHONPATH=../before/src python bench/emulated_card.py --label before
+    python bench/card_counts.py --label after
+    git worktree add ../before COMMIT && PYTHONPATH=../before/src python bench/card_counts.py --label before
 
 No card is needed: the tests' emulated CUDA device counts (tests/emulated_card/). It has the launches of PyTorch's own
 operators, with attention in one launch. The counts of two models, of two and four layers, give those of one layer.
@@ -134,7 +134,7 @@ def main() -> None:
     path = RESULTS / "gpu_emulated.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     kept = {name: earlier[name] for name in ("before", "after") if name in earlier}
-    write_result("gpu_emulated", {"command": "python bench/emulated_card.py", **kept, label: figures})
+    write_result("gpu_emulated", {"command": "python bench/card_counts.py", **kept, label: figures})
     print(json.dumps(figures, indent=1))
 
 
