@@ -67,8 +67,7 @@ def test_a_job_is_stopped_by_sigint_and_not_started_twice(monkeypatch: pytest.Mo
         "import pathlib, signal, time\n"
         # Programs of a background shell ignore SIGINT; keeptune sets its own handler, too.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "print('ready \\x1b[31m', flush=True)\n"
-        "try:\n    time.sleep(600)\n"
+        "try:\n    print('ready \\x1b[31m', flush=True)\n    time.sleep(600)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(marker)!r}).touch()\n    raise SystemExit(5)\n",
         encoding="utf-8",
     )
