@@ -7,14 +7,18 @@ seed, and not on the rows beside it, up to floating-point ties.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from keeptune.models.transfer import to_device
+
 NUCLEUS_CANDIDATES = 1_024
 """Tokens that are sorted first to find a nucleus. Only for a larger nucleus the whole vocabulary is sorted."""
+
+_Sample = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 MIN_TEMPERATURE = 1e-6
 """Smaller temperatures are raised to this one, which already gives the most likely token."""
@@ -55,13 +59,7 @@ def choose_tokens(logits: Tensor, samplings: Sequence[Sampling], lengths: Sequen
         samplings: one per row.
         lengths: the number of tokens that each row has generated so far.
     """
-    tokens: list[int] = logits.max(-1).indices.tolist()
-    sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
-    if sampled:
-        draws = [uniform(samplings[row].seed, lengths[row]) for row in sampled]
-        parts = [samplings[row] for row in sampled]
-        for row, token in zip(sampled, _sample(logits[sampled].float(), parts, draws), strict=True):
-            tokens[row] = token
+    tokens: list[int] = _tokens(logits, samplings, lengths).tolist()
     reported = [row for row, sampling in enumerate(samplings) if sampling.top_logprobs is not None]
     choices = [Choice(token) for token in tokens]
     if reported:
@@ -78,35 +76,50 @@ def uniform(seed: int, index: int) -> float:
     return (int.from_bytes(digest) >> 11) / 2**53  # 53 bits fit a double exactly
 
 
-def _sample(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float]) -> list[int]:
+def _tokens(logits: Tensor, samplings: Sequence[Sampling], lengths: Sequence[int]) -> Tensor:
+    """The next token of each row, on the device of the logits; without a nucleus, nothing waits for the device."""
+    tokens = logits.max(-1).indices
+    sampled = [row for row, sampling in enumerate(samplings) if sampling.temperature > 0]
+    for sample in (_from_all, _from_nucleus):
+        rows = [row for row in sampled if (samplings[row].top_p >= 1) == (sample is _from_all)]
+        if rows:
+            draws = [uniform(samplings[row].seed, lengths[row]) for row in rows]
+            index = to_device(torch.tensor(rows), logits.device)
+            tokens[index] = _sample(logits[index].float(), [samplings[row] for row in rows], draws, sample)
+    return tokens
+
+
+def _sample(logits: Tensor, samplings: Sequence[Sampling], draws: Sequence[float], sample: _Sample) -> Tensor:
     """One sampled token per row. Shape: logits (rows, vocabulary)."""
-
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=logits.device)[:, None]
-
-    temperatures = column([max(sampling.temperature, MIN_TEMPERATURE) for sampling in samplings]).float()
+    temperatures = [max(sampling.temperature, MIN_TEMPERATURE) for sampling in samplings]
+    numbers = torch.tensor(
+        [temperatures, [sampling.top_p for sampling in samplings], draws], dtype=_precision(logits.device)
+    )
+    temperature, top_p, uniforms = to_device(numbers, logits.device)[:, :, None]
     # The largest logit becomes 0 before the division, so that no quotient overflows to plus infinity.
-    probabilities = ((logits - logits.amax(-1, keepdim=True)) / temperatures).softmax(-1)
-    top_p, uniforms = column([sampling.top_p for sampling in samplings]), column(draws)
-    tokens = torch.empty(len(samplings), dtype=torch.long, device=logits.device)
-    whole = top_p[:, 0] >= 1
-    if whole.any():
-        tokens[whole] = _invert(probabilities[whole].double(), uniforms[whole])
-    if not whole.all():
-        part = ~whole
-        tokens[part] = _from_nucleus(probabilities[part], top_p[part], uniforms[part], NUCLEUS_CANDIDATES)
-    return [int(token) for token in tokens.tolist()]
+    probabilities = ((logits - logits.amax(-1, keepdim=True)) / temperature.float()).softmax(-1)
+    return sample(probabilities, top_p, uniforms)
 
 
-def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniforms: Tensor, candidates: int) -> Tensor:
-    """One token per row from its nucleus. Shapes: (rows, vocabulary), (rows, 1), (rows, 1)."""
+def _from_all(probabilities: Tensor, _: Tensor, uniforms: Tensor) -> Tensor:
+    """One token per row from the whole vocabulary. Shapes as in `_from_nucleus`."""
+    return _invert(probabilities.to(_precision(probabilities.device)), uniforms)
+
+
+def _from_nucleus(probabilities: Tensor, top_p: Tensor, uniforms: Tensor, candidates: int | None = None) -> Tensor:
+    """One token per row from its nucleus, which is sought among `candidates` tokens first.
+
+    Shapes: probabilities (rows, vocabulary), top_p and uniforms (rows, 1).
+    """
     vocabulary = probabilities.shape[-1]
+    candidates = NUCLEUS_CANDIDATES if candidates is None else candidates
     sorted_probabilities, order = probabilities.topk(min(candidates, vocabulary))
-    sums = sorted_probabilities.double().cumsum(-1)
+    sorted_probabilities = sorted_probabilities.to(_precision(sorted_probabilities.device))
+    sums = sorted_probabilities.cumsum(-1)
     is_larger = (sums[:, -1] < top_p[:, 0]) & (candidates < vocabulary)
     is_inside = (sums - sorted_probabilities) < top_p
     is_inside[:, 0] = True
-    places = _invert(sorted_probabilities.double() * is_inside, uniforms)
+    places = _invert(sorted_probabilities * is_inside, uniforms)
     tokens = order.gather(1, places[:, None])[:, 0]
     if is_larger.any():
         tokens[is_larger] = _from_nucleus(probabilities[is_larger], top_p[is_larger], uniforms[is_larger], vocabulary)
@@ -117,6 +130,11 @@ def _invert(weights: Tensor, uniforms: Tensor) -> Tensor:
     """The first place of each row at which the cumulative share of the weights exceeds the row's uniform number."""
     sums = weights.cumsum(-1)
     return (sums <= uniforms * sums[:, -1:]).sum(-1).clamp(max=weights.shape[-1] - 1)
+
+
+def _precision(device: torch.device) -> torch.dtype:
+    """The number format of cumulative sums over the vocabulary. Apple's GPU has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _with_logprobs(logits: Tensor, tokens: Sequence[int], counts: Sequence[int]) -> list[Choice]:
