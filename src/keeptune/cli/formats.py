@@ -13,6 +13,19 @@ import typer
 from keeptune.cli.terminal import show
 from keeptune.errors import RecipeError
 
+_Form = Literal[
+    "peft",
+    "merged",
+    "gguf",
+    "gguf-lora",
+    "ollama",
+    "vllm",
+    "mindspore",
+    "mindformers",
+    "mindrecord",
+    "mindrecord-reading",
+]
+
 _DEFAULT_MODEL = "smollm2-135m"
 _DEFAULT_SEQ_LENGTH = 256
 _DEFAULT_ROWS = 2_000
@@ -23,18 +36,7 @@ def export(
         str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder; for gguf also a model")
     ],
     form: Annotated[
-        Literal[
-            "peft",
-            "merged",
-            "gguf",
-            "gguf-lora",
-            "ollama",
-            "vllm",
-            "mindspore",
-            "mindformers",
-            "mindrecord",
-            "mindrecord-reading",
-        ],
+        _Form,
         typer.Option(
             "--to",
             help="peft: the adapter with model card and verdict; merged: one transformers model; gguf: one file for "
