@@ -14,6 +14,19 @@ from keeptune.cli.gate import judge_artefact
 from keeptune.cli.terminal import show
 from keeptune.errors import RecipeError
 
+_Form = Literal[
+    "peft",
+    "merged",
+    "gguf",
+    "gguf-lora",
+    "ollama",
+    "vllm",
+    "mindspore",
+    "mindformers",
+    "mindrecord",
+    "mindrecord-reading",
+]
+
 _PROVABLE = ("gguf", "ollama", "merged")
 """Forms of which a folder alone can be evaluated."""
 
@@ -28,18 +41,7 @@ def export(
         str, typer.Argument(metavar="RUN_OR_ADAPTER", help="finished run, or adapter folder; for gguf also a model")
     ],
     form: Annotated[
-        Literal[
-            "peft",
-            "merged",
-            "gguf",
-            "gguf-lora",
-            "ollama",
-            "vllm",
-            "mindspore",
-            "mindformers",
-            "mindrecord",
-            "mindrecord-reading",
-        ],
+        _Form,
         typer.Option(
             "--to",
             help="peft: the adapter with model card and verdict; merged: one transformers model; gguf: one file for "
