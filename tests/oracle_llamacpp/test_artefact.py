@@ -24,7 +24,6 @@ def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: 
     folder = tmp_path_factory.mktemp("artefact")
     changed = {
         **tree,
-        "data": {**tree["data"], "quota": {"area": 60, "sales": 50}, "split": {"dev": 6, "test": 60}},
         "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES},
         "gate": {"resamples": 1000},
     }
@@ -56,7 +55,7 @@ def check_figures(record: Any, run: Path, share: float) -> None:
 def test_a_merged_file_is_measured_whole(run: Path, tmp_path: Path) -> None:
     ok("export", run, "--to", "gguf", "--out", tmp_path / "f16")
     record = judged(run, tmp_path / "f16")
-    check_figures(record, run, 0.8)
+    check_figures(record, run, 0.5)
     assert (record["form"], record["gguf_type"], record["skill"]["expected_equal"]) == ("gguf", "f16", 0.99)
     ok("verify", run)
 
@@ -65,7 +64,7 @@ def test_an_adapter_is_added_to_its_base(run: Path, model_folder: Path, tmp_path
     ok("export", model_folder, "--to", "gguf", "--out", tmp_path / "base")
     ok("export", run, "--to", "gguf-lora", "--out", tmp_path / "lora")
     assert "--base" in keeptune("gate", run, "--artefact", tmp_path / "lora").err
-    check_figures(judged(run, tmp_path / "lora", "--base", tmp_path / "base"), run, 0.8)
+    check_figures(judged(run, tmp_path / "lora", "--base", tmp_path / "base"), run, 0.5)
     swapped = json.loads((tmp_path / "base" / "export.json").read_text(encoding="utf-8"))
     swapped["base"]["weights_sha256"] = "0" * 64
     (tmp_path / "base" / "export.json").write_text(json.dumps(swapped), encoding="utf-8")
