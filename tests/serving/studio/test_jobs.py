@@ -64,7 +64,8 @@ def test_a_job_is_stopped_by_sigint_and_not_started_twice(monkeypatch: pytest.Mo
     marker = tmp_path / "interrupted"
     program = tmp_path / "keeptune.py"  # stands for the package, because `python -m keeptune` finds it first
     program.write_text(
-        "import pathlib, time\n"
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may have started all with it ignored
         "try:\n    print('ready \\x1b[31m', flush=True)\n    time.sleep(600)\n"
         f"except KeyboardInterrupt:\n    pathlib.Path({str(marker)!r}).touch()\n    raise SystemExit(5)\n",
         encoding="utf-8",
