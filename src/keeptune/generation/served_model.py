@@ -236,10 +236,33 @@ class ServedModel:
             "n_probs": 1,
             "return_tokens": True,
         }
-        reply = self.server.post("/completion", body)
+        try:
+            reply = self.server.post("/completion", body)
+        except RefusedError as error:
+            if error.status != 500:
+                raise
+            return self._biased(context, continuation)  # llama.cpp loses track of some grammars
         if reply.get("tokens") != list(continuation):
             return None
         return float(sum(token["logprob"] for token in reply["completion_probabilities"]))
+
+    def _biased(self, context: Sequence[int], continuation: Sequence[int]) -> float | None:
+        """As `_forced`, with one request per token, which a bias selects."""
+        total = 0.0
+        for place, token in enumerate(continuation):
+            body = {
+                "prompt": [*context, *continuation[:place]],
+                "n_predict": 1,
+                "temperature": 0,
+                "logit_bias": [[token, 1000]],
+                "n_probs": 1,
+                "return_tokens": True,
+            }
+            reply = self.server.post("/completion", body)
+            if reply.get("tokens") != [token]:
+                return None
+            total += float(reply["completion_probabilities"][0]["logprob"])
+        return total
 
 
 def _concurrently(call: Callable[..., R], *arguments: Sequence[Any]) -> Iterator[R]:
