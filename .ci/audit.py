@@ -81,6 +81,9 @@ def store() -> None:
 
 def compare() -> int:
     """Compares the installed packages with package-hashes.txt, and returns the exit code."""
+    if not HASHES.is_file():
+        print("there is no package-hashes.txt: audit the packages, then run audit.py --store")
+        return 2
     first, *lines = HASHES.read_text(encoding="utf-8").splitlines()
     if first != f"# {PLATFORM}":
         print(f"package-hashes.txt is for {first.removeprefix('# ')}, and this is {PLATFORM}: nothing is compared")
