@@ -75,8 +75,21 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+LOCK = ".lock"
+"""The name of a lock file. A killed process leaves it."""
+
 _TEMPORARY = re.compile(r".+\.tmp-[0-9]+|scratch-[a-z0-9_]{8}")
 """Names of temporary files and folders: those of this module, and those of the data stage."""
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a file or folder is one that only a running or killed process needs."""
+    return path.name == LOCK or _TEMPORARY.fullmatch(path.name) is not None
+
+
+def is_vacant(folder: Path) -> bool:
+    """Whether a folder is missing or holds nothing but what a killed process has left."""
+    return not folder.is_dir() or all(map(is_leftover, folder.iterdir()))
 
 
 def remove_temporary_files(folder: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keeptune.errors import RunError
-from keeptune.files import file_sha256, read_regular_bytes, write_text
+from keeptune.files import file_sha256, is_leftover, read_regular_bytes, write_text
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training import checkpoints
 
@@ -20,8 +20,6 @@ FILE = "SHA256SUMS"
 
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)")
 """The format of GNU sha256sum for names without a line feed or a backslash."""
-
-_TEMPORARY = re.compile(r"\.lock|.+\.tmp-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def write_run_checksums(directory: RunDirectory) -> None:
 def write_folder_checksums(folder: Path) -> None:
     """Writes the hashes of all files in a folder without subfolders."""
     files = [path for path in folder.iterdir() if path.is_file() and path.name != FILE]
-    _write(folder, [path for path in files if not _TEMPORARY.fullmatch(path.name)], {})
+    _write(folder, [path for path in files if not is_leftover(path)], {})
 
 
 def read_checksums(folder: Path) -> list[Checksum]:
@@ -86,7 +84,7 @@ def _places(directory: RunDirectory) -> list[Path]:
 
 def _files_in(place: Path) -> Iterator[Path]:
     for path in place.rglob("*") if place.is_dir() else [place]:
-        if path.is_file() and not _TEMPORARY.fullmatch(path.name):
+        if path.is_file() and not is_leftover(path):
             yield path
 
 

@@ -32,10 +32,18 @@ from keeptune.evaluation.practised import practised_by, practised_by_texts, reci
 from keeptune.evaluation.suite.loader import VERSION, Size
 from keeptune.evaluation.suite_evaluation import PairedRecords, evaluate_suite, evaluate_suite_sequentially
 from keeptune.evaluation.verdict_record import SCHEMA_VERSION, abilities_record, gate_record
-from keeptune.files import Record, file_sha256, read_json, write_json, write_records, write_text
+from keeptune.files import (
+    Record,
+    file_sha256,
+    is_vacant,
+    read_json,
+    remove_temporary_files,
+    write_json,
+    write_records,
+    write_text,
+)
 from keeptune.generation.record_cache import sha256_of
 from keeptune.pipeline.checksums import write_folder_checksums
-from keeptune.pipeline.run_lock import FILE as LOCK_FILE
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter, printable
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
@@ -91,6 +99,7 @@ def gate(request: GateRequest, out: Path | None = None, reporter: Reporter | Non
         if out and distributed_context().is_main:
             stack.enter_context(run_lock(out))
         _claim(folder, request, questions)
+        remove_temporary_files(folder)
         record = _evaluated(request, abilities, trained, folder, reporter or SilentReporter())
         if questions:
             write_json(
@@ -300,7 +309,7 @@ def _claim(folder: Path, request: GateRequest, questions: Sequence[Question]) ->
     if path.is_file():
         if read_json(path) != content:
             raise RunError(f"{folder}: holds the results of another request; choose another folder with --out")
-    elif folder.is_dir() and any(path.name != LOCK_FILE for path in folder.iterdir()):
+    elif not is_vacant(folder):
         raise RunError(f"{folder}: holds other files; choose an empty or a new folder with --out")
     else:
         write_json(path, content)

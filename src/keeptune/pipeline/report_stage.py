@@ -5,7 +5,7 @@ from __future__ import annotations
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.model_pair import VARIANTS
 from keeptune.evaluation.run_integrity import check_files
-from keeptune.files import Record, read_json, stored_content, write_json
+from keeptune.files import Record, read_json, remove_temporary_files, stored_content, write_json
 from keeptune.models.adapters import ParameterCount
 from keeptune.pipeline.checksums import write_run_checksums
 from keeptune.pipeline.context import RunContext
@@ -19,6 +19,7 @@ from keeptune.run_files.result import Chosen, Result
 def run_report_stage(context: RunContext) -> Record:
     """Writes the result, the report and the hashes of all files, and returns the content of result.json."""
     with run_lock(context.directory.root):
+        remove_temporary_files(context.directory.root)
         restore_manifest(context)
         check_files(context.directory)
         record = compute_result(context)

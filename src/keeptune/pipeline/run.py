@@ -15,7 +15,7 @@ from keeptune.config import recipe as recipes
 from keeptune.config.recipe import Recipe
 from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
-from keeptune.files import write_text
+from keeptune.files import is_vacant, write_text
 from keeptune.generation.distributed import serve_generation
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
@@ -155,7 +155,7 @@ def _claim(directory: RunDirectory, recipe: Recipe) -> None:
             )
         check_input_files(directory, recipe)
         return
-    if not directory.is_run and folder.is_dir() and any(folder.iterdir()):
+    if not directory.is_run and not is_vacant(folder):
         raise RunError(f"{folder}: holds files that are no run; choose an empty or a new directory with --run")
     check_inputs(recipe)
     with run_lock(folder) if directory.is_run else nullcontext():

@@ -11,9 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from keeptune.errors import RunError
-from keeptune.files import write_error
-
-FILE = ".lock"
+from keeptune.files import LOCK, write_error
 
 
 def is_locked(folder: Path) -> bool:
@@ -23,7 +21,7 @@ def is_locked(folder: Path) -> bool:
     counts.
     """
     try:
-        descriptor = os.open(folder / FILE, os.O_RDONLY)
+        descriptor = os.open(folder / LOCK, os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -50,7 +48,7 @@ def run_lock(folder: Path) -> Iterator[None]:
     Raises:
         RunError: when another process holds it, or the folder cannot be written.
     """
-    path = folder / FILE
+    path = folder / LOCK
     lock = FileLock(path, blocking=False)
     try:
         lock.acquire()

@@ -19,7 +19,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.config.search_space import Categorical, Dimension, settings
 from keeptune.errors import Interrupted, KeeptuneError, RecipeError, RunError
 from keeptune.event_log import EventLog
-from keeptune.files import Record, read_json, write_json, write_text
+from keeptune.files import Record, is_vacant, read_json, write_json, write_text
 from keeptune.pipeline.run import Run
 from keeptune.pipeline.run_lock import run_lock
 from keeptune.progress import Reporter, SilentReporter, printable
@@ -153,7 +153,7 @@ def _claim(folder: Path, recipe: Recipe, varied: list[str]) -> None:
                 f"{folder}: holds a sweep of another recipe or other values; choose another directory with --run"
             )
         return
-    if not stored.is_file() and folder.is_dir() and any(folder.iterdir()):
+    if not stored.is_file() and not is_vacant(folder):
         raise RunError(f"{folder}: holds files that are no sweep; choose an empty or a new directory with --run")
     write_text(stored, recipes.dump(recipe))
     write_json(values, {"varied": varied})
