@@ -124,7 +124,6 @@ class _Check:
         faults = faults_of(files, context.directory, context.prompt.sha256) if files else []
         faults += faults_of_base(base, context.directory) if base else []
         hashes = {**(files.hashes() if files else {}), **(base.hashes() if base else {})}
-        self._claim(hashes)
         facts: Record = {
             "schema_version": 1,
             "artefact": request.artefact,
@@ -140,8 +139,12 @@ class _Check:
             "faults": faults,
             "prompts": None,
         }
-        if not faults:
+        if faults:
+            self._claim(hashes)
+        else:
             with self._opened(files, base) as opened:
+                # Not before the program answers: an earlier verdict would be lost for nothing.
+                self._claim(hashes)
                 facts |= self._evaluate(opened, files)
         facts |= {
             "left_out": self.left_out,
