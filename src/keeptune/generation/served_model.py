@@ -246,8 +246,12 @@ class ServedModel:
             return None
         return float(sum(token["logprob"] for token in reply["completion_probabilities"]))
 
-    def _biased(self, context: Sequence[int], continuation: Sequence[int]) -> float | None:
-        """As `_forced`, with one request per token, which a bias selects."""
+    def _biased(self, context: Sequence[int], continuation: Sequence[int]) -> float:
+        """As `_forced`, with one request per token, which a bias selects.
+
+        Raises:
+            NotMeasurableError: the server reports no probability, as llama.cpp for a part of a character.
+        """
         total = 0.0
         for place, token in enumerate(continuation):
             body = {
@@ -259,8 +263,10 @@ class ServedModel:
                 "return_tokens": True,
             }
             reply = self.server.post("/completion", body)
-            if reply.get("tokens") != [token]:
-                return None
+            if reply.get("tokens") != [token] or not reply.get("completion_probabilities"):
+                raise NotMeasurableError(
+                    f"{self.server.root} returns no log-probability of token {token}, perhaps a part of a character"
+                )
             total += float(reply["completion_probabilities"][0]["logprob"])
         return total
 
