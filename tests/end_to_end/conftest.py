@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from end_to_end.command import ok, records
+from end_to_end.command import keeptune, ok, records
 
 Tree = dict[str, Any]
 MakeRecipe = Callable[..., Path]
@@ -157,3 +157,16 @@ def finished(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     ok("run", recipe, "--run", folder)
     return folder
+
+
+def run_quick_suite(tree: Tree, folder: Path, abilities: list[str], **score: Any) -> Path:
+    """A finished run of the tiny model with a part of the quick suite, in `folder`."""
+    changed = {
+        **tree,
+        "score": {**tree["score"], "suite": "quick", "abilities": abilities, **score},
+        "gate": {"resamples": 1000},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
+    outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
+    assert outcome.code in (0, 4), outcome.err
+    return folder / "run"

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 import tiny
-import yaml
 from end_to_end.command import Outcome, keeptune, ok, refused
-from end_to_end.conftest import Tree
+from end_to_end.conftest import Tree, run_quick_suite
 from generation.completions_server import Completions, running
 from safetensors.torch import load_file, save_file
 
@@ -25,16 +24,7 @@ ABILITIES = ["grammar", "general-text", "instructions", "reading-en"]
 @pytest.fixture(scope="module")
 def suite_run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with a part of the quick suite."""
-    folder = tmp_path_factory.mktemp("artefact")
-    changed = {
-        **tree,
-        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES, "general": []},
-        "gate": {"resamples": 1000},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
-    outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
-    assert outcome.code in (0, 4), outcome.err
-    return folder / "run"
+    return run_quick_suite(tree, tmp_path_factory.mktemp("artefact"), ABILITIES, general=[])
 
 
 @pytest.fixture(scope="module")

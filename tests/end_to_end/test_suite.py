@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from end_to_end.command import keeptune, ok, records
-from end_to_end.conftest import Tree
+from end_to_end.conftest import Tree, run_quick_suite
 
 from keeptune.config.ability_names import ABILITY_NAMES
 
@@ -20,16 +19,7 @@ STATUSES = {"retained", "lost", "undecided", "nothing to lose", "practised"}
 @pytest.fixture(scope="module")
 def judged(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of the tiny model with a part of the quick suite."""
-    folder = tmp_path_factory.mktemp("suite")
-    changed = {
-        **tree,
-        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES},
-        "gate": {"resamples": 1000},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
-    outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
-    assert outcome.code in (0, 4), outcome.err
-    return folder / "run"
+    return run_quick_suite(tree, tmp_path_factory.mktemp("suite"), ABILITIES)
 
 
 def read(path: Path) -> Any:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from end_to_end.command import keeptune, ok
-from end_to_end.conftest import Tree, corpus, one_thread, shared_cache, squad, tree  # noqa: F401  (fixtures)
+from end_to_end.conftest import Tree, corpus, one_thread, run_quick_suite, shared_cache, squad, tree  # noqa: F401  (fixtures)
 from gguf import GGUFReader
 
 from keeptune.generation.llamacpp import PYTHON
@@ -21,16 +20,7 @@ ABILITIES = ["grammar", "general-text", "instructions", "reading-en"]
 
 @pytest.fixture(scope="module")
 def run(tree: Tree, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    folder = tmp_path_factory.mktemp("artefact")
-    changed = {
-        **tree,
-        "score": {**tree["score"], "suite": "quick", "abilities": ABILITIES},
-        "gate": {"resamples": 1000},
-    }
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(changed, allow_unicode=True), encoding="utf-8")
-    outcome = keeptune("run", folder / "recipe.yaml", "--run", folder / "run")
-    assert outcome.code in (0, 4), outcome.err
-    return folder / "run"
+    return run_quick_suite(tree, tmp_path_factory.mktemp("artefact"), ABILITIES)
 
 
 def judged(run: Path, artefact: Path, *options: object) -> Any:
