@@ -19,7 +19,7 @@ from training.test_loop import EXAMPLES, WORDS, StepRecord, Trainer
 
 from keeptune.config.retain import RetainSection
 from keeptune.errors import KeeptuneError
-from keeptune.generation.engine import Generator
+from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.training import replay
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context, end_process
@@ -48,15 +48,27 @@ def make_trainer(model_folder: Path, run: Path, family: str = "", dropout: float
     return Trainer(tuned, rows, settings(**changes), seed=3, run=run, retain=retain)
 
 
-def answers(trainer: Trainer) -> Callable[[int], dict[str, Any]]:
-    """A score function that generates answers as an evaluation does: in one process, with prepacked weights."""
+def answers(trainer: Trainer) -> Callable[[int], dict[str, Any] | None]:
+    """A score function as the training stage has it: all processes answer, with prepacked weights."""
 
-    def score(_: int) -> dict[str, Any]:
+    def generator() -> DistributedGenerator:
+        return DistributedGenerator(trainer.peft_model.eval(), WORDS, distributed_context())
+
+    def score(_: int) -> dict[str, Any] | None:
+        if not distributed_context().is_main:
+            serve_generation(distributed_context(), generator)
+            return None
         prompts = [list(example.tokens[:20]) for example in EXAMPLES[:3]]
-        generated = Generator(trainer.peft_model.eval(), WORDS).answer(prompts, [6, 6, 6], stop=lambda _: False)
+        generated = generator().answer(prompts, [6, 6, 6], stop=never_stop)
+        distributed_context().all_gather(None)
         return {"answers": [answer.text for answer in generated]}
 
     return score
+
+
+def never_stop(_: str) -> bool:
+    """A stop rule at the top level of a module, because processes exchange its name."""
+    return False
 
 
 def interrupt(step: StepRecord) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from keeptune.generation.engine import Answer, Generator, ReportProgress, StopRule
-from keeptune.models import adapters
 from keeptune.training.distributed import DistributedContext
 
 
@@ -48,7 +47,7 @@ class DistributedGenerator(Generator):
         """Multiplies the change that the adapter makes by `scale`, in every process, until the context ends."""
         self.scale = scale
         try:
-            with adapters.scaled(self.model, scale):
+            with super().scaled(scale):
                 yield
         finally:
             self.scale = None
@@ -84,6 +83,6 @@ def serve_generation(group: DistributedContext, load_generator: Callable[[], Gen
     while isinstance(request := group.all_gather(None)[0], _Request):
         generator = generator or load_generator()
         share = request.share(group.rank, group.world_size)
-        with nullcontext() if request.scale is None else adapters.scaled(generator.model, request.scale):
+        with nullcontext() if request.scale is None else generator.scaled(request.scale):
             answers = generator.answer_in_process(request.prompts[share], request.budgets[share], request.stop)
         group.all_gather(answers)

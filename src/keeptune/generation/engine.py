@@ -8,7 +8,8 @@ prefix that prompts share, such as the worked passages before a reading question
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from keeptune.generation.scheduling import (
     slots_for,
 )
 from keeptune.generation.slot_cache import SlotCache, cache_capacity_tokens
+from keeptune.models import adapters
 from keeptune.models.adapters import causal_model
 from keeptune.models.invocation import MASK_ARGUMENT, invocation_of
 from keeptune.models.load import end_tokens_of
@@ -127,6 +129,12 @@ class Generator:
     def vocabulary(self) -> int:
         """The size of the model's vocabulary."""
         return len(self.head.weight)
+
+    @contextmanager
+    def scaled(self, scale: float) -> Iterator[None]:
+        """Multiplies the change that the adapter makes by `scale`, until the context ends."""
+        with adapters.scaled(self.model, scale):
+            yield
 
     def answer(
         self,

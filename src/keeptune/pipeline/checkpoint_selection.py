@@ -11,16 +11,16 @@ from keeptune.config.recipe import Recipe
 from keeptune.errors import RunError
 from keeptune.evaluation.checkpoint_averaging import averaged_checkpoints
 from keeptune.evaluation.checkpoint_candidates import Candidate, select_candidate
-from keeptune.models import adapters
+from keeptune.generation.engine import Generator
 from keeptune.pipeline.dev_evaluation import DevEvaluation
 from keeptune.training import checkpoints
 
-Load = Callable[[Path], Any]
+Load = Callable[[Path], Generator]
 """Loads the base with the adapter of a checkpoint folder."""
 
 
 def select_checkpoint(
-    folder: Path, recipe: Recipe, dev: DevEvaluation, tuned: Any | None, load: Load
+    folder: Path, recipe: Recipe, dev: DevEvaluation, tuned: Generator | None, load: Load
 ) -> dict[str, Any]:
     """The content of chosen.json: the selected checkpoint of `folder`, its scale, and all candidates.
 
@@ -65,6 +65,6 @@ def _score_scales(
         return []
     tuned, candidates = load(folder / name), []
     for scale in scales:
-        with adapters.scaled(tuned, scale):
+        with tuned.scaled(scale):
             candidates.append(dev.candidate(tuned, name, scale))
     return candidates

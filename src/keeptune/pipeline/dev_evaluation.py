@@ -18,7 +18,6 @@ from keeptune.evaluation.verdict_record import abilities_record, limits_of
 from keeptune.event_log import EventLog
 from keeptune.files import Record, read_records, write_records
 from keeptune.generation.engine import Generator
-from keeptune.models import adapters
 from keeptune.pipeline.final_evaluation import FinalEvaluation
 from keeptune.prompts.chat import ChatLayout
 
@@ -38,10 +37,9 @@ class DevEvaluation:
         self.final, self.tokenizer, self.events = final, tokenizer, events
         self.recipe, self.prompt, self.reporter = final.recipe, final.prompt, final.reporter
 
-    def score(self, model: Any, who: str) -> Record:
-        """The scores of the model in its current state; `who` names it in progress messages."""
+    def score(self, generator: Generator, who: str) -> Record:
+        """The scores of the generator's model in its current state; `who` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
-        generator = Generator(model.eval(), self.tokenizer)
         budgets, grader = self.final.budgets(), self.final.grader
         records = skill_score.score_skill(generator, self.prompt, problems, budgets, grader=grader)
         answers = skill_score.summarize(records, grader)
@@ -92,16 +90,16 @@ class DevEvaluation:
         judged = abilities_record(judge(answers, limits_of(gate), resamples=gate.resamples, seed=self.recipe.seed))
         return {name: {key: scores[key] for key in LOGGED} for name, scores in judged.items()}
 
-    def candidate(self, model: Any, checkpoint: str, scale: float = 1.0) -> Candidate:
-        """The scores of a checkpoint, which the model holds at this scale."""
+    def candidate(self, generator: Generator, checkpoint: str, scale: float = 1.0) -> Candidate:
+        """The scores of a checkpoint, which the generator's model holds at this scale."""
         who = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
-        return _candidate(checkpoint, scale, self.score(model, who))
+        return _candidate(checkpoint, scale, self.score(generator, who))
 
-    def base_candidate(self, tuned: Any) -> Candidate:
+    def base_candidate(self, tuned: Generator) -> Candidate:
         """The scores of the base model, computed once: the tuned model with its adapter switched off."""
         logged = [event for event in self.events.events() if event["event"] == BASE]
         if not logged:
-            with adapters.scaled(tuned, 0.0):
+            with tuned.scaled(0.0):
                 logged = [{"event": BASE, **self.score(tuned, BASE)}]
             self.events.log(logged[0])
         return _candidate(BASE, 0.0, logged[0])
@@ -111,7 +109,7 @@ class DevEvaluation:
         events = [event for event in self.events.events() if event["event"] == "score"]
         return [_candidate(f"step-{event['step']}", 1.0, event) for event in events]
 
-    def has_stopped_improving(self, tuned: Any) -> bool:
+    def has_stopped_improving(self, tuned: Generator) -> bool:
         """Whether the last `train.patience` evaluations found no better candidate."""
         recipe, base = self.recipe, self.base_candidate(tuned)
         without = evaluations_without_improvement(

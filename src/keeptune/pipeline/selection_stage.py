@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from keeptune.files import atomic_folder, read_json, write_json
+from keeptune.generation.engine import Generator
 from keeptune.models import adapter_metadata, load
 from keeptune.pipeline.checkpoint_selection import select_checkpoint
 from keeptune.pipeline.context import RunContext
@@ -18,7 +20,13 @@ def run_selection_stage(context: RunContext) -> None:
     """Selects a checkpoint and a scale by dev scores, copies the adapter, and adds its hash to the manifest."""
     directory, recipe, models = context.directory, context.recipe, context.models
     with context.stage("select"):
-        chosen = select_checkpoint(directory.checkpoints, recipe, context.dev, models.tuned, models.with_adapter)
+        chosen = select_checkpoint(
+            directory.checkpoints,
+            recipe,
+            context.dev,
+            models.tuned and _generator(context, models.tuned),
+            lambda folder: _generator(context, models.with_adapter(folder)),
+        )
         checkpoint = directory.checkpoints / chosen["checkpoint"]
         with atomic_folder(directory.adapter) as scratch:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
@@ -30,6 +38,11 @@ def run_selection_stage(context: RunContext) -> None:
         add_adapter_hashes(context)
         if recipe.adapter.family == "pissa":
             context.reporter.info("adapter/ is a plain LoRA of twice the rank, for the unchanged base weights")
+
+
+def _generator(context: RunContext, model: Any) -> Generator:
+    """A generator of this process alone: the others do not hold the candidates."""
+    return Generator(model.eval(), context.models.tokenizer)
 
 
 def _metadata(context: RunContext, scale: float) -> adapter_metadata.AdapterMetadata:

@@ -13,6 +13,7 @@ from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import Record, read_records, write_json, write_records
+from keeptune.generation.distributed import DistributedGenerator, serve_generation
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import (
     sample_on_policy_answers,
@@ -85,10 +86,18 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
     """Runs the trainer to its end and returns the number of steps."""
     dev, patience = context.dev, context.recipe.train.patience
 
-    def score(step: int) -> Record:
+    def generator() -> DistributedGenerator:
+        return DistributedGenerator(model.eval(), context.models.tokenizer, context.processes)
+
+    def score(step: int) -> Record | None:
+        if not context.processes.is_main:
+            serve_generation(context.processes, generator)
+            return None
+        tuned = generator()
         if patience or dev.compares_abilities:
-            dev.base_candidate(model)  # scored here, because all processes wait here
-        scores = dev.score(model, f"step {step}")
+            dev.base_candidate(tuned)  # scored here, because all processes answer here
+        scores = dev.score(tuned, f"step {step}")
+        context.processes.all_gather(None)  # releases the workers from serving generation requests
         trackers.log("dev", step, scores)
         for observer in observers:
             observer.on_dev_scores(step, scores)
@@ -100,7 +109,7 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
         _show_step(context, trackers, step)
 
     with _trackers(context) as trackers:
-        progress = trainer.run(on_step, score, (lambda: dev.has_stopped_improving(model)) if patience else None)
+        progress = trainer.run(on_step, score, (lambda: dev.has_stopped_improving(generator())) if patience else None)
     if progress.step < len(trainer.plan):
         context.reporter.info(f"stopped early at step {progress.step}: no better dev score in {patience} evaluations")
     return progress.step

@@ -35,8 +35,8 @@ from keeptune.training.distributed import distributed_context
 from keeptune.training.schedule import learning_rate
 from keeptune.training.step_engine import StepEngine, TorchEngine
 
-ScoreFunction = Callable[[int], dict[str, Any]]
-"""Evaluates the model in its state after a step. The result is logged."""
+ScoreFunction = Callable[[int], dict[str, Any] | None]
+"""Evaluates the model in its state after a step, in all processes together. The result of the first one is logged."""
 
 StopCriterion = Callable[[], bool]
 """Early stopping: whether the scores so far end the training."""
@@ -184,8 +184,9 @@ class Trainer:
         """Evaluates the model after a step and logs the result, if that is due and not yet done."""
         if score and self._is_score_due(step) and step not in self.scored_steps:
             with self.engine.gathered():
-                if self.context.is_main:
-                    self._log({"event": "score", "step": step, **score(step)})
+                scores = score(step)
+                if scores is not None:
+                    self._log({"event": "score", "step": step, **scores})
                 self.context.barrier()
             self.scored_steps.add(step)
 
