@@ -11,7 +11,7 @@ import random
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +74,17 @@ def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Jo
     }
 
 
-def run(python: str, script: list[str], folder: Path, job: Job) -> Figures:
-    """What one side prints for one job; or no speed, and what it printed instead."""
+def run(
+    python: str, script: list[str], folder: Path, job: Job, environment: Mapping[str, str] | None = None
+) -> Figures:
+    """What one side prints for one job; or no speed, and what it printed instead. None: with this environment."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for name in ("rows.json", "adapter"):
             (Path(scratch) / name).symlink_to(folder / name)
         (Path(scratch) / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        done = subprocess.run([python, *script], cwd=scratch, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [python, *script], cwd=scratch, capture_output=True, text=True, check=False, env=environment
+        )
     if done.returncode:
         return {"useful_tokens_per_second": None, "printed": (done.stdout + done.stderr)[-2000:]}
     figures: Figures = json.loads(done.stdout.strip().splitlines()[-1])
