@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from keeptune.config.data import ColumnsSection
 from keeptune.data.columns import FORMAT_KEYS, PLAIN_PAIRS, RowLayout, format_name
 from keeptune.data.conversations import Number, is_blank
-from keeptune.data.row_formats import find_format, list_names
+from keeptune.data.row_formats import find_format
+from keeptune.data.row_values import list_names
 from keeptune.data.sample import Fields
 from keeptune.errors import DataError
 

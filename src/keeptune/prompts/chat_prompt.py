@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from keeptune.errors import ModelError, PromptError
-from keeptune.prompts.chat_template import JsonObject, Rendering, render_chat
+from keeptune.prompts.chat_template import UNTRAINED, JsonObject, Rendering, render_chat
 from keeptune.prompts.template import EncodedExample, Prompt, decode_tokens, encode_text
 
 LossOn = Literal["all", "last"]
@@ -216,7 +216,11 @@ class ChatPrompt:
         """Return the targets in order. The last one ends the conversation, and none begins inside a prompt."""
         last = len(turns.messages) - 1
         if not rendering.marked:
-            assistant = [place for place, turn in enumerate(turns.messages) if turn["role"] == "assistant"]
+            assistant = [
+                place
+                for place, turn in enumerate(turns.messages)
+                if turn["role"] == "assistant" and not turn.get(UNTRAINED)
+            ]
             return [
                 self._unmarked_target(turns, place, rendering.text)
                 for place in (assistant if self.loss_on == "all" else [last])
@@ -226,6 +230,10 @@ class ChatPrompt:
         if not answer:
             raise PromptError(f"the chat template marks nothing of turn {last + 1} with a generation block")
         earlier = [block for block in rendering.marked if block[1] <= start] if self.loss_on == "all" else []
+        for place in [place for place, turn in enumerate(turns.messages[:-1]) if turn.get(UNTRAINED)]:
+            begin = self._prompt_length(turns, place, rendering.text)
+            end = _common_length(rendering.text, self._render(turns.messages[: place + 1], turns.tools, False).text)
+            earlier = [block for block in earlier if block[1] <= begin or block[0] >= end]
         blocks = [*earlier, *answer]
         *parts, complete = [_Target(*block, start) for block in blocks]
         return [*parts, complete._replace(missing_end=_NO_END)]
