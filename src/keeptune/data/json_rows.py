@@ -255,7 +255,22 @@ def _parse(text: str) -> object:
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError):
-        raise RowError("malformed JSON") from None
+        raise RowError(f"malformed JSON{_find_fault(text.strip())}") from None
+
+
+def _find_fault(text: str) -> str:
+    """Return what is wrong with a line and what to do, for the usual faults; else nothing."""
+    try:
+        _, end = DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        if text in ("{", "[", "}", "]", "},"):
+            return ": an object over several lines; write one object per line, or a list with [ and ]"
+        if text.startswith("{'"):
+            return ": single quotes, as Python prints them; write it with json.dumps"
+        return ": a comment, which JSON has not; remove the line" if text.startswith(("#", "//")) else ""
+    if text[end:].strip() == ",":
+        return ": a comma after the object; remove it, or write a list with [ and ]"
+    return ": several objects on one line; write one object per line" if text[end:].lstrip().startswith("{") else ""
 
 
 class _ObjectReader:
