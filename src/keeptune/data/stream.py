@@ -70,11 +70,11 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
             start = stream.peek(16)
             if start.startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))
-            elif start.startswith(UTF16_MARKS):
-                stream = io.BufferedReader(_Utf8FromUtf16(stream), BLOCK_BYTES)
-            elif not (start.startswith(b"PAR1") and path.suffix.lower() == ".parquet"):
+            elif not start.startswith(UTF16_MARKS) and not (
+                start.startswith(b"PAR1") and path.suffix.lower() == ".parquet"
+            ):
                 _require_known(path, start)
-            yield stream
+            yield io.BufferedReader(_Utf8FromUtf16(stream), BLOCK_BYTES) if start.startswith(UTF16_MARKS) else stream
     except OSError as error:
         if error.strerror is None:  # raised by Arrow, not by the operating system
             raise DataError(

@@ -75,7 +75,8 @@ class JsonFields(Grader):
                 ) from None
         elif isinstance(value, dict):
             for key, item in value.items():
-                self._check_fields(*((f"{path}.{key}", f"{rule}.{key}") if path else (key, key)), item)
+                below, below_rule = (f"{path}.{key}", f"{rule}.{key}") if path else (key, key)
+                self._check_fields(below, below_rule, item)
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 self._check_fields(f"{path}[{index}]", f"{rule}[]", item)
