@@ -30,7 +30,7 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """The byte order marks of UTF-16, which Excel and Windows write."""
 
-_FOREIGN = {
+FOREIGN = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV UTF-8",
     b"\x1f\x8b": "compressed by gzip, and its name does not say so; let it end in .gz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd, and its name does not say so; let it end in .zst",
@@ -85,7 +85,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 
 def _require_known(path: Path, start: bytes) -> None:
     """Raise the error for a file whose first bytes are those of another program."""
-    for mark, advice in _FOREIGN.items():
+    for mark, advice in FOREIGN.items():
         if start.startswith(mark):
             raise DataError(f"{path}: cannot be read as rows: it is {advice}")
 

@@ -32,6 +32,7 @@ NOT_PREFIX_STABLE = "the chat template is not prefix-stable"
 
 _PROBE = ({"role": "user", "content": "Hello"},)
 _END_OF_REASONING = "</think>"
+_TOOLS_ADVICE = "use a model whose template has tools, or name tools in data.ignore_columns"
 _NO_END = "the chat template writes no end token after the last turn, so no answer would end"
 
 
@@ -202,7 +203,7 @@ class ChatPrompt:
         Reasoning before `</think>` is not required, because templates remove it from earlier turns.
         """
         if turns.tools and self._render(turns.messages, None, False).text == text:
-            raise PromptError("the chat template leaves out the tools")
+            raise PromptError(f"the chat template leaves out the tools: {_TOOLS_ADVICE}")
         for number, message in enumerate(turns.messages, start=1):
             parts = [str(message["content"]).rpartition(_END_OF_REASONING)[2].strip()]
             parts += [call["function"]["name"] for call in message.get("tool_calls", ())]
@@ -337,9 +338,11 @@ def chat_prompt(
     """
     template = getattr(tokenizer, "chat_template", None)
     if not isinstance(template, str):
+        has_several = template is not None
+        advice = "keep one of them in the model's folder" if has_several else "use an instruction-tuned model"
         raise ModelError(
             "prompt: chat needs a tokenizer with one chat template, and this one has "
-            f"{'none' if template is None else 'several'}; use an instruction-tuned model, or set prompt.template"
+            f"{'several' if has_several else 'none'}; {advice}, or set prompt.template"
         )
     prompt = ChatPrompt(template, _special_tokens(tokenizer), arguments, system, loss_on, tuple(end_tokens))
     prompt.render("Hello")
