@@ -94,7 +94,7 @@ def test_too_many_rejected_rows(taught: Any, good: list[str], tmp_path: Path) ->
         (b" \n\n", "the file is empty"),
         (b"[]", "the list is empty"),
         (b'[{"problem": "1 + 1", "solution": "2"}', "item 1 of the JSON list cannot be parsed"),
-        (b"\n".join([b"\xff\xfe\x00"] * 9), "9 of 9 rows are rejected"),
+        (b"\n".join([b"\xff\xfd\x00"] * 9), "9 of 9 rows are rejected"),
         (None, "cannot be read (No such file or directory); check its name"),
     ],
 )
