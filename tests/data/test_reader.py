@@ -89,7 +89,7 @@ def test_line_numbers_include_blank_lines(tmp_path: Path) -> None:
         ),
         (b'{"problem": "a\xff", "solution": "b"}', "not UTF-8"),
         (json.dumps(GOOD, ensure_ascii=False).encode("gb18030"), "not UTF-8"),
-        (json.dumps(conversation(conversation_id=1)), "id is not a text"),
+        (json.dumps(conversation(conversation_id=["1"])), "id is not a text"),
         (json.dumps(conversation(prompt=None)), "problem is not a text"),
         (json.dumps(conversation(prompt="### Instruction:\n\n\n### Response:")), "problem is empty"),
         (json.dumps(conversation(reply="")), "solution is empty"),
@@ -129,7 +129,11 @@ def test_conversation_ids_are_unique_within_a_file(tmp_path: Path) -> None:
     items = [conversation("1"), conversation("2"), conversation("1")]
     for content in (json.dumps(items), "\n".join(map(json.dumps, items))):
         rows = read(tmp_path / "rows", content)
-        assert [row.reason if isinstance(row, RejectedRow) else None for row in rows] == [None, None, "id occurs twice"]
+        assert [row.reason.partition(":")[0] if isinstance(row, RejectedRow) else None for row in rows] == [
+            None,
+            None,
+            "id occurs twice",
+        ]
 
 
 def test_a_long_line_is_rejected_with_bounded_memory(tmp_path: Path) -> None:

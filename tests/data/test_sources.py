@@ -129,7 +129,10 @@ def test_repeated_ids_are_found_in_a_file_of_several_shard_sizes(tmp_path: Path)
     turns = [{"from": "human", "value": "1"}, {"from": "gpt", "value": "2"}]
     lines = [json.dumps({"id": name, "conversations": turns}) for name in "abca"]
     rows = in_shards(Path(write(tmp_path / "talks.jsonl", "\n".join(lines).encode())), shard_bytes=1)
-    assert [row.reason if isinstance(row, RejectedRow) else None for row in rows] == [None] * 3 + ["id occurs twice"]
+    assert [row.reason.partition(":")[0] if isinstance(row, RejectedRow) else None for row in rows] == [
+        *[None] * 3,
+        "id occurs twice",
+    ]
 
 
 def test_a_file_is_scanned_with_bounded_memory(tmp_path: Path) -> None:

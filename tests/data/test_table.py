@@ -166,11 +166,11 @@ def test_adversarial_quotes_are_parsed_fast(tmp_path: Path, line: str) -> None:
         ("\n", "the file is empty"),
         (HEADER, "the table is empty"),
         ("Problem,answer\n1,2", "lacks 'problem' and 'solution'; its columns are 'Problem', 'answer'"),
-        ("problem;solution\n1;2", "its columns are 'problem;solution'"),
+        ("problem:solution\n1:2", "its columns are 'problem:solution'"),
         ("problem,problem,solution\n1,2,3", "has more than once 'problem'"),
         ('"problem,solution\n1,2', ":1: cannot read the header (malformed CSV)"),
         ("x" * 1_500_000, ":1: cannot read the header (longer than 1 MB)"),
-        (b"problem\xff,solution\n1,2", "lacks 'problem'"),
+        (b"problem\xff,solution\n1,2", "header is not UTF-8"),
     ],
 )
 def test_a_csv_file_without_its_columns_or_rows_is_an_error(tmp_path: Path, content: str | bytes, message: str) -> None:

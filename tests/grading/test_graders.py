@@ -256,6 +256,22 @@ def test_json_schema_is_enforced() -> None:
 
 
 @pytest.mark.parametrize(
+    ("truth", "named"),
+    [
+        ('{"price": "on request"}', "price"),
+        ('{"items": [{"price": 1}, {"price": "?"}]}', "items[1].price"),
+    ],
+)
+def test_a_field_that_its_grader_cannot_compare_rejects_the_row(truth: str, named: str) -> None:
+    # Such a row was accepted, and no answer could be right, not even its own solution.
+    grader = create_grader({"name": "json", "fields": {"price": "number", "items[].price": "number"}})
+    with pytest.raises(GraderError) as error:
+        grader.read_truth(truth)
+    assert named in str(error.value)
+    assert grader.read_truth('{"price": null, "items": [{"price": ""}]}')
+
+
+@pytest.mark.parametrize(
     ("problem", "query", "named"),
     [
         ("no table", "SELECT 1", "CREATE TABLE"),

@@ -114,6 +114,21 @@ def test_generation_blocks_give_the_mask_of_transformers() -> None:
         assert not any(mask[len(example.loss_mask) :])
 
 
+@pytest.mark.parametrize("family_name", ["chatml", "marked"])
+def test_a_turn_of_weight_0_is_no_target(family_name: str) -> None:
+    """`weight: 0` of OpenAI's format: such rows were rejected."""
+    family = FAMILIES[family_name]
+    words = family.tokenizer()
+    turns = [
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": "It is 3.", "is_untrained": True},
+        {"role": "user", "content": "Sure?"},
+        {"role": "assistant", "content": "It is 2."},
+    ]
+    example = prompt_of(family, words).encode_example(words, "", "It is 2.", stored(turns))
+    assert targets(words, example.tokens, example.loss_mask) == ["It is 2.<|im_end|>"]
+
+
 def test_a_block_that_ends_before_the_end_token_is_extended() -> None:
     family = FAMILIES["marked"]
     words = family.tokenizer()

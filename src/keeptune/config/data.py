@@ -20,7 +20,9 @@ REJECT_LIMIT = 0.01
 ALL_COLUMNS = "all"
 """The value of `data.ignore_columns` that stands for every column."""
 
-FormatName = Literal["problem-solution", "messages", "conversations", "alpaca", "prompt-completion", "question-answer"]
+FormatName = Literal[
+    "problem-solution", "messages", "conversations", "alpaca", "prompt-completion", "preference", "question-answer"
+]
 """The row formats that are recognized by their keys."""
 
 

@@ -10,18 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from keeptune.config.data import ALL_COLUMNS, ColumnsSection, DataSection, FormatName
-from keeptune.data.conversations import Number, is_blank
+from keeptune.data.conversations import TURN_KEYS, Number, is_blank
 from keeptune.data.row import RawRow, RowError, require_text
-from keeptune.data.row_formats import (
-    EXPECTED_KEYS,
-    RowFormat,
-    RowTexts,
-    convert_fields,
-    describe,
-    find_format,
-    list_names,
-    require_content,
-)
+from keeptune.data.row_formats import EXPECTED_KEYS, RowFormat, RowTexts, convert_fields, find_format
+from keeptune.data.row_values import describe, list_names, require_content
 
 FORMAT_KEYS: dict[FormatName, tuple[str, ...]] = {
     "problem-solution": ("problem", "solution"),
@@ -29,6 +21,7 @@ FORMAT_KEYS: dict[FormatName, tuple[str, ...]] = {
     "conversations": ("conversations",),
     "alpaca": ("instruction", "output"),
     "prompt-completion": ("prompt", "completion"),
+    "preference": ("chosen",),
     "question-answer": ("question", "answer"),
 }
 """The keys by which each format is recognized."""
@@ -89,6 +82,32 @@ class RowLayout:
     def is_ignored(self, name: str) -> bool:
         """Return whether the recipe allows this column to be dropped."""
         return ALL_COLUMNS in self.ignored or name in self.ignored
+
+    def without_ignored(self, fields: Mapping[str, object], row_format: RowFormat) -> Mapping[str, object]:
+        """Return the fields of a row without those that the recipe ignores, also within its turns.
+
+        `all` keeps every key of the format, such as a system text. A recipe can name such a key to drop it.
+        """
+        if not self.ignored:
+            return fields
+
+        def is_kept(key: str) -> bool:
+            if key in row_format.required:
+                return True
+            return key not in self.ignored if key in row_format.keys else not self.is_ignored(key)
+
+        return {key: self._clean(fields[key]) for key in fields if is_kept(key)}
+
+    def _clean(self, value: object) -> object:
+        """Return a list of turns without the keys of turns that the recipe ignores."""
+        if not isinstance(value, list):
+            return value
+        return [
+            tuple((key, item) for key, item in turn if key in TURN_KEYS or not self.is_ignored(key))
+            if isinstance(turn, tuple) and not {"role", "from"}.isdisjoint(dict(turn))
+            else turn
+            for turn in value
+        ]
 
 
 def format_name(row_format: RowFormat) -> str:
@@ -163,10 +182,13 @@ class RowReader:
             raise RowError(
                 f"keys fit no row format{fixed}: found {list_names(fields)}; expected {layout.expected_keys}"
             )
-        if all(key in row_format.keys for key in fields) and len(self._formats) < _MAX_CACHED_FORMATS:
+        if (
+            not layout.ignored
+            and all(key in row_format.keys for key in fields)
+            and len(self._formats) < _MAX_CACHED_FORMATS
+        ):
             self._formats[tuple(fields)] = row_format
-        if layout.ignored:
-            fields = {key: fields[key] for key in fields if key in row_format.keys or not layout.is_ignored(key)}
+        fields = layout.without_ignored(fields, row_format)
         return convert_fields(fields, row_format, layout.conversations)
 
 

@@ -13,20 +13,26 @@ from hashlib import blake2b
 from typing import Any
 
 from keeptune.data.row import RowError, require_text
+from keeptune.prompts.chat_template import UNTRAINED
 
 ROLES = {
     **dict.fromkeys(("user", "human"), "user"),
-    **dict.fromkeys(("assistant", "gpt"), "assistant"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "model", "bing", "bard", "ai", "bot"), "assistant"),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "function", "function_call", "observation", "tool_call", "tool_response"), "tool"),
 }
-"""The role of a speaker by its name in the file."""
+"""The role of a speaker by its name in the file, in lower case."""
 
 _CALL_NAMES = ("function_call", "tool_call")
 """Speakers whose text is a tool call of the assistant."""
 
-_TURN_KEYS = {"role", "from", "content", "value", "name", "tool_calls", "function_call", "tool_call_id"}
+IGNORE_ADVICE = "remove them, or name them in data.ignore_columns"
+
+TURN_KEYS = {"role", "from", "content", "value", "name", "tool_calls", "function_call", "tool_call_id"}
 _REASONING = "reasoning_content"
+
+TRAINED_KEYS = ("weight", "loss", "train")
+"""Keys of an assistant turn that say whether it is trained: `weight` of OpenAI, or `loss` and `train`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,42 @@ Message = dict[str, Any]
 def is_blank(value: object) -> bool:
     """Return whether a value holds nothing: None, a blank text, an empty list or an empty object."""
     return value is None or (not value.strip() if isinstance(value, str) else value in ([], ()))
+
+
+def find_role(name: str) -> str | None:
+    """Return the role of a speaker, or None if the name is unknown. Case does not matter."""
+    return ROLES.get(name.strip().lower())
+
+
+def join_text_parts(content: object) -> object:
+    """Return the text of a content that is a list of text parts; any other content unchanged."""
+    if not isinstance(content, list) or not content:
+        return content
+    parts = [dict(part) if isinstance(part, tuple) else {} for part in content]
+    texts = [part.get("text") for part in parts if part.get("type") in ("text", "input_text", "output_text")]
+    others = any(key not in ("type", "text") and not is_blank(part[key]) for part in parts for key in part)
+    if others or len(texts) < len(parts):
+        return content
+    return "\n".join(text for text in texts if isinstance(text, str))
+
+
+def is_untrained(fields: Mapping[str, object]) -> bool:
+    """Return whether a turn says that it is not trained, with one of `TRAINED_KEYS`.
+
+    Raises:
+        RowError: such a key has another value than 0 or 1, true or false.
+    """
+    values = {"0": False, "0.0": False, "1": True, "1.0": True, "true": True, "false": False}
+    trained = True
+    for key in TRAINED_KEYS:
+        value = fields.get(key)
+        if value is None:
+            continue
+        text = value.text if isinstance(value, Number) else str(value).lower()
+        if text not in values:
+            raise RowError(f"{key} of a turn is not 0 or 1: found {text[:40]!r}")
+        trained = trained and values[text]
+    return not trained
 
 
 def parse_conversation(
@@ -64,6 +106,10 @@ def parse_conversation(
     _check_order(messages)
     schemas = _parse_tools(tools)
     *before, answer = messages
+    if answer.get(UNTRAINED):
+        raise RowError(
+            "the last answer has weight 0: nothing of the row would be evaluated; remove the turn or the row"
+        )
     solution = _describe(answer)
     is_single = [list(message) for message in messages] == [["role", "content"]] * 2 and not schemas
     if is_single:
@@ -122,14 +168,16 @@ def _parse_turn(turn: object, number: int) -> Message:
     if len(fields) < len(turn):
         raise RowError("a key occurs twice")
     fields = {key: value for key, value in fields.items() if not is_blank(value) or key in ("content", "value")}
-    speaker = fields.get("role", fields.get("from"))
+    name = fields.get("role", fields.get("from"))
+    speaker = name.strip().lower() if isinstance(name, str) else name
     if not isinstance(speaker, str):
         raise RowError(f"a turn has no role: found {_list(fields)} in {where}; expected 'role' or 'from'")
     if speaker not in ROLES:
-        raise RowError(f"unknown role: found {speaker[:60]!r} in {where}; known are {_list(ROLES)}")
-    if dropped := fields.keys() - _TURN_KEYS - ({_REASONING} if ROLES[speaker] == "assistant" else set()):
-        raise RowError(f"keys of a turn would be dropped: found {_list(sorted(dropped))} in {where}")
-    content = fields.get("content", fields.get("value"))
+        raise RowError(f"unknown role: found {str(name)[:60]!r} in {where}; known are {_list(ROLES)}")
+    if dropped := fields.keys() - TURN_KEYS - ({_REASONING, *TRAINED_KEYS} if ROLES[speaker] == "assistant" else set()):
+        names = _list(sorted(dropped))
+        raise RowError(f"keys of a turn would be dropped: found {names} in {where}; {IGNORE_ADVICE}")
+    content = join_text_parts(fields.get("content", fields.get("value")))
     if speaker in _CALL_NAMES:
         return {"role": "assistant", "content": "", "tool_calls": [_parse_call(_from_json_text(content, where), where)]}
     return _message(ROLES[speaker], content, fields, where)
@@ -146,14 +194,26 @@ def _message(role: str, content: object, fields: Mapping[str, object], where: st
     if is_blank(content) and may_be_blank:
         content = ""
     elif not isinstance(content, str):
-        raise RowError(f"the content of a turn is not a text: found in {where}, a turn of {role!r}")
+        raise RowError(
+            f"the content of a turn is not a text: found {_describe_parts(content)} in {where}, a turn of {role!r}"
+        )
     else:
         content = require_text(f"content of {where}", content)
     message: Message = {"role": role, "content": content}
     for key in (_REASONING, "name", "tool_call_id"):
         if key in fields:
             message[key] = require_text(f"{key} of {where}", fields[key])
+    if is_untrained(fields):
+        message[UNTRAINED] = True
     return {**message, "tool_calls": calls} if calls else message
+
+
+def _describe_parts(content: object) -> str:
+    """Return what a content is that is not a text, for error messages."""
+    if isinstance(content, list):
+        types = {str(dict(part).get("type")): None for part in content if isinstance(part, tuple)}
+        return f"parts of type {_list(types)}" if types else "a list"
+    return "nothing" if is_blank(content) else "an object" if isinstance(content, tuple) else "another value"
 
 
 def _calls(fields: Mapping[str, object], where: str) -> list[object]:

@@ -8,10 +8,12 @@ unterminated record would end at the same line, so it is limited to a single lin
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 
 from keeptune.data.columns import RowLayout
@@ -19,6 +21,10 @@ from keeptune.data.row import MAX_ROW_BYTES, NOT_UTF8, TOO_LONG, RawRow, Rejecte
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.data.table import TableColumns, find_columns
 from keeptune.errors import DataError
+
+_DELIMITERS = (",", ";", "\t", "|", "，")
+_QUOTED = re.compile(r'"[^"]*"')
+_DECLARED = re.compile(r"sep=(.)\s*")
 
 _NumberedLine = tuple[int, str | LongLine]
 """A line number and the line."""
@@ -32,7 +38,7 @@ def read_csv(path: Path, layout: RowLayout, delimiter: str = ",") -> Iterator[Ra
     """
     file = str(path)
     with open_bytes(path) as stream:
-        records = _parse_records(file, _number_lines(stream), delimiter)
+        records = _open_records(file, stream, delimiter)
         header = _read_header(path, records)
         columns = find_columns(file, header, layout)
         indices = [header.index(name) for name in columns.names]
@@ -63,7 +69,7 @@ def read_columns(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
         DataError: the file is missing, unreadable or empty, or its header is malformed.
     """
     with open_bytes(path) as stream:
-        records = _parse_records(str(path), _number_lines(stream), delimiter)
+        records = _open_records(str(path), stream, delimiter)
         yield _read_header(path, records)
         yield from (record.fields for record in records if isinstance(record, _Record))
 
@@ -73,10 +79,39 @@ def _read_header(path: Path, records: Iterator[_Record | RejectedRow]) -> list[s
     if header is None:
         raise DataError(f"{path}: the file is empty; provide a file with rows")
     if isinstance(header, RejectedRow):
+        advice = "the first line must name the columns"
+        if "\r" in header.text:
+            advice = "its lines end in CR alone, as on old Macs; save the file with the line ends LF or CRLF"
+        raise DataError(f"{path}:{header.line}: cannot read the header ({header.reason}); {advice}")
+    if not is_utf8(header.text):
         raise DataError(
-            f"{path}:{header.line}: cannot read the header ({header.reason}); the first line must name the columns"
+            f"{path}:{header.line}: the header is not UTF-8; save the file as CSV UTF-8, or convert it, such as with "
+            f"iconv -f GB18030 -t UTF-8 (Chinese) or iconv -f WINDOWS-1252 -t UTF-8 (Western Europe)"
         )
     return header.fields
+
+
+def _open_records(file: str, stream: BufferedReader, delimiter: str) -> Iterator[_Record | RejectedRow]:
+    """Yield the header and the records. The delimiter is that of the header, or of Excel's line `sep=;` before it."""
+    lines = _number_lines(stream)
+    for number, text in lines:
+        header = "" if isinstance(text, LongLine) else text
+        if declared := _DECLARED.fullmatch(header):
+            yield from _parse_records(file, lines, declared[1])
+        elif header.strip() or isinstance(text, LongLine):
+            yield from _parse_records(file, chain([(number, text)], lines), _find_delimiter(header, delimiter))
+
+
+def _find_delimiter(header: str, default: str) -> str:
+    """Return the delimiter of a header: a comma if it has one, else the most frequent other one.
+
+    Excel writes semicolons where the comma is the decimal sign.
+    """
+    bare = _QUOTED.sub("", header)
+    counts = {mark: bare.count(mark) for mark in _DELIMITERS}
+    if default != "," or counts[","] or not any(counts.values()):
+        return default
+    return max(counts, key=lambda mark: counts[mark])
 
 
 def _row(file: str, record: _Record, width: int, indices: list[int], columns: TableColumns) -> RawRow | RejectedRow:

@@ -15,6 +15,7 @@ from sys import maxsize
 from typing import NamedTuple
 
 from keeptune.data.columns import RowLayout, RowReader
+from keeptune.data.conversations import Number
 from keeptune.data.json_document import DECODER, find_lists, is_partial_object, skip_space
 from keeptune.data.row import (
     MAX_ROW_BYTES,
@@ -27,13 +28,15 @@ from keeptune.data.row import (
     reject,
     require_text,
 )
-from keeptune.data.row_formats import CONVERSATIONS, list_names
+from keeptune.data.row_formats import CONVERSATIONS
+from keeptune.data.row_values import describe, list_names
 from keeptune.data.sources import Shard
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
 
 _CONVERSATION_KEYS = {"id", "conversations"}
 _CONVERSATION_ROLES = ["human", "gpt"]
+_ID_ADVICE = "repair it, or name id in data.ignore_columns"
 
 _LINE_SPACE = " \t\r\x0b\x0c"
 
@@ -252,7 +255,22 @@ def _parse(text: str) -> object:
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError):
-        raise RowError("malformed JSON") from None
+        raise RowError(f"malformed JSON{_find_fault(text.strip())}") from None
+
+
+def _find_fault(text: str) -> str:
+    """Return what is wrong with a line and what to do, for the usual faults; else nothing."""
+    try:
+        _, end = DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        if text in ("{", "[", "}", "]", "},"):
+            return ": an object over several lines; write one object per line, or a list with [ and ]"
+        if text.startswith("{'"):
+            return ": single quotes, as Python prints them; write it with json.dumps"
+        return ": a comment, which JSON has not; remove the line" if text.startswith(("#", "//")) else ""
+    if text[end:].strip() == ",":
+        return ": a comma after the object; remove it, or write a list with [ and ]"
+    return ": several objects on one line; write one object per line" if text[end:].lstrip().startswith("{") else ""
 
 
 class _ObjectReader:
@@ -289,16 +307,30 @@ class _ObjectReader:
 
     def _conversation(self, file: str, line: int, fields: dict[str, object]) -> RawRow:
         """Convert a conversation with an id. Only those of MindFormers and FastChat may have a prompt to remove."""
-        conversation_id, turns = fields["id"], fields["conversations"]
-        if not isinstance(conversation_id, str):
-            raise RowError("id is not a text")
-        if conversation_id in self._conversation_ids:
-            raise RowError("id occurs twice")
+        conversation_id = self._conversation_id(fields["id"])
+        fields = dict(self.layout.without_ignored(fields, CONVERSATIONS))
+        turns = fields["conversations"]
         prompt, solution, conversation = CONVERSATIONS.read_row(fields, self.layout.conversations)
-        self._conversation_ids.add(conversation_id)
+        if conversation_id is not None:
+            self._conversation_ids.add(conversation_id)
         if conversation is not None:
             return RawRow(file, line, prompt, solution, conversation=conversation)
         if not isinstance(turns, list) or [dict(turn).get("from") for turn in turns] != _CONVERSATION_ROLES:
             return RawRow(file, line, prompt, solution)
         problem = require_text("problem", strip_prompt_wrapper(prompt))
         return RawRow(file, line, problem, solution, unwrapped=problem != prompt.strip())
+
+    def _conversation_id(self, value: object) -> str | None:
+        """Return the id of a conversation; None if data.ignore_columns names `id`.
+
+        Raises:
+            RowError: the id is not a text or a number, or occurs twice.
+        """
+        if "id" in self.layout.ignored:
+            return None
+        if not isinstance(value, (str, Number)):
+            raise RowError(f"id is not a text: found {describe(value)}; {_ID_ADVICE}")
+        text = value if isinstance(value, str) else value.text
+        if text in self._conversation_ids:
+            raise RowError(f"id occurs twice: found {text[:60]!r}; {_ID_ADVICE}")
+        return text

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from keeptune.config.data import ColumnsSection
 from keeptune.data.columns import FORMAT_KEYS, PLAIN_PAIRS, RowLayout, format_name
 from keeptune.data.conversations import Number, is_blank
-from keeptune.data.row_formats import find_format, list_names
+from keeptune.data.row_formats import find_format
+from keeptune.data.row_values import list_names
 from keeptune.data.sample import Fields
 from keeptune.errors import DataError
 
@@ -34,6 +35,26 @@ _SOLUTION_NAMES = (
     *("intent", "sentiment", "summary", "答案", "回答", "输出", "标签"),
 )
 _KIND_NAMES = ("kind", "type", "category", "topic", "subject", "task", "类型", "类别")
+_NO_SOLUTION_NAMES = ("rejected", "id", "url", "uuid", "index", "custom_id", "created_at", "timestamp", "non_preferred")
+"""Columns that are no answer, although they are the last ones of a table."""
+
+_CONTEXT_NAMES = (
+    "context",
+    "passage",
+    "premise",
+    "hypothesis",
+    "schema",
+    "input",
+    "choices",
+    "options",
+    "选项",
+    "背景",
+)
+"""Columns without which a problem cannot be answered. They become a part of it."""
+
+_AFTER_PROBLEM = ("hypothesis", "input", "choices", "options", "选项")
+_LETTERS = "ABCDEFGHIJ"
+_MAX_CHOICES = 10
 _MAX_KINDS, _MIN_ROWS_PER_KIND = 20, 4
 
 
@@ -56,7 +77,10 @@ def guess_layout(file: str, rows: Sequence[Fields]) -> LayoutGuess:
     common = [key for key in keys if all(key in row for row in rows)]
     row_format = find_format(common)
     kind = _find_kind(rows, [key for key in common if row_format is None or key not in row_format.keys])
-    if row_format is not None and (kind is None or row_format.required not in PLAIN_PAIRS):
+    has_context = row_format is not None and any(
+        _is_context(key) and key not in row_format.keys and _is_part(rows, key) for key in common
+    )
+    if row_format is not None and ((kind is None and not has_context) or row_format.required not in PLAIN_PAIRS):
         ignored = tuple(key for key in keys if key not in row_format.keys)
         return LayoutGuess(RowLayout(ignored=ignored), (), f"row format {format_name(row_format)}")
     if row_format is not None:
@@ -66,8 +90,10 @@ def guess_layout(file: str, rows: Sequence[Fields]) -> LayoutGuess:
         problem, solution = _find_pair(file, rows, common)
         reason = "guessed from the names and values of the columns: check them"
     kind = kind if kind not in (problem, solution) else None
-    ignored = tuple(key for key in keys if key not in (problem, solution, kind))
-    columns = ColumnsSection(problem=problem, solution=solution, kind=kind)
+    template, parts = _add_context(rows, problem, [key for key in common if key not in (solution, kind)])
+    first_key = solution.partition(".")[0] if solution not in keys else solution
+    ignored = tuple(key for key in keys if key not in (problem, *parts, first_key, kind))
+    columns = ColumnsSection(problem=template, solution=solution, kind=kind)
     kinds = tuple(sorted({str(row[kind]) for row in rows})) if kind else ()
     return LayoutGuess(RowLayout(columns, ignored), kinds, reason)
 
@@ -76,10 +102,13 @@ def _find_pair(file: str, rows: Sequence[Fields], keys: Sequence[str]) -> tuple[
     """Return the columns of the problem and of the solution: by name, else the first text and the last other column."""
     texts = [key for key in keys if all(isinstance(row[key], str) for row in rows)]
     values = [key for key in keys if all(isinstance(row[key], (str, bool, Number)) for row in rows)]
-    solution = _first_named(_SOLUTION_NAMES, values)
+    values = [key for key in values if key.strip().lower() not in _NO_SOLUTION_NAMES]
+    solution = _first_named(_SOLUTION_NAMES, values) or _find_inner_answer(rows, keys)
     problem = _first_named(_PROBLEM_NAMES, [key for key in texts if key != solution])
     problem = problem or next((key for key in texts if key != solution), None)
-    solution = solution or next((key for key in reversed(values) if key != problem), None)
+    others = [key for key in reversed(values) if key != problem and key.lower() not in _CONTEXT_NAMES]
+    # Without a name to go by, a column that never changes is no answer.
+    solution = solution or next((key for key in others if len({str(row[key]) for row in rows}) > 1), None)
     if problem is None or solution is None:
         expected = " or ".join("+".join(map(repr, required)) for required in FORMAT_KEYS.values())
         raise DataError(
@@ -87,6 +116,60 @@ def _find_pair(file: str, rows: Sequence[Fields], keys: Sequence[str]) -> tuple[
             "or two columns with texts in all rows"
         )
     return problem, solution
+
+
+def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:
+    """Return the place of the first answer in a column such as `answers` of SQuAD: `answers.text.0`."""
+    for key in keys:
+        values = [row[key] for row in rows]
+        if key.lower() in ("answer", "answers") and all(isinstance(value, tuple) for value in values):
+            texts = [dict(value).get("text") for value in values if isinstance(value, tuple)]
+            if any(isinstance(text, list) and text for text in texts):
+                return f"{key}.text.0"
+        if key.lower() in ("answer", "answers") and all(isinstance(value, list) for value in values):
+            items = [item for value in values if isinstance(value, list) for item in value[:1]]
+            if items and all(isinstance(item, (str, Number)) for item in items):
+                return f"{key}.0"
+    return None
+
+
+def _add_context(rows: Sequence[Fields], problem: str, keys: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the problem with the columns that it needs as a template, and those columns.
+
+    A list of options becomes one line per option, with the letters or the indices by which answers name them.
+    """
+    parts = [key for key in keys if key != problem and _is_context(key) and _is_part(rows, key)]
+    if not parts or "{" in problem:
+        return problem, []
+    letters = [key for key in parts if key in _LETTERS]
+    texts = [key for key in parts if isinstance(rows[0][key], str) and key not in letters]
+    before = [f"{{{key}}}" for key in texts if key.lower() not in _AFTER_PROBLEM]
+    after = [f"{{{key}}}" for key in texts if key.lower() in _AFTER_PROBLEM]
+    if letters:
+        after.append("\n".join(f"{key}. {{{key}}}" for key in letters))
+    for key in parts:
+        options = rows[0][key]
+        if isinstance(options, list):
+            has_index = all(not isinstance(value, str) for name, value in rows[0].items() if name.lower() == "answer")
+            marks = [str(place) if has_index else _LETTERS[place] for place in range(len(options))]
+            after.append("\n".join(f"{mark}. {{{key}.{place}}}" for place, mark in enumerate(marks)))
+    return "\n\n".join([*before, f"{{{problem}}}", *after]), parts
+
+
+def _is_context(key: str) -> bool:
+    """Whether the name of a column is that of a context or of an option such as `A`."""
+    return key.lower() in _CONTEXT_NAMES or (len(key) == 1 and key in _LETTERS)
+
+
+def _is_part(rows: Sequence[Fields], key: str) -> bool:
+    """Whether a column holds texts, or as many options in every row."""
+    values = [row[key] for row in rows]
+    if all(isinstance(value, str) for value in values):
+        return any(not is_blank(value) for value in values)
+    lists = [value for value in values if isinstance(value, list)]
+    sizes = {len(value) for value in lists}
+    are_texts = all(isinstance(item, (str, Number)) for value in lists for item in value)
+    return len(lists) == len(values) and len(sizes) == 1 and 1 < max(sizes) <= _MAX_CHOICES and are_texts
 
 
 def _first_named(names: Sequence[str], keys: Sequence[str]) -> str | None:

@@ -10,19 +10,27 @@ of its (key, value) pairs.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
-from keeptune.data.conversations import ROLES, Number, is_blank, parse_conversation
-from keeptune.data.row import RowError, require_text
+from keeptune.data.conversations import (
+    IGNORE_ADVICE,
+    ROLES,
+    TRAINED_KEYS,
+    find_role,
+    is_blank,
+    is_untrained,
+    join_text_parts,
+    parse_conversation,
+)
+from keeptune.data.json_document import DECODER
+from keeptune.data.row import RowError
+from keeptune.data.row_values import describe, list_names, require_content
 
 _TURN_KEYS = (("role", "content"), ("from", "value"))
 _TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
 
 _ONE_TURN = "supported are one user turn and then one assistant turn, both texts"
-_MAX_LISTED, _MAX_NAME_CHARACTERS = 12, 60
 
 
 RowTexts = tuple[str, str, str | None]
@@ -52,7 +60,7 @@ class RowFormat:
         turns = self.turns(fields) if conversations else None
         if turns is None:
             return (*self.read(fields), None)
-        return parse_conversation(turns, fields.get("tools"), fields.get("system"))
+        return parse_conversation(turns, _tools(fields), fields.get("system"))
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -93,55 +101,16 @@ def read_turns(key: str, turns: object) -> tuple[str, str]:
     Raises:
         RowError: the turns are not one text of a user and then one text of an assistant.
     """
+    turns = _parse_turns(turns)
     if not isinstance(turns, list) or not turns:
         raise RowError(f"{key} is not a list of turns: found {describe(turns)}; {_ONE_TURN}")
     parsed = [_read_turn(turn) for turn in turns]
-    contents = [(ROLES.get(name), content) for name, content, _ in parsed]
+    contents = [(find_role(name), content) for name, content, _ in parsed]
     contents = [(role, content) for role, content in contents if role != "system" or not is_blank(content)]
     if [role for role, _ in contents] != ["user", "assistant"] or any(others for _, _, others in parsed):
         raise RowError(_find_turns_error(parsed, [role for role, _ in contents]))
     (_, prompt), (_, reply) = contents
     return require_content("problem", prompt), require_content("solution", reply)
-
-
-def require_content(name: str, value: object) -> str:
-    """Return the text of a turn or of an answer; numbers and booleans are texts only for the name `solution`.
-
-    Raises:
-        RowError: the value is of another type, or `require_text` rejects it.
-    """
-    if name == "solution" and isinstance(value, bool):
-        return "true" if value else "false"
-    if name == "solution" and isinstance(value, Number):
-        return value.text
-    if not isinstance(value, str):
-        supported = "a text, a number or a boolean" if name == "solution" else "a text"
-        raise RowError(f"{name} is not a text: found {describe(value)}; supported is {supported}")
-    return require_text(name, value)
-
-
-def from_python(value: object) -> object:
-    """Return a value of a table as a value of a row. Missing keys of an object are None in tables and are removed."""
-    match value:
-        case bool() | str() | None:
-            return value
-        case float() if not math.isfinite(value):
-            return value
-        case int() | float() | Decimal():
-            return Number(str(value))
-        case list() | tuple():
-            return [from_python(item) for item in value]
-        case dict():
-            return tuple((key, from_python(item)) for key, item in value.items() if item is not None)
-    return value
-
-
-def list_names(names: Iterable[str]) -> str:
-    """Return the names in quotes, separated by commas. Long lists and names are cut."""
-    listed = list(names)
-    shown = ", ".join(repr(name[:_MAX_NAME_CHARACTERS]) for name in listed[:_MAX_LISTED])
-    more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
-    return shown + more if listed else "none"
 
 
 def _read_turn(turn: object) -> _Turn:
@@ -154,7 +123,9 @@ def _read_turn(turn: object) -> _Turn:
     for role_key, content_key in _TURN_KEYS:
         if isinstance(name := fields.get(role_key), str):
             others = [key for key in fields if key not in (role_key, content_key) and not is_blank(fields[key])]
-            return name, fields.get(content_key), others
+            if find_role(name) == "assistant":
+                others = [key for key in others if key not in TRAINED_KEYS or is_untrained(fields)]
+            return name, join_text_parts(fields.get(content_key)), others
     raise RowError(f"a turn has no role: found {list_names(fields)}; expected 'role', 'content' or 'from', 'value'")
 
 
@@ -162,9 +133,10 @@ def _find_turns_error(turns: Sequence[_Turn], roles: Sequence[str | None]) -> st
     """Return the reason why these turns cannot be used. `roles` are those of the turns that are not blank."""
     names = list_names(name for name, _, _ in turns)
     for name, _, others in turns:
-        if name not in ROLES:
+        role = find_role(name)
+        if role is None:
             return f"unknown role: found {names}; known are {list_names(ROLES)}"
-        if ROLES[name] == "tool" or any(key in _TOOL_KEYS for key in others):
+        if role == "tool" or any(key in _TOOL_KEYS for key in others):
             return f"tool calls: found in a turn of {list_names([name])}; {_ONE_TURN}"
     if "system" in roles:
         return f"a system turn: found {names}; {_ONE_TURN}"
@@ -173,33 +145,19 @@ def _find_turns_error(turns: Sequence[_Turn], roles: Sequence[str | None]) -> st
     if roles != ["user", "assistant"]:
         return f"not a user turn and an assistant turn: found {names}; {_ONE_TURN}"
     dropped = list_names(dict.fromkeys(key for _, _, others in turns for key in others))
-    return f"keys of a turn would be dropped: found {dropped}; a turn may only have its role and its text"
-
-
-def describe(value: object) -> str:
-    """Return what a value is, for error messages."""
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case Number():
-            return "a number"
-        case str():
-            return "a text"
-        case []:
-            return "an empty list"
-        case list():
-            parts = {str(dict(item).get("type")): None for item in value if isinstance(item, tuple)}
-            return f"a list with parts of type {list_names(parts)}" if parts else "a list"
-        case tuple():
-            return "an object"
-    return f"a value of type {type(value).__name__}"
+    return (
+        f"keys of a turn would be dropped: found {dropped}; a turn may only have its role and its text; {IGNORE_ADVICE}"
+    )
 
 
 def _reject_context(fields: Mapping[str, object]) -> None:
     """Raise the error for a system text, earlier turns or tools beside the row's own turn."""
-    for key, reason in (("system", "a system turn"), ("history", "more than one turn"), ("tools", "tool calls")):
+    for key, reason in (
+        ("system", "a system turn"),
+        ("history", "more than one turn"),
+        ("tools", "tool calls"),
+        ("functions", "tool calls"),
+    ):
         if not is_blank(fields.get(key)):
             raise RowError(f"{reason}: found the key {key!r} with a value; {_ONE_TURN}")
 
@@ -231,19 +189,65 @@ def _read_completion(fields: Mapping[str, object]) -> tuple[str, str]:
     prompt, completion = fields["prompt"], fields["completion"]
     if not isinstance(prompt, list) and not isinstance(completion, list):
         return require_content("problem", prompt), require_content("solution", completion)
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return read_turns("prompt", [*prompt, *completion])
-    raise RowError(
-        f"prompt and completion differ in type: found {describe(prompt)} and {describe(completion)}; "
-        "supported are two texts, or two lists of turns"
-    )
+    return read_turns("prompt", _joined_turns(prompt, completion))
+
+
+def _joined_turns(prompt: object, completion: object) -> list[object]:
+    """Return the turns of a prompt and its completion. A text among them is one turn of the user or the assistant."""
+    sides = (("user", prompt), ("assistant", completion))
+    turns: list[object] = []
+    for role, side in sides:
+        turns += side if isinstance(side, list) else [(("role", role), ("content", side))]
+    return turns
+
+
+def _read_preference(fields: Mapping[str, object]) -> tuple[str, str]:
+    _reject_context(fields)
+    prompt, chosen = fields.get("prompt"), fields["chosen"]
+    if isinstance(prompt, str) and isinstance(chosen, str):
+        return require_content("problem", prompt), require_content("solution", chosen)
+    return read_turns("chosen", _preference_turns(fields))
+
+
+def _preference_turns(fields: Mapping[str, object]) -> list[object] | None:
+    """Return the turns of the preferred answer, which may hold those of the prompt."""
+    prompt, chosen = fields.get("prompt"), _parse_turns(fields["chosen"])
+    if isinstance(prompt, str) and isinstance(chosen, str) and is_blank(fields.get("system")):
+        return None
+    if isinstance(chosen, list) and chosen and find_role(_read_turn(chosen[0])[0]) != "assistant":
+        return chosen
+    if is_blank(prompt):
+        raise RowError(
+            f"chosen has no question: found {describe(chosen)}; expected a list of turns, or the key 'prompt'"
+        )
+    return _joined_turns(prompt, chosen)
+
+
+def _tools(fields: Mapping[str, object]) -> object:
+    """Return the tools of a row, also those of the older key `functions`."""
+    tools, functions = fields.get("tools"), fields.get("functions")
+    if is_blank(functions):
+        return tools
+    if not is_blank(tools) or not isinstance(functions, list):
+        raise RowError("functions beside tools, or no list: found the key 'functions'; give the tools in one key")
+    return [(("type", "function"), ("function", function)) for function in functions]
+
+
+def _parse_turns(turns: object) -> object:
+    """Return the turns of a text that is a JSON list, as tables hold them; any other value unchanged."""
+    if not isinstance(turns, str) or not turns.lstrip().startswith("["):
+        return turns
+    try:
+        return DECODER.decode(turns.strip())
+    except (ValueError, RecursionError):
+        raise RowError("malformed JSON in a text of turns") from None
 
 
 def _listed_turns(key: str) -> Callable[[Mapping[str, object]], list[object]]:
     """Return a reader of the turns under a key."""
 
     def turns(fields: Mapping[str, object]) -> list[object]:
-        value = fields[key]
+        value = _parse_turns(fields[key])
         if not isinstance(value, list) or not value:
             raise RowError(f"{key} is not a list of turns: found {describe(value)}")
         return value
@@ -264,9 +268,9 @@ def _instruction_turns(fields: Mapping[str, object]) -> list[object] | None:
 
 def _completion_turns(fields: Mapping[str, object]) -> list[object] | None:
     prompt, completion = fields["prompt"], fields["completion"]
-    if isinstance(prompt, list) and isinstance(completion, list):
-        return [*prompt, *completion]
-    if all(is_blank(fields.get(key)) for key in ("system", "tools")) or isinstance(prompt, list):
+    if isinstance(prompt, list) or isinstance(completion, list):
+        return _joined_turns(prompt, completion)
+    if all(is_blank(fields.get(key)) for key in ("system", "tools")):
         return None
     return _turn_pair(prompt, completion)
 
@@ -287,12 +291,13 @@ CONVERSATIONS = RowFormat(
 )
 _FORMATS = (
     RowFormat(("problem", "solution"), (), _pair_reader("problem", "solution")),
-    RowFormat(("messages",), ("id", "system", "tools"), _read_messages, _listed_turns("messages")),
+    RowFormat(("messages",), ("id", "system", "tools", "functions"), _read_messages, _listed_turns("messages")),
     CONVERSATIONS,
     RowFormat(
         ("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction, _instruction_turns
     ),
     RowFormat(("prompt", "completion"), ("system", "tools"), _read_completion, _completion_turns),
+    RowFormat(("chosen",), ("prompt", "id", "system", "tools"), _read_preference, _preference_turns),
     RowFormat(("question", "answer"), (), _pair_reader("question", "answer")),
 )
 

@@ -17,7 +17,7 @@ from typing import Literal
 from keeptune.data import hub
 from keeptune.data.json_document import is_partial_object
 from keeptune.data.row import MAX_ROW_BYTES, is_utf8
-from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, unreadable_error
+from keeptune.data.stream import BYTE_ORDER_MARK, CODECS, UTF16_MARKS, unreadable_error
 from keeptune.errors import DataError
 from keeptune.files import open_regular
 
@@ -201,9 +201,12 @@ class _ShardPlanner:
         """The first line that is not blank, cut after 1 MB."""
         self._previous_end = b""
         self._has_conversations = False
+        self._is_utf16 = False
 
     def add(self, block: bytes) -> None:
         """Process the next block of the file."""
+        if self._size_bytes == 0:
+            self._is_utf16 = block.startswith(UTF16_MARKS)
         if not self.first_character:
             text = block.removeprefix(BYTE_ORDER_MARK) if self._size_bytes == 0 else block
             self.first_character = text.lstrip()[:1]
@@ -226,14 +229,14 @@ class _ShardPlanner:
     def shards(self, file: str) -> list[Shard]:
         """Return the shards after the last block.
 
-        Lists and conversation files are one shard; conversation ids must be unique within a file. So is a file that may
-        be one object with a list of rows.
+        Lists, files in UTF-16 and conversation files are one shard, because conversation ids must be unique within a
+        file. So is a file that may be one object with a list of rows.
         """
         first_line, _, others = self._first_line.partition(b"\n")
         may_be_object = self.first_character == b"{" and (
             not others.strip() or is_partial_object(first_line.decode(errors="replace"))
         )
-        if self.first_character == b"[" or self._has_conversations or may_be_object:
+        if self._is_utf16 or self.first_character == b"[" or self._has_conversations or may_be_object:
             return [Shard(file)]
         ends = [start for start, _ in self._starts[1:]] + [self._size_bytes]
         return [

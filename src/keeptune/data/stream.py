@@ -5,12 +5,14 @@ A line longer than 1 MB is measured but not kept, so a reader holds at most one 
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from sys import maxsize
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,6 +26,21 @@ BLOCK_BYTES = 1 << 18
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 CODECS = {".gz": "gzip", ".zst": "zstd"}
 """Arrow's name of the codec, by the suffix of the file name."""
+
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""The byte order marks of UTF-16, which Excel and Windows write."""
+
+FOREIGN = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV UTF-8",
+    b"\x1f\x8b": "compressed by gzip, and its name does not say so; let it end in .gz",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd, and its name does not say so; let it end in .zst",
+    b"PAR1": "a Parquet file, and its name does not say so; let it end in .parquet",
+    b"ARROW1": "an Arrow file; write it as Parquet, or use hf: and its folder",
+    b"SQLite format 3": "an SQLite database; export the table as CSV",
+    b"%PDF": "a PDF document; copy its rows into a table or JSON Lines",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV UTF-8",
+}
+"""What a file is that no reader of text can read, and what to do with it, by its first bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +67,52 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     try:
         with open_regular(path) as file:
             stream = io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
-            if stream.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
+            start = stream.peek(16)
+            if start.startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))
-            yield stream
+            elif not start.startswith(UTF16_MARKS) and not (
+                start.startswith(b"PAR1") and path.suffix.lower() == ".parquet"
+            ):
+                _require_known(path, start)
+            yield io.BufferedReader(_Utf8FromUtf16(stream), BLOCK_BYTES) if start.startswith(UTF16_MARKS) else stream
     except OSError as error:
         if error.strerror is None:  # raised by Arrow, not by the operating system
             raise DataError(
                 f"{path}: cannot be unpacked ({error}); the archive is damaged or truncated, download or pack it again"
             ) from None
         raise unreadable_error(path, error) from None
+
+
+def _require_known(path: Path, start: bytes) -> None:
+    """Raise the error for a file whose first bytes are those of another program."""
+    for mark, advice in FOREIGN.items():
+        if start.startswith(mark):
+            raise DataError(f"{path}: cannot be read as rows: it is {advice}")
+
+
+class _Utf8FromUtf16(io.RawIOBase):
+    """A stream of UTF-16 as UTF-8. What is no valid character becomes invalid UTF-8, so that its row is rejected."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-16")("surrogatepass")
+        self._pending = b""
+        self._is_finished = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._pending and not self._is_finished:
+            chunk = self._stream.read(BLOCK_BYTES)
+            self._is_finished = not chunk
+            try:
+                self._pending = self._decoder.decode(chunk, final=not chunk).encode(errors="surrogatepass")
+            except UnicodeDecodeError:  # half a character at the end
+                self._pending, self._is_finished = b"\xff", True
+        size = min(len(buffer), len(self._pending))
+        buffer[:size], self._pending = self._pending[:size], self._pending[size:]
+        return size
 
 
 def unreadable_error(path: Path, error: OSError) -> DataError:

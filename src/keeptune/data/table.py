@@ -28,7 +28,7 @@ from keeptune.data.row import (
     is_utf8,
     reject,
 )
-from keeptune.data.row_formats import from_python, list_names
+from keeptune.data.row_values import from_python, list_names
 from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 

@@ -26,6 +26,7 @@ from keeptune.data.columns import RowLayout
 from keeptune.data.layout_guess import LayoutGuess, guess_layout
 from keeptune.data.reader import RawRow, RejectedRow, read_shard
 from keeptune.data.row import find_question
+from keeptune.data.row_values import list_names
 from keeptune.data.sample import sample_rows
 from keeptune.data.sources import Shard
 from keeptune.data.special_tokens import SpecialTokenFilter
@@ -110,7 +111,7 @@ def _look_at(file: str, model: str, tokenizer: Any) -> Rows:
     name = hub.with_default_split(file) if hub.is_hub_name(file) else file
     sample = sample_rows(name, RowLayout(), MAX_ROWS)
     if not sample.rows:
-        raise DataError(f"{file}: no row can be read; write one JSON object per line, or a table with a header")
+        raise _no_row_error(file, name)
     guess = guess_layout(file, sample.rows)
     raw, prompt = _read(Shard(name), guess.layout, model, tokenizer)
     skill = _guess_skill([row for row in raw if isinstance(row, RawRow)], guess)
@@ -133,6 +134,15 @@ def _look_at(file: str, model: str, tokenizer: Any) -> Rows:
     return Rows(sample.container, guess, skill, style, accepted, rejected, lengths, prompt)
 
 
+def _no_row_error(file: str, name: str) -> DataError:
+    """Return the error for a file without a single object, with the reason of its first line."""
+    advice = "write one JSON object per line, or a table with a header whose name ends in .csv or .tsv"
+    first = next(read_shard(Shard(name), RowLayout()), None)
+    if isinstance(first, RejectedRow):
+        return DataError(f"{file}:{first.line}: no row can be read; the first: {first.reason}; {advice}")
+    return DataError(f"{file}: no row can be read; {advice}")
+
+
 def _read(
     shard: Shard, layout: RowLayout, model: str, tokenizer: Any
 ) -> tuple[list[RawRow | RejectedRow], PromptSection]:
@@ -150,7 +160,7 @@ def _read(
     rows = read(conversations=True)
     single = [row.conversation is None for row in rows if isinstance(row, RawRow)]
     has_template = isinstance(getattr(tokenizer, "chat_template", None), str)
-    if all(single) or (any(single) and not has_template):
+    if (single and all(single)) or (not has_template and (any(single) or not single)):
         return read(conversations=False), PromptSection()
     for loss_on in LOSS_ON:
         prompt = PromptSection(template=CHAT, loss_on=loss_on)
@@ -216,7 +226,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     """Return the recipe as a tree of values."""
     is_hub = hub.is_hub_name(file)
     name = re.sub(r"[^\w.-]+", "-", Path(file.removeprefix("hf:").partition("#")[0]).name.partition(".")[0]).strip("-.")
-    layout, problems = rows.guess.layout, rows.problems
+    layout = rows.guess.layout
     data: dict[str, Any] = {
         "skill": rows.skill.name,
         **({"grader": _grader_setting(rows.skill.grader)} if rows.skill.grader else {}),
@@ -230,7 +240,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
         data["ignore_columns"] = list(layout.ignored)
     if rows.style != "longhand" and not rows.prompt.is_chat:
         data["styles"] = {"default": rows.style}
-    conflicting = _conflicting_rows(rows)
+    conflicting, usable = _count_conflicts(rows)
     refused = (len(rows.rejected) + conflicting) / (len(rows.accepted) + len(rows.rejected))
     if refused > 0.005:
         data["reject_limit"] = min(1.0, math.ceil(150 * refused) / 100)
@@ -239,7 +249,9 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     data["max_tokens"] = min(longest, limit)
     if longest > limit or len(rows.accepted) + len(rows.rejected) >= MAX_ROWS:
         data["too_long"] = "drop"
-    usable = problems - conflicting
+    if usable < 2:
+        cause = f"; {conflicting:,} rows have the problem of another row and another answer" if conflicting else ""
+        raise DataError(f"{file}: {usable} problems can be used, and a run needs at least 2{cause}; add rows")
     test = max(1, min(_MAX_TEST, int(_TEST_SHARE * usable)))
     data["split"] = {"dev": min(_MAX_DEV, int(_DEV_SHARE * usable)), "test": test}
     train: dict[str, Any] = {"epochs": 1}
@@ -270,12 +282,13 @@ def _grader_setting(grader: Grader) -> dict[str, Any]:
     return {"name": grader.name, **grader.model_dump(mode="json", by_alias=True, exclude_defaults=True)}
 
 
-def _conflicting_rows(rows: Rows) -> int:
-    """Return the number of rows whose problem occurs with different answers."""
+def _count_conflicts(rows: Rows) -> tuple[int, int]:
+    """Return the number of rows whose problem occurs with different answers, and of the problems with one answer."""
     truths: dict[str, set[object]] = {}
     for _, question in rows.accepted:
         truths.setdefault(question.text, set()).add(question.truth)
-    return sum(len(truths[question.text]) > 1 for _, question in rows.accepted)
+    conflicting = sum(len(truths[question.text]) > 1 for _, question in rows.accepted)
+    return conflicting, sum(len(values) == 1 for values in truths.values())
 
 
 def _epoch_seconds(rows: Rows, recipe: Recipe, config: Any) -> float:
@@ -298,13 +311,18 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
             f"  rejected: {count:,} × {first[reason].reason[:_WIDTH]}, first at line {first[reason].line}"
             for reason, count in reasons.most_common(3)
         ),
+        *(
+            f"not used: {names} (data.ignore_columns)"
+            for names in [list_names(rows.guess.layout.ignored)]
+            if names != "none"
+        ),
         *_chat_lines(rows),
         *_kind_lines(rows),
         *_grader_lines(rows),
         f"lengths: prompt and solution have {statistics.median_high(rows.lengths):,} tokens (median), "
         f"at most {max(rows.lengths):,}",
     ]
-    if conflicting := _conflicting_rows(rows):
+    if conflicting := _count_conflicts(rows)[0]:
         data.append(
             f"conflicts: {conflicting:,} rows have the problem of another row and another answer (data.conflicts)"
         )
@@ -359,7 +377,10 @@ def _grader_lines(rows: Rows) -> list[str]:
         outputs.append((*examples[0], examples[1][0].solution))
     for row, question, solution in outputs:
         answer, verdict = _graded(rows.skill.grader, solution, question)
-        lines.append(f"  line {row.line}: reference {_short(str(question.truth))}, output {_short(answer)}: {verdict}")
+        # A text is compared without spaces, but shown as it is written.
+        is_text = rows.skill.grader is None and isinstance(question.truth, str)
+        reference = _graded(None, row.solution, question)[0] if is_text else str(question.truth)
+        lines.append(f"  line {row.line}: reference {_short(reference)}, output {_short(answer)}: {verdict}")
     return lines
 
 

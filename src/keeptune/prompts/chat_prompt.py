@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from keeptune.errors import ModelError, PromptError
-from keeptune.prompts.chat_template import JsonObject, Rendering, render_chat
+from keeptune.prompts.chat_template import UNTRAINED, JsonObject, Rendering, render_chat
 from keeptune.prompts.template import EncodedExample, Prompt, decode_tokens, encode_text
 
 LossOn = Literal["all", "last"]
@@ -32,6 +32,7 @@ NOT_PREFIX_STABLE = "the chat template is not prefix-stable"
 
 _PROBE = ({"role": "user", "content": "Hello"},)
 _END_OF_REASONING = "</think>"
+_TOOLS_ADVICE = "use a model whose template has tools, or name tools in data.ignore_columns"
 _NO_END = "the chat template writes no end token after the last turn, so no answer would end"
 
 
@@ -202,7 +203,7 @@ class ChatPrompt:
         Reasoning before `</think>` is not required, because templates remove it from earlier turns.
         """
         if turns.tools and self._render(turns.messages, None, False).text == text:
-            raise PromptError("the chat template leaves out the tools")
+            raise PromptError(f"the chat template leaves out the tools: {_TOOLS_ADVICE}")
         for number, message in enumerate(turns.messages, start=1):
             parts = [str(message["content"]).rpartition(_END_OF_REASONING)[2].strip()]
             parts += [call["function"]["name"] for call in message.get("tool_calls", ())]
@@ -216,7 +217,11 @@ class ChatPrompt:
         """Return the targets in order. The last one ends the conversation, and none begins inside a prompt."""
         last = len(turns.messages) - 1
         if not rendering.marked:
-            assistant = [place for place, turn in enumerate(turns.messages) if turn["role"] == "assistant"]
+            assistant = [
+                place
+                for place, turn in enumerate(turns.messages)
+                if turn["role"] == "assistant" and not turn.get(UNTRAINED)
+            ]
             return [
                 self._unmarked_target(turns, place, rendering.text)
                 for place in (assistant if self.loss_on == "all" else [last])
@@ -226,6 +231,10 @@ class ChatPrompt:
         if not answer:
             raise PromptError(f"the chat template marks nothing of turn {last + 1} with a generation block")
         earlier = [block for block in rendering.marked if block[1] <= start] if self.loss_on == "all" else []
+        for place in [place for place, turn in enumerate(turns.messages[:-1]) if turn.get(UNTRAINED)]:
+            begin = self._prompt_length(turns, place, rendering.text)
+            end = _common_length(rendering.text, self._render(turns.messages[: place + 1], turns.tools, False).text)
+            earlier = [block for block in earlier if block[1] <= begin or block[0] >= end]
         blocks = [*earlier, *answer]
         *parts, complete = [_Target(*block, start) for block in blocks]
         return [*parts, complete._replace(missing_end=_NO_END)]
@@ -329,9 +338,11 @@ def chat_prompt(
     """
     template = getattr(tokenizer, "chat_template", None)
     if not isinstance(template, str):
+        has_several = template is not None
+        advice = "keep one of them in the model's folder" if has_several else "use an instruction-tuned model"
         raise ModelError(
             "prompt: chat needs a tokenizer with one chat template, and this one has "
-            f"{'none' if template is None else 'several'}; use an instruction-tuned model, or set prompt.template"
+            f"{'several' if has_several else 'none'}; {advice}, or set prompt.template"
         )
     prompt = ChatPrompt(template, _special_tokens(tokenizer), arguments, system, loss_on, tuple(end_tokens))
     prompt.render("Hello")

@@ -22,6 +22,9 @@ from jinja2.runtime import Macro
 from keeptune.errors import PromptError
 from keeptune.prompts.template_limits import BoundedEnvironment, StepLimit, counted_steps
 
+UNTRAINED = "is_untrained"
+"""Key of a stored turn whose text is not a target of the loss."""
+
 JsonObject = Mapping[str, Any]
 
 TODAY = datetime(2024, 7, 26)

@@ -6,6 +6,18 @@ GROUPS = [
         [
             (1, "5", "5"),
             (1, "5", "5.0"),
+            # Plain names, full-width forms, and an interval as an inequality: all were wrong.
+            (1, r"2\pi", "2*pi"),
+            (1, r"2\pi", "2pi"),
+            (1, r"\frac{\sqrt{3}}{2}", "sqrt(3)/2"),
+            (1, "12", "１２"),
+            (1, "[0,1)", r"0 \le x < 1"),
+            (1, r"0 \le x < 1", "[0,1)"),
+            (1, r"(-\infty, 2]", r"x \le 2"),
+            (1, r"\emptyset", r"\varnothing"),
+            (0, "[0,1)", r"0 \le x \le 1"),
+            (0, r"\emptyset", "0"),
+            (0, r"2\pi", "pi"),
             (1, "5", "$5$"),
             (1, "5", r"\$5"),
             (1, "5", "x = 5"),

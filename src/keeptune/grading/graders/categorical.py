@@ -17,14 +17,26 @@ NO_LABEL = "(none)"
 """The column of the confusion matrix for answers that are no label of the set."""
 
 _DECORATION = " \t\r\n*_`'\"“”‘’「」《》【】[](){}<>#.,;:!。，；：！"
+_DASHES = dict.fromkeys(map(ord, "−–‐‑"), "-")
 _FENCE = re.compile(r"```[\w+-]*\s*\n?(.*?)\n?\s*```", re.DOTALL)
 
 
-def _undress(text: str) -> str:
-    """Return a text without code fence, full-width forms, surrounding decoration and repeated spaces."""
+def _plain(text: str) -> str:
+    """Return a text in lower case without code fence, full-width forms and repeated spaces."""
     fenced = _FENCE.fullmatch(text.strip())
-    plain = unicodedata.normalize("NFKC", fenced[1] if fenced else text)
-    return " ".join(plain.split()).strip(_DECORATION)
+    plain = unicodedata.normalize("NFKC", fenced[1] if fenced else text).translate(_DASHES)
+    return " ".join(plain.split()).casefold()
+
+
+def _undress(text: str) -> str:
+    """Return the plain text without surrounding decoration."""
+    return _plain(text).strip(_DECORATION)
+
+
+def _is_within(label: str, plain: str) -> bool:
+    """Whether a plain text is a label with nothing but decoration around it."""
+    before, match, after = plain.partition(label)
+    return bool(match) and not (before + after).strip(_DECORATION)
 
 
 class Label(Grader):
@@ -40,17 +52,25 @@ class Label(Grader):
     @field_validator("labels")
     @classmethod
     def _check_labels(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        keys = Counter(_undress(label).casefold() for label in labels)
+        keys = Counter(map(_plain, labels))
         if "" in keys:
             raise ValueError("must not contain an empty label")
-        if twice := [label for label in labels if keys[_undress(label).casefold()] > 1]:
-            raise ValueError(f"must differ in more than case and decoration (got {', '.join(twice)})")
+        if twice := [label for label in labels if keys[_plain(label)] > 1]:
+            raise ValueError(f"must differ in more than case, width and spaces (got {', '.join(twice)})")
         return labels
 
     def find_label(self, text: str) -> str | None:
-        """Return the label that the text is, or None."""
-        key = _undress(text).casefold()
-        return next((label for label in self.labels if _undress(label).casefold() == key), None)
+        """Return the label that the text is, or None.
+
+        The longest label with nothing but decoration around it counts: `**C#**` is `C#` and not `C`, although `#` may
+        be decoration.
+        """
+        plain, bare = _plain(text), _undress(text)
+        matches = [label for label in self.labels if _is_within(_plain(label), plain)]
+        if matches:
+            return max(matches, key=lambda label: len(_plain(label)))
+        dressed = [label for label in self.labels if bare and _undress(label) == bare]
+        return dressed[0] if len(dressed) == 1 else None
 
     def check_truth(self, truth: str, problem: str = "") -> None:
         if self.find_label(truth) is None:
@@ -90,8 +110,11 @@ def label_figures(expected: Sequence[str], predicted: Sequence[str], labels: Seq
 
 _STATED = re.compile(
     r"(?:answer|choice|option|答案|选项|应选|故选|选择?)\s*(?:\bis\b|\bwould be\b|是|为)?\s*[:=]?\s*"
-    r"[*_`(\[{\"']*\s*([A-Z])(?![A-Za-z'])",
+    r"[*_`(\[{\"']*\s*((?-i:[A-Z])(?![A-Za-z'])|[a-z](?=\s*(?:[)\]}.,:;。，]|\Z|\n)))",
     re.IGNORECASE,
+)
+_CALLED_RIGHT = re.compile(
+    r"(?<![A-Za-z'])[(\[]?([A-Z])[)\].]?\s+(?:is|must be|would be)\s+(?:the\s+)?(?:correct|right|best|answer|true)\b"
 )
 _LETTER_AND_TEXT = re.compile(r"[(\[{]?\s*([A-Z])\s*(?:[)\]}]|[.:、,](?!\w\.)|-(?=\s)|$)\s*(.*)", re.DOTALL)
 _LATEX_WORD = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed|fbox)\s*\{([^{}]*)\}")
@@ -120,9 +143,13 @@ class Choice(Grader):
         whole = plain.strip(_DECORATION)
         if len(whole) == 1:
             return self._known(whole)
-        stated = {self._known(match[1]) for match in _STATED.finditer(plain)} - {None}
+        matches = [*_STATED.finditer(plain), *_CALLED_RIGHT.finditer(plain)]
+        stated = {self._known(match[1]) for match in matches} - {None}
         if stated:
             return stated.pop() if len(stated) == 1 else None
+        first_line = plain.split("\n", 1)[0].strip(_DECORATION)
+        if len(first_line) == 1 and (letter := self._known(first_line)):
+            return letter
         # "A" begins many sentences, so a letter with text after it needs a bracket, a dot or a colon.
         if (match := _LETTER_AND_TEXT.fullmatch(plain)) and self._known(match[1]):
             others = {self._known(letter) for letter in _ALONE.findall(match[2])} - {None, "A", match[1]}

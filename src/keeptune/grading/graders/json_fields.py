@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -56,6 +57,29 @@ class JsonFields(Grader):
             raise GraderError(f"the answer is not JSON: {truth[:80]!r}")
         if violation := self._violation(value):
             raise GraderError(f"the answer violates the schema: {violation}")
+        self._check_fields("", "", value)
+
+    def _check_fields(self, path: str, rule: str, value: Any) -> None:
+        """Check that the grader of each field can compare the value that the truth has there.
+
+        Raises:
+            GraderError: it cannot, so that no answer would get the full score.
+        """
+        if grader := self.fields_.get(rule):
+            try:
+                if not _is_blank(value):
+                    grader.read_truth(_to_text(value))
+            except GraderError as error:
+                raise GraderError(
+                    f"the field {path or '(value)'} does not fit its grader {grader.name}: {error}"
+                ) from None
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                below, below_rule = (f"{path}.{key}", f"{rule}.{key}") if path else (key, key)
+                self._check_fields(below, below_rule, item)
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                self._check_fields(f"{path}[{index}]", f"{rule}[]", item)
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
         value = _parse(answer)
@@ -109,6 +133,8 @@ class JsonFields(Grader):
     def _score_field(self, rule: str, expected: Any, value: Any) -> float:
         if value is _MISSING:
             return 0.0
+        if _is_blank(expected) or value is None:  # no grader reads an absent value
+            return float(_are_equal(expected, value))
         if grader := self.fields_.get(rule):
             return grader.grade(_to_text(value), _to_text(expected)).score
         return float(_are_equal(expected, value))
@@ -175,7 +201,14 @@ def _are_equal(expected: Any, value: Any) -> bool:
         return expected is value
     if isinstance(expected, (int, float)) and isinstance(value, (int, float)):
         return expected == value
+    if isinstance(expected, str) and isinstance(value, str):
+        return unicodedata.normalize("NFC", expected) == unicodedata.normalize("NFC", value)
     return type(expected) is type(value) and expected == value
+
+
+def _is_blank(value: Any) -> bool:
+    """Whether a field has no value: null or a blank text."""
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _to_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from functools import cache
@@ -13,6 +14,17 @@ from pydantic import Field
 from keeptune.errors import RecipeError
 from keeptune.grading.base import Grade, Grader, GraderError, LocationName
 from keeptune.grading.stated_answer import normalize_answer
+
+_ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+"""Full-width forms, which the library does not read."""
+
+_PLAIN_NAMES = (
+    (re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])"), r"\\pi "),
+    (re.compile(r"(?<![A-Za-z\\])sqrt\s*\(([^()]*)\)"), r"\\sqrt{\1}"),
+    (re.compile(r"\\varnothing(?![A-Za-z])"), r"\\emptyset"),
+    (re.compile(r"(?<=[0-9A-Za-z)}])\s*\*(?!\*)\s*(?=[0-9A-Za-z\\(])"), r" \\cdot "),
+)
+"""Names of plain text as LaTeX."""
 
 _TIMEOUT_SECONDS = 5
 _MAXIMUM_CHARACTERS = 2_000
@@ -50,11 +62,17 @@ def _are_equal(truth: str, answer: str) -> bool:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         expected, value = (library.parse(_as_latex(text), parsing_timeout=timeout) for text in (truth, answer))
-        return bool(expected and value and library.verify(expected, value, timeout_seconds=timeout))
+        if not (expected and value):
+            return False
+        # The library compares an interval with an inequality in one order only.
+        return any(library.verify(*pair, timeout_seconds=timeout) for pair in ((expected, value), (value, expected)))
 
 
 def _as_latex(text: str) -> str:
     """Return the text within dollar signs, because math-verify reads LaTeX only in a math environment."""
+    text = text.translate(_ASCII)
+    for pattern, latex in _PLAIN_NAMES:
+        text = pattern.sub(latex, text)
     return text if "$" in text else f"${text}$"
 
 

@@ -9,14 +9,16 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from keeptune.grading.base import Grade, Grader, GraderError
-from keeptune.grading.number import headline_tolerance, parse_number
+from keeptune.grading.graders.number_spellings import read_number
+from keeptune.grading.number import headline_tolerance
 
 
 class Number(Grader):
     """Compares numbers as exact rationals.
 
-    Currency signs, units, thousands commas, full-width digits, fractions and LaTeX are read. A whole truth must be met
-    exactly, and any other truth to two decimals or four significant digits, unless an option says otherwise.
+    Currencies, units, marks between thousands, decimal commas, full-width digits, magnitudes, fractions and LaTeX are
+    read. A whole truth must be met exactly, and any other truth to two decimals or four significant digits, unless an
+    option says otherwise.
     """
 
     name: ClassVar[str] = "number"
@@ -38,11 +40,11 @@ class Number(Grader):
         return self
 
     def check_truth(self, truth: str, problem: str = "") -> None:
-        if parse_number(truth) is None:
+        if read_number(truth) is None:
             raise GraderError(f"the answer is not a number: {truth[:80]!r}")
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
-        value, expected = parse_number(answer), parse_number(truth)
+        value, expected = read_number(answer), read_number(truth)
         if value is None or expected is None:
             return Grade(0.0, answer, {"value": None})
         is_right = abs(value - expected) <= self._largest_error(expected)

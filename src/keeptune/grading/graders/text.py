@@ -31,7 +31,11 @@ _STEPS: dict[Step, Callable[[str], str]] = {
 
 
 def normalize(text: str, steps: tuple[Step, ...]) -> str:
-    """Return the text after the given steps, in the fixed order of `_STEPS`."""
+    """Return the text after the given steps, in the fixed order of `_STEPS`.
+
+    Letters with accents are composed first (NFC), because the two encodings of `é` are the same text.
+    """
+    text = unicodedata.normalize("NFC", text)
     for step, apply in _STEPS.items():
         if step in steps:
             text = apply(text)
@@ -59,7 +63,8 @@ class Contains(Grader):
     name: ClassVar[str] = "contains"
 
     def compare(self, answer: str, truth: str, problem: str) -> Grade:
-        return Grade(float(truth.casefold() in answer.casefold()), answer)
+        steps: tuple[Step, ...] = ("case",)
+        return Grade(float(normalize(truth, steps) in normalize(answer, steps)), answer)
 
 
 class F1(Grader):

@@ -1,0 +1,68 @@
+"""What `keeptune init` takes for the problem and its solution in columns of any name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keeptune.data.columns import RowLayout
+from keeptune.data.layout_guess import guess_layout
+from keeptune.data.reader import RawRow, read_shard
+from keeptune.data.sample import sample_rows
+from keeptune.data.sources import Shard
+from keeptune.errors import DataError
+
+SPAN = {"text": ["Oslo", "in Oslo"], "answer_start": [3, 0]}
+
+CASES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
+    # The passage was the answer to train on, and the answers were dropped.
+    "squad": ({"id": "7", "title": "T", "context": "C", "question": "Q", "answers": SPAN}, ("C\n\nQ", "Oslo")),
+    "answers-list": ({"id": "7", "question": "Q", "answers": ["a", "b"]}, ("Q", "a")),
+    # The rejected answer was trained on.
+    "preference": ({"prompt": "Q", "chosen": "good", "rejected": "bad"}, ("Q", "good")),
+    "preference-query": ({"query": "Q", "response": "good", "rejected": "bad"}, ("Q", "good")),
+    # Columns that a problem cannot do without were dropped.
+    "dolly": ({"instruction": "I", "context": "C", "response": "R"}, ("C\n\nI", "R")),
+    "sql-context": (
+        {"question": "Q", "context": "CREATE TABLE t (a)", "answer": "SELECT"},
+        ("CREATE TABLE t (a)\n\nQ", "SELECT"),
+    ),
+    "entailment": ({"premise": "P", "hypothesis": "H", "label": "yes"}, ("P\n\nH", "yes")),
+    "options": ({"question": "Q", "choices": ["x", "y"], "answer": 1}, ("Q\n\n0. x\n1. y", "1")),
+    "options-letters": ({"question": "Q", "options": ["x", "y"], "answer": "B"}, ("Q\n\nA. x\nB. y", "B")),
+    "option-columns": ({"question": "Q", "A": "x", "B": "y", "answer": "B"}, ("Q\n\nA. x\nB. y", "B")),
+    "no-context": ({"question": "Q", "context": "", "answer": "A"}, ("Q", "A")),
+    "alpaca": ({"instruction": "I", "input": "X", "output": "O"}, ("I\n\nX", "O")),
+}
+
+
+def write(folder: Path, row: dict[str, Any], count: int = 8) -> Path:
+    """A file of rows that differ in the first text only."""
+    path = folder / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for _ in range(count)), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_columns_are_found(tmp_path: Path, name: str) -> None:
+    row, expected = CASES[name]
+    path = write(tmp_path, row)
+    guess = guess_layout(str(path), sample_rows(str(path), RowLayout()).rows)
+    rows = list(read_shard(Shard(str(path)), guess.layout))
+    assert [(row.problem, row.solution) for row in rows if isinstance(row, RawRow)] == [expected] * 8
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        # The answers were the column `url`: its name is no answer's, and it is the same in all rows.
+        {"custom_id": "r1", "method": "POST", "url": "/v1/chat/completions", "body": {"messages": []}},
+        {"text": "All in one.", "id": "7"},
+        {"input": {"messages": []}, "preferred_output": [], "non_preferred_output": []},
+    ],
+)
+def test_no_answer_is_invented(tmp_path: Path, row: dict[str, Any]) -> None:
+    path = write(tmp_path, row)
+    with pytest.raises(DataError, match="no two columns"):
+        guess_layout(str(path), sample_rows(str(path), RowLayout()).rows)
