@@ -19,6 +19,7 @@ from keeptune.report.wording import (
     predictions,
     reading_metrics,
     retained_count,
+    skill_label,
     tasks,
     unmeasured,
     verdict_wording,
@@ -36,10 +37,10 @@ def markdown(finished: Facts) -> str:
     result = finished.result
     verdict = verdict_wording(result)
     change = f"{text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
-    test_count = text.count(result.skill.tuned.n)
+    skill = f"{skill_label(result.skill)}: {change} (n = {text.count(result.skill.tuned.n)})"
     blocks = [
         f"# {plain(result.name)}",
-        f"**{verdict.word}: {change} of {test_count} test questions answered correctly.** {plain(verdict.sentence)}",
+        f"**{verdict.word}. {skill}.** {plain(verdict.sentence)}",
         f"> {plain(result.gate.reason)}",
         plain(verdict.scope),
         _headline(finished),
