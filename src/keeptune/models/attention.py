@@ -8,8 +8,8 @@ SmolLM2-135M. On an accelerator, PyTorch's kernels are better.
 
 Rows can also be packed (models/packed_rows.py): CUDA has a kernel for that, a CPU computes them one by one.
 
-Some models pass arguments of their own to the attention, such as attention sinks. One that keeptune does not know is an
-error, because attention without it would train another model.
+Some models pass further arguments to the attention, such as attention sinks. An argument that keeptune does not know is
+an error, because attention without it would train another model.
 """
 
 from __future__ import annotations
