@@ -35,7 +35,7 @@ class RetainSection(Section):
 
     activation: Activation = Field(
         "always",
-        description="where the adapter acts: `always` on every token, or `invoked`, only after `retain.invocation`",
+        description="where the adapter acts: `always` on every token, or `invoked`, only from `retain.invocation` on",
     )
     invocation: str | None = Field(
         None,

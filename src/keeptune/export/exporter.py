@@ -171,7 +171,7 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path, keeps_invoc
     Args:
         card: the metadata of the adapter.
         folder: the adapter.
-        keeps_invocation: whether the export can store an adapter that acts only after its invocation tokens. Merged
+        keeps_invocation: whether the export can store an adapter that acts only from its invocation tokens on. Merged
             weights cannot.
 
     Raises:
@@ -186,7 +186,7 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path, keeps_invoc
     tuned = adapters.load_adapter(base, folder)
     if invocation_of(adapters.causal_model(tuned)) and not keeps_invocation:
         raise ModelError(
-            f"{folder}: the adapter acts only after its invocation, but merged weights act always; export it with "
+            f"{folder}: the adapter acts only from its invocation on, but merged weights act always; export it with "
             "`--to gguf-lora` for llama.cpp, or load the adapter folder with PEFT: both support activated LoRA"
         )
     adapters.set_scale(tuned, card.scale)
