@@ -287,7 +287,7 @@ def _command(name: str, verb: Callable[..., None], example: str) -> str:
 
 
 def _usage(label: str, _: ParameterInfo, parameter: inspect.Parameter, kind: Any) -> str:
-    many = "..." if list in map(get_origin, (kind, *get_args(kind))) else ""
+    many = "..." if any(get_origin(part) is list for part in (kind, *get_args(kind))) else ""
     text = f"{label}{many}"
     return text if parameter.default is inspect.Parameter.empty else f"[{text}]"
 
