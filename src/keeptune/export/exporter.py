@@ -155,10 +155,13 @@ def _write_gguf(exported: Exported, model: Any, out: Path, gguf_type: GgufType) 
     """Writes a whole model. One that was tuned on a prompt carries it as its chat template, beside that of the base."""
     tokenizer, card = models.load_tokenizer(exported.model), exported.card
     models.check_tokenizer(model, tokenizer)
-    own = getattr(tokenizer, "chat_template", None)
-    templates = {"default": own} if isinstance(own, str) else dict(own or {})
+    base_template = getattr(tokenizer, "chat_template", None)
+    templates = {"default": base_template} if isinstance(base_template, str) else dict(base_template or {})
     if card:
-        templates = {"default": jinja_template(card.prompt), **({"base": own} if isinstance(own, str) else {})}
+        templates = {
+            "default": jinja_template(card.prompt),
+            **({"base": base_template} if isinstance(base_template, str) else {}),
+        }
     labels = Labels(exported.name, exported.license, templates, is_greedy=card is not None)
     write_model(out / MODEL_FILE, model, tokenizer, gguf_type, labels)
 

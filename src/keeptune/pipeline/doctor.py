@@ -88,9 +88,9 @@ def _packages() -> list[Finding]:
         if version is not None and requirement.specifier.contains(version, prereleases=True):
             present.append(f"{requirement.name} {version}")
         else:
-            found = f"found {version}" if version else "not installed"
+            state = f"found {version}" if version else "not installed"
             advice = f"pip install '{requirement.name}{requirement.specifier}'"
-            faults.append(Finding("package", f"{requirement.name}: {found}; {advice}", is_fault=True))
+            faults.append(Finding("package", f"{requirement.name}: {state}; {advice}", is_fault=True))
     return [Finding("packages", ", ".join(present)), *faults]
 
 

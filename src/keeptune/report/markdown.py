@@ -185,9 +185,9 @@ def _grader_figures(skill: Skill) -> list[str]:
 def _retained(finished: Facts) -> list[str]:
     retained = finished.result.retained
     rows = [
-        [f"{plain(name)}, {who}", *_reading(score)]
+        [f"{plain(name)}, {variant}", *_reading(score)]
         for name, pair in reading_metrics(retained)
-        for who, score in (("base", pair.base), ("tuned", pair.tuned))
+        for variant, score in (("base", pair.base), ("tuned", pair.tuned))
     ]
     ratios = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
     if retained.ratio.likelihood:
