@@ -1,14 +1,14 @@
-"""How much skill a budget buys, and which way of working and which adapter buys most of it.
+"""Accuracy at a fixed token budget: the best recipe, and comparisons of solution styles, spellings and adapters.
 
-    python bench/accuracy.py best --tokens 4000000      the best recipe on whatever device is here (or --minutes 90)
-    python bench/accuracy.py styles --tokens 200000     five ways of writing solutions, at an equal budget
+    python bench/accuracy.py best --tokens 4000000      the best recipe on this machine's device (or --minutes 90)
+    python bench/accuracy.py styles --tokens 200000     five styles of solutions, at an equal budget
     python bench/accuracy.py spellings --tokens 200000  four spellings of the numbers in long-hand solutions
     python bench/accuracy.py adapters --tokens 200000   adapters from 0.01 to 4 % of the parameters, at an equal budget
 
-Everything is scored on problems that no training row repeats, in the mix of the contest's unique rows, made here if
-they are not there; reading is scored with and without the adapter. With --kinds add,sub only these are taught and
-asked: what a small budget can teach, so that variants differ. Each command prints a table and writes
-results/accuracy-NAME.json; a run that was interrupted goes on where it stopped when the same command is given again.
+All variants are scored on problems that are in no training row, in the mix of the contest's unique rows. Missing test
+problems are generated. Reading is scored with and without the adapter. `--kinds add,sub` limits training and test to
+these kinds, which a small budget can teach, so that the variants differ. Each command prints a table and writes
+results/accuracy-NAME.json. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def training_steps(run: Run) -> list[dict[str, Any]]:
 
 
 def speed(folder: Path) -> float:
-    """Useful tokens a second of the best recipe here, without the first fifth of a short training."""
+    """Non-padding tokens per second of the best recipe on this machine, without the first fifth of a short training."""
     steps = training_steps(trained(folder, (f"train.tokens={PROBE_TOKENS}",)))
     first, last = steps[len(steps) // 5], steps[-1]
     return float((last["tokens"] - first["tokens"]) / (last["seconds"] - first["seconds"]))
@@ -142,8 +142,7 @@ def scored(run: Run, test: Path, arguments: argparse.Namespace) -> dict[str, Any
 
 
 def enough_rows(tokens: int) -> tuple[str, ...]:
-    """The best recipe's rows, as many times as often its tokens are wanted: new problems, and not the same ones again
-    but for kinds that have too few."""
+    """Overrides that give the best recipe rows for `tokens`: new problems, repeated only in kinds with too few."""
     recipe = recipes.load(RECIPE)
     assert recipe.train.tokens
     times = math.ceil(tokens / recipe.train.tokens)

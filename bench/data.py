@@ -1,14 +1,14 @@
-"""The data stage on the contest's corpus: seconds and memory, against the way the contest's teams did it.
+"""The data stage on the contest's corpus: seconds and memory, compared with the way the contest's teams did it.
 
     python bench/data.py [--json] [--times 10]
 
-keeptune reads 809,993 rows, drops duplicates, recognises and verifies every row against its exact value, takes 40,000
-of 14 kinds, writes their long-hand solutions and verifies those too, counts tokens and writes Parquet. The plain way
-reads into lists, drops duplicates, recognises, samples, tokenises row by row and writes JSON; it verifies nothing and
-writes no reasoning. `--times 10` does the same with a tenfold corpus, for keeptune alone.
+keeptune reads 809,993 rows, drops duplicates, recognizes every row and verifies it against its exact value. It selects
+40,000 rows of 14 kinds, writes and verifies their long-hand solutions, counts tokens and writes Parquet. The plain way
+reads the rows into lists, drops duplicates, recognizes, samples, tokenizes row by row and writes JSON. It verifies
+nothing and writes no solutions. `--times 10` repeats the measurement of keeptune with a tenfold corpus.
 
-Both run in processes of their own; memory is the largest sum over their processes of the proportional set size,
-sampled four times a second.
+Each way runs in separate processes. Memory is the largest sum of their proportional set sizes, sampled four times per
+second.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def plain_way(corpus: Path, out: Path) -> dict[str, Any]:
 
 
 def measured(way: str, corpus: Path, out: Path) -> dict[str, Any]:
-    """What a way reports from a process of its own, and the memory that it and its children took."""
+    """The figures that a way reports from a separate process, and the memory of that process and its children."""
     import psutil
 
     command = [sys.executable, __file__, "--way", way, "--corpus", str(corpus), "--out", str(out)]

@@ -1,9 +1,9 @@
-"""Both engines on the embedded model: whether they train alike, and what MindSpore takes longer.
+"""Both training engines on the embedded model: whether they train alike, and how much slower MindSpore is.
 
     KEEPTUNE_MINDSPORE_PYTHON=.venv-mindspore/bin/python python bench/engines.py [--steps 30] [--questions 40]
 
-The same rows, batches, rates and start, both in float32. Each answers the same unseen problems afterwards. The first
-step compiles a graph; speed is the median of the steps, so that this is told apart.
+Both engines get the same rows, batches, learning rates and start, in float32. Both models then answer the same unseen
+problems. The speed is that of the median step, because the first step also compiles a graph.
 """
 
 from __future__ import annotations

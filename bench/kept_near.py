@@ -1,9 +1,10 @@
-"""What it costs to hold predictions near the base's while training (retain.kl_weight), side by side in one run.
+"""The cost of the KL term (retain.kl_weight) in training, side by side in one run.
 
     python bench/kept_near.py
 
-The same rows, a tenth of their tokens reading practice, and the same steps: without a divergence, with it on the
-replayed rows, and with it on the skill's prompts. The ways take turns, so that all see the same noise.
+There are three variants with the same rows (a tenth of the tokens is reading practice) and the same steps: without the
+KL term, with it on the replayed rows, and with it on the skill's prompts. The variants take turns, so that other load
+affects all of them equally.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ SETTINGS = {"tokens_per_step": 2048, "tokens_per_batch": 1024, "tokens": 16_384}
 
 
 def speed(rows: list[TokenizedExample], way: dict[str, Any]) -> float:
-    """Useful tokens a second over all steps but the first, which warms up."""
+    """Non-padding tokens per second over all steps except the first, which warms up."""
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
     seen: list[StepRecord] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,12 +1,12 @@
-"""How well exported GGUF files answer in llama.cpp: each number format, and the adapter added to its base.
+"""Answers of exported GGUF files in llama.cpp: each number format, and the adapter added to its base.
 
     make setup-llamacpp
     KEEPTUNE_LLAMACPP_PYTHON=$PWD/.venv-llamacpp/bin/python python bench/llamacpp.py ADAPTER --problems 200
 
-ADAPTER is a published adapter with its answers in `scores/skill.jsonl`. Its first problems with answers of at most
-`--longest` tokens are asked again: keeptune in each number format of `--dtypes`, then llama.cpp. For each file: its
-size, the number of answers that are equal to keeptune's in each format, the score, and the difference to the stored
-answers on the same problems.
+ADAPTER is a published adapter with its answers in `scores/skill.jsonl`. Its first problems whose answers have at most
+`--longest` tokens are answered again: by keeptune in each number format of `--dtypes`, then by llama.cpp. For each
+file, the output has its size, the number of answers that equal keeptune's in each format, the score, and the difference
+from the stored answers to the same problems.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python bench/mindrecord.py [--json] [--mindspore PYTHON]
 
-Goals: at most 6 s to write and 10 s to read. `--mindspore` names a Python that has mindspore (`make setup-mindspore`),
-and has its own FileWriter and MindDataset do the same with the same rows; it also says whether both files are the same.
-Beside the time on the clock stands the processor's, because the machine may have other work.
+Goals: at most 6 s to write and 10 s to read. `--mindspore` names a Python that has mindspore (`make setup-mindspore`).
+Its FileWriter and MindDataset then write and read the same rows, and the output says whether both files are equal. The
+processor time is measured beside the wall time, because the machine may have other load.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def timed(work: Callable[[], Any]) -> dict[str, float]:
 
 
 def measured(way: str, python: str, folder: Path) -> dict[str, Any]:
-    """What a way reports from a process of its own."""
+    """The figures that a way reports from a separate process."""
     folder.mkdir()
     command = [python, __file__, "--way", way, "--out", str(folder)]
     environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}

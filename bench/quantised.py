@@ -1,10 +1,10 @@
-"""What frozen weights in fewer bits (model.quantization) cost in loss, score and speed, side by side in one run.
+"""The cost of quantized frozen weights (model.quantization) in loss, score and speed, side by side in one run.
 
     python bench/quantised.py ADAPTER --problems 100
 
-For each format, in a process of its own: the base's loss on general text, the loss of a short training from the same
-start on the same batches and its speed, and how many sums and differences ADAPTER, which was trained on the weights as
-they were, gets right on the rounded ones.
+For each format, a separate process measures the base's loss on general text, the loss and speed of a short training
+with the same start and batches, and the score of ADAPTER on sums and differences. ADAPTER was trained on the weights
+before rounding and is evaluated on the rounded ones.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from keeptune.training.loop import StepRecord, Trainer
 FORMATS = ("none", *LAYER_TYPES)
 STEP_TOKENS = 1024
 LAST = 5
-"""Steps whose mean loss is told."""
+"""The number of last steps whose mean loss is reported."""
 
 SHORT = ("add", "sub")
-"""What is asked: weights are made whole again for every token, which on a processor makes long answers slow."""
+"""The kinds of the test problems. Weights are dequantized for every token, so long answers are slow on a processor."""
 
 
 def trained(kind: str | None, steps: int) -> dict[str, Any]:
-    """The base's loss on general text, then a training's: its last steps' loss, and useful tokens a second."""
+    """The base's loss on general text, and the last loss and the non-padding tokens per second of a training."""
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     base = models.load_model(models.EMBEDDED, quantization=kind)
     # By their place in memory: tied embeddings are two names of one weight.

@@ -1,8 +1,9 @@
-"""What it costs and saves to compute activations twice (train.activation_checkpointing), side by side in one run.
+"""The cost and the savings of activation checkpointing (train.activation_checkpointing), side by side in one run.
 
     python bench/recompute.py
 
-The same rows in the same batches, each policy in a process of its own, so that its peak is its own; they take turns.
+Each policy trains on the same rows in the same batches. It runs in a separate process, so that its peak memory is
+measured alone, and the policies take turns.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ POLICIES = {"never": math.inf, "always": 0}
 
 
 def measured(over_tokens: float, tokens_per_batch: int) -> dict[str, float]:
-    """Useful tokens a second over all steps but the first, which warms up, and the process's peak."""
+    """Non-padding tokens per second over all steps except the first, which warms up, and the peak memory."""
     rows = examples(models.load_tokenizer(models.EMBEDDED), 200)
     model = adapters.attach(models.load_model(models.EMBEDDED), AdapterSection(), 0)
     sizes = {"tokens_per_step": tokens_per_batch, "tokens_per_batch": tokens_per_batch, "tokens": 5 * tokens_per_batch}

@@ -1,15 +1,14 @@
-"""Whether the retention suite ranks damaged models as outside benchmarks do.
+"""Whether the retention suite ranks damaged models as other benchmarks do.
 
     python bench/retention_ranking.py --data FOLDER --adapter FOLDER --demo runs/demo
 
-Models: an adapter at several scales (the one that was shipped with commit eccd5d7), and the demo's adapter. For each,
-the suite's verdict and its mean kept share: tuned / base for scores, exp(−growth) for losses, over the unpractised
-abilities that the base has. Beside it, the mean of tuned / base on BLiMP and HellaSwag samples, from which nothing in
-the suite was made.
-Spearman's rank correlation says whether the two agree.
+The models are an adapter at several scales (the one that was shipped with commit eccd5d7) and the demo's adapter. For
+each model, the suite gives a verdict and a mean retained share over the unpractised abilities that the base has: tuned
+/ base for scores, exp(−growth) for losses. It is compared with the mean of tuned / base on samples of BLiMP and
+HellaSwag, which the suite does not use, by Spearman's rank correlation.
 
-Only the abilities that are scored by likelihood are asked (`ABILITIES`), at the quick size unless told otherwise, and
-every second item of the samples.
+Only abilities that are scored by likelihood are evaluated (`ABILITIES`), at the quick size by default, with every
+second item of the samples.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ BASE = "smollm2-135m"
 SCALES = (0.1, 0.25, 0.5, 0.75, 1.0)
 ABILITIES = ("knowledge", "commonsense", "grammar", "general-text")
 EVERY = 2
-"""Of the outside samples, that are asked."""
+"""Every n-th item of the BLiMP and HellaSwag samples is evaluated."""
 
 
 def outside(adapter: str, scale: float, data: Path, of_base: dict[str, float]) -> dict[str, float]:
@@ -55,7 +54,7 @@ def outside(adapter: str, scale: float, data: Path, of_base: dict[str, float]) -
 
 
 def kept_share(made: dict[str, Any]) -> float:
-    """The mean over the counted abilities of what is kept."""
+    """The mean retained share of the counted abilities."""
     shares = []
     for own in made["abilities"].values():
         if own["counted"] and own["point"] is not None:

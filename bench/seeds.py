@@ -1,13 +1,13 @@
-"""What the contest teams' selections come to on the embedded model, at equal tokens and on the same questions.
+"""The contest teams' data selections on the embedded model, at equal tokens and on the same questions.
 
     python bench/seeds.py [--tokens 150000] [--problems 300] [--retrained]
 
-Each recipe of recipes/seeds/ is trained as it stands but for its model, its number of tokens and the limit of a row's
-length, which Chinese text in small tokens exceeds; 004 with LoRA+. The rates were chosen for eight billion parameters.
-So with `--retrained` each selection, with its solutions, is trained once more with our adapter, rate, prompt and
-reading practice. All are asked the same problems in the mix of the contest's unique rows, and compared question by
-question with ours: results/seeds.json, and results/seeds.html to look at. A command that was interrupted goes on when
-it is given again.
+Each recipe of recipes/seeds/ is trained with three changes: the model, the number of tokens, and the limit of a row's
+length, which Chinese text in small tokens exceeds. Recipe 004 uses LoRA+. The teams chose their learning rates for
+eight billion parameters. So `--retrained` trains each selection, with its solutions, once more with the adapter,
+learning rate, prompt and reading practice of this project. All models answer the same problems in the mix of the
+contest's unique rows, and are compared question by question with recipes/seeds/ours.yaml. The output is
+results/seeds.json and the page results/seeds.html. The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def recipe(name: str, tokens: int, rows: Path, asked: Path, retrained: bool) -> 
 
 
 def finished(folder: Path, job: recipes.Recipe) -> Path:
-    """The folder of the run, after it has been gone through, or through the rest of it."""
+    """The folder of the run, after all stages that were missing."""
     Run.create(folder, job, ConsoleReporter()).all()
     return folder
 

@@ -1,15 +1,15 @@
-"""Where a model leaves the right solution, found in one pass a problem instead of thousands.
+"""The tokens at which a model leaves the right solution, found in one forward pass per problem.
 
     python bench/slips.py adapters/smollm2-135m-arithmetic --kind function [--problems 20] [--seed 99]
 
-Greedy decoding writes the right solution if, with that solution before it, the right token is the likeliest everywhere.
-So new problems of a kind go through the model with their worked solutions, and each token that would have been another
-is shown in its line: the first of a problem is where its answer goes wrong. The target is an adapter folder or a run;
-the solutions are those that this version writes for the recipe beside the adapter.
+Greedy decoding writes the right solution if the right token is the most likely one at every place, given the right
+solution before it. So new problems of a kind pass through the model with their worked solutions. Each token that greedy
+decoding would replace is shown in its line; the first one of a problem is where its answer goes wrong. The target is an
+adapter folder or a run. The solutions are those that this version writes for the recipe beside the adapter.
 
-Only of kinds whose next token is always given, such as functions, does a slip mean a wrong answer. The trials of
-quotients, roots and means are one off on purpose three times in ten, which no model can know: whichever it writes, it
-goes on from there.
+A slip means a wrong answer only for kinds whose next token is always determined, such as functions. Quotients, roots
+and means contain trials that are off by one on purpose, three in ten, which no model can predict. Whichever trial the
+model writes, it can continue from there.
 """
 
 from __future__ import annotations

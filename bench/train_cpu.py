@@ -5,16 +5,17 @@
     python -m venv us && us/bin/pip install torch==2.13.0 "trl[peft]==1.15.0" peft==0.21.2 unsloth==2026.10.9
     python bench/train_cpu.py --trl trl/bin/python --llamafactory lf/bin/python --unsloth us/bin/python
 
-Where torch is a build for processors, LLaMA-Factory's torchvision and torchaudio, which are for CUDA, have to go (`pip
-uninstall torchvision torchaudio`); it imports torchaudio all the same, so an empty module takes its place. Unsloth, its
-`unsloth_zoo` and `cut_cross_entropy` go in with `--no-deps` there, beside what else their import asks for.
+With a build of torch for processors, remove LLaMA-Factory's torchvision and torchaudio, which are for CUDA (`pip
+uninstall torchvision torchaudio`). LLaMA-Factory still imports torchaudio, so an empty module replaces it. There,
+install Unsloth, `unsloth_zoo` and `cut_cross_entropy` with `--no-deps`, and whatever else their import needs.
 
-The same rows, the same adapter from the same start, AdamW with the same settings, and about as many useful tokens a
-step. Each side runs in processes of its own, in turns, so that none inherits another's memory settings and all see the
-same noise. Each peer does what is best for it here: rows of like length together, bfloat16 where the processor has
-it, no recomputation; TRL also with packed rows, and the faster of its two counts. `seed_layout` is what the contest's
-kits do: every row padded to 256 tokens, all logits, PEFT's own forward pass. First all are given the same batches in
-the same order in float32, and their losses are compared.
+All sides use the same rows, the same adapter with the same start, AdamW with the same settings, and about as many
+non-padding tokens per step. Each side runs in separate processes, so that none inherits another's memory settings. The
+sides take turns, so that other load affects all of them equally. Each peer uses its best settings for this machine:
+rows of similar length together, bfloat16 where the processor supports it, no activation checkpointing. TRL is also
+measured with packed rows, and its faster result counts. `seed_layout` is what the contest's kits do: every row padded
+to 256 tokens, all logits, PEFT's own forward pass. First, all sides get the same batches in the same order in float32,
+and their losses are compared.
 """
 
 from __future__ import annotations

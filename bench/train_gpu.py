@@ -3,13 +3,13 @@
     python -m venv trl && trl/bin/pip install torch==2.13.0 "trl[peft]==1.16.0" peft==0.21.2 liger-kernel==0.8.5
     python -m venv us && us/bin/pip install torch==2.13.0 "trl[peft]==1.15.0" peft==0.21.2 unsloth==2026.10.9
     python bench/train_gpu.py --trl trl/bin/python --unsloth us/bin/python
-    python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     without one: that it runs
+    python bench/train_gpu.py --layers 2 --steps 1 --rounds 1 --tokens-per-step 256     a test without an accelerator
 
-The same short rows, adapter, optimiser and start for all, in turns, each side in processes of its own; keeptune also
-with its frozen base in fp8 and in four bits, beside transformers with PEFT, TRL with packed rows and liger's kernels,
-and Unsloth with packed rows. Speed is told in useful tokens, and as a share of what the measured matrix product allows:
-a frozen weight costs two operations a token on the way there and two on the way back. Where nvidia-ml-py is installed,
-energy is told too.
+All sides use the same short rows, adapter, optimizer and start. They take turns, each in separate processes. keeptune
+is also measured with its frozen base in fp8 and in four bits. Its peers are transformers with PEFT, TRL with packed
+rows and liger's kernels, and Unsloth with packed rows. The speed is given in non-padding tokens per second, and as a
+share of the measured speed of matrix products: a frozen weight takes two operations per token in the forward pass and
+two in the backward pass. With nvidia-ml-py, energy is measured as well.
 """
 
 from __future__ import annotations

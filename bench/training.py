@@ -1,6 +1,6 @@
-"""What the benchmarks of training share: the rows, the start, and the sides that run in this project's own Python.
+"""Shared parts of the training benchmarks: the rows, the start, and the sides that run in this project's Python.
 
-A side is a process that finds job.json, rows.json and the adapter to start from where it is started, and prints its
+A side is a process that reads job.json, rows.json and the start adapter from its working directory, and prints its
 figures as JSON on its last line.
 """
 
@@ -52,7 +52,7 @@ JOB: Job = {
     "packed": False,
     "liger": False,
 }
-"""What a side is to do, but for the model; `ordered`: the rows as they come, so many a step, to compare losses."""
+"""The job of a side, without the model. `ordered`: a fixed number of rows per step in file order, to compare losses."""
 
 
 def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Job:
@@ -168,7 +168,7 @@ def _in_order(job: Job, rows: list[TokenizedExample]) -> list[Step]:
 
 
 def _timed(job: Job, model: Any, planned: list[Step], backward: Callable[[Step], float]) -> Figures:
-    """Useful tokens a second over all steps behind the warm-up, and each step's loss."""
+    """Non-padding tokens per second over all steps after the warm-up, and each step's loss."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = create_optimizer(model, TrainSection(learning_rate=job["learning_rate"]))
     set_learning_rate(optimizer, job["learning_rate"])

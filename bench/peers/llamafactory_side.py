@@ -10,7 +10,7 @@ from llamafactory.train.tuner import run_exp
 
 
 def main() -> None:
-    """Trains so many steps on the same problems, in its own data format, and prints the figures on the last line."""
+    """Trains the job's number of steps on the same problems, and prints the figures on the last line."""
     rows = json.loads(Path("rows.json").read_text(encoding="utf-8"))
     told = [{"instruction": row["prompt"], "input": "", "output": row["solution"]} for row in rows]
     folder = Path("data")

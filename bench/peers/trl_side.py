@@ -30,7 +30,7 @@ def configuration() -> SFTConfig:
 
 
 def train(model: Any, tokenizer: Any, *packages: str) -> None:
-    """Trains so many steps, and prints the figures on the last line."""
+    """Trains the job's number of steps, and prints the figures on the last line."""
     rows, watch = json.loads(Path("rows.json").read_text(encoding="utf-8")), Watch()
     columns = {"input_ids": [row["tokens"] for row in rows], "completion_mask": [row["labelled"] for row in rows]}
     SFTTrainer(

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     __version__: str
 
-_HOMES = {
+_HOMES: dict[str, tuple[str, str | None]] = {
     "Run": ("keeptune.pipeline.run", "Run"),
     "evaluate": ("keeptune.pipeline.evaluate_files", "evaluate"),
-    "export": ("keeptune.export.exporter", "export"),
+    "export": ("keeptune.export", None),
     "gate": ("keeptune.pipeline.gate_job", "gate_models"),
     "load_recipe": ("keeptune.config.recipe", "load_recipe"),
     "run": ("keeptune.pipeline.run", "run"),
@@ -43,7 +43,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'keeptune' has no attribute {name!r}")
     module, attribute = _HOMES[name]
-    return getattr(import_module(module), attribute)
+    loaded = import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
 
 
 def __dir__() -> list[str]:

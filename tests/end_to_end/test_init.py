@@ -221,6 +221,12 @@ def test_the_doctor_lists_the_machine_and_its_packages() -> None:
     assert not any(finding["is_fault"] for finding in ok("doctor", "--json").json)
 
 
+def test_the_doctor_lists_every_extra_of_users() -> None:
+    # `evidence` was missing, so nobody learned that bom, sign and push need packages.
+    listed = {finding["text"].split()[0] for finding in ok("doctor", "--json").json if finding["topic"] == "extra"}
+    assert set(metadata.metadata("keeptune").get_all("Provides-Extra") or ()) - listed == {"dev", "docs", "studio-test"}
+
+
 def test_the_doctor_finds_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(metadata, "requires", lambda _: ["torch>=99", "no-such-package>=1", "numpy>=1; extra == 'x'"])
     monkeypatch.setenv("KEEPTUNE_VLLM_PYTHON", str(tmp_path / "none"))

@@ -199,7 +199,7 @@ def test_an_invocation_with_the_padding_token_raises(model_folder: Path) -> None
 def test_another_invocation_cannot_be_a_start(model_folder: Path, folder: Path) -> None:
     section = AdapterSection(rank=4, alpha=8, start=str(folder))
     for other in ((), (7, 9)):
-        with pytest.raises(ModelError, match="acts only after the tokens"):
+        with pytest.raises(ModelError, match="acts only from the tokens"):
             adapters.attach(tiny.load(model_folder), section, 1, other)
     assert adapters.attach(tiny.load(model_folder), section, 1, CALL)
 

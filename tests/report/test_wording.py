@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keeptune.report.wording import COUNTED_PASS, VERDICTS, retained_count, unmeasured, verdict_wording
+from keeptune.report.wording import COUNTED_PASS, VERDICTS, retained_count, skill_label, unmeasured, verdict_wording
 from keeptune.run_files.result import Result
 
 
@@ -35,6 +35,12 @@ def test_each_verdict_has_a_sentence_and_a_scope(tree: dict[str, Any], verdict: 
         assert wording.sentence.endswith(VERDICTS[policy][verdict])
         assert "commonsense" in wording.scope
         assert "knew" not in wording.sentence
+
+
+def test_a_mean_score_is_not_called_a_share_of_right_answers(tree: dict[str, Any]) -> None:
+    # A grader with scores between 0 and 1, such as json or chrf, has a mean score and no McNemar test.
+    assert "correctly" in skill_label(result(tree).skill)
+    assert "Mean score" in skill_label(result({**tree, "skill": {**tree["skill"], "mcnemar_p": None}}).skill)
 
 
 def test_pass_lists_uncounted_abilities(tree: dict[str, Any]) -> None:

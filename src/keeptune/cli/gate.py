@@ -144,9 +144,9 @@ def _check_combination(
     context: typer.Context, run: Path | None, base: str | None, tuned: str | None, artefact: str | None
 ) -> None:
     """Raises RecipeError unless the options are those of two models, or those of an artefact."""
-    given = {name for name in context.params if _is_given(context, name)}
+    set_options = {name for name in context.params if _is_given(context, name)}
     if artefact is None:
-        if run is not None or "model" in given:
+        if run is not None or "model" in set_options:
             raise RecipeError(
                 "RUN and --model are for --artefact PATH_OR_URL; compare two models by --base and --tuned"
             )
@@ -155,7 +155,7 @@ def _check_combination(
         return
     if run is None:
         raise RecipeError("--artefact needs the run that it is from: keeptune gate RUN --artefact PATH_OR_URL")
-    if other := sorted(given - _ARTEFACT_OPTIONS):
+    if other := sorted(set_options - _ARTEFACT_OPTIONS):
         names = ", ".join(f"--{name.removeprefix('as_').replace('_', '-')}" for name in other)
         raise RecipeError(f"--artefact is judged by the limits of the run, so it does not take {names}; remove it")
 

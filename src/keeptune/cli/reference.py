@@ -203,7 +203,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_yaml, value))}]"
     if isinstance(value, str):
-        return value.replace("\n", "\\n")
+        return value.replace("\n", "\\n") or '""'
     return str(value)
 
 
@@ -278,7 +278,7 @@ def _command(name: str, verb: Callable[..., None], example: str) -> str:
         "",
     ]
     rows = [
-        f"| `{label}` | {_value(info, kind)} | {_cli_default(parameter)} | {_cell(info.help or '')} |"
+        f"| `{_cell(label)}` | {_value(info, kind)} | {_cli_default(parameter)} | {_cell(info.help or '')} |"
         for label, info, parameter, kind in (*arguments, *options)
     ]
     if rows:
@@ -287,7 +287,7 @@ def _command(name: str, verb: Callable[..., None], example: str) -> str:
 
 
 def _usage(label: str, _: ParameterInfo, parameter: inspect.Parameter, kind: Any) -> str:
-    many = "..." if get_origin(kind) in (list, tuple) else ""
+    many = "..." if any(get_origin(part) is list for part in (kind, *get_args(kind))) else ""
     text = f"{label}{many}"
     return text if parameter.default is inspect.Parameter.empty else f"[{text}]"
 
@@ -322,7 +322,7 @@ def _cli_default(parameter: inspect.Parameter) -> str:
     default = parameter.default
     if default is inspect.Parameter.empty:
         return "*required*"
-    if default in (None, False, [], ""):
+    if default is None or default is False or default in ([], ""):
         return ""
     text = " ".join(map(str, default)) if isinstance(default, (list, tuple)) else str(default)
     return _cell(f"`{text}`".replace("\n", "\\n"))

@@ -9,22 +9,25 @@ from typing import Annotated
 import typer
 
 from keeptune.cli.evidence import needs_evidence
-from keeptune.cli.options import AsJson, RunFolder, Suite, json_text, parse_setting
+from keeptune.cli.options import AsJson, Suite, json_text, parse_setting
 from keeptune.cli.terminal import show
 from keeptune.config.ability_names import split_names
 from keeptune.errors import DataError
 
 
 def verify(
-    folder: RunFolder,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="run directory, --out folder of `keeptune gate`, export, or adapter"),
+    ],
     key: Annotated[
         Path | None,
-        typer.Option(metavar="PEM", help="also check the signature with this public key; for an export only that"),
+        typer.Option(metavar="PEM", help="public key: also check the signature"),
     ] = None,
 ) -> None:
-    """Recompute all figures of a run, or of a folder of `keeptune gate`, from the stored answers, without a model.
+    """Recompute all figures of a run or a gate folder from the stored answers, or compare an export with its hashes.
 
-    Exit code 3: figures differ, or files differ from the signature.
+    An adapter with an invocation is also run with both models. Exit code 3: figures or files differ.
     """
     is_signed = key is None or _check_signature(folder, key)
     if not _check_figures(folder, is_required=key is None) or not is_signed:
@@ -54,9 +57,7 @@ def _check_signature(folder: Path, key: Path) -> bool:
 
 
 def compare(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN …", help="run directories; the first is the reference")
-    ],
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="run directories; the first is the reference")],
     other_questions: Annotated[
         bool, typer.Option("--other-questions", help="accept runs that were evaluated on different questions")
     ] = False,

@@ -66,10 +66,10 @@ def _message(fault: Any, schema: type[BaseModel]) -> str:
 
 def _choice_message(key: str, fault: Any) -> str:
     options = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-    found = fault["input"]
-    near = difflib.get_close_matches(found, options, n=1, cutoff=0.5) if isinstance(found, str) else []
+    value = fault["input"]
+    near = difflib.get_close_matches(value, options, n=1, cutoff=0.5) if isinstance(value, str) else []
     advice = f"; did you mean {near[0]}?" if near else ""
-    return f"{key} must be one of {', '.join(options)}{_got(found)}{advice}"
+    return f"{key} must be one of {', '.join(options)}{_got(value)}{advice}"
 
 
 def _own_message(key: str, message: str) -> str:

@@ -27,7 +27,7 @@ ON_POLICY = "on_policy"
 """The value of `retain.replay` for the answers of the adapter in `adapter.start`."""
 
 WRITTEN = (SELF, ON_POLICY)
-"""The values of `retain.replay` whose rows a model writes before training."""
+"""The sources in `retain.replay` that are written by a model before training."""
 
 
 class RetainSection(Section):
@@ -35,7 +35,7 @@ class RetainSection(Section):
 
     activation: Activation = Field(
         "always",
-        description="where the adapter acts: `always` on every token, or `invoked`, only after `retain.invocation`",
+        description="where the adapter acts: `always` on every token, or `invoked`, only from `retain.invocation` on",
     )
     invocation: str | None = Field(
         None,

@@ -155,10 +155,13 @@ def _write_gguf(exported: Exported, model: Any, out: Path, gguf_type: GgufType) 
     """Writes a whole model. One that was tuned on a prompt carries it as its chat template, beside that of the base."""
     tokenizer, card = models.load_tokenizer(exported.model), exported.card
     models.check_tokenizer(model, tokenizer)
-    own = getattr(tokenizer, "chat_template", None)
-    templates = {"default": own} if isinstance(own, str) else dict(own or {})
+    base_template = getattr(tokenizer, "chat_template", None)
+    templates = {"default": base_template} if isinstance(base_template, str) else dict(base_template or {})
     if card:
-        templates = {"default": jinja_template(card.prompt), **({"base": own} if isinstance(own, str) else {})}
+        templates = {
+            "default": jinja_template(card.prompt),
+            **({"base": base_template} if isinstance(base_template, str) else {}),
+        }
     labels = Labels(exported.name, exported.license, templates, is_greedy=card is not None)
     write_model(out / MODEL_FILE, model, tokenizer, gguf_type, labels)
 
@@ -171,7 +174,7 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path, keeps_invoc
     Args:
         card: the metadata of the adapter.
         folder: the adapter.
-        keeps_invocation: whether the export can store an adapter that acts only after its invocation tokens. Merged
+        keeps_invocation: whether the export can store an adapter that acts only from its invocation tokens on. Merged
             weights cannot.
 
     Raises:
@@ -186,7 +189,7 @@ def load_tuned(card: adapter_metadata.AdapterMetadata, folder: Path, keeps_invoc
     tuned = adapters.load_adapter(base, folder)
     if invocation_of(adapters.causal_model(tuned)) and not keeps_invocation:
         raise ModelError(
-            f"{folder}: the adapter acts only after its invocation, but merged weights act always; export it with "
+            f"{folder}: the adapter acts only from its invocation on, but merged weights act always; export it with "
             "`--to gguf-lora` for llama.cpp, or load the adapter folder with PEFT: both support activated LoRA"
         )
     adapters.set_scale(tuned, card.scale)

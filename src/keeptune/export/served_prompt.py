@@ -136,7 +136,7 @@ def _derive_frame(prompt: ChatPrompt) -> _Frame:
     before_user = to_user.removeprefix(after_user)  # most templates end all turns alike
     after_system = to_user.removesuffix(before_user)
     begin, system = alone.removesuffix(before_user), prompt.system
-    if before_system and begin.startswith(before_system):  # the template has a system text of its own
+    if before_system and begin.startswith(before_system):  # the template itself contains a system text
         system = begin.removeprefix(before_system).removesuffix(after_system) if system is None else system
         begin = ""
     turns = {

@@ -1,8 +1,8 @@
 """Self-test of a loaded model: does keeptune compute what transformers computes? It runs before any training.
 
-Families differ in details that no configuration tells: how layers pass arguments on, which tokens a layer sees, what
-follows the output weights. A detail that is missed would train and score another model without an error. So a dozen
-tokens of every loaded model are computed in several ways, in which only rounding may differ:
+Families differ in details that no configuration states: which arguments layers pass on, which tokens a layer sees, and
+what follows the output weights. A detail that is missed would train and score another model without an error. So a
+dozen tokens of every loaded model are computed in several ways, in which only rounding may differ:
 
     logits     by transformers' own attention, and by keeptune's attention and output layer
     batch      two rows in one padded batch, and each row alone

@@ -173,7 +173,7 @@ def _states(tuned: Any, lengths: Sequence[int]) -> Any:
 
 def stored_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
     """The bytes that a forward pass of a model stores for the backward pass, apart from the model's own tensors."""
-    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    model_storages = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     # Held by the graph alone: what belongs to a part of the graph that is dropped, does not count.
     stored: weakref.WeakSet[_Stored] = weakref.WeakSet()
 
@@ -185,7 +185,7 @@ def stored_bytes(model: nn.Module, run: Callable[[], Any]) -> int:
         result = run()
     storages = {storage._cdata: storage for storage in (kept.tensor.untyped_storage() for kept in stored)}
     del result  # the graph had to last until here
-    return sum(storage.nbytes() for address, storage in storages.items() if address not in own)
+    return sum(storage.nbytes() for address, storage in storages.items() if address not in model_storages)
 
 
 class _Stored:

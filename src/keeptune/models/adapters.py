@@ -137,7 +137,7 @@ def _load_start_adapter(tuned: PeftModel, folder: Path) -> None:
     stored_tokens, tokens = (getattr(c, "alora_invocation_tokens", None) or [] for c in (stored, config))
     if stored_tokens and stored_tokens != tokens:
         raise ModelError(
-            f"adapter.start: {folder}: acts only after the tokens {stored_tokens}; set retain.activation: invoked "
+            f"adapter.start: {folder}: acts only from the tokens {stored_tokens} on; set retain.activation: invoked "
             "with the same retain.invocation"
         )
     scale = stored_scale(folder)

@@ -8,8 +8,8 @@ SmolLM2-135M. On an accelerator, PyTorch's kernels are better.
 
 Rows can also be packed (models/packed_rows.py): CUDA has a kernel for that, a CPU computes them one by one.
 
-Some models pass arguments of their own to the attention, such as attention sinks. One that keeptune does not know is an
-error, because attention without it would train another model.
+Some models pass further arguments to the attention, such as attention sinks. An argument that keeptune does not know is
+an error, because attention without it would train another model.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def _additive(is_visible: Tensor, dtype: torch.dtype) -> Tensor:
 def _require_known(options: dict[str, Any]) -> None:
     """Raises ModelError if the model passes an argument that keeptune's attention does not compute."""
     # Booleans only choose what is returned besides the result, such as the weights.
-    given = [name for name, value in options.items() if value is not None and not isinstance(value, bool)]
-    unknown = [name for name in given if name not in _IGNORED_ARGUMENTS]
+    passed = [name for name, value in options.items() if value is not None and not isinstance(value, bool)]
+    unknown = [name for name in passed if name not in _IGNORED_ARGUMENTS]
     if unknown:
         raise ModelError(f"its attention has {', '.join(sorted(unknown))}, which keeptune does not compute")
 

@@ -1,6 +1,7 @@
 """Out-of-memory errors with advice, on accelerators and CPUs alike.
 
-PyTorch has an exception class for accelerators but none for CPUs, and Python has one more.
+Failed allocations have several forms: `torch.OutOfMemoryError` on accelerators, `MemoryError` in Python, and a plain
+`RuntimeError` on CPUs and in the libraries of accelerators.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from keeptune.errors import RunError
 
 _MESSAGES = ("DefaultCPUAllocator", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
-"""Texts of failed allocations that have no class of their own: of the processor, and of cuBLAS, cuDNN and NCCL."""
+"""Texts of failed allocations that have no exception class: those of CPUs, cuBLAS, cuDNN and NCCL."""
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -52,7 +52,7 @@ def build_peft_config(
 
 def _ia3_config(model: Any, adapter: AdapterSection, targets: Sequence[str]) -> IA3Config:
     roles = layer_roles(model)
-    supported = [name for role in IA3_ROLES for name, own in roles.items() if own == {role}]
+    supported = [name for role in IA3_ROLES for name, assigned in roles.items() if assigned == {role}]
     unsupported = [name for name in targets if name not in supported]
     if unsupported:
         raise ModelError(
@@ -87,11 +87,11 @@ def _checked_layers(model: Any, layers: tuple[int, int]) -> tuple[int, int]:
 
 def layer_list_name(model: Any) -> str:
     """The name of the module list that holds the model's layers: `layers` in a Llama."""
-    found = layer_list(model)
-    if found is None:
+    named_blocks = layer_list(model)
+    if named_blocks is None:
         count = model.config.num_hidden_layers
         raise ModelError(f"adapter.layers: {type(model).__name__} has no list of {count} layers; remove adapter.layers")
-    return found[0]
+    return named_blocks[0]
 
 
 def reset_magnitudes(tuned: PeftModel) -> None:

@@ -61,9 +61,9 @@ def layer_roles(model: Any) -> dict[str, frozenset[Role]]:
 
     Where an attention and an MLP use the same name, the name of the part precedes it: `attn.c_proj`.
     """
-    found = layer_list(model)
+    named_blocks = layer_list(model)
     parts: dict[tuple[str, str], set[Role]] = {}
-    for block in found[1] if found else ():
+    for block in named_blocks[1] if named_blocks else ():
         for part, name, roles in _block_roles(block, model.config):
             parts.setdefault((part, name), set()).update(roles)
     names = [name for _, name in parts]
@@ -79,8 +79,10 @@ def linear_layer_names(model: Any) -> list[str]:
 
 def expert_weights(model: Any) -> int:
     """The number of weights of experts that are no linear layers, and so get no adapter."""
-    found = layer_list(model)
-    return sum(p.numel() for block in (found[1] if found else ()) for p in block.parameters() if p.dim() == 3)
+    named_blocks = layer_list(model)
+    return sum(
+        p.numel() for block in (named_blocks[1] if named_blocks else ()) for p in block.parameters() if p.dim() == 3
+    )
 
 
 def _block_roles(block: nn.Module, config: Any) -> Iterator[tuple[str, str, set[Role]]]:
@@ -175,8 +177,8 @@ def target_modules(targets: str | Sequence[str], roles: Roles) -> list[str]:
 
 
 def _preset_modules(preset: str, roles: Roles, choices: str) -> list[str]:
-    wanted, needed = PRESETS[preset]
-    selected = sorted(name for name, own in roles.items() if own & wanted)
+    preset_roles, needed = PRESETS[preset]
+    selected = sorted(name for name, assigned in roles.items() if assigned & preset_roles)
     if preset == "ia3":
         selected = [name for name in selected if len(roles[name]) == 1]
     missing = needed - {role for name in selected for role in roles[name]}

@@ -16,8 +16,8 @@ from keeptune.generation.answer_source import AnswerSource
 from keeptune.generation.scheduling import common_prefix
 
 NEAR_TIE_NATS = 0.25
-"""The largest margin of a near tie. bfloat16 stores numbers between 16 and 32, as logits often are, in steps of 0.125,
-so that the rounding of two logits hides twice as much."""
+"""The largest margin of a near tie. bfloat16 stores numbers between 16 and 32, as logits often are, in steps of 0.125.
+The rounding of two logits can therefore hide a difference of twice that."""
 
 
 def first_differences(
@@ -26,7 +26,7 @@ def first_differences(
     """One record per answer that differs: its id, both tokens at the first difference, and the margin.
 
     `margin` is log p(token of the artefact) − log p(token of the run) in the artefact, in nats; None if it is not
-    finite. An answer that ended there has the end token.
+    finite. If an answer ends at that place, its token is the end token.
 
     Raises:
         NotMeasurableError: the artefact is behind a server that returns no log-likelihoods.

@@ -1,8 +1,8 @@
 """`keeptune gate RUN --artefact`: the skill test and the retention suite through the program that serves an artefact.
 
-The checks come in an order in which each makes sense of the next: the files and their origin, the tokens of every
-prompt, the answers of the skill test, the abilities. The first two end the check if they fail, because answers to other
-prompts or of other weights say nothing about the run.
+There are four checks, each of which presupposes the ones before it: the files and their origin, the tokens of every
+prompt, the answers of the skill test, the abilities. If one of the first two fails, the gate ends there, because
+answers of other weights or to other prompts show nothing about the run.
 """
 
 from __future__ import annotations

@@ -64,9 +64,9 @@ def _check_answers(context: RunContext, folder: Path, stored: Record, findings: 
     """The answers are to the run's questions, and their grades follow from them."""
     final, place = context.final, context.directory.relative(folder)
     before, after = final.records(SKILL, "tuned"), read_records(folder / SKILL_FILE)
-    asked = [[record[key] for key in ("id", "problem", "prompt", "truth")] for record in before]
-    answered = [[record[key] for key in ("id", "problem", "prompt", "truth")] for record in after]
-    findings.expect_each(f"{place}/{SKILL_FILE}, questions", answered, asked)
+    expected = [[record[key] for key in ("id", "problem", "prompt", "truth")] for record in before]
+    stored_questions = [[record[key] for key in ("id", "problem", "prompt", "truth")] for record in after]
+    findings.expect_each(f"{place}/{SKILL_FILE}, questions", stored_questions, expected)
     for record in after:
         truth = record["truth"] if final.grader else parse_truth(record["truth"])
         graded = grade_fields(record["output"], truth, record["kind"], record["problem"], final.grader)

@@ -1,7 +1,7 @@
 """SHA256SUMS: the hashes of all files of a finished run, or of a folder of `keeptune gate`.
 
 `verify` compares them, and so does `sha256sum --check SHA256SUMS` without keeptune. They find damage, not forgery:
-whoever can write all files of a folder can write this one, too.
+anyone who can write all files of a folder can write this one, too.
 """
 
 from __future__ import annotations

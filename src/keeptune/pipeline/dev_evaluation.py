@@ -37,18 +37,18 @@ class DevEvaluation:
         self.final, self.tokenizer, self.events = final, tokenizer, events
         self.recipe, self.prompt, self.reporter = final.recipe, final.prompt, final.reporter
 
-    def score(self, generator: Generator, who: str) -> Record:
-        """The scores of the generator's model in its current state; `who` names it in progress messages."""
+    def score(self, generator: Generator, label: str) -> Record:
+        """The scores of the generator's model in its current state; `label` names it in progress messages."""
         problems, items = self.final.problems("dev", self.recipe.score.dev_limit), self.final.reading()[0]
         budgets, grader = self.final.budgets(), self.final.grader
         records = skill_score.score_skill(generator, self.prompt, problems, budgets, grader=grader)
         answers = skill_score.summarize(records, grader)
         layout = self.recipe.score.reading_prompt
         reading = reading_score.summarize(reading_score.score_reading(generator, items, layout))
-        abilities = self._abilities(generator, who == BASE)
+        abilities = self._abilities(generator, label == BASE)
         lost = [name for name, ability in abilities.items() if ability["status"] == "lost"]
         self.reporter.info(
-            f"{who}: dev {answers['accuracy']:.1%} of {len(problems)}, "
+            f"{label}: dev {answers['accuracy']:.1%} of {len(problems)}, "
             f"reading F1 {reading['f1']:.1f}, EM {reading['em']:.1f}" + (f", lost: {', '.join(lost)}" if lost else "")
         )
         scores = {
@@ -92,8 +92,8 @@ class DevEvaluation:
 
     def candidate(self, generator: Generator, checkpoint: str, scale: float = 1.0) -> Candidate:
         """The scores of a checkpoint, which the generator's model holds at this scale."""
-        who = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
-        return _candidate(checkpoint, scale, self.score(generator, who))
+        label = checkpoint if scale == 1.0 else f"{checkpoint}, scale {scale:g}"
+        return _candidate(checkpoint, scale, self.score(generator, label))
 
     def base_candidate(self, tuned: Generator) -> Candidate:
         """The scores of the base model, computed once: the tuned model with its adapter switched off."""

@@ -21,14 +21,15 @@ from keeptune.progress import printable
 
 _PURPOSES = {
     "cluster": "data stage and training on a Ray cluster",
+    "evidence": "keeptune bom, sign, push, and verify --key",
     "graders": "graders math, rouge, chrf, and schemas of json",
     "harness": "tasks of lm-evaluation-harness (score.tasks)",
     "hub": "Hugging Face data sets (hf:NAME)",
     "llama": "tokenizers in sentencepiece files",
     "nf4": "model.quantization: nf4",
-    "serve": "keeptune serve",
+    "serve": "keeptune serve and studio",
     "sweep": "keeptune sweep",
-    "writer": "data.teacher",
+    "writer": "data.teacher, and the grader judge",
 }
 """What each optional extra is for. Extras for development are not listed."""
 
@@ -87,9 +88,9 @@ def _packages() -> list[Finding]:
         if version is not None and requirement.specifier.contains(version, prereleases=True):
             present.append(f"{requirement.name} {version}")
         else:
-            found = f"found {version}" if version else "not installed"
+            state = f"found {version}" if version else "not installed"
             advice = f"pip install '{requirement.name}{requirement.specifier}'"
-            faults.append(Finding("package", f"{requirement.name}: {found}; {advice}", is_fault=True))
+            faults.append(Finding("package", f"{requirement.name}: {state}; {advice}", is_fault=True))
     return [Finding("packages", ", ".join(present)), *faults]
 
 

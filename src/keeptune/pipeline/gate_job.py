@@ -175,7 +175,7 @@ def judged_answers(answers: Sequence[PairedRecords], practised: dict[str, str], 
 
 
 def _record(request: GateRequest, judged: GateResult, pair: Pair | None, practised: dict[str, str]) -> Record:
-    weights = {who: pair.cache(who).fingerprint["weights"] for who in ("base", "tuned")} if pair else None
+    weights = {variant: pair.cache(variant).fingerprint["weights"] for variant in ("base", "tuned")} if pair else None
     record: Record = {
         "schema_version": SCHEMA_VERSION,
         "base": request.base,
@@ -217,7 +217,9 @@ def _from_results(request: GateRequest) -> Record:
     judged = judge(scores, request.limits, resamples=request.resamples, seed=request.seed)
     both = {task.name for task in tasks}
     unpaired = {
-        task.name: f"only {who} has it" for who, results in (("base", base), ("tuned", tuned)) for task in results
+        task.name: f"only {variant} has it"
+        for variant, results in (("base", base), ("tuned", tuned))
+        for task in results
     }
     left_out = {name: why for name, why in unpaired.items() if name not in both}
     return {**_record(request, judged, None, {}), "left_out": left_out}

@@ -130,7 +130,7 @@ def _look_at(file: str, model: str, tokenizer: Any) -> Rows:
         for row, one in accepted
     ]
     counter = TokenCounter.of(tokenizer, models.load_prompt(prompt, model, tokenizer))
-    lengths = [asked + answered for asked, answered in counter(texts)]
+    lengths = [prompt_tokens + solution_tokens for prompt_tokens, solution_tokens in counter(texts)]
     return Rows(sample.container, guess, skill, style, accepted, rejected, lengths, prompt)
 
 

@@ -2,9 +2,9 @@
 
 The new run starts from the adapter of the failed run (`adapter.start`). The adapter is first projected away from the
 inputs of replayed rows (training/projection.py). It gets as many new ranks as it has, which learn ten times as fast as
-the old ones (training/start_ranks.py). Training then continues on the same skill rows. Half of the tokens are replayed,
-also the adapter's own answers, and the base says by a KL term what should follow there (on-policy distillation). Dev
-questions select the checkpoint.
+the old ones (training/start_ranks.py). Training then continues on the same skill rows, and half of the tokens are
+replayed. A third of the replayed rows are answers of the adapter itself. On replayed rows, only the KL term to the base
+is trained, which on these answers is on-policy distillation. Dev questions select the checkpoint.
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def text(summary: Record) -> str:
             figures = f"{trial['state']:27}"
         lines.append(f"{mark:6}{figures}   {trial['run']}  {' '.join(trial['settings'])}")
     if summary["best"] is None:
-        lines.append(f"no trial kept {summary['threshold']:.0%} of the base's reading on dev")
+        lines.append(f"no trial retained {summary['threshold']:.0%} of the base's reading score on dev")
     else:
         best = next(trial["run"] for trial in summary["trials"] if trial["number"] == summary["best"])
         lines.append(f"test the best, and write its report: keeptune report {best}")

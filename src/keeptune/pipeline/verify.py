@@ -211,8 +211,8 @@ def _check_skill(run: Run, verification: Verification) -> None:
     """Base and tuned answered the test questions, and the true answers follow from the problems."""
     skill = skill_for_section(run.recipe.data)
     expected = {example.id: example for example in load_prepared_rows(run.directory.examples("test"))}
-    for who in VARIANTS:
-        file, records = f"scores/{SKILL}-{who}.jsonl", run.context.final.records(SKILL, who)
+    for variant in VARIANTS:
+        file, records = f"scores/{SKILL}-{variant}.jsonl", run.context.final.records(SKILL, variant)
         verification.expect_each(f"{file}, ids", [record["id"] for record in records], list(expected))
         for record in records:
             place, example = f"{file}, {record['id']}", expected.get(record["id"])
@@ -225,7 +225,10 @@ def _check_skill(run: Run, verification: Verification) -> None:
 
 def _check_reading(run: Run, what: str, layout: ReadingLayout, verification: Verification) -> None:
     """Base and tuned answered the same questions, those of the reading set where its file exists."""
-    file, base, tuned = f"scores/{what}-tuned.jsonl", *(run.context.final.records(what, who) for who in VARIANTS)
+    file, base, tuned = (
+        f"scores/{what}-tuned.jsonl",
+        *(run.context.final.records(what, variant) for variant in VARIANTS),
+    )
     for key in ("id", "prompt"):
         verification.expect_each(f"{file}, {key}s", [record[key] for record in tuned], [record[key] for record in base])
     try:
@@ -234,9 +237,9 @@ def _check_reading(run: Run, what: str, layout: ReadingLayout, verification: Ver
     except DataError as error:
         expected = {}
         _not_here(str(error), verification)
-    for who, records in (("base", base), ("tuned", tuned)):
+    for variant, records in (("base", base), ("tuned", tuned)):
         for record in records:
-            place, item = f"scores/{what}-{who}.jsonl, {record['id']}", expected.get(record["id"])
+            place, item = f"scores/{what}-{variant}.jsonl, {record['id']}", expected.get(record["id"])
             if item is not None:
                 verification.expect(
                     f"{place}, prompt", record["prompt"], question_text(item.context, item.question, layout)
@@ -247,7 +250,7 @@ def _check_reading(run: Run, what: str, layout: ReadingLayout, verification: Ver
 
 def _check_tasks(run: Run, verification: Verification) -> None:
     """Base and tuned answered the same harness tasks; lm-evaluation-harness's own scoring is not repeated."""
-    base, tuned = (run.context.final.scores(who).tasks for who in VARIANTS)
+    base, tuned = (run.context.final.scores(variant).tasks for variant in VARIANTS)
     for key in QUESTION_KEYS:
         values = [[record[key] for record in records] for records in (tuned, base)]
         verification.expect_each(f"scores/{TASKS}-tuned.jsonl, {key}", *values)

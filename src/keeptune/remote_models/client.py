@@ -29,7 +29,7 @@ NO_KEY = "none"
 
 
 class ServerSettings(Protocol):
-    """Where a server is, and how it is asked. Sections of a recipe and graders have these options."""
+    """The address of a server, and the limits of requests to it. Recipe sections and graders have these options."""
 
     @property
     def url(self) -> str:
@@ -56,7 +56,7 @@ class Client:
     """A client for a server. It must be used in an `async with` block.
 
     Args:
-        settings: where the server is, and how it is asked.
+        settings: the address of the server, and the limits of requests to it.
         section: the place of the settings in a recipe, for error messages.
 
     Raises:

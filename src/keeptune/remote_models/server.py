@@ -47,7 +47,7 @@ def create_client(settings: ServerSettings, section: str, needed_by: str) -> Cli
     """Creates the client of a server.
 
     Args:
-        settings: where the server is, and how it is asked.
+        settings: the address of the server, and the limits of requests to it.
         section: the place of the settings in a recipe, for error messages.
         needed_by: what needs the client, for error messages.
 

@@ -30,7 +30,7 @@ class Turn:
 class Side:
     """One model's result: its choice or text (None if the item has none), and the score."""
 
-    who: str
+    variant: str
     output: str | None
     result: str
     is_right: bool | None
@@ -50,7 +50,9 @@ class ItemView:
 def view(change: Change, is_loss: bool) -> ItemView:
     """The page's view of a changed item."""
     item = change.base
-    base, tuned = (_side(who, record, is_loss) for who, record in (("base", change.base), ("tuned", change.tuned)))
+    base, tuned = (
+        _side(variant, record, is_loss) for variant, record in (("base", change.base), ("tuned", change.tuned))
+    )
     turns = [_shortened_turn(item, turn) for turn in turns_of(item)]
     facts = [(name, shortened(written)) for name, written in facts_of(item)]
     return ItemView(item.id, item.language, turns, facts, (base, tuned))
@@ -115,16 +117,16 @@ def _constraint(constraint: dict[str, Any]) -> str:
     return ", ".join([str(constraint.get("type", "")), *others])
 
 
-def _side(who: str, record: ItemRecord, is_loss: bool) -> Side:
+def _side(variant: str, record: ItemRecord, is_loss: bool) -> Side:
     written = output_of(record)
     output = None if written is None else shortened(written)
     if is_loss:
         nats = loss_per_token(record)
         shown = "no finite loss" if nats is None or not isfinite(nats) else f"{nats:.3f} nats per token"
-        return Side(who, output, shown, None)
+        return Side(variant, output, shown, None)
     value = score(record)
     is_right = None if value is None else value >= RIGHT
-    return Side(who, output, result_of(record, value), is_right)
+    return Side(variant, output, result_of(record, value), is_right)
 
 
 def output_of(record: ItemRecord) -> str | None:

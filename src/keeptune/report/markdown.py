@@ -19,6 +19,7 @@ from keeptune.report.wording import (
     predictions,
     reading_metrics,
     retained_count,
+    skill_label,
     tasks,
     unmeasured,
     verdict_wording,
@@ -36,10 +37,10 @@ def markdown(finished: Facts) -> str:
     result = finished.result
     verdict = verdict_wording(result)
     change = f"{text.percent(result.skill.base.accuracy)} → {text.percent(result.skill.tuned.accuracy)}"
-    test_count = text.count(result.skill.tuned.n)
+    skill = f"{skill_label(result.skill)}: {change} (n = {text.count(result.skill.tuned.n)})"
     blocks = [
         f"# {plain(result.name)}",
-        f"**{verdict.word}: {change} of {test_count} test questions answered correctly.** {plain(verdict.sentence)}",
+        f"**{verdict.word}. {skill}.** {plain(verdict.sentence)}",
         f"> {plain(result.gate.reason)}",
         plain(verdict.scope),
         _headline(finished),
@@ -184,9 +185,9 @@ def _grader_figures(skill: Skill) -> list[str]:
 def _retained(finished: Facts) -> list[str]:
     retained = finished.result.retained
     rows = [
-        [f"{plain(name)}, {who}", *_reading(score)]
+        [f"{plain(name)}, {variant}", *_reading(score)]
         for name, pair in reading_metrics(retained)
-        for who, score in (("base", pair.base), ("tuned", pair.tuned))
+        for variant, score in (("base", pair.base), ("tuned", pair.tuned))
     ]
     ratios = {"F1": retained.ratio.f1, "EM": retained.ratio.em}
     if retained.ratio.likelihood:

@@ -10,7 +10,7 @@ from keeptune.config.ability_names import ABILITY_NAMES, TASK_PREFIX
 from keeptune.evaluation.gate import DECIDING
 from keeptune.report import text
 from keeptune.report.finished_run import Facts
-from keeptune.run_files.result import Result
+from keeptune.run_files.result import Result, Skill
 from keeptune.run_files.retention import BeforeAfter, Divergence, Policy, Reading, Retained
 
 
@@ -71,6 +71,11 @@ def verdict_wording(result: Result) -> Wording:
     elif gate.verdict == "pass" and _uncounted(result):
         sentence = COUNTED_PASS
     return Wording(WORDS[gate.verdict], sentence, " ".join(_scope(result)))
+
+
+def skill_label(skill: Skill) -> str:
+    """What the accuracy of the skill is: a share of right answers, or the mean of a grader's scores from 0 to 1."""
+    return "Mean score on the test questions" if skill.mcnemar_p is None else "Test questions answered correctly"
 
 
 def unmeasured(result: Result) -> str:

@@ -232,8 +232,8 @@ def _add_generation(app: FastAPI, run: ServedRun, engine: Engine) -> None:
     async def chat(body: ChatRequest, http: Request) -> Response:
         model = run.require_model(body.model)
         prompt = run.prompt.encode_chat(body.messages, run.scales[model] != 0)
-        asked = body.max_completion_tokens or body.max_tokens
-        answer = Answer(engine, prompt, _budget(run, prompt, asked, run.decoder.context_tokens), body)
+        requested_tokens = body.max_completion_tokens or body.max_tokens
+        answer = Answer(engine, prompt, _budget(run, prompt, requested_tokens, run.decoder.context_tokens), body)
         return await _respond(http, answer, body, ChatForm(model, texts), engine)
 
     @app.post("/v1/completions", response_model=None)

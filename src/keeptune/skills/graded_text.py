@@ -93,8 +93,8 @@ class Labels(GradedText):
     def parse(self, problem: str, solution: str, label: str | None = None) -> Question | None:
         """Return the question, whose kind is its label."""
         question = super().parse(problem, solution, label)
-        found = question and self.label_grader.find_label(str(question.truth))
-        return None if question is None or found is None else question._replace(kind=found)
+        matched_label = question and self.label_grader.find_label(str(question.truth))
+        return None if question is None or matched_label is None else question._replace(kind=matched_label)
 
 
 class Extraction(GradedText):

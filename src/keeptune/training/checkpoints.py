@@ -29,7 +29,7 @@ _RANDOM_STATE = "random_state"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training has come: the contents of progress.json. The plan of batches says what follows.
+    """The contents of progress.json: the steps, tokens and seconds of training so far.
 
     `rows_sha256` is the hash of the tokenized rows and of the plan up to this step, and `kl_weight` the weight of the
     KL term for the next step. Checkpoints of older versions do not have them.

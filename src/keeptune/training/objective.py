@@ -194,5 +194,5 @@ def collate_kl_positions(
     excludes = where == "non_target"
     targets = [examples[row].tokens[column + 1] for row, column in positions] if excludes else []
     numbers = [*(row for row, _ in positions), *(column for _, column in positions), *targets]
-    moved = to_device(torch.tensor(numbers, dtype=torch.long), device).view(3 if excludes else 2, len(positions))
-    return KLPositions(moved[0], moved[1], weight, moved[2] if excludes else None)
+    indices = to_device(torch.tensor(numbers, dtype=torch.long), device).view(3 if excludes else 2, len(positions))
+    return KLPositions(indices[0], indices[1], weight, indices[2] if excludes else None)

@@ -67,7 +67,7 @@ def write_model(path: Path, model: Any, tokenizer: Any, gguf_type: GgufType, lab
         ModelError: if llama.cpp would compute other results than transformers, or a weight exceeds float16.
     """
     config = model.config
-    names, (wanted, file_type) = TensorNames(config), _FORMATS[gguf_type]
+    names, (matrix_format, file_type) = TensorNames(config), _FORMATS[gguf_type]
     writer = GGUFWriter(path, architecture_of(config).name)
     writer.add_type(GGUFType.MODEL)
     writer.add_name(labels.name)
@@ -80,7 +80,9 @@ def write_model(path: Path, model: Any, tokenizer: Any, gguf_type: GgufType, lab
     add_hyperparameters(writer, config)
     add_vocabulary(writer, tokenizer, config.vocab_size, end_tokens_of(model, tokenizer))
     writer.add_chat_template([{"name": name, "template": text} for name, text in labels.chat_templates.items()])
-    write_tensors(writer, [(name, tensor, _storage(name, tensor, wanted)) for name, tensor in _tensors(model, names)])
+    write_tensors(
+        writer, [(name, tensor, _storage(name, tensor, matrix_format)) for name, tensor in _tensors(model, names)]
+    )
 
 
 def write_tensors(writer: GGUFWriter, tensors: list[tuple[str, Tensor, GGMLQuantizationType]]) -> None:
@@ -114,15 +116,15 @@ def _tensors(model: Any, names: TensorNames) -> Iterator[tuple[str, Tensor]]:
         yield ROPE_FACTORS, factors
 
 
-def _storage(name: str, tensor: Tensor, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
+def _storage(name: str, tensor: Tensor, matrix_format: GGMLQuantizationType) -> GGMLQuantizationType:
     """The number format of a tensor: float32 for vectors, float16 where a row has no whole number of blocks."""
     if tensor.ndim < 2:
         return GGMLQuantizationType.F32
-    if wanted in (GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
-        return wanted
+    if matrix_format in (GGMLQuantizationType.F16, GGMLQuantizationType.BF16):
+        return matrix_format
     if tensor.shape[-1] % _BLOCK:
         return GGMLQuantizationType.F16
-    return GGMLQuantizationType.Q8_0 if name in _EMBEDDINGS else wanted
+    return GGMLQuantizationType.Q8_0 if name in _EMBEDDINGS else matrix_format
 
 
 def _convert(name: str, tensor: Tensor, storage: GGMLQuantizationType) -> NDArray[Any]:

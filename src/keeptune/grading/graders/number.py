@@ -29,7 +29,7 @@ class Number(Grader):
         None, ge=0, le=1e30, description="largest error relative to the truth; with `tolerance`, the larger of the two"
     )
     significant_digits: int | None = Field(
-        None, ge=1, le=30, description="equal to the truth when rounded to so many digits, also for whole truths"
+        None, ge=1, le=30, description="equal to the truth when rounded to this number of digits, also for whole truths"
     )
 
     @model_validator(mode="after")

@@ -78,8 +78,8 @@ class StudioGuard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        own = f"{scope['scheme']}://{headers.get('host', '')}"
-        if (origin is not None and origin != own) or site not in (None, "same-origin"):
+        page_origin = f"{scope['scheme']}://{headers.get('host', '')}"
+        if (origin is not None and origin != page_origin) or site not in (None, "same-origin"):
             raise ApiError(403, "the request comes from another page than the studio's", code="foreign_origin")
         if not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), self.token.encode()):
             raise ApiError(

@@ -139,7 +139,7 @@ def generate_unique_corpus(
 class _Duplicates:
     """Replaces the few rows without which a corpus of the original's size would not have `UNIQUE_ROWS`.
 
-    It has a random generator of its own, so the other rows stay as sampled.
+    It has a separate random generator, so the other rows stay as sampled.
     """
 
     def __init__(self, generator_seed: int) -> None:

@@ -13,20 +13,20 @@ export const EN = {
   "verdict.pass": "pass", "verdict.fail": "fail", "verdict.undecided": "undecided",
 
   "start.title": "Start a run", "start.recipe": "Recipe", "start.name": "Name of the run", "start.button": "Start",
-  "start.started": "{run} has started.", "start.failed": "{run} ended with exit code {code}. The output says why.",
+  "start.started": "{run} has started.", "start.failed": "{run} ended with exit code {code}. The output states the reason.",
   "control.stop": "Stop", "control.stop.done": "The run saves a checkpoint and stops after this step.",
   "control.resume": "Resume", "control.resume.done": "The run resumes.",
-  "control.elsewhere": "This run was started elsewhere. Press Ctrl+C there to stop it.",
+  "control.elsewhere": "This run was started from another program. Press Ctrl+C there to stop it.",
 
   "overview.model": "Model", "overview.reason": "Reason", "overview.training": "Training", "overview.step": "Step",
   "overview.loss": "Loss", "overview.tokens": "Tokens", "overview.speed": "Speed",
-  "overview.per_second": "{speed} tokens/s", "overview.elapsed": "Time", "overview.remaining": "Remaining, estimated",
+  "overview.per_second": "{speed} tokens/s", "overview.elapsed": "Time", "overview.remaining": "Estimated time left",
   "overview.losses": "Training loss by kind", "overview.dev": "Dev scores", "overview.f1": "Reading F1",
   "overview.abilities": "Abilities", "overview.suite": "Questions answered so far", "overview.stages": "Finished stages", "overview.output": "Output",
   "suite.questions": "Questions", "suite.status": "Status", "suite.nats": "{loss} nats/token",
   "suite.note": "Shares are mean scores. Without a score, the mean loss is shown, in nats per token.",
   "status.retained": "retained", "status.lost": "lost", "status.undecided": "undecided",
-  "status.nothing to lose": "nothing to lose", "status.practised": "practiced",
+  "status.nothing to lose": "nothing to lose", "status.practised": "practised",
 
   "who.base": "Base", "who.tuned": "Tuned",
   "model.none": "The model is loaded with the first question.", "model.loading": "Loading the model …",
@@ -40,7 +40,7 @@ export const EN = {
   "play.prompt": "Prompt as the model sees it", "play.prompt_tokens": "Prompt as the model sees it ({count} tokens)",
   "play.tokens": "Tokens and alternatives", "play.token": "Token", "play.probability": "Probability",
   "play.alternatives": "Most likely", "play.show_differences": "Mark differing tokens",
-  "play.show_confidence": "Show confidence",
+  "play.show_confidence": "Show token probabilities",
   "play.p0": "< 30 %", "play.p1": "30–50 %", "play.p2": "50–75 %", "play.p3": "75–95 %", "play.p4": "≥ 95 %",
 
   "answers.all": "All", "answers.source": "Questions", "answers.kind": "Kind", "answers.outcome": "Show",

@@ -14,7 +14,7 @@ negative remainder is written as `-`. Otherwise the line ends with the first thr
 two of the divisor, and whether the remainder is smaller. The line of a digit 0 only repeats the remainder.
 The divisor moves one place to the right with each line, and digits behind the last kept place are dropped.
 
-A trial can be off by one. Of ten trials, two are too low and one is too high on purpose. After `-`, the next line adds
+A trial can be off by one. On purpose, two trials in ten are too low and one is too high. After `-`, the next line adds
 the divisor back (`2+…`), and after `>`, it subtracts the divisor once more (`4-…`), in columns. So a model that
 misjudges a close case can still reach the right quotient. In an earlier form one line in sixty ended with `>`, and the
 sign preceded the divisor. A model then wrote `<` after two of three trials that were too low, the cause of most wrong
