@@ -46,7 +46,7 @@ export const EN = {
   "answers.all": "All", "answers.source": "Questions", "answers.kind": "Kind", "answers.outcome": "Show",
   "answers.order": "Order", "answers.search": "Search questions and answers", "answers.summary": "Summary",
   "answers.none": "There are no answers of both models yet.",
-  "answers.count": "{total} items, {first}–{last} shown", "answers.pages": "Pages",
+  "answers.count": "Items {first}–{last} of {total}", "answers.no_match": "No item matches.", "answers.pages": "Pages",
   "answers.page": "Page {page} of {pages}", "answers.previous": "Previous", "answers.next": "Next",
   "answers.right": "right", "answers.wrong": "wrong", "answers.score": "score {score}",
   "answers.read": "read as {answer}", "result.healthy": "healthy", "result.declines": "declines",

@@ -46,7 +46,7 @@ export const ZH = {
   "answers.all": "全部", "answers.source": "题目", "answers.kind": "类别", "answers.outcome": "显示",
   "answers.order": "顺序", "answers.search": "搜索题目和回答", "answers.summary": "汇总",
   "answers.none": "还没有两个模型都回答过的题目。",
-  "answers.count": "共 {total} 项，显示第 {first}–{last} 项", "answers.pages": "分页",
+  "answers.count": "共 {total} 项，显示第 {first}–{last} 项", "answers.no_match": "没有符合条件的项。", "answers.pages": "分页",
   "answers.page": "第 {page} 页，共 {pages} 页", "answers.previous": "上一页", "answers.next": "下一页",
   "answers.right": "正确", "answers.wrong": "错误", "answers.score": "得分 {score}",
   "answers.read": "读作 {answer}", "result.healthy": "正常", "result.declines": "拒绝",
