@@ -57,7 +57,7 @@ def measure(files: list[Path], records: list[Record], answers_of_keeptune: Answe
     """The figures of a model file, or of a base with an adapter."""
     started = time.monotonic()
     prompts = [record["prompt"] for record in records]
-    answers = run_llamacpp(*files, prompts=prompts, budgets=[2 * longest] * len(records), context=4 * longest)
+    answers = run_llamacpp(*files, prompts=prompts, budgets=[2 * longest] * len(records), context=3 * longest)
     seconds = time.monotonic() - started
     graded = [
         {

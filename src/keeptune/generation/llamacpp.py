@@ -36,9 +36,15 @@ _EXIT_ERROR = ExitError("llama.cpp", "it probably ran out of memory. Use a small
 
 @contextmanager
 def serving(
-    model: Path, adapters: Sequence[Path] = (), context_tokens: int = CONTEXT_TOKENS
+    model: Path, adapters: Sequence[Path] = (), context_tokens: int = CONTEXT_TOKENS, slots: int = SLOTS
 ) -> Iterator[ServerConnection]:
     """A running server of a GGUF file, with GGUF adapters at full scale.
+
+    Args:
+        model: the GGUF file.
+        adapters: GGUF files with a LoRA.
+        context_tokens: the longest prompt with its answer.
+        slots: prompts that are answered at the same time. Each slot has memory for `context_tokens`.
 
     Raises:
         ModelError: llama.cpp is not installed, or cannot load a file.
@@ -47,7 +53,7 @@ def serving(
         "model": str(model.resolve()),
         "adapters": [str(adapter.resolve()) for adapter in adapters],
         "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "slots": SLOTS,
+        "slots": slots,
         "context": min(context_tokens, _context_length(model)),
     }
     command = [find_python(), "-I", str(_WORKER), json.dumps(job)]

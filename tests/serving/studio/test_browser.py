@@ -217,7 +217,8 @@ def test_filters_search_and_pages(visit: Visit) -> None:
     page.get_by_label("Show", exact=True).select_option("all")
     page.get_by_label("Questions", exact=True).select_option("")
     page.get_by_label("Search questions and answers").fill("opened mill")
-    expect(page.get_by_role("status").first).to_contain_text("1 items")
+    expect(page.get_by_role("status").first).to_contain_text("of 1")
+    expect(page.locator(".pager")).to_be_hidden()
     page.get_by_label("Search questions and answers").fill("")
     expect(page.locator(".pair")).to_have_count(20)
     first = page.locator(".pair code").first.text_content()
@@ -273,6 +274,27 @@ def test_a_live_run_is_followed(browser: Browser, written: Path, tmp_path: Path)
             file.write(json.dumps(event) + "\n")
         expect(page.locator(".facts").nth(1)).to_contain_text("4,321")
         expect(page.locator(".log").last).to_contain_text("4321")
+
+
+def test_a_run_that_just_began_shows_what_there_is(browser: Browser, written: Path, tmp_path: Path) -> None:
+    """A kind with one loss had no mark in the chart, and filters and pages of no answers read `0 items, 0–0 shown`."""
+    folder = Path(shutil.copytree(written, tmp_path / "runs"))
+    (folder / RUN / "result.json").unlink()
+    shutil.rmtree(folder / RUN / "scores")
+    losses = [{"add": 1.5, "reading": 2.0}, {"add": 1.0}]
+    events = [
+        {"event": "train", "step": step, "loss": 1.0, "loss_by_kind": by_kind, "tokens": 900 * step, "seconds": step}
+        for step, by_kind in enumerate(losses, start=1)
+    ]
+    (folder / RUN / "log.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), encoding="utf-8")
+    with serving(folder) as site, visiting(browser, site) as visit:
+        page = visit.open(f"/overview?run={RUN}")
+        expect(page.locator(".chart polyline")).to_have_count(1)
+        expect(page.locator(".chart circle")).to_have_count(1)
+        page = visit.open(f"/answers?run={RUN}")
+        expect(page.get_by_text("no answers of both models")).to_be_visible()
+        expect(page.get_by_role("search")).to_have_count(0)
+        expect(page.locator(".pager")).to_have_count(0)
 
 
 def test_a_failed_start_shows_its_output(browser: Browser, written: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 // One model's streamed answer: its tokens as they arrive, and figures about them.
 
+import { words } from "./diff.js";
 import { alert, element, fill, table } from "./dom.js";
 import { number, percent, t, word } from "./i18n.js";
 import { confidenceClass, TokenList } from "./tokens.js";
@@ -74,13 +75,22 @@ export class AnswerPanel {
     this.tokens.flush();
     this.showNewTokens();
     // Some vocabularies decode a single token without its space. The text of the answer is right in any case.
-    if (this.text.textContent !== this.written) alignSpaces(this.spans, this.written);
-    if (this.text.textContent !== this.written) fill(this.text, this.written);
+    if (this.text.textContent !== this.written) {
+      alignSpaces(this.spans, this.written);
+      if (this.text.textContent !== this.written) this.showWords();
+      this.onchange(); // the marks compare what is shown
+    }
     if (!this.written) fill(this.text, element("em", { class: "muted" }, t("play.empty")));
     fill(this.figures, t("play.figures", {
       tokens: number(usage?.completion_tokens), seconds: number(seconds, 1), reason: word("reason", reason),
       confidence: percent(this.tokens.meanProbability()),
     }));
+  }
+
+  /** Shows the words of the answer instead of tokens that do not give its text, such as parts of characters. */
+  showWords() {
+    this.spans = words(this.written).map((word) => element("span", {}, word));
+    fill(this.text, this.spans);
   }
 
   /** Marks the tokens for which `marks` is true. */

@@ -21,10 +21,7 @@ export function lineChart(series, label) {
     LEFT + ((WIDTH - LEFT - RIGHT) * (x - firstX)) / Math.max(1, lastX - firstX),
     TOP + (HEIGHT - TOP - BOTTOM) * (1 - y / top),
   ];
-  const lines = Object.values(series).map((line, index) => svg("polyline", {
-    class: `line s${index % COLORS}`,
-    points: line.map(([x, y]) => place(x, y).map((value) => value.toFixed(1)).join(",")).join(" "),
-  }));
+  const lines = Object.values(series).map((line, index) => drawn(line, place, `s${index % COLORS}`));
   return element(
     "figure", { class: "chart" },
     svg(
@@ -33,6 +30,14 @@ export function lineChart(series, label) {
     ),
     legend(series),
   );
+}
+
+/** A series as a line, or as a dot where it has one point, because a line of one point is invisible. */
+function drawn(line, place, color) {
+  const points = line.map(([x, y]) => place(x, y).map((value) => value.toFixed(1)));
+  if (points.length > 1) return svg("polyline", { class: `line ${color}`, points: points.map((point) => point.join(",")).join(" ") });
+  const [[cx, cy]] = points;
+  return svg("circle", { class: `dot ${color}`, cx, cy, r: 4 });
 }
 
 function grid(top, place, firstX) {

@@ -5,7 +5,7 @@ export const EN = {
   "nav.main": "Main", "nav.run": "This run", "nav.runs": "Runs", "nav.compare": "Compare", "nav.overview": "Overview",
   "nav.playground": "Playground", "nav.answers": "Answers", "nav.report": "Report",
 
-  "runs.none": "No runs in {folder} yet. Start one with `keeptune run RECIPE`.",
+  "runs.none": "No runs in {folder} yet. Start one: keeptune run RECIPE",
   "runs.stage": "Stage", "runs.verdict": "Verdict", "runs.skill": "Skill, base → tuned", "runs.date": "Date",
   "stage.data": "data", "stage.train": "training", "stage.select": "selection", "stage.evaluate": "evaluation",
   "stage.score": "evaluation", "stage.report": "report", "stage.finished": "finished",
@@ -46,7 +46,7 @@ export const EN = {
   "answers.all": "All", "answers.source": "Questions", "answers.kind": "Kind", "answers.outcome": "Show",
   "answers.order": "Order", "answers.search": "Search questions and answers", "answers.summary": "Summary",
   "answers.none": "There are no answers of both models yet.",
-  "answers.count": "{total} items, {first}–{last} shown", "answers.pages": "Pages",
+  "answers.count": "Items {first}–{last} of {total}", "answers.no_match": "No item matches.", "answers.pages": "Pages",
   "answers.page": "Page {page} of {pages}", "answers.previous": "Previous", "answers.next": "Next",
   "answers.right": "right", "answers.wrong": "wrong", "answers.score": "score {score}",
   "answers.read": "read as {answer}", "result.healthy": "healthy", "result.declines": "declines",
@@ -65,7 +65,7 @@ export const EN = {
 
   "compare.first": "First run", "compare.second": "Second run",
   "compare.none": "A comparison needs two finished runs in this folder.",
-  "compare.note": "The tuned models of both runs, on the questions that both answered. `keeptune compare` adds intervals.",
+  "compare.note": "The tuned models of both runs, on the questions that both answered. The command keeptune compare adds intervals.",
   "report.none": "The report is written at the end of the run.", "report.open": "Open the report in a new tab",
   "time.hours": "{hours} h {minutes} min", "time.minutes": "{minutes} min {seconds} s", "time.seconds": "{seconds} s",
 };

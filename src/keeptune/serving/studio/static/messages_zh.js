@@ -5,7 +5,7 @@ export const ZH = {
   "nav.main": "主导航", "nav.run": "当前运行", "nav.runs": "运行列表", "nav.compare": "比较", "nav.overview": "概览",
   "nav.playground": "试用", "nav.answers": "回答", "nav.report": "报告",
 
-  "runs.none": "{folder} 中还没有运行。用 `keeptune run RECIPE` 开始一个。",
+  "runs.none": "{folder} 中还没有运行。开始一个：keeptune run RECIPE",
   "runs.stage": "阶段", "runs.verdict": "结论", "runs.skill": "技能，基座 → 微调后", "runs.date": "日期",
   "stage.data": "数据", "stage.train": "训练", "stage.select": "选择", "stage.evaluate": "评测",
   "stage.score": "评测", "stage.report": "报告", "stage.finished": "已完成",
@@ -46,7 +46,7 @@ export const ZH = {
   "answers.all": "全部", "answers.source": "题目", "answers.kind": "类别", "answers.outcome": "显示",
   "answers.order": "顺序", "answers.search": "搜索题目和回答", "answers.summary": "汇总",
   "answers.none": "还没有两个模型都回答过的题目。",
-  "answers.count": "共 {total} 项，显示第 {first}–{last} 项", "answers.pages": "分页",
+  "answers.count": "共 {total} 项，显示第 {first}–{last} 项", "answers.no_match": "没有符合条件的项。", "answers.pages": "分页",
   "answers.page": "第 {page} 页，共 {pages} 页", "answers.previous": "上一页", "answers.next": "下一页",
   "answers.right": "正确", "answers.wrong": "错误", "answers.score": "得分 {score}",
   "answers.read": "读作 {answer}", "result.healthy": "正常", "result.declines": "拒绝",
@@ -65,7 +65,7 @@ export const ZH = {
 
   "compare.first": "第一个运行", "compare.second": "第二个运行",
   "compare.none": "比较需要此文件夹中有两个已完成的运行。",
-  "compare.note": "两个运行的微调模型在共同题目上的回答。`keeptune compare` 另给出置信区间。",
+  "compare.note": "两个运行的微调模型在共同题目上的回答。命令 keeptune compare 另给出置信区间。",
   "report.none": "报告在运行结束时生成。", "report.open": "在新标签页中打开报告",
   "time.hours": "{hours} 小时 {minutes} 分", "time.minutes": "{minutes} 分 {seconds} 秒", "time.seconds": "{seconds} 秒",
 };

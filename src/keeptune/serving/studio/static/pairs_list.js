@@ -54,6 +54,10 @@ export class PairsList {
   async start() {
     const { sources } = await get(`${this.path}/summary`, this.base, this.signal);
     this.sources = sources;
+    if (!sources.length) {  // filters and pages of nothing only distract
+      fill(this.node, element("p", {}, t("answers.none")));
+      return;
+    }
     setOptions(
       this.source, [["", t("answers.all")], ...sources.map(({ source, n }) => [source, `${word("source", source)} (${n})`])], this.wanted);
     this.showKinds();
@@ -62,7 +66,6 @@ export class PairsList {
   }
 
   summaryTable() {
-    if (!this.sources.length) return element("p", {}, t("answers.none"));
     const rows = this.sources.map(({ source, n, score, loss, lost, gained }) => [
       word("source", source), number(n), mean(score, loss, "before"), mean(score, loss, "after"), number(lost), number(gained)]);
     return element(
@@ -102,8 +105,9 @@ export class PairsList {
   }
 
   show({ total, offset, items }) {
-    this.count.textContent = t("answers.count", {
-      total: number(total), first: number(Math.min(total, offset + 1)), last: number(offset + items.length) });
+    this.count.textContent = total ? t("answers.count", {
+      total: number(total), first: number(Math.min(total, offset + 1)), last: number(offset + items.length) }) : t("answers.no_match");
+    this.pager.hidden = total <= PAGE;
     this.items.start = offset + 1;
     fill(this.items, items.map((item) => pairItem(item, this.labels)));
     const button = (key, target, isPossible) => element(
