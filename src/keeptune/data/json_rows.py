@@ -9,14 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from sys import maxsize
 from typing import NamedTuple
 
+from keeptune.data import json_document
 from keeptune.data.columns import RowLayout, RowReader
 from keeptune.data.conversations import Number
-from keeptune.data.json_document import DECODER, find_lists, is_partial_object, skip_space
+from keeptune.data.json_document import (
+    DECODER,
+    Item,
+    ItemError,
+    ValueReader,
+    find_lists,
+    is_partial_object,
+    list_items,
+    skip_space,
+)
 from keeptune.data.row import (
     MAX_ROW_BYTES,
     NOT_UTF8,
@@ -31,7 +40,7 @@ from keeptune.data.row import (
 from keeptune.data.row_formats import CONVERSATIONS
 from keeptune.data.row_values import describe, list_names
 from keeptune.data.sources import Shard
-from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
+from keeptune.data.stream import BLOCK_BYTES, LongLine, decode_lines, open_bytes, read_line_blocks
 from keeptune.errors import DataError
 
 _CONVERSATION_KEYS = {"id", "conversations"}
@@ -146,7 +155,9 @@ def _read_start(path: Path) -> tuple[bytes, str, bool]:
             start = chunk.lstrip()
         while b"\n" not in start and len(start) <= MAX_ROW_BYTES and (chunk := stream.read(MAX_ROW_BYTES)):
             start += chunk
-        line, _, others = start.partition(b"\n")
+        line, end, others = start.partition(b"\n")
+        while not end and (chunk := stream.read(MAX_ROW_BYTES)):
+            _, end, others = chunk.partition(b"\n")
         is_single = not others.strip() and not stream.read(MAX_ROW_BYTES).strip()
     return start[:1], line.decode(errors="surrogateescape"), is_single
 
@@ -161,9 +172,21 @@ def _is_row(line: str, layout: RowLayout) -> bool:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file. Bytes that are not UTF-8 become lone surrogates, which affect only their item."""
+    """Return the text of a file. Bytes that are not UTF-8 become lone surrogates, which affect only their item.
+
+    Raises:
+        DataError: the file is unreadable, or unpacks to more than `MAX_DOCUMENT_BYTES`.
+    """
+    content = bytearray()
     with open_bytes(path) as stream:
-        return stream.read().decode(errors="surrogateescape")
+        while block := stream.read(BLOCK_BYTES):
+            content += block
+            if len(content) > json_document.MAX_DOCUMENT_BYTES:
+                raise DataError(
+                    f"{path}: the JSON list or object has more than {json_document.MAX_DOCUMENT_BYTES:,} bytes, and "
+                    "would be held in memory; write one object per line (JSONL)"
+                )
+    return content.decode(errors="surrogateescape")
 
 
 def _parse_fast(file: str, line: int, lines: list[str], reader: _ObjectReader) -> list[RawRow | RejectedRow]:
@@ -216,39 +239,37 @@ def _parse_slowly(file: str, line: int, lines: list[str], reader: _ObjectReader)
 def _read_list(path: Path, container: Container, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
     text = container.text or ""
     reader = _ObjectReader(layout)
-    for number, start, end, value in _items(path, text, container.start):
+    for number, item in _items(path, text, container.start):
         try:
-            if end - start > MAX_ROW_BYTES:
+            if item.end - item.start > MAX_ROW_BYTES:
                 raise RowError(TOO_LONG)
-            yield reader.row(str(path), number, value)
+            yield reader.row(str(path), number, item.value)
         except RowError as error:
-            yield reject(str(path), number, str(error), text[start:end])
+            yield reject(str(path), number, str(error), text[item.start : item.end])
 
 
-def _items(path: Path, text: str, start: int) -> Iterator[tuple[int, int, int, object]]:
-    """Yield the number, start, end and value of each item of the JSON list that begins at `start`."""
-    is_inner = text[:start].strip() != ""
-    position = skip_space(text, start + 1)
-    if text.startswith("]", position):
+def _items(path: Path, text: str, start: int) -> Iterator[tuple[int, Item]]:
+    """Yield the number and the item of each item of the JSON list that begins at `start`."""
+    number, end = 0, start + 1
+    try:
+        for number, item in enumerate(list_items(ValueReader(text), start), start=1):
+            end = item.end
+            yield number, item
+    except ItemError as error:
+        raise _malformed_list_error(path, error.number, error) from None
+    if number == 0:
         raise DataError(f"{path}: the list is empty; provide a file with rows")
-    for number in count(1):
-        try:
-            value, end = DECODER.raw_decode(text, position)
-            separator = skip_space(text, end)
-            is_last = text.startswith("]", separator)
-            if not is_last and not text.startswith(",", separator):
-                raise json.JSONDecodeError("Expecting ',' or ']'", text, separator)
-            if is_last and not is_inner and text[separator + 1 :].strip():
-                raise json.JSONDecodeError("Extra data", text, separator + 1)
-        except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path}: item {number} of the JSON list cannot be parsed ({error}); the file may be truncated. "
-                "Repair it, or write one object per line (JSONL), where only the malformed line is rejected"
-            ) from None
-        yield number, position, end, value
-        if is_last:
-            return
-        position = skip_space(text, separator + 1)
+    bracket = skip_space(text, end)
+    is_inner = text[:start].strip() != ""
+    if not is_inner and text[bracket + 1 :].strip():
+        raise _malformed_list_error(path, number, json.JSONDecodeError("Extra data", text, bracket + 1))
+
+
+def _malformed_list_error(path: Path, number: int, error: ValueError) -> DataError:
+    return DataError(
+        f"{path}: item {number} of the JSON list cannot be parsed ({error}); the file may be truncated. "
+        "Repair it, or write one object per line (JSONL), where only the malformed line is rejected"
+    )
 
 
 def _parse(text: str) -> object:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from keeptune.data import hub
 from keeptune.data.columns import RowLayout
 from keeptune.data.csv_rows import read_columns
-from keeptune.data.json_document import DECODER, skip_space
+from keeptune.data.json_document import DECODER, ItemError, ValueReader, list_items
 from keeptune.data.json_rows import open_container
 from keeptune.data.sources import file_format
 from keeptune.data.stream import LongLine, decode_lines, open_bytes, read_line_blocks
-from keeptune.data.table import column_values
+from keeptune.data.table import column_values, read_batches
 from keeptune.errors import DataError
 
 SAMPLE_ROWS = 20
@@ -85,7 +85,8 @@ def _table_rows(path: Path, delimiter: str) -> Iterator[Fields]:
 def _parquet_rows(path: Path) -> Iterator[Fields]:
     with open_bytes(path) as stream:
         try:
-            yield from _batch_rows(pq.ParquetFile(stream).iter_batches(SAMPLE_ROWS, use_threads=False))
+            file = pq.ParquetFile(stream)
+            yield from _batch_rows(read_batches(file, SAMPLE_ROWS, file.schema_arrow.names))
         except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
 
@@ -108,13 +109,5 @@ def _line_values(path: Path) -> Iterator[object]:
 
 
 def _list_values(text: str, start: int) -> Iterator[object]:
-    position = skip_space(text, start + 1)
-    while not text.startswith("]", position):
-        try:
-            value, end = DECODER.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError):
-            return
-        yield value
-        position = skip_space(text, skip_space(text, end) + 1) if text.startswith(",", skip_space(text, end)) else end
-        if position == end:
-            return
+    with suppress(ItemError):
+        yield from (item.value for item in list_items(ValueReader(text), start))

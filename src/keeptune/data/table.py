@@ -33,7 +33,9 @@ from keeptune.data.stream import CODECS, open_bytes
 from keeptune.errors import DataError
 
 _BATCH_ROWS = 64
-"""Few, because a dictionary can repeat one long text: a file of 1 kB can have thousands of cells of 1 MB."""
+"""Few, because a dictionary can repeat one long text: a file of 4 kB can have hundreds of cells of 100 MB."""
+_BATCH_BYTES = 256 << 20
+"""The longest texts that a batch may have together, by the sizes that the file states."""
 _BUFFER_BYTES = 1 << 20
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 
@@ -50,10 +52,23 @@ def read_parquet(path: Path, layout: RowLayout) -> Iterator[RawRow | RejectedRow
         try:
             file = pq.ParquetFile(stream, buffer_size=_BUFFER_BYTES)
             columns = find_columns(str(path), file.schema_arrow.names, layout)
-            batches = file.iter_batches(_BATCH_ROWS, columns=columns.names, use_threads=False)
-            yield from _rows(str(path), batches, columns)
+            yield from _rows(str(path), read_batches(file, _BATCH_ROWS, columns.names), columns)
         except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: column names that are not UTF-8
             raise DataError(f"{path}: not a Parquet file, or a damaged one ({error}); write the file again") from None
+
+
+def read_batches(file: pq.ParquetFile, rows: int, names: Sequence[str]) -> Iterator[Any]:
+    """Yield the record batches of a Parquet file with at most so many rows, and fewer where a cell may be long.
+
+    No cell is longer than its column in its row group, and a dictionary can repeat it in every row.
+    """
+    used = set(names)
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        chunks = [group.column(index) for index in range(group.num_columns)]
+        sizes = [chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in used]
+        batch_rows = max(1, min(rows, _BATCH_BYTES // max(1, *sizes)))
+        yield from file.iter_batches(batch_rows, row_groups=[number], columns=list(names), use_threads=False)
 
 
 def read_hub(name: str, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:
@@ -114,7 +129,7 @@ def find_columns(file: str, header: Sequence[str], layout: RowLayout) -> TableCo
             known = f" Without data.columns, {layout.expected_keys} are read." if layout.has_known_format else ""
             raise DataError(
                 f"{file}: the table {fault} {' and '.join(map(repr, faulty_names))}; its columns are "
-                f"{', '.join(map(repr, header))}. Name the columns to read in data.columns.{known}"
+                f"{list_names(header)}. Name the columns to read in data.columns.{known}"
             )
     if dropped := [name for name in header if name not in used and not layout.is_ignored(name)]:
         raise DataError(
@@ -125,6 +140,10 @@ def find_columns(file: str, header: Sequence[str], layout: RowLayout) -> TableCo
     is_pair = reader.is_plain_pair and set(keys) <= set(names) if row_format is None else keys in PLAIN_PAIRS
     pair = (names.index(keys[0]), names.index(keys[1])) if is_pair and len(names) == len(set(keys)) else None
     return TableColumns(names, reader.read_named if row_format is None else reader.read, pair)
+
+
+class UnrepresentableValue:
+    """Stands for a value that Python has no object for. It is no text, so its row is rejected."""
 
 
 def _rows(file: str, batches: Iterable[Any], columns: TableColumns) -> Iterator[RawRow | RejectedRow]:
@@ -176,11 +195,16 @@ def column_values(column: Any) -> Sequence[object]:
 
 
 def _value(cell: Any) -> object:
-    """Return one value. If a text in it is not UTF-8, return a lone surrogate, so that the row is rejected."""
+    """Return one value. If a text in it is not UTF-8, return a lone surrogate, so that the row is rejected.
+
+    A date or duration may be too large for Python.
+    """
     try:
         return from_python(cell.as_py())
     except UnicodeDecodeError:
         return "\udcff"
+    except (ValueError, OverflowError):
+        return UnrepresentableValue()
 
 
 def _texts_in(value: object) -> Iterator[str]:
