@@ -48,7 +48,7 @@ def test_it_is_valid_and_lists_everything(tmp_path: Path) -> None:
     assert components["base-model"]["purl"] == f"pkg:huggingface/{published.HUB_ID}"
     assert components["pkg:pypi/torch@2.13.0%2Bcpu"]["version"] == "2.13.0+cpu"
     (synth,) = (one for reference, one in components.items() if reference.startswith("data/synth@"))
-    assert properties(synth) == {"rows": "809993", "seed": "38"}
+    assert properties(synth) == {"rows": "809993", "seed": "42"}
     texts = hashlib.sha256((adapter / "texts.txt").read_bytes()).hexdigest()
     assert components[f"data/texts.txt@{texts[:12]}"]["hashes"][0]["content"] == texts
     assert str(tmp_path) not in json.dumps(tree), "no path of this machine"
