@@ -2,15 +2,13 @@
 
 import json
 import os
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from keeptune import environment
-from keeptune.environment import PACKAGES, SPIN_COUNT, git_state, limit_spinning, manifest
+from keeptune.environment import PACKAGES, git_state, manifest
 
 
 def test_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,27 +32,3 @@ def test_no_commit_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_no_commit_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", os.fspath(tmp_path))
     assert git_state(Path(environment.__file__).parent) is None
-
-
-@pytest.mark.parametrize(
-    ("given", "spins"),
-    [
-        ({}, SPIN_COUNT),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "active"}, None),
-        ({"OMP_WAIT_POLICY": "passive"}, None),
-    ],
-)
-def test_waiting_threads_sleep_early_unless_the_user_chose(
-    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    variables = dict(given)
-    monkeypatch.setattr(os, "environ", variables)
-    limit_spinning()
-    assert variables.get("GOMP_SPINCOUNT") == spins
-
-
-def test_the_command_sets_it_before_torch_is_imported() -> None:
-    """OpenMP reads its settings once, when torch is imported."""
-    script = "import sys; import keeptune.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

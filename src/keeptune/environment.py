@@ -15,20 +15,6 @@ from typing import Any
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "numpy", "pyarrow")
 
 
-SPIN_COUNT = "3000"
-"""How often an OpenMP thread looks whether its barrier is open before it sleeps.
-
-GNU OpenMP's default is 300,000, about a millisecond. PyTorch's threads meet several times per layer, and where another
-program takes a core, a thread spins in vain at each of these barriers (`bench/busy_neighbour.py`).
-"""
-
-
-def limit_spinning() -> None:
-    """Lets waiting OpenMP threads sleep early. It must be called before torch is imported; the user's setting wins."""
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
-
-
 def manifest(hashes: Mapping[str, str], seed: int) -> dict[str, Any]:
     """The content of manifest.json: this process, this machine, and the given hashes of the inputs."""
     return {

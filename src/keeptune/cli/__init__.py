@@ -22,7 +22,6 @@ from keeptune.cli import evidence, formats, gate, jobs, scores, serving, setup
 from keeptune.cli.console import ConsoleReporter
 from keeptune.cli.terminal import show
 from keeptune.config.aliases import DeprecatedKeyWarning
-from keeptune.environment import limit_spinning
 from keeptune.errors import Interrupted, KeeptuneError
 
 VERBS: dict[str, tuple[Callable[..., None], str]] = {
@@ -73,7 +72,6 @@ def _run() -> None:
     if sys.platform == "win32":
         _print_error("keeptune runs on Linux and macOS; on Windows, install and run it inside WSL")
         sys.exit(KeeptuneError.exit_code)
-    limit_spinning()
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("once", category=DeprecatedKeyWarning)
     warnings.showwarning = _show_deprecated_keys(warnings.showwarning)
