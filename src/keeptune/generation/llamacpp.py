@@ -79,11 +79,11 @@ def _context_length(model: Path) -> int:
     """The number of tokens that the model of a GGUF file was made for.
 
     Raises:
-        ModelError: the file is no GGUF file.
+        ModelError: the file is no GGUF file, or a damaged one.
     """
     try:
         reader = GGUFReader(model)
         architecture = str(reader.fields["general.architecture"].contents())
         return int(reader.fields[f"{architecture}.context_length"].contents())
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         raise ModelError(f"{model}: is no GGUF file of a model ({error}); export it again") from None
