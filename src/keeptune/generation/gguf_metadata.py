@@ -70,13 +70,15 @@ class _HeaderReader:
         """The next text, or None if it is too long."""
         size_bytes = int(self.number("Q"))
         if size_bytes > _MAX_TEXT_BYTES:
-            return self.skip(size_bytes)
+            self.skip(size_bytes)
+            return None
         return self.read(size_bytes).decode(errors="replace")
 
     def value(self, kind: int) -> int | float | bool | str | None:
         """The next value, or None if it is an array or too long."""
         if kind == _ARRAY:
-            return self._skip_array()
+            self._skip_array()
+            return None
         return self.text() if kind == _TEXT else self.number(_scalar(kind))
 
     def _skip_array(self) -> None:
