@@ -12,11 +12,13 @@ from safetensors.torch import save_file
 from keeptune.errors import RunError
 from keeptune.files import (
     atomic_folder,
+    file_sha256,
     flush,
     new_folder,
     open_regular,
     read_json,
     remove_temporary_files,
+    sha256_if_file,
     write_atomically,
     write_error,
     write_json,
@@ -136,3 +138,14 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
             read_json(tmp_path / name)
     with pytest.raises(IsADirectoryError):
         open_regular(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing", "file/below", "folder", "x" * 300, "a\0b"])
+def test_a_name_that_can_be_no_file_has_no_hash(tmp_path: Path, name: str) -> None:
+    """A name of 300 characters in SHA256SUMS or a manifest ended in an OSError."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "folder").mkdir()
+    assert sha256_if_file(tmp_path / name) is None
+    with pytest.raises(RunError, match="cannot be read"):
+        file_sha256(tmp_path / name)
+    assert sha256_if_file(tmp_path / "file") == file_sha256(tmp_path / "file")

@@ -271,8 +271,26 @@ def file_sha256(path: Path) -> str:
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RunError(f"{path}: cannot be read ({reason}); repeat the stage that writes it") from None
+
+
+def sha256_if_file(path: Path) -> str | None:
+    """The SHA-256 of a file's bytes, or None where there is no regular file, or can be none under this name.
+
+    For names that come from a file: `Path.is_file` raises an error when a name is too long.
+
+    Raises:
+        RunError: when the file cannot be read.
+    """
+    try:
+        is_file = path.is_file()
     except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}); repeat the stage that writes it") from None
+        if error.errno == errno.ENAMETOOLONG:
+            return None
+        raise RunError(f"{path}: cannot be read ({error.strerror}); check its name and its permissions") from None
+    return file_sha256(path) if is_file else None
 
 
 def write_error(path: Path, error: OSError | SafetensorError) -> RunError:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cpu_time import bounded_work
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +27,7 @@ from keeptune.data.selection import (
 )
 from keeptune.errors import DataError, RecipeError
 from keeptune.skills.base import Question
+from keeptune.skills.text import Text
 
 KINDS = ("add", "mean", "area")
 
@@ -271,3 +273,18 @@ def test_unknown_kinds_of_roundings_are_reported_with_the_most_similar_one(key: 
 def test_unknown_kinds_in_truncate_targets_are_reported() -> None:
     with pytest.raises(RecipeError, match=r"truncate_targets: .*'aera'"):
         resolve_kinds(section(), KINDS, {"aera": 0.5})
+
+
+def test_each_row_takes_as_long_with_many_kinds() -> None:
+    """A plan of 120,000 rows of 60,000 kinds compared each row with all kinds, several times, and did not end."""
+    names = tuple(f"kind {number}" for number in range(60_000))
+    settings = section(skill="text", columns={"kind": "k"}, kinds=names)
+    with bounded_work():
+        skill = Text.from_section(settings)
+        rules = SelectionRules.from_section(settings, resolve_kinds(settings, skill.kinds), 0)
+        selection = Selection(rules)
+        for name in names:
+            question = skill.parse("How much is 1 + 1?", "2", name)
+            assert question is not None and question.kind == name in skill.free_text_kinds
+            assert selection.can_select(name, b"")
+    assert rules.kinds == names

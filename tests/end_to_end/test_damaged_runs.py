@@ -110,3 +110,24 @@ def test_lost_checkpoints_change_nothing(recipe: Path, run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
     ok("run", recipe, "--run", run)
     assert (run / MANIFEST).read_bytes() == manifest
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a" * 5_000])
+@pytest.mark.parametrize("file", ["SHA256SUMS", MANIFEST, CARD])
+def test_names_that_are_too_long_end_in_a_message(file: str, name: str, run: Path) -> None:
+    """`Path.is_file` raises an error on a name that is too long."""
+    path = run / file
+    text = path.read_text(encoding="utf-8")
+    if file == "SHA256SUMS":
+        changed = f"{text}{'0' * 64}  scores/{name}\n"
+    elif file == MANIFEST:
+        tree = json.loads(text)
+        tree["hashes"][f"scores/{name}"] = "0" * 64
+        changed = json.dumps(tree)
+    else:
+        tree = json.loads(text)
+        tree["files"][0]["file"] = name
+        changed = json.dumps(tree)
+    path.write_text(changed, encoding="utf-8")
+    assert keeptune("verify", run).code in (2, 3)
+    assert keeptune("report", run).code in (0, 2)

@@ -174,11 +174,11 @@ def _process(
         return reject(row.file, row.line, question, f"{row.problem}\n{row.solution}")
     kind = question.kind
     # Excluded kinds are not verified: a kind may be excluded because its solutions are wrong.
-    fault = task.skill.find_error(question, row.solution) if kind in task.rules.kinds else None
+    fault = task.skill.find_error(question, row.solution) if kind in task.rules.kind_set else None
     if fault and task.section.wrong == "reject":
         result.wrong[kind] += 1
         return reject(row.file, row.line, fault, f"{row.problem}\n{row.solution}")
-    has_stated_answer = kind in task.skill.free_text_kinds and kind in task.rules.kinds
+    has_stated_answer = kind in task.skill.free_text_kinds and kind in task.rules.kind_set
     is_own_problem = has_stated_answer and task.section.conflicts == "all"
     rank = result.selection.rank(f"{question.text}\0{question.truth}" if is_own_problem else question.text)
     if has_stated_answer and rank in task.ambiguous:

@@ -77,6 +77,11 @@ class SelectionRules:
     slices: tuple[SliceSection, ...] = ()
     max_repeats: int = 1
     conflicts: Literal["reject", "first", "all"] = "reject"
+    kind_set: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The kinds again, because each row is looked up in them."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kind_set", frozenset(self.kinds))
 
     @classmethod
     def from_section(cls, section: DataSection, kinds: tuple[str, ...], seed: int) -> SelectionRules:
@@ -125,7 +130,8 @@ def resolve_kinds(
     ]
     if faults:
         raise RecipeError("the recipe names unknown kinds:\n" + "\n".join(faults))
-    kinds = tuple(kind for kind in known if kind in (section.kinds or known) and kind not in section.exclude)
+    chosen = set(section.kinds or known) - set(section.exclude)
+    kinds = tuple(kind for kind in known if kind in chosen)
     if not kinds:
         raise RecipeError("data.kinds and data.exclude leave no kind to train on; change one of them")
     return kinds
@@ -157,7 +163,7 @@ class Selection:
 
         After twice the quota has been seen, most rows cannot, so callers need not create a candidate for them.
         """
-        if kind not in self.rules.kinds:
+        if kind not in self.rules.kind_set:
             return False
         pool = self.pools.get(kind)
         return pool is None or rank <= pool.largest_rank
@@ -194,7 +200,7 @@ class Selection:
 
     def _pool_names(self, candidate: Candidate) -> Iterable[str]:
         kind = candidate.question.kind
-        if kind not in self.rules.kinds:
+        if kind not in self.rules.kind_set:
             return ()
         if not self.rules.slices:
             return (kind,)

@@ -60,15 +60,13 @@ def read_parquet(path: Path, layout: RowLayout) -> Iterator[RawRow | RejectedRow
 def read_batches(file: pq.ParquetFile, rows: int, names: Sequence[str]) -> Iterator[Any]:
     """Yield the record batches of a Parquet file with at most so many rows, and fewer where a cell may be long.
 
-    No cell is longer than its column in its row group, and a dictionary can repeat it in every row.
+    No cell is longer than its row group, and a dictionary can repeat it in every row. The sizes of single columns would
+    be closer, but Arrow ends the process when it reads them in a damaged file.
     """
-    used = set(names)
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
-        chunks = [group.column(index) for index in range(group.num_columns)]
-        sizes = [chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.split(".")[0] in used]
-        batch_rows = max(1, min(rows, _BATCH_BYTES // max(1, *sizes)))
-        yield from file.iter_batches(batch_rows, row_groups=[number], columns=list(names), use_threads=False)
+    groups = map(file.metadata.row_group, range(file.num_row_groups))
+    largest_bytes = max((group.total_byte_size for group in groups), default=0)
+    batch_rows = max(1, min(rows, _BATCH_BYTES // max(1, largest_bytes)))
+    yield from file.iter_batches(batch_rows, columns=list(names), use_threads=False)
 
 
 def read_hub(name: str, layout: RowLayout) -> Iterator[RawRow | RejectedRow]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keeptune.errors import RunError
-from keeptune.files import file_sha256, read_json
+from keeptune.files import read_json, sha256_if_file
 from keeptune.run_files.directory import RunDirectory
 from keeptune.run_files.manifest import Manifest
 
@@ -25,7 +25,7 @@ def check_files(directory: RunDirectory, below: str = "") -> None:
     if not directory.manifest.is_file():
         return
     for name, path, stored in hashed_paths(directory, read_json(directory.manifest, Manifest)["hashes"]):
-        if name.startswith(below) and path.is_file() and (current := file_sha256(path)) != stored:
+        if name.startswith(below) and (current := sha256_if_file(path)) not in (stored, None):
             remedy = "" if path == directory.recipe else ", or delete it and run `keeptune run` again"
             raise RunError(
                 f"{path}: differs from what the run wrote (SHA-256 {stored} in manifest.json, {current} now); restore "

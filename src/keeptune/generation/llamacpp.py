@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
-from gguf import GGUFReader
-
 from keeptune.errors import ModelError
+from keeptune.generation.gguf_metadata import read_metadata
 from keeptune.generation.server_connection import ServerConnection, connect
 from keeptune.subprocess_rpc import ExitError, JsonLinesSubprocess
 
@@ -85,11 +84,10 @@ def _context_length(model: Path) -> int:
     """The number of tokens that the model of a GGUF file was made for.
 
     Raises:
-        ModelError: the file is no GGUF file.
+        ModelError: the file is no GGUF file, or a damaged one.
     """
     try:
-        reader = GGUFReader(model)
-        architecture = str(reader.fields["general.architecture"].contents())
-        return int(reader.fields[f"{architecture}.context_length"].contents())
-    except (OSError, ValueError, KeyError) as error:
+        metadata = read_metadata(model)
+        return int(metadata[f"{metadata['general.architecture']}.context_length"])
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ModelError(f"{model}: is no GGUF file of a model ({error}); export it again") from None

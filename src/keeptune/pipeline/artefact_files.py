@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keeptune.errors import ModelError
-from keeptune.files import file_sha256, read_json
+from keeptune.files import file_sha256, read_json, sha256_if_file
 from keeptune.models.base_identity import difference
 from keeptune.run_files.artefact import EXPORT_FILE, Export
 from keeptune.run_files.directory import RunDirectory
@@ -37,7 +37,7 @@ class ArtefactFiles:
         """The SHA-256 of the files, by absolute path. Missing files are left out."""
         names = [*self.export.files, EXPORT_FILE] if self.export else [""]
         paths = [(self.path / name if name else self.path).resolve() for name in names]
-        return {str(path): file_sha256(path) for path in paths if path.is_file()}
+        return {str(path): sha256 for path in paths if (sha256 := sha256_if_file(path)) is not None}
 
 
 def find_files(name: str) -> ArtefactFiles:
@@ -66,7 +66,7 @@ def stored_and_current(files: ArtefactFiles) -> list[tuple[str, str, str | None]
     """Name, stored SHA-256 and current SHA-256 of each file of an export; None for a missing file."""
     stored = files.export.files if files.export else {}
     paths = {name: files.path / name for name in stored}
-    return [(name, stored[name], file_sha256(path) if path.is_file() else None) for name, path in paths.items()]
+    return [(name, stored[name], sha256_if_file(path)) for name, path in paths.items()]
 
 
 def _changed_files(files: ArtefactFiles) -> list[str]:

@@ -8,7 +8,7 @@ from keeptune.evaluation.abilities.registry import ABILITIES
 from keeptune.evaluation.reading_score import SQUAD
 from keeptune.evaluation.skill_score import grade_fields
 from keeptune.evaluation.verdict_verification import Findings, check_grades, check_items
-from keeptune.files import Record, file_sha256, read_json, read_records
+from keeptune.files import Record, file_sha256, read_json, read_records, sha256_if_file
 from keeptune.grading.number import parse_truth
 from keeptune.grading.squad import score_squad_v11
 from keeptune.pipeline.artefact_files import find_files, stored_and_current
@@ -46,13 +46,12 @@ def _check_artefact(context: RunContext, path: Path, stored: Record, findings: F
     adapter = file_sha256(context.directory.adapter_weights)
     findings.expect(f"{place}, adapter_sha256", stored["adapter_sha256"], adapter)
     for name, sha256 in stored["files"].items():
-        if Path(name).is_file():
-            findings.expect(f"{place}, files.{name}", sha256, file_sha256(Path(name)))
+        if (current := sha256_if_file(Path(name))) is not None:
+            findings.expect(f"{place}, files.{name}", sha256, current)
         else:
             absent.append(name)
     for name, sha256 in stored["hashes"].items():
-        file = path.parent / name
-        findings.expect(f"{place}, hashes.{name}", sha256, file_sha256(file) if file.is_file() else None)
+        findings.expect(f"{place}, hashes.{name}", sha256, sha256_if_file(path.parent / name))
     if stored["skill"] is not None:
         _check_answers(context, path.parent, stored, findings)
     for key, value in compute_figures(context, path.parent, stored).items():

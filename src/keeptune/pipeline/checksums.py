@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keeptune.errors import RunError
-from keeptune.files import file_sha256, is_leftover, read_regular_bytes, write_text
+from keeptune.files import file_sha256, is_leftover, read_regular_bytes, sha256_if_file, write_text
 from keeptune.run_files.directory import RunDirectory
 from keeptune.training import checkpoints
 
@@ -66,7 +66,7 @@ def read_checksums(folder: Path) -> list[Checksum]:
         if match is None or ".." in Path(match[2]).parts or Path(match[2]).is_absolute():
             raise _damaged(path, f"line {number}")
         file = folder / match[2]
-        checksums.append(Checksum(match[2], match[1], file_sha256(file) if file.is_file() else None))
+        checksums.append(Checksum(match[2], match[1], sha256_if_file(file)))
     return checksums
 
 

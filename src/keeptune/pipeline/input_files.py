@@ -16,7 +16,7 @@ from keeptune.config.retain import WRITTEN
 from keeptune.data.hub import is_hub_name
 from keeptune.data.sources import list_source_files, resolve_sources
 from keeptune.errors import DataError, RunError
-from keeptune.files import file_sha256, read_json, write_json
+from keeptune.files import file_sha256, read_json, sha256_if_file, write_json
 from keeptune.run_files.card import Card, SourceFile
 from keeptune.run_files.directory import ADAPTER_CONFIG, ADAPTER_WEIGHTS, RunDirectory
 from keeptune.run_files.inputs import Inputs
@@ -53,7 +53,7 @@ def check_input_files(directory: RunDirectory, recipe: Recipe) -> None:
     sources = stored_sources(directory)
     for source in (*sources.card, *sources.others):
         path = Path(source.file)
-        if path.is_file() and (sha256 := file_sha256(path)) != source.sha256:
+        if (sha256 := sha256_if_file(path)) not in (source.sha256, None):
             raise RunError(
                 f"{path}: changed since the data stage of {directory.root} (SHA-256 {source.sha256} then, {sha256} "
                 "now); restore the file, or start a new run with --run"

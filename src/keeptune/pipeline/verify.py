@@ -25,7 +25,7 @@ from keeptune.evaluation.reading_score import CONTEST, SQUAD
 from keeptune.evaluation.skill_score import grade_fields
 from keeptune.evaluation.unchanged_prompts import state_differences, suite_prompts
 from keeptune.evaluation.verdict_verification import check_answers, check_gate_folder
-from keeptune.files import Record, file_sha256, read_json, stored_content
+from keeptune.files import Record, file_sha256, read_json, sha256_if_file, stored_content
 from keeptune.grading.base import Grader
 from keeptune.grading.contest_reading import score_contest
 from keeptune.grading.number import parse_truth
@@ -159,15 +159,11 @@ def _check_hashes(run: Run, stored: Mapping[str, Any], verification: Verificatio
     names = hashed_files(run.context) if any(name.startswith("scores/") for name in stored) else []
     required = {name for name in names if name.startswith(("scores/", "data/"))} - _ADDED_LATER
     recomputed |= {
-        name: _hash_if_present(run.directory.root / name) for name in names if name in stored or name in required
+        name: sha256_if_file(run.directory.root / name) for name in names if name in stored or name in required
     }
     for name, value in recomputed.items():
         verification.hashes += 1
         verification.expect(f"manifest.json, hashes.{name}", stored.get(name), value)
-
-
-def _hash_if_present(path: Path) -> str | None:
-    return file_sha256(path) if path.is_file() else None
 
 
 def _check_sources(run: Run, verification: Verification) -> None:
@@ -175,9 +171,8 @@ def _check_sources(run: Run, verification: Verification) -> None:
     sources = stored_sources(run.directory)
     for record, files in (("data/card.json", sources.card), ("inputs.json", sources.others)):
         for source in files:
-            if Path(source.file).is_file():
+            if (sha256 := sha256_if_file(Path(source.file))) is not None:
                 verification.hashes += 1
-                sha256 = file_sha256(Path(source.file))
                 verification.expect(f"{record}, sha256 of {source.file}", source.sha256, sha256)
             else:
                 verification.absent.append(source.file)

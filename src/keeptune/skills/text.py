@@ -51,13 +51,9 @@ class Text:
 
     def __init__(self, patterns: Mapping[str, str], labels: tuple[str, ...] = ()) -> None:
         self.patterns = {kind: regex.compile(pattern, regex.DOTALL) for kind, pattern in patterns.items()}
-        self.labels = labels
+        self.labels = frozenset(labels)
         self.kinds = (*patterns,) or ((*labels, UNLISTED_KIND) if labels else (DEFAULT_KIND,))
-
-    @property
-    def free_text_kinds(self) -> frozenset[str]:
-        """All kinds."""
-        return frozenset(self.kinds)
+        self.free_text_kinds = frozenset(self.kinds)
 
     @classmethod
     def from_section(cls, section: DataSection) -> Text:

@@ -5,15 +5,16 @@ import random
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from end_to_end.command import assert_same_bytes
-from end_to_end.reliability.forked import keeptune, limit_files, log_uniform
+from end_to_end.reliability.forked import Ended, keeptune, limit_files, log_uniform
 
-REFUSED = 2
+REFUSED, COMPLETE = 2, (0, 4)
 SELECT_ON = ("adapter", "scores", "result.json", "report.html", "report.md", "SHA256SUMS")
 """What the stages after training write."""
 
@@ -43,81 +44,88 @@ def without_later_stages(finished: Path, run: Path) -> None:
         shutil.rmtree(place) if place.is_dir() else place.unlink()
 
 
-def own_cache(tmp_path: Path) -> None:
-    os.environ["KEEPTUNE_CACHE"] = str(tmp_path / "cache")
+@dataclass
+class Campaign:
+    """Runs that a disk stops at many points. Each is refused with the file, and the same command goes on."""
+
+    recipe: Path
+    finished: Path
+    run: Path
+    cache: Path
+    outcomes: Counter[str] = field(default_factory=Counter)
+    points: int = 0
+
+    def keeptune(self, prepare: Callable[[], object] = lambda: None, **options: Any) -> Ended:
+        """The end of the command, which has a cache of its own."""
+
+        def prepare_all() -> None:
+            os.environ["KEEPTUNE_CACHE"] = str(self.cache)
+            prepare()
+
+        return keeptune("run", self.recipe, "--run", self.run, watched=self.run, prepare=prepare_all, **options)
+
+    def begin(self, is_trained: bool = False) -> None:
+        """An empty run, or one as it is after training."""
+        for folder in (self.run, self.cache):
+            shutil.rmtree(folder, ignore_errors=True)
+        if is_trained:
+            without_later_stages(self.finished, self.run)
+
+    def check(self, stopped: Ended, repair: Callable[[], bool] = lambda: True) -> None:
+        """Checks the end of a command on a bad disk, then repairs the disk and repeats the command."""
+        assert "Traceback" not in stopped.text, stopped.text
+        assert stopped.code in (REFUSED, *COMPLETE), stopped.text
+        if stopped.code == REFUSED:
+            assert "cannot be written (" in " ".join(stopped.text.split()), stopped.text
+        self.outcomes["refused" if stopped.code == REFUSED else "had room"] += 1
+        assert repair()
+        resumed = self.keeptune()
+        assert resumed.code in COMPLETE, resumed.text
+        assert_same_bytes(self.run, self.finished)
+        self.points += 1
+
+    def figures(self) -> dict[str, int]:
+        return {"points": self.points, **self.outcomes, "resumed_to_the_same_bytes": self.points}
 
 
-def check_refused(code: int, text: str, whole: int, outcomes: Counter[str]) -> None:
-    assert "Traceback" not in text, text
-    assert code in (REFUSED, whole), text
-    if code == REFUSED:
-        assert "cannot be written (" in " ".join(text.split()), text
-    outcomes["refused" if code == REFUSED else "had room"] += 1
+@pytest.fixture
+def campaign(recipe: Path, finished: Path, tmp_path: Path) -> Campaign:
+    return Campaign(recipe, finished, tmp_path / "run", tmp_path / "cache")
 
 
 @pytest.mark.slow
-def test_files_that_get_too_large(points: Any, record: Any, recipe: Path, finished: Path, tmp_path: Path) -> None:
+def test_files_that_get_too_large(points: Any, record: Any, campaign: Campaign) -> None:
     """Half of the points begin after training, because training writes the largest files."""
-    count, run, draw, outcomes = points(6), tmp_path / "run", random.Random(2), Counter[str]()
-    arguments = ["run", recipe, "--run", run]
-    whole = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path)).code
-    for number in range(count):
-        for folder in (run, tmp_path / "cache"):
-            shutil.rmtree(folder, ignore_errors=True)
-        if number % 2:
-            without_later_stages(finished, run)
+    draw = random.Random(2)
+    for number in range(points(6)):
+        campaign.begin(is_trained=number % 2 == 1)
         limit = limit_files(log_uniform(draw, 50, 300_000), is_fatal=False)
-        stopped = keeptune(*arguments, watched=run, prepare=lambda limit=limit: (own_cache(tmp_path), limit()))
-        check_refused(stopped.code, stopped.text, whole, outcomes)
-        resumed = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path))
-        assert resumed.code == whole, resumed.text
-        assert_same_bytes(run, finished)
-    record(points=count, **outcomes, resumed_to_the_same_bytes=count)
+        campaign.check(campaign.keeptune(prepare=limit))
+    record(**campaign.figures())
 
 
 @pytest.mark.slow
-def test_a_disk_without_space(
-    points: Any, record: Any, recipe: Path, finished: Path, disk: Path, tmp_path: Path
-) -> None:
-    count, run, draw, outcomes = points(6), disk / "run", random.Random(3), Counter[str]()
-    arguments = ["run", recipe, "--run", run]
-    for number in range(count):
-        assert mount(disk, "remount,size=40m")
-        for folder in (run, tmp_path / "cache"):
-            shutil.rmtree(folder, ignore_errors=True)
-        if number % 2:
-            without_later_stages(finished, run)
+def test_a_disk_without_space(points: Any, record: Any, campaign: Campaign, disk: Path) -> None:
+    draw, campaign.run = random.Random(3), disk / "run"
+    for number in range(points(6)):
+        campaign.begin(is_trained=number % 2 == 1)
         used = shutil.disk_usage(disk).used // 1024
         assert mount(disk, f"remount,size={used + log_uniform(draw, 4, 1_000)}k")
-        stopped = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path))
-        check_refused(stopped.code, stopped.text, 4, outcomes) if stopped.code else outcomes.update(["had room"])
-        assert mount(disk, "remount,size=40m")
-        resumed = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path))
-        assert resumed.code in (0, 4), resumed.text
-        assert_same_bytes(run, finished)
-    record(points=count, **outcomes, resumed_to_the_same_bytes=count)
+        campaign.check(campaign.keeptune(), repair=lambda: mount(disk, "remount,size=40m"))
+    record(**campaign.figures())
 
 
 @pytest.mark.slow
-def test_a_disk_that_becomes_read_only(
-    points: Any, record: Any, recipe: Path, finished: Path, disk: Path, tmp_path: Path
-) -> None:
-    count, run, draw, outcomes = points(4), disk / "run", random.Random(4), Counter[str]()
-    arguments = ["run", recipe, "--run", run]
-    whole = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path))
-    for _ in range(count):
-        for folder in (run, tmp_path / "cache"):
-            shutil.rmtree(folder, ignore_errors=True)
-        first = draw.randint(1, whole.changes)
+def test_a_disk_that_becomes_read_only(points: Any, record: Any, campaign: Campaign, disk: Path) -> None:
+    draw, campaign.run = random.Random(4), disk / "run"
+    changes = campaign.keeptune().changes
+    for _ in range(points(4)):
+        campaign.begin()
+        first = draw.randint(1, changes)
 
         def lock(number: int, first: int = first) -> None:
             if first <= number < first + 20:  # busy while a file is open for writing
                 mount(disk, "remount,ro")
 
-        stopped = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path), at_change=lock)
-        assert mount(disk, "remount,rw")
-        check_refused(stopped.code, stopped.text, whole.code, outcomes)
-        resumed = keeptune(*arguments, watched=run, prepare=lambda: own_cache(tmp_path))
-        assert resumed.code == whole.code, resumed.text
-        assert_same_bytes(run, finished)
-    record(points=count, **outcomes, resumed_to_the_same_bytes=count)
+        campaign.check(campaign.keeptune(at_change=lock), repair=lambda: mount(disk, "remount,rw"))
+    record(**campaign.figures())

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from end_to_end.reliability.forked import fork
+from gguf import GGUFWriter
 from safetensors.torch import save_file
 
 from keeptune.config import recipe as recipes
@@ -28,6 +29,7 @@ from keeptune.evaluation.abilities.questions import read_questions
 from keeptune.evaluation.external_results import read_results
 from keeptune.event_log import EventLog
 from keeptune.files import read_json, read_records
+from keeptune.generation import llamacpp
 from keeptune.grading.squad import load_reading_items
 from keeptune.mindspore import ckpt, record
 from keeptune.mindspore.configuration import load_configuration
@@ -109,6 +111,9 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
         [mindrecord] = record.write(folder / "a", ("input_ids",), [arrays], "qa")
     yield "MindRecord", "x.mindrecord", mindrecord.read_bytes(), lambda path: list(read_mindrecord(path, ["input_ids"]))
 
+    _write_gguf(folder / "a.gguf")
+    yield "GGUF", "x.gguf", (folder / "a.gguf").read_bytes(), llamacpp._context_length
+
     save_file({"a": torch.zeros(2, 3), "b": torch.ones(4)}, folder / "a.safetensors", metadata={"format": "pt"})
     weights = folder / "weights"
     weights.mkdir()
@@ -145,6 +150,18 @@ def formats(folder: Path, model: Path, finished: Path, recipe: Path) -> Iterator
     sums = folder / "sums"
     sums.mkdir()
     yield "SHA256SUMS", "x", (finished / "SHA256SUMS").read_bytes(), in_folder(sums, "SHA256SUMS", read_checksums)
+
+
+def _write_gguf(path: Path) -> None:
+    """A GGUF file with one tensor."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(128)
+    writer.add_token_list(["a", "b"])
+    writer.add_tensor("weight", torch.zeros(4, 4).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _inspect_log() -> dict[str, Any]:
