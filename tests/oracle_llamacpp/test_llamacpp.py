@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from keeptune.export.exporter import export
 from keeptune.files import Record, read_records
-from keeptune.generation.engine import Generator
+from keeptune.generation.engine import Generator, never_stop
 from keeptune.generation.llamacpp import PYTHON
 from keeptune.models import adapter_metadata, adapters
 from keeptune.models import load as models
@@ -44,10 +44,6 @@ ROUNDING_NATS = 0.05
 def share_equal(answers: list[dict[str, Any]], expected: list[str]) -> float:
     """The share of answers that have the expected text."""
     return sum(one["text"] == text for one, text in zip(answers, expected, strict=True)) / len(expected)
-
-
-def never_stop(_: str) -> bool:
-    return False
 
 
 @pytest.mark.parametrize("shape", tiny_families.SHAPES)

@@ -19,7 +19,8 @@ from training.test_loop import EXAMPLES, WORDS, StepRecord, Trainer
 
 from keeptune.config.retain import RetainSection
 from keeptune.errors import KeeptuneError
-from keeptune.generation.distributed import DistributedGenerator, serve_generation
+from keeptune.generation.distributed import DistributedGenerator, answer_together
+from keeptune.generation.engine import never_stop
 from keeptune.training import replay
 from keeptune.training.batches import TokenizedExample
 from keeptune.training.distributed import distributed_context, end_process
@@ -55,20 +56,14 @@ def answers(trainer: Trainer) -> Callable[[int], dict[str, Any] | None]:
         return DistributedGenerator(trainer.peft_model.eval(), WORDS, distributed_context())
 
     def score(_: int) -> dict[str, Any] | None:
-        if not distributed_context().is_main:
-            serve_generation(distributed_context(), generator)
-            return None
-        prompts = [list(example.tokens[:20]) for example in EXAMPLES[:3]]
-        generated = generator().answer(prompts, [6, 6, 6], stop=never_stop)
-        distributed_context().all_gather(None)
-        return {"answers": [answer.text for answer in generated]}
+        def work() -> dict[str, Any]:
+            prompts = [list(example.tokens[:20]) for example in EXAMPLES[:3]]
+            generated = generator().answer(prompts, [6, 6, 6], never_stop)
+            return {"answers": [answer.text for answer in generated]}
+
+        return answer_together(distributed_context(), generator, work)
 
     return score
-
-
-def never_stop(_: str) -> bool:
-    """A stop rule at the top level of a module, because processes exchange its name."""
-    return False
 
 
 def interrupt(step: StepRecord) -> None:

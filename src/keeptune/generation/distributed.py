@@ -1,7 +1,7 @@
 """Greedy generation in several processes: each holds the whole model and answers a share of the prompts.
 
-Only the first process runs the evaluation. Whenever it needs answers, it sends the prompts to the other processes,
-which wait in `serve_generation`; then all processes answer a part. Each part holds neighboring prompts, because
+Only the first process runs the evaluation, in `answer_together`. Whenever it needs answers, it sends the prompts to the
+other processes, which wait there; then all processes answer a part. Each part holds neighboring prompts, because
 neighbors often share a prefix.
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from keeptune.generation.engine import Answer, Generator, ReportProgress, StopRule
 from keeptune.training.distributed import DistributedContext
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,26 @@ class DistributedGenerator(Generator):
         return [answer for part in parts for answer in part]
 
 
-def serve_generation(group: DistributedContext, load_generator: Callable[[], Generator]) -> None:
-    """Answers the requests of the first process until it needs no more.
+def answer_together(
+    group: DistributedContext, load_generator: Callable[[], Generator], work: Callable[[], Result]
+) -> Result | None:
+    """Runs `work` in the first process, while the others answer parts of the prompts that its generator gets.
 
-    `load_generator` loads the model. It is called at most once, at the first request.
+    `load_generator` loads the model of the other processes. It is called at most once, at the first request.
+
+    Returns:
+        The result of `work` in the first process, None in the others.
     """
+    if not group.is_main:
+        _serve(group, load_generator)
+        return None
+    result = work()
+    group.all_gather(None)  # releases the others
+    return result
+
+
+def _serve(group: DistributedContext, load_generator: Callable[[], Generator]) -> None:
+    """Answers the requests of the first process until it needs no more."""
     generator: Generator | None = None
     while isinstance(request := group.all_gather(None)[0], _Request):
         generator = generator or load_generator()

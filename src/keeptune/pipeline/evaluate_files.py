@@ -22,7 +22,7 @@ from keeptune.evaluation.model_pair import find_adapter
 from keeptune.evaluation.suite.loader import Size
 from keeptune.evaluation.suite_evaluation import collect_records
 from keeptune.files import Record, write_records
-from keeptune.generation.distributed import DistributedGenerator, serve_generation
+from keeptune.generation.distributed import DistributedGenerator, answer_together
 from keeptune.generation.record_cache import FROM_CACHE, RecordCache
 from keeptune.generation.self_test import load_checked_model
 from keeptune.generation.vllm import ServedModel, open_generator
@@ -148,25 +148,24 @@ def score_files(
     items = load_reading_items(request.reading, request.limit, reporter.info) if request.reading else []
     opened = open_target(target, template, other_prompt, with_cache=True)
     assert opened.cache is not None
-    group = distributed_context()
-    if not group.is_main:
-        serve_generation(group, lambda: opened.generator)
-        return None
     cache = opened.cache.extended({"answered_by": opened.generator.packages})
     scores: Record = {
         "target": target,
         "model": opened.model,
         "prompt": {"template": opened.prompt.template, "sha256": opened.prompt.sha256, "stored": opened.same_prompt},
     }
-    with run_lock(request.out) if request.out else nullcontext():
-        if questions and skill:
-            scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
-        if request.reading:
-            scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
-        if abilities:
-            scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
-    group.all_gather(None)  # releases the workers from serving generation requests
-    return scores
+
+    def work() -> Record:
+        with run_lock(request.out) if request.out else nullcontext():
+            if questions and skill:
+                scores["skill"] = _skill_scores(opened, cache, request, skill.grader, *questions, reporter)
+            if request.reading:
+                scores["retained"] = _reading_scores(opened, cache, request, items, reporter)
+            if abilities:
+                scores["abilities"] = _ability_means(abilities, request.suite, opened, cache, request.out, reporter)
+        return scores
+
+    return answer_together(distributed_context(), lambda: opened.generator, work)
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from keeptune.config.recipe import Recipe
 from keeptune.data.workers import WorkerConfig
 from keeptune.errors import RunError
 from keeptune.files import is_vacant, write_text
-from keeptune.generation.distributed import serve_generation
+from keeptune.generation.distributed import answer_together
 from keeptune.pipeline.context import RunContext
 from keeptune.pipeline.data_stage import run_data_stage
 from keeptune.pipeline.evaluation_stage import run_evaluation_stage, tuned_generator
@@ -86,13 +86,9 @@ class Run:
         """Runs every stage that is not complete and returns the result; None on worker processes."""
         self.data()
         self.train()
-        if not self.context.processes.is_main:
-            serve_generation(self.context.processes, lambda: tuned_generator(self.context))
-            return None
-        self.select()
-        self.evaluate()
-        self.context.processes.all_gather(None)  # releases the workers from serving generation requests
-        return self.report()
+        processes = self.context.processes
+        answer_together(processes, lambda: tuned_generator(self.context), self.evaluate)
+        return self.report() if processes.is_main else None
 
     def data(self) -> None:
         """The data stage."""

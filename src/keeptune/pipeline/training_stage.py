@@ -13,7 +13,7 @@ from keeptune.errors import ModelError
 from keeptune.evaluation import unchanged_prompts
 from keeptune.evaluation.fingerprint import record_cache
 from keeptune.files import Record, read_records, write_json, write_records
-from keeptune.generation.distributed import DistributedGenerator, serve_generation
+from keeptune.generation.distributed import DistributedGenerator, answer_together
 from keeptune.generation.engine import Generator
 from keeptune.generation.self_answers import (
     sample_on_policy_answers,
@@ -90,17 +90,17 @@ def _train(context: RunContext, trainer: Trainer, model: Any, observers: Sequenc
         return DistributedGenerator(model.eval(), context.models.tokenizer, context.processes)
 
     def score(step: int) -> Record | None:
-        if not context.processes.is_main:
-            serve_generation(context.processes, generator)
-            return None
-        tuned = generator()
-        if patience or dev.compares_abilities:
-            dev.base_candidate(tuned)  # scored here, because all processes answer here
-        scores = dev.score(tuned, f"step {step}")
-        context.processes.all_gather(None)  # releases the workers from serving generation requests
-        trackers.log("dev", step, scores)
-        for observer in observers:
-            observer.on_dev_scores(step, scores)
+        def work() -> Record:
+            tuned = generator()
+            if patience or dev.compares_abilities:
+                dev.base_candidate(tuned)  # scored here, because all processes answer here
+            return dev.score(tuned, f"step {step}")
+
+        scores = answer_together(context.processes, generator, work)
+        if scores is not None:
+            trackers.log("dev", step, scores)
+            for observer in observers:
+                observer.on_dev_scores(step, scores)
         return scores
 
     def on_step(step: StepRecord) -> None:
