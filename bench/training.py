@@ -77,7 +77,10 @@ def prepare(folder: Path, count: int, model: str, adapter: AdapterSection) -> Jo
 def run(
     python: str, script: list[str], folder: Path, job: Job, environment: Mapping[str, str] | None = None
 ) -> Figures:
-    """What one side prints for one job; or no speed, and what it printed instead. None: with this environment."""
+    """What one side prints for one job; or no speed, and what it printed instead.
+
+    `environment` has the variables of its process; None stands for those of this process.
+    """
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         for name in ("rows.json", "adapter"):
             (Path(scratch) / name).symlink_to(folder / name)

@@ -267,9 +267,9 @@ def test_a_start_adapter_may_have_fewer_ranks(model_folder: Path, tmp_path: Path
     section = AdapterSection.model_validate({"family": family, "rank": 7, "alpha": alpha, "start": str(tmp_path)})
     second = adapters.attach(tiny.load(model_folder), section, seed=5)
     assert adapters.start_ranks(section) == 4
-    with adapters.scaled(first, 0.5):
-        # Rounding of float32 depends on the processor: up to 1.2e-5 of logits up to 9.
-        assert torch.allclose(logits(first), logits(second), atol=1e-4)
+    # In float64, because the rounding of float32 depends on the processor: up to 1.2e-5 of logits up to 9.
+    with adapters.scaled(first.double(), 0.5):
+        assert torch.allclose(logits(first), logits(second.double()), atol=1e-5)
     for layer in (m for m in second.modules() if hasattr(m, "lora_A")):
         assert not layer.lora_B["default"].weight[:, 4:].any()
         assert layer.lora_A["default"].weight[4:].any(dim=1).all()

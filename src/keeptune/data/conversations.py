@@ -169,18 +169,18 @@ def _parse_turn(turn: object, number: int) -> Message:
         raise RowError("a key occurs twice")
     fields = {key: value for key, value in fields.items() if not is_blank(value) or key in ("content", "value")}
     name = fields.get("role", fields.get("from"))
-    speaker = name.strip().lower() if isinstance(name, str) else name
-    if not isinstance(speaker, str):
+    if not isinstance(name, str):
         raise RowError(f"a turn has no role: found {_list(fields)} in {where}; expected 'role' or 'from'")
-    if speaker not in ROLES:
-        raise RowError(f"unknown role: found {str(name)[:60]!r} in {where}; known are {_list(ROLES)}")
-    if dropped := fields.keys() - TURN_KEYS - ({_REASONING, *TRAINED_KEYS} if ROLES[speaker] == "assistant" else set()):
+    role = find_role(name)
+    if role is None:
+        raise RowError(f"unknown role: found {name[:60]!r} in {where}; known are {_list(ROLES)}")
+    if dropped := fields.keys() - TURN_KEYS - ({_REASONING, *TRAINED_KEYS} if role == "assistant" else set()):
         names = _list(sorted(dropped))
         raise RowError(f"keys of a turn would be dropped: found {names} in {where}; {IGNORE_ADVICE}")
     content = join_text_parts(fields.get("content", fields.get("value")))
-    if speaker in _CALL_NAMES:
+    if name.strip().lower() in _CALL_NAMES:
         return {"role": "assistant", "content": "", "tool_calls": [_parse_call(_from_json_text(content, where), where)]}
-    return _message(ROLES[speaker], content, fields, where)
+    return _message(role, content, fields, where)
 
 
 def _message(role: str, content: object, fields: Mapping[str, object], where: str) -> Message:

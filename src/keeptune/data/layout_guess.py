@@ -121,12 +121,14 @@ def _find_pair(file: str, rows: Sequence[Fields], keys: Sequence[str]) -> tuple[
 def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:
     """Return the place of the first answer in a column such as `answers` of SQuAD: `answers.text.0`."""
     for key in keys:
+        if key.lower() not in ("answer", "answers"):
+            continue
         values = [row[key] for row in rows]
-        if key.lower() in ("answer", "answers") and all(isinstance(value, tuple) for value in values):
+        if all(isinstance(value, tuple) for value in values):
             texts = [dict(value).get("text") for value in values if isinstance(value, tuple)]
             if any(isinstance(text, list) and text for text in texts):
                 return f"{key}.text.0"
-        if key.lower() in ("answer", "answers") and all(isinstance(value, list) for value in values):
+        if all(isinstance(value, list) for value in values):
             items = [item for value in values if isinstance(value, list) for item in value[:1]]
             if items and all(isinstance(item, (str, Number)) for item in items):
                 return f"{key}.0"

@@ -30,11 +30,13 @@ CODECS = {".gz": "gzip", ".zst": "zstd"}
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """The byte order marks of UTF-16, which Excel and Windows write."""
 
+PARQUET_MARK = b"PAR1"
+
 FOREIGN = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook; unpack it, or save the sheet as CSV UTF-8",
     b"\x1f\x8b": "compressed by gzip, and its name does not say so; let it end in .gz",
     b"\x28\xb5\x2f\xfd": "compressed by zstd, and its name does not say so; let it end in .zst",
-    b"PAR1": "a Parquet file, and its name does not say so; let it end in .parquet",
+    PARQUET_MARK: "a Parquet file, and its name does not say so; let it end in .parquet",
     b"ARROW1": "an Arrow file; write it as Parquet, or use hf: and its folder",
     b"SQLite format 3": "an SQLite database; export the table as CSV",
     b"%PDF": "a PDF document; copy its rows into a table or JSON Lines",
@@ -66,15 +68,15 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     codec = CODECS.get(path.suffix.lower())
     try:
         with open_regular(path) as file:
-            stream = io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
+            stream: io.BufferedReader = io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
             start = stream.peek(16)
             if start.startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))
-            elif not start.startswith(UTF16_MARKS) and not (
-                start.startswith(b"PAR1") and path.suffix.lower() == ".parquet"
-            ):
+            elif start.startswith(UTF16_MARKS):
+                stream = io.BufferedReader(_Utf8FromUtf16(stream), BLOCK_BYTES)
+            else:
                 _require_known(path, start)
-            yield io.BufferedReader(_Utf8FromUtf16(stream), BLOCK_BYTES) if start.startswith(UTF16_MARKS) else stream
+            yield stream
     except OSError as error:
         if error.strerror is None:  # raised by Arrow, not by the operating system
             raise DataError(
@@ -86,7 +88,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
 def _require_known(path: Path, start: bytes) -> None:
     """Raise the error for a file whose first bytes are those of another program."""
     for mark, advice in FOREIGN.items():
-        if start.startswith(mark):
+        if start.startswith(mark) and not (mark == PARQUET_MARK and path.suffix.lower() == ".parquet"):
             raise DataError(f"{path}: cannot be read as rows: it is {advice}")
 
 

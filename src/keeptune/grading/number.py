@@ -35,9 +35,8 @@ MAXIMUM_EXPONENT = 400
 
 # Full-width forms become ASCII, except the comma, which separates numbers in Chinese text.
 # NFKC is not used, because it turns 10⁵ into 105 and 2½ into 21/2.
-_FULL_WIDTH = "".join(chr(code) for code in range(0xFF01, 0xFF5F) if chr(code) != "，")
-_HALF_WIDTH = "".join(chr(ord(character) - 0xFEE0) for character in _FULL_WIDTH)
-_PLAIN = str.maketrans(_FULL_WIDTH + "\u3000\u2212\u2013￥", _HALF_WIDTH + " --¥")
+HALF_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) != "，"}
+_PLAIN = HALF_WIDTH | str.maketrans("\u3000\u2212\u2013￥", " --¥")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴-⁹⁺⁻]+")
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 

@@ -303,6 +303,7 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
     total, more = len(rows.accepted) + len(rows.rejected), " (the first rows of the file)"
     reasons = Counter(row.reason.partition(":")[0] for row in rows.rejected)
     first = {row.reason.partition(":")[0]: row for row in reversed(rows.rejected)}
+    ignored = rows.guess.layout.ignored
     data = [
         f"format: {rows.container}; {rows.guess.reason}",
         f"rows: {total:,} read{more if total >= MAX_ROWS else ''}, {len(rows.rejected):,} rejected, "
@@ -311,11 +312,7 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
             f"  rejected: {count:,} × {first[reason].reason[:_WIDTH]}, first at line {first[reason].line}"
             for reason, count in reasons.most_common(3)
         ),
-        *(
-            f"not used: {names} (data.ignore_columns)"
-            for names in [list_names(rows.guess.layout.ignored)]
-            if names != "none"
-        ),
+        *([f"not used: {list_names(ignored)} (data.ignore_columns)"] if ignored else ()),
         *_chat_lines(rows),
         *_kind_lines(rows),
         *_grader_lines(rows),

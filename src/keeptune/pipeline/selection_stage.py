@@ -24,7 +24,7 @@ def run_selection_stage(context: RunContext) -> None:
             directory.checkpoints,
             recipe,
             context.dev,
-            models.tuned and _generator(context, models.tuned),
+            None if models.tuned is None else _generator(context, models.tuned),
             lambda folder: _generator(context, models.with_adapter(folder)),
         )
         checkpoint = directory.checkpoints / chosen["checkpoint"]

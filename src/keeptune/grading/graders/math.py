@@ -13,9 +13,10 @@ from pydantic import Field
 
 from keeptune.errors import RecipeError
 from keeptune.grading.base import Grade, Grader, GraderError, LocationName
+from keeptune.grading.number import HALF_WIDTH
 from keeptune.grading.stated_answer import normalize_answer
 
-_ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_ASCII = HALF_WIDTH | {ord("，"): ","}
 """Full-width forms, which the library does not read."""
 
 _PLAIN_NAMES = (

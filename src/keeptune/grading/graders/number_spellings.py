@@ -10,7 +10,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from keeptune.grading.number import MAXIMUM_CHARACTERS, parse_number
+from keeptune.grading.number import HALF_WIDTH, MAXIMUM_CHARACTERS, parse_number
 
 _DECORATION = " \t\r\n*_`'\"$"
 _STATEMENT = re.compile(
@@ -78,12 +78,7 @@ def read_number(text: str) -> Fraction | None:
 
 def _plain(text: str) -> str:
     """Return the text without dress and currency, with decimal points, and without marks between thousands."""
-    text = "".join(
-        unicodedata.normalize("NFKC", character)
-        if "\uff01" <= character <= "\uff5e" and character != "，"
-        else character
-        for character in text.translate({0x2212: "-", 0x2013: "-"})
-    )
+    text = text.translate(HALF_WIDTH | {0x2212: "-", 0x2013: "-"})
     text = text.strip(_DECORATION).rstrip(".。!;,；，").strip(_DECORATION)
     text = _strip_prefix(_STATEMENT, text).strip(_DECORATION)
     if box := _BOX.fullmatch(text):
