@@ -1,13 +1,14 @@
 """What `keeptune init` takes for the problem and its solution in columns of any name."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from keeptune.data.columns import RowLayout
-from keeptune.data.layout_guess import guess_layout
+from keeptune.data.layout_guess import guess_layout, require_header
 from keeptune.data.reader import RawRow, read_shard
 from keeptune.data.sample import sample_rows
 from keeptune.data.sources import Shard
@@ -34,6 +35,14 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "option-columns": ({"question": "Q", "A": "x", "B": "y", "answer": "B"}, ("Q\n\nA. x\nB. y", "B")),
     "no-context": ({"question": "Q", "context": "", "answer": "A"}, ("Q", "A")),
     "alpaca": ({"instruction": "I", "input": "X", "output": "O"}, ("I\n\nX", "O")),
+    # The name of the function was the answer to train on.
+    "code": (
+        {"task_id": "t", "prompt": "P", "canonical_solution": "C", "test": "assert", "entry_point": "f"},
+        ("P", "C"),
+    ),
+    "summary": ({"article": "A", "highlights": "H", "id": "7"}, ("A", "H")),
+    # Columns of objects were refused.
+    "object": ({"id": "7", "data": {"question": "Q", "answer": "A", "source": "S"}}, ("Q", "A")),
 }
 
 
@@ -66,3 +75,46 @@ def test_no_answer_is_invented(tmp_path: Path, row: dict[str, Any]) -> None:
     path = write(tmp_path, row)
     with pytest.raises(DataError, match="no two columns"):
         guess_layout(str(path), sample_rows(str(path), RowLayout()).rows)
+
+
+def test_a_pair_in_an_object(tmp_path: Path) -> None:
+    """Without names to go by, the answer must change; so the rows differ."""
+    path = tmp_path / "rows.jsonl"
+    rows = [{"translation": {"en": f"cat {number}", "zh": f"猫 {number}"}} for number in range(4)]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    guess = guess_layout(str(path), sample_rows(str(path), RowLayout()).rows)
+    assert (guess.layout.columns.problem, guess.layout.columns.solution) == ("translation.en", "translation.zh")
+    assert guess.layout.ignored == ()
+
+
+@pytest.mark.parametrize(
+    ("lines", "cell"),
+    [
+        (["what is the first fruit?,apple", "what is the next fruit?,pear"], "what is the first fruit?"),
+        (["good film,pos", "bad film,neg", "fine film,pos"], "pos"),
+        (["3+4,7", "5+6,11"], "7"),
+        (["第一个水果的名字是什么，请你回答？,苹果", "第二个水果的名字是什么，请你回答？,梨"], "第一个水果"),
+    ],
+)
+def test_a_table_without_header_is_refused(tmp_path: Path, lines: list[str], cell: str) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(
+        DataError, match=f"rows.csv:1: the first line is a row and no header: found .*{re.escape(cell)}"
+    ):
+        require_header(str(path), sample_rows(str(path), RowLayout()).rows)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["question,answer", "3+4,7"],
+        ["What is your question?,Your answer?", "Where is it,here"],
+        ["0,1", "3+4,7", "5+6,1"],
+        ["problem,", "3+4,"],
+    ],
+)
+def test_a_header_is_no_row(tmp_path: Path, lines: list[str]) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    require_header(str(path), sample_rows(str(path), RowLayout()).rows)

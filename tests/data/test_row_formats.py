@@ -58,6 +58,10 @@ GOOD: dict[str, tuple[dict[str, object], tuple[str, str]]] = {
         ("p\nq", "a"),
     ),
     "messages-weight": (chat(USER, {**ASSISTANT, "weight": 1}), ("q", "a")),
+    # Preference rows without pairs (KTO): `init` ignored `label`, so that bad answers were trained on.
+    "messages-label": (chat(USER, ASSISTANT, label=True), ("q", "a")),
+    "completion-label": (pair("q", "a", label=True), ("q", "a")),
+    "completion-label-text": (pair("q", "a", label="True"), ("q", "a")),
     "messages-as-text": ({"messages": json.dumps([USER, ASSISTANT])}, ("q", "a")),
     "sharegpt-chatgpt": (talk(HUMAN, {"from": "chatgpt", "value": "a"}), ("q", "a")),
     "sharegpt-number-id": (talk(HUMAN, GPT, id=7), ("q", "a")),
@@ -105,6 +109,11 @@ BAD: dict[str, tuple[object, list[str]]] = {
     ),
     "messages-tool-result": (chat(USER, {"role": "tool", "content": "4"}, ASSISTANT), ["tool calls", "'tool'"]),
     "messages-tools": (chat(USER, ASSISTANT, tools=[CALL]), ["tool calls", "'tools'"]),
+    "messages-label": (chat(USER, ASSISTANT, label=False), ["calls its answer bad", "label"]),
+    "completion-label": (pair("q", "a", label=False), ["calls its answer bad"]),
+    "completion-label-text": (pair("q", "a", label="FALSE"), ["calls its answer bad"]),
+    "completion-label-number": (pair("q", "a", label=2), ["neither true nor false", "a number", "ignore_columns"]),
+    "completion-label-list": (pair("q", "a", label=[True]), ["neither true nor false", "a list", "ignore_columns"]),
     "messages-image": (
         chat({"role": "user", "content": [{"type": "text", "text": "q"}, IMAGE]}, ASSISTANT),
         ["problem is not a text", "'text', 'image_url'"],

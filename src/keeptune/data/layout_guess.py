@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from keeptune.config.data import ColumnsSection
@@ -13,6 +13,7 @@ from keeptune.data.row_formats import find_format
 from keeptune.data.row_values import list_names
 from keeptune.data.sample import Fields
 from keeptune.errors import DataError
+from keeptune.grading.number import parse_number
 
 _PROBLEM_NAMES = (
     *(
@@ -28,11 +29,11 @@ _PROBLEM_NAMES = (
         "email",
         "order",
     ),
-    *("text", "sentence", "content", "body", "问题", "题目", "输入", "文本"),
+    *("text", "sentence", "content", "body", "article", "document", "dialogue", "问题", "题目", "输入", "文本"),
 )
 _SOLUTION_NAMES = (
     *("solution", "answer", "response", "output", "completion", "reply", "target", "label", "category", "class", "sql"),
-    *("intent", "sentiment", "summary", "答案", "回答", "输出", "标签"),
+    *("intent", "sentiment", "summary", "highlights", "canonical_solution", "code", "答案", "回答", "输出", "标签"),
 )
 _KIND_NAMES = ("kind", "type", "category", "topic", "subject", "task", "类型", "类别")
 _NO_SOLUTION_NAMES = ("rejected", "id", "url", "uuid", "index", "custom_id", "created_at", "timestamp", "non_preferred")
@@ -56,6 +57,7 @@ _AFTER_PROBLEM = ("hypothesis", "input", "choices", "options", "选项")
 _LETTERS = "ABCDEFGHIJ"
 _MAX_CHOICES = 10
 _MAX_KINDS, _MIN_ROWS_PER_KIND = 20, 4
+_LONGEST_NAME = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,31 +93,81 @@ def guess_layout(file: str, rows: Sequence[Fields]) -> LayoutGuess:
         reason = "guessed from the names and values of the columns: check them"
     kind = kind if kind not in (problem, solution) else None
     template, parts = _add_context(rows, problem, [key for key in common if key not in (solution, kind)])
-    first_key = solution.partition(".")[0] if solution not in keys else solution
-    ignored = tuple(key for key in keys if key not in (problem, *parts, first_key, kind))
+    used = {name if name in keys else name.partition(".")[0] for name in (problem, solution)}
+    ignored = tuple(key for key in keys if key not in (*used, *parts, kind))
     columns = ColumnsSection(problem=template, solution=solution, kind=kind)
     kinds = tuple(sorted({str(row[kind]) for row in rows})) if kind else ()
     return LayoutGuess(RowLayout(columns, ignored), kinds, reason)
 
 
+def require_header(file: str, rows: Sequence[Fields]) -> None:
+    """Raise the error for a table whose first line is a row and no header.
+
+    It is a row if one of its cells is a value of its column, or a number or sentence like all values of its column.
+    Numbered columns (`0`, `1`, …) are the names that pandas gives.
+    """
+    names = list(rows[0])
+    if names == [str(number) for number in range(len(names))]:
+        return
+    for name in names:
+        values = [row.get(name) for row in rows]
+        texts = [value for value in values if isinstance(value, str) and not is_blank(value)]
+        if texts and (name in texts or any(looks(name) and all(map(looks, texts)) for looks in (_is_number, _is_long))):
+            raise DataError(
+                f"{file}:1: the first line is a row and no header: found {name[:60]!r}; write the names of the columns "
+                f"above it, such as {','.join(('problem', 'solution', 'kind')[: len(names)])}"
+            )
+
+
+def _is_number(text: str) -> bool:
+    return parse_number(text) is not None
+
+
+def _is_long(text: str) -> bool:
+    """Whether a text is a sentence of several words, and not a name."""
+    return text.rstrip().endswith(("?", "？", ".", "。", "!", "！")) and len(text) > _LONGEST_NAME
+
+
 def _find_pair(file: str, rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str]:
-    """Return the columns of the problem and of the solution: by name, else the first text and the last other column."""
-    texts = [key for key in keys if all(isinstance(row[key], str) for row in rows)]
-    values = [key for key in keys if all(isinstance(row[key], (str, bool, Number)) for row in rows)]
-    values = [key for key in values if key.strip().lower() not in _NO_SOLUTION_NAMES]
-    solution = _first_named(_SOLUTION_NAMES, values) or _find_inner_answer(rows, keys)
-    problem = _first_named(_PROBLEM_NAMES, [key for key in texts if key != solution])
-    problem = problem or next((key for key in texts if key != solution), None)
-    others = [key for key in reversed(values) if key != problem and key.lower() not in _CONTEXT_NAMES]
-    # Without a name to go by, a column that never changes is no answer.
-    solution = solution or next((key for key in others if len({str(row[key]) for row in rows}) > 1), None)
-    if problem is None or solution is None:
+    """Return the columns of the problem and of the solution, or such keys of the objects in columns.
+
+    They are found by name, else they are the first text and the last other column.
+    """
+    pair = _pair_among(rows, keys) or _pair_among(*_flattened(rows, keys))
+    if pair is None:
         expected = " or ".join("+".join(map(repr, required)) for required in FORMAT_KEYS.values())
         raise DataError(
             f"{file}: no two columns can be a problem and its solution; found {list_names(keys)}, expected {expected} "
-            "or two columns with texts in all rows"
+            "or two columns with texts in all rows. Plain texts can only be replayed (retain.replay)"
         )
-    return problem, solution
+    return pair
+
+
+def _flattened(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[list[Fields], list[str]]:
+    """Return the rows with the keys of objects as columns such as `translation.en`, and the columns of all rows."""
+    flat: list[Fields] = []
+    for row in rows:
+        inner = {f"{key}.{name}": item for key in keys for name, item in _pairs(row[key])}
+        flat.append({**row, **inner})
+    return flat, [key for key in flat[0] if all(key in row for row in flat)]
+
+
+def _pairs(value: object) -> Iterable[tuple[str, object]]:
+    """Return the keys of an object with their values; nothing for other values."""
+    return value if isinstance(value, tuple) else ()
+
+
+def _pair_among(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str] | None:
+    texts = [key for key in keys if all(isinstance(row[key], str) for row in rows)]
+    values = [key for key in keys if all(isinstance(row[key], (str, bool, Number)) for row in rows)]
+    values = [key for key in values if _last_name(key) not in _NO_SOLUTION_NAMES]
+    solution = _first_named(_SOLUTION_NAMES, values) or _find_inner_answer(rows, keys)
+    problem = _first_named(_PROBLEM_NAMES, [key for key in texts if key != solution])
+    problem = problem or next((key for key in texts if key != solution), None)
+    others = [key for key in reversed(values) if key != problem and _last_name(key) not in _CONTEXT_NAMES]
+    # Without a name to go by, a column that never changes is no answer.
+    solution = solution or next((key for key in others if len({str(row[key]) for row in rows}) > 1), None)
+    return None if problem is None or solution is None else (problem, solution)
 
 
 def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:
@@ -175,8 +227,13 @@ def _is_part(rows: Sequence[Fields], key: str) -> bool:
 
 
 def _first_named(names: Sequence[str], keys: Sequence[str]) -> str | None:
-    by_name = {key.strip().lower(): key for key in reversed(keys)}
+    by_name = {_last_name(key): key for key in reversed(keys)}
     return next((by_name[name] for name in names if name in by_name), None)
+
+
+def _last_name(key: str) -> str:
+    """Return the name of a column, or of a key of the object in it, for comparison."""
+    return key.rpartition(".")[2].strip().lower()
 
 
 def _find_kind(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:

@@ -30,6 +30,9 @@ from keeptune.data.row_values import describe, list_names, require_content
 _TURN_KEYS = (("role", "content"), ("from", "value"))
 _TOOL_KEYS = ("tool_calls", "function_call", "tool_call_id")
 
+_IS_WANTED = "label"
+"""The key of preference rows without pairs (KTO) that says whether the answer is a good one."""
+
 _ONE_TURN = "supported are one user turn and then one assistant turn, both texts"
 
 
@@ -57,6 +60,7 @@ class RowFormat:
         Raises:
             RowError: the row is malformed, or is not a single turn and `conversations` is false.
         """
+        _reject_unwanted(fields)
         turns = self.turns(fields) if conversations else None
         if turns is None:
             return (*self.read(fields), None)
@@ -160,6 +164,17 @@ def _reject_context(fields: Mapping[str, object]) -> None:
     ):
         if not is_blank(fields.get(key)):
             raise RowError(f"{reason}: found the key {key!r} with a value; {_ONE_TURN}")
+
+
+def _reject_unwanted(fields: Mapping[str, object]) -> None:
+    """Raise the error for an answer that its own row calls bad: `label` in preference rows without pairs (KTO)."""
+    label = fields.get(_IS_WANTED)
+    value = label.strip().lower() if isinstance(label, str) else label  # tables hold texts
+    if is_blank(value) or value in (True, "true"):
+        return
+    if value in (False, "false"):
+        raise RowError("the row calls its answer bad: label is false")
+    raise RowError(f"label is neither true nor false: found {describe(label)}; {IGNORE_ADVICE}")
 
 
 def _read_messages(fields: Mapping[str, object]) -> tuple[str, str]:
@@ -291,12 +306,14 @@ CONVERSATIONS = RowFormat(
 )
 _FORMATS = (
     RowFormat(("problem", "solution"), (), _pair_reader("problem", "solution")),
-    RowFormat(("messages",), ("id", "system", "tools", "functions"), _read_messages, _listed_turns("messages")),
+    RowFormat(
+        ("messages",), ("id", "system", "tools", "functions", _IS_WANTED), _read_messages, _listed_turns("messages")
+    ),
     CONVERSATIONS,
     RowFormat(
         ("instruction", "output"), ("input", "id", "system", "history", "tools"), _read_instruction, _instruction_turns
     ),
-    RowFormat(("prompt", "completion"), ("system", "tools"), _read_completion, _completion_turns),
+    RowFormat(("prompt", "completion"), ("system", "tools", _IS_WANTED), _read_completion, _completion_turns),
     RowFormat(("chosen",), ("prompt", "id", "system", "tools"), _read_preference, _preference_turns),
     RowFormat(("question", "answer"), (), _pair_reader("question", "answer")),
 )

@@ -68,7 +68,9 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     codec = CODECS.get(path.suffix.lower())
     try:
         with open_regular(path) as file:
-            stream: io.BufferedReader = io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
+            stream: io.BufferedReader = (
+                io.BufferedReader(pa.CompressedInputStream(file, codec), BLOCK_BYTES) if codec else file
+            )
             start = stream.peek(16)
             if start.startswith(BYTE_ORDER_MARK):
                 stream.read(len(BYTE_ORDER_MARK))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -10,7 +9,6 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from keeptune.config.yaml_reader import parse_yaml
 from keeptune.data import hub
 from keeptune.data.chat_rows import check_rendering
 from keeptune.data.columns import RowLayout
-from keeptune.data.layout_guess import LayoutGuess, guess_layout
+from keeptune.data.layout_guess import LayoutGuess, guess_layout, require_header
 from keeptune.data.reader import RawRow, RejectedRow, read_shard
 from keeptune.data.row import find_question
 from keeptune.data.row_values import list_names
@@ -32,21 +30,18 @@ from keeptune.data.sources import Shard
 from keeptune.data.special_tokens import SpecialTokenFilter
 from keeptune.errors import DataError, RecipeError
 from keeptune.files import write_text
-from keeptune.grading.base import Grader, GraderError
-from keeptune.grading.graders.categorical import Label
-from keeptune.grading.number import grade, parse_number
-from keeptune.grading.registry import create_grader
+from keeptune.grading.base import Grader
+from keeptune.grading.number import grade
 from keeptune.grading.stated_answer import format_answer_line, parse_stated_truth
 from keeptune.models import load as models
 from keeptune.models.device_memory import total_bytes
 from keeptune.pipeline.memory_estimate import peak_bytes
 from keeptune.pipeline.plan import base_seconds, count_parameters, tokens_per_second
 from keeptune.pipeline.recipe_text import render
+from keeptune.pipeline.skill_guess import describe_grader, guess_skill
 from keeptune.prompts.chat_prompt import CHAT, LOSS_ON, NOT_PREFIX_STABLE
 from keeptune.prompts.token_count import TokenCounter, example_texts, special_tokens
-from keeptune.skills.arithmetic.skill import Arithmetic
 from keeptune.skills.base import Question, Skill
-from keeptune.skills.graded_text import Extraction, Labels
 from keeptune.skills.text import Text
 
 MAX_ROWS = 5_000
@@ -55,7 +50,7 @@ MAX_ROWS = 5_000
 BUDGET_SECONDS = 600
 """The training time that the number of epochs aims at."""
 
-_MAX_EPOCHS, _TOKEN_STEP, _MAX_LABELS, _WIDTH = 3, 64, 20, 100
+_MAX_EPOCHS, _TOKEN_STEP, _WIDTH = 3, 64, 100
 _MAX_DEV, _MAX_TEST, _DEV_SHARE, _TEST_SHARE = 100, 300, 0.1, 0.2
 
 
@@ -112,9 +107,11 @@ def _look_at(file: str, model: str, tokenizer: Any) -> Rows:
     sample = sample_rows(name, RowLayout(), MAX_ROWS)
     if not sample.rows:
         raise _no_row_error(file, name)
+    if sample.container in ("CSV", "TSV"):
+        require_header(file, sample.rows)
     guess = guess_layout(file, sample.rows)
     raw, prompt = _read(Shard(name), guess.layout, model, tokenizer)
-    skill = _guess_skill([row for row in raw if isinstance(row, RawRow)], guess)
+    skill = guess_skill([row for row in raw if isinstance(row, RawRow)], guess)
     accepted, rejected = [], []
     for row in raw:
         result = row if isinstance(row, RejectedRow) else _examine(row, skill)
@@ -169,40 +166,6 @@ def _read(
         if not any(isinstance(row, RejectedRow) and NOT_PREFIX_STABLE in row.reason for row in checked):
             break
     return checked, prompt
-
-
-def _guess_skill(rows: Sequence[RawRow], guess: LayoutGuess) -> Skill:
-    """Return the skill for nine of ten rows: arithmetic, labels, extraction of JSON, or else free text."""
-    arithmetic = Arithmetic()
-    known = 0
-    for row in rows:
-        question = arithmetic.parse(row.problem, row.solution)
-        known += question is not None and question.kind not in arithmetic.free_text_kinds
-    is_arithmetic = not guess.kinds and rows and known >= 0.9 * len(rows)
-    if is_arithmetic:
-        return arithmetic
-    return Text({}, guess.kinds) if guess.kinds else _guess_graded_skill(rows) or Text({})
-
-
-def _guess_graded_skill(rows: Sequence[RawRow]) -> Skill | None:
-    """Return labels or extraction if the solutions are such, else None."""
-    solutions = [row.solution.strip() for row in rows]
-    labels = sorted(set(solutions))
-    is_closed_set = 1 < len(labels) <= _MAX_LABELS and len(labels) < len(solutions) / 2
-    if is_closed_set and all("\n" not in label and parse_number(label) is None for label in labels):
-        try:
-            return Labels(create_grader({"name": Label.name, "labels": labels}), {})
-        except GraderError:  # labels that differ in case alone
-            return None
-    objects = sum(solution.startswith("{") and _is_json(solution) for solution in solutions)
-    return Extraction(Extraction.default_grader(), {}) if solutions and objects >= 0.9 * len(solutions) else None
-
-
-def _is_json(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _examine(row: RawRow, skill: Skill) -> tuple[RawRow, Question] | RejectedRow:
@@ -355,16 +318,7 @@ def _kind_lines(rows: Rows) -> list[str]:
 
 def _grader_lines(rows: Rows) -> list[str]:
     """Return the guessed grader, and three answers with the grade that they get."""
-    truths = [question.truth for _, question in rows.accepted]
-    numbers = sum(isinstance(truth, Fraction) for truth in truths)
-    grader = "text, equal to the reference after normalization"
-    if numbers >= 0.9 * len(truths):
-        grader = "number, within max(0.005, 0.0001 × |reference|)"
-    elif isinstance(rows.skill, Labels):
-        grader = f"label, one of {len(rows.skill.kinds)}: {', '.join(rows.skill.kinds)}"
-    elif isinstance(rows.skill, Extraction):
-        grader = "json, the share of the fields that are equal; rules per field: docs/how-to/graders.md"
-    lines = [f"grader: {grader}"[:_WIDTH]]
+    lines = [f"grader: {describe_grader(rows.skill, [question.truth for _, question in rows.accepted])}"[:_WIDTH]]
     by_truth: dict[str, tuple[RawRow, Question]] = {}
     for row, question in rows.accepted:
         by_truth.setdefault(str(question.truth), (row, question))
