@@ -1,21 +1,25 @@
 """Methods of retention compared at equal skill: what each one costs in tokens, time and lost abilities.
 
-    python bench/keeping.py [--methods plain self-kl …] [--seeds 0 1 2] [--tokens 160000]
+    keeptune synth --preset customer-mail --rows 1000 --seed 1 --out runs/customer-mail-train.jsonl
+    keeptune synth --preset customer-mail --split test --rows 300 --seed 2 --out runs/customer-mail-test.jsonl
+    python bench/keeping.py [--skills arithmetic customer-mail] [--methods plain self-kl …] [--seeds 0 1 2]
 
-Each method trains the demo's recipe (three kinds of arithmetic) from the start. Every quarter of the training, the
-checkpoint answers held-out problems, and both models are evaluated on the abilities of the quick suite that need no
-written answers. A method is reported at its first checkpoint that reaches the target accuracy, so methods are compared
-at equal skill and not at equal tokens. `retained` is the smallest lower 95 % bound over the abilities, tuned over base;
-for general text, a loss, exp(−upper bound of its growth).
+Two skills: areas and masses from the demo's recipe, whose solutions are long and unfamiliar, and labels of customer
+mail, whose answers are one word. Each method trains from the start. Every quarter of the training, the checkpoint
+answers held-out problems, and both models are evaluated on the abilities of the quick suite that need no written
+answers. Methods are compared at equal skill and not at equal tokens: where a method's curve first crosses the target,
+its figures and their bounds are interpolated between the two checkpoints. The curve starts at the base, which solves
+none of the problems (results/quickstart.json, results/customer-mail.json).
 
 Results stay in runs/keeping, and a second start continues there. Writes results/keeping.json and results/keeping.svg.
-It measures one model and one skill; other sizes and other skills may rank the methods differently.
+It measures one model and short runs; other sizes, skills and lengths may rank the methods differently.
 """
 
 from __future__ import annotations
 
 import argparse
-from math import exp
+from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -36,127 +40,200 @@ from keeptune.training import checkpoints
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-RECIPE = Path("recipes/quickstart.yaml")
 FOLDER = Path("runs/keeping")
 ABILITIES = ("knowledge", "commonsense", "grammar", "general-text")
+LOSS = "general-text"
 CHECKPOINTS = 4
+
+SKILLS: dict[str, tuple[Path, tuple[str, ...]]] = {
+    "arithmetic": (
+        Path("recipes/quickstart.yaml"),
+        (
+            "data.files=[]",
+            "data.synth.rows=80000",
+            "data.synth.seed=1",
+            "data.kinds=[area, mass]",
+            "data.quota={area: 900, mass: 60}",
+            "train.tokens=48000",
+        ),
+    ),
+    "customer-mail": (Path("recipes/customer-mail.yaml"), ("retain.replay_target=tokens", "train.tokens=24000")),
+}
+"""The recipe of each skill, and what is changed in it."""
+
 ALONE = ("retain.replay_share=0", "retain.kl_weight=0")
+WITHOUT_REPLAY = ("retain.replay_share=0", "retain.kl_weight=1.0")
 SELF = ("retain.replay=[embedded, self]", "retain.replay_share=0.25")
 
 METHODS: dict[str, tuple[str, ...]] = {
     "plain": ALONE,
     "slow": (*ALONE, "train.learning_rate=3.0e-4"),
-    "reading": ("retain.replay=embedded", "retain.replay_share=0.1", "retain.kl_weight=0"),
-    "reading-kl": ("retain.replay=embedded", "retain.replay_share=0.1", "retain.kl_weight=1.0"),
     "self": (*SELF, "retain.kl_weight=0"),
     "self-kl": (*SELF, "retain.kl_weight=1.0"),
     "self-distribution": (*SELF, "retain.kl_weight=1.0", "retain.replay_target=distribution"),
-    "kl-prompts": ("retain.replay_share=0", "retain.kl_weight=1.0", "retain.kl_tokens=prompts"),
-    "kl-non-target": ("retain.replay_share=0", "retain.kl_weight=1.0", "retain.kl_tokens=non_target"),
+    "reading-kl": ("retain.replay=[embedded]", "retain.replay_share=0.25", "retain.kl_weight=1.0"),
+    "kl-prompts": (*WITHOUT_REPLAY, "retain.kl_tokens=prompts"),
+    "kl-non-target": (*WITHOUT_REPLAY, "retain.kl_tokens=non_target"),
     "dft": (*ALONE, "retain.token_weighting=dft"),
     "eaft": (*ALONE, "retain.token_weighting=eaft"),
     "low-perplexity": (*ALONE, "retain.token_weighting=low_perplexity"),
 }
-"""Overrides of the demo's recipe, by the name of the method."""
+"""Overrides of the recipe, by the name of the method."""
+
+Figures = dict[str, Any]
 
 
-def trained(method: str, seed: int, tokens: int) -> Run:
+def trained(skill: str, method: str, seed: int) -> Run:
     """The run of a method, with its checkpoints; continued where it was interrupted."""
-    steps = max(CHECKPOINTS, tokens // 1400)
-    settings = (
-        f"seed={seed}",
-        f"train.tokens={tokens}",
-        "train.score_every_steps=0",
-        f"train.checkpoint_every_steps={max(1, steps // CHECKPOINTS)}",
-    )
-    recipe = recipes.load(RECIPE, (*METHODS[method], *settings))
-    run = Run.create(FOLDER / f"{method}-{seed}-{tokens}", recipe, ConsoleReporter())
+    path, changes = SKILLS[skill]
+    settings = (*changes, *METHODS[method], f"seed={seed}", "train.score_every_steps=0")
+    train = recipes.load(path, settings).train
+    every = ceil((train.tokens or 0) / train.tokens_per_step / CHECKPOINTS)
+    recipe = recipes.load(path, (*settings, f"train.checkpoint_every_steps={every}"))
+    run = Run.create(FOLDER / f"{skill}-{method}-{seed}", recipe, ConsoleReporter())
     run.train()
     return run
 
 
-def measured(run: Run, folder: Path, problems: int) -> dict[str, Any]:
+def measured(run: Run, folder: Path, problems: int) -> Figures:
     """Skill and retention of one checkpoint, from the file beside it if it was measured before."""
-    path = run.folder / f"measured-{folder.name}-{problems}.json"
+    path = run.directory.root / f"measured-{folder.name}-{problems}.json"
     if path.is_file():
         return read_json(path)
     tokenizer = models.load_tokenizer(models.EMBEDDED)
     tuned = adapters.load_adapter(models.load_model(models.EMBEDDED), folder)
-    asked = run.context.final.problems("test", problems)
+    final = run.context.final
     records = skill_score.score_skill(
-        Generator(tuned, tokenizer), run.context.prompt, asked, run.context.final.budgets()
+        Generator(tuned, tokenizer),
+        run.context.prompt,
+        final.problems("test", problems),
+        final.budgets(),
+        grader=final.grader,
     )
     progress = read_json(folder / "progress.json")
     judged = gate(GateRequest(models.EMBEDDED, str(folder), ABILITIES, "quick"), None, ConsoleReporter())
-    keys = ("status", "n", "base", "tuned", "point", "low95", "high95", "kind")
-    abilities = {name: {key: own[key] for key in keys} for name, own in judged["abilities"].items()}
+    keys = ("n", "base", "tuned", "point", "low95", "high95")
     figures = {
         "step": progress["step"],
         "tokens": progress["tokens"],
         "seconds": progress["seconds"],
-        "skill": skill_score.summarize(records)["accuracy"],
+        "skill": skill_score.summarize(records, final.grader)["accuracy"],
         "problems": len(records),
-        "retained": min(retained(own) for own in abilities.values()),
-        "abilities": abilities,
+        "abilities": {name: {key: own[key] for key in keys} for name, own in judged["abilities"].items()},
     }
     write_json(path, figures)
     return figures
 
 
-def retained(ability: dict[str, Any]) -> float:
-    """The lower 95 % bound of what is retained; of a loss, of exp(−growth)."""
-    bound = ability["low95"] if ability["kind"] == "score" else exp(-ability["high95"])
-    return float(bound)
+def base_point() -> Figures:
+    """The base as the start of every curve: no skill, every ability unchanged."""
+    unchanged = {name: 0.0 if name == LOSS else 1.0 for name in ABILITIES}
+    abilities = {name: dict.fromkeys(("point", "low95", "high95"), value) for name, value in unchanged.items()}
+    return {"skill": 0.0, "tokens": 0, "seconds": 0.0, "abilities": abilities}
 
 
-def at_equal_skill(curve: list[dict[str, Any]], target: float) -> dict[str, Any] | None:
-    """The first checkpoint that reaches the target; None if there is none."""
-    return next((own for own in curve if own["skill"] >= target), None)
+def at_equal_skill(curve: list[Figures], target: float) -> Figures | None:
+    """The figures where the curve first crosses the target, linear between checkpoints; None if it does not."""
+    for before, after in pairwise([base_point(), *curve]):
+        if before["skill"] < target <= after["skill"]:
+            share = (target - before["skill"]) / (after["skill"] - before["skill"])
+            return between(before, after, share)
+    return None
 
 
-def plot(curves: dict[str, list[list[dict[str, Any]]]]) -> None:
-    """Skill against the smallest retained bound, one line per method and seed."""
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.6))
-    for number, (method, seeds) in enumerate(curves.items()):
-        for index, curve in enumerate(seeds):
-            points = [(100 * own["skill"], 100 * own["retained"]) for own in curve]
-            label = method if index == 0 else None
-            axes.plot(*zip(*points, strict=True), "o-", color=f"C{number % 10}", label=label, markersize=4)
-    axes.axhline(90, color="grey", linewidth=0.8, linestyle="--")
-    axes.set_xlabel("skill: held-out problems right, %")
-    axes.set_ylabel("smallest lower bound of tuned / base, %")
-    axes.legend(fontsize=7, ncols=2)
+def between(before: Figures, after: Figures, share: float) -> Figures:
+    """Linear interpolation of the figures that both have."""
+
+    def mix(first: float, second: float) -> float:
+        return first + share * (second - first)
+
+    abilities = {
+        name: {key: mix(own[key], after["abilities"][name][key]) for key in own}
+        for name, own in before["abilities"].items()
+    }
+    return {key: mix(before[key], after[key]) for key in ("skill", "tokens", "seconds")} | {"abilities": abilities}
+
+
+def markdown(title: str, points: dict[str, list[Figures | None]]) -> str:
+    """A table with one row per method and seed, and the interval of each ability at the target."""
+    lines = [
+        f"| {title} | tokens | seconds | " + " | ".join(ABILITIES) + " |",
+        "|---|" + "---:|" * (2 + len(ABILITIES)),
+    ]
+    for method, seeds in points.items():
+        for point in seeds:
+            if point is None:
+                lines.append(f"| {method} | not reached |" + " |" * (1 + len(ABILITIES)))
+                continue
+            cells = [interval(name, point["abilities"][name]) for name in ABILITIES]
+            lines.append(f"| {method} | {point['tokens']:,.0f} | {point['seconds']:.0f} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def interval(ability: str, own: Figures) -> str:
+    """Point and 95 % interval: nats per token of a loss, per cent of the base of a score."""
+    if ability == LOSS:
+        return f"{own['point']:+.3f} ({own['low95']:+.3f} to {own['high95']:+.3f})"
+    return f"{own['point']:.1%} ({own['low95']:.1%}–{own['high95']:.1%})"
+
+
+def mean_retained(figures: Figures) -> float:
+    """The mean of tuned over base of the abilities with a score."""
+    points = [own["point"] for name, own in figures["abilities"].items() if name != LOSS]
+    return sum(points) / len(points)
+
+
+def plot(curves: dict[str, dict[str, list[list[Figures]]]]) -> None:
+    """Per skill two panels, skill against the growth of the loss and against the mean of the retained scores."""
+    figure, panels = pyplot.subplots(len(curves), 2, figsize=(9.6, 3.8 * len(curves)), squeeze=False)
+    for (skill, methods), row in zip(curves.items(), panels, strict=True):
+        for number, (method, seeds) in enumerate(methods.items()):
+            style = {"color": f"C{number % 10}", "marker": "os"[number // 10], "markersize": 3.5, "linewidth": 1}
+            for index, curve in enumerate(seeds):
+                points = [base_point(), *curve]
+                skills = [100 * own["skill"] for own in points]
+                growth = [own["abilities"][LOSS]["point"] for own in points]
+                label = method if index == 0 else None
+                row[0].plot(skills, growth, label=label, **style)
+                row[1].plot(skills, [100 * mean_retained(own) for own in points], **style)
+        row[0].axhline(0.1, color="grey", linewidth=0.8, linestyle="--")
+        row[1].axhline(90, color="grey", linewidth=0.8, linestyle="--")
+        row[0].set_ylabel("growth of the loss on general text,\nnats per token")
+        row[1].set_ylabel("mean of knowledge, common sense\nand grammar, % of the base")
+        for axes in row:
+            axes.set_xlabel(f"{skill}: held-out problems right, %")
+    panels[0][0].legend(fontsize=6.5, ncols=2)
     figure.tight_layout()
     figure.savefig(RESULTS / "keeping.svg")
 
 
 def main() -> None:
-    """Trains, measures, prints a table and writes the results."""
+    """Trains, measures, prints the tables and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--skills", nargs="+", choices=SKILLS, default=list(SKILLS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--tokens", type=int, default=160_000)
     parser.add_argument("--problems", type=int, default=120)
     parser.add_argument("--target", type=float, default=0.5)
     options = parser.parse_args()
-    curves: dict[str, list[list[dict[str, Any]]]] = {}
-    for method in options.methods:
-        for seed in options.seeds:
-            run = trained(method, seed, options.tokens)
-            curve = [
-                measured(run, path, options.problems) for path in checkpoints.list_complete(run.folder / "checkpoints")
-            ]
-            curves.setdefault(method, []).append(curve)
-            point = at_equal_skill(curve, options.target)
-            shown = (
-                f"skill {point['skill']:.1%} at {point['tokens']:,} tokens, {point['seconds']:.0f} s; "
-                f"retained ≥ {point['retained']:.1%}"
-                if point
-                else f"below {options.target:.0%}: {curve[-1]['skill']:.1%}; retained ≥ {curve[-1]['retained']:.1%}"
-            )
-            print(f"{method:18} seed {seed}  {shown}", flush=True)
+    curves: dict[str, dict[str, list[list[Figures]]]] = {skill: {} for skill in options.skills}
+    for seed in options.seeds:
+        for method in options.methods:
+            for skill in options.skills:
+                run = trained(skill, method, seed)
+                steps = checkpoints.list_complete(run.directory.checkpoints)
+                curve = [measured(run, path, options.problems) for path in steps]
+                curves[skill].setdefault(method, []).append(curve)
+                print(f"{skill} {method} seed {seed}: skill " + ", ".join(f"{own['skill']:.0%}" for own in curve))
+    points = {
+        skill: {method: [at_equal_skill(curve, options.target) for curve in seeds] for method, seeds in methods.items()}
+        for skill, methods in curves.items()
+    }
+    for skill, methods in points.items():
+        print(markdown(f"{skill} at {options.target:.0%}", methods))
     plot(curves)
-    write_result("keeping", {"settings": vars(options), "methods": METHODS, "curves": curves})
+    settings = vars(options) | {"changes": {skill: SKILLS[skill][1] for skill in options.skills}}
+    write_result("keeping", {"settings": settings, "methods": METHODS, "curves": curves, "at_equal_skill": points})
 
 
 if __name__ == "__main__":
