@@ -1,6 +1,6 @@
 """Methods of retention compared at equal skill: what each one costs in tokens, time and lost abilities.
 
-    keeptune synth --preset customer-mail --rows 1000 --seed 1 --out runs/customer-mail-train.jsonl
+    keeptune synth --preset customer-mail --rows 2000 --seed 1 --out runs/customer-mail-train.jsonl
     keeptune synth --preset customer-mail --split test --rows 300 --seed 2 --out runs/customer-mail-test.jsonl
     python bench/keeping.py [--skills arithmetic customer-mail] [--methods plain self-kl …] [--seeds 0 1 2]
 
