@@ -7,9 +7,9 @@
 Two skills: areas and masses from the demo's recipe, whose solutions are long and unfamiliar, and labels of customer
 mail, whose answers are one word. Each method trains from the start. After a half, three quarters and all of the
 training, the checkpoint answers held-out problems, and both models are evaluated on the abilities of the quick suite
-that need no written answers. Methods are compared at equal skill and not at equal tokens: where a method's curve first crosses the target,
-its figures and their bounds are interpolated between the two checkpoints. The curve starts at the base, which solves
-none of the problems (results/quickstart.json, results/customer-mail.json).
+that need no written answers. Methods are compared at equal skill and not at equal tokens: where a method's curve first
+crosses the target, its figures and their bounds are interpolated between the two checkpoints. The curve starts at the
+base, which solves none of the problems (results/quickstart.json, results/customer-mail.json).
 
 Results stay in runs/keeping, and a second start continues there. Writes results/keeping.json and results/keeping.svg.
 It measures one model and short runs; other sizes, skills and lengths may rank the methods differently.
