@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from keeptune.config.adapter import AdapterSection
 from keeptune.models import load as models
-from keeptune.pipeline.plan import matrix_speed
+from keeptune.pipeline.speed_estimate import matrix_speed
 
 OWN = {
     "keeptune": keeptune_side,

@@ -104,8 +104,8 @@ def _short_slice(part: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_a_plan_needs_no_weights(name: str, llama: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Measuring the speed with matrices of this size takes seconds.
-    monkeypatch.setattr(plan, "matrix_speed", lambda *_: 1e11)
+    # Training a layer of this size takes seconds.
+    monkeypatch.setattr(plan, "tokens_per_second", lambda *_: 100.0)
     sets = ["--set", f"model.name={llama}", "--set", f'data.files=["{corpus}"]', *short_form(name)]
     content = ok("plan", FOLDER / f"{name}.yaml", *sets, "--json").json
     assert content["parameters"]["total"] == TOTAL

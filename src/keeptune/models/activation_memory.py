@@ -117,7 +117,7 @@ def _build(config: Any, blocks: int, adapter: AdapterSection, dtype: torch.dtype
     attention = load.attention_implementation(config, device)
     with META:
         base = AutoModelForCausalLM.from_config(
-            _shortened(config, blocks), dtype=dtype, attn_implementation=attention, trust_remote_code=False
+            shortened(config, blocks), dtype=dtype, attn_implementation=attention, trust_remote_code=False
         )
         load.disable_dropout(base)
         # The adapter may leave out some blocks, but not in this measurement.
@@ -144,7 +144,7 @@ class _StoredMask(torch.autograd.Function):
         return torch.empty_like(x)
 
 
-def _shortened(config: Any, blocks: int) -> Any:
+def shortened(config: Any, blocks: int) -> Any:
     """The configuration of a model with fewer blocks. Lists with an entry per block are shortened."""
     options, count = config.to_dict(), config.num_hidden_layers
     for name, value in options.items():

@@ -36,9 +36,10 @@ from keeptune.grading.stated_answer import format_answer_line, parse_stated_trut
 from keeptune.models import load as models
 from keeptune.models.device_memory import total_bytes
 from keeptune.pipeline.memory_estimate import peak_bytes
-from keeptune.pipeline.plan import base_seconds, count_parameters, tokens_per_second
+from keeptune.pipeline.plan import count_parameters
 from keeptune.pipeline.recipe_text import render
 from keeptune.pipeline.skill_guess import describe_grader, guess_skill
+from keeptune.pipeline.speed_estimate import tokens_per_second
 from keeptune.prompts.chat_prompt import CHAT, LOSS_ON, NOT_PREFIX_STABLE
 from keeptune.prompts.token_count import TokenCounter, example_texts, special_tokens
 from keeptune.skills.base import Question, Skill
@@ -257,8 +258,7 @@ def _count_conflicts(rows: Rows) -> tuple[int, int]:
 def _epoch_seconds(rows: Rows, recipe: Recipe, config: Any) -> float:
     """Return the estimated training time of one pass over the rows that were looked at."""
     tokens = statistics.mean(rows.lengths) * rows.problems / (1 - recipe.retain.replay_share)
-    rate = tokens_per_second(config, count_parameters(config, recipe.adapter)) / base_seconds(recipe.retain)
-    return float(tokens / rate)
+    return float(tokens / tokens_per_second(config, recipe, rows.lengths))
 
 
 def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from keeptune.config.ability_names import READING_ABILITY
 from keeptune.config.adapter import AdapterSection
 from keeptune.config.recipe import Recipe
-from keeptune.config.retain import RetainSection
 from keeptune.data.card import DataCard
 from keeptune.data.preparation import load_prepared_rows, prepare
 from keeptune.data.solution_rendering import PreparedRow
@@ -26,8 +22,8 @@ from keeptune.evaluation.verdict_record import limits_of
 from keeptune.grading.squad import load_reading_items
 from keeptune.models import adapters
 from keeptune.models import load as models
-from keeptune.models.activation_memory import mlp_width
 from keeptune.pipeline.memory_estimate import build_meta_model, peak_bytes
+from keeptune.pipeline.speed_estimate import tokens_per_second
 from keeptune.progress import Reporter, SilentReporter
 from keeptune.prompts.token_count import TokenCounter, special_tokens
 from keeptune.skills.registry import skill_for_section
@@ -35,20 +31,6 @@ from keeptune.training.batches import padding_share, plan_steps
 from keeptune.training.target_truncation import truncated_row_tokens
 
 Plan = dict[str, Any]
-
-STEP_EFFICIENCY = 0.45
-"""Share of the measured matrix speed that a training step reaches (SmolLM2-135M on two cores: 0.4 to 0.5)."""
-
-STEP_SECONDS = {"dora": 2.0, "vera": 3.0}
-"""Time of a step relative to LoRA, for families whose change PEFT computes in float32.
-
-DoRA needs the norm of the whole weight, VeRA 256 shared directions. Measured with SmolLM2-135M on one core. Other
-families take as long as LoRA."""
-
-KL_SECONDS = 0.4
-"""Additional time of rows with a KL term, relative to others: they also need a forward pass of the base.
-
-Measured: 0.34 to 0.43 in four trainings of SmolLM2-135M on two cores, with rows of 860 tokens."""
 
 
 def plan(
@@ -73,8 +55,7 @@ def plan(
     batches = plan_steps(lengths, recipe.train.tokens_per_step, recipe.train.tokens_per_batch, epochs, recipe.seed)
     reading = len(load_reading_items(recipe.score.retained, recipe.score.retained_limit))
     questions = max(card.splits["test"].rows, reading)
-    seconds = STEP_SECONDS.get(recipe.adapter.family, 1) * base_seconds(recipe.retain)
-    rate = tokens_per_second(config, parameters) / seconds
+    rate = tokens_per_second(config, recipe, lengths)
     return {
         "model": recipe.model.name,
         **_counts(card),
@@ -160,36 +141,6 @@ def count_parameters(config: Any, adapter: AdapterSection) -> adapters.Parameter
         ModelError: when the targets match no layer, or the adapter family cannot adapt them.
     """
     return adapters.count_parameters(build_meta_model(config, adapter))
-
-
-def tokens_per_second(config: Any, parameters: adapters.ParameterCount) -> float:
-    """The estimated training speed on this machine, in tokens per second.
-
-    A token takes 4 operations per parameter, because frozen weights get no gradient. A training step reaches
-    STEP_EFFICIENCY of the measured matrix speed.
-    """
-    return STEP_EFFICIENCY * matrix_speed(config.hidden_size, mlp_width(config)) / (4 * parameters.total)
-
-
-def base_seconds(retain: RetainSection) -> float:
-    """Training time relative to a training without forward passes of the base model."""
-    replayed = retain.replay_share
-    share = (replayed if retain.kl_tokens == "replay" else 1 - replayed) if retain.kl_weight else 0.0
-    if retain.token_weighting == "low_perplexity":
-        share = 1.0
-    return 1 + share * KL_SECONDS
-
-
-def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
-    """Operations per second in the matrix product of one layer, the best of five measurements."""
-    kind, device = models.dtype("auto"), models.device()
-    x, w = torch.randn(tokens, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
-    best = float("inf")
-    for _ in range(5):
-        started = time.perf_counter()
-        (x @ w.t()).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2 * tokens * inputs * outputs / best
 
 
 def text(content: Plan) -> str:
