@@ -2,7 +2,7 @@
 
     keeptune synth --preset customer-mail --rows 2000 --seed 1 --out runs/customer-mail-train.jsonl
     keeptune synth --preset customer-mail --split test --rows 300 --seed 2 --out runs/customer-mail-test.jsonl
-    python bench/keeping.py [--skills arithmetic customer-mail] [--methods plain self-kl …] [--seeds 0 1 2]
+    python bench/keeping.py SKILL [--methods plain self-kl …] [--seeds 0 1 2]
 
 Two skills: areas and masses from the demo's recipe, whose solutions are long and unfamiliar, and labels of customer
 mail, whose answers are one word. Each method trains from the start. After a half, three quarters and all of the
@@ -11,8 +11,8 @@ that need no written answers. Methods are compared at equal skill and not at equ
 crosses the target, its figures and their bounds are interpolated between the two checkpoints. The curve starts at the
 base, which solves none of the problems (results/quickstart.json, results/customer-mail.json).
 
-Results stay in runs/keeping, and a second start continues there. Writes results/keeping.json and results/keeping.svg.
-It measures one model and short runs; other sizes, skills and lengths may rank the methods differently.
+Results stay in runs/keeping, and a second start continues there. Writes results/keeping-SKILL.json and .svg. It
+measures one model and short runs; other sizes, skills and lengths may rank the methods differently.
 """
 
 from __future__ import annotations
@@ -186,56 +186,53 @@ def mean_retained(figures: Figures) -> float:
     return sum(points) / len(points)
 
 
-def plot(curves: dict[str, dict[str, list[list[Figures]]]]) -> None:
-    """Per skill two panels, skill against the growth of the loss and against the mean of the retained scores."""
-    figure, panels = pyplot.subplots(len(curves), 2, figsize=(9.6, 3.8 * len(curves)), squeeze=False)
-    for (skill, methods), row in zip(curves.items(), panels, strict=True):
-        for number, (method, seeds) in enumerate(methods.items()):
-            style = {"color": f"C{number % 10}", "marker": "os"[number // 10], "markersize": 3.5, "linewidth": 1}
-            for index, curve in enumerate(seeds):
-                points = [base_point(), *curve]
-                skills = [100 * own["skill"] for own in points]
-                growth = [own["abilities"][LOSS]["point"] for own in points]
-                label = method if index == 0 else None
-                row[0].plot(skills, growth, label=label, **style)
-                row[1].plot(skills, [100 * mean_retained(own) for own in points], **style)
-        row[0].axhline(0.1, color="grey", linewidth=0.8, linestyle="--")
-        row[1].axhline(90, color="grey", linewidth=0.8, linestyle="--")
-        row[0].set_ylabel("growth of the loss on general text,\nnats per token")
-        row[1].set_ylabel("mean of knowledge, common sense\nand grammar, % of the base")
-        for axes in row:
-            axes.set_xlabel(f"{skill}: held-out problems right, %")
-    panels[0][0].legend(fontsize=6.5, ncols=2)
+def plot(skill: str, curves: dict[str, list[list[Figures]]]) -> None:
+    """Skill against the growth of the loss, and against the mean of the retained scores; a line per method and seed."""
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.6, 4.2))
+    for number, (method, seeds) in enumerate(curves.items()):
+        style = {"color": f"C{number % 10}", "marker": "os"[number // 10], "markersize": 3.5, "linewidth": 1}
+        for index, curve in enumerate(seeds):
+            points = [base_point(), *curve]
+            skills = [100 * own["skill"] for own in points]
+            growth = [own["abilities"][LOSS]["point"] for own in points]
+            left.plot(skills, growth, label=method if index == 0 else None, **style)
+            right.plot(skills, [100 * mean_retained(own) for own in points], **style)
+    left.axhline(0.1, color="grey", linewidth=0.8, linestyle="--")
+    right.axhline(90, color="grey", linewidth=0.8, linestyle="--")
+    left.set_ylabel("growth of the loss on general text, nats per token")
+    right.set_ylabel("mean of knowledge, common sense and grammar, % of the base")
+    for axes in (left, right):
+        axes.set_xlabel(f"{skill}: held-out problems right, %")
+    left.legend(fontsize=7, ncols=2)
     figure.tight_layout()
-    figure.savefig(RESULTS / "keeping.svg")
+    figure.savefig(RESULTS / f"keeping-{skill}.svg")
 
 
 def main() -> None:
-    """Trains, measures, prints the tables and writes the results."""
+    """Trains, measures, prints the table and writes the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--skills", nargs="+", choices=SKILLS, default=list(SKILLS))
+    parser.add_argument("skill", choices=SKILLS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--problems", type=int, default=120)
     options = parser.parse_args()
-    curves: dict[str, dict[str, list[list[Figures]]]] = {skill: {} for skill in options.skills}
+    skill = options.skill
+    curves: dict[str, list[list[Figures]]] = {}
     for seed in options.seeds:
         for method in options.methods:
-            for skill in options.skills:
-                run = trained(skill, method, seed)
-                folders = checkpoints.list_complete(run.directory.checkpoints)[1:]
-                curve = [measured(run, folder, options.problems) for folder in folders]
-                curves[skill].setdefault(method, []).append(curve)
-                print(f"{skill} {method} seed {seed}: skill " + ", ".join(f"{own['skill']:.0%}" for own in curve))
-    points = {
-        skill: {method: [at_equal_skill(curve, TARGETS[skill]) for curve in seeds] for method, seeds in methods.items()}
-        for skill, methods in curves.items()
-    }
-    for skill, methods in points.items():
-        print(markdown(f"{skill} at {TARGETS[skill]:.0%}", methods))
-    plot(curves)
-    settings = vars(options) | {"targets": TARGETS, "changes": {skill: SKILLS[skill][1] for skill in options.skills}}
-    write_result("keeping", {"settings": settings, "methods": METHODS, "curves": curves, "at_equal_skill": points})
+            run = trained(skill, method, seed)
+            folders = checkpoints.list_complete(run.directory.checkpoints)[1:]
+            curve = [measured(run, folder, options.problems) for folder in folders]
+            curves.setdefault(method, []).append(curve)
+            print(f"{method} seed {seed}: skill " + ", ".join(f"{own['skill']:.0%}" for own in curve))
+    points = {method: [at_equal_skill(curve, TARGETS[skill]) for curve in seeds] for method, seeds in curves.items()}
+    print(markdown(f"{skill} at {TARGETS[skill]:.0%}", points))
+    plot(skill, curves)
+    settings = vars(options) | {"target": TARGETS[skill], "changes": SKILLS[skill][1]}
+    methods = {method: METHODS[method] for method in options.methods}
+    write_result(
+        f"keeping-{skill}", {"settings": settings, "methods": methods, "curves": curves, "at_equal_skill": points}
+    )
 
 
 if __name__ == "__main__":
