@@ -200,7 +200,7 @@ def plot(skill: str, curves: dict[str, list[list[Figures]]]) -> None:
     left.axhline(0.1, color="grey", linewidth=0.8, linestyle="--")
     right.axhline(90, color="grey", linewidth=0.8, linestyle="--")
     left.set_ylabel("growth of the loss on general text, nats per token")
-    right.set_ylabel("mean of knowledge, common sense and grammar, % of the base")
+    right.set_ylabel("mean of three scored abilities, % of the base")
     for axes in (left, right):
         axes.set_xlabel(f"{skill}: held-out problems right, %")
     left.legend(fontsize=7, ncols=2)
