@@ -33,6 +33,20 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, str]]] = {
     "options": ({"question": "Q", "choices": ["x", "y"], "answer": 1}, ("Q\n\n0. x\n1. y", "1")),
     "options-letters": ({"question": "Q", "options": ["x", "y"], "answer": "B"}, ("Q\n\nA. x\nB. y", "B")),
     "option-columns": ({"question": "Q", "A": "x", "B": "y", "answer": "B"}, ("Q\n\nA. x\nB. y", "B")),
+    # Options were numbered from 0 where answers count from 1, or are digits in a text, and lettered by other columns.
+    "options-from-1": ({"question": "Q", "options": ["x", "y"], "answer": 2}, ("Q\n\n1. x\n2. y", "2")),
+    "options-index-text": ({"question": "Q", "options": ["x", "y"], "answer": "0"}, ("Q\n\n0. x\n1. y", "0")),
+    "options-correct": ({"question": "Q", "options": ["x", "y"], "correct": "B"}, ("Q\n\nA. x\nB. y", "B")),
+    # The number or the date of the row was the problem.
+    "id-first": ({"id": "r7", "source": "cat", "target": "Katze"}, ("cat", "Katze")),
+    "date-first": ({"date": "2026-01-01", "comment": "good film", "label": "good"}, ("good film", "good")),
+    "pandas-index": ({"Unnamed: 0": "7", "english": "cat", "target": "chat"}, ("cat", "chat")),
+    # The second text was dropped.
+    "pair-of-sentences": ({"sentence1": "S", "sentence2": "T", "label": "yes"}, ("S\n\nT", "yes")),
+    "reading": ({"article": "A", "question": "Q", "answer": "yes"}, ("A\n\nQ", "yes")),
+    # Another column was trained as the answer.
+    "correct-answer": ({"question": "Q", "correct_answer": "A", "support": "S"}, ("S\n\nQ", "A")),
+    "ground-truth": ({"question": "Q", "ground_truth": "A", "difficulty": "easy"}, ("Q", "A")),
     "no-context": ({"question": "Q", "context": "", "answer": "A"}, ("Q", "A")),
     "alpaca": ({"instruction": "I", "input": "X", "output": "O"}, ("I\n\nX", "O")),
     # The name of the function was the answer to train on.
@@ -75,6 +89,28 @@ def test_no_answer_is_invented(tmp_path: Path, row: dict[str, Any]) -> None:
     path = write(tmp_path, row)
     with pytest.raises(DataError, match="no two columns"):
         guess_layout(str(path), sample_rows(str(path), RowLayout()).rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "odd"),
+    [
+        ({"instruction": "I", "output": "O"}, {"instruction": "I"}),
+        ({"text": "T", "label": "pos", "source": "web"}, {"text": "T", "label": None, "source": "web"}),
+        ({"id": "7", "question": "Q", "response": "R"}, {"id": "7", "question": None, "response": "R"}),
+        ({"question": "Q", "context": "C", "answer": "A"}, {"question": "Q", "context": None, "answer": "A"}),
+        ({"prompt": "P", "response": "R"}, {"version": "1.0"}),
+    ],
+)
+def test_one_odd_row_changes_no_layout(tmp_path: Path, row: dict[str, Any], odd: dict[str, Any]) -> None:
+    """A single null made `source` the answer, `id` the problem, or dropped the context of all rows."""
+    guesses = []
+    for name, rows in (("usual", [row] * 20), ("odd", [*[row] * 19, odd])):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        guesses.append(guess_layout(str(path), sample_rows(str(path), RowLayout()).rows))
+    usual, with_odd = guesses
+    assert with_odd.layout.columns == usual.layout.columns
+    assert set(with_odd.layout.ignored) - set(usual.layout.ignored) <= set(odd)
 
 
 def test_a_pair_in_an_object(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from keeptune.skills.base import Skill
 TABLE = "CREATE TABLE users (id INTEGER, age INTEGER)"
 
 
-def guessed(problems: list[str], solutions: list[str], column: str = "solution") -> Skill:
+def guessed(problems: list[str], solutions: list[str], column: str = "solution", kinds: tuple[str, ...] = ()) -> Skill:
     rows = [RawRow("f", line, *pair) for line, pair in enumerate(zip(problems, solutions, strict=True), start=1)]
-    return guess_skill(rows, LayoutGuess(RowLayout(ColumnsSection(solution=column)), (), ""))
+    return guess_skill(rows, LayoutGuess(RowLayout(ColumnsSection(solution=column)), kinds, ""))
 
 
 def recurring(*values: str) -> list[str]:
@@ -91,3 +91,12 @@ def test_without_the_extra_long_answers_are_graded_by_words(monkeypatch: pytest.
     problems, solutions, column, _ = CASES["long"]
     grader = guessed(problems, solutions, column).grader
     assert grader is not None and grader.name == "f1"
+
+
+@pytest.mark.parametrize("case", [name for name in CASES if name != "arithmetic"])
+def test_a_column_of_kinds_changes_no_grader(case: str) -> None:
+    """Letters, JSON and long answers were compared as texts where the rows had a column of kinds."""
+    problems, solutions, column, (_, grader) = CASES[case]
+    skill = guessed(problems, solutions, column, ("easy", "hard"))
+    assert (skill.grader.name if skill.grader else None) == grader
+    assert {"easy", "hard"} <= set(skill.kinds)

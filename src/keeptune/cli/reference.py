@@ -76,7 +76,7 @@ keeptune run recipes/quickstart.yaml      # all stages; the same command resumes
 | 3 | rows cannot be read, are wrong, or are too few |
 | 4 | the gate failed |
 | 5 | interrupted; the same command resumes |
-| 6 | `keeptune gate`: the verdict is undecided |
+| 6 | `keeptune gate`, `keeptune export --prove`: the verdict is undecided |
 
 Results go to standard output, progress and errors to standard error. `keeptune --version` prints the version.
 `keeptune --allow-code COMMAND` allows code that a recipe names: a Python file of a grader

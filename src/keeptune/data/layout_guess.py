@@ -30,30 +30,29 @@ _PROBLEM_NAMES = (
         "order",
     ),
     *("text", "sentence", "content", "body", "article", "document", "dialogue", "问题", "题目", "输入", "文本"),
+    *("sentence1", "question1", "text1"),
 )
 _SOLUTION_NAMES = (
-    *("solution", "answer", "response", "output", "completion", "reply", "target", "label", "category", "class", "sql"),
+    *("solution", "answer", "response", "output", "completion", "correct_answer", "answer_key", "answerkey"),
+    *("ground_truth", "expected_output", "expected", "gold", "gold_answer", "reference", "correct"),
+    *("reply", "target", "label", "category", "class", "sql"),
     *("intent", "sentiment", "summary", "highlights", "canonical_solution", "code", "答案", "回答", "输出", "标签"),
 )
 _KIND_NAMES = ("kind", "type", "category", "topic", "subject", "task", "类型", "类别")
-_NO_SOLUTION_NAMES = ("rejected", "id", "url", "uuid", "index", "custom_id", "created_at", "timestamp", "non_preferred")
-"""Columns that are no answer, although they are the last ones of a table."""
+_NO_SOLUTION_NAMES = ("rejected", "non_preferred")
+_NO_TEXT_NAMES = ("id", "url", "uuid", "guid", "index", "custom_id", "created_at", "timestamp", "date", "")
+"""Columns that are neither problem nor answer, although they are the first or the last ones of a table."""
+
+_MIN_SHARE = 0.9
+"""The share of rows that decides. Rows that lack what all these have are left to the reader, which names them."""
 
 _CONTEXT_NAMES = (
-    "context",
-    "passage",
-    "premise",
-    "hypothesis",
-    "schema",
-    "input",
-    "choices",
-    "options",
-    "选项",
-    "背景",
+    *("context", "passage", "article", "document", "paragraph", "support", "system_prompt", "premise", "hypothesis"),
+    *("schema", "input", "choices", "options", "sentence2", "question2", "text2", "选项", "背景"),
 )
 """Columns without which a problem cannot be answered. They become a part of it."""
 
-_AFTER_PROBLEM = ("hypothesis", "input", "choices", "options", "选项")
+_AFTER_PROBLEM = ("hypothesis", "input", "choices", "options", "sentence2", "question2", "text2", "选项")
 _LETTERS = "ABCDEFGHIJ"
 _MAX_CHOICES = 10
 _MAX_KINDS, _MIN_ROWS_PER_KIND = 20, 4
@@ -76,6 +75,7 @@ def guess_layout(file: str, rows: Sequence[Fields]) -> LayoutGuess:
         DataError: no columns can be a problem and its solution.
     """
     keys = list(dict.fromkeys(key for row in rows for key in row))
+    rows = _usual_rows(rows, keys)
     common = [key for key in keys if all(key in row for row in rows)]
     row_format = find_format(common)
     kind = _find_kind(rows, [key for key in common if row_format is None or key not in row_format.keys])
@@ -92,12 +92,19 @@ def guess_layout(file: str, rows: Sequence[Fields]) -> LayoutGuess:
         problem, solution = _find_pair(file, rows, common)
         reason = "guessed from the names and values of the columns: check them"
     kind = kind if kind not in (problem, solution) else None
-    template, parts = _add_context(rows, problem, [key for key in common if key not in (solution, kind)])
+    template, parts = _add_context(rows, problem, solution, [key for key in common if key not in (solution, kind)])
     used = {name if name in keys else name.partition(".")[0] for name in (problem, solution)}
     ignored = tuple(key for key in keys if key not in (*used, *parts, kind))
     columns = ColumnsSection(problem=template, solution=solution, kind=kind)
     kinds = tuple(sorted({str(row[kind]) for row in rows})) if kind else ()
     return LayoutGuess(RowLayout(columns, ignored), kinds, reason)
+
+
+def _usual_rows(rows: Sequence[Fields], keys: Sequence[str]) -> Sequence[Fields]:
+    """Return the rows that lack no value which nine of ten rows have; all rows if these are too few."""
+    regular = [key for key in keys if sum(row.get(key) is not None for row in rows) >= _MIN_SHARE * len(rows)]
+    usual = [row for row in rows if all(row.get(key) is not None for key in regular)]
+    return usual if len(usual) >= _MIN_SHARE * len(rows) else rows
 
 
 def require_header(file: str, rows: Sequence[Fields]) -> None:
@@ -112,7 +119,11 @@ def require_header(file: str, rows: Sequence[Fields]) -> None:
     for name in names:
         values = [row.get(name) for row in rows]
         texts = [value for value in values if isinstance(value, str) and not is_blank(value)]
-        if texts and (name in texts or any(looks(name) and all(map(looks, texts)) for looks in (_is_number, _is_long))):
+        if (
+            texts
+            and not _is_numbering(name)
+            and (name in texts or any(looks(name) and all(map(looks, texts)) for looks in (_is_number, _is_long)))
+        ):
             raise DataError(
                 f"{file}:1: the first line is a row and no header: found {name[:60]!r}; write the names of the columns "
                 f"above it, such as {','.join(('problem', 'solution', 'kind')[: len(names)])}"
@@ -160,6 +171,7 @@ def _pairs(value: object) -> Iterable[tuple[str, object]]:
 def _pair_among(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str] | None:
     texts = [key for key in keys if all(isinstance(row[key], str) for row in rows)]
     values = [key for key in keys if all(isinstance(row[key], (str, bool, Number)) for row in rows)]
+    texts, values = ([key for key in keys if not _is_numbering(key)] for keys in (texts, values))
     values = [key for key in values if _last_name(key) not in _NO_SOLUTION_NAMES]
     solution = _first_named(_SOLUTION_NAMES, values) or _find_inner_answer(rows, keys)
     problem = _first_named(_PROBLEM_NAMES, [key for key in texts if key != solution])
@@ -168,6 +180,11 @@ def _pair_among(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str] 
     # Without a name to go by, a column that never changes is no answer.
     solution = solution or next((key for key in others if len({str(row[key]) for row in rows}) > 1), None)
     return None if problem is None or solution is None else (problem, solution)
+
+
+def _is_numbering(key: str) -> bool:
+    """Whether a column numbers, dates or locates the rows. pandas writes its index as `Unnamed: 0`."""
+    return _last_name(key) in _NO_TEXT_NAMES or _last_name(key).startswith("unnamed:")
 
 
 def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:
@@ -187,10 +204,10 @@ def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | Non
     return None
 
 
-def _add_context(rows: Sequence[Fields], problem: str, keys: Sequence[str]) -> tuple[str, list[str]]:
+def _add_context(rows: Sequence[Fields], problem: str, solution: str, keys: Sequence[str]) -> tuple[str, list[str]]:
     """Return the problem with the columns that it needs as a template, and those columns.
 
-    A list of options becomes one line per option, with the letters or the indices by which answers name them.
+    A list of options becomes one line per option, with the letters or the numbers by which answers name them.
     """
     parts = [key for key in keys if key != problem and _is_context(key) and _is_part(rows, key)]
     if not parts or "{" in problem:
@@ -204,10 +221,18 @@ def _add_context(rows: Sequence[Fields], problem: str, keys: Sequence[str]) -> t
     for key in parts:
         options = rows[0][key]
         if isinstance(options, list):
-            has_index = all(not isinstance(value, str) for name, value in rows[0].items() if name.lower() == "answer")
-            marks = [str(place) if has_index else _LETTERS[place] for place in range(len(options))]
+            marks = _option_marks([row.get(solution) for row in rows], len(options))
             after.append("\n".join(f"{mark}. {{{key}.{place}}}" for place, mark in enumerate(marks)))
     return "\n\n".join([*before, f"{{{problem}}}", *after]), parts
+
+
+def _option_marks(answers: Sequence[object], count: int) -> list[str]:
+    """Return the marks of options by which the answers name them: letters, or numbers from 0 or from 1."""
+    texts = {str(answer).strip() for answer in answers}
+    if not all(text.isdecimal() for text in texts):
+        return list(_LETTERS[:count])
+    first = 1 if "0" not in texts and str(count) in texts else 0
+    return [str(first + place) for place in range(count)]
 
 
 def _is_context(key: str) -> bool:

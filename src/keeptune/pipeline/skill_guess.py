@@ -57,20 +57,24 @@ def guess_skill(rows: Sequence[RawRow], guess: LayoutGuess) -> Skill:
     is_arithmetic = not guess.kinds and rows and known >= _MIN_SHARE * len(rows)
     if is_arithmetic:
         return arithmetic
-    if guess.kinds or not rows:
+    if not rows:
         return Text({}, guess.kinds)
     solutions = [row.solution.strip() for row in rows]
     is_label_column = guess.layout.columns.solution.rpartition(".")[2].strip().lower() in _LABEL_NAMES
-    skill = (
+    skill: GradedText | None = (
         _closed_set(solutions, numbers=is_label_column)
         or _extraction(solutions)
         or _text_to_sql(rows)
         or _long_text(solutions)
     )
-    return skill or Text({})
+    if skill is None or not guess.kinds:
+        return skill or Text({}, guess.kinds)
+    # Labels are their own kinds, so the kinds of a column need the general skill.
+    skill_class = GradedText if isinstance(skill, Labels) else type(skill)
+    return skill_class(skill.grader, {}, guess.kinds)
 
 
-def _closed_set(solutions: Sequence[str], numbers: bool) -> Skill | None:
+def _closed_set(solutions: Sequence[str], numbers: bool) -> GradedText | None:
     """Return labels, or the choice of a letter, if few solutions recur. Numbers count only where `numbers` is true."""
     labels = sorted(set(solutions))
     if not 1 < len(labels) <= _MAX_LABELS or len(labels) >= len(solutions) / 2:
@@ -86,7 +90,7 @@ def _closed_set(solutions: Sequence[str], numbers: bool) -> Skill | None:
         return None
 
 
-def _extraction(solutions: Sequence[str]) -> Skill | None:
+def _extraction(solutions: Sequence[str]) -> GradedText | None:
     objects = sum(solution.startswith("{") and _is_json(solution) for solution in solutions)
     return Extraction(Extraction.default_grader(), {}) if objects >= _MIN_SHARE * len(solutions) else None
 
@@ -98,7 +102,7 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def _text_to_sql(rows: Sequence[RawRow]) -> Skill | None:
+def _text_to_sql(rows: Sequence[RawRow]) -> GradedText | None:
     """Return the skill if the solutions are queries that can be run on the tables of their problems."""
     skill = TextToSql(TextToSql.default_grader(), {})
     first = rows[:_MAX_QUERIES]
@@ -114,7 +118,7 @@ def _is_usable(skill: Skill, row: RawRow) -> bool:
         return False
 
 
-def _long_text(solutions: Sequence[str]) -> Skill | None:
+def _long_text(solutions: Sequence[str]) -> GradedText | None:
     """Return text graded by overlap, if the solutions are long and state no short answer."""
     if 2 * sum(parse_stated_truth(solution) is not None for solution in solutions) >= len(solutions):
         return None
