@@ -228,7 +228,7 @@ def _add_context(rows: Sequence[Fields], problem: str, solution: str, keys: Sequ
 
 def _option_marks(answers: Sequence[object], count: int) -> list[str]:
     """Return the marks of options by which the answers name them: letters, or numbers from 0 or from 1."""
-    texts = {str(answer).strip() for answer in answers}
+    texts = {answer.text if isinstance(answer, Number) else str(answer).strip() for answer in answers}
     if not all(text.isdecimal() for text in texts):
         return list(_LETTERS[:count])
     first = 1 if "0" not in texts and str(count) in texts else 0
