@@ -57,6 +57,7 @@ SKILLS: dict[str, tuple[Path, tuple[str, ...]]] = {
             "data.synth.seed=1",
             "data.kinds=[area, mass]",
             "data.quota={area: 900, mass: 60}",
+            "data.split={dev: 20, test: 140}",
             "train.tokens=64000",
         ),
     ),

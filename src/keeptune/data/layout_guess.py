@@ -169,9 +169,9 @@ def _pairs(value: object) -> Iterable[tuple[str, object]]:
 
 
 def _pair_among(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str] | None:
+    keys = [key for key in keys if not _is_numbering(key)]
     texts = [key for key in keys if all(isinstance(row[key], str) for row in rows)]
     values = [key for key in keys if all(isinstance(row[key], (str, bool, Number)) for row in rows)]
-    texts, values = ([key for key in keys if not _is_numbering(key)] for keys in (texts, values))
     values = [key for key in values if _last_name(key) not in _NO_SOLUTION_NAMES]
     solution = _first_named(_SOLUTION_NAMES, values) or _find_inner_answer(rows, keys)
     problem = _first_named(_PROBLEM_NAMES, [key for key in texts if key != solution])

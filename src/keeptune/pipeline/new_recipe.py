@@ -93,8 +93,8 @@ def write_recipe(file: str, out: Path, model: str = models.EMBEDDED) -> list[str
         raise RecipeError(f"{out}: the file exists; name another one with --out, or delete it")
     tokenizer, config = models.load_tokenizer(model), models.load_config(model)
     rows = _look_at(file, model, tokenizer)
-    settings = _settings(file, out, model, rows, config)
-    comments = _comments(rows, recipes.parse(settings, str(out)), config)
+    settings, epoch_seconds = _settings(file, out, model, rows, config)
+    comments = _comments(rows, recipes.parse(settings, str(out)), config, epoch_seconds)
     head = f"Written by keeptune init for {file}. Run it with: keeptune run {out}"
     text = render(settings, {"": [head], **comments})
     recipes.parse(parse_yaml(text), str(out))
@@ -186,7 +186,7 @@ def _guess_style(skill: Skill, rows: Sequence[tuple[RawRow, Question]], is_chat:
     return "raw" if skill.name == Text.name and stated < 0.5 * len(rows) else "longhand"
 
 
-def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict[str, Any]:
+def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> tuple[dict[str, Any], float]:
     """Return the recipe as a tree of values."""
     is_hub = hub.is_hub_name(file)
     name = re.sub(r"[^\w.-]+", "-", Path(file.removeprefix("hf:").partition("#")[0]).name.partition(".")[0]).strip("-.")
@@ -231,7 +231,7 @@ def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> dict
     recipe = recipes.parse(settings, str(out))
     seconds = _epoch_seconds(rows, recipe, config)
     train["epochs"] = max(1, min(_MAX_EPOCHS, int(BUDGET_SECONDS / max(seconds, 1e-9))))
-    return settings
+    return settings, seconds
 
 
 def _prompt_setting(prompt: PromptSection) -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _epoch_seconds(rows: Rows, recipe: Recipe, config: Any) -> float:
     return float(tokens / tokens_per_second(config, recipe, rows.lengths))
 
 
-def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
+def _comments(rows: Rows, recipe: Recipe, config: Any, epoch_seconds: float) -> dict[str, list[str]]:
     """Return the comment lines of each section."""
     total, more = len(rows.accepted) + len(rows.rejected), " (the first rows of the file)"
     reasons = Counter(row.reason.partition(":")[0] for row in rows.rejected)
@@ -288,7 +288,7 @@ def _comments(rows: Rows, recipe: Recipe, config: Any) -> dict[str, list[str]]:
         )
     parameters = count_parameters(config, recipe.adapter)
     memory = peak_bytes(config, parameters, recipe, max(rows.lengths), _MAX_TEST)
-    minutes = _epoch_seconds(rows, recipe, config) * recipe.train.epochs_of(1) / 60
+    minutes = epoch_seconds * recipe.train.epochs_of(1) / 60
     device = models.device()
     train = [
         f"budget: {'under 1' if minutes < 1 else f'about {minutes:,.0f}'} min of training on this machine "
