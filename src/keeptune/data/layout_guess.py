@@ -121,7 +121,7 @@ def require_header(file: str, rows: Sequence[Fields]) -> None:
         texts = [value for value in values if isinstance(value, str) and not is_blank(value)]
         if (
             texts
-            and not _is_numbering(name)
+            and not _is_pandas_index(name)
             and (name in texts or any(looks(name) and all(map(looks, texts)) for looks in (_is_number, _is_long)))
         ):
             raise DataError(
@@ -183,8 +183,13 @@ def _pair_among(rows: Sequence[Fields], keys: Sequence[str]) -> tuple[str, str] 
 
 
 def _is_numbering(key: str) -> bool:
-    """Whether a column numbers, dates or locates the rows. pandas writes its index as `Unnamed: 0`."""
-    return _last_name(key) in _NO_TEXT_NAMES or _last_name(key).startswith("unnamed:")
+    """Whether a column numbers, dates or locates the rows."""
+    return _last_name(key) in _NO_TEXT_NAMES or _is_pandas_index(key)
+
+
+def _is_pandas_index(name: str) -> bool:
+    """Whether pandas named the column `Unnamed: 0`, because the file had no name for it."""
+    return name.strip().lower().startswith("unnamed:")
 
 
 def _find_inner_answer(rows: Sequence[Fields], keys: Sequence[str]) -> str | None:

@@ -187,7 +187,7 @@ def _guess_style(skill: Skill, rows: Sequence[tuple[RawRow, Question]], is_chat:
 
 
 def _settings(file: str, out: Path, model: str, rows: Rows, config: Any) -> tuple[dict[str, Any], float]:
-    """Return the recipe as a tree of values."""
+    """Return the recipe as a tree of values, and the estimated seconds of one epoch."""
     is_hub = hub.is_hub_name(file)
     name = re.sub(r"[^\w.-]+", "-", Path(file.removeprefix("hf:").partition("#")[0]).name.partition(".")[0]).strip("-.")
     layout = rows.guess.layout

@@ -96,7 +96,7 @@ def seconds_in_layer(config: Any, adapter: AdapterSection, length: int) -> float
         gradients = torch.autograd.grad(output, trained, allow_unused=True)
         gradients[0].sum().item()  # waits for an accelerator
 
-    return seconds(train) / inputs[..., 0].numel()
+    return statistics.median(durations(train, ROUNDS)) / inputs[..., 0].numel()
 
 
 def base_seconds(retain: RetainSection) -> float:
@@ -109,17 +109,17 @@ def base_seconds(retain: RetainSection) -> float:
 
 
 def matrix_speed(inputs: int, outputs: int, tokens: int = 512) -> float:
-    """Operations per second in the matrix product of one layer."""
+    """Operations per second in the matrix product of one layer, the best of five measurements."""
     kind, device = models.dtype("auto"), models.device()
     x, w = torch.randn(tokens, inputs, device=device).to(kind), torch.randn(outputs, inputs, device=device).to(kind)
-    return 2 * tokens * inputs * outputs / seconds(lambda: (x @ w.t()).sum().item())
+    return 2 * tokens * inputs * outputs / min(durations(lambda: (x @ w.t()).sum().item(), 5))
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """The median time of an action over ROUNDS, after one that warms up."""
+def durations(action: Callable[[], object], rounds: int) -> list[float]:
+    """The seconds that an action takes in each round, after one that warms up."""
     times = []
-    for _ in range(1 + ROUNDS):
+    for _ in range(1 + rounds):
         started = time.perf_counter()
         action()
         times.append(time.perf_counter() - started)
-    return statistics.median(times[1:])
+    return times[1:]
